@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package npureg is the one register table of the NPU, architecture 1.0: the
+// host's registers in BAR0 (Host) and the control processor's own (CP).
+//
+// The banks of the device, the C header of driver and firmware, and the page
+// docs/spec/registers.md come from these tables (make generate); nothing else
+// states an offset. Go constants have Go names, the specification's name
+// stands in the table.
+package npureg
+
+import "npuemu/mmio"
+
+// Identity of the architecture and of the firmware interface.
+const (
+	Magic     = 0x4555504e // ID register: "NPUE"
+	ArchMajor = 1
+	ArchMinor = 0
+	// Firmware interface that the boot ROM of this architecture accepts.
+	FirmwareMajor = 1
+)
+
+// Geometry of BAR0 (§1.2). Queue q has its doorbell page at
+// DoorbellBase + q·DoorbellStride; queue 0 is the admin queue.
+const (
+	BAR0Size       = 0x100000
+	HostBankSize   = 0x1000
+	DoorbellBase   = 0x80000
+	DoorbellStride = 0x1000
+	DoorbellSQTail = 0x0 // SQ_TAIL
+	DoorbellCQHead = 0x4 // CQ_HEAD
+	MaxQueues      = 128 // doorbell pages that fit behind DoorbellBase
+)
+
+// Host registers (BAR0, first page).
+const (
+	ID             = 0x000
+	ArchVersion    = 0x004
+	FeaturesLo     = 0x008
+	FeaturesHi     = 0x00c
+	ArrayDim       = 0x010
+	SpadSize       = 0x014
+	AccSize        = 0x018
+	QueueParam     = 0x01c
+	ContextParam   = 0x020
+	DRAMSizeLo     = 0x024
+	DRAMSizeHi     = 0x028
+	EngineParam    = 0x02c
+	DoorbellOffset = 0x030
+	DoorbellParam  = 0x034
+	VectorCount    = 0x038
+
+	DeviceControl = 0x100
+	DeviceStatus  = 0x104
+
+	BootControl   = 0x140
+	BootStatus    = 0x144
+	ImageAddrLo   = 0x148
+	ImageAddrHi   = 0x14c
+	ImageSize     = 0x150
+	BootTimeout   = 0x154
+	FWVersion     = 0x158
+	FWBuild       = 0x15c
+	FWErrorDetail = 0x160
+
+	ASQBaseLo   = 0x180
+	ASQBaseHi   = 0x184
+	ACQBaseLo   = 0x188
+	ACQBaseHi   = 0x18c
+	AQSize      = 0x190
+	AQControl   = 0x194
+	IRQStatus   = 0x1c0
+	IRQEnable   = 0x1c4
+	FaultStatus = 0x200
+	FaultInfo   = 0x204
+	FaultAddrLo = 0x208
+	FaultAddrHi = 0x20c
+)
+
+// Bits of host registers.
+const (
+	DeviceControlReset = 1 << 0
+
+	DeviceStatusReady     = 1 << 0
+	DeviceStatusResetting = 1 << 1
+	DeviceStatusFailed    = 1 << 2
+
+	BootControlStart = 1 << 0
+
+	AQControlEnable = 1 << 0
+
+	IRQAdmin    = 1 << 0 // ADMIN
+	IRQBoot     = 1 << 1 // BOOT
+	IRQFault    = 1 << 2 // FAULT
+	IRQFirmware = 1 << 3 // FIRMWARE
+	IRQAll      = IRQAdmin | IRQBoot | IRQFault | IRQFirmware
+
+	FaultValid    = 1 << 0
+	FaultOverflow = 1 << 1
+)
+
+// Boot states, BOOT_STATUS.STATE (§3.2).
+const (
+	BootOff      = 0
+	BootWaiting  = 1
+	BootLoading  = 2
+	BootStarting = 3
+	BootReady    = 4
+	BootFailed   = 5
+)
+
+// Boot errors, BOOT_STATUS.ERROR (§3.5).
+const (
+	BootErrNone       = 0
+	BootErrSize       = 1
+	BootErrFetch      = 2
+	BootErrMagic      = 3
+	BootErrHeader     = 4
+	BootErrHeaderCRC  = 5
+	BootErrPayloadCRC = 6
+	BootErrInterface  = 7
+	BootErrArch       = 8
+	BootErrRange      = 9
+	BootErrTimeout    = 10
+	BootErrTrap       = 11
+	BootErrWatchdog   = 12
+)
+
+// Control-processor registers (§3.6), offsets from CPRegBase.
+const (
+	CPIRQPending     = 0x000
+	CPIRQEnable      = 0x004
+	CPIRQClear       = 0x008
+	CPBootStatus     = 0x010
+	CPFWVersion      = 0x014
+	CPFWBuild        = 0x018
+	CPFWErrorDetail  = 0x01c
+	CPWatchdogPeriod = 0x020
+	CPWatchdogKick   = 0x024
+	CPHostEvent      = 0x028
+	CPConsole        = 0x030
+	CPTimeLo         = 0x040
+	CPTimeHi         = 0x044
+	CPTimeCmpLo      = 0x048
+	CPTimeCmpHi      = 0x04c
+	CPMoverAddrLo    = 0x080
+	CPMoverAddrHi    = 0x084
+	CPMoverLocal     = 0x088
+	CPMoverSize      = 0x08c
+	CPMoverControl   = 0x090
+	CPMoverStatus    = 0x094
+	CPASQTail        = 0x0c0
+	CPACQHead        = 0x0c4
+	CPQueueIndex     = 0x100
+	CPQueueSQBaseLo  = 0x104
+	CPQueueSQBaseHi  = 0x108
+	CPQueueCQBaseLo  = 0x10c
+	CPQueueCQBaseHi  = 0x110
+	CPQueueEntries   = 0x114
+	CPQueueBinding   = 0x118
+	CPQueueControl   = 0x11c
+	CPQueueState     = 0x120
+	CPCounterIndex   = 0x140
+	CPCounterLo      = 0x144
+	CPCounterHi      = 0x148
+)
+
+// Control processor's address map (§3.6).
+const (
+	CPROMBase  = 0x00000000
+	CPROMSize  = 0x4000
+	CPSRAMBase = 0x10000000
+	CPSRAMSize = 0x40000
+	CPRegBase  = 0x40000000
+	CPRegSize  = 0x1000
+	CPHostBase = 0x40001000 // the host's register page, read-only
+)
+
+// Bits of control-processor registers.
+const (
+	CPIRQBoot  = 1 << 0 // BOOT
+	CPIRQAdmin = 1 << 1 // ADMIN
+	CPIRQQueue = 1 << 2 // QUEUE
+	CPIRQAll   = CPIRQBoot | CPIRQAdmin | CPIRQQueue
+
+	MoverRead  = 1 // bus → SRAM
+	MoverWrite = 2 // SRAM → bus
+
+	MoverIdle  = 0
+	MoverBusy  = 1
+	MoverFault = 2
+	MoverRange = 3
+
+	QueueControlEnable  = 1
+	QueueControlDisable = 2
+
+	QueueDisabled = 0
+	QueueEnabled  = 1
+	QueueDraining = 2
+	QueueError    = 3
+)
+
+// Counters, CP_COUNTER_INDEX and log page 2 (§4.7), in this order.
+const (
+	CounterCommands = iota
+	CounterErrors
+	CounterPrograms
+	CounterInstructions
+	CounterMACs
+	CounterDMARead
+	CounterDMAWritten
+	CounterInterrupts
+	CounterDoorbells
+	CounterFaults
+	CounterCopies
+	CounterAdmin
+	CounterCount
+)
+
+var fieldState = []mmio.Field{
+	{Name: "STATE", Shift: 0, Width: 8, Doc: "0 OFF, 1 WAITING, 2 LOADING, 3 STARTING, 4 READY, 5 FAILED."},
+	{Name: "ERROR", Shift: 8, Width: 8, Doc: "Error code of §3.5; 0 unless FAILED."},
+}
+
+// Host returns the table of the host's register page. Values that depend on the
+// configuration (dimensions, sizes, counts) have reset value 0 here; the board
+// sets them.
+func Host() []mmio.Register {
+	return []mmio.Register{
+		{Name: "ID", Off: ID, Reset: Magic, Spec: "§2.1", Doc: "Reads 0x4555504e (\"NPUE\")."},
+		{Name: "ARCH_VERSION", Off: ArchVersion, Reset: ArchMajor<<16 | ArchMinor, Spec: "§2.1", Doc: "Hardware architecture version.", Fields: []mmio.Field{
+			{Name: "MINOR", Shift: 0, Width: 16, Doc: "Minor version."},
+			{Name: "MAJOR", Shift: 16, Width: 16, Doc: "Major version."}}},
+		{Name: "FEATURES_LO", Off: FeaturesLo, Spec: "§2.1", Doc: "Feature bits 31:0. Architecture 1.0 defines none."},
+		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
+		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
+			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},
+			{Name: "COLS", Shift: 16, Width: 16, Doc: "Output channels, n."}}},
+		{Name: "SPAD_SIZE", Off: SpadSize, Spec: "§5.1", Doc: "Scratchpad size in bytes."},
+		{Name: "ACC_SIZE", Off: AccSize, Spec: "§5.1", Doc: "Accumulator memory size in bytes."},
+		{Name: "QUEUE_PARAM", Off: QueueParam, Spec: "§4.1", Doc: "Queue limits.", Fields: []mmio.Field{
+			{Name: "COUNT", Shift: 0, Width: 16, Doc: "User queues; they are numbered from 1 to COUNT."},
+			{Name: "MAX_ENTRIES", Shift: 16, Width: 16, Doc: "Largest number of entries of a ring."}}},
+		{Name: "CONTEXT_PARAM", Off: ContextParam, Spec: "§4.6", Doc: "Contexts that can exist at the same time."},
+		{Name: "DRAM_SIZE_LO", Off: DRAMSizeLo, Spec: "§7.1", Doc: "Device memory size in bytes, bits 31:0."},
+		{Name: "DRAM_SIZE_HI", Off: DRAMSizeHi, Spec: "§7.1", Doc: "Device memory size in bytes, bits 63:32."},
+		{Name: "ENGINE_PARAM", Off: EngineParam, Spec: "§5.1", Doc: "Engine counts.", Fields: []mmio.Field{
+			{Name: "CORES", Shift: 0, Width: 8, Doc: "Compute cores."},
+			{Name: "DMA_CHANNELS", Shift: 8, Width: 8, Doc: "DMA channels that execute COPY commands."}}},
+		{Name: "DOORBELL_OFFSET", Off: DoorbellOffset, Reset: DoorbellBase, Spec: "§4.3", Doc: "BAR0 offset of the doorbell page of queue 0."},
+		{Name: "DOORBELL_STRIDE", Off: DoorbellParam, Reset: DoorbellStride, Spec: "§4.3", Doc: "Bytes between doorbell pages."},
+		{Name: "VECTOR_COUNT", Off: VectorCount, Spec: "§8.1", Doc: "MSI-X vectors of the function."},
+
+		{Name: "DEVICE_CONTROL", Off: DeviceControl, W1S: DeviceControlReset, Spec: "§9.4", Doc: "Device control.", Fields: []mmio.Field{
+			{Name: "RESET", Shift: 0, Width: 1, Doc: "Write 1: soft reset of everything but config space; reads 0 when done."}}},
+		{Name: "DEVICE_STATUS", Off: DeviceStatus, Spec: "§9.4", Doc: "Device status.", Fields: []mmio.Field{
+			{Name: "READY", Shift: 0, Width: 1, Doc: "Firmware is ready and serves the admin queue."},
+			{Name: "RESETTING", Shift: 1, Width: 1, Doc: "A reset waits for work in flight to stop."},
+			{Name: "FAILED", Shift: 2, Width: 1, Doc: "Boot failed or firmware died; BOOT_STATUS says why."}}},
+
+		{Name: "BOOT_CONTROL", Off: BootControl, W1S: BootControlStart, Spec: "§3.2", Doc: "Boot control.", Fields: []mmio.Field{
+			{Name: "START", Shift: 0, Width: 1, Doc: "Write 1 in state WAITING or FAILED: load and start the image; clears itself."}}},
+		{Name: "BOOT_STATUS", Off: BootStatus, Spec: "§3.2", Doc: "Boot state machine.", Fields: fieldState},
+		{Name: "IMAGE_ADDR_LO", Off: ImageAddrLo, RW: ^uint32(0), Spec: "§3.2", Doc: "Bus address of the firmware image, bits 31:0; a multiple of 64."},
+		{Name: "IMAGE_ADDR_HI", Off: ImageAddrHi, RW: ^uint32(0), Spec: "§3.2", Doc: "Bus address of the firmware image, bits 63:32."},
+		{Name: "IMAGE_SIZE", Off: ImageSize, RW: ^uint32(0), Spec: "§3.2", Doc: "Size of the firmware image in bytes."},
+		{Name: "BOOT_TIMEOUT", Off: BootTimeout, Reset: 2000, RW: 0xffff, Spec: "§3.2", Doc: "Milliseconds from START to READY before the boot fails with TIMEOUT; 0 means 65536."},
+		{Name: "FW_VERSION", Off: FWVersion, Spec: "§3.3", Doc: "Firmware interface version; 0 until READY.", Fields: []mmio.Field{
+			{Name: "MINOR", Shift: 0, Width: 16, Doc: "Minor version."},
+			{Name: "MAJOR", Shift: 16, Width: 16, Doc: "Major version."}}},
+		{Name: "FW_BUILD", Off: FWBuild, Spec: "§3.3", Doc: "Firmware's own version; 0 until READY.", Fields: []mmio.Field{
+			{Name: "PATCH", Shift: 0, Width: 16, Doc: "Patch."},
+			{Name: "MINOR", Shift: 16, Width: 8, Doc: "Minor."},
+			{Name: "MAJOR", Shift: 24, Width: 8, Doc: "Major."}}},
+		{Name: "FW_ERROR_DETAIL", Off: FWErrorDetail, Spec: "§3.5", Doc: "Detail of the boot error: the offending value, or the trap's program counter."},
+
+		{Name: "ASQ_BASE_LO", Off: ASQBaseLo, RW: 0xffffffc0, Spec: "§4.4", Doc: "Bus address of the admin submission ring, bits 31:0; a multiple of 64."},
+		{Name: "ASQ_BASE_HI", Off: ASQBaseHi, RW: ^uint32(0), Spec: "§4.4", Doc: "Bus address of the admin submission ring, bits 63:32."},
+		{Name: "ACQ_BASE_LO", Off: ACQBaseLo, RW: 0xffffffc0, Spec: "§4.4", Doc: "Bus address of the admin completion ring, bits 31:0; a multiple of 64."},
+		{Name: "ACQ_BASE_HI", Off: ACQBaseHi, RW: ^uint32(0), Spec: "§4.4", Doc: "Bus address of the admin completion ring, bits 63:32."},
+		{Name: "AQ_SIZE", Off: AQSize, RW: ^uint32(0), Spec: "§4.4", Doc: "Entries of the admin rings, each 2 to 256.", Fields: []mmio.Field{
+			{Name: "SQ_ENTRIES", Shift: 0, Width: 16, Doc: "Entries of the submission ring."},
+			{Name: "CQ_ENTRIES", Shift: 16, Width: 16, Doc: "Entries of the completion ring."}}},
+		{Name: "AQ_CONTROL", Off: AQControl, RW: AQControlEnable, Spec: "§4.4", Doc: "Admin queue control.", Fields: []mmio.Field{
+			{Name: "ENABLE", Shift: 0, Width: 1, Doc: "0→1 starts the queue with head, tail 0 and phase 1; base and size must not change while it is 1."}}},
+
+		{Name: "IRQ_STATUS", Off: IRQStatus, W1C: IRQAll, Spec: "§8.2", Doc: "Pending causes of vector 0.", Fields: []mmio.Field{
+			{Name: "ADMIN", Shift: 0, Width: 1, Doc: "Admin completion posted."},
+			{Name: "BOOT", Shift: 1, Width: 1, Doc: "BOOT_STATUS changed to READY or FAILED."},
+			{Name: "FAULT", Shift: 2, Width: 1, Doc: "A fault record was written."},
+			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "Firmware asks to read its log."}}},
+		{Name: "IRQ_ENABLE", Off: IRQEnable, RW: IRQAll, Spec: "§8.2", Doc: "Causes that raise vector 0.", Fields: []mmio.Field{
+			{Name: "ADMIN", Shift: 0, Width: 1, Doc: "As IRQ_STATUS."},
+			{Name: "BOOT", Shift: 1, Width: 1, Doc: "As IRQ_STATUS."},
+			{Name: "FAULT", Shift: 2, Width: 1, Doc: "As IRQ_STATUS."},
+			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "As IRQ_STATUS."}}},
+		{Name: "FAULT_STATUS", Off: FaultStatus, W1C: FaultValid | FaultOverflow, Spec: "§9.3", Doc: "Fault record; VALID keeps the first record until it is cleared.", Fields: []mmio.Field{
+			{Name: "VALID", Shift: 0, Width: 1, Doc: "The record is valid."},
+			{Name: "OVERFLOW", Shift: 1, Width: 1, Doc: "Further faults were not recorded."},
+			{Name: "CODE", Shift: 16, Width: 16, Doc: "Status code of §9.1."}}},
+		{Name: "FAULT_INFO", Off: FaultInfo, Spec: "§9.3", Doc: "Where the fault happened.", Fields: []mmio.Field{
+			{Name: "QUEUE", Shift: 0, Width: 8, Doc: "Queue; 0 is the admin queue."},
+			{Name: "SOURCE", Shift: 8, Width: 8, Doc: "0 doorbell, 1 submission fetch, 2 completion post, 3 control processor."},
+			{Name: "INDEX", Shift: 16, Width: 16, Doc: "Ring entry, or the doorbell value."}}},
+		{Name: "FAULT_ADDR_LO", Off: FaultAddrLo, Spec: "§9.3", Doc: "Bus address of the failed access, bits 31:0."},
+		{Name: "FAULT_ADDR_HI", Off: FaultAddrHi, Spec: "§9.3", Doc: "Bus address of the failed access, bits 63:32."},
+	}
+}
+
+// CP returns the table of the control processor's registers.
+func CP() []mmio.Register {
+	return []mmio.Register{
+		{Name: "CP_IRQ_PENDING", Off: CPIRQPending, Spec: "§3.7", Doc: "Pending external interrupts.", Fields: []mmio.Field{
+			{Name: "BOOT", Shift: 0, Width: 1, Doc: "The host wrote BOOT_CONTROL.START."},
+			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "Admin doorbell written, or AQ_CONTROL changed."},
+			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "A user queue entered the error state or finished draining."}}},
+		{Name: "CP_IRQ_ENABLE", Off: CPIRQEnable, RW: CPIRQAll, Spec: "§3.7", Doc: "Pending bits that drive the machine external interrupt.", Fields: []mmio.Field{
+			{Name: "BOOT", Shift: 0, Width: 1, Doc: "As CP_IRQ_PENDING."},
+			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "As CP_IRQ_PENDING."},
+			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "As CP_IRQ_PENDING."}}},
+		{Name: "CP_IRQ_CLEAR", Off: CPIRQClear, RW: CPIRQAll, WO: true, Spec: "§3.7", Doc: "Write 1 clears the bit of CP_IRQ_PENDING."},
+		{Name: "CP_BOOT_STATUS", Off: CPBootStatus, RW: 0xffff, WO: true, Spec: "§3.2", Doc: "Sets the host's BOOT_STATUS; READY stops the boot timer and raises BOOT, FAILED halts the processor and raises BOOT.", Fields: fieldState},
+		{Name: "CP_FW_VERSION", Off: CPFWVersion, RW: ^uint32(0), WO: true, Spec: "§3.3", Doc: "Sets the host's FW_VERSION."},
+		{Name: "CP_FW_BUILD", Off: CPFWBuild, RW: ^uint32(0), WO: true, Spec: "§3.3", Doc: "Sets the host's FW_BUILD."},
+		{Name: "CP_FW_ERROR_DETAIL", Off: CPFWErrorDetail, RW: ^uint32(0), WO: true, Spec: "§3.5", Doc: "Sets the host's FW_ERROR_DETAIL."},
+		{Name: "CP_WATCHDOG_PERIOD", Off: CPWatchdogPeriod, RW: 0xffff, Spec: "§3.8", Doc: "Milliseconds without a kick until the watchdog fires; 0 is off."},
+		{Name: "CP_WATCHDOG_KICK", Off: CPWatchdogKick, RW: ^uint32(0), WO: true, Spec: "§3.8", Doc: "Any write restarts the watchdog's period."},
+		{Name: "CP_HOST_EVENT", Off: CPHostEvent, RW: IRQAdmin | IRQFirmware, WO: true, Spec: "§8.2", Doc: "Sets bits of the host's IRQ_STATUS (ADMIN, FIRMWARE) and raises vector 0 if they are enabled."},
+		{Name: "CP_CONSOLE", Off: CPConsole, RW: 0xff, WO: true, Spec: "§3.9", Doc: "A byte for the firmware console."},
+		{Name: "CP_TIME_LO", Off: CPTimeLo, Spec: "§3.7", Doc: "Microseconds since reset, bits 31:0. Reading it latches CP_TIME_HI."},
+		{Name: "CP_TIME_HI", Off: CPTimeHi, Spec: "§3.7", Doc: "Latched bits 63:32."},
+		{Name: "CP_TIMECMP_LO", Off: CPTimeCmpLo, Reset: ^uint32(0), RW: ^uint32(0), Spec: "§3.7", Doc: "Machine timer interrupt while time ≥ CP_TIMECMP, bits 31:0."},
+		{Name: "CP_TIMECMP_HI", Off: CPTimeCmpHi, Reset: ^uint32(0), RW: ^uint32(0), Spec: "§3.7", Doc: "Bits 63:32."},
+		{Name: "CP_MOVER_ADDR_LO", Off: CPMoverAddrLo, RW: ^uint32(0), Spec: "§3.10", Doc: "Bus address, bits 31:0."},
+		{Name: "CP_MOVER_ADDR_HI", Off: CPMoverAddrHi, RW: ^uint32(0), Spec: "§3.10", Doc: "Bus address, bits 63:32."},
+		{Name: "CP_MOVER_LOCAL", Off: CPMoverLocal, RW: ^uint32(0), Spec: "§3.10", Doc: "Address in SRAM."},
+		{Name: "CP_MOVER_SIZE", Off: CPMoverSize, RW: ^uint32(0), Spec: "§3.10", Doc: "Bytes, 1 to the size of SRAM."},
+		{Name: "CP_MOVER_CONTROL", Off: CPMoverControl, RW: 0x3, WO: true, Spec: "§3.10", Doc: "1 starts bus → SRAM, 2 starts SRAM → bus."},
+		{Name: "CP_MOVER_STATUS", Off: CPMoverStatus, Spec: "§3.10", Doc: "0 done, 1 busy, 2 bus fault, 3 outside SRAM or size 0."},
+		{Name: "CP_ASQ_TAIL", Off: CPASQTail, Spec: "§4.4", Doc: "Last value written to the admin SQ_TAIL doorbell."},
+		{Name: "CP_ACQ_HEAD", Off: CPACQHead, Spec: "§4.4", Doc: "Last value written to the admin CQ_HEAD doorbell."},
+		{Name: "CP_QUEUE_INDEX", Off: CPQueueIndex, RW: 0xff, Spec: "§4.8", Doc: "User queue that the registers below mean."},
+		{Name: "CP_QUEUE_SQ_BASE_LO", Off: CPQueueSQBaseLo, RW: ^uint32(0), Spec: "§4.8", Doc: "Submission ring, bits 31:0."},
+		{Name: "CP_QUEUE_SQ_BASE_HI", Off: CPQueueSQBaseHi, RW: ^uint32(0), Spec: "§4.8", Doc: "Submission ring, bits 63:32."},
+		{Name: "CP_QUEUE_CQ_BASE_LO", Off: CPQueueCQBaseLo, RW: ^uint32(0), Spec: "§4.8", Doc: "Completion ring, bits 31:0."},
+		{Name: "CP_QUEUE_CQ_BASE_HI", Off: CPQueueCQBaseHi, RW: ^uint32(0), Spec: "§4.8", Doc: "Completion ring, bits 63:32."},
+		{Name: "CP_QUEUE_ENTRIES", Off: CPQueueEntries, RW: ^uint32(0), Spec: "§4.8", Doc: "Ring sizes.", Fields: []mmio.Field{
+			{Name: "SQ", Shift: 0, Width: 16, Doc: "Entries of the submission ring."},
+			{Name: "CQ", Shift: 16, Width: 16, Doc: "Entries of the completion ring."}}},
+		{Name: "CP_QUEUE_BINDING", Off: CPQueueBinding, RW: ^uint32(0), Spec: "§4.8", Doc: "Owner and vector.", Fields: []mmio.Field{
+			{Name: "CONTEXT", Shift: 0, Width: 16, Doc: "Context that owns the queue."},
+			{Name: "VECTOR", Shift: 16, Width: 16, Doc: "MSI-X vector of its completions."}}},
+		{Name: "CP_QUEUE_CONTROL", Off: CPQueueControl, RW: 0x3, WO: true, Spec: "§4.8", Doc: "1 enables the queue with the values above and empty rings, 2 disables it."},
+		{Name: "CP_QUEUE_STATE", Off: CPQueueState, Spec: "§4.8", Doc: "0 disabled, 1 enabled, 2 draining, 3 error."},
+		{Name: "CP_COUNTER_INDEX", Off: CPCounterIndex, RW: 0xff, Spec: "§4.7", Doc: "Counter to read. Reading CP_COUNTER_LO latches CP_COUNTER_HI."},
+		{Name: "CP_COUNTER_LO", Off: CPCounterLo, Spec: "§4.7", Doc: "Counter, bits 31:0."},
+		{Name: "CP_COUNTER_HI", Off: CPCounterHi, Spec: "§4.7", Doc: "Counter, latched bits 63:32."},
+	}
+}

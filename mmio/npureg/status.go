@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package npureg
+
+import "fmt"
+
+// Status is a status code of a completion entry or fault record (§9.1).
+type Status uint16
+
+// Status codes (§9.1). Codes from 0x40 are program errors, which package core
+// names in the same order.
+const (
+	StatusSuccess            Status = 0x00
+	StatusInvalidOpcode      Status = 0x01
+	StatusInvalidField       Status = 0x02
+	StatusInvalidContext     Status = 0x03
+	StatusInvalidQueue       Status = 0x04
+	StatusQueueExists        Status = 0x05
+	StatusBusy               Status = 0x06
+	StatusNoResource         Status = 0x07
+	StatusInvalidLogPage     Status = 0x08
+	StatusAborted            Status = 0x09
+	StatusBusFault           Status = 0x10
+	StatusDeviceFault        Status = 0x11
+	StatusInvalidBinding     Status = 0x12
+	StatusInvalidDoorbell    Status = 0x20
+	StatusQueueDisabled      Status = 0x21
+	StatusFirmwareTrap       Status = 0x22
+	StatusWatchdog           Status = 0x23
+	StatusBadProgram         Status = 0x40
+	StatusConfigMismatch     Status = 0x41
+	StatusIllegalInstruction Status = 0x42
+	StatusReservedField      Status = 0x43
+	StatusBadOperand         Status = 0x44
+	StatusArrayShape         Status = 0x45
+	StatusLocalBounds        Status = 0x46
+	StatusBindingIndex       Status = 0x47
+	StatusBindingAccess      Status = 0x48
+	StatusBindingBounds      Status = 0x49
+	StatusBadParam           Status = 0x4a
+	StatusMemoryFault        Status = 0x4b
+	StatusTokenOverflow      Status = 0x4c
+	StatusDeadlock           Status = 0x4d
+	StatusNoHalt             Status = 0x4e
+)
+
+// A Named is a value that C header and specification know by a name.
+type Named struct {
+	Name  string
+	Value uint32
+}
+
+// Statuses lists every status code by the specification's name, ascending.
+func Statuses() []Named {
+	return []Named{
+		{"SUCCESS", uint32(StatusSuccess)},
+		{"INVALID_OPCODE", uint32(StatusInvalidOpcode)},
+		{"INVALID_FIELD", uint32(StatusInvalidField)},
+		{"INVALID_CONTEXT", uint32(StatusInvalidContext)},
+		{"INVALID_QUEUE", uint32(StatusInvalidQueue)},
+		{"QUEUE_EXISTS", uint32(StatusQueueExists)},
+		{"BUSY", uint32(StatusBusy)},
+		{"NO_RESOURCE", uint32(StatusNoResource)},
+		{"INVALID_LOG_PAGE", uint32(StatusInvalidLogPage)},
+		{"ABORTED", uint32(StatusAborted)},
+		{"BUS_FAULT", uint32(StatusBusFault)},
+		{"DEVICE_FAULT", uint32(StatusDeviceFault)},
+		{"INVALID_BINDING", uint32(StatusInvalidBinding)},
+		{"INVALID_DOORBELL", uint32(StatusInvalidDoorbell)},
+		{"QUEUE_DISABLED", uint32(StatusQueueDisabled)},
+		{"FIRMWARE_TRAP", uint32(StatusFirmwareTrap)},
+		{"WATCHDOG", uint32(StatusWatchdog)},
+		{"BAD_PROGRAM", uint32(StatusBadProgram)},
+		{"CONFIG_MISMATCH", uint32(StatusConfigMismatch)},
+		{"ILLEGAL_INSTRUCTION", uint32(StatusIllegalInstruction)},
+		{"RESERVED_FIELD", uint32(StatusReservedField)},
+		{"BAD_OPERAND", uint32(StatusBadOperand)},
+		{"ARRAY_SHAPE", uint32(StatusArrayShape)},
+		{"LOCAL_BOUNDS", uint32(StatusLocalBounds)},
+		{"BINDING_INDEX", uint32(StatusBindingIndex)},
+		{"BINDING_ACCESS", uint32(StatusBindingAccess)},
+		{"BINDING_BOUNDS", uint32(StatusBindingBounds)},
+		{"BAD_PARAM", uint32(StatusBadParam)},
+		{"MEMORY_FAULT", uint32(StatusMemoryFault)},
+		{"TOKEN_OVERFLOW", uint32(StatusTokenOverflow)},
+		{"DEADLOCK", uint32(StatusDeadlock)},
+		{"NO_HALT", uint32(StatusNoHalt)},
+	}
+}
+
+// String returns the specification's name.
+func (s Status) String() string {
+	for _, n := range Statuses() {
+		if n.Value == uint32(s) {
+			return n.Name
+		}
+	}
+	return fmt.Sprintf("STATUS_0x%02x", uint16(s))
+}
+
+// Admin opcodes (§4.4).
+const (
+	AdminIdentify       = 0x01
+	AdminGetLogPage     = 0x02
+	AdminCreateContext  = 0x10
+	AdminDestroyContext = 0x11
+	AdminCreateQueue    = 0x20
+	AdminDestroyQueue   = 0x21
+)
+
+// User opcodes (§4.9, §4.10).
+const (
+	CmdNop    = 0x01
+	CmdCopy   = 0x02
+	CmdLaunch = 0x03
+)
+
+// Sizes of entries (§4.2, §7.3) and limits (§4.1, §4.4, §4.9).
+const (
+	SQEntrySize     = 64
+	CQEntrySize     = 32
+	BindingSize     = 32
+	MaxBindings     = 64
+	MaxAdminEntries = 256
+)
+
+// Sources of a fault record, FAULT_INFO.SOURCE (§9.3).
+const (
+	FaultDoorbell = 0
+	FaultFetch    = 1
+	FaultPost     = 2
+	FaultCP       = 3
+)
+
+// A Group is a set of named values for the C header.
+type Group struct {
+	Prefix, Doc string
+	Values      []Named
+}
+
+// Groups returns the enumerations that driver and firmware share.
+func Groups() []Group {
+	return []Group{
+		{"NPU_", "Identity and geometry (§1, §2.1).", []Named{
+			{"MAGIC", Magic}, {"ARCH_MAJOR", ArchMajor}, {"ARCH_MINOR", ArchMinor}, {"FIRMWARE_MAJOR", FirmwareMajor},
+			{"BAR0_SIZE", BAR0Size}, {"DOORBELL_SQ_TAIL", DoorbellSQTail}, {"DOORBELL_CQ_HEAD", DoorbellCQHead},
+			{"SQ_ENTRY_SIZE", SQEntrySize}, {"CQ_ENTRY_SIZE", CQEntrySize}, {"BINDING_SIZE", BindingSize},
+			{"MAX_BINDINGS", MaxBindings}, {"MAX_ADMIN_ENTRIES", MaxAdminEntries}}},
+		{"NPU_BOOT_STATE_", "Boot states (§3.2).", []Named{
+			{"OFF", BootOff}, {"WAITING", BootWaiting}, {"LOADING", BootLoading}, {"STARTING", BootStarting}, {"READY", BootReady}, {"FAILED", BootFailed}}},
+		{"NPU_BOOT_ERROR_", "Boot errors (§3.5).", []Named{
+			{"NONE", BootErrNone}, {"SIZE", BootErrSize}, {"FETCH", BootErrFetch}, {"MAGIC", BootErrMagic}, {"HEADER", BootErrHeader},
+			{"HEADER_CRC", BootErrHeaderCRC}, {"PAYLOAD_CRC", BootErrPayloadCRC}, {"INTERFACE", BootErrInterface}, {"ARCH", BootErrArch},
+			{"RANGE", BootErrRange}, {"TIMEOUT", BootErrTimeout}, {"TRAP", BootErrTrap}, {"WATCHDOG", BootErrWatchdog}}},
+		{"NPU_ADMIN_", "Admin opcodes (§4.4).", []Named{
+			{"IDENTIFY", AdminIdentify}, {"GET_LOG_PAGE", AdminGetLogPage}, {"CREATE_CONTEXT", AdminCreateContext},
+			{"DESTROY_CONTEXT", AdminDestroyContext}, {"CREATE_QUEUE", AdminCreateQueue}, {"DESTROY_QUEUE", AdminDestroyQueue}}},
+		{"NPU_CMD_", "User opcodes (§4.9, §4.10).", []Named{{"NOP", CmdNop}, {"COPY", CmdCopy}, {"LAUNCH", CmdLaunch}}},
+		{"NPU_FAULT_SOURCE_", "Sources of a fault record (§9.3).", []Named{
+			{"DOORBELL", FaultDoorbell}, {"FETCH", FaultFetch}, {"POST", FaultPost}, {"CP", FaultCP}}},
+		{"NPU_COUNTER_", "Counters (§4.7).", []Named{
+			{"COMMANDS", CounterCommands}, {"ERRORS", CounterErrors}, {"PROGRAMS", CounterPrograms}, {"INSTRUCTIONS", CounterInstructions},
+			{"MACS", CounterMACs}, {"DMA_READ", CounterDMARead}, {"DMA_WRITTEN", CounterDMAWritten}, {"INTERRUPTS", CounterInterrupts},
+			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"COUNT", CounterCount}}},
+		{"NPU_STATUS_", "Status codes (§9.1).", Statuses()},
+	}
+}
+
+// CPGroups returns what only firmware needs.
+func CPGroups() []Group {
+	return []Group{
+		{"NPU_CP_", "Address map of the control processor (§3.6).", []Named{
+			{"ROM_BASE", CPROMBase}, {"ROM_SIZE", CPROMSize}, {"SRAM_BASE", CPSRAMBase}, {"SRAM_SIZE", CPSRAMSize},
+			{"REG_BASE", CPRegBase}, {"HOST_BASE", CPHostBase}}},
+		{"NPU_CP_MOVER_", "Mover (§3.10).", []Named{{"READ", MoverRead}, {"WRITE", MoverWrite},
+			{"IDLE", MoverIdle}, {"BUSY", MoverBusy}, {"FAULT", MoverFault}, {"RANGE", MoverRange}}},
+		{"NPU_CP_QUEUE_", "User queues (§4.8).", []Named{{"ENABLE", QueueControlEnable}, {"DISABLE", QueueControlDisable},
+			{"STATE_DISABLED", QueueDisabled}, {"STATE_ENABLED", QueueEnabled}, {"STATE_DRAINING", QueueDraining}, {"STATE_ERROR", QueueError}}},
+	}
+}
