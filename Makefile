@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+GO            ?= go
+GOLANGCI      ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
+GOFUMPT       ?= $(GO) run mvdan.cc/gofumpt@v0.9.1
+FUZZTIME      ?= 60s
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench lint fmt generate firmware firmware-check driver check
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Set up everything, boot Linux in QEMU and classify handwritten digits on the NPU
+	@$(GO) run ./tests/guest/demo -npuemu bin/npuemu
+
+test: setup ## Set up everything, then all tests: unit, protocol and guest
+	@NPUEMU_REQUIRE_GUEST=1 tests/run-tests ./...
+
+build: ## Build bin/npuemu, one static binary
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/npuemu ./cmd/npuemu
+
+setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
+	@tests/guest/setup.sh
+
+test-unit: ## Tests that need no guest
+	@$(GO) test -short ./...
+
+test-race: ## The same under the race detector
+	@$(GO) test -short -race ./...
+
+test-guest: setup ## Tests that boot Linux in QEMU
+	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -v ./tests/guest/...
+
+fuzz: ## Every fuzz target for FUZZTIME each
+	@tests/fuzz-all $(FUZZTIME)
+
+bench: ## Benchmarks
+	@$(GO) test -run '^$$' -bench . -benchmem ./...
+
+lint: ## golangci-lint
+	@$(GOLANGCI) run ./...
+
+fmt: ## Format
+	@$(GOFUMPT) -w $(shell git ls-files '*.go')
+
+generate: ## Registers: C headers and docs/spec/registers.md from mmio/npureg
+	@$(GO) run ./internal/regen
+
+firmware: setup ## Rebuild boot ROM and firmware image from C
+	@firmware/rebuild
+
+firmware-check: setup ## Show that ROM and firmware rebuild to the committed bytes
+	@firmware/rebuild --check
+
+driver: setup ## Build the kernel module for both guest kernels into build/
+	@$(GO) run ./tests/guest/demo -build-only
+
+check: ## What CI runs before the tests: formatting, generated files, vet, lint, clean tree
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'check: run make fmt'; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) mod tidy -diff
+	@$(GO) run ./internal/regen -check
+	@$(GOLANGCI) run ./...
+	@git diff --exit-code --stat

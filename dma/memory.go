@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dma moves bytes for the device: it resolves an address in one of the
+// device's address spaces (docs/spec/memory.md §7.1) to memory, and executes
+// strided copies (§7.4).
+//
+// Nothing here takes the board's lock; callers run on workers. A Memory is safe
+// for concurrent use; ranges that two commands touch at the same time are not
+// ordered (§7.5), and bytes may then mix, as on hardware.
+package dma
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"npuemu/dma/iova"
+)
+
+// Space is an address space number as commands and bindings carry it (§7.1).
+type Space uint8
+
+// The address spaces of architecture 1.0.
+const (
+	Bus    Space = 0
+	Device Space = 1
+)
+
+// Valid reports whether architecture 1.0 defines s.
+func (s Space) Valid() bool { return s <= Device }
+
+func (s Space) String() string {
+	switch s {
+	case Bus:
+		return "bus"
+	case Device:
+		return "device"
+	}
+	return fmt.Sprintf("space %d", uint8(s))
+}
+
+// ErrBusMaster is the reason of a Fault while the function may not master the
+// bus (§1.5).
+var ErrBusMaster = errors.New("bus mastering is off or the function is not in D0 (§1.5)")
+
+// Fault is an access that the memory refused (§7.2).
+type Fault struct {
+	Space Space
+	Addr  uint64 // first byte that could not be accessed, in Space
+	Write bool
+	Err   error // why; never nil
+}
+
+func (f *Fault) Error() string {
+	verb := "read"
+	if f.Write {
+		verb = "write"
+	}
+	return fmt.Sprintf("dma: %s of %s address %#x: %v", verb, f.Space, f.Addr, f.Err)
+}
+
+// Unwrap returns the reason.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Memory is everything that the device can address: the bus, through the
+// table of what the host mapped, and its own DRAM.
+type Memory struct {
+	Bus  *iova.Table
+	DRAM []byte // device memory; shared with the host, which may change it at any time
+
+	master atomic.Bool // §1.5
+}
+
+// SetBusMaster allows or forbids accesses to the bus (§1.5).
+func (m *Memory) SetBusMaster(on bool) { m.master.Store(on) }
+
+// Read copies len(p) bytes at addr in space s into p. An error is a *Fault;
+// bytes before its address may have been copied.
+func (m *Memory) Read(s Space, addr uint64, p []byte) error { return m.access(s, addr, p, false) }
+
+// Write copies p to addr in space s. An error is a *Fault; bytes before its
+// address may have been written.
+func (m *Memory) Write(s Space, addr uint64, p []byte) error { return m.access(s, addr, p, true) }
+
+func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
+	if s == Device {
+		size := uint64(len(m.DRAM))
+		if addr > size || uint64(len(p)) > size-addr {
+			return &Fault{Space: s, Addr: max(addr, size), Write: write, Err: fmt.Errorf("outside device memory of %#x bytes (§7.2)", size)}
+		}
+		if write {
+			copy(m.DRAM[addr:], p)
+		} else {
+			copy(p, m.DRAM[addr:])
+		}
+		return nil
+	}
+	if !m.master.Load() {
+		return &Fault{Space: s, Addr: addr, Write: write, Err: ErrBusMaster}
+	}
+	var err error
+	if write {
+		err = m.Bus.Write(iova.Addr(addr), p)
+	} else {
+		err = m.Bus.Read(iova.Addr(addr), p)
+	}
+	if err != nil {
+		at := addr
+		var f *iova.Fault
+		if errors.As(err, &f) {
+			at = uint64(f.Addr)
+		}
+		return &Fault{Space: s, Addr: at, Write: write, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package queue is the hardware of the user queues (docs/spec/queues.md): rings,
+// doorbells, round-robin arbitration, fetch, and completions. It does not know
+// what a command means: an Executor does that.
+//
+// Ownership: the lock given to New (the board's) guards all state. Methods with
+// the suffix Locked are called with it held, from any goroutine. One goroutine,
+// Run, takes a command under the lock, fetches and executes it and writes its
+// completion without it, and takes it again to publish the result. Nothing is
+// held across an access to memory.
+//
+// Left out of architecture 1.0: priorities, weights, interrupt coalescing and more
+// than one command in flight on the device.
+package queue
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"npuemu/mmio/npureg"
+)
+
+// Config is what firmware programs into a queue (§4.8).
+type Config struct {
+	SQBase, CQBase       uint64 // bus addresses of the rings
+	SQEntries, CQEntries uint16
+	Context, Vector      uint16
+}
+
+// An Entry is a submission entry (§4.2).
+type Entry [npureg.SQEntrySize]byte
+
+// ID returns the entry's command_id.
+func (e *Entry) ID() uint16 { return binary.LittleEndian.Uint16(e[2:]) }
+
+// A Completion is what the device reports of a command (§4.2).
+type Completion struct {
+	Status npureg.Status
+	Result uint32
+	Info   uint64
+}
+
+// A Fault is a failure that has no completion to be reported in (§9.3).
+type Fault struct {
+	Code   npureg.Status
+	Queue  int
+	Source uint8  // npureg.FaultDoorbell, FaultFetch, FaultPost
+	Index  uint16 // ring entry, or the doorbell value
+	Addr   uint64 // bus address; 0 for doorbells
+}
+
+// Bus is the memory that rings lie in. Its methods are called without the lock.
+type Bus interface {
+	ReadBus(addr uint64, p []byte) error
+	WriteBus(addr uint64, p []byte) error
+}
+
+// Executor runs commands. Execute is called without the lock, from one
+// goroutine; when ctx is done it returns soon, and its result is then not used.
+type Executor interface {
+	Execute(ctx context.Context, context uint16, e *Entry) Completion
+}
+
+// Board is told what happens, with the lock held.
+type Board interface {
+	CompletedLocked(vector uint16, c Completion) // a completion is in memory
+	FaultLocked(f Fault)
+	QueueEventLocked() // a queue entered the error state or finished draining (§3.7)
+	IdleLocked()       // the command that a reset found in flight has ended
+}
+
+// errDestroyed cancels the command in flight when its queue is disabled.
+var errDestroyed = errors.New("queue: disabled")
+
+// Engine is the set of user queues of one device.
+type Engine struct {
+	mu    sync.Locker
+	bus   Bus
+	exec  Executor
+	board Board
+
+	queues  []ring // index 0 is unused; guarded by mu
+	next    int    // where arbitration goes on; guarded by mu
+	current *flight
+	wake    chan struct{} // capacity 1: something may be runnable
+}
+
+// ring is one queue. Guarded by Engine.mu.
+type ring struct {
+	state          uint8 // npureg.QueueDisabled …
+	cfg            Config
+	sqHead, sqTail uint16
+	cqHead, cqTail uint16
+	phase          uint16
+}
+
+// flight is the command that Run executes. Guarded by Engine.mu.
+type flight struct {
+	queue  int
+	stale  bool // a reset came: nothing of it is published
+	cancel context.CancelCauseFunc
+}
+
+// New returns an engine with the user queues 1 to count, all disabled.
+func New(mu sync.Locker, count int, bus Bus, exec Executor, board Board) *Engine {
+	return &Engine{mu: mu, bus: bus, exec: exec, board: board,
+		queues: make([]ring, count+1), next: 1, wake: make(chan struct{}, 1)}
+}
+
+func (e *Engine) valid(index int) bool { return index >= 1 && index < len(e.queues) }
+
+// StateLocked returns the state of a queue, CP_QUEUE_STATE. A queue that does not
+// exist is disabled.
+func (e *Engine) StateLocked(index int) uint8 {
+	if !e.valid(index) {
+		return npureg.QueueDisabled
+	}
+	return e.queues[index].state
+}
+
+// EnableLocked starts a queue with empty rings (§4.8). Firmware's mistakes
+// (a queue that does not exist, is not disabled, or has rings too small) are ignored.
+func (e *Engine) EnableLocked(index int, cfg Config) {
+	if !e.valid(index) || e.queues[index].state != npureg.QueueDisabled || cfg.SQEntries < 2 || cfg.CQEntries < 2 {
+		return
+	}
+	e.queues[index] = ring{state: npureg.QueueEnabled, cfg: cfg, phase: 1}
+}
+
+// DisableLocked stops a queue. A command in flight is told to stop, and
+// completes as ABORTED; until then the queue is draining.
+func (e *Engine) DisableLocked(index int) {
+	if !e.valid(index) || e.queues[index].state == npureg.QueueDisabled {
+		return
+	}
+	if f := e.current; f != nil && f.queue == index && !f.stale {
+		e.queues[index].state = npureg.QueueDraining
+		f.cancel(errDestroyed)
+		return
+	}
+	e.queues[index].state = npureg.QueueDisabled
+	e.board.QueueEventLocked()
+}
+
+// ResetLocked disables all queues and tells a command in flight to stop. It
+// reports whether there is one; Board.IdleLocked is called when it has ended. Until
+// then nothing new starts.
+func (e *Engine) ResetLocked() (busy bool) {
+	clear(e.queues)
+	e.next = 1
+	if e.current == nil {
+		return false
+	}
+	e.current.stale = true
+	e.current.cancel(context.Canceled)
+	return true
+}
+
+// RingSQLocked is a write of v to the SQ_TAIL doorbell of a user queue (§4.3).
+func (e *Engine) RingSQLocked(index int, v uint32) {
+	q, ok := e.doorbell(index, v)
+	if !ok {
+		return
+	}
+	if v >= uint32(q.cfg.SQEntries) {
+		e.failLocked(index, Fault{Code: npureg.StatusInvalidDoorbell, Queue: index, Source: npureg.FaultDoorbell, Index: uint16(min(v, 0xffff))})
+		return
+	}
+	q.sqTail = uint16(v)
+	e.kick()
+}
+
+// RingCQLocked is a write of v to the CQ_HEAD doorbell of a user queue (§4.3).
+func (e *Engine) RingCQLocked(index int, v uint32) {
+	q, ok := e.doorbell(index, v)
+	if !ok {
+		return
+	}
+	n := uint32(q.cfg.CQEntries)
+	used := (uint32(q.cqTail) + n - uint32(q.cqHead)) % n
+	if v >= n || (v+n-uint32(q.cqHead))%n > used {
+		e.failLocked(index, Fault{Code: npureg.StatusInvalidDoorbell, Queue: index, Source: npureg.FaultDoorbell, Index: uint16(min(v, 0xffff))})
+		return
+	}
+	q.cqHead = uint16(v)
+	e.kick()
+}
+
+// doorbell returns the ring behind a doorbell if it is enabled. Otherwise the write is
+// ignored; one to a disabled queue leaves a fault record (§9.2).
+func (e *Engine) doorbell(index int, v uint32) (*ring, bool) {
+	if e.StateLocked(index) == npureg.QueueDisabled {
+		e.board.FaultLocked(Fault{Code: npureg.StatusQueueDisabled, Queue: index, Source: npureg.FaultDoorbell, Index: uint16(min(v, 0xffff))})
+		return nil, false
+	}
+	q := &e.queues[index]
+	return q, q.state == npureg.QueueEnabled
+}
+
+// failLocked puts a queue into the error state.
+func (e *Engine) failLocked(index int, f Fault) {
+	q := &e.queues[index]
+	if q.state == npureg.QueueEnabled {
+		q.state = npureg.QueueError
+	}
+	e.board.FaultLocked(f)
+	e.board.QueueEventLocked()
+}
+
+func (e *Engine) kick() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run executes commands until ctx is done. It is called once.
+func (e *Engine) Run(ctx context.Context) {
+	for {
+		e.mu.Lock()
+		index := e.pickLocked()
+		if index == 0 {
+			e.mu.Unlock()
+			select {
+			case <-ctx.Done():
+				return
+			case <-e.wake:
+			}
+			continue
+		}
+		q := e.queues[index]
+		cmd, cancel := context.WithCancelCause(ctx)
+		f := &flight{queue: index, cancel: cancel}
+		e.current = f
+		e.mu.Unlock()
+
+		e.run(cmd, f, q)
+		cancel(nil)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// pickLocked returns the next queue that has work and room for a completion, or 0.
+func (e *Engine) pickLocked() int {
+	n := len(e.queues) - 1
+	for i := range n {
+		index := (e.next-1+i)%n + 1
+		q := &e.queues[index]
+		if q.state == npureg.QueueEnabled && q.sqHead != q.sqTail && (q.cqTail+1)%q.cfg.CQEntries != q.cqHead {
+			e.next = index%n + 1
+			return index
+		}
+	}
+	return 0
+}
+
+// run executes the entry at q's head. q is a copy: Enable, Disable and Reset may
+// change the queue meanwhile.
+func (e *Engine) run(ctx context.Context, f *flight, q ring) {
+	var entry Entry
+	at := q.cfg.SQBase + uint64(q.sqHead)*npureg.SQEntrySize
+	if err := e.bus.ReadBus(at, entry[:]); err != nil {
+		e.end(f, func() {
+			e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultFetch, Index: q.sqHead, Addr: at})
+		})
+		return
+	}
+	head := (q.sqHead + 1) % q.cfg.SQEntries
+	c := e.exec.Execute(ctx, q.cfg.Context, &entry)
+
+	e.mu.Lock()
+	if f.stale {
+		e.mu.Unlock()
+		e.end(f, nil)
+		return
+	}
+	e.mu.Unlock()
+	if errors.Is(context.Cause(ctx), errDestroyed) {
+		c = Completion{Status: npureg.StatusAborted}
+	}
+	at = q.cfg.CQBase + uint64(q.cqTail)*npureg.CQEntrySize
+	if err := e.post(at, f.queue, head, q.phase, entry.ID(), c); err != nil {
+		e.end(f, func() {
+			e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultPost, Index: q.cqTail, Addr: at})
+		})
+		return
+	}
+	e.end(f, func() {
+		live := &e.queues[f.queue]
+		live.sqHead = head
+		if live.cqTail++; live.cqTail == live.cfg.CQEntries {
+			live.cqTail = 0
+			live.phase ^= 1
+		}
+		e.board.CompletedLocked(q.cfg.Vector, c)
+	})
+}
+
+// end takes the command out of flight. publish, if not nil, is called with the lock
+// held unless a reset came.
+func (e *Engine) end(f *flight, publish func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.current = nil
+	if f.stale {
+		e.board.IdleLocked()
+		return
+	}
+	if publish != nil {
+		publish()
+	}
+	if q := &e.queues[f.queue]; q.state == npureg.QueueDraining {
+		q.state = npureg.QueueDisabled
+		e.board.QueueEventLocked()
+	}
+}
+
+// post writes a completion entry, the half-word with the phase last (§7.5).
+func (e *Engine) post(at uint64, index int, head, phase, id uint16, c Completion) error {
+	var b [npureg.CQEntrySize]byte
+	binary.LittleEndian.PutUint32(b[0x00:], c.Result)
+	binary.LittleEndian.PutUint64(b[0x08:], c.Info)
+	binary.LittleEndian.PutUint16(b[0x18:], head)
+	binary.LittleEndian.PutUint16(b[0x1a:], uint16(index))
+	binary.LittleEndian.PutUint16(b[0x1c:], id)
+	binary.LittleEndian.PutUint16(b[0x1e:], uint16(c.Status)<<1|phase)
+	if err := e.bus.WriteBus(at, b[:0x1e]); err != nil {
+		return fmt.Errorf("queue: post completion: %w", err)
+	}
+	if err := e.bus.WriteBus(at+0x1e, b[0x1e:]); err != nil {
+		return fmt.Errorf("queue: post completion: %w", err)
+	}
+	return nil
+}
