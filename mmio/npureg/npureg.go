@@ -143,6 +143,10 @@ const (
 	CPTimeHi         = 0x044
 	CPTimeCmpLo      = 0x048
 	CPTimeCmpHi      = 0x04c
+	CPFaultAddrLo    = 0x050
+	CPFaultAddrHi    = 0x054
+	CPFaultInfo      = 0x058
+	CPFaultCode      = 0x05c
 	CPMoverAddrLo    = 0x080
 	CPMoverAddrHi    = 0x084
 	CPMoverLocal     = 0x088
@@ -151,6 +155,7 @@ const (
 	CPMoverStatus    = 0x094
 	CPASQTail        = 0x0c0
 	CPACQHead        = 0x0c4
+	CPAQEpoch        = 0x0c8
 	CPQueueIndex     = 0x100
 	CPQueueSQBaseLo  = 0x104
 	CPQueueSQBaseHi  = 0x108
@@ -331,6 +336,10 @@ func CP() []mmio.Register {
 		{Name: "CP_TIME_HI", Off: CPTimeHi, Spec: "§3.7", Doc: "Latched bits 63:32."},
 		{Name: "CP_TIMECMP_LO", Off: CPTimeCmpLo, Reset: ^uint32(0), RW: ^uint32(0), Spec: "§3.7", Doc: "Machine timer interrupt while time ≥ CP_TIMECMP, bits 31:0."},
 		{Name: "CP_TIMECMP_HI", Off: CPTimeCmpHi, Reset: ^uint32(0), RW: ^uint32(0), Spec: "§3.7", Doc: "Bits 63:32."},
+		{Name: "CP_FAULT_ADDR_LO", Off: CPFaultAddrLo, RW: ^uint32(0), Spec: "§9.3", Doc: "FAULT_ADDR_LO of the next record."},
+		{Name: "CP_FAULT_ADDR_HI", Off: CPFaultAddrHi, RW: ^uint32(0), Spec: "§9.3", Doc: "FAULT_ADDR_HI of the next record."},
+		{Name: "CP_FAULT_INFO", Off: CPFaultInfo, RW: ^uint32(0), Spec: "§9.3", Doc: "FAULT_INFO of the next record."},
+		{Name: "CP_FAULT_CODE", Off: CPFaultCode, RW: 0xffff, WO: true, Spec: "§9.3", Doc: "Status code (§9.1); a write records a fault with it and the values above, and raises FAULT."},
 		{Name: "CP_MOVER_ADDR_LO", Off: CPMoverAddrLo, RW: ^uint32(0), Spec: "§3.10", Doc: "Bus address, bits 31:0."},
 		{Name: "CP_MOVER_ADDR_HI", Off: CPMoverAddrHi, RW: ^uint32(0), Spec: "§3.10", Doc: "Bus address, bits 63:32."},
 		{Name: "CP_MOVER_LOCAL", Off: CPMoverLocal, RW: ^uint32(0), Spec: "§3.10", Doc: "Address in SRAM."},
@@ -339,6 +348,7 @@ func CP() []mmio.Register {
 		{Name: "CP_MOVER_STATUS", Off: CPMoverStatus, Spec: "§3.10", Doc: "0 done, 1 busy, 2 bus fault, 3 outside SRAM or size 0."},
 		{Name: "CP_ASQ_TAIL", Off: CPASQTail, Spec: "§4.4", Doc: "Last value written to the admin SQ_TAIL doorbell."},
 		{Name: "CP_ACQ_HEAD", Off: CPACQHead, Spec: "§4.4", Doc: "Last value written to the admin CQ_HEAD doorbell."},
+		{Name: "CP_AQ_EPOCH", Off: CPAQEpoch, Spec: "§4.4", Doc: "Times that AQ_CONTROL.ENABLE went from 0 to 1 since the processor's reset; each sets CP_ASQ_TAIL and CP_ACQ_HEAD to 0."},
 		{Name: "CP_QUEUE_INDEX", Off: CPQueueIndex, RW: 0xff, Spec: "§4.8", Doc: "User queue that the registers below mean."},
 		{Name: "CP_QUEUE_SQ_BASE_LO", Off: CPQueueSQBaseLo, RW: ^uint32(0), Spec: "§4.8", Doc: "Submission ring, bits 31:0."},
 		{Name: "CP_QUEUE_SQ_BASE_HI", Off: CPQueueSQBaseHi, RW: ^uint32(0), Spec: "§4.8", Doc: "Submission ring, bits 63:32."},

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pci
+
+import (
+	"fmt"
+	"math/bits"
+
+	"npuemu/mmio"
+)
+
+// ConfigSpaceSize is the size of a PCI Express configuration space in bytes.
+const ConfigSpaceSize = 4096
+
+// MSI-X structures in BAR4 (§7.7.2): 16 bytes for each table entry, then the
+// pending bits in a page of their own, so that a VMM can trap one page and map
+// the other.
+const (
+	MSIXBAR       = 4
+	MSIXTableOff  = 0x0000
+	MSIXPBAOff    = 0x2000
+	minMSIXBARLen = 0x4000 // the power of two that holds the pending bits
+)
+
+// MaxVectors is the largest number of MSI-X vectors. 32 entries of 16 bytes end
+// at 0x200, far below MSIXPBAOff, and their pending bits fit in one quadword.
+const MaxVectors = 32
+
+// minBARSize is a page: a VMM maps BARs by pages.
+const minBARSize = 4096
+
+// Offsets in configuration space.
+const (
+	offID        = 0x000
+	offCommand   = 0x004 // and Status
+	offClass     = 0x008
+	offCacheLine = 0x00c
+	offBAR0      = 0x010
+	offSubsystem = 0x02c
+	offCapPtr    = 0x034
+	offIntLine   = 0x03c
+
+	offPM    = 0x040
+	offPMCSR = offPM + 0x04
+
+	offPCIe     = 0x050
+	offDevCap   = offPCIe + 0x04
+	offDevCtl   = offPCIe + 0x08 // and Device Status
+	offLinkCap  = offPCIe + 0x0c
+	offLinkCtl  = offPCIe + 0x10 // and Link Status
+	offDevCap2  = offPCIe + 0x24
+	offDevCtl2  = offPCIe + 0x28
+	offLinkCap2 = offPCIe + 0x2c
+	offLinkCtl2 = offPCIe + 0x30
+
+	offMSIX      = 0x090 // and Message Control
+	offMSIXTable = offMSIX + 0x04
+	offMSIXPBA   = offMSIX + 0x08
+
+	offAER             = 0x100
+	offUncorrStatus    = offAER + 0x04
+	offUncorrMask      = offAER + 0x08
+	offUncorrSeverity  = offAER + 0x0c
+	offCorrStatus      = offAER + 0x10
+	offCorrMask        = offAER + 0x14
+	offAERControl      = offAER + 0x18
+	offHeaderLog       = offAER + 0x1c // 4 registers
+	offDeviceSerial    = 0x148
+	offDeviceSerialLow = offDeviceSerial + 0x04
+)
+
+// Capability identifiers.
+const (
+	capPM       = 0x01
+	capPCIe     = 0x10
+	capMSIX     = 0x11
+	extCapAER   = 0x0001
+	extCapSerNo = 0x0003
+)
+
+// Bits that this package acts on.
+const (
+	commandMemory    = 1 << 1
+	commandBusMaster = 1 << 2
+	commandParity    = 1 << 6
+	commandSERR      = 1 << 8
+	commandINTxOff   = 1 << 10
+
+	statusCapList = 1 << (16 + 4)
+	statusSERR    = 1 << (16 + 14)
+	statusErrors  = 0xf900 << 16 // parity, SERR, three aborts, master data parity
+
+	pmcsrState       = 0x3
+	pmcsrNoSoftReset = 1 << 3
+
+	devCtlMaxPayload = 7 << 5
+	devCtlFLR        = 1 << 15
+	devStaCorr       = 1 << (16 + 0)
+	devStaNonFatal   = 1 << (16 + 1)
+	devStaFatal      = 1 << (16 + 2)
+	devStaUnsupp     = 1 << (16 + 3)
+
+	msixMasked  = 1 << (16 + 14)
+	msixEnabled = 1 << (16 + 15)
+
+	aerFirstError = 0x1f
+)
+
+// Errors that the function can log; all others read as zero and ignore writes.
+const (
+	uncorrErrors = 1<<DataLinkProtocol | 1<<PoisonedTLP | 1<<FlowControl | 1<<CompletionTimeout |
+		1<<CompleterAbort | 1<<UnexpectedCompletion | 1<<ReceiverOverflow | 1<<MalformedTLP |
+		1<<UnsupportedRequest | 1<<UncorrectableInternal
+	uncorrFatal = 1<<DataLinkProtocol | 1<<FlowControl | 1<<ReceiverOverflow | 1<<MalformedTLP |
+		1<<UncorrectableInternal // default severity, §7.8.4.4
+	corrErrors = 1<<ReceiverError | 1<<BadTLP | 1<<BadDLLP | 1<<ReplayRollover | 1<<ReplayTimeout |
+		1<<AdvisoryNonFatal | 1<<CorrectedInternal
+	corrMasked = 1<<AdvisoryNonFatal | 1<<CorrectedInternal // default mask, §7.8.4.6
+)
+
+// BAR is one 64-bit memory BAR.
+type BAR struct {
+	Size         uint64 // bytes, a power of two, at least 4096; 0 means that the BAR is absent
+	Prefetchable bool
+}
+
+// Config is the identity of a function.
+type Config struct {
+	VendorID, DeviceID             uint16
+	SubsystemVendorID, SubsystemID uint16
+	Revision                       uint8
+	Class                          [3]uint8 // base class, sub-class, programming interface
+	BARs                           [6]BAR   // 0, 2 and 4 only: a 64-bit BAR takes two registers
+	MSIXVectors                    int      // 1 to MaxVectors
+	Serial                         uint64   // IEEE EUI-64
+}
+
+// Validate reports the first rule that c breaks.
+func (c Config) Validate() error {
+	if c.VendorID == 0xffff {
+		return fmt.Errorf("pci: config: vendor ID 0xffff means that no function is present (§7.5.1.1.1): set the vendor's")
+	}
+	for i, b := range c.BARs {
+		switch {
+		case b == BAR{}:
+		case i%2 != 0:
+			return fmt.Errorf("pci: config: BAR%d is the upper half of 64-bit BAR%d: use BAR 0, 2 or 4", i, i-1)
+		case b.Size < minBARSize || bits.OnesCount64(b.Size) != 1:
+			return fmt.Errorf("pci: config: BAR%d: size %#x is not a power of two of at least %d: round it up", i, b.Size, minBARSize)
+		}
+	}
+	if c.BARs[MSIXBAR].Size < minMSIXBARLen {
+		return fmt.Errorf("pci: config: BAR%d: size %#x does not hold the MSI-X structures: use at least %#x",
+			MSIXBAR, c.BARs[MSIXBAR].Size, minMSIXBARLen)
+	}
+	// mmio banks are addressed by 32 bits.
+	if c.BARs[MSIXBAR].Size > 1<<31 {
+		return fmt.Errorf("pci: config: BAR%d: size %#x exceeds 2 GiB: use %#x", MSIXBAR, c.BARs[MSIXBAR].Size, minMSIXBARLen)
+	}
+	if c.MSIXVectors < 1 || c.MSIXVectors > MaxVectors {
+		return fmt.Errorf("pci: config: %d MSI-X vectors: use 1 to %d", c.MSIXVectors, MaxVectors)
+	}
+	return nil
+}
+
+// configRegister is a doubleword of configuration space. Sticky bits survive
+// Hot reset and FLR (RWS, RW1CS, ROS in the specification); flrKeep bits
+// survive only FLR (§6.6.2 lists them).
+type configRegister struct {
+	mmio.Register
+	sticky, flrKeep uint32
+}
+
+// registers returns the configuration space of c, in order of offsets. What
+// is not listed reads zero and ignores writes (§7.5.1).
+func (c Config) registers() []configRegister {
+	class := uint32(c.Class[0])<<24 | uint32(c.Class[1])<<16 | uint32(c.Class[2])<<8
+	rows := []configRegister{
+		row("ID", offID, uint32(c.DeviceID)<<16|uint32(c.VendorID), 0, 0,
+			"§7.5.1.1.1", "Vendor ID and Device ID."),
+		row("COMMAND_STATUS", offCommand, statusCapList,
+			commandMemory|commandBusMaster|commandParity|commandSERR|commandINTxOff, statusErrors,
+			"§7.5.1.1.3", "Command and Status."),
+		row("CLASS_REVISION", offClass, class|uint32(c.Revision), 0, 0,
+			"§7.5.1.1.6", "Class Code and Revision ID."),
+		row("CACHE_LINE", offCacheLine, 0, 0xff, 0,
+			"§7.5.1.1.7", "Cache Line Size, without effect; header type 0."),
+	}
+	for i, b := range c.BARs {
+		if b.Size == 0 {
+			continue
+		}
+		low := uint32(0x4) // 64-bit memory
+		if b.Prefetchable {
+			low |= 0x8
+		}
+		mask := ^(b.Size - 1)
+		off := uint32(offBAR0 + 4*i)
+		rows = append(rows,
+			row(fmt.Sprintf("BAR%d", i), off, low, uint32(mask), 0,
+				"§7.5.1.2.1", fmt.Sprintf("Base address, low half; %#x bytes.", b.Size)),
+			row(fmt.Sprintf("BAR%d", i+1), off+4, 0, uint32(mask>>32), 0,
+				"§7.5.1.2.1", "Base address, high half."))
+	}
+	rows = append(rows,
+		row("SUBSYSTEM", offSubsystem, uint32(c.SubsystemID)<<16|uint32(c.SubsystemVendorID), 0, 0,
+			"§7.5.1.2.3", "Subsystem Vendor ID and Subsystem ID."),
+		row("CAP_PTR", offCapPtr, offPM, 0, 0, "§7.5.1.1.11", "Capabilities Pointer."),
+		row("INTERRUPT", offIntLine, 0, 0xff, 0, "§7.5.1.1.12", "Interrupt Line, without effect; no interrupt pin."),
+
+		// Version 3, no D1, D2, PME.
+		row("PM_CAP", offPM, capPM|offPCIe<<8|3<<16, 0, 0, "§7.5.2.1", "Power Management Capabilities."),
+		row("PM_CSR", offPMCSR, pmcsrNoSoftReset, pmcsrState, 0,
+			"§7.5.2.2", "Power Management Control/Status; D3hot to D0 keeps all state."),
+
+		// Capability version 2, endpoint.
+		row("PCIE_CAP", offPCIe, capPCIe|offMSIX<<8|2<<16, 0, 0, "§7.5.3.2", "PCI Express Capabilities."),
+		// Max_Payload_Size 256, extended tags, role-based errors, FLR.
+		row("DEV_CAP", offDevCap, 1|1<<5|1<<15|1<<28, 0, 0, "§7.5.3.3", "Device Capabilities."),
+		// Relaxed ordering, extended tags and no-snoop enabled, 512-byte read
+		// requests. Bits 9 and 10 (phantom functions, aux power) do not exist.
+		row("DEV_CTL_STATUS", offDevCtl, 1<<4|1<<8|1<<11|2<<12, 0x79ff, 0xf<<16,
+			"§7.5.3.4", "Device Control and Device Status; bit 15 resets the function and reads zero.").
+			keep(devCtlMaxPayload),
+		// 16 GT/s ×16, no ASPM (optionality compliant).
+		row("LINK_CAP", offLinkCap, 4|16<<4|1<<22, 0, 0, "§7.5.3.6", "Link Capabilities."),
+		// ASPM, read completion boundary, common clock, extended synch; the
+		// status shows the link trained to its best, with the slot's clock.
+		row("LINK_CTL_STATUS", offLinkCtl, (4|16<<4|1<<12)<<16, 0xcb, 0,
+			"§7.5.3.7", "Link Control and Link Status.").keep(0xcb),
+		row("DEV_CAP2", offDevCap2, 1<<4, 0, 0, "§7.5.3.15", "Device Capabilities 2: Completion Timeout Disable."),
+		row("DEV_CTL2", offDevCtl2, 0, 1<<4, 0, "§7.5.3.16", "Device Control 2."),
+		row("LINK_CAP2", offLinkCap2, 0x1e, 0, 0, "§7.5.3.18", "Link Capabilities 2: 2.5 to 16 GT/s."),
+		// Target speed 16 GT/s; status: equalization complete.
+		row("LINK_CTL2_STATUS2", offLinkCtl2, 4|0x1e<<16, 0xf, 0,
+			"§7.5.3.19", "Link Control 2 and Link Status 2.").stick(0xf),
+
+		row("MSIX_CAP", offMSIX, capMSIX|uint32(c.MSIXVectors-1)<<16, msixMasked|msixEnabled, 0,
+			"§7.7.2.2", "MSI-X Message Control."),
+		row("MSIX_TABLE", offMSIXTable, MSIXTableOff|MSIXBAR, 0, 0, "§7.7.2.3", "Table offset and BAR."),
+		row("MSIX_PBA", offMSIXPBA, MSIXPBAOff|MSIXBAR, 0, 0, "§7.7.2.4", "Pending bit array offset and BAR."),
+
+		row("AER_CAP", offAER, extCapAER|2<<16|offDeviceSerial<<20, 0, 0, "§7.8.4.1", "Advanced Error Reporting."),
+		row("AER_UNCORR_STATUS", offUncorrStatus, 0, 0, uncorrErrors,
+			"§7.8.4.2", "Uncorrectable Error Status.").stick(uncorrErrors),
+		row("AER_UNCORR_MASK", offUncorrMask, 1<<UncorrectableInternal, uncorrErrors, 0,
+			"§7.8.4.3", "Uncorrectable Error Mask.").stick(uncorrErrors),
+		row("AER_UNCORR_SEVERITY", offUncorrSeverity, uncorrFatal, uncorrErrors, 0,
+			"§7.8.4.4", "Uncorrectable Error Severity; one is fatal.").stick(uncorrErrors),
+		row("AER_CORR_STATUS", offCorrStatus, 0, 0, corrErrors,
+			"§7.8.4.5", "Correctable Error Status.").stick(corrErrors),
+		row("AER_CORR_MASK", offCorrMask, corrMasked, corrErrors, 0,
+			"§7.8.4.6", "Correctable Error Mask.").stick(corrErrors),
+		row("AER_CONTROL", offAERControl, 0, 0, 0,
+			"§7.8.4.7", "First Error Pointer; no ECRC, one header.").stick(aerFirstError))
+	for i := range uint32(4) {
+		rows = append(rows, row(fmt.Sprintf("AER_HEADER_LOG%d", i), offHeaderLog+4*i, 0, 0, 0,
+			"§7.8.4.8", "Header of the packet of the first error.").stick(^uint32(0)))
+	}
+	return append(rows,
+		row("SERIAL_CAP", offDeviceSerial, extCapSerNo|1<<16, 0, 0, "§7.9.3.1", "Device Serial Number; the last capability."),
+		row("SERIAL_LO", offDeviceSerialLow, uint32(c.Serial), 0, 0, "§7.9.3.2", "Serial number, low half."),
+		row("SERIAL_HI", offDeviceSerialLow+4, uint32(c.Serial>>32), 0, 0, "§7.9.3.2", "Serial number, high half."))
+}
+
+func row(name string, off, reset, rw, w1c uint32, spec, doc string) configRegister {
+	return configRegister{Register: mmio.Register{
+		Name: name, Off: off, Reset: reset, RW: rw, W1C: w1c, Spec: spec, Doc: doc,
+	}}
+}
+
+func (r configRegister) stick(bits uint32) configRegister { r.sticky = bits; return r }
+func (r configRegister) keep(bits uint32) configRegister  { r.flrKeep = bits; return r }
