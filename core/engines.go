@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package core
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"npuemu/core/isa"
+	"npuemu/core/num"
+	"npuemu/core/systolic"
+)
+
+// Every engine makes all checks of §5.7 before it changes anything. After them
+// all addresses are inside local memory, so int holds them (MaxLocalSize); a
+// stride that is too large for int belongs to an instruction with one row and
+// is only ever multiplied by 0.
+
+// execute runs one instruction that passed CheckFormat. The fault has no index.
+func (c *Core) execute(w *isa.Word) *Fault {
+	switch isa.Opcode(w[0]) {
+	case isa.OpLoad:
+		return c.transfer(isa.DecodeLoad(w), false)
+	case isa.OpStore:
+		return c.transfer(isa.Load(isa.DecodeStore(w)), true)
+	case isa.OpPreload:
+		return c.preload(isa.DecodePreload(w))
+	case isa.OpMatmul:
+		return c.matmul(isa.DecodeMatmul(w))
+	case isa.OpFill:
+		return c.fill(isa.DecodeFill(w))
+	case isa.OpBias:
+		return c.bias(isa.DecodeBias(w))
+	case isa.OpRequant:
+		return c.requant(isa.DecodeRequant(w))
+	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
+		return nil
+	}
+	panic(fmt.Sprintf("core: BUG: opcode %#02x passed CheckFormat", w[0]))
+}
+
+// transfer is LOAD and STORE (§5.6.3).
+func (c *Core) transfer(i isa.Load, store bool) *Fault {
+	if v := i.Check(c.limits); v != nil {
+		return violation(0, v)
+	}
+	b := c.bindings[i.Binding]
+	if store && !b.Write || !store && !b.Read {
+		return &Fault{Status: StatusBindingAccess, Info: uint64(i.Binding)}
+	}
+	m := i.Memory()
+	if first, outside := m.Outside(b.Size); outside {
+		return &Fault{Status: StatusBindingBounds, Info: first}
+	}
+	step := uint64(i.LocalStride)
+	plane := step * m.Inner
+	// Rows without gaps become one, then planes of one row.
+	if m.Inner > 1 && m.InnerStride == m.Bytes && step == m.Bytes {
+		m.Bytes, m.Inner = m.Bytes*m.Inner, 1
+	}
+	if m.Inner == 1 && m.OuterStride == m.Bytes && plane == m.Bytes {
+		m.Bytes, m.Outer = m.Bytes*m.Outer, 1
+	}
+	for z := range m.Outer {
+		for y := range m.Inner {
+			off := m.Base + z*m.OuterStride + y*m.InnerStride
+			local := int(uint64(i.Local) + z*plane + y*step)
+			var err error
+			if store {
+				err = c.store(b, off, i.Acc, local, int(m.Bytes))
+			} else {
+				err = c.load(b, off, i.Acc, local, int(m.Bytes))
+			}
+			if err != nil {
+				return memoryFault(b, off, err)
+			}
+		}
+	}
+	return nil
+}
+
+func memoryFault(b Binding, off uint64, err error) *Fault {
+	f := &Fault{Status: StatusMemoryFault, Info: b.Addr + off, Err: err}
+	var at *MemoryError
+	if errors.As(err, &at) {
+		f.Info = at.Addr
+	}
+	return f
+}
+
+// load moves a row of n bytes at off of b to local memory.
+func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
+	to := c.row(acc, local, n)
+	if err := c.mem.Load(b, off, to); err != nil {
+		return err
+	}
+	c.stats.BytesLoaded += uint64(n)
+	if acc {
+		for i := range n / 4 {
+			c.acc[local/4+i] = int32(binary.LittleEndian.Uint32(to[4*i:]))
+		}
+	}
+	return nil
+}
+
+// store moves a row of n bytes of local memory to off of b.
+func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
+	from := c.row(acc, local, n)
+	if acc {
+		for i := range n / 4 {
+			binary.LittleEndian.PutUint32(from[4*i:], uint32(c.acc[local/4+i]))
+		}
+	}
+	if err := c.mem.Store(b, off, from); err != nil {
+		return err
+	}
+	c.stats.BytesStored += uint64(n)
+	return nil
+}
+
+// row returns n bytes of the scratchpad, or of the staging buffer that stands
+// for accumulators.
+func (c *Core) row(acc bool, local, n int) []byte {
+	if !acc {
+		return c.spad[local : local+n : local+n]
+	}
+	c.staging = slices.Grow(c.staging[:0], n)[:n]
+	return c.staging
+}
+
+// preload places a tile in the array (§5.6.4).
+func (c *Core) preload(i isa.Preload) *Fault {
+	if v := i.Check(c.limits); v != nil {
+		return violation(0, v)
+	}
+	c.array.Preload(c.spad[i.Weights:], int(i.Stride), int(i.K), int(i.N))
+	return nil
+}
+
+// matmul streams activations through the array (§5.6.5).
+func (c *Core) matmul(i isa.Matmul) *Fault {
+	if v := i.Check(c.limits); v != nil {
+		return violation(0, v)
+	}
+	c.array.MatMul(c.acc[i.Acc/4:], c.spad[i.Ifmap:], systolic.Shape{
+		K: int(i.K), N: int(i.N), MX: int(i.MX), MY: int(i.MY),
+		StrideX: int(i.StrideX), StrideY: int(i.StrideY), AccStride: int(i.AccStride / 4),
+		Accumulate: i.Accumulate,
+	})
+	c.stats.MACs += uint64(i.MX) * uint64(i.MY) * uint64(i.K) * uint64(i.N)
+	return nil
+}
+
+// fill stores one byte value (§5.6.6).
+func (c *Core) fill(i isa.Fill) *Fault {
+	if v := i.Check(c.limits); v != nil {
+		return violation(0, v)
+	}
+	local, nx, stride := int(i.Local), int(i.NX), int(i.Stride)
+	for y := range int(i.NY) {
+		from := local + y*stride
+		if i.Acc {
+			row := c.acc[from/4 : (from+nx)/4]
+			for x := range row {
+				row[x] = int32(uint32(i.Value) * 0x01010101)
+			}
+			continue
+		}
+		row := c.spad[from : from+nx]
+		for x := range row {
+			row[x] = i.Value
+		}
+	}
+	return nil
+}
+
+// bias copies a row of int32 to rows of accumulators (§5.6.7).
+func (c *Core) bias(i isa.Bias) *Fault {
+	if v := i.Check(c.limits); v != nil {
+		return violation(0, v)
+	}
+	n, stride := int(i.N), int(i.AccStride/4)
+	first := c.acc[i.Acc/4:][:n]
+	for j := range first {
+		first[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
+	}
+	for r := 1; r < int(i.M); r++ {
+		copy(c.acc[int(i.Acc/4)+r*stride:][:n], first)
+	}
+	return nil
+}
+
+// requant turns accumulators into int8 (§5.6.8). It reads the whole parameter
+// table before it stores the first result.
+func (c *Core) requant(i isa.Requant) *Fault {
+	if v := i.Check(c.limits); v != nil {
+		return violation(0, v)
+	}
+	c.scales = c.scales[:0]
+	for p := range i.ParamCount() {
+		at := int(i.Params) + p*isa.ParamSize
+		s, ok := isa.Param((*[isa.ParamSize]byte)(c.spad[at:]))
+		if !ok {
+			return &Fault{Status: StatusBadParam, Info: uint64(at)}
+		}
+		c.scales = append(c.scales, s)
+	}
+	for len(c.scales) < int(i.N) {
+		c.scales = append(c.scales, c.scales[0])
+	}
+	for y := range int(i.MY) {
+		for x := range int(i.MX) {
+			r := y*int(i.MX) + x
+			row := c.acc[int(i.Acc/4)+r*int(i.AccStride/4):]
+			out := c.spad[int(i.Out)+y*int(i.OutStrideY)+x*int(i.OutStrideX):]
+			for j, s := range c.scales {
+				out[j] = byte(num.Requantize(row[j], s, i.ZeroPoint, i.Lo, i.Hi))
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isa
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// head is a program's directives; its instructions start in line 6.
+const head = ".isa 1.0\n.array 16, 24\n.spad 4096\n.acc 2048\n.bindings 2\n"
+
+func TestAssemble(t *testing.T) {
+	// in is one line; want is the canonical text of its instruction.
+	tests := []struct{ name, in, want string }{
+		{"defaults", "load binding=0 local=0 nx=1", "load    binding=0 local=0 nx=1"},
+		{"any order", "load nx=1 signal=3 local=0 binding=0", "load    binding=0 local=0 nx=1 signal=3"},
+		{"flag between operands", "fill acc_mem nx=4 local=0", "fill    local=0 nx=4 acc_mem"},
+		{"spaces", "fill\tlocal = 0  nx= 4 ", "fill    local=0 nx=4"},
+		{"comment", "sync.load wait=1 ; wait=2", "sync.load wait=1"},
+		{"other comment", "sync.load# wait=2", "sync.load"},
+		{"hexadecimal", "fill local=0xA0 nx=0X1f", "fill    local=0xa0 nx=31"},
+		{"leading zero is decimal", "fill local=0 nx=010", "fill    local=0 nx=10"},
+		{"negative byte", "fill local=0 nx=1 value=-2", "fill    value=254 local=0 nx=1"},
+		{"count", "sync.store wait=2:3 signal=4:1", "sync.store wait=2:3 signal=4"},
+		{"expression", "fill local=2*(3+4)-1 nx=1", "fill    local=0xd nx=1"},
+		{"precedence", "fill local=1+2*3<<1 nx=1", "fill    local=0xe nx=1"},
+		{"left to right", "fill local=100-10-1 nx=64/4/2", "fill    local=0x59 nx=8"},
+		{"remainder and shift", "fill local=17%5 nx=256>>4", "fill    local=0x2 nx=16"},
+		{"unary", "fill local=--5 nx=-(1-3)", "fill    local=0x5 nx=2"},
+		{"token expression", "sync.load wait=7+1:1<<1", "sync.load wait=8:2"},
+		{"name", "fill local=BASE nx=ROW*2", "fill    local=0x100 nx=32"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := Assemble("t.npu", []byte(head+".equ ROW, 16\n.equ BASE, ROW << 4\n"+tt.in+"\nhalt\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := (*Word)(p.Text).String(); got != tt.want {
+				t.Errorf("assembled\n  %s\nwant\n  %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAssembleProgram(t *testing.T) {
+	p, err := Assemble("t.npu", []byte(head+"\r\n  halt ; done\r\n\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(testProgram(), p, cmp.Transformer("image", (*Program).Image)); diff != "" {
+		t.Errorf("Assemble (-want +got):\n%s", diff)
+	}
+	p, err = Assemble("t.npu", []byte(".isa 1.0\nhalt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Rows != 32 || p.Cols != 32 {
+		t.Errorf("default array %d×%d, want 32×32", p.Rows, p.Cols)
+	}
+}
+
+func TestAssembleErrors(t *testing.T) {
+	body := func(line string) string { return head + line + "\nhalt\n" }
+	tests := []struct{ name, src, want string }{
+		{"instruction", body("lod binding=0"), "t:6:1: unknown instruction lod; did you mean load?"},
+		{"case", body("HALT"), "t:6:1: unknown instruction HALT; did you mean halt?"},
+		{"instruction far off", body("frobnicate"), "t:6:1: unknown instruction frobnicate; known are halt, sync.load, sync.store, sync.matrix, sync.vector, load, store, preload, matmul, fill, bias, requant"},
+		{"operand", body("fill local=0 nx=1 strid=4"), "t:6:19: fill has no operand strid; did you mean stride?"},
+		{"operand of another", body("bias n=1 bias=0 acc=0 k=3"), "t:6:23: bias has no operand k; known are wait, signal, n, acc_stride, bias, acc, m"},
+		{"operand of sync", body("sync.load nx=3"), "t:6:11: sync.load has no operand nx; known are wait, signal"},
+		{"flag", body("matmul k=1 n=1 ifmap=0 acc=0 acumulate"), "t:6:30: matmul has no flag acumulate; did you mean accumulate?"},
+		{"flag with value", body("fill local=0 nx=4 acc_mem=1"), "t:6:19: acc_mem is a flag; write it without a value"},
+		{"operand without value", body("fill local=0 nx"), "t:6:14: nx needs a value; write nx=value"},
+		{"missing operand", body("  fill local=0"), "t:6:3: fill needs nx; write nx=value"},
+		{"twice", body("fill local=0 nx=4 nx=4"), "t:6:19: nx is given twice; remove one"},
+		{"too large", body("matmul k=1 n=1 ifmap=0 acc=0 mx=65536"), "t:6:33: mx=65536 does not fit; it is from 0 to 65535"},
+		{"negative", body("fill local=-1 nx=4"), "t:6:12: local=-1 does not fit; it is from 0 to 4294967295"},
+		{"offset", body("load binding=0 local=0 nx=1 offset=1<<40"), "t:6:36: offset=1099511627776 does not fit; it is from 0 to 1099511627775"},
+		{"signed", body("requant n=1 acc=0 out=0 params=0 lo=128"), "t:6:37: lo=128 does not fit; it is from -128 to 127"},
+		{"zero", body("fill local=0 nx=0"), "t:6:14: nx is 0; it must be at least 1 (BAD_OPERAND)"},
+		{"stride left out", body("fill local=0 nx=4 ny=2"), "t:6:1: stride is 0, rows would overlap; it must be at least nx = 4 (BAD_OPERAND)"},
+		{"alignment", body("fill local=2 nx=4 acc_mem"), "t:6:6: local is 2; it must be a multiple of 4 (BAD_OPERAND)"},
+		{"shape", body("preload k=17 n=1 weights=0 stride=1"), "t:6:9: k is 17; the array has 16 rows (ARRAY_SHAPE)"},
+		{"bounds", body("fill local=4090 nx=8"), "t:6:6: local reaches address 0x1000; the program has 4096 bytes of scratchpad (LOCAL_BOUNDS)"},
+		{"binding", body("load binding=2 local=0 nx=1"), "t:6:6: binding is 2; there are 2 bindings, counted from 0 (BINDING_INDEX)"},
+		{"token", body("sync.load wait=16"), "t:6:16: wait is 16; it must be from 0 to 15"},
+		{"token count", body("sync.load wait=1:0"), "t:6:18: count of wait is 0; it must be from 1 to 15"},
+		{"halt waits", head + "halt wait=1\n", "t:6:6: halt neither waits nor signals; it ends the program when all engines are idle"},
+		{"name", body(".equ WIDTH, 4\nfill local=0 nx=WIDHT"), "t:7:17: WIDHT is not defined; did you mean WIDTH?"},
+		{"no names", body("fill local=0 nx=W"), "t:6:17: W is not defined; define it before with .equ"},
+		{"name twice", body(".equ A, 1\n.equ A, 2"), "t:7:6: A is already defined; a name has one value"},
+		{"number", body("fill local=0 nx=12z"), `t:6:17: "12z" is not a number below 2^63; numbers are decimal or 0x…`},
+		{"number too large", body("fill local=0 nx=9223372036854775808"), `t:6:17: "9223372036854775808" is not a number below 2^63; numbers are decimal or 0x…`},
+		{"division", body("fill local=0 nx=4/(2-2)"), "t:6:18: division by zero"},
+		{"shift", body("fill local=0 nx=1<<64"), "t:6:18: shift by 64; a shift is from 0 to 63"},
+		{"overflow", body("fill local=0 nx=(1<<62)*2"), "t:6:24: the value of 4611686018427387904 * 2 does not fit in 64 bits"},
+		{"parenthesis", body("fill local=0 nx=(1"), `t:6:19: found "end of line"; the parenthesis is not closed`},
+		{"no value", body("fill local= nx=1"), "t:6:13: nx is not defined; define it before with .equ"},
+		{"nothing", body("fill local="), `t:6:12: found "end of line"; a number, a name or ( was expected`},
+		{"character", body("fill local=0 nx=1 $"), "t:6:19: unexpected character '$'; a comment starts with ; or #"},
+		{"comma", body("fill local=0, nx=1"), `t:6:13: found ","; operands are name=value or a flag`},
+		{"number first", body("12"), `t:6:1: found "12"; a line starts with an instruction or a directive`},
+		{"directive", body(".bindngs 3"), "t:6:1: unknown directive .bindngs; did you mean .bindings?"},
+		{"directive twice", body(".spad 1"), "t:6:1: .spad was given in line 3; write it once"},
+		{"directive late", ".isa 1.0\nhalt\n.spad 5\n", "t:3:1: .spad after an instruction; directives that describe the program come first"},
+		{"directive tail", ".isa 1.0\n.spad 5 6\nhalt\n", `t:2:9: found "6"; the directive ends here`},
+		{"array", ".isa 1.0\n.array 32, 12\nhalt\n", "t:2:12: an array cannot have 12 rows or columns; both are multiples of 8 from 8 to 256 (§5.1)"},
+		{"array comma", ".isa 1.0\n.array 32\nhalt\n", `t:2:10: found "end of line"; write .array rows, columns`},
+		{"bindings", ".isa 1.0\n.bindings 65\nhalt\n", "t:2:11: .bindings is 65; it must be from 0 to 64"},
+		{"no version", "halt\n", "t:1:1: the text does not start with .isa; write .isa 1.0 first"},
+		{"version", ".isa 1.1\nhalt\n", "t:1:6: ISA 1.1 is not known; this assembler knows 1.0"},
+		{"version form", ".isa one\nhalt\n", `t:1:6: found "one"; write the version, as in .isa 1.0`},
+		{"no halt", head + "sync.load\n\n; end\n", "t:6:1: the program does not end with halt (NO_HALT); add a halt as its last instruction"},
+		{"empty", "", "t:1:1: the program does not end with halt (NO_HALT); add a halt as its last instruction"},
+		{"after halt", head + "halt\nsync.load\n", "t:7:1: sync.load is never reached: the program halts in line 6; remove one of the two"},
+		{"several", body("lod\nfill local=0\nfill nx=1 nx=2"), "t:6:1: unknown instruction lod; did you mean load?\n" +
+			"t:7:1: fill needs nx; write nx=value\nt:8:11: nx is given twice; remove one\nt:8:1: fill needs local; write local=value"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Assemble("t", []byte(tt.src))
+			var list SyntaxErrors
+			if !errors.As(err, &list) {
+				t.Fatalf("Assemble = %v, want SyntaxErrors", err)
+			}
+			if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAssembleErrorLimit(t *testing.T) {
+	_, err := Assemble("t", []byte(head+strings.Repeat("lod\n", 1000)))
+	var list SyntaxErrors
+	if !errors.As(err, &list) || len(list) != maxErrors+1 {
+		t.Errorf("%d mistakes reported, want %d and the notice", len(list), maxErrors)
+	}
+	deep := head + "fill local=0 nx=" + strings.Repeat("(", 1<<20) + "1"
+	if _, err := Assemble("t", []byte(deep)); err == nil || !strings.Contains(err.Error(), "nested too deeply") {
+		t.Errorf("deep nesting: %.100v", err)
+	}
+}
+
+// The program in §5.8 assembles as it is printed.
+func TestSpecificationProgram(t *testing.T) {
+	page, err := os.ReadFile("../../docs/spec/isa.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var src strings.Builder
+	for line := range strings.Lines(string(page)) {
+		if code, ok := strings.CutPrefix(line, "    "); ok && (src.Len() > 0 || strings.HasPrefix(code, ".isa")) {
+			src.WriteString(code)
+		}
+	}
+	p, err := Assemble("isa.md", []byte(src.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(p.Text) / Size; n < 7 {
+		t.Errorf("%d instructions, want the whole program", n)
+	}
+}
+
+// randomWord returns an instruction that breaks no rule of l. Values come from
+// a small pool, so that few tries are needed.
+func randomWord(rng *rand.Rand, l Limits) Word {
+	for {
+		op := &operations[rng.IntN(len(operations))]
+		if op.opcode == OpHalt {
+			continue
+		}
+		w := Word{byte(op.opcode)}
+		for i := range op.operands {
+			o := &op.operands[i]
+			v := int64(rng.IntN(12)) << rng.IntN(6)
+			if rng.IntN(3) == 0 {
+				v = o.def
+			}
+			if o.form != count && rng.IntN(4) == 0 {
+				v = rng.Int64()
+			}
+			o.put(&w, v)
+		}
+		for _, f := range op.flags {
+			if rng.IntN(2) == 0 {
+				w[1] |= f.bit
+			}
+		}
+		for _, b := range []int{2, 3} {
+			if n := byte(rng.IntN(16)); n > 0 {
+				w[b] = n<<4 | byte(rng.IntN(16))
+			}
+		}
+		if i, v := Decode(&w); v == nil && i.Check(l) == nil {
+			return w
+		}
+	}
+}
+
+// roundTrip fails unless p's text assembles to p again, and prints the same.
+func roundTrip(t *testing.T, p *Program) {
+	t.Helper()
+	text := Disassemble(p)
+	back, err := Assemble("t", []byte(text))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if !bytes.Equal(back.Image(), p.Image()) {
+		t.Errorf("other bytes from\n%s", text)
+	}
+	if diff := cmp.Diff(text, Disassemble(back)); diff != "" {
+		t.Errorf("other text (-first +second):\n%s", diff)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 13))
+	p := testProgram()
+	p.SpadSize, p.AccSize = 1<<31, 1<<31
+	p.Text = nil
+	seen := map[byte]int{}
+	for range 8000 {
+		w := randomWord(rng, p.Limits())
+		seen[w[0]]++
+		i, v := Decode(&w)
+		if v != nil {
+			t.Fatal(v)
+		}
+		if again := i.Encode(); again != w {
+			t.Errorf("%v: encodes as % x, was % x", &w, again, w)
+		}
+		p.Text = append(p.Text, w[:]...)
+	}
+	p.Text = append(p.Text, Text(Halt{})...)
+	roundTrip(t, p)
+	for i := range operations {
+		if op := &operations[i]; op.opcode != OpHalt && seen[byte(op.opcode)] < 10 {
+			t.Errorf("%s: only %d instructions", op.name, seen[byte(op.opcode)])
+		}
+	}
+}
+
+// Whatever the bytes are, they disassemble; and if they are a program that
+// breaks no rule, then to text that gives the same bytes.
+func FuzzDisassemble(f *testing.F) {
+	for _, e := range encodings {
+		w := e.in.Encode()
+		f.Add(w[:])
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p := testProgram()
+		p.Text = nil
+		for len(text) >= Size {
+			w := (*Word)(text)
+			text = text[Size:]
+			i, v := Decode(w)
+			if v == nil {
+				if again := i.Encode(); again != *w {
+					t.Errorf("% x decodes and encodes as % x", *w, again)
+				}
+			}
+			if v != nil || i.Check(p.Limits()) != nil || i == (Halt{}) {
+				if line := w.String(); strings.Contains(line, "\n") || v != nil && line[0] != ';' {
+					t.Errorf("% x prints as %q", *w, line)
+				}
+				continue
+			}
+			p.Text = append(p.Text, w[:]...)
+		}
+		p.Text = append(p.Text, Text(Halt{})...)
+		roundTrip(t, p)
+	})
+}
+
+// Whatever the text is, it assembles or is refused with positions in it.
+func FuzzAssemble(f *testing.F) {
+	f.Add(head + "halt\n")
+	for _, e := range encodings {
+		f.Add(head + ".equ A, (1 + 2) * 3 << 4 % 5 - -6 >> 1\n" + e.text + "\nhalt ; end\n")
+	}
+	f.Fuzz(func(t *testing.T, src string) {
+		p, err := Assemble("t", []byte(src))
+		if err == nil {
+			roundTrip(t, p)
+			return
+		}
+		var list SyntaxErrors
+		if !errors.As(err, &list) || len(list) == 0 {
+			t.Fatalf("Assemble = %v, want SyntaxErrors", err)
+		}
+		lines := strings.Split(src, "\n")
+		for _, e := range list {
+			if e.Line < 1 || e.Line > len(lines) || e.Column < 1 || e.Column > len(lines[e.Line-1])+1 {
+				t.Errorf("%v: no such place", e)
+			}
+		}
+	})
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isa
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Disassemble returns p as assembler text in the form of §5.8. Assemble turns
+// the text of a program that Assemble could have made into the same bytes. An
+// instruction that CheckFormat refuses becomes a comment with its bytes.
+func Disassemble(p *Program) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, ".isa %d.%d\n.array %d, %d\n.spad %d\n.acc %d\n.bindings %d\n",
+		Major, Minor, p.Rows, p.Cols, p.SpadSize, p.AccSize, p.Bindings)
+	if p.Features != 0 {
+		fmt.Fprintf(&b, "; features %#x: text cannot ask for features\n", p.Features)
+	}
+	b.WriteByte('\n')
+	for off := 0; off+Size <= len(p.Text); off += Size {
+		b.WriteString((*Word)(p.Text[off:]).String())
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// String returns w as a line of assembler text (§5.8), without a newline.
+func (w *Word) String() string {
+	if v := CheckFormat(w); v != nil {
+		return fmt.Sprintf("; % x: %v: %s", w[:], v.Rule, v.Detail)
+	}
+	op := rows[w[0]].op
+	var b strings.Builder
+	b.WriteString(op.name)
+	if len(op.operands) > 0 { // line up the operands of all but SYNC and HALT
+		b.WriteString(strings.Repeat(" ", len("requant")-len(op.name)))
+	}
+	for i := range op.operands {
+		o := &op.operands[i]
+		switch v := o.value(w); {
+		case !o.required && v == o.def:
+		case o.form == address && v != 0:
+			fmt.Fprintf(&b, " %s=%#x", o.name, v)
+		default:
+			fmt.Fprintf(&b, " %s=%d", o.name, v)
+		}
+	}
+	for _, f := range op.flags {
+		if w[1]&f.bit != 0 {
+			b.WriteString(" " + f.name)
+		}
+	}
+	wait, signal := w.tokens()
+	for _, t := range []struct {
+		name string
+		Token
+	}{{"wait", wait}, {"signal", signal}} {
+		switch t.Count {
+		case 0:
+		case 1:
+			fmt.Fprintf(&b, " %s=%d", t.name, t.ID)
+		default:
+			fmt.Fprintf(&b, " %s=%d:%d", t.name, t.ID, t.Count)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package isa is the instruction set of the compute core: instruction types
+// and their encodings, program images, ELF files, an assembler and a
+// disassembler (docs/spec/isa.md §5, ISA 1.0).
+//
+// Programs are built in one of two ways: with Assemble from text, or with Text
+// from instruction values. Both give bytes that Check would let an engine run.
+// The package executes nothing.
+package isa
+
+// Version of the instruction set that this package encodes and accepts.
+const (
+	Major = 1
+	Minor = 0
+)

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isa
+
+import (
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// encodings puts every constructor beside its bytes, worked out from the tables
+// of §5.6, and its canonical text (§5.8). Bytes are written in groups of four.
+var encodings = []struct {
+	in    Instruction
+	bytes string
+	text  string
+}{
+	{Halt{}, "01000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000", "halt"},
+	{
+		Sync{Engine: ClassLoad, Signal: Token{15, 1}},
+		"1f00001f 00000000 00000000 00000000 00000000 00000000 00000000 00000000",
+		"sync.load signal=15",
+	},
+	{
+		Sync{Engine: ClassStore, Wait: Token{0, 15}},
+		"2f00f000 00000000 00000000 00000000 00000000 00000000 00000000 00000000",
+		"sync.store wait=0:15",
+	},
+	{
+		Sync{Engine: ClassMatrix},
+		"3f000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000",
+		"sync.matrix",
+	},
+	{
+		Sync{Engine: ClassVector, Wait: Token{3, 2}, Signal: Token{4, 1}},
+		"4f002314 00000000 00000000 00000000 00000000 00000000 00000000 00000000",
+		"sync.vector wait=3:2 signal=4",
+	},
+	{
+		Load{Binding: 1, Local: 0x400, NX: 32, NY: 3, NZ: 1, StrideY: 40, LocalStride: 32, Signal: Token{0, 1}},
+		"10000010 01000300 00040000 00000000 20000000 28000000 00000000 01002000",
+		"load    binding=1 ny=3 local=0x400 nx=32 stride_y=40 local_stride=32 signal=0",
+	},
+	{
+		Load{
+			Acc: true, Binding: 2, Offset: 0xa1_a2a3_a4a5, Local: 0x10, NX: 4, NY: 0x102, NZ: 2,
+			StrideY: 0x01020304, StrideZ: 0x05060708, LocalStride: 0x0c, Wait: Token{1, 2}, Signal: Token{3, 4},
+		},
+		"10012143 02a10201 10000000 a5a4a3a2 04000000 04030201 08070605 02000c00",
+		"load    binding=2 ny=258 local=0x10 offset=0xa1a2a3a4a5 nx=4 stride_y=16909060 stride_z=84281096 nz=2 local_stride=12 acc_mem wait=1:2 signal=3:4",
+	},
+	{
+		Store{Binding: 3, Local: 0x800, NX: 1024, NY: 1, NZ: 1, Wait: Token{2, 1}},
+		"20001200 03000100 00080000 00000000 00040000 00000000 00000000 01000000",
+		"store   binding=3 local=0x800 nx=1024 wait=2",
+	},
+	{
+		Preload{K: 3, N: 16, Weights: 0x400, Stride: 32, Wait: Token{0, 1}},
+		"30001000 03001000 00040000 20000000 00000000 00000000 00000000 00000000",
+		"preload k=3 n=16 weights=0x400 stride=32 wait=0",
+	},
+	{
+		Matmul{
+			Accumulate: true, K: 3, N: 16, Ifmap: 0x20, Acc: 0x40, MX: 8, MY: 9,
+			StrideX: 1, AccStride: 64, StrideY: 0x0a, Signal: Token{1, 1},
+		},
+		"31010011 03001000 20000000 40000000 08000900 01004000 0a000000 00000000",
+		"matmul  k=3 n=16 ifmap=0x20 acc=0x40 mx=8 my=9 stride_x=1 acc_stride=64 stride_y=10 accumulate signal=1",
+	},
+	{
+		Fill{Acc: true, Value: 0xfe, Local: 8, NX: 16, NY: 5, Stride: 20},
+		"40010000 fe000000 08000000 10000000 05000000 14000000 00000000 00000000",
+		"fill    value=254 local=0x8 nx=16 ny=5 stride=20 acc_mem",
+	},
+	{
+		Bias{N: 16, AccStride: 64, Bias: 0x80, Acc: 0x100, M: 70},
+		"41000000 10004000 80000000 00010000 46000000 00000000 00000000 00000000",
+		"bias    n=16 acc_stride=64 bias=0x80 acc=0x100 m=70",
+	},
+	{
+		Requant{
+			PerChannel: true, N: 16, AccStride: 64, Acc: 0x4, Out: 0x800, Params: 0x600, MX: 8, MY: 7,
+			OutStrideX: 16, OutStrideY: 128, ZeroPoint: -3, Lo: -100, Hi: 127,
+		},
+		"42010000 10004000 04000000 00080000 00060000 08000700 10008000 fd9c7f00",
+		"requant n=16 acc_stride=64 acc=0x4 out=0x800 params=0x600 mx=8 my=7 out_stride_x=16 out_stride_y=128 zero_point=-3 lo=-100 per_channel",
+	},
+}
+
+func TestEncodings(t *testing.T) {
+	opcodes := map[byte]bool{}
+	for _, tt := range encodings {
+		t.Run(tt.text, func(t *testing.T) {
+			b, err := hex.DecodeString(strings.ReplaceAll(tt.bytes, " ", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			opcodes[b[0]] = true
+			w := tt.in.Encode()
+			if diff := cmp.Diff(b, w[:]); diff != "" {
+				t.Errorf("Encode (-want +got):\n%s", diff)
+			}
+			got, v := Decode((*Word)(b))
+			if v != nil {
+				t.Fatalf("Decode: %v", v)
+			}
+			if diff := cmp.Diff(tt.in, got); diff != "" {
+				t.Errorf("Decode (-want +got):\n%s", diff)
+			}
+			if got := w.String(); got != tt.text {
+				t.Errorf("String:\n got %s\nwant %s", got, tt.text)
+			}
+		})
+	}
+	if len(opcodes) != len(operations) {
+		t.Errorf("%d opcodes have a row, want all %d", len(opcodes), len(operations))
+	}
+}
+
+func TestEncodePanics(t *testing.T) {
+	for name, in := range map[string]Instruction{
+		"token number": Sync{Engine: ClassLoad, Wait: Token{16, 1}},
+		"token count":  Sync{Engine: ClassLoad, Signal: Token{0, 16}},
+		"sync engine":  Sync{Engine: 5},
+		"offset":       Store{Offset: MaxOffset},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("Encode did not panic")
+				}
+			}()
+			in.Encode()
+		})
+	}
+}

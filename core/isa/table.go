@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isa
+
+// operand is a field that assembler text names (§5.6, §5.8).
+type operand struct {
+	name     string
+	off      uint8 // byte offset in the instruction
+	size     uint8 // bytes
+	form     form
+	required bool  // no default: always written
+	def      int64 // value when it is left out
+}
+
+// form says which values an operand takes and how they print.
+type form uint8
+
+const (
+	count   form = iota // unsigned, decimal
+	address             // unsigned, hexadecimal
+	signed              // two's complement, decimal
+	pattern             // unsigned; a byte that may also be written as a negative int8
+)
+
+type flag struct {
+	name string
+	bit  byte
+}
+
+// operation is one row of the instruction set.
+type operation struct {
+	name     string
+	opcode   Opcode
+	operands []operand // by byte offset
+	flags    []flag
+}
+
+// offsetHi is where LOAD and STORE keep bits 39:32 of the operand at
+// offsetLo, the only one whose bytes are not contiguous.
+const (
+	offsetHi = 5
+	offsetLo = 12
+)
+
+var transferOperands = []operand{
+	{name: "binding", off: 4, size: 1, required: true},
+	{name: "ny", off: 6, size: 2, def: 1},
+	{name: "local", off: 8, size: 4, form: address, required: true},
+	{name: "offset", off: offsetLo, size: 5, form: address},
+	{name: "nx", off: 16, size: 4, required: true},
+	{name: "stride_y", off: 20, size: 4},
+	{name: "stride_z", off: 24, size: 4},
+	{name: "nz", off: 28, size: 2, def: 1},
+	{name: "local_stride", off: 30, size: 2},
+}
+
+var accFlag = []flag{{"acc_mem", flagACC}}
+
+// operations is the instruction set in the order of §5.6. Encodings are
+// written once more, by hand, in the instruction types; tests compare the two.
+var operations = []operation{
+	{name: "halt", opcode: OpHalt},
+	{name: "sync.load", opcode: OpSyncLoad},
+	{name: "sync.store", opcode: OpSyncStore},
+	{name: "sync.matrix", opcode: OpSyncMatrix},
+	{name: "sync.vector", opcode: OpSyncVector},
+	{name: "load", opcode: OpLoad, operands: transferOperands, flags: accFlag},
+	{name: "store", opcode: OpStore, operands: transferOperands, flags: accFlag},
+	{name: "preload", opcode: OpPreload, operands: []operand{
+		{name: "k", off: 4, size: 2, required: true},
+		{name: "n", off: 6, size: 2, required: true},
+		{name: "weights", off: 8, size: 4, form: address, required: true},
+		{name: "stride", off: 12, size: 4},
+	}},
+	{name: "matmul", opcode: OpMatmul, operands: []operand{
+		{name: "k", off: 4, size: 2, required: true},
+		{name: "n", off: 6, size: 2, required: true},
+		{name: "ifmap", off: 8, size: 4, form: address, required: true},
+		{name: "acc", off: 12, size: 4, form: address, required: true},
+		{name: "mx", off: 16, size: 2, def: 1},
+		{name: "my", off: 18, size: 2, def: 1},
+		{name: "stride_x", off: 20, size: 2},
+		{name: "acc_stride", off: 22, size: 2},
+		{name: "stride_y", off: 24, size: 4},
+	}, flags: []flag{{"accumulate", flagAccumulate}}},
+	{name: "fill", opcode: OpFill, operands: []operand{
+		{name: "value", off: 4, size: 1, form: pattern},
+		{name: "local", off: 8, size: 4, form: address, required: true},
+		{name: "nx", off: 12, size: 4, required: true},
+		{name: "ny", off: 16, size: 4, def: 1},
+		{name: "stride", off: 20, size: 4},
+	}, flags: accFlag},
+	{name: "bias", opcode: OpBias, operands: []operand{
+		{name: "n", off: 4, size: 2, required: true},
+		{name: "acc_stride", off: 6, size: 2},
+		{name: "bias", off: 8, size: 4, form: address, required: true},
+		{name: "acc", off: 12, size: 4, form: address, required: true},
+		{name: "m", off: 16, size: 4, def: 1},
+	}},
+	{name: "requant", opcode: OpRequant, operands: []operand{
+		{name: "n", off: 4, size: 2, required: true},
+		{name: "acc_stride", off: 6, size: 2},
+		{name: "acc", off: 8, size: 4, form: address, required: true},
+		{name: "out", off: 12, size: 4, form: address, required: true},
+		{name: "params", off: 16, size: 4, form: address, required: true},
+		{name: "mx", off: 20, size: 2, def: 1},
+		{name: "my", off: 22, size: 2, def: 1},
+		{name: "out_stride_x", off: 24, size: 2},
+		{name: "out_stride_y", off: 26, size: 2},
+		{name: "zero_point", off: 28, size: 1, form: signed},
+		{name: "lo", off: 29, size: 1, form: signed, def: -128},
+		{name: "hi", off: 30, size: 1, form: signed, def: 127},
+	}, flags: []flag{{"per_channel", flagPerChannel}}},
+}
+
+// rows indexes operations and their defined bits by opcode.
+var rows = buildRows()
+
+type row struct {
+	op      *operation // nil for an illegal opcode
+	defined Word       // bits that are not reserved
+}
+
+func buildRows() *[256]row {
+	var t [256]row
+	for i := range operations {
+		op := &operations[i]
+		r := row{op: op}
+		r.defined[0] = 0xff
+		for _, f := range op.flags {
+			r.defined[1] |= f.bit
+		}
+		if op.opcode != OpHalt { // HALT's tokens must be 0 (§5.6.1)
+			r.defined[2], r.defined[3] = 0xff, 0xff
+		}
+		for _, o := range op.operands {
+			for b := range o.size {
+				r.defined[o.byteAt(b)] = 0xff
+			}
+		}
+		t[op.opcode] = r
+	}
+	return &t
+}
+
+// byteAt returns where byte b of the operand's value is.
+func (o *operand) byteAt(b uint8) uint8 {
+	if b == 4 {
+		return offsetHi
+	}
+	return o.off + b
+}
+
+func (o *operand) put(w *Word, v int64) {
+	for b := range o.size {
+		w[o.byteAt(b)] = byte(v >> (8 * b))
+	}
+}
+
+func (o *operand) value(w *Word) int64 {
+	var v int64
+	for b := range o.size {
+		v |= int64(w[o.byteAt(b)]) << (8 * b)
+	}
+	if o.form == signed {
+		v = int64(int8(v)) // all signed operands have one byte
+	}
+	return v
+}
+
+// limits returns the smallest and the largest value that text may give.
+func (o *operand) limits() (lo, hi int64) {
+	switch o.form {
+	case signed:
+		return -128, 127
+	case pattern:
+		return -128, 255
+	}
+	return 0, 1<<(8*o.size) - 1
+}

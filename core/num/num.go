@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package num is the integer arithmetic of the compute core, exactly as
+// docs/spec/numerics.md (§6, architecture 1.0) defines it.
+package num
+
+// MaxShift is the largest shift of a Scale. The product of §6.3 needs 63 bits,
+// so a larger shift could only ever give 0 or −1.
+const MaxShift = 62
+
+// Scale is the real factor Multiplier / 2^Shift of §6.3.
+type Scale struct {
+	Multiplier int32 // at least 0
+	Shift      uint8 // 1 … MaxShift
+}
+
+// Valid reports whether s is a scale that §6.3 allows.
+func (s Scale) Valid() bool {
+	return s.Multiplier >= 0 && s.Shift >= 1 && s.Shift <= MaxShift
+}
+
+// Requantize turns accumulator x into an int8: x times s, rounded once to
+// nearest with ties toward +∞, plus the zero point, clamped to [lo, hi] (§6.3).
+// s must be Valid and lo at most hi.
+func Requantize(x int32, s Scale, zero, lo, hi int8) int8 {
+	// |x·q| ≤ 2³¹·(2³¹−1) and the rounding term is at most 2⁶¹: no overflow.
+	p := int64(x) * int64(s.Multiplier)
+	r := (p + 1<<(s.Shift-1)) >> s.Shift
+	return Clamp(r+int64(zero), lo, hi)
+}
+
+// Clamp saturates v to [lo, hi]; lo must be at most hi.
+func Clamp(v int64, lo, hi int8) int8 {
+	return int8(min(max(v, int64(lo)), int64(hi)))
+}

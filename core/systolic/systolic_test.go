@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systolic
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestCheckDim(t *testing.T) {
+	for n, ok := range map[int]bool{0: false, 7: false, 8: true, 12: false, 24: true, 256: true, 264: false, -8: false} {
+		if err := CheckDim(n); (err == nil) != ok {
+			t.Errorf("CheckDim(%d) = %v, want ok %t", n, err, ok)
+		}
+	}
+	if _, err := New(8, 9); err == nil {
+		t.Error("New(8, 9) succeeded")
+	}
+}
+
+// Products worked out by hand: the anchor for Reference.
+func TestReference(t *testing.T) {
+	b := func(v ...int8) []byte {
+		out := make([]byte, len(v))
+		for i := range v {
+			out[i] = byte(v[i])
+		}
+		return out
+	}
+	tests := []struct {
+		name     string
+		acc      []int32
+		ifmap, w []byte
+		wStride  int
+		s        Shape
+		want     []int32
+	}{
+		{
+			name: "stores", acc: []int32{9, 9, 9, 9, 9, 9}, ifmap: b(1, 2, 3, 4), w: b(1, -1, 99, 10, 5), wStride: 3,
+			s:    Shape{K: 2, N: 2, MX: 2, MY: 1, StrideX: 2, AccStride: 3},
+			want: []int32{21, 9, 9, 43, 17, 9},
+		},
+		{
+			name: "accumulates", acc: []int32{100}, ifmap: b(-128, -128), w: b(-128, 127), wStride: 1,
+			s:    Shape{K: 2, N: 1, MX: 1, MY: 1, Accumulate: true},
+			want: []int32{100 + 128},
+		},
+		{
+			name: "wraps", acc: []int32{math.MaxInt32}, ifmap: b(1), w: b(1), wStride: 1,
+			s:    Shape{K: 1, N: 1, MX: 1, MY: 1, Accumulate: true},
+			want: []int32{math.MinInt32},
+		},
+		{
+			name: "rows overlap in two dimensions", acc: make([]int32, 4), ifmap: b(1, 2, 3, 4, 5, 6), w: b(1, 1), wStride: 1,
+			s:    Shape{K: 2, N: 1, MX: 2, MY: 2, StrideX: 1, StrideY: 3, AccStride: 1},
+			want: []int32{3, 5, 9, 11},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			Reference(tt.acc, tt.ifmap, tt.w, tt.wStride, tt.s)
+			if !slices.Equal(tt.acc, tt.want) {
+				t.Errorf("acc = %d, want %d", tt.acc, tt.want)
+			}
+		})
+	}
+}
+
+// differ runs one random product on a and on Reference. With extreme, operands
+// are only −128 and 127, the magnitudes that strain the packing.
+func differ(t *testing.T, rng *rand.Rand, a *Array, extreme bool) {
+	t.Helper()
+	value := func() byte {
+		if extreme {
+			return byte(0x7f + rng.IntN(2))
+		}
+		return byte(rng.Uint32())
+	}
+	// The tile, embedded in zeroes as large as the array: MATMUL may use more
+	// of the array than PRELOAD filled.
+	tk, tn := 1+rng.IntN(a.rows), 1+rng.IntN(a.cols)
+	stride := tn + rng.IntN(3)
+	tile := make([]byte, tk*stride)
+	full := make([]byte, a.rows*a.cols)
+	for k := range tk {
+		for n := range tn {
+			v := value()
+			tile[k*stride+n], full[k*a.cols+n] = v, v
+		}
+	}
+	s := Shape{
+		K: 1 + rng.IntN(a.rows), N: 1 + rng.IntN(a.cols), MX: 1 + rng.IntN(4), MY: 1 + rng.IntN(4),
+		StrideX: rng.IntN(20), StrideY: rng.IntN(40), Accumulate: rng.IntN(2) == 0,
+	}
+	s.AccStride = s.N + rng.IntN(3)
+	ifmap := make([]byte, (s.MY-1)*s.StrideY+(s.MX-1)*s.StrideX+s.K)
+	for i := range ifmap {
+		ifmap[i] = value()
+	}
+	got := make([]int32, s.MX*s.MY*s.AccStride)
+	for i := range got {
+		got[i] = int32(rng.Uint32())
+	}
+	want := slices.Clone(got)
+	Reference(want, ifmap, full, a.cols, s)
+	a.Preload(tile, stride, tk, tn)
+	a.MatMul(got, ifmap, s)
+	if !slices.Equal(got, want) {
+		t.Errorf("array %d×%d, tile %d×%d, %+v: Array and Reference differ", a.rows, a.cols, tk, tn, s)
+	}
+}
+
+func TestArrayAgainstReference(t *testing.T) {
+	for _, dim := range [][2]int{{8, 8}, {32, 32}, {24, 40}, {256, 8}, {8, 256}, {256, 256}} {
+		t.Run(fmt.Sprintf("%dx%d", dim[0], dim[1]), func(t *testing.T) {
+			a, err := New(dim[0], dim[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			rng := rand.New(rand.NewPCG(1, 2))
+			for i := range 60 { // one array for all: Preload must clear the tile before
+				differ(t, rng, a, i%2 == 0)
+			}
+		})
+	}
+}
+
+func TestReset(t *testing.T) {
+	a, err := New(8, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Preload([]byte{1, 2, 3}, 0, 1, 3)
+	a.Reset()
+	acc := []int32{1, 2, 3}
+	a.MatMul(acc, []byte{1}, Shape{K: 1, N: 3, MX: 1, MY: 1})
+	if want := []int32{0, 0, 0}; !slices.Equal(acc, want) {
+		t.Errorf("acc = %d, want %d", acc, want)
+	}
+}
+
+func FuzzArray(f *testing.F) {
+	f.Add(uint64(1), uint8(0), uint8(0), true)
+	f.Add(uint64(2), uint8(3), uint8(31), false)
+	f.Fuzz(func(t *testing.T, seed uint64, rows, cols uint8, extreme bool) {
+		a, err := New((int(rows)%32+1)*DimStep, (int(cols)%32+1)*DimStep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		differ(t, rand.New(rand.NewPCG(seed, 0)), a, extreme)
+	})
+}
+
+func BenchmarkMatMul(b *testing.B) {
+	const rows = 64
+	for _, dim := range []int{8, 32, 256} {
+		a, err := New(dim, dim)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := Shape{K: dim, N: dim, MX: rows, MY: 1, StrideX: dim, AccStride: dim, Accumulate: true}
+		ifmap, acc, w := make([]byte, rows*dim), make([]int32, rows*dim), make([]byte, dim*dim)
+		macs := float64(rows * dim * dim)
+		b.Run(fmt.Sprintf("array/%d", dim), func(b *testing.B) {
+			for b.Loop() {
+				a.MatMul(acc, ifmap, s)
+			}
+			b.ReportMetric(macs*float64(b.N)/b.Elapsed().Seconds(), "MAC/s")
+		})
+		b.Run(fmt.Sprintf("reference/%d", dim), func(b *testing.B) {
+			for b.Loop() {
+				Reference(acc, ifmap, w, dim, s)
+			}
+			b.ReportMetric(macs*float64(b.N)/b.Elapsed().Seconds(), "MAC/s")
+		})
+	}
+}
