@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iova
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tidwall/btree"
+)
+
+const (
+	// MaxMappings is how many ranges a Table holds: the default of the
+	// vfio-user capability max_dma_maps. With an IOMMU and 4 KiB pages it
+	// allows 256 MiB to be mapped at once.
+	MaxMappings = 65535
+
+	// Slice is the largest piece that one access moves while it keeps its
+	// mapping alive: 1 MiB is about 0.1 ms of copying, which bounds how long
+	// Unmap waits for copies, and one message where memory is reached by
+	// messages of the default max_data_xfer_size.
+	Slice = 1 << 20
+
+	// degree of the ordered map: small nodes, because every Map and Unmap
+	// copies the nodes on its path.
+	degree = 8
+)
+
+// What Map and Unmap refuse.
+var (
+	// ErrOverlap: Map over an existing mapping, or Unmap of a part of one.
+	ErrOverlap = errors.New("iova: range overlaps a mapping")
+	// ErrLimit: MaxMappings ranges are mapped already.
+	ErrLimit = errors.New("iova: too many mappings")
+	// ErrRange: the range is empty or goes beyond the 64-bit address space.
+	ErrRange = errors.New("iova: not an address range")
+)
+
+// Table maps ranges of bus addresses to Memory. The zero value is empty and
+// ready to use. All methods are safe for concurrent use.
+type Table struct {
+	mu     sync.Mutex                 // guards master and the order of publications
+	master *btree.Map[Addr, *mapping] // by first address; nil when never used
+	snap   atomic.Pointer[btree.Map[Addr, *mapping]]
+}
+
+// mapping is one mapped range. Its fields but dead never change.
+type mapping struct {
+	first, last Addr // inclusive, so that a range may end at 2⁶⁴
+	prot        Prot
+	mem         Memory
+
+	mu   sync.RWMutex // held for reading by every access to mem
+	dead bool         // guarded by mu: unmapped, mem must not be used
+}
+
+// lastOf returns the last address of a range.
+func lastOf(addr Addr, size uint64) (Addr, error) {
+	if size == 0 || size-1 > uint64(^addr) {
+		return 0, fmt.Errorf("%w: %#x bytes at %v; a range has at least one byte and ends at or below 2^64", ErrRange, size, addr)
+	}
+	return addr + Addr(size-1), nil
+}
+
+// Map makes [addr, addr+size) reach mem, with offset 0 at addr. The table owns
+// mem from then on, and closes it after the range was unmapped; when Map fails
+// mem stays the caller's.
+func (t *Table) Map(addr Addr, size uint64, prot Prot, mem Memory) error {
+	last, err := lastOf(addr, size)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.master == nil {
+		t.master = btree.NewMap[Addr, *mapping](degree)
+	}
+	if m := below(t.master, last); m != nil && m.last >= addr {
+		return fmt.Errorf("%w: [%v, %v] over [%v, %v]; unmap that first", ErrOverlap, addr, last, m.first, m.last)
+	}
+	if t.master.Len() >= MaxMappings {
+		return fmt.Errorf("%w: %d; unmap some, or map larger ranges", ErrLimit, MaxMappings)
+	}
+	t.master.Set(addr, &mapping{first: addr, last: last, prot: prot, mem: mem})
+	t.snap.Store(t.master.Copy())
+	return nil
+}
+
+// Unmap removes every mapping inside [addr, addr+size). Removing nothing is
+// success. A mapping that lies only partly inside is ErrOverlap, and then
+// nothing is removed. When Unmap returns, no access reaches the removed memory,
+// and it was closed.
+func (t *Table) Unmap(addr Addr, size uint64) error {
+	last, err := lastOf(addr, size)
+	if err != nil {
+		return err
+	}
+	return t.remove(addr, last)
+}
+
+// UnmapAll removes every mapping, as Unmap of the whole address space would.
+func (t *Table) UnmapAll() {
+	if err := t.remove(0, ^Addr(0)); err != nil {
+		panic("iova: BUG: a mapping outside the address space: " + err.Error())
+	}
+}
+
+func (t *Table) remove(addr, last Addr) error {
+	removed, err := t.takeOut(addr, last)
+	for _, m := range removed {
+		m.mu.Lock()
+		m.dead = true
+		m.mu.Unlock()
+		m.mem.Close()
+	}
+	return err
+}
+
+// takeOut removes the mappings in [addr, last] from the map; accesses that found
+// them in an older snapshot may still run.
+func (t *Table) takeOut(addr, last Addr) (removed []*mapping, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.master == nil {
+		return nil, nil
+	}
+	for _, edge := range []Addr{addr, last} {
+		if m := below(t.master, edge); m != nil && m.last >= edge && (m.first < addr || m.last > last) {
+			return nil, fmt.Errorf("%w: [%v, %v] cuts [%v, %v]; unmap whole mappings", ErrOverlap, addr, last, m.first, m.last)
+		}
+	}
+	t.master.Ascend(addr, func(first Addr, m *mapping) bool {
+		if first > last {
+			return false
+		}
+		removed = append(removed, m)
+		return true
+	})
+	if len(removed) == 0 {
+		return nil, nil
+	}
+	if len(removed) == t.master.Len() {
+		t.master.Clear()
+	} else {
+		for _, m := range removed {
+			t.master.Delete(m.first)
+		}
+	}
+	t.snap.Store(t.master.Copy())
+	return removed, nil
+}
+
+// below returns the mapping with the highest first address that is not above
+// addr, or nil.
+func below(tree *btree.Map[Addr, *mapping], addr Addr) (found *mapping) {
+	tree.Descend(addr, func(_ Addr, m *mapping) bool {
+		found = m
+		return false
+	})
+	return found
+}
+
+// Len returns the number of mappings.
+func (t *Table) Len() int {
+	if s := t.snap.Load(); s != nil {
+		return s.Len()
+	}
+	return 0
+}
+
+// Read copies len(p) bytes at addr into p. The range may span adjacent mappings.
+// An error is a *Fault; the bytes before its address were copied.
+func (t *Table) Read(addr Addr, p []byte) error {
+	return t.access(addr, p, Read)
+}
+
+// Write copies p to addr. The range may span adjacent mappings, which are
+// written in order of address. An error is a *Fault; the bytes before its
+// address were written.
+func (t *Table) Write(addr Addr, p []byte) error {
+	return t.access(addr, p, Write)
+}
+
+func (t *Table) access(addr Addr, p []byte, access Prot) error {
+	for len(p) > 0 {
+		m := t.acquire(addr)
+		if m == nil {
+			return &Fault{Addr: addr, Size: len(p), Access: access, Reason: Unmapped}
+		}
+		n := len(p)
+		if n > Slice {
+			n = Slice
+		}
+		if room := uint64(m.last - addr); uint64(n-1) > room {
+			n = int(room) + 1
+		}
+		err := m.access(addr, p[:n], access)
+		m.mu.RUnlock()
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+		addr += Addr(n)
+		if addr == 0 && len(p) > 0 { // beyond 2⁶⁴
+			return &Fault{Addr: ^Addr(0), Size: len(p), Access: access, Reason: Unmapped}
+		}
+	}
+	return nil
+}
+
+// acquire returns the mapping that holds addr with its mu locked for reading,
+// or nil.
+func (t *Table) acquire(addr Addr) *mapping {
+	for {
+		s := t.snap.Load()
+		if s == nil {
+			return nil
+		}
+		m := below(s, addr)
+		if m == nil || m.last < addr {
+			return nil
+		}
+		m.mu.RLock()
+		if !m.dead {
+			return m
+		}
+		m.mu.RUnlock() // unmapped since; a newer snapshot says what is there now
+	}
+}
+
+func (m *mapping) access(addr Addr, p []byte, access Prot) error {
+	if m.prot&access == 0 {
+		return &Fault{Addr: addr, Size: len(p), Access: access, Reason: NotPermitted}
+	}
+	var err error
+	if access == Read {
+		err = m.mem.ReadAt(p, uint64(addr-m.first))
+	} else {
+		err = m.mem.WriteAt(p, uint64(addr-m.first))
+	}
+	if err != nil {
+		return &Fault{Addr: addr, Size: len(p), Access: access, Reason: Failed, Err: err}
+	}
+	return nil
+}
+
+// Reason says why an access faulted.
+type Reason uint8
+
+// The reasons of a Fault.
+const (
+	Unmapped     Reason = iota + 1 // no mapping at the address
+	NotPermitted                   // the mapping's Prot lacks the access
+	Failed                         // the memory behind the mapping failed
+)
+
+func (r Reason) String() string {
+	switch r {
+	case Unmapped:
+		return "not mapped"
+	case NotPermitted:
+		return "not permitted"
+	case Failed:
+		return "memory failed"
+	}
+	return fmt.Sprintf("Reason(%d)", uint8(r))
+}
+
+// Fault is the error of an access that the bus refused.
+type Fault struct {
+	Addr   Addr // first address that was refused
+	Size   int  // bytes that were refused there
+	Access Prot // Read or Write
+	Reason Reason
+	Err    error // what the memory said, when Reason is Failed
+}
+
+func (f *Fault) Error() string {
+	s := fmt.Sprintf("iova: %v of %d bytes at %v: %v", f.Access, f.Size, f.Addr, f.Reason)
+	if f.Err != nil {
+		s += ": " + f.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns what the memory said, or nil.
+func (f *Fault) Unwrap() error { return f.Err }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package eventfd
+
+import (
+	"encoding/binary"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSignalAndWait(t *testing.T) {
+	f, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if n := f.Wait(time.Millisecond); n != 0 {
+		t.Errorf("count of a new eventfd = %d, want 0", n)
+	}
+	f.Signal()
+	f.Signal()
+	if n := f.Wait(time.Second); n != 2 {
+		t.Errorf("count after two signals = %d, want 2", n)
+	}
+}
+
+func TestSignalNeverBlocks(t *testing.T) {
+	for _, flags := range []int{0, unix.EFD_NONBLOCK} {
+		fd, err := unix.Eventfd(0, flags|unix.EFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full := binary.NativeEndian.AppendUint64(nil, ^uint64(1))
+		if _, err := unix.Write(fd, full); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Adopt(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Signal() // hangs the test if it blocks
+		f.Close()
+	}
+}
+
+func TestAdoptRefuses(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	fd, err := unix.FcntlInt(w.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Adopt(fd); err == nil {
+		t.Error("a pipe was adopted")
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
+		t.Errorf("the refused descriptor is still open: %v", err)
+	}
+}
+
+func TestCloseWhileSignalling(t *testing.T) {
+	f, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			<-start
+			for range 1000 {
+				f.Signal()
+			}
+		}()
+	}
+	close(start)
+	f.Close()
+	f.Close()
+	wg.Wait()
+	if f.Fd() != -1 {
+		t.Error("the descriptor is still open")
+	}
+}

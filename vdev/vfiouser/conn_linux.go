@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vfiouser
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"npuemu/dma/iova"
+	"npuemu/internal/eventfd"
+	"npuemu/internal/uds"
+)
+
+// conn is one client. The goroutine in ServeConn owns all fields but those that
+// name mu; the buffers are valid until its next message.
+type conn struct {
+	s        *Server
+	sock     *uds.Conn
+	regions  []Region
+	irqs     []IRQ
+	peerData int // largest data of a message to the client, at most maxData
+	files    files
+
+	head   [headerSize]byte // header received
+	in     []byte           // body received
+	rights uds.Rights       // descriptors received with the message
+	out    []byte           // reply: header, then payload
+
+	// events are the eventfds that tell the client of MASK and UNMASK.
+	events map[irqEvent]*eventfd.FD
+
+	mu      sync.Mutex             // guards what follows
+	pending map[uint16]*dmaRequest // by message id
+	nextID  uint16
+	gone    bool // the client has gone; no message will be answered
+	// While revoking, messages to [revokeFirst, revokeLast] fail at once.
+	revoking                bool
+	revokeFirst, revokeLast iova.Addr
+}
+
+func newConn(s *Server, sock *uds.Conn) *conn {
+	return &conn{
+		s:       s,
+		sock:    sock,
+		in:      make([]byte, 4096),
+		out:     make([]byte, headerSize, 4096),
+		rights:  uds.Rights{Limit: maxFDs},
+		events:  make(map[irqEvent]*eventfd.FD),
+		pending: make(map[uint16]*dmaRequest),
+	}
+}
+
+// negotiate receives VERSION and answers it. After an error the connection is to
+// be closed.
+func (c *conn) negotiate() error {
+	h, body, err := c.receive()
+	if err == nil && (h.isReply() || h.command != cmdVersion || h.flags&flagNoReply != 0) {
+		err = refuse(unix.EINVAL, "the first message is %v with flags %#x; start with VERSION, and wait for its reply", h.command, h.flags)
+	}
+	c.rights.Close() // VERSION has no use for descriptors
+	var caps capabilities
+	var minor uint16
+	if err == nil {
+		minor, caps, err = parseVersion(body)
+	}
+	if err != nil {
+		var wrong *refusal
+		if errors.As(err, &wrong) {
+			return errors.Join(err, c.replyError(h, wrong))
+		}
+		return err
+	}
+	c.peerData = maxData
+	if n := caps.MaxDataXferSize; n != nil && *n < maxData {
+		c.peerData = int(*n)
+	}
+	c.regions, c.irqs = c.s.backend.Regions(), c.s.backend.IRQs()
+	if len(c.regions) != NumRegions || len(c.irqs) != NumIRQs {
+		panic("vfiouser: BUG: the Backend does not have the regions and interrupt types of a PCI function")
+	}
+
+	fds, data := uint64(maxFDs), uint64(maxData)
+	c.out = appendVersion(c.out[:headerSize], min(minor, 0), capabilities{
+		MaxMsgFDs:       &fds,
+		MaxDataXferSize: &data,
+		WriteMultiple:   caps.WriteMultiple, // only what was proposed may be in the reply
+	})
+	return c.reply(h, c.out)
+}
+
+// step serves one message. An error means that the connection is over.
+func (c *conn) step() error {
+	defer c.rights.Close()
+	h, body, err := c.receive()
+	var fd int
+	if err == nil {
+		if h.isReply() {
+			err = c.deliver(h, body)
+			if err == nil {
+				return nil
+			}
+		} else {
+			c.out = c.out[:headerSize]
+			fd, err = c.handle(h, body)
+		}
+	}
+	if err == nil {
+		if fd > 0 {
+			return c.reply(h, c.out, fd)
+		}
+		return c.reply(h, c.out)
+	}
+	var wrong *refusal
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	if err := c.replyError(h, wrong); err != nil {
+		return err
+	}
+	if h.size > maxMessage {
+		return c.skip(h.size - headerSize)
+	}
+	return nil
+}
+
+// receive reads one message. A *refusal means that the message is wrong and was
+// read to its end, but for the body of one that is too large; any other error
+// means that the connection is over.
+func (c *conn) receive() (h header, body []byte, err error) {
+	if err := c.sock.Recv(c.head[:], &c.rights); err != nil {
+		return h, nil, err
+	}
+	h = decodeHeader(c.head[:])
+	if h.size < headerSize || h.size > maxMessage {
+		c.trace(Received, c.head[:], nil, nil, c.rights.Len())
+		return h, nil, refuse(unix.EINVAL, "%v has message size %d; sizes are %d to %d", h.command, h.size, headerSize, maxMessage)
+	}
+	n := int(h.size - headerSize)
+	if n > len(c.in) {
+		c.in = make([]byte, max(n, min(2*len(c.in), maxMessage-headerSize)))
+	}
+	body = c.in[:n]
+	if err := c.sock.Recv(body, &c.rights); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return h, nil, err
+	}
+	c.trace(Received, c.head[:], body, nil, c.rights.Len())
+	switch {
+	case c.rights.Lost() > 0:
+		err = refuse(unix.EINVAL, "%v comes with %d descriptors, and %d could not be taken; send at most %d, within this process's limit", h.command, c.rights.Len(), c.rights.Lost(), maxFDs)
+	case h.isReply():
+	case h.flags&^flagNoReply != 0:
+		err = refuse(unix.EINVAL, "%v has flags %#x; a command has type 0 and perhaps No_reply (%#x)", h.command, h.flags, flagNoReply)
+	}
+	return h, body, err
+}
+
+// skip reads and drops n bytes of a message that was refused.
+func (c *conn) skip(n uint32) error {
+	for n > 0 {
+		part := c.in[:min(uint64(n), uint64(len(c.in)))]
+		if err := c.sock.Recv(part, &c.rights); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		c.rights.Close()
+		n -= uint32(len(part))
+	}
+	return nil
+}
+
+// reply sends msg, whose first headerSize bytes are free, as the reply to h,
+// unless h wants none.
+func (c *conn) reply(h header, msg []byte, fds ...int) error {
+	if h.flags&flagNoReply != 0 {
+		return nil
+	}
+	header{id: h.id, command: h.command, size: uint32(len(msg)), flags: flagReply}.put(msg)
+	return c.send(msg, fds)
+}
+
+// replyError sends the error reply, a header alone, and logs the rule.
+func (c *conn) replyError(h header, wrong *refusal) error {
+	c.s.warn("vfio-user message refused",
+		slog.String("command", h.command.String()), slog.Int("id", int(h.id)),
+		slog.String("errno", unix.ErrnoName(wrong.errno)), slog.String("rule", wrong.rule))
+	if h.flags&flagNoReply != 0 {
+		return nil
+	}
+	c.out = c.out[:headerSize]
+	header{
+		id: h.id, command: h.command, size: headerSize,
+		flags: flagReply | flagError, errno: uint32(wrong.errno),
+	}.put(c.out)
+	return c.send(c.out, nil)
+}
+
+func (c *conn) send(msg []byte, fds []int) error {
+	c.trace(Sent, msg[:headerSize], msg[headerSize:], nil, len(fds))
+	return c.sock.Send(msg, nil, fds...)
+}
+
+// trace reports a message whose body is body and tail.
+func (c *conn) trace(dir Direction, head, body, tail []byte, nfds int) {
+	if c.s.cfg.Trace == nil {
+		return
+	}
+	if len(tail) > 0 {
+		body = append(append([]byte(nil), body...), tail...)
+	}
+	c.s.cfg.Trace(dir, head, body, nfds)
+}
+
+// detach leaves the device as Backend.Detach describes.
+func (c *conn) detach() {
+	c.depart()
+	c.s.backend.Detach()
+	for index := range c.irqs {
+		c.clearIRQs(index)
+	}
+	c.s.backend.UnmapAllDMA()
+}
