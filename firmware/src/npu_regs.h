@@ -278,6 +278,10 @@
 #define NPU_CP_TIME_HI				0x044
 #define NPU_CP_TIMECMP_LO			0x048
 #define NPU_CP_TIMECMP_HI			0x04c
+#define NPU_CP_FAULT_ADDR_LO			0x050
+#define NPU_CP_FAULT_ADDR_HI			0x054
+#define NPU_CP_FAULT_INFO			0x058
+#define NPU_CP_FAULT_CODE			0x05c
 #define NPU_CP_MOVER_ADDR_LO			0x080
 #define NPU_CP_MOVER_ADDR_HI			0x084
 #define NPU_CP_MOVER_LOCAL			0x088
@@ -286,6 +290,7 @@
 #define NPU_CP_MOVER_STATUS			0x094
 #define NPU_CP_ASQ_TAIL				0x0c0
 #define NPU_CP_ACQ_HEAD				0x0c4
+#define NPU_CP_AQ_EPOCH				0x0c8
 #define NPU_CP_QUEUE_INDEX			0x100
 #define NPU_CP_QUEUE_SQ_BASE_LO			0x104
 #define NPU_CP_QUEUE_SQ_BASE_HI			0x108

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Firmware: contexts and user queues (§4.6), and how hardware is told (§4.8). */
+#include "fw.h"
+
+/* CONTEXT_PARAM may be at most what CP_QUEUE_BINDING.CONTEXT holds; CP_QUEUE_INDEX has 8 bits. */
+#define MAX_CONTEXTS	0xffffu
+#define MAX_QUEUES	0xffu
+
+enum queue_state {
+	QUEUE_FREE,
+	QUEUE_LIVE,
+	QUEUE_DESTROYING,	/* DESTROY_QUEUE waits for the drain */
+	QUEUE_DRAINING,		/* drains, and nobody waits */
+};
+
+static uint32_t context_bits[(MAX_CONTEXTS + 32) / 32];
+static uint32_t contexts;	/* bits that are set */
+static uint32_t draining;	/* queues that are DESTROYING or DRAINING */
+static struct queue {
+	uint8_t state;
+	uint16_t command_id;	/* of the DESTROY_QUEUE */
+	uint32_t context;
+} queues[MAX_QUEUES + 1];
+
+uint32_t contexts_limit(void)
+{
+	uint32_t n = host_read(NPU_CONTEXT_PARAM);
+
+	return n < MAX_CONTEXTS ? n : MAX_CONTEXTS;
+}
+
+uint32_t contexts_used(void)
+{
+	return contexts;
+}
+
+static uint32_t queues_limit(void)
+{
+	uint32_t n = FIELD_GET(NPU_QUEUE_PARAM_COUNT, host_read(NPU_QUEUE_PARAM));
+
+	return n < MAX_QUEUES ? n : MAX_QUEUES;
+}
+
+uint32_t queues_used(void)
+{
+	uint32_t n = 0;
+
+	for (uint32_t q = 1; q <= MAX_QUEUES; q++)
+		n += queues[q].state == QUEUE_LIVE || queues[q].state == QUEUE_DESTROYING;
+	return n;
+}
+
+static bool context_exists(uint32_t c)
+{
+	return c >= 1 && c <= contexts_limit() && context_bits[c / 32] >> c % 32 & 1;
+}
+
+static uint32_t hw_state(uint32_t q)
+{
+	cp_write(NPU_CP_QUEUE_INDEX, q);
+	return cp_read(NPU_CP_QUEUE_STATE);
+}
+
+static uint32_t hw_disable(uint32_t q)
+{
+	cp_write(NPU_CP_QUEUE_INDEX, q);
+	cp_write(NPU_CP_QUEUE_CONTROL, NPU_CP_QUEUE_DISABLE);
+	return cp_read(NPU_CP_QUEUE_STATE);
+}
+
+/* User queues outlive firmware (§9.2); a new one knows nothing of them and stops them. */
+void resources_init(void)
+{
+	for (uint32_t q = 1; q <= queues_limit(); q++)
+		if (hw_state(q) != NPU_CP_QUEUE_STATE_DISABLED && hw_disable(q) != NPU_CP_QUEUE_STATE_DISABLED) {
+			queues[q].state = QUEUE_DRAINING;
+			draining++;
+		}
+}
+
+struct outcome create_context(void)
+{
+	for (uint32_t c = 1; c <= contexts_limit(); c++) {
+		if (context_exists(c))
+			continue;
+		context_bits[c / 32] |= 1u << c % 32;
+		contexts++;
+		return done(c);
+	}
+	return refused(NPU_STATUS_NO_RESOURCE, 0);
+}
+
+struct outcome destroy_context(uint32_t c)
+{
+	if (!context_exists(c))
+		return refused(NPU_STATUS_INVALID_CONTEXT, 0);
+	for (uint32_t q = 1; q <= MAX_QUEUES; q++)
+		if (queues[q].state != QUEUE_FREE && queues[q].context == c)
+			return refused(NPU_STATUS_BUSY, 0);
+	context_bits[c / 32] &= ~(1u << c % 32);
+	contexts--;
+	return done(0);
+}
+
+/* ring_fits: base is aligned, and n entries of size bytes do not pass 2^64. */
+static bool ring_fits(uint64_t base, uint32_t n, uint32_t size)
+{
+	return base % 64 == 0 && base + (n * size - 1) >= base;
+}
+
+static bool entries_valid(uint32_t n)
+{
+	return n >= 2 && n <= FIELD_GET(NPU_QUEUE_PARAM_MAX_ENTRIES, host_read(NPU_QUEUE_PARAM));
+}
+
+struct outcome create_queue(const struct entry *e)
+{
+	uint32_t q = e->create.queue;
+
+	if (!ring_fits(e->create.sq, e->create.sq_entries, NPU_SQ_ENTRY_SIZE))
+		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.sq));
+	if (!ring_fits(e->create.cq, e->create.cq_entries, NPU_CQ_ENTRY_SIZE))
+		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.cq));
+	if (q < 1 || q > queues_limit())
+		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.queue));
+	if (e->create.vector >= host_read(NPU_VECTOR_COUNT))
+		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.vector));
+	if (!entries_valid(e->create.sq_entries))
+		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.sq_entries));
+	if (!entries_valid(e->create.cq_entries))
+		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.cq_entries));
+	for (uint32_t i = 7; i < 14; i++)
+		if (e->word[i])
+			return refused(NPU_STATUS_INVALID_FIELD, 0x24);
+	if (!context_exists(e->create.context))
+		return refused(NPU_STATUS_INVALID_CONTEXT, 0);
+	if (queues[q].state != QUEUE_FREE)
+		return refused(NPU_STATUS_QUEUE_EXISTS, 0);
+
+	queues[q].state = QUEUE_LIVE;
+	queues[q].context = e->create.context;
+	cp_write(NPU_CP_QUEUE_INDEX, q);
+	cp_write(NPU_CP_QUEUE_SQ_BASE_LO, (uint32_t)e->create.sq);
+	cp_write(NPU_CP_QUEUE_SQ_BASE_HI, (uint32_t)(e->create.sq >> 32));
+	cp_write(NPU_CP_QUEUE_CQ_BASE_LO, (uint32_t)e->create.cq);
+	cp_write(NPU_CP_QUEUE_CQ_BASE_HI, (uint32_t)(e->create.cq >> 32));
+	cp_write(NPU_CP_QUEUE_ENTRIES, FIELD_PREP(NPU_CP_QUEUE_ENTRIES_SQ, e->create.sq_entries) |
+				       FIELD_PREP(NPU_CP_QUEUE_ENTRIES_CQ, e->create.cq_entries));
+	cp_write(NPU_CP_QUEUE_BINDING, FIELD_PREP(NPU_CP_QUEUE_BINDING_CONTEXT, e->create.context) |
+				       FIELD_PREP(NPU_CP_QUEUE_BINDING_VECTOR, e->create.vector));
+	cp_write(NPU_CP_QUEUE_CONTROL, NPU_CP_QUEUE_ENABLE);
+	return done(0);
+}
+
+struct outcome destroy_queue(uint32_t q, uint16_t command_id, bool *pending)
+{
+	if (q < 1 || q > queues_limit() || queues[q].state == QUEUE_FREE)
+		return refused(NPU_STATUS_INVALID_QUEUE, 0);
+	if (queues[q].state != QUEUE_LIVE)
+		return refused(NPU_STATUS_BUSY, 0);
+	if (hw_disable(q) == NPU_CP_QUEUE_STATE_DISABLED) {
+		queues[q].state = QUEUE_FREE;
+	} else {
+		queues[q].state = QUEUE_DESTROYING;
+		queues[q].command_id = command_id;
+		draining++;
+		*pending = true;
+	}
+	return done(0);
+}
+
+bool queue_drained(uint16_t *command_id, bool *report)
+{
+	for (uint32_t q = 1; draining && q <= MAX_QUEUES; q++) {
+		if (queues[q].state < QUEUE_DESTROYING || hw_state(q) != NPU_CP_QUEUE_STATE_DISABLED)
+			continue;
+		*report = queues[q].state == QUEUE_DESTROYING;
+		*command_id = queues[q].command_id;
+		queues[q].state = QUEUE_FREE;
+		draining--;
+		return true;
+	}
+	return false;
+}
+
+void forget_destroyers(void)
+{
+	for (uint32_t q = 1; draining && q <= MAX_QUEUES; q++)
+		if (queues[q].state == QUEUE_DESTROYING)
+			queues[q].state = QUEUE_DRAINING;
+}
