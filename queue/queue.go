@@ -21,12 +21,13 @@ import (
 	"fmt"
 	"sync"
 
+	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 )
 
 // Config is what firmware programs into a queue (§4.8).
 type Config struct {
-	SQBase, CQBase       uint64 // bus addresses of the rings
+	SQ, CQ               iova.Addr // first entries of the rings
 	SQEntries, CQEntries uint16
 	Context, Vector      uint16
 }
@@ -48,15 +49,15 @@ type Completion struct {
 type Fault struct {
 	Code   npureg.Status
 	Queue  int
-	Source uint8  // npureg.FaultDoorbell, FaultFetch, FaultPost
-	Index  uint16 // ring entry, or the doorbell value
-	Addr   uint64 // bus address; 0 for doorbells
+	Source uint8     // npureg.FaultDoorbell, FaultFetch, FaultPost
+	Index  uint16    // ring entry, or the doorbell value
+	Addr   iova.Addr // 0 for doorbells
 }
 
 // Bus is the memory that rings lie in. Its methods are called without the lock.
 type Bus interface {
-	ReadBus(addr uint64, p []byte) error
-	WriteBus(addr uint64, p []byte) error
+	Read(addr iova.Addr, p []byte) error
+	Write(addr iova.Addr, p []byte) error
 }
 
 // Executor runs commands. Execute is called without the lock, from one
@@ -264,8 +265,8 @@ func (e *Engine) pickLocked() int {
 // change the queue meanwhile.
 func (e *Engine) run(ctx context.Context, f *flight, q ring) {
 	var entry Entry
-	at := q.cfg.SQBase + uint64(q.sqHead)*npureg.SQEntrySize
-	if err := e.bus.ReadBus(at, entry[:]); err != nil {
+	at := q.cfg.SQ + iova.Addr(q.sqHead)*npureg.SQEntrySize
+	if err := e.bus.Read(at, entry[:]); err != nil {
 		e.end(f, func() {
 			e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultFetch, Index: q.sqHead, Addr: at})
 		})
@@ -274,32 +275,34 @@ func (e *Engine) run(ctx context.Context, f *flight, q ring) {
 	head := (q.sqHead + 1) % q.cfg.SQEntries
 	c := e.exec.Execute(ctx, q.cfg.Context, &entry)
 
+	// The indices move before the entry is written: software may answer it with
+	// CQ_HEAD at once.
 	e.mu.Lock()
-	if f.stale {
-		e.mu.Unlock()
-		e.end(f, nil)
-		return
-	}
-	e.mu.Unlock()
-	if errors.Is(context.Cause(ctx), errDestroyed) {
-		c = Completion{Status: npureg.StatusAborted}
-	}
-	at = q.cfg.CQBase + uint64(q.cqTail)*npureg.CQEntrySize
-	if err := e.post(at, f.queue, head, q.phase, entry.ID(), c); err != nil {
-		e.end(f, func() {
-			e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultPost, Index: q.cqTail, Addr: at})
-		})
-		return
-	}
-	e.end(f, func() {
+	stale := f.stale
+	if !stale {
 		live := &e.queues[f.queue]
 		live.sqHead = head
 		if live.cqTail++; live.cqTail == live.cfg.CQEntries {
 			live.cqTail = 0
 			live.phase ^= 1
 		}
-		e.board.CompletedLocked(q.cfg.Vector, c)
-	})
+	}
+	e.mu.Unlock()
+	if stale {
+		e.end(f, nil)
+		return
+	}
+	if errors.Is(context.Cause(ctx), errDestroyed) {
+		c = Completion{Status: npureg.StatusAborted}
+	}
+	at = q.cfg.CQ + iova.Addr(q.cqTail)*npureg.CQEntrySize
+	if err := e.post(at, f.queue, head, q.phase, entry.ID(), c); err != nil {
+		e.end(f, func() {
+			e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultPost, Index: q.cqTail, Addr: at})
+		})
+		return
+	}
+	e.end(f, func() { e.board.CompletedLocked(q.cfg.Vector, c) })
 }
 
 // end takes the command out of flight. publish, if not nil, is called with the lock
@@ -322,7 +325,7 @@ func (e *Engine) end(f *flight, publish func()) {
 }
 
 // post writes a completion entry, the half-word with the phase last (§7.5).
-func (e *Engine) post(at uint64, index int, head, phase, id uint16, c Completion) error {
+func (e *Engine) post(at iova.Addr, index int, head, phase, id uint16, c Completion) error {
 	var b [npureg.CQEntrySize]byte
 	binary.LittleEndian.PutUint32(b[0x00:], c.Result)
 	binary.LittleEndian.PutUint64(b[0x08:], c.Info)
@@ -330,10 +333,10 @@ func (e *Engine) post(at uint64, index int, head, phase, id uint16, c Completion
 	binary.LittleEndian.PutUint16(b[0x1a:], uint16(index))
 	binary.LittleEndian.PutUint16(b[0x1c:], id)
 	binary.LittleEndian.PutUint16(b[0x1e:], uint16(c.Status)<<1|phase)
-	if err := e.bus.WriteBus(at, b[:0x1e]); err != nil {
+	if err := e.bus.Write(at, b[:0x1e]); err != nil {
 		return fmt.Errorf("queue: post completion: %w", err)
 	}
-	if err := e.bus.WriteBus(at+0x1e, b[0x1e:]); err != nil {
+	if err := e.bus.Write(at+0x1e, b[0x1e:]); err != nil {
 		return fmt.Errorf("queue: post completion: %w", err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 )
 
@@ -29,8 +30,10 @@ type rig struct {
 	e  *Engine
 
 	memMu sync.Mutex
-	mem   map[uint64][]byte // by first address of each write
-	bad   map[uint64]bool   // accesses to these addresses fail
+	mem   map[iova.Addr][]byte // by first address of each write
+	bad   map[iova.Addr]bool   // accesses to these addresses fail
+
+	posted func() // called after the last half-word of a completion was written
 
 	started chan uint16 // command ids, when they start
 	release chan struct{}
@@ -43,7 +46,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, mem: map[uint64][]byte{}, bad: map[uint64]bool{},
+	r := &rig{t: t, mem: map[iova.Addr][]byte{}, bad: map[iova.Addr]bool{},
 		started: make(chan uint16, 64), release: make(chan struct{}), completed: make(chan uint16, 64),
 		faults: make(chan Fault, 64), events: make(chan struct{}, 64), idle: make(chan struct{}, 64)}
 	r.e = New(&r.mu, 3, r, r, r)
@@ -54,7 +57,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func (r *rig) ReadBus(addr uint64, p []byte) error {
+func (r *rig) Read(addr iova.Addr, p []byte) error {
 	r.memMu.Lock()
 	defer r.memMu.Unlock()
 	if r.bad[addr] {
@@ -64,13 +67,16 @@ func (r *rig) ReadBus(addr uint64, p []byte) error {
 	return nil
 }
 
-func (r *rig) WriteBus(addr uint64, p []byte) error {
+func (r *rig) Write(addr iova.Addr, p []byte) error {
 	r.memMu.Lock()
 	defer r.memMu.Unlock()
 	if r.bad[addr] {
 		return errors.New("not mapped")
 	}
 	r.mem[addr] = append([]byte(nil), p...)
+	if r.posted != nil && len(p) == 2 {
+		r.posted()
+	}
 	return nil
 }
 
@@ -93,9 +99,9 @@ func (r *rig) IdleLocked()                                 { r.idle <- struct{}{
 func (r *rig) locked(f func()) { r.mu.Lock(); defer r.mu.Unlock(); f() }
 
 func (r *rig) enable(index int) {
-	off := uint64(index) << 16
+	off := iova.Addr(index) << 16
 	r.locked(func() {
-		r.e.EnableLocked(index, Config{SQBase: sqBase + off, CQBase: cqBase + off, SQEntries: nSQ, CQEntries: nCQ, Vector: uint16(index)})
+		r.e.EnableLocked(index, Config{SQ: sqBase + off, CQ: cqBase + off, SQEntries: nSQ, CQEntries: nCQ, Vector: uint16(index)})
 	})
 }
 
@@ -103,7 +109,7 @@ func (r *rig) enable(index int) {
 func (r *rig) put(index, i int, id uint16) {
 	b := make([]byte, npureg.SQEntrySize)
 	binary.LittleEndian.PutUint16(b[2:], id)
-	_ = r.WriteBus(uint64(index)<<16+sqBase+uint64(i)*npureg.SQEntrySize, b)
+	_ = r.Write(iova.Addr(index)<<16+sqBase+iova.Addr(i)*npureg.SQEntrySize, b)
 }
 
 type cqe struct {
@@ -117,7 +123,7 @@ type cqe struct {
 func (r *rig) cqe(index, i int) cqe {
 	r.memMu.Lock()
 	defer r.memMu.Unlock()
-	at := uint64(index)<<16 + cqBase + uint64(i)*npureg.CQEntrySize
+	at := iova.Addr(index)<<16 + cqBase + iova.Addr(i)*npureg.CQEntrySize
 	b, last := r.mem[at], r.mem[at+0x1e]
 	if b == nil || last == nil {
 		return cqe{}
@@ -194,6 +200,20 @@ func TestFullCompletionRingStops(t *testing.T) {
 	take(t, r.completed, "completion after CQ_HEAD moved")
 }
 
+// TestHeadMayMoveBeforeTheInterrupt answers a completion as soon as it is in
+// memory, as a polling driver does.
+func TestHeadMayMoveBeforeTheInterrupt(t *testing.T) {
+	r := newRig(t)
+	r.posted = func() { r.cq(1, 1) }
+	r.enable(1)
+	r.put(1, 0, 1)
+	r.sq(1, 1)
+	take(t, r.completed, "completion")
+	if s := r.state(1); s != npureg.QueueEnabled {
+		t.Errorf("state %d, want enabled", s)
+	}
+}
+
 func TestRoundRobin(t *testing.T) {
 	r := newRig(t)
 	r.hold = true
@@ -263,7 +283,7 @@ func TestDoorbellMistakes(t *testing.T) {
 func TestRingFaults(t *testing.T) {
 	tests := []struct {
 		name string
-		bad  uint64
+		bad  iova.Addr
 		want Fault
 	}{
 		{"submission ring not mapped", 1<<16 + sqBase, Fault{Code: npureg.StatusBusFault, Queue: 1, Source: npureg.FaultFetch, Addr: 1<<16 + sqBase}},

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"npuemu/core/isa"
+)
+
+func asmCommand() *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use:     "asm FILE",
+		Short:   "Assemble a program into an ELF file",
+		Long:    "asm translates text in the syntax of docs/spec/isa.md §5.8 into the ELF file of §5.3.1. FILE - is standard input.",
+		Example: "  npuemu asm digits.npuasm            # writes digits.npu\n  npuemu asm -o prog.npu - < prog.npuasm",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			src, err := readInput(c, args[0])
+			if err != nil {
+				return err
+			}
+			p, err := isa.Assemble(args[0], src)
+			if err != nil {
+				return fmt.Errorf("%s does not assemble:\n%w", args[0], err)
+			}
+			name := out
+			if name == "" {
+				if args[0] == "-" {
+					return fmt.Errorf("give -o FILE when the source is standard input")
+				}
+				name = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + ".npu"
+			}
+			return writeOutput(c, name, p.ELF())
+		},
+	}
+	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: FILE with the extension .npu)")
+	return c
+}
+
+func disasmCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "disasm FILE",
+		Short: "Print a program as assembler text",
+		Long:  "disasm prints an ELF program, or a raw program image (§5.3), in the syntax of §5.8. FILE - is standard input.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			b, err := readInput(c, args[0])
+			if err != nil {
+				return err
+			}
+			var p *isa.Program
+			if bytes.HasPrefix(b, []byte("\x7fELF")) {
+				p, err = isa.ReadELF(bytes.NewReader(b))
+			} else {
+				p, err = isa.ParseImage(b)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			_, err = io.WriteString(c.OutOrStdout(), isa.Disassemble(p))
+			return err
+		},
+	}
+}
+
+func readInput(c *cobra.Command, name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(c.InOrStdin())
+	}
+	return os.ReadFile(name)
+}
+
+func writeOutput(c *cobra.Command, name string, b []byte) error {
+	if name == "-" {
+		_, err := c.OutOrStdout().Write(b)
+		return err
+	}
+	return os.WriteFile(name, b, 0o644)
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"npuemu/mmio/npureg"
+	"npuemu/vdev"
+	"npuemu/vdev/vfiouser"
+)
+
+// configFlags are the flags that choose a card.
+type configFlags struct {
+	file, arch string
+}
+
+func (f *configFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.file, "config", "", "TOML `file` with the card's configuration (default: npuemu info --defaults)")
+	c.Flags().StringVar(&f.arch, "arch", "", fmt.Sprintf("architecture `version` to present, one of %v", vdev.Arches()))
+	_ = c.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(vdev.Arches(), cobra.ShellCompDirectiveNoFileComp))
+	_ = c.MarkFlagFilename("config", "toml")
+}
+
+// load returns the configuration that the flags ask for.
+func (f *configFlags) load() (vdev.Config, error) {
+	cfg := vdev.DefaultConfig()
+	if f.file != "" {
+		b, err := os.ReadFile(f.file)
+		if err != nil {
+			return cfg, fmt.Errorf("configuration: %w", err)
+		}
+		if cfg, err = vdev.ParseConfig(b); err != nil {
+			return cfg, fmt.Errorf("%s: %w", f.file, err)
+		}
+	}
+	if f.arch != "" {
+		cfg.Arch = f.arch
+	}
+	return cfg, cfg.Validate()
+}
+
+func serveCommand() *cobra.Command {
+	var (
+		cf     configFlags
+		socket string
+		level  string
+		once   bool
+	)
+	c := &cobra.Command{
+		Use:   "serve --socket PATH",
+		Short: "Be the card: wait for a VMM on a vfio-user socket",
+		Long: "serve presents one NPU on a UNIX socket that speaks vfio-user, until SIGINT or SIGTERM. One client is served at a\n" +
+			"time; when it leaves, the card keeps its state for the next.\n\n" +
+			"QEMU 10.1 or later needs shared guest memory and the device in JSON form:\n\n" +
+			"  -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem\n" +
+			"  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"PATH\",\"type\":\"unix\"}}'",
+		Example: "  npuemu serve --socket /tmp/npu.sock\n  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var lv slog.Level
+			if err := lv.UnmarshalText([]byte(level)); err != nil {
+				return fmt.Errorf("--log %q: use debug, info, warn or error", level)
+			}
+			cfg, err := cf.load()
+			if err != nil {
+				return err
+			}
+			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: lv}))
+			return serve(c.Context(), cfg, socket, once)
+		},
+	}
+	c.Flags().StringVar(&socket, "socket", "", "`path` of the UNIX socket to listen on (required)")
+	c.Flags().StringVar(&level, "log", "info", "least `level` that is logged: debug, info, warn, error")
+	c.Flags().BoolVar(&once, "once", false, "exit when the first client has left")
+	_ = c.MarkFlagRequired("socket")
+	_ = c.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	cf.add(c)
+	return c
+}
+
+// serve runs a card until ctx is done or, with once, until its first client has
+// left.
+func serve(ctx context.Context, cfg vdev.Config, socket string, once bool) error {
+	d, err := vdev.New(cfg)
+	if err != nil {
+		return err
+	}
+	ln, err := vfiouser.Listen(socket)
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() { defer wg.Done(); d.Run(ctx) }()
+
+	cfg.Log.Info("listening", "socket", socket, "arch", cfg.Arch, "array", fmt.Sprintf("%dx%d", cfg.Array.Rows, cfg.Array.Cols), "memory", cfg.Memory.Size)
+	srv := vfiouser.NewServer(vfiouser.Config{Log: cfg.Log}, d)
+	if once {
+		nc, e := accept(ctx, ln)
+		if e == nil {
+			e = srv.ServeConn(ctx, nc)
+		}
+		ln.Close()
+		err = e
+	} else {
+		err = srv.Serve(ctx, ln)
+	}
+	if errors.Is(err, context.Canceled) {
+		err = nil // SIGTERM is how a card is switched off
+	}
+	stop()
+	wg.Wait()
+	report(cfg.Log, d)
+	return errors.Join(err, d.Close())
+}
+
+// report logs what the card did and what guests did wrong.
+func report(log *slog.Logger, d *vdev.Device) {
+	log.Info("switched off", "commands", d.Counter(npureg.CounterCommands), "errors", d.Counter(npureg.CounterErrors),
+		"programs", d.Counter(npureg.CounterPrograms), "macs", d.Counter(npureg.CounterMACs), "interrupts", d.Counter(npureg.CounterInterrupts))
+	for _, f := range d.Findings() {
+		log.Info("finding", "id", f.ID, "count", f.Count, "rule", f.Rule, "last", f.Last)
+	}
+}
+
+// accept takes one connection, or returns ctx's error.
+func accept(ctx context.Context, ln *net.UnixListener) (*net.UnixConn, error) {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	nc, err := ln.AcceptUnix()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return nc, err
+}

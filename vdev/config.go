@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vdev
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"npuemu/core"
+	"npuemu/mmio/npureg"
+	"npuemu/vdev/pci"
+)
+
+// Config is what an operator decides about a card. The zero value is not valid;
+// start from DefaultConfig.
+type Config struct {
+	Arch   string      `toml:"arch"` // architecture version to present, "1.0"
+	Serial uint64      `toml:"serial"`
+	Array  ArrayConfig `toml:"array"`
+	Memory MemConfig   `toml:"memory"`
+	Queues QueueConfig `toml:"queues"`
+
+	// Log receives what the operator should know, firmware's console among it; nil
+	// discards.
+	Log *slog.Logger `toml:"-"`
+}
+
+// ArrayConfig is the compute core (§5.1).
+type ArrayConfig struct {
+	Rows         int   `toml:"rows"`         // input channels, 8 to 256
+	Cols         int   `toml:"cols"`         // output channels, 8 to 256
+	Scratchpad   int64 `toml:"scratchpad"`   // bytes
+	Accumulators int64 `toml:"accumulators"` // bytes
+}
+
+// MemConfig is device memory (§7.1).
+type MemConfig struct {
+	Size int64 `toml:"size"` // bytes, a power of two
+}
+
+// QueueConfig is what §4 and §8 leave to the configuration.
+type QueueConfig struct {
+	Count      int `toml:"count"`       // user queues, 1 to 127
+	MaxEntries int `toml:"max_entries"` // of a ring
+	Contexts   int `toml:"contexts"`
+	Vectors    int `toml:"vectors"` // MSI-X
+}
+
+// Arches lists the architecture versions that can be presented, newest first.
+func Arches() []string { return []string{fmt.Sprintf("%d.%d", npureg.ArchMajor, npureg.ArchMinor)} }
+
+// DefaultConfig is the card that npuemu serve shows without a configuration file.
+func DefaultConfig() Config {
+	return Config{
+		Arch:   Arches()[0],
+		Serial: 0x1,
+		Array:  ArrayConfig{Rows: 32, Cols: 32, Scratchpad: 256 << 10, Accumulators: 128 << 10},
+		Memory: MemConfig{Size: 64 << 20},
+		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
+	}
+}
+
+// Limits of a configuration. Device memory is host memory and a BAR that a
+// guest's firmware must place, hence 16 GiB; local memories are cleared at every
+// program start, hence 64 MiB; ring sizes are 16-bit fields.
+const (
+	minDRAM      = 1 << 20
+	maxDRAM      = 16 << 30
+	maxLocal     = 64 << 20
+	maxRing      = 4096
+	maxUserQueue = npureg.MaxQueues - 1
+	maxContexts  = 1024
+)
+
+// ParseConfig reads a TOML configuration over the defaults. Unknown keys are
+// errors: a misspelt key must not silently leave the default.
+func ParseConfig(b []byte) (Config, error) {
+	c := DefaultConfig()
+	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		var strict *toml.StrictMissingError
+		var de *toml.DecodeError
+		switch {
+		case errors.As(err, &strict):
+			return c, fmt.Errorf("vdev: config: unknown key:\n%s", strict.String())
+		case errors.As(err, &de):
+			return c, fmt.Errorf("vdev: config:\n%s", de.String())
+		}
+		return c, fmt.Errorf("vdev: config: %w", err)
+	}
+	return c, c.Validate()
+}
+
+// Validate reports the first rule that c breaks, and what to do.
+func (c Config) Validate() error {
+	if c.Arch != Arches()[0] {
+		return fmt.Errorf("vdev: config: arch %q is not known: use one of %v", c.Arch, Arches())
+	}
+	if err := c.core().Validate(); err != nil {
+		return fmt.Errorf("vdev: config: array: %w", err)
+	}
+	for _, r := range []struct {
+		key      string
+		v        int64
+		min, max int64
+	}{
+		{"array.scratchpad", c.Array.Scratchpad, 1 << 10, maxLocal},
+		{"array.accumulators", c.Array.Accumulators, 1 << 10, maxLocal},
+		{"memory.size", c.Memory.Size, minDRAM, maxDRAM},
+		{"queues.count", int64(c.Queues.Count), 1, maxUserQueue},
+		{"queues.max_entries", int64(c.Queues.MaxEntries), 2, maxRing},
+		{"queues.contexts", int64(c.Queues.Contexts), 1, maxContexts},
+		{"queues.vectors", int64(c.Queues.Vectors), 1, pci.MaxVectors},
+	} {
+		if r.v < r.min || r.v > r.max {
+			return fmt.Errorf("vdev: config: %s is %d: use %d to %d", r.key, r.v, r.min, r.max)
+		}
+	}
+	if bits.OnesCount64(uint64(c.Memory.Size)) != 1 {
+		return fmt.Errorf("vdev: config: memory.size is %d: a BAR needs a power of two", c.Memory.Size)
+	}
+	return nil
+}
+
+func (c Config) core() core.Config {
+	return core.Config{Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators)}
+}

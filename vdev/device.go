@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package vdev is the board: one NPU, made of blocks that do not know each other
+// (PCI function, register bank, control processor, queues, DMA, core), and the
+// wiring between them. It implements vfiouser.Backend.
+//
+// Ownership:
+//
+//   - Device.mu guards the register bank, the PCI function, the queue engine's and
+//     the control processor's state. It is held for one register access or one bounded slice
+//     of the control processor, never across a copy, a product or a socket call.
+//   - Two goroutines, started by Run, do the work: the control processor's loop and the
+//     queue engine's. The connection's goroutine records and replies.
+//   - The bus table (dma/iova) and the counters have their own synchronization.
+//   - Lock order: the connection's, Device.mu, pci.MSIX's. The findings' lock is a leaf.
+//
+// A reset (§9.4) disables everything at once and is over when the command and the mover copy that
+// were in flight have ended; until then BAR0 reads all-ones. It does not wait,
+// because what is in flight may need the very connection that asked for the reset.
+package vdev
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"npuemu/core"
+	"npuemu/dma"
+	"npuemu/dma/iova"
+	"npuemu/firmware"
+	"npuemu/internal/eventfd"
+	"npuemu/mmio"
+	"npuemu/mmio/npureg"
+	"npuemu/queue"
+	"npuemu/vdev/pci"
+)
+
+// Identity of the PCI function (§1.1).
+const (
+	VendorID        = 0x1af4
+	DeviceID        = 0x10f0
+	SubsystemVendor = 0x1af4
+	SubsystemID     = 0x0001
+	Revision        = npureg.ArchMajor<<4 | npureg.ArchMinor
+	bar4Size        = 16 << 10
+)
+
+// Device is one NPU. Create it with New, start it with Run.
+type Device struct {
+	cfg      Config
+	log      *slog.Logger
+	findings *findings
+	dram     *dram
+	mem      dma.Memory
+	counters [npureg.CounterCount]atomic.Uint64
+	claimed  map[uint32]bool // offsets of the host's registers
+
+	mu         sync.Mutex
+	fn         *pci.Function       // guarded by mu
+	bar0       *mmio.Bank          // guarded by mu
+	queues     *queue.Engine       // guarded by mu
+	fw         *firmware.Processor // guarded by mu
+	resets     int                 // parts of a reset still to end; guarded by mu
+	generation int                 // of the last reset; guarded by mu
+	vectors    []*eventfd.FD       // what clients attached to MSI-X vectors; guarded by mu
+	executor   *executor
+}
+
+// New builds a device from cfg: powered on, boot ROM ready to run. Close frees
+// it. The error names the wrong part of cfg.
+func New(cfg Config) (*Device, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), vectors: make([]*eventfd.FD, cfg.Queues.Vectors), claimed: map[uint32]bool{}}
+	var err error
+	if d.dram, err = newDRAM(cfg.Memory.Size); err != nil {
+		return nil, err
+	}
+	d.mem.Bus = new(iova.Table)
+	d.mem.DRAM = d.dram.mem
+
+	pcfg := pci.Config{
+		VendorID: VendorID, DeviceID: DeviceID, SubsystemVendorID: SubsystemVendor, SubsystemID: SubsystemID,
+		Revision: Revision, Class: [3]uint8{0x12, 0x00, 0x00},
+		MSIXVectors: cfg.Queues.Vectors, Serial: cfg.Serial,
+	}
+	pcfg.BARs[0] = pci.BAR{Size: npureg.BAR0Size}
+	pcfg.BARs[2] = pci.BAR{Size: uint64(cfg.Memory.Size), Prefetchable: true}
+	pcfg.BARs[4] = pci.BAR{Size: bar4Size}
+	d.fn, err = pci.New(pcfg, pci.Hooks{
+		FLR:     func() { d.resetLocked("function-level reset") },
+		Power:   func(pci.PowerState) { d.mem.SetBusMaster(d.fn.BusMaster()) },
+		Command: func() { d.mem.SetBusMaster(d.fn.BusMaster()) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("vdev: %w", err)
+	}
+	d.fn.MSIX().SetTableOwner(pci.TableInTransport)
+
+	c, err := core.New(cfg.core())
+	if err != nil {
+		return nil, fmt.Errorf("vdev: %w", err)
+	}
+	d.executor = &executor{d: d, core: c, buf: make([]byte, dma.Chunk)}
+	d.queues = queue.New(&d.mu, cfg.Queues.Count, bus{&d.mem}, d.executor, board{d})
+	d.bar0 = mmio.New(npureg.BAR0Size, npureg.Host())
+	for _, r := range npureg.Host() {
+		d.claimed[r.Off] = true
+	}
+	d.hooks()
+	d.fw = firmware.New(firmware.Config{
+		Lock: &d.mu, Mover: bus{&d.mem}, Host: host{d}, Queues: queues{d.queues}, Counter: d.Counter, Log: d.log,
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.parametersLocked()
+	d.fw.Reset()
+	return d, nil
+}
+
+// Run runs the device's goroutines until ctx is done.
+func (d *Device) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Add(2)
+	go func() { defer wg.Done(); _ = d.fw.Run(ctx) }() // the error is ctx's
+	go func() { defer wg.Done(); d.queues.Run(ctx) }()
+	wg.Wait()
+}
+
+// Close frees device memory. Run has returned, and no client is attached.
+func (d *Device) Close() error { return d.dram.close() }
+
+// Findings returns what guests did wrong so far.
+func (d *Device) Findings() []Finding { return d.findings.list() }
+
+// Counter returns a counter of §4.7 (npureg.CounterCommands …).
+func (d *Device) Counter(index int) uint64 {
+	if index < 0 || index >= len(d.counters) {
+		return 0
+	}
+	return d.counters[index].Load()
+}
+
+// WriteConfigDump writes the config space in the form that lspci -F reads.
+func (d *Device) WriteConfigDump(w io.Writer) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fn.WriteDump(w)
+}
+
+func (d *Device) count(index int, n uint64) { d.counters[index].Add(n) }
+
+// parametersLocked fills the registers that depend on the configuration.
+func (d *Device) parametersLocked() {
+	q := d.cfg.Queues
+	for off, v := range map[uint32]uint32{
+		npureg.ArrayDim:     uint32(d.cfg.Array.Rows) | uint32(d.cfg.Array.Cols)<<16,
+		npureg.SpadSize:     uint32(d.cfg.Array.Scratchpad),
+		npureg.AccSize:      uint32(d.cfg.Array.Accumulators),
+		npureg.QueueParam:   uint32(q.Count) | uint32(q.MaxEntries)<<16,
+		npureg.ContextParam: uint32(q.Contexts),
+		npureg.DRAMSizeLo:   uint32(d.cfg.Memory.Size),
+		npureg.DRAMSizeHi:   uint32(uint64(d.cfg.Memory.Size) >> 32),
+		npureg.EngineParam:  1 | 1<<8,
+		npureg.VectorCount:  uint32(q.Vectors),
+	} {
+		d.bar0.Set(off, v)
+	}
+}
+
+// hooks connects registers to blocks. All hooks run with Device.mu held.
+func (d *Device) hooks() {
+	d.bar0.OnWrite(npureg.DeviceControl, func(v uint32) {
+		if v&npureg.DeviceControlReset != 0 {
+			d.resetLocked("soft reset")
+		}
+	})
+	d.bar0.OnWrite(npureg.BootControl, func(v uint32) {
+		d.bar0.ClearBits(npureg.BootControl, npureg.BootControlStart)
+		if v&npureg.BootControlStart != 0 {
+			d.fw.Start()
+		}
+	})
+	d.bar0.OnWrite(npureg.AQControl, func(v uint32) { d.fw.AdminControl(v&npureg.AQControlEnable != 0) })
+	d.bar0.OnWrite(npureg.IRQEnable, func(v uint32) {
+		if v&d.bar0.Value(npureg.IRQStatus) != 0 {
+			d.raiseLocked(0)
+		}
+	})
+	n := d.cfg.Queues.Count + 1
+	d.bar0.OnWriteRange(npureg.DoorbellBase, npureg.DoorbellStride, n, npureg.DoorbellSQTail, func(q int, v uint32) {
+		d.count(npureg.CounterDoorbells, 1)
+		if q == 0 {
+			d.fw.RingAdminTail(v)
+			return
+		}
+		d.queues.RingSQLocked(q, v)
+	})
+	d.bar0.OnWriteRange(npureg.DoorbellBase, npureg.DoorbellStride, n, npureg.DoorbellCQHead, func(q int, v uint32) {
+		d.count(npureg.CounterDoorbells, 1)
+		if q == 0 {
+			d.fw.RingAdminHead(v)
+			return
+		}
+		d.queues.RingCQLocked(q, v)
+	})
+	d.bar0.Trace(func(e mmio.Event) {
+		if e.Rule != mmio.RuleNone {
+			d.findings.add("bar0-"+ruleID(e.Rule), e.Rule.String()+" (§1.3)", e.String())
+		}
+	})
+}
+
+func ruleID(r mmio.Rule) string {
+	switch r {
+	case mmio.RuleWidth:
+		return "width"
+	case mmio.RuleUnclaimed:
+		return "unclaimed"
+	case mmio.RuleReadOnly:
+		return "read-only"
+	}
+	return "access"
+}
+
+// raiseLocked raises a vector and counts it.
+func (d *Device) raiseLocked(vector int) {
+	d.count(npureg.CounterInterrupts, 1)
+	d.fn.MSIX().Raise(vector)
+}
+
+// causeLocked sets causes of vector 0 and raises it if one is enabled (§8.2).
+func (d *Device) causeLocked(bits uint32) {
+	d.bar0.SetBits(npureg.IRQStatus, bits)
+	if bits&d.bar0.Value(npureg.IRQEnable) != 0 {
+		d.raiseLocked(0)
+	}
+}
+
+// faultLocked writes a fault record (§9.3).
+func (d *Device) faultLocked(f queue.Fault) {
+	d.count(npureg.CounterFaults, 1)
+	if d.bar0.Value(npureg.FaultStatus)&npureg.FaultValid != 0 {
+		d.bar0.SetBits(npureg.FaultStatus, npureg.FaultOverflow)
+	} else {
+		d.bar0.Set(npureg.FaultStatus, npureg.FaultValid|uint32(f.Code)<<16)
+		d.bar0.Set(npureg.FaultInfo, uint32(f.Queue&0xff)|uint32(f.Source)<<8|uint32(f.Index)<<16)
+		d.bar0.Set(npureg.FaultAddrLo, uint32(f.Addr))
+		d.bar0.Set(npureg.FaultAddrHi, uint32(f.Addr>>32))
+	}
+	d.findings.add("fault-"+f.Code.String(), "§9.1 "+f.Code.String(),
+		fmt.Sprintf("queue %d, source %d, index %d, address %#x", f.Queue, f.Source, f.Index, f.Addr))
+	d.causeLocked(npureg.IRQFault)
+}
+
+// resetLocked begins a reset of everything but config space and device memory
+// (§9.4). It is over when resets is 0 again.
+func (d *Device) resetLocked(why string) {
+	d.log.Debug("reset", "kind", why)
+	d.bar0.Reset()
+	d.parametersLocked()
+	for i := range d.counters {
+		d.counters[i].Store(0)
+	}
+	d.resets = 0
+	if d.queues.ResetLocked() {
+		d.resets++
+	}
+	d.fw.Reset()
+	d.resets++
+	d.generation++
+	go d.awaitMover(d.generation)
+	d.mem.SetBusMaster(d.fn.BusMaster())
+	if d.resets != 0 {
+		d.bar0.SetBits(npureg.DeviceStatus, npureg.DeviceStatusResetting)
+	}
+}
+
+// awaitMover ends the control processor's part of a reset.
+func (d *Device) awaitMover(generation int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fw.WaitIdle()
+	if generation == d.generation {
+		d.resetPartLocked()
+	}
+}
+
+// resetPartLocked is called when something that a reset found in flight has ended.
+func (d *Device) resetPartLocked() {
+	if d.resets--; d.resets == 0 {
+		d.bar0.ClearBits(npureg.DeviceStatus, npureg.DeviceStatusResetting)
+	}
+}
+
+// readBAR0 serves a read of the register BAR, with the conditions of §1.3.
+func (d *Device) readBAR0(off uint64, p []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case !d.openLocked(), d.resets != 0 && off != npureg.DeviceStatus:
+		for i := range p {
+			p[i] = 0xff
+		}
+	default:
+		d.bar0.Read(off, p)
+	}
+}
+
+// writeBAR0 is the opposite of readBAR0.
+func (d *Device) writeBAR0(off uint64, p []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.openLocked() && d.resets == 0 {
+		d.bar0.Write(off, p)
+	}
+}
+
+// openLocked reports whether the BARs decode, and otherwise leaves a finding.
+func (d *Device) openLocked() bool {
+	if d.fn.MemoryEnabled() {
+		return true
+	}
+	d.findings.add("bar-closed", "BARs are accessed in D0 and with Memory Space Enable set (§1.3)", "power state "+d.fn.Power().String())
+	return false
+}
+
+// bus is the memory on the bus, for blocks that know only bus addresses.
+type bus struct{ m *dma.Memory }
+
+func (b bus) Read(addr iova.Addr, p []byte) error  { return b.m.Read(dma.Bus, uint64(addr), p) }
+func (b bus) Write(addr iova.Addr, p []byte) error { return b.m.Write(dma.Bus, uint64(addr), p) }
+
+// host is the host's register page, as the control processor sees it.
+type host struct{ d *Device }
+
+func (h host) Register(off uint32) uint32 {
+	if !h.d.claimed[off] {
+		return ^uint32(0)
+	}
+	return h.d.bar0.Value(off)
+}
+
+func (h host) SetRegister(off, v uint32) {
+	h.d.bar0.Set(off, v)
+	if off != npureg.BootStatus {
+		return
+	}
+	h.d.bar0.ClearBits(npureg.DeviceStatus, npureg.DeviceStatusReady|npureg.DeviceStatusFailed)
+	switch v & 0xff {
+	case npureg.BootReady:
+		h.d.bar0.SetBits(npureg.DeviceStatus, npureg.DeviceStatusReady)
+	case npureg.BootFailed:
+		h.d.bar0.SetBits(npureg.DeviceStatus, npureg.DeviceStatusFailed)
+	}
+}
+
+func (h host) Raise(causes uint32) { h.d.causeLocked(causes) }
+
+func (h host) Fault(f firmware.Fault) {
+	h.d.faultLocked(queue.Fault{Code: f.Code, Queue: int(f.Queue), Source: f.Source, Index: f.Index, Addr: f.Addr})
+}
+
+// queues is the user queues, as firmware programs them.
+type queues struct{ e *queue.Engine }
+
+func (q queues) Configure(index int, c firmware.QueueConfig) {
+	q.e.EnableLocked(index, queue.Config(c))
+}
+func (q queues) Disable(index int)      { q.e.DisableLocked(index) }
+func (q queues) State(index int) uint32 { return uint32(q.e.StateLocked(index)) }
+
+// board is what the queue engine tells.
+type board struct{ d *Device }
+
+func (b board) CompletedLocked(vector uint16, c queue.Completion) {
+	b.d.count(npureg.CounterCommands, 1)
+	if c.Status != npureg.StatusSuccess {
+		b.d.count(npureg.CounterErrors, 1)
+		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
+	}
+	b.d.raiseLocked(int(vector))
+}
+
+func (b board) FaultLocked(f queue.Fault) { b.d.faultLocked(f) }
+func (b board) QueueEventLocked()         { b.d.fw.QueueEvent() }
+func (b board) IdleLocked()               { b.d.resetPartLocked() }

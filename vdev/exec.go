@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vdev
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"npuemu/core"
+	"npuemu/core/isa"
+	"npuemu/dma"
+	"npuemu/mmio/npureg"
+	"npuemu/queue"
+)
+
+// executor is the command processor: it decodes user commands and runs them on
+// the DMA channel and the core. Its methods run on the queue engine's goroutine,
+// without Device.mu.
+type executor struct {
+	d    *Device
+	core *core.Core
+	buf  []byte // staging of COPY, dma.Chunk bytes
+	text []byte // program image, reused
+}
+
+// Limits of a program's text (§5.3).
+const maxProgram = isa.DescriptorSize + 16<<20
+
+// Execute runs one user command (§4.9, §4.10).
+func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry) queue.Completion {
+	var c queue.Completion
+	switch op := e[0]; op {
+	case npureg.CmdNop:
+		c = x.nop(e)
+	case npureg.CmdCopy:
+		c = x.copy(ctx, e)
+	case npureg.CmdLaunch:
+		c = x.launch(ctx, e)
+	default:
+		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
+	}
+	if x.d.log.Enabled(ctx, slog.LevelDebug) {
+		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(contextID)), slog.Int("opcode", int(e[0])),
+			slog.Int("id", int(e.ID())), slog.String("status", c.Status.String()), slog.Uint64("result", uint64(c.Result)),
+			slog.String("info", fmt.Sprintf("%#x", c.Info)))
+	}
+	return c
+}
+
+// zero reports INVALID_FIELD for the first reserved byte of e in the given half-open
+// ranges that is not 0 (§4.2).
+func zero(e *queue.Entry, ranges ...[2]int) (queue.Completion, bool) {
+	for _, r := range ranges {
+		for i := r[0]; i < r[1]; i++ {
+			if e[i] != 0 {
+				return invalidField(i), false
+			}
+		}
+	}
+	return queue.Completion{}, true
+}
+
+func invalidField(off int) queue.Completion {
+	return queue.Completion{Status: npureg.StatusInvalidField, Info: uint64(off)}
+}
+
+// fault turns an error of dma into a completion (§7.2). Errors of the context
+// need no completion: the engine discards it or makes it ABORTED.
+func fault(err error) queue.Completion {
+	var f *dma.Fault
+	if !errors.As(err, &f) {
+		return queue.Completion{Status: npureg.StatusAborted}
+	}
+	if f.Space == dma.Device {
+		return queue.Completion{Status: npureg.StatusDeviceFault, Info: f.Addr}
+	}
+	return queue.Completion{Status: npureg.StatusBusFault, Info: f.Addr}
+}
+
+func (x *executor) nop(e *queue.Entry) queue.Completion {
+	c, _ := zero(e, [2]int{1, 2}, [2]int{4, 64})
+	return c
+}
+
+// copy is COPY (§4.10).
+func (x *executor) copy(ctx context.Context, e *queue.Entry) queue.Completion {
+	if c, ok := zero(e, [2]int{1, 2}, [2]int{5, 8}); !ok {
+		return c
+	}
+	le := binary.LittleEndian
+	src := dma.Side{Space: dma.Space(e[4] & 15), Addr: le.Uint64(e[0x08:]), StrideY: le.Uint64(e[0x20:]), StrideZ: le.Uint64(e[0x28:])}
+	dst := dma.Side{Space: dma.Space(e[4] >> 4), Addr: le.Uint64(e[0x10:]), StrideY: le.Uint64(e[0x30:]), StrideZ: le.Uint64(e[0x38:])}
+	s := dma.Shape{NX: uint64(le.Uint32(e[0x18:])), NY: uint64(le.Uint16(e[0x1c:])), NZ: uint64(le.Uint16(e[0x1e:]))}
+	switch {
+	case !src.Space.Valid() || !dst.Space.Valid():
+		return invalidField(4)
+	case s.NX == 0:
+		return invalidField(0x18)
+	case s.NY == 0:
+		return invalidField(0x1c)
+	case s.NZ == 0:
+		return invalidField(0x1e)
+	}
+	if _, ok := src.Last(s); !ok {
+		return invalidField(0x08)
+	}
+	if _, ok := dst.Last(s); !ok {
+		return invalidField(0x10)
+	}
+	n, row, err := x.d.mem.Copy(ctx, dst, src, s, x.buf)
+	x.d.count(npureg.CounterDMARead, n)
+	x.d.count(npureg.CounterDMAWritten, n)
+	if err != nil {
+		c := fault(err)
+		c.Result = uint32(row)
+		return c
+	}
+	x.d.count(npureg.CounterCopies, 1)
+	return queue.Completion{Info: n}
+}
+
+// launch is LAUNCH (§4.9).
+func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion {
+	if c, ok := zero(e, [2]int{1, 2}, [2]int{4, 8}, [2]int{0x1d, 0x20}, [2]int{0x24, 64}); !ok {
+		return c
+	}
+	le := binary.LittleEndian
+	addr, table := le.Uint64(e[0x08:]), le.Uint64(e[0x10:])
+	count, size := le.Uint32(e[0x18:]), le.Uint32(e[0x20:])
+	space, tableSpace := dma.Space(e[0x1c]&15), dma.Space(e[0x1c]>>4)
+	switch {
+	case addr%isa.DescriptorSize != 0:
+		return invalidField(0x08)
+	case table%npureg.BindingSize != 0 || count == 0 && table != 0:
+		return invalidField(0x10)
+	case count > npureg.MaxBindings:
+		return invalidField(0x18)
+	case !space.Valid() || !tableSpace.Valid():
+		return invalidField(0x1c)
+	case size < isa.DescriptorSize || size > maxProgram:
+		return invalidField(0x20)
+	}
+	bindings, c := x.bindings(tableSpace, table, int(count))
+	if c.Status != npureg.StatusSuccess {
+		return c
+	}
+	if cap(x.text) < int(size) {
+		x.text = make([]byte, size)
+	}
+	image := x.text[:size]
+	if err := x.d.mem.Read(space, addr, image); err != nil {
+		return fault(err)
+	}
+	stats, err := x.core.Run(ctx, image, bindings, x)
+	x.d.count(npureg.CounterInstructions, stats.Instructions)
+	x.d.count(npureg.CounterMACs, stats.MACs)
+	x.d.count(npureg.CounterDMARead, stats.BytesLoaded)
+	x.d.count(npureg.CounterDMAWritten, stats.BytesStored)
+	if err != nil {
+		var f *core.Fault
+		if !errors.As(err, &f) {
+			return queue.Completion{Status: npureg.StatusAborted}
+		}
+		x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
+		return queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
+	}
+	x.d.count(npureg.CounterPrograms, 1)
+	return queue.Completion{Result: uint32(stats.Instructions), Info: stats.MACs}
+}
+
+// bindings reads and checks a binding table (§7.3).
+func (x *executor) bindings(space dma.Space, addr uint64, count int) ([]core.Binding, queue.Completion) {
+	if count == 0 {
+		return nil, queue.Completion{}
+	}
+	raw := make([]byte, count*npureg.BindingSize)
+	if err := x.d.mem.Read(space, addr, raw); err != nil {
+		return nil, fault(err)
+	}
+	le := binary.LittleEndian
+	list := make([]core.Binding, count)
+	for i := range list {
+		b := raw[i*npureg.BindingSize:][:npureg.BindingSize]
+		flags := le.Uint32(b[0x10:])
+		list[i] = core.Binding{Addr: le.Uint64(b), Size: le.Uint64(b[8:]), Read: flags&1 != 0, Write: flags&2 != 0, Space: uint8(flags >> 4 & 15)}
+		wraps := list[i].Size != 0 && list[i].Addr > ^uint64(0)-(list[i].Size-1)
+		reserved := le.Uint32(b[0x14:])|le.Uint32(b[0x18:])|le.Uint32(b[0x1c:]) != 0
+		if list[i].Size == 0 || wraps || reserved || flags&^0xf3 != 0 || !dma.Space(list[i].Space).Valid() {
+			return nil, queue.Completion{Status: npureg.StatusInvalidBinding, Info: uint64(i)}
+		}
+	}
+	return list, queue.Completion{}
+}
+
+// Load and Store are the core's way to memory (core.Memory).
+func (x *executor) Load(b core.Binding, off uint64, p []byte) error {
+	return memoryError(x.d.mem.Read(dma.Space(b.Space), b.Addr+off, p))
+}
+
+// Store is the opposite of Load.
+func (x *executor) Store(b core.Binding, off uint64, p []byte) error {
+	return memoryError(x.d.mem.Write(dma.Space(b.Space), b.Addr+off, p))
+}
+
+func memoryError(err error) error {
+	var f *dma.Fault
+	if errors.As(err, &f) {
+		return &core.MemoryError{Addr: f.Addr, Err: err}
+	}
+	return err
+}
