@@ -12,10 +12,10 @@ help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Set up everything, boot Linux in QEMU and classify handwritten digits on the NPU
-	@$(GO) run ./tests/guest/demo -npuemu bin/npuemu
+	@$(GO) run ./tests/demo
 
 test: setup ## Set up everything, then all tests: unit, protocol and guest
-	@NPUEMU_REQUIRE_GUEST=1 tests/run-tests ./...
+	@tests/run-all
 
 build: ## Build bin/npuemu, one static binary
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/npuemu ./cmd/npuemu
@@ -30,7 +30,7 @@ test-race: ## The same under the race detector
 	@$(GO) test -short -race ./...
 
 test-guest: setup ## Tests that boot Linux in QEMU
-	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -v ./tests/guest/...
+	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/card/...
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)
@@ -54,7 +54,7 @@ firmware-check: setup ## Show that ROM and firmware rebuild to the committed byt
 	@firmware/rebuild --check
 
 driver: setup ## Build the kernel module for both guest kernels into build/
-	@$(GO) run ./tests/guest/demo -build-only
+	@$(GO) run ./tests/demo -build-only
 
 check: ## What CI runs before the tests: formatting, generated files, vet, lint, clean tree
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'check: run make fmt'; exit 1; }

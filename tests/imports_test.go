@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tests holds what is checked of the tree as a whole.
+package tests
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed says which packages of the tree each package may import
+// (docs/architecture.md). A name ending in /... covers what is below it.
+var allowed = map[string][]string{
+	"cmd/npuemu":       {"vdev", "vdev/vfiouser", "core/isa", "firmware", "firmware/image", "mmio", "mmio/npureg"},
+	"vdev":             {"vdev/pci", "vdev/vfiouser", "firmware", "dma", "queue", "core", words, "internal/eventfd"},
+	"vdev/pci":         {"mmio"},
+	"vdev/vfiouser":    {"dma/iova", "internal/eventfd", "internal/uds"},
+	"mmio":             {},
+	"mmio/npureg":      {"mmio"},
+	"queue":            {words},
+	"dma":              {"dma/iova"},
+	"dma/iova":         {},
+	"core":             {"core/isa", "core/num", "core/systolic"},
+	"core/isa":         {"core/num", "core/systolic"},
+	"core/num":         {},
+	"core/systolic":    {"core/num"},
+	"firmware":         {"firmware/cpu", "firmware/image", words},
+	"firmware/cpu":     {},
+	"firmware/image":   {"mmio/npureg"},
+	"internal/eventfd": {},
+	"internal/uds":     {},
+	"internal/regen":   {"mmio", "mmio/npureg"},
+}
+
+// words are what blocks and transports may use to talk of the same things.
+const words = "mmio mmio/npureg dma/iova core/isa core/num"
+
+func TestImports(t *testing.T) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, "npuemu/")
+		rule, known := allowed[name]
+		var may []string
+		for _, r := range rule {
+			may = append(may, strings.Fields(r)...)
+		}
+		isTest := strings.HasPrefix(name, "tests")
+		tool := strings.HasPrefix(name, "firmware/image/") // builds the committed image
+		if !known && !isTest && !tool && len(p.Imports) > 0 {
+			t.Errorf("package %s has no rule here and in docs/architecture.md", name)
+			continue
+		}
+		seen++
+		for _, i := range p.Imports {
+			i, ours := strings.CutPrefix(i, "npuemu/")
+			if !ours || isTest || tool {
+				continue
+			}
+			if !slices.Contains(may, i) {
+				t.Errorf("%s imports %s: only the board introduces blocks to each other (docs/architecture.md)", name, i)
+			}
+		}
+	}
+	if seen < len(allowed) {
+		t.Errorf("go list names %d packages, the rule %d: one was removed", seen, len(allowed))
+	}
+}
