@@ -194,6 +194,19 @@ func TestProgramErrors(t *testing.T) {
 			isa.Text(isa.Sync{Engine: isa.ClassLoad, Signal: tok(4, 1)}, isa.Sync{Engine: isa.ClassMatrix, Wait: tok(4, 2)}, isa.Halt{}),
 			core.StatusDeadlock, 1, 4,
 		},
+		{
+			"deadlock of an earlier load",
+			isa.Text(isa.Sync{Engine: isa.ClassLoad, Wait: tok(4, 2)}, isa.Sync{Engine: isa.ClassVector, Wait: tok(3, 1)}, isa.Halt{}),
+			core.StatusDeadlock, 0, 4,
+		},
+		{
+			"deadlock after the count was taken",
+			isa.Text(
+				isa.Sync{Engine: isa.ClassLoad, Signal: tok(4, 1)},
+				isa.Sync{Engine: isa.ClassMatrix, Wait: tok(4, 1)}, isa.Sync{Engine: isa.ClassMatrix, Wait: tok(4, 1)}, isa.Halt{},
+			),
+			core.StatusDeadlock, 2, 4,
+		},
 		{"no halt", isa.Text(syncLoad, syncLoad), core.StatusNoHalt, 2, 0},
 
 		{"reserved before operand", raw(edit(func(i *isa.Load) { i.NX = 0 }), 1, 2), core.StatusReservedField, 0, 1},
@@ -326,13 +339,6 @@ func TestTokenOrder(t *testing.T) {
 			isa.Sync{Engine: isa.ClassLoad, Signal: tok(5, 1)},
 			store, isa.Halt{},
 		}, []byte{2, 2, 1, 1}},
-		{"a wait subtracts", []isa.Instruction{
-			isa.Sync{Engine: isa.ClassLoad, Signal: tok(0, 2)},
-			store,
-			isa.Fill{Value: 9, NX: 4, NY: 1, Wait: tok(0, 1), Signal: tok(1, 1)},
-			isa.Store{Binding: 1, NX: 1, NY: 1, NZ: 1, Wait: tok(1, 1)},
-			isa.Halt{},
-		}, []byte{9, 0, 0, 0}},
 		{"signal and wait of one instruction", []isa.Instruction{
 			isa.Sync{Engine: isa.ClassVector, Signal: tok(3, 1)},
 			isa.Sync{Engine: isa.ClassMatrix, Wait: tok(3, 1), Signal: tok(3, 1)},
@@ -386,6 +392,7 @@ func TestRowsMerge(t *testing.T) {
 		{"dense", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 8, StrideZ: 32, LocalStride: 8}, 1},
 		{"gap between planes", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 8, StrideZ: 40, LocalStride: 8}, 2},
 		{"planes of one row", isa.Load{NX: 8, NY: 1, NZ: 4, StrideZ: 8, LocalStride: 8}, 1},
+		{"planes of one row, gap in local memory", isa.Load{NX: 8, NY: 1, NZ: 4, StrideZ: 8, LocalStride: 9}, 4},
 		{"gap in memory", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 9, StrideZ: 36, LocalStride: 8}, 8},
 		{"gap in local memory", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 8, StrideZ: 32, LocalStride: 12}, 8},
 		{"the same row again", isa.Load{NX: 8, NY: 4, NZ: 2, LocalStride: 8}, 8},
@@ -606,7 +613,7 @@ func TestAgainstModel(t *testing.T) {
 	c := newCore(t, testConfig)
 	ended, faulted := 0, 0
 	seen := map[isa.Opcode]int{}
-	for range 300 {
+	for range 150 {
 		bufs := [][]byte{make([]byte, size), make([]byte, size), make([]byte, 12288)}
 		for _, b := range bufs[:2] {
 			for i := range b {
@@ -670,11 +677,11 @@ func TestAgainstModel(t *testing.T) {
 			}
 		}
 	}
-	if ended < 100 {
+	if ended < 50 {
 		t.Errorf("only %d programs ended, %d had bad parameters", ended, faulted)
 	}
 	for _, op := range []isa.Opcode{isa.OpLoad, isa.OpStore, isa.OpPreload, isa.OpMatmul, isa.OpFill, isa.OpBias, isa.OpRequant} {
-		if seen[op] < 300 {
+		if seen[op] < 150 {
 			t.Errorf("opcode %#x: only %d instructions", op, seen[op])
 		}
 	}

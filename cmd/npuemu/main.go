@@ -40,7 +40,6 @@ func root() *cobra.Command {
 			"firmware, and a systolic compute core. Stock QEMU 10.1 or later plugs it into a virtual machine.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
 	c.AddCommand(serveCommand(), infoCommand(), asmCommand(), disasmCommand(), versionCommand())
 	return c

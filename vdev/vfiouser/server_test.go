@@ -293,6 +293,23 @@ func TestFileMappingsAreBounded(t *testing.T) {
 	}
 }
 
+func TestRangesAreBounded(t *testing.T) {
+	f := newFake(t)
+	c := attach(t, Config{}, f)
+	mem := iova.NewBytes(make([]byte, 1))
+	for i := range iova.MaxMappings {
+		if err := f.table.Map(iova.Addr(i), 1, rw, mem); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.MapDMA(1<<32, 4096, rw, memfd(t, 4096), 0); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("one range too many: %v, want EINVAL", err)
+	}
+	if n := mappings(t); n != 0 {
+		t.Errorf("the refused range's file is still mapped %d times", n)
+	}
+}
+
 func TestDMAByMessage(t *testing.T) {
 	f := newFake(t)
 	c := attach(t, Config{}, f)

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"npuemu/vdev/vfiouser"
+)
+
+// npuemu runs the command line and returns what it printed.
+func npuemu(ctx context.Context, args ...string) (stdout, stderr string, err error) {
+	var o, e bytes.Buffer
+	c := root()
+	c.SetOut(&o)
+	c.SetErr(&e)
+	c.SetArgs(args)
+	err = c.ExecuteContext(ctx)
+	return o.String(), e.String(), err
+}
+
+// file writes a file for one test.
+func file(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestMistakesOfTheOperator(t *testing.T) {
+	notSocket := file(t, "x", "")
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no socket", []string{"serve"}, `required flag(s) "socket" not set`},
+		{"level", []string{"serve", "--socket", "/x", "--log", "loud"}, `--log "loud": use debug, info, warn or error`},
+		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.0]`},
+		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
+		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
+		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
+		{"no such directory", []string{"serve", "--socket", "/does/not/exist/s"}, "/does/not/exist"},
+		{"unknown command", []string{"sevre"}, "serve"},
+		{"program does not assemble", []string{"asm", file(t, "p.npuasm", ".isa 1.0\nlaod\nhalt\n")}, ":2:1"},
+		{"not a program", []string{"disasm", file(t, "p.npu", "hello")}, "p.npu"},
+		{"not an NPU program", []string{"disasm", file(t, "p.npu", "\x7fELF")}, "p.npu"},
+	} {
+		if _, _, err := npuemu(t.Context(), tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want an error that says %q", tt.name, err, tt.want)
+		}
+	}
+	if _, err := os.Stat(notSocket); err != nil {
+		t.Errorf("a file that is not a socket was removed: %v", err)
+	}
+}
+
+func TestAsmDisasmRoundTrip(t *testing.T) {
+	src := file(t, "p.npuasm", ".isa 1.0\n.spad 1024\n.bindings 1\nload binding=0 local=0 nx=16 signal=1\nsync.vector wait=1\nhalt\n")
+	if _, _, err := npuemu(t.Context(), "asm", src); err != nil {
+		t.Fatal(err)
+	}
+	elf := strings.TrimSuffix(src, "asm")
+	text, _, err := npuemu(t.Context(), "disasm", elf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(t.TempDir(), "again.npu")
+	if _, _, err := npuemu(t.Context(), "asm", "-o", again, file(t, "q.npuasm", text)); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	a, _ := os.ReadFile(elf)
+	b, _ := os.ReadFile(again)
+	if len(a) == 0 || !bytes.Equal(a, b) {
+		t.Errorf("the disassembly assembles to other bytes:\n%s", text)
+	}
+}
+
+func TestInfo(t *testing.T) {
+	out, _, err := npuemu(t.Context(), "info", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct {
+		Parameters []struct{ Name string }
+		Registers  []struct{ Name string }
+	}
+	if err := json.Unmarshal([]byte(out), &v); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Registers) == 0 || v.Registers[0].Name != "ID" || len(v.Parameters) == 0 {
+		t.Errorf("info --json: %+v", v)
+	}
+	// The defaults are a configuration that changes nothing.
+	toml, _, err := npuemu(t.Context(), "info", "--defaults")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, _, err := npuemu(t.Context(), "info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, _, err := npuemu(t.Context(), "info", "--config", file(t, "c.toml", toml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(plain, same); diff != "" {
+		t.Errorf("info with the defaults (-without +with):\n%s", diff)
+	}
+	for _, flag := range []string{"--registers", "--config-space"} {
+		if out, _, err := npuemu(t.Context(), "info", flag); err != nil || out == "" {
+			t.Errorf("info %s: %q, %v", flag, out, err)
+		}
+	}
+	if out, _, err := npuemu(t.Context(), "version"); err != nil || !strings.Contains(out, "hardware architecture 1.0") {
+		t.Errorf("version: %q, %v", out, err)
+	}
+}
+
+// dial waits for a server at path.
+func dial(t *testing.T, path string) *vfiouser.Client {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		c, err := vfiouser.Dial(path)
+		if err == nil {
+			return c
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestServe(t *testing.T) {
+	dir, err := os.MkdirTemp("", "npu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "s")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	var log string
+	serve := func(ctx context.Context, args ...string) {
+		go func() {
+			var err error
+			_, log, err = npuemu(ctx, append([]string{"serve", "--socket", path}, args...)...)
+			ended <- err
+		}()
+	}
+
+	serve(ctx)
+	dial(t, path).Close()
+	dial(t, path).Close() // clients come one after the other
+	if _, _, err := npuemu(t.Context(), "serve", "--socket", path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("second server on a live socket: %v", err)
+	}
+	cancel() // as SIGTERM
+	if err := <-ended; err != nil {
+		t.Errorf("serve after SIGTERM: %v", err)
+	}
+	if !strings.Contains(log, "switched off") {
+		t.Errorf("log lacks the last report:\n%s", log)
+	}
+
+	// A socket that a killed server left behind is no obstacle.
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	ln.Close()
+	serve(t.Context(), "--once")
+	dial(t, path).Close()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("serve --once: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("serve --once does not end with its client")
+	}
+}

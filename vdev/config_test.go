@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vdev
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseConfig(t *testing.T) {
+	c, err := ParseConfig([]byte("serial = 7\n[array]\nrows = 64\n[memory]\nsize = 2097152\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DefaultConfig()
+	want.Serial, want.Array.Rows, want.Memory.Size = 7, 64, 2<<20
+	if c != want {
+		t.Errorf("got %+v, want %+v", c, want)
+	}
+	for _, tt := range []struct{ name, text, want string }{
+		{"unknown key", "[array]\nrow = 3\n", "row"},
+		{"not TOML", "array = [", "array"},
+		{"wrong type", "serial = \"x\"\n", "serial"},
+		{"arch", "arch = \"2.0\"\n", `arch "2.0" is not known: use one of [1.0]`},
+		{"array too large", "[array]\ncols = 264\n", "264"},
+		{"array not a multiple of 8", "[array]\nrows = 12\n", "12"},
+		{"scratchpad", "[array]\nscratchpad = 3\n", "array.scratchpad is 3: use 1024 to 67108864"},
+		{"accumulators", "[array]\naccumulators = 1025\n", "1025"},
+		{"memory not a power of two", "[memory]\nsize = 3145728\n", "power of two"},
+		{"memory too small", "[memory]\nsize = 4096\n", "memory.size is 4096: use 1048576 to 17179869184"},
+		{"no queues", "[queues]\ncount = 0\n", "queues.count is 0: use 1 to 127"},
+		{"ring", "[queues]\nmax_entries = 1\n", "queues.max_entries is 1"},
+		{"contexts", "[queues]\ncontexts = -1\n", "queues.contexts is -1"},
+		{"vectors", "[queues]\nvectors = 65\n", "queues.vectors is 65"},
+	} {
+		if _, err := ParseConfig([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want an error that says %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte("[array]\nrows = 64\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseConfig(b)
+		if err == nil && c.Validate() != nil {
+			t.Errorf("accepted %+v, which is not valid", c)
+		}
+	})
+}
