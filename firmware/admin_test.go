@@ -332,23 +332,8 @@ func TestLogPages(t *testing.T) {
 	d.do(t, goodContext)
 	d.do(t, goodQueue)
 	d.do(t, command(0xff))
-	d.now += 1<<32*time.Microsecond + 5*time.Microsecond
-	for range 10 {
-		d.p.step() // the watchdog is not kicked in time when the clock jumps
-	}
-	if s := d.host.Value(npureg.BootStatus); s != failed(npureg.BootErrWatchdog) {
-		t.Errorf("BOOT_STATUS %#x after a jump of the clock, want FAILED/WATCHDOG", s)
-	}
-
-	d = newDriver(t, 8, 8)
-	d.do(t, goodContext)
-	d.do(t, goodContext)
-	d.do(t, goodQueue)
-	d.do(t, command(0xff))
-	for range 9000 { // past 2³² µs
-		d.now += 500 * time.Millisecond
-		d.settle(t)
-	}
+	d.now += 4_500_000_000 * time.Microsecond // past 2³², and past the watchdog: firmware gets its chance to kick
+	d.settle(t)
 	d.do(t, goodLog)
 	var want []byte
 	p32, p64 := binary.LittleEndian.AppendUint32, binary.LittleEndian.AppendUint64

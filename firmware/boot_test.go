@@ -201,7 +201,7 @@ func TestBootDies(t *testing.T) {
 				b.p.step()
 			}
 			b.now += tt.after
-			for range 10 {
+			for range grace + 1 {
 				b.p.step()
 			}
 			got := []uint32{b.host.Value(npureg.BootStatus), b.host.Value(npureg.FWErrorDetail)}

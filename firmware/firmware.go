@@ -48,6 +48,9 @@ const (
 	// romBudget is enough for the ROM to get from reset to WAITING, a few dozen
 	// instructions.
 	romBudget = 1000
+	// grace is the slices that a hart gets after a deadline: some milliseconds, and
+	// enough mover copies (each ends a slice) for firmware to get to its kick.
+	grace = 50
 )
 
 // Mover accesses the bus. An error is a bus fault, and may come after a part was
@@ -122,6 +125,7 @@ type Processor struct {
 	resetAt        time.Duration
 	state          uint32 // npureg.Boot…
 	boot, watchdog deadline
+	late           int // slices since a deadline passed
 	aqEnabled      bool
 
 	copy       move
@@ -203,7 +207,7 @@ func (p *Processor) resetHart() {
 	p.generation++
 	p.copy = move{}
 	p.resetAt = p.cfg.Now()
-	p.boot, p.watchdog = deadline{}, deadline{}
+	p.boot, p.watchdog, p.late = deadline{}, deadline{}, 0
 	p.console = p.console[:0]
 	p.bank.Reset()
 	clear(p.sram)
@@ -358,16 +362,10 @@ func (p *Processor) Run(ctx context.Context) error {
 // step looks at the clock, runs one slice and does the copy that it started.
 // idle says that only an event or next can give the hart something to do.
 func (p *Processor) step() (idle bool) {
-	now := p.cfg.Now()
-	switch {
-	case p.boot.passed(now):
-		p.die(npureg.BootErrTimeout, p.core.PC())
-	case p.watchdog.passed(now):
-		p.die(npureg.BootErrWatchdog, p.core.PC())
-	}
 	if p.halted {
 		return true
 	}
+	now := p.cfg.Now()
 	p.timer(now)
 	_, state := p.core.Run(slice)
 	if state == cpu.Lockup { // §3.8
@@ -377,7 +375,26 @@ func (p *Processor) step() (idle bool) {
 	if p.copy.control != 0 {
 		p.doCopy()
 	}
+	p.deadlines(now, state == cpu.Waiting)
 	return state == cpu.Waiting
+}
+
+// deadlines ends a hart that is late: at once if it waits, else when it got
+// grace slices in which it could have been in time. It may only seem late because
+// this process did not run.
+func (p *Processor) deadlines(now time.Duration, waiting bool) {
+	if !p.boot.passed(now) && !p.watchdog.passed(now) {
+		p.late = 0
+		return
+	}
+	p.late++
+	switch {
+	case p.late < grace && !waiting:
+	case p.boot.passed(now):
+		p.die(npureg.BootErrTimeout, p.core.PC())
+	default:
+		p.die(npureg.BootErrWatchdog, p.core.PC())
+	}
 }
 
 // next returns how long the hart can sleep, if not for ever.

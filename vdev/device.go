@@ -362,7 +362,12 @@ func (h host) SetRegister(off, v uint32) {
 	}
 }
 
-func (h host) Raise(causes uint32) { h.d.causeLocked(causes) }
+func (h host) Raise(causes uint32) {
+	if causes&npureg.IRQAdmin != 0 { // once for each completion (firmware/src)
+		h.d.count(npureg.CounterAdmin, 1)
+	}
+	h.d.causeLocked(causes)
+}
 
 func (h host) Fault(f firmware.Fault) {
 	h.d.faultLocked(queue.Fault{Code: f.Code, Queue: int(f.Queue), Source: f.Source, Index: f.Index, Addr: f.Addr})

@@ -151,7 +151,18 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 		x.text = make([]byte, size)
 	}
 	image := x.text[:size]
-	if err := x.d.mem.Read(space, addr, image); err != nil {
+	desc := (*[isa.DescriptorSize]byte)(image)
+	if err := x.d.mem.Read(space, addr, desc[:]); err != nil {
+		return fault(err)
+	}
+	text, err := x.core.CheckDescriptor(desc, int(count))
+	if err != nil {
+		return x.programError(ctx, err)
+	}
+	if uint64(size) != isa.DescriptorSize+uint64(text) {
+		return queue.Completion{Status: npureg.StatusBadProgram, Info: 0x10}
+	}
+	if err := x.d.mem.Read(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
 		return fault(err)
 	}
 	stats, err := x.core.Run(ctx, image, bindings, x)
@@ -160,15 +171,20 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	x.d.count(npureg.CounterDMARead, stats.BytesLoaded)
 	x.d.count(npureg.CounterDMAWritten, stats.BytesStored)
 	if err != nil {
-		var f *core.Fault
-		if !errors.As(err, &f) {
-			return queue.Completion{Status: npureg.StatusAborted}
-		}
-		x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
-		return queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
+		return x.programError(ctx, err)
 	}
 	x.d.count(npureg.CounterPrograms, 1)
 	return queue.Completion{Result: uint32(stats.Instructions), Info: stats.MACs}
+}
+
+// programError turns an error of the core into a completion (§5.7).
+func (x *executor) programError(ctx context.Context, err error) queue.Completion {
+	var f *core.Fault
+	if !errors.As(err, &f) {
+		return queue.Completion{Status: npureg.StatusAborted}
+	}
+	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
+	return queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
 }
 
 // bindings reads and checks a binding table (§7.3).

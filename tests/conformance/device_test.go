@@ -203,6 +203,9 @@ func TestIdentifyAndLogPages(t *testing.T) {
 	if got := le.Uint64(counters[8*npureg.CounterErrors:]); got != 1 {
 		t.Errorf("errors %d, want 1", got)
 	}
+	if got := le.Uint64(counters[8*npureg.CounterAdmin:]); got != 3 { // IDENTIFY, CREATE_CONTEXT, CREATE_QUEUE
+		t.Errorf("admin commands %d, want 3", got)
+	}
 	if status := h.Log(1, 32); len(status) != 32 || le.Uint32(status[0x10:]) != 1 || le.Uint32(status[0x14:]) != 1 {
 		t.Errorf("status page % x: want one context and one queue", status)
 	}
@@ -323,6 +326,7 @@ func TestUserCommandMistakes(t *testing.T) {
 		{"binding past 2^64", bind(devtest.Binding{Addr: ^uint64(0), Size: 2}), npureg.StatusInvalidBinding, 0, 0},
 		{"binding in no space", bind(devtest.Binding{Addr: buf, Size: 1, Space: 7}), npureg.StatusInvalidBinding, 0, 0},
 		{"not a program", h.Launch(make([]byte, 128)), npureg.StatusBadProgram, 0, 0},
+		{"size that is not the program's", launch(func(e *devtest.Entry) { e[0x20] += 32 }), npureg.StatusBadProgram, 0x10, 0},
 		{"program for another array", h.Launch(program(t, ".array 16, 16\nhalt\n")), npureg.StatusConfigMismatch, 0x18, 0},
 		{"more bindings than given", h.Launch(program(t, ".bindings 2\nhalt\n"), devtest.Binding{Addr: buf, Size: 1}), npureg.StatusBadProgram, 0x24, 0},
 		{"store to a read-only binding", h.Launch(program(t, ".spad 64\n.bindings 1\nfill local=0 nx=1\nstore binding=0 local=0 nx=1\nhalt\n"),
