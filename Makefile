@@ -48,10 +48,12 @@ generate: ## Registers: C headers and docs/spec/registers.md from mmio/npureg
 	@$(GO) run ./internal/regen
 
 firmware: setup ## Rebuild boot ROM and firmware image from C
-	@firmware/rebuild
+	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads
+	@$(MAKE) -s -C firmware/src O=$(CURDIR)/build/firmware/build update
 
 firmware-check: setup ## Show that ROM and firmware rebuild to the committed bytes
-	@firmware/rebuild --check
+	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads
+	@$(MAKE) -s -C firmware/src O=$(CURDIR)/build/firmware/build check
 
 driver: setup ## Build the kernel module for both guest kernels into build/
 	@$(GO) run ./tests/demo -build-only
