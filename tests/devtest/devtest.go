@@ -84,6 +84,12 @@ type CQE struct {
 // Start serves a device made from cfg on a socket; it ends with the test.
 func Start(t testing.TB, cfg vdev.Config) (d *vdev.Device, socket string) {
 	t.Helper()
+	return StartServer(t, cfg, vfiouser.Config{Log: cfg.Log})
+}
+
+// StartServer is Start with a configuration of the server.
+func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.Device, socket string) {
+	t.Helper()
 	d, err := vdev.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +107,7 @@ func Start(t testing.TB, cfg vdev.Config) (d *vdev.Device, socket string) {
 	done := make(chan struct{}, 2)
 	go func() { d.Run(ctx); done <- struct{}{} }()
 	go func() {
-		_ = vfiouser.NewServer(vfiouser.Config{Log: cfg.Log}, d).Serve(ctx, ln) // ctx's error
+		_ = vfiouser.NewServer(scfg, d).Serve(ctx, ln) // ctx's error
 		done <- struct{}{}
 	}()
 	t.Cleanup(func() {

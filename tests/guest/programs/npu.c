@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "npu.h"
+
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NPU_ELF_MACHINE 0x4e50 /* §5.3.1 */
+
+int npu_ioctl(int fd, unsigned long request, void *arg)
+{
+	int ret;
+
+	do
+		ret = ioctl(fd, request, arg);
+	while (ret < 0 && errno == EINTR);
+	return ret < 0 ? -errno : 0;
+}
+
+int npu_get_version(int fd, struct npu_version *version)
+{
+	struct drm_version v = {
+		.name = version->name,
+		.name_len = sizeof(version->name) - 1,
+	};
+	int ret;
+
+	memset(version, 0, sizeof(*version));
+	ret = npu_ioctl(fd, DRM_IOCTL_VERSION, &v);
+	version->major = v.version_major;
+	version->minor = v.version_minor;
+	return ret;
+}
+
+int npu_open_path(const char *path)
+{
+	struct npu_version version;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = npu_get_version(fd, &version);
+	if (!ret && (strcmp(version.name, DRM_NPU_NAME) ||
+		     version.major != DRM_NPU_VERSION_MAJOR))
+		ret = -ENODEV;
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+int npu_open(void)
+{
+	DIR *dir = opendir("/dev/accel");
+	struct dirent *entry;
+	int fd = -ENODEV;
+
+	if (!dir)
+		return -ENODEV;
+	while (fd < 0 && (entry = readdir(dir))) {
+		char path[sizeof("/dev/accel/") + sizeof(entry->d_name)];
+
+		if (strncmp(entry->d_name, "accel", 5))
+			continue;
+		snprintf(path, sizeof(path), "/dev/accel/%s", entry->d_name);
+		fd = npu_open_path(path);
+	}
+	closedir(dir);
+	return fd;
+}
+
+int npu_query(int fd, uint32_t type, uint64_t arg, void *to, uint32_t size)
+{
+	struct drm_npu_query query = {
+		.type = type, .size = size, .arg = arg, .ptr = (uintptr_t)to,
+	};
+
+	return npu_ioctl(fd, DRM_IOCTL_NPU_QUERY, &query);
+}
+
+int npu_bo_create(int fd, uint32_t placement, uint64_t size, struct npu_bo *bo)
+{
+	struct drm_npu_bo_create create = { .size = size, .placement = placement };
+	int ret = npu_ioctl(fd, DRM_IOCTL_NPU_BO_CREATE, &create);
+
+	memset(bo, 0, sizeof(*bo));
+	if (ret)
+		return ret;
+	bo->handle = create.handle;
+	bo->size = create.size;
+	bo->mmap_offset = create.mmap_offset;
+	return 0;
+}
+
+int npu_bo_map(int fd, struct npu_bo *bo)
+{
+	void *map = mmap(NULL, bo->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, bo->mmap_offset);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	bo->map = map;
+	return 0;
+}
+
+void npu_bo_destroy(int fd, struct npu_bo *bo)
+{
+	struct drm_gem_close args = { .handle = bo->handle };
+
+	if (bo->map)
+		munmap(bo->map, bo->size);
+	if (bo->handle)
+		npu_ioctl(fd, DRM_IOCTL_GEM_CLOSE, &args);
+	memset(bo, 0, sizeof(*bo));
+}
+
+int npu_syncobj_create(int fd, uint32_t *handle)
+{
+	struct drm_syncobj_create create = { 0 };
+	int ret = npu_ioctl(fd, DRM_IOCTL_SYNCOBJ_CREATE, &create);
+
+	*handle = create.handle;
+	return ret;
+}
+
+void npu_syncobj_destroy(int fd, uint32_t handle)
+{
+	struct drm_syncobj_destroy destroy = { .handle = handle };
+
+	npu_ioctl(fd, DRM_IOCTL_SYNCOBJ_DESTROY, &destroy);
+}
+
+int npu_wait(int fd, uint32_t handle, uint64_t point, int timeout_ms)
+{
+	struct drm_syncobj_timeline_wait timeline = {
+		.handles = (uintptr_t)&handle, .points = (uintptr_t)&point, .count_handles = 1,
+	};
+	struct drm_syncobj_wait binary = { .handles = (uintptr_t)&handle, .count_handles = 1 };
+	struct timespec now;
+	int64_t deadline;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	deadline = (now.tv_sec + timeout_ms / 1000) * 1000000000LL + now.tv_nsec +
+		   timeout_ms % 1000 * 1000000LL;
+	binary.timeout_nsec = deadline;
+	timeline.timeout_nsec = deadline;
+	if (point)
+		return npu_ioctl(fd, DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT, &timeline);
+	return npu_ioctl(fd, DRM_IOCTL_SYNCOBJ_WAIT, &binary);
+}
+
+int npu_submit(int fd, const struct drm_npu_command *commands, uint32_t count,
+	       const struct drm_npu_sync *in, uint32_t in_count,
+	       const struct drm_npu_sync *out, uint32_t out_count, uint64_t *seqno)
+{
+	struct drm_npu_submit submit = {
+		.commands = { sizeof(*commands), count, (uintptr_t)commands },
+		.in_syncs = { sizeof(*in), in_count, (uintptr_t)in },
+		.out_syncs = { sizeof(*out), out_count, (uintptr_t)out },
+	};
+	int ret = npu_ioctl(fd, DRM_IOCTL_NPU_SUBMIT, &submit);
+
+	if (!ret && seqno)
+		*seqno = submit.seqno;
+	return ret;
+}
+
+int npu_run(int fd, const struct drm_npu_command *commands, uint32_t count, int timeout_ms,
+	    struct drm_npu_job_status *status)
+{
+	struct drm_npu_sync out = { 0 };
+	uint64_t seqno = 0;
+	int ret;
+
+	memset(status, 0, sizeof(*status));
+	ret = npu_syncobj_create(fd, &out.handle);
+	if (ret)
+		return ret;
+	ret = npu_submit(fd, commands, count, NULL, 0, &out, 1, &seqno);
+	if (!ret)
+		ret = npu_wait(fd, out.handle, 0, timeout_ms);
+	npu_syncobj_destroy(fd, out.handle);
+	if (!ret)
+		ret = npu_query(fd, DRM_NPU_QUERY_JOB, seqno, status, sizeof(*status));
+	return ret ? ret : status->error;
+}
+
+struct drm_npu_command npu_launch(const struct npu_bo *program, uint64_t offset, uint32_t size,
+				  const struct drm_npu_binding *bindings, uint32_t count)
+{
+	struct drm_npu_command command = { .type = DRM_NPU_COMMAND_LAUNCH };
+
+	command.launch.program_handle = program->handle;
+	command.launch.program_offset = offset;
+	command.launch.program_size = size;
+	command.launch.bindings.stride = sizeof(*bindings);
+	command.launch.bindings.count = count;
+	command.launch.bindings.ptr = (uintptr_t)bindings;
+	return command;
+}
+
+int npu_read_file(const char *path, void **data, size_t *size)
+{
+	FILE *file = fopen(path, "rb");
+	struct stat st;
+	int ret = 0;
+
+	if (!file)
+		return -errno;
+	*data = NULL;
+	if (fstat(fileno(file), &st)) {
+		ret = -errno;
+	} else {
+		*size = st.st_size;
+		*data = malloc(*size + 1);
+		if (!*data)
+			ret = -ENOMEM;
+		else if (fread(*data, 1, *size, file) != *size)
+			ret = -EIO;
+	}
+	fclose(file);
+	if (ret) {
+		free(*data);
+		*data = NULL;
+	}
+	return ret;
+}
+
+/* Finds the one PT_LOAD segment of the file; returns NULL and the reason in *why. */
+static const Elf64_Phdr *npu_elf_segment(const uint8_t *file, size_t size, const char **why)
+{
+	const Elf64_Ehdr *header = (const Elf64_Ehdr *)file;
+	const Elf64_Phdr *segment = NULL;
+	int i;
+
+	if (size < sizeof(*header) || memcmp(header->e_ident, ELFMAG, SELFMAG) ||
+	    header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_ident[EI_DATA] != ELFDATA2LSB) {
+		*why = "not a little-endian ELF64 file";
+		return NULL;
+	}
+	if (header->e_type != ET_EXEC || header->e_machine != NPU_ELF_MACHINE) {
+		*why = "not an executable for the NPU";
+		return NULL;
+	}
+	if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phoff > size ||
+	    header->e_phnum > (size - header->e_phoff) / sizeof(Elf64_Phdr)) {
+		*why = "program headers outside the file";
+		return NULL;
+	}
+	for (i = 0; i < header->e_phnum; i++) {
+		const Elf64_Phdr *ph = (const Elf64_Phdr *)(file + header->e_phoff) + i;
+
+		if (ph->p_type != PT_LOAD)
+			continue;
+		if (segment || ph->p_offset > size || ph->p_filesz > size - ph->p_offset ||
+		    ph->p_memsz != ph->p_filesz || ph->p_filesz > UINT32_MAX) {
+			*why = "want one PT_LOAD segment, wholly in the file";
+			return NULL;
+		}
+		segment = ph;
+	}
+	if (!segment)
+		*why = "no PT_LOAD segment";
+	return segment;
+}
+
+int npu_program_load(const char *path, struct npu_program *program, const char **why)
+{
+	const Elf64_Phdr *segment;
+	void *file;
+	size_t size;
+	int ret;
+
+	*why = "cannot be read";
+	ret = npu_read_file(path, &file, &size);
+	if (ret)
+		return ret;
+	segment = npu_elf_segment(file, size, why);
+	if (!segment) {
+		free(file);
+		return -ENOEXEC;
+	}
+	program->size = segment->p_filesz;
+	program->data = malloc(program->size);
+	if (program->data)
+		memcpy(program->data, (uint8_t *)file + segment->p_offset, program->size);
+	free(file);
+	return program->data ? 0 : -ENOMEM;
+}
+
+double npu_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec * 1e-9;
+}
+
+void npu_print_counters(const struct drm_npu_counters *a, const struct drm_npu_counters *b)
+{
+#define COUNTER(name, end) printf("\"" #name "\": %llu" end, (unsigned long long)(b->name - a->name))
+	printf("{");
+	COUNTER(commands, ", ");
+	COUNTER(errors, ", ");
+	COUNTER(programs, ", ");
+	COUNTER(instructions, ", ");
+	COUNTER(macs, ", ");
+	COUNTER(dma_read, ", ");
+	COUNTER(dma_written, ", ");
+	COUNTER(interrupts, ", ");
+	COUNTER(doorbells, ", ");
+	COUNTER(faults, ", ");
+	COUNTER(copies, ", ");
+	COUNTER(admin, "}");
+#undef COUNTER
+}
+
+void npu_print_device(const struct npu_version *version, const struct drm_npu_device_info *info)
+{
+	printf("\"driver\": {\"name\": \"%s\", \"version\": \"%d.%d\"}, ", version->name,
+	       version->major, version->minor);
+	printf("\"firmware\": {\"name\": \"%.32s\", \"interface\": \"%u.%u\", \"build\": \"%u.%u.%u\"}, ",
+	       info->firmware, info->fw_version >> 16, info->fw_version & 0xffff,
+	       info->fw_build >> 24, info->fw_build >> 16 & 0xff, info->fw_build & 0xffff);
+	printf("\"device\": {\"arch\": \"%u.%u\", \"features\": %llu, \"array_rows\": %u, \"array_cols\": %u, "
+	       "\"spad_size\": %u, \"acc_size\": %u, \"cores\": %u, \"dma_channels\": %u, "
+	       "\"queues\": %u, \"queues_free\": %u, \"dram_size\": %llu, \"dram_free\": %llu, "
+	       "\"max_commands\": %u, \"max_bindings\": %u, \"max_syncs\": %u, \"vectors\": %u, "
+	       "\"job_timeout_ms\": %u, \"resets\": %u}",
+	       info->arch_version >> 16, info->arch_version & 0xffff,
+	       (unsigned long long)info->features, info->array_rows, info->array_cols,
+	       info->spad_size, info->acc_size, info->cores, info->dma_channels, info->queues,
+	       info->queues_free, (unsigned long long)info->dram_size,
+	       (unsigned long long)info->dram_free, info->max_commands, info->max_bindings,
+	       info->max_syncs, info->vectors, info->job_timeout_ms, info->resets);
+}

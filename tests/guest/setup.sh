@@ -1,0 +1,292 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds the tool root: one directory, outside the work tree, that holds QEMU, the guest kernels with their
+# headers, the compiler that built them, a RISC-V compiler and a static busybox, all of them Debian packages.
+# Nothing is installed on the host and the host's own apt state is neither used nor changed.
+set -euo pipefail
+
+usage() {
+	cat <<-'END'
+	usage: setup.sh [--help] [--print-cache]
+
+	Fetches the guest environment for `make demo` and `make test` into a cache directory: about 450 MB of
+	Debian packages, 1.7 GB unpacked. A second run finds it complete and returns at once. No root needed.
+
+	  --print-cache   print the cache directory and exit
+
+	Environment:
+	  NPUEMU_CACHE          the cache directory [${XDG_CACHE_HOME:-~/.cache}/npuemu]
+	  NPUEMU_DEBIAN_MIRROR  URI of a Debian mirror [that of this machine's apt sources; on Ubuntu the default
+	                        of the debootstrap package]
+	  NPUEMU_QEMU           path of a qemu-system-x86_64 with the vfio-user-pci device, used instead of
+	                        Debian's [that of this machine if it has the device]
+	  CI                    as root, install missing host tools with apt-get instead of naming them
+	END
+}
+
+say() { printf 'setup: %s\n' "$*"; }
+die() {
+	printf 'setup: error: %s\n' "$1" >&2
+	shift
+	printf 'setup: remedy: %s\n' "$@" >&2
+	exit 1
+}
+
+cache=${NPUEMU_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/npuemu}
+case ${1-} in
+'') ;;
+--help | -h) usage; exit 0 ;;
+--print-cache) printf '%s\n' "$cache"; exit 0 ;;
+*) usage >&2; exit 2 ;;
+esac
+[[ $cache == /* ]] || die "the cache directory $cache is not an absolute path" "set NPUEMU_CACHE to one"
+
+root=$cache/toolroot
+manifest=$cache/manifest
+self=$(sha256sum "$0" | cut -d' ' -f1)
+
+# The host's QEMU is as good as Debian's if it has the device, which QEMU gained in 10.1.
+host_qemu=
+for q in "${NPUEMU_QEMU:-}" "$(command -v qemu-system-x86_64 || true)"; do
+	if [[ -n $q ]] && "$q" -device help 2>/dev/null | grep -q '"vfio-user-pci"'; then
+		host_qemu=$(realpath "$q")
+		break
+	fi
+	[[ -z $q || $q != "${NPUEMU_QEMU:-}" ]] ||
+		die "NPUEMU_QEMU=$q does not run or has no vfio-user-pci device" \
+			"point it at qemu-system-x86_64 10.1 or later, or unset it to use Debian's"
+done
+
+# complete reports whether the manifest was written by this very script for this QEMU.
+complete() {
+	[[ -f $manifest ]] && grep -qxF "setup $self" "$manifest" && grep -qxF "host-qemu ${host_qemu:-none}" "$manifest"
+}
+if complete; then
+	say "complete: $cache"
+	exit 0
+fi
+
+# --- host tools -------------------------------------------------------------------------------------------
+
+[[ $(uname -s)/$(uname -m) == Linux/x86_64 ]] ||
+	die "this machine is $(uname -s)/$(uname -m); the tool root holds Linux/x86-64 programs" "use an x86-64 Linux machine"
+command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+	die "apt-get and dpkg-deb are needed to fetch and verify Debian packages" "use Debian 12 or later, or Ubuntu 24.04 or later"
+missing=()
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+need flock util-linux
+need unshare util-linux
+need tar tar
+command -v sqv >/dev/null || need gpgv gpgv
+if ((${#missing[@]})); then
+	if [[ $(id -u) == 0 && -n ${CI:-} ]]; then
+		say "installing ${missing[*]} on this machine: apt's signature check and the unpacking use them"
+		apt-get -q update
+		DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}"
+	else
+		die "missing on this machine: ${missing[*]}" "apt-get install ${missing[*]}"
+	fi
+fi
+
+mkdir -p "$cache" || die "cannot create $cache" "set NPUEMU_CACHE to a writable directory"
+exec 9>"$cache/lock"
+if ! flock -n 9; then
+	say "waiting for whoever uses or builds the tool root in $cache"
+	flock 9
+fi
+if complete; then
+	say "complete: $cache"
+	exit 0
+fi
+avail=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1024) }')
+((avail >= 3000)) || die "$cache has $avail MB free; 3000 MB are needed while unpacking" \
+	"free some space, or set NPUEMU_CACHE to a directory on another file system"
+
+# --- private apt ------------------------------------------------------------------------------------------
+
+work=$cache/apt
+# apt_state DIR writes DIR/apt.conf: lists, archives and package status of its own below DIR. Of the host's
+# configuration only the network part stays (proxy, certificates, date checks). Archives of a run that was
+# interrupted are kept.
+apt_state() {
+	mkdir -p "$1"
+	find "$1" -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +
+	mkdir -p "$1"/{conf.d,sources.d,trusted.d,state/lists/partial,cache/archives/partial}
+	: >"$1/status"
+	apt-config dump | grep '^Acquire::' | grep -v '^Acquire::\(IndexTargets\|Languages\|GzipIndexes\)' >"$1/conf.d/host" || true
+	cat >"$1/apt.conf" <<-END
+	Dir::Etc::Parts "$1/conf.d";
+	Dir::Etc::Main "/dev/null";
+	Dir::Etc::Preferences "$1/preferences";
+	Dir::Etc::PreferencesParts "/dev/null";
+	Dir::State "$1/state";
+	Dir::State::status "$1/status";
+	Dir::Cache "$1/cache";
+	APT::Architecture "amd64";
+	APT::Architectures { "amd64"; };
+	APT::Install-Recommends "0";
+	APT::Install-Suggests "0";
+	APT::Sandbox::User "root";
+	Acquire::Languages "none";
+	Acquire::Retries "3";
+	Debug::NoLocking "1";
+	END
+}
+
+. /etc/os-release
+say "tool root: $root"
+
+# host_package NAME unpacks a package of the host's own distribution below $cache/apt/NAME.
+host_package() {
+	if [[ ! -d $work-host ]]; then
+		apt_state "$work-host"
+		say "reading this machine's package lists into a private place"
+		APT_CONFIG=$work-host/apt.conf apt-get -q update
+	fi
+	say "fetching package $1 of $PRETTY_NAME: $2"
+	(cd "$work-host" && APT_CONFIG=$work-host/apt.conf apt-get -q download "$1") ||
+		die "package $1 of $PRETTY_NAME cannot be had" "$3"
+	dpkg-deb -x "$work-host/$1"_*.deb "$work/$1"
+}
+
+apt_state "$work"
+
+mirror=${NPUEMU_DEBIAN_MIRROR:-}
+if [[ -z $mirror && $ID == debian ]]; then
+	# apt itself reads its sources, in both formats. The archive that carries this release's main component
+	# and calls itself debian comes before any other that uses the same names.
+	mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+		awk -v c="$VERSION_CODENAME" '($1 == c || $1 ~ /^(stable|testing|unstable|sid)$/) && $2 == "main" && $3 !~ /^(cdrom|file|copy):/ { print ($3 ~ /debian(\/|\.list)?$/ ? 0 : 1), $3 }' |
+		sort -s -k1,1n | awk 'NR == 1 { print $2 }')
+fi
+if [[ -z $mirror ]]; then
+	host_package debootstrap "it names Debian's default mirror" "set NPUEMU_DEBIAN_MIRROR to the URI of a Debian mirror"
+	mirror=$(sed -n 's/^DEF_MIRROR="\(.*debian.*\)"$/\1/p' "$work/debootstrap/usr/sbin/debootstrap")
+	[[ -n $mirror ]] || die "no Debian mirror found in package debootstrap" "set NPUEMU_DEBIAN_MIRROR to the URI of a Debian mirror"
+fi
+
+keyring=
+for k in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+	[[ ! -e $k ]] || keyring=$k
+done
+if [[ -z $keyring ]]; then
+	host_package debian-archive-keyring "Debian's signing keys" "apt-get install debian-archive-keyring"
+	for k in "$work"/debian-archive-keyring/usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+		[[ ! -e $k ]] || keyring=$k
+	done
+fi
+# Read by apt's verifier, which may run with another identity than ours.
+cp -L "$keyring" "$work/debian.${keyring##*.}"
+
+cat >>"$work/conf.d/sources" <<END
+Dir::Etc::SourceList "/dev/null";
+Dir::Etc::SourceParts "$work/sources.d";
+Dir::Etc::Trusted "/dev/null";
+Dir::Etc::TrustedParts "$work/trusted.d";
+END
+cat >"$work/sources.d/debian.sources" <<END
+Types: deb
+URIs: $mirror
+Suites: trixie trixie-backports
+Components: main
+Signed-By: $work/debian.${keyring##*.}
+END
+# The newest of both suites: the kernel and QEMU of backports need libraries and tools of backports.
+printf '%s\n' 'Package: *' 'Pin: release n=trixie-backports' 'Pin-Priority: 500' >"$work/preferences"
+export APT_CONFIG=$work/apt.conf
+
+say "reading Debian's package lists (10 MB) from $mirror"
+apt-get -q update -o APT::Update::Error-Mode=any ||
+	die "Debian's package lists cannot be had from $mirror, or their signature is not valid" \
+		"check the network and the clock, and for https that ca-certificates is installed" \
+		"on NO_PUBKEY install the debian-archive-keyring package of Debian 12 or later, or of Ubuntu 24.04 or later" \
+		"or set NPUEMU_DEBIAN_MIRROR to the URI of another mirror"
+
+# kernel SUITE prints the packages that SUITE's default kernel is made of: image and headers.
+kernel() {
+	apt-cache show --no-all-versions -o APT::Default-Release="$1" linux-image-amd64 linux-headers-amd64 |
+		grep '^Depends:' | grep -oE 'linux-(image|headers)-[0-9][^ ,]*'
+}
+kernels=$(kernel trixie && kernel trixie-backports) ||
+	die "$mirror has no linux-image-amd64 in trixie and trixie-backports" "set NPUEMU_DEBIAN_MIRROR to a complete mirror"
+# shellcheck disable=SC2206 # words wanted
+packages=($kernels
+	busybox-static kmod xz-utils # the guest's user space; depmod; modules are compressed
+	gcc-14 make libc6-dev bash dash coreutils sed grep mawk findutils diffutils perl # modules and guest programs
+	gcc-riscv64-unknown-elf) # firmware
+if [[ -z $host_qemu ]]; then
+	packages+=(qemu-system-x86)
+fi
+
+# The package status and the archive directory are empty, so this is the whole closure: nothing is taken from the host
+# and nothing counts as fetched.
+mkdir -p "$work/none/partial"
+closure=$(apt-get -qq --print-uris install -y -o Dir::Cache::archives="$work/none" "${packages[@]}") ||
+	die "the packages do not resolve on $mirror" "try again later: a mirror may be in the middle of an update"
+list=$(awk '{ print $2 }' <<<"$closure" | sed 's/_[a-z0-9]*\.deb$//; s/%3a/:/; s/_/ /' | LC_ALL=C sort)
+new=$cache/manifest.new
+{
+	echo "setup $self"
+	echo "host-qemu ${host_qemu:-none}"
+	echo "layout 1"
+	sed 's/^/package /' <<<"$list"
+} >"$new"
+
+# --- fetch and unpack -------------------------------------------------------------------------------------
+
+if [[ -f $manifest && -d $root ]] && cmp -s <(grep -v '^setup ' "$manifest") <(grep -v '^setup ' "$new"); then
+	say "the tool root already holds these package versions"
+else
+	awk -v root="$root" '{ n++; s += $3 } END { printf "setup: fetching %d packages, %d MB: QEMU, two kernels with headers, compilers, busybox\n", n, s / 1e6 }' <<<"$closure"
+	apt-get -q install -y --download-only "${packages[@]}" ||
+		die "packages cannot be had from $mirror" "check the network and run this again"
+
+	say "unpacking"
+	rm -rf "$root.new"
+	mkdir -p "$root.new"/{usr/{bin,sbin,lib,lib64},dev,build,tmp}
+	for d in bin sbin lib lib64; do ln -s usr/$d "$root.new/$d"; done
+	rm -f "$manifest" # from here until the end the tool root counts as absent
+	# Two at a time: decompression is what takes the time.
+	awk -v dir="$work/cache/archives/" '{ printf "%s%s%c", dir, $2, 0 }' <<<"$closure" | xargs -0 -n 8 -P 2 bash -euc '
+		set -o pipefail
+		for deb; do
+			dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$0" --no-same-owner --keep-directory-symlink \
+				--exclude=./usr/share/{doc,man,locale,info,lintian} --exclude="./usr/lib/debug"
+		done' "$root.new" || die "unpacking failed" "look above for the reason; free disk space is the usual one"
+	ln -sf dash "$root.new/usr/bin/sh"
+	ln -sf mawk "$root.new/usr/bin/awk"
+	ln -sf gcc-14 "$root.new/usr/bin/gcc"
+	# The packages' scripts do not run, so the module dependencies are computed here.
+	for modules in "$root.new"/usr/lib/modules/*/kernel; do
+		k=$(basename "$(dirname "$modules")")
+		say "module dependencies of kernel $k"
+		"$root.new/lib64/ld-linux-x86-64.so.2" --library-path "$root.new/usr/lib/x86_64-linux-gnu" --argv0 depmod \
+			"$root.new/usr/bin/kmod" -b "$root.new" "$k"
+	done
+	rm -rf "$root"
+	mv "$root.new" "$root"
+fi
+
+# A program of the tool root runs on the host through the tool root's own loader: the host's C library may be older.
+mkdir -p "$cache/bin"
+if [[ -n $host_qemu ]]; then
+	printf '#!/bin/sh\nexec %q "$@"\n' "$host_qemu" >"$cache/bin/qemu.new"
+else
+	cat >"$cache/bin/qemu.new" <<-'END'
+	#!/bin/sh
+	root=$(dirname "$(dirname "$0")")/toolroot
+	export QEMU_MODULE_DIR="$root/usr/lib/x86_64-linux-gnu/qemu"
+	exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64-linux-gnu" \
+		"$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@"
+	END
+fi
+chmod +x "$cache/bin/qemu.new"
+mv "$cache/bin/qemu.new" "$cache/bin/qemu-system-x86_64"
+"$cache/bin/qemu-system-x86_64" -device help 2>/dev/null | grep -q '"vfio-user-pci"' ||
+	die "$cache/bin/qemu-system-x86_64 does not run or has no vfio-user-pci device" \
+		"set NPUEMU_QEMU to a qemu-system-x86_64 10.1 or later"
+
+mv "$new" "$manifest"
+rm -rf "$work" "$work-host"
+say "done: $(du -sm "$cache" | cut -f1) MB in $cache"
