@@ -584,7 +584,7 @@ func randomInstruction(rng *rand.Rand, l isa.Limits, size uint64) isa.Instructio
 		case 6:
 			in = isa.Requant{
 				PerChannel: acc, N: uint16(n), AccStride: step, Acc: word(), Out: addr(), Params: 7168 + word()&^7,
-				MX: mx, MY: my, OutStrideX: uint16(n + rng.IntN(4)), OutStrideY: uint16(mx)*uint16(n+4) + uint16(rng.IntN(4)),
+				MX: mx, MY: my, OutStrideX: uint16(n + rng.IntN(4)), OutStrideY: mx*uint16(n+4) + uint16(rng.IntN(4)),
 				ZeroPoint: int8(addr()), Lo: int8(-rng.IntN(128)), Hi: int8(rng.IntN(128)),
 			}
 		}

@@ -210,7 +210,7 @@ func (a *assembler) directive(t token) {
 		return
 	}
 	a.seen[t.text] = a.line
-	ok := true
+	var ok bool
 	switch t.text {
 	case ".isa":
 		a.isa()

@@ -349,7 +349,7 @@ func TestInstructions(t *testing.T) {
 				binary.LittleEndian.PutUint32(mem[0x100:], tt.code)
 				var x [32]uint32
 				words := map[uint32]uint32{}
-				pc, trap, tval := uint32(testPC+2), "", uint32(0)
+				pc, trap, tval := testPC+2, "", uint32(0)
 				if tt.code&3 == 3 {
 					pc += 2
 				}

@@ -69,7 +69,7 @@ func TestSendAndRecv(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Error(err)
 	}
-	if err := b.Recv(got[:1], &rights); err != io.EOF {
+	if err := b.Recv(got[:1], &rights); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v, want %v", err, io.EOF)
 	}
 }
@@ -86,10 +86,10 @@ func TestCutMessage(t *testing.T) {
 	if !b.HungUp() {
 		t.Error("the peer has hung up")
 	}
-	if err := b.Recv(make([]byte, 4), &Rights{}); err != io.ErrUnexpectedEOF {
+	if err := b.Recv(make([]byte, 4), &Rights{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("Recv = %v, want %v", err, io.ErrUnexpectedEOF)
 	}
-	if err := a.Send([]byte("x"), nil); err != ErrClosed {
+	if err := a.Send([]byte("x"), nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("Send after Close = %v, want %v", err, ErrClosed)
 	}
 	a.Shutdown()

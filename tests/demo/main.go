@@ -165,7 +165,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer func() { _ = stop() }() // again, after an error that says more
 
 	s.begin("boot Linux " + o.kernel + " in QEMU " + e.QEMUVersion)
 	consoleLog := filepath.Join(o.out, "console.log")

@@ -145,7 +145,7 @@ func (c *conn) receive() (h header, body []byte, err error) {
 	}
 	body = c.in[:n]
 	if err := c.sock.Recv(body, &c.rights); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return h, nil, err
@@ -166,7 +166,7 @@ func (c *conn) skip(n uint32) error {
 	for n > 0 {
 		part := c.in[:min(uint64(n), uint64(len(c.in)))]
 		if err := c.sock.Recv(part, &c.rights); err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
