@@ -202,7 +202,8 @@ func TestCorruptFirmware(t *testing.T) {
 		{"magic", "MAGIC", flip(good, 0)},
 		{"header", "HEADER_CRC", flip(good, 0x20)},
 		{"payload", "PAYLOAD_CRC", flip(good, len(good)-1)},
-		{"short", "SIZE", good[:32]},
+		{"short", "SIZE", good[:len(good)-4]},
+		{"tiny", "has 32 bytes", good[:32]},
 	} {
 		path := filepath.Join(dir, tt.name)
 		if err := os.WriteFile(path, tt.image, 0o644); err != nil {
