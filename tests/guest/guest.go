@@ -116,9 +116,12 @@ func Open() (*Env, error) {
 }
 
 // Require opens the tool root for a test. Without one the test is skipped with the reason, unless CI=true or
-// NPUEMU_REQUIRE_GUEST=1: then it fails.
+// NPUEMU_REQUIRE_GUEST=1: then it fails. With -short no guest is wanted, and the test is skipped.
 func Require(tb testing.TB) *Env {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("boots a guest; not with -short")
+	}
 	e, err := Open()
 	if err == nil {
 		return e

@@ -147,6 +147,9 @@ func TestReadResult(t *testing.T) {
 
 // Without a tool root tests skip, and in CI they fail.
 func TestRequire(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short skips in any case")
+	}
 	t.Setenv("NPUEMU_CACHE", t.TempDir())
 	for _, tt := range []struct{ ci, require, want string }{
 		{"", "", "skip"}, {"true", "", "fail"}, {"", "1", "fail"},

@@ -11,7 +11,7 @@ usage() {
 	usage: setup.sh [--help] [--print-cache]
 
 	Fetches the guest environment for `make demo` and `make test` into a cache directory: about 450 MB of
-	Debian packages, 1.7 GB unpacked. A second run finds it complete and returns at once. No root needed.
+	Debian packages, 1.3 GB unpacked. A second run finds it complete and returns at once. No root needed.
 
 	  --print-cache   print the cache directory and exit
 
@@ -100,7 +100,7 @@ if complete; then
 	exit 0
 fi
 avail=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1024) }')
-((avail >= 3000)) || die "$cache has $avail MB free; 3000 MB are needed while unpacking" \
+((avail >= 2000)) || die "$cache has $avail MB free; 2000 MB are needed while unpacking" \
 	"free some space, or set NPUEMU_CACHE to a directory on another file system"
 
 # --- private apt ------------------------------------------------------------------------------------------
@@ -214,10 +214,8 @@ kernels=$(kernel trixie && kernel trixie-backports) ||
 packages=($kernels
 	busybox-static kmod xz-utils # the guest's user space; depmod; modules are compressed
 	gcc-14 make libc6-dev bash dash coreutils sed grep mawk findutils diffutils perl # modules and guest programs
-	gcc-riscv64-unknown-elf) # firmware
-if [[ -z $host_qemu ]]; then
-	packages+=(qemu-system-x86)
-fi
+	gcc-riscv64-unknown-elf # firmware
+	qemu-system-x86) # also when the host's is used: changing one's mind shall not cost a new tool root
 
 # The package status and the archive directory are empty, so this is the whole closure: nothing is taken from the host
 # and nothing counts as fetched.
@@ -235,7 +233,7 @@ new=$cache/manifest.new
 
 # --- fetch and unpack -------------------------------------------------------------------------------------
 
-if [[ -f $manifest && -d $root ]] && cmp -s <(grep -v '^setup ' "$manifest") <(grep -v '^setup ' "$new"); then
+if [[ -f $manifest && -d $root ]] && cmp -s <(grep -Ev '^(setup|host-qemu) ' "$manifest") <(grep -Ev '^(setup|host-qemu) ' "$new"); then
 	say "the tool root already holds these package versions"
 else
 	awk -v root="$root" '{ n++; s += $3 } END { printf "setup: fetching %d packages, %d MB: QEMU, two kernels with headers, compilers, busybox\n", n, s / 1e6 }' <<<"$closure"

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Structures in memory that driver and device share, §4 and §7.3 of the
+ * hardware specification. Registers and codes are in npu_regs.h.
+ */
+#ifndef NPU_HW_H
+#define NPU_HW_H
+
+#include <linux/bits.h>
+#include <linux/build_bug.h>
+#include <linux/types.h>
+
+#include "npu_regs.h"
+
+#define NPU_SPACE_BUS			0 /* §7.1 */
+#define NPU_SPACE_DEVICE		1
+
+#define NPU_BINDING_READ		BIT(0) /* §7.3 */
+#define NPU_BINDING_WRITE		BIT(1)
+#define NPU_BINDING_SPACE		GENMASK(7, 4)
+
+#define NPU_SPACES_FIRST		GENMASK(3, 0) /* source, or program */
+#define NPU_SPACES_SECOND		GENMASK(7, 4) /* destination, or binding table */
+
+#define NPU_CQE_PHASE			BIT(0) /* §4.2 */
+#define NPU_CQE_STATUS			GENMASK(15, 1)
+
+#define NPU_RING_ALIGN			64 /* §4.1 */
+#define NPU_PROGRAM_ALIGN		64 /* §4.9 */
+#define NPU_PROGRAM_MIN			(64 + 32) /* §5.3: descriptor and one instruction */
+
+#define NPU_LOG_COUNTERS		2 /* §4.7 */
+#define NPU_IDENTIFY_SIZE		256 /* §4.5 */
+#define NPU_IDENTIFY_NAME		0x20
+#define NPU_IDENTIFY_NAME_SIZE		32
+
+/* Submission entry. */
+struct npu_sqe {
+	u8 opcode;
+	u8 flags;
+	__le16 command_id;
+	__le32 spaces; /* COPY; 0 for the others */
+	union {
+		struct {
+			__le64 address;
+			__le32 size;
+			__le32 page; /* GET_LOG_PAGE */
+		} buffer; /* IDENTIFY, GET_LOG_PAGE */
+		struct {
+			__le32 number;
+		} destroy; /* DESTROY_CONTEXT, DESTROY_QUEUE */
+		struct {
+			__le64 sq;
+			__le64 cq;
+			__le16 number;
+			__le16 vector;
+			__le16 sq_entries;
+			__le16 cq_entries;
+			__le32 context;
+		} create_queue;
+		struct {
+			__le64 program;
+			__le64 table;
+			__le32 bindings;
+			__le32 spaces;
+			__le32 program_size;
+		} launch;
+		struct {
+			__le64 src;
+			__le64 dst;
+			__le32 nx;
+			__le16 ny;
+			__le16 nz;
+			__le64 src_stride_y;
+			__le64 src_stride_z;
+			__le64 dst_stride_y;
+			__le64 dst_stride_z;
+		} copy;
+	};
+};
+
+static_assert(sizeof(struct npu_sqe) == NPU_SQ_ENTRY_SIZE);
+
+/* Completion entry. */
+struct npu_cqe {
+	__le32 result;
+	__le32 reserved0;
+	__le64 info;
+	__le64 reserved1;
+	__le16 sq_head;
+	__le16 queue;
+	__le16 command_id;
+	__le16 status;
+};
+
+static_assert(sizeof(struct npu_cqe) == NPU_CQ_ENTRY_SIZE);
+
+/* Entry of a binding table. */
+struct npu_hw_binding {
+	__le64 address;
+	__le64 size;
+	__le32 flags;
+	__le32 reserved[3];
+};
+
+static_assert(sizeof(struct npu_hw_binding) == NPU_BINDING_SIZE);
+
+#endif /* NPU_HW_H */

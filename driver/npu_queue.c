@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * User queues, §4.1 to §4.6: slots, their contexts and rings on the device, and
+ * what happens to them when the device is reset.
+ */
+
+#include <linux/bitfield.h>
+#include <linux/dma-mapping.h>
+
+#include <drm/drm_managed.h>
+
+#include "npu_compat.h"
+#include "npu_drv.h"
+
+static size_t npu_queue_sq_size(struct npu_queue *q)
+{
+	return q->npu->params.entries * sizeof(*q->sq);
+}
+
+static size_t npu_queue_cq_size(struct npu_queue *q)
+{
+	return q->npu->params.entries * sizeof(*q->cq);
+}
+
+static int npu_queue_alloc_rings(struct npu_queue *q)
+{
+	struct device *dev = q->npu->drm.dev;
+	struct npu_cqe *cq;
+
+	q->sq = dma_alloc_coherent(dev, npu_queue_sq_size(q), &q->sq_addr, GFP_KERNEL);
+	if (!q->sq)
+		return -ENOMEM;
+	cq = dma_alloc_coherent(dev, npu_queue_cq_size(q), &q->cq_addr, GFP_KERNEL);
+	if (!cq) {
+		dma_free_coherent(dev, npu_queue_sq_size(q), q->sq, q->sq_addr);
+		return -ENOMEM;
+	}
+	spin_lock(&q->lock);
+	q->cq_head = 0;
+	q->phase = NPU_CQE_PHASE;
+	q->cq = cq; /* now interrupts look at it */
+	spin_unlock(&q->lock);
+	return 0;
+}
+
+static void npu_queue_free_rings(struct npu_queue *q)
+{
+	struct device *dev = q->npu->drm.dev;
+	struct npu_cqe *cq;
+
+	spin_lock(&q->lock);
+	cq = q->cq;
+	q->cq = NULL;
+	spin_unlock(&q->lock);
+	dma_free_coherent(dev, npu_queue_cq_size(q), cq, q->cq_addr);
+	dma_free_coherent(dev, npu_queue_sq_size(q), q->sq, q->sq_addr);
+}
+
+static int npu_hw_destroy(struct npu_device *npu, u8 opcode, u32 number, unsigned int timeout_ms)
+{
+	struct npu_sqe sqe = { .opcode = opcode, .destroy.number = cpu_to_le32(number) };
+	struct npu_reply reply;
+
+	return npu_mbox_exec(npu, &sqe, &reply, timeout_ms);
+}
+
+/* Makes the queue on the device, in its context, with empty rings. */
+static int npu_hw_create_queue(struct npu_queue *q)
+{
+	struct npu_device *npu = q->npu;
+	struct npu_sqe sqe = {
+		.opcode = NPU_ADMIN_CREATE_QUEUE,
+		.create_queue.sq = cpu_to_le64(q->sq_addr),
+		.create_queue.cq = cpu_to_le64(q->cq_addr),
+		.create_queue.number = cpu_to_le16(q->number),
+		.create_queue.vector = cpu_to_le16(q->vector),
+		.create_queue.sq_entries = cpu_to_le16(npu->params.entries),
+		.create_queue.cq_entries = cpu_to_le16(npu->params.entries),
+		.create_queue.context = cpu_to_le32(q->context),
+	};
+	struct npu_reply reply;
+	int ret;
+
+	spin_lock(&q->lock);
+	memset(q->cq, 0, npu_queue_cq_size(q));
+	q->sq_tail = 0;
+	q->cq_head = 0;
+	q->phase = NPU_CQE_PHASE;
+	spin_unlock(&q->lock);
+
+	ret = npu_mbox_exec(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
+	if (ret)
+		return ret;
+
+	spin_lock(&q->lock);
+	q->live = true;
+	spin_unlock(&q->lock);
+	return 0;
+}
+
+static int npu_hw_create(struct npu_queue *q)
+{
+	struct npu_sqe sqe = { .opcode = NPU_ADMIN_CREATE_CONTEXT };
+	struct npu_reply reply;
+	int ret;
+
+	ret = npu_mbox_exec(q->npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
+	if (ret)
+		return ret;
+	q->context = reply.result;
+	ret = npu_hw_create_queue(q);
+	if (ret)
+		npu_hw_destroy(q->npu, NPU_ADMIN_DESTROY_CONTEXT, q->context, NPU_MBOX_TIMEOUT_MS);
+	return ret;
+}
+
+/* From here on nobody rings a doorbell of the queue. */
+static void npu_queue_kill(struct npu_queue *q)
+{
+	spin_lock(&q->lock);
+	q->live = false;
+	spin_unlock(&q->lock);
+}
+
+/*
+ * The queue no longer exists on the device: takes the completions that it left,
+ * then ends the jobs that have none. guilty gets -ETIMEDOUT, the others error.
+ */
+static void npu_queue_end(struct npu_queue *q, struct drm_sched_job *guilty, int error)
+{
+	npu_queue_kill(q);
+	npu_queue_poll(q);
+	npu_queue_cancel(q, guilty, error);
+}
+
+/* Destroying a queue waits for the command that it executes. */
+static int npu_hw_destroy_queue(struct npu_queue *q)
+{
+	npu_queue_kill(q);
+	return npu_hw_destroy(q->npu, NPU_ADMIN_DESTROY_QUEUE, q->number,
+			      NPU_MBOX_TIMEOUT_MS + npu_job_timeout_ms());
+}
+
+/**
+ * npu_queue_acquire - get a queue for a file
+ * @npu: device
+ *
+ * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
+ * queues or contexts are in use, -EIO when the device did not survive a reset.
+ */
+struct npu_queue *npu_queue_acquire(struct npu_device *npu)
+{
+	struct drm_gpu_scheduler *sched;
+	struct npu_queue *q = NULL;
+	u32 i;
+	int ret;
+
+	mutex_lock(&npu->lock);
+	if (!npu->up) {
+		ret = -EIO;
+		goto err_unlock;
+	}
+	for (i = 0; i < npu->params.queues && !q; i++)
+		if (!npu->queues[i].allocated)
+			q = &npu->queues[i];
+	if (!q) {
+		drm_dbg(&npu->drm, "all %u queues are in use\n", npu->params.queues);
+		ret = -EBUSY;
+		goto err_unlock;
+	}
+
+	ret = npu_queue_alloc_rings(q);
+	if (ret)
+		goto err_unlock;
+	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.entries - 1,
+			     msecs_to_jiffies(npu_job_timeout_ms()), npu->reset_wq, DRM_NPU_NAME,
+			     npu->drm.dev);
+	if (ret)
+		goto err_free_rings;
+	sched = &q->sched;
+	ret = drm_sched_entity_init(&q->entity, DRM_SCHED_PRIORITY_NORMAL, &sched, 1, NULL);
+	if (ret)
+		goto err_fini_sched;
+	ret = npu_hw_create(q);
+	if (ret)
+		goto err_destroy_entity;
+	q->allocated = true;
+	q->active = true;
+	mutex_unlock(&npu->lock);
+	return q;
+
+err_destroy_entity:
+	drm_sched_entity_destroy(&q->entity);
+err_fini_sched:
+	drm_sched_fini(&q->sched);
+err_free_rings:
+	npu_queue_free_rings(q);
+err_unlock:
+	mutex_unlock(&npu->lock);
+	if (ret == -ETIMEDOUT) {
+		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
+		ret = -EIO;
+	}
+	return ERR_PTR(ret);
+}
+
+/**
+ * npu_queue_release - give back a queue
+ * @q: queue that nobody submits to any more
+ *
+ * Jobs that wait are given a second, then they and the running ones are
+ * cancelled.
+ */
+void npu_queue_release(struct npu_queue *q)
+{
+	struct npu_device *npu = q->npu;
+	int ret;
+
+	drm_sched_entity_destroy(&q->entity);
+
+	mutex_lock(&npu->lock);
+	q->active = false;
+	if (q->live) {
+		ret = npu_hw_destroy_queue(q);
+		if (!ret)
+			ret = npu_hw_destroy(npu, NPU_ADMIN_DESTROY_CONTEXT, q->context,
+					     NPU_MBOX_TIMEOUT_MS);
+		if (ret) {
+			drm_err(&npu->drm, "queue %u cannot be destroyed: %d\n", q->number, ret);
+			npu_reset_locked(npu, NULL);
+		}
+	}
+	npu_queue_end(q, NULL, -ECANCELED);
+	mutex_unlock(&npu->lock);
+
+	wait_event(q->idle, !atomic_read(&q->jobs));
+	drm_sched_fini(&q->sched);
+
+	mutex_lock(&npu->lock);
+	npu_queue_free_rings(q);
+	q->allocated = false;
+	mutex_unlock(&npu->lock);
+}
+
+/**
+ * npu_queue_recover - bring back a queue that is in the error state (§9.2)
+ * @q: queue
+ *
+ * Its jobs on the device fail with -EIO; those that wait run afterwards. Called
+ * with npu_device.lock held.
+ *
+ * Return: 0, or an error after which the device needs a reset.
+ */
+int npu_queue_recover(struct npu_queue *q)
+{
+	int ret;
+
+	lockdep_assert_held(&q->npu->lock);
+
+	if (!q->active || !q->live)
+		return 0;
+	drm_sched_wqueue_stop(&q->sched);
+	ret = npu_hw_destroy_queue(q);
+	if (!ret) {
+		npu_queue_end(q, NULL, -EIO);
+		ret = npu_hw_create_queue(q);
+	}
+	drm_sched_wqueue_start(&q->sched);
+	return ret;
+}
+
+/* npu_queues_stop keeps new jobs from the device until npu_queues_restart(). */
+void npu_queues_stop(struct npu_device *npu)
+{
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++)
+		if (npu->queues[i].active)
+			drm_sched_wqueue_stop(&npu->queues[i].sched);
+}
+
+/*
+ * npu_queues_cancel ends all jobs that the device had: with -ETIMEDOUT the guilty
+ * one, which may be NULL, the others with -ECANCELED. The device no longer
+ * touches memory.
+ */
+void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty)
+{
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++)
+		if (npu->queues[i].active)
+			npu_queue_end(&npu->queues[i], guilty, -ECANCELED);
+}
+
+/*
+ * npu_queues_restart makes the queues again if the device is up, and lets their
+ * jobs run or fail. The scheduler skip, which may be NULL, is left stopped.
+ */
+void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
+{
+	u32 i;
+	int ret;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (!q->active)
+			continue;
+		if (npu->up) {
+			ret = npu_hw_create(q);
+			if (ret)
+				drm_err(&npu->drm, "queue %u is lost: %d\n", q->number, ret);
+		}
+		if (&q->sched != skip)
+			drm_sched_wqueue_start(&q->sched);
+	}
+}
+
+/* npu_queues_free returns how many more files can have a queue. */
+unsigned int npu_queues_free(struct npu_device *npu)
+{
+	unsigned int n = 0;
+	u32 i;
+
+	mutex_lock(&npu->lock);
+	for (i = 0; i < npu->params.queues; i++)
+		n += !npu->queues[i].allocated;
+	mutex_unlock(&npu->lock);
+	return n;
+}
+
+static void npu_queues_destroy_wq(void *wq)
+{
+	destroy_workqueue(wq);
+}
+
+static struct workqueue_struct *npu_queues_alloc_wq(struct npu_device *npu, const char *name)
+{
+	struct workqueue_struct *wq = alloc_ordered_workqueue("%s", WQ_MEM_RECLAIM, name);
+	int ret;
+
+	if (!wq)
+		return ERR_PTR(-ENOMEM);
+	ret = devm_add_action_or_reset(npu->drm.dev, npu_queues_destroy_wq, wq);
+	return ret ? ERR_PTR(ret) : wq;
+}
+
+/* npu_queues_init makes the slots. */
+int npu_queues_init(struct npu_device *npu)
+{
+	struct device *dev = npu->drm.dev;
+	u32 i;
+
+	npu->queues = drmm_kcalloc(&npu->drm, npu->params.queues, sizeof(*npu->queues), GFP_KERNEL);
+	npu->faulted = drmm_kcalloc(&npu->drm, BITS_TO_LONGS(npu->params.queues),
+				    sizeof(*npu->faulted), GFP_KERNEL);
+	if (!npu->queues || !npu->faulted)
+		return -ENOMEM;
+	for (i = 0; i < npu->params.queues; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		q->npu = npu;
+		q->number = i + 1;
+		spin_lock_init(&q->lock);
+		INIT_LIST_HEAD(&q->inflight);
+		init_waitqueue_head(&q->idle);
+		q->fence_context = dma_fence_context_alloc(1);
+	}
+
+	npu->submit_wq = npu_queues_alloc_wq(npu, "npu_submit");
+	if (IS_ERR(npu->submit_wq))
+		return PTR_ERR(npu->submit_wq);
+	npu->reset_wq = npu_queues_alloc_wq(npu, "npu_reset");
+	if (IS_ERR(npu->reset_wq))
+		return PTR_ERR(npu->reset_wq);
+
+	npu->tables = dmam_pool_create("npu_tables", dev, NPU_MAX_BINDINGS * NPU_BINDING_SIZE,
+				       NPU_RING_ALIGN, 0);
+	return npu->tables ? 0 : -ENOMEM;
+}

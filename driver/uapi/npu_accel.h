@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * User interface of the NPU driver, version 1.0.
+ *
+ * The driver owns /dev/accel/accelN. A program opens it, creates buffer objects
+ * (BOs), submits jobs that name BOs by handle, and waits on DRM syncobjs with
+ * DRM_IOCTL_SYNCOBJ_WAIT or DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT. BOs are released
+ * with DRM_IOCTL_GEM_CLOSE. "§" refers to the hardware specification.
+ *
+ * Rules for every structure here:
+ *  - Fields called flags, pad or reserved are zero, or the call fails with
+ *    EINVAL. Unions are zero behind the member that is used.
+ *  - Each field says its direction: in, out, or in/out. Fields that are only
+ *    out are zero on input.
+ *  - DRM_IOCTL_VERSION returns the version of this interface. A new minor only
+ *    appends fields and values; zero in an appended field means the old
+ *    behaviour.
+ *
+ * Every open file has a device context and a queue of its own, made at its
+ * first submit. They go away when the file is closed; so do jobs that have not
+ * completed by then.
+ */
+#ifndef _UAPI_NPU_ACCEL_H_
+#define _UAPI_NPU_ACCEL_H_
+
+#include <drm/drm.h>
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+/* Version of this interface, as DRM_IOCTL_VERSION returns it. */
+#define DRM_NPU_VERSION_MAJOR	1
+#define DRM_NPU_VERSION_MINOR	0
+
+/* Value of drm_version.name. */
+#define DRM_NPU_NAME		"npu"
+
+#define DRM_NPU_QUERY		0x00
+#define DRM_NPU_BO_CREATE	0x01
+#define DRM_NPU_SUBMIT		0x02
+
+/**
+ * struct drm_npu_array - an array in the caller's memory
+ *
+ * Elements may be longer than the driver knows, if what follows is zero
+ * (otherwise E2BIG), and may not be shorter than in version 1.0 (EINVAL).
+ */
+struct drm_npu_array {
+	/** @stride: in: bytes from one element to the next, sizeof() the element. */
+	__u32 stride;
+
+	/** @count: in: number of elements; with 0 the other fields are not used. */
+	__u32 count;
+
+	/** @ptr: in: address of the first element. */
+	__u64 ptr;
+};
+
+/** enum drm_npu_query_type - what DRM_IOCTL_NPU_QUERY returns */
+enum drm_npu_query_type {
+	/** @DRM_NPU_QUERY_DEVICE_INFO: &struct drm_npu_device_info */
+	DRM_NPU_QUERY_DEVICE_INFO = 0,
+
+	/** @DRM_NPU_QUERY_COUNTERS: &struct drm_npu_counters */
+	DRM_NPU_QUERY_COUNTERS = 1,
+
+	/** @DRM_NPU_QUERY_JOB: &struct drm_npu_job_status */
+	DRM_NPU_QUERY_JOB = 2,
+};
+
+/**
+ * struct drm_npu_query - argument of DRM_IOCTL_NPU_QUERY
+ *
+ * Errors: EINVAL unknown type; ENOENT no such job; EIO, ETIMEDOUT the device
+ * does not answer.
+ */
+struct drm_npu_query {
+	/** @type: in: one of &enum drm_npu_query_type. */
+	__u32 type;
+
+	/**
+	 * @size: in/out: bytes at @ptr. The driver writes at most that many, and
+	 * sets it to the size of the structure it knows.
+	 */
+	__u32 size;
+
+	/** @arg: in: seqno of the job with DRM_NPU_QUERY_JOB, otherwise 0. */
+	__u64 arg;
+
+	/** @ptr: in: where the structure goes; with 0 only @size is returned. */
+	__u64 ptr;
+};
+
+/** struct drm_npu_device_info - what the device is; constant except where noted */
+struct drm_npu_device_info {
+	/** @uapi_version: out: this interface; major in bits 31:16, minor in 15:0. */
+	__u32 uapi_version;
+
+	/** @arch_version: out: hardware architecture; major, minor likewise. */
+	__u32 arch_version;
+
+	/** @fw_version: out: firmware interface; major, minor likewise. */
+	__u32 fw_version;
+
+	/** @fw_build: out: major in bits 31:24, minor in 23:16, patch in 15:0. */
+	__u32 fw_build;
+
+	/** @features: out: feature bits of the hardware (§2.1). */
+	__u64 features;
+
+	/** @array_rows: out: rows of the weight array. */
+	__u32 array_rows;
+
+	/** @array_cols: out: columns of the weight array. */
+	__u32 array_cols;
+
+	/** @spad_size: out: scratchpad, bytes. */
+	__u32 spad_size;
+
+	/** @acc_size: out: accumulators, bytes. */
+	__u32 acc_size;
+
+	/** @cores: out: compute cores. */
+	__u32 cores;
+
+	/** @dma_channels: out: channels that execute copies. */
+	__u32 dma_channels;
+
+	/** @queues: out: files that can have a queue at the same time. */
+	__u32 queues;
+
+	/** @queues_free: out: how many of them are free at the moment. */
+	__u32 queues_free;
+
+	/** @dram_size: out: device memory, bytes. */
+	__u64 dram_size;
+
+	/** @dram_free: out: bytes of it that no BO uses at the moment. */
+	__u64 dram_free;
+
+	/** @max_commands: out: commands that a job can have. */
+	__u32 max_commands;
+
+	/** @max_bindings: out: bindings that a launch can have. */
+	__u32 max_bindings;
+
+	/** @max_syncs: out: elements that each array of syncs can have. */
+	__u32 max_syncs;
+
+	/** @vectors: out: interrupt vectors in use. */
+	__u32 vectors;
+
+	/** @job_timeout_ms: out: a job that runs longer is ended with ETIMEDOUT. */
+	__u32 job_timeout_ms;
+
+	/**
+	 * @resets: out: resets since the driver was loaded. Device memory keeps
+	 * its content over all of them; jobs that were running have failed.
+	 */
+	__u32 resets;
+
+	/** @firmware: out: name of the firmware, padded with NUL. */
+	char firmware[32];
+};
+
+/** struct drm_npu_counters - of all users of the device, since its last reset */
+struct drm_npu_counters {
+	/** @commands: out: commands completed. */
+	__u64 commands;
+
+	/** @errors: out: commands completed with an error. */
+	__u64 errors;
+
+	/** @programs: out: programs completed. */
+	__u64 programs;
+
+	/** @instructions: out: instructions executed. */
+	__u64 instructions;
+
+	/** @macs: out: int8 multiply-accumulates. */
+	__u64 macs;
+
+	/** @dma_read: out: bytes read by programs and copies. */
+	__u64 dma_read;
+
+	/** @dma_written: out: bytes written by programs and copies. */
+	__u64 dma_written;
+
+	/** @interrupts: out: interrupts raised. */
+	__u64 interrupts;
+
+	/** @doorbells: out: doorbells received. */
+	__u64 doorbells;
+
+	/** @faults: out: fault records. */
+	__u64 faults;
+
+	/** @copies: out: COPY commands. */
+	__u64 copies;
+
+	/** @admin: out: admin commands. */
+	__u64 admin;
+};
+
+/** enum drm_npu_job_state - state of a job */
+enum drm_npu_job_state {
+	/** @DRM_NPU_JOB_PENDING: waits, or runs */
+	DRM_NPU_JOB_PENDING = 0,
+
+	/** @DRM_NPU_JOB_DONE: all commands succeeded */
+	DRM_NPU_JOB_DONE = 1,
+
+	/** @DRM_NPU_JOB_FAILED: &drm_npu_job_status.error says how */
+	DRM_NPU_JOB_FAILED = 2,
+};
+
+/**
+ * struct drm_npu_job_status - what became of a job of this file
+ *
+ * The last 64 jobs of a file can be queried. The status is complete before the
+ * job's syncobjs are signalled. Waiting on a syncobj succeeds for failed jobs
+ * too, as it does everywhere in DRM.
+ */
+struct drm_npu_job_status {
+	/** @seqno: out: the job. */
+	__u64 seqno;
+
+	/** @state: out: one of &enum drm_npu_job_state. */
+	__u32 state;
+
+	/**
+	 * @error: out: 0, or a negative error number: EINVAL a wrong command or
+	 * program, EFAULT an access that is not allowed or not possible, EIO any
+	 * other failure, ETIMEDOUT the job took too long, ECANCELED a reset of
+	 * the device ended it.
+	 */
+	__s32 error;
+
+	/**
+	 * @command: out: index of the command that failed first, or of the last
+	 * command. Commands behind a failed one are executed all the same.
+	 */
+	__u32 command;
+
+	/** @status: out: its status code (§9.1); 0 if the device gave none. */
+	__u32 status;
+
+	/**
+	 * @result: out: of that command (§4.9, §4.10): for a launch the number of
+	 * instructions executed, or the index of the instruction that failed.
+	 */
+	__u32 result;
+
+	/** @pad: out: 0. */
+	__u32 pad;
+
+	/**
+	 * @info: out: of that command: for a launch the number of
+	 * multiply-accumulates, or the detail of the error (§5.7); for a copy
+	 * the number of bytes, or the address.
+	 */
+	__u64 info;
+};
+
+/** enum drm_npu_placement - where a BO lives */
+enum drm_npu_placement {
+	/**
+	 * @DRM_NPU_PLACEMENT_DEVICE: device memory. Mapped write-combining: write
+	 * it in order, avoid reading it. Kept over resets.
+	 */
+	DRM_NPU_PLACEMENT_DEVICE = 1,
+
+	/**
+	 * @DRM_NPU_PLACEMENT_SYSTEM: memory of the host, reached by DMA. Mapped
+	 * cached. Contiguous on the bus, so without an IOMMU large ones may fail.
+	 */
+	DRM_NPU_PLACEMENT_SYSTEM = 2,
+};
+
+/**
+ * struct drm_npu_bo_create - argument of DRM_IOCTL_NPU_BO_CREATE
+ *
+ * A new BO is zero. It lives until its handle is closed, its mappings are gone
+ * and the jobs that use it have ended.
+ *
+ * Errors: EINVAL size 0 or more than the device can address, unknown placement;
+ * ENOSPC device memory is full or fragmented; ENOMEM.
+ */
+struct drm_npu_bo_create {
+	/** @size: in/out: bytes; rounded up to whole pages. */
+	__u64 size;
+
+	/** @placement: in: one of &enum drm_npu_placement. */
+	__u32 placement;
+
+	/** @flags: in: 0. */
+	__u32 flags;
+
+	/** @handle: out: the BO's handle in this file. */
+	__u32 handle;
+
+	/** @pad: 0. */
+	__u32 pad;
+
+	/** @mmap_offset: out: offset for mmap() of the file; MAP_SHARED only. */
+	__u64 mmap_offset;
+};
+
+/* The program may read the binding. */
+#define DRM_NPU_BINDING_READ	0x1
+/* The program may write the binding. */
+#define DRM_NPU_BINDING_WRITE	0x2
+
+/** struct drm_npu_binding - memory that a program can reach (§5.2) */
+struct drm_npu_binding {
+	/** @handle: in: BO. */
+	__u32 handle;
+
+	/** @flags: in: DRM_NPU_BINDING_READ, DRM_NPU_BINDING_WRITE, or both. */
+	__u32 flags;
+
+	/** @offset: in: first byte in the BO. */
+	__u64 offset;
+
+	/** @size: in: bytes, at least 1; offset + size within the BO. */
+	__u64 size;
+};
+
+/** struct drm_npu_launch - run a program (§4.9) */
+struct drm_npu_launch {
+	/** @program_handle: in: BO that holds descriptor and text (§5.3). */
+	__u32 program_handle;
+
+	/** @program_size: in: bytes of descriptor and text. */
+	__u32 program_size;
+
+	/** @program_offset: in: byte offset in the BO, a multiple of 64. */
+	__u64 program_offset;
+
+	/** @bindings: in: of &struct drm_npu_binding, at most max_bindings. */
+	struct drm_npu_array bindings;
+};
+
+/**
+ * struct drm_npu_copy - copy nz planes of ny rows of nx bytes (§7.4)
+ *
+ * The first byte of row y of plane z is at offset + z * stride_z + y * stride_y.
+ * All rows are within the BOs.
+ */
+struct drm_npu_copy {
+	/** @src_handle: in: BO that is read. */
+	__u32 src_handle;
+
+	/** @dst_handle: in: BO that is written. */
+	__u32 dst_handle;
+
+	/** @src_offset: in: bytes. */
+	__u64 src_offset;
+
+	/** @dst_offset: in: bytes. */
+	__u64 dst_offset;
+
+	/** @nx: in: bytes of a row, at least 1. */
+	__u32 nx;
+
+	/** @ny: in: rows of a plane, 1 to 65535. */
+	__u32 ny;
+
+	/** @nz: in: planes, 1 to 65535. */
+	__u32 nz;
+
+	/** @pad: 0. */
+	__u32 pad;
+
+	/** @src_stride_y: in: bytes between rows of the source. */
+	__u64 src_stride_y;
+
+	/** @src_stride_z: in: bytes between planes of the source. */
+	__u64 src_stride_z;
+
+	/** @dst_stride_y: in: bytes between rows of the destination. */
+	__u64 dst_stride_y;
+
+	/** @dst_stride_z: in: bytes between planes of the destination. */
+	__u64 dst_stride_z;
+};
+
+/** enum drm_npu_command_type - what a command does */
+enum drm_npu_command_type {
+	/** @DRM_NPU_COMMAND_NOP: nothing */
+	DRM_NPU_COMMAND_NOP = 1,
+
+	/** @DRM_NPU_COMMAND_COPY: &struct drm_npu_copy */
+	DRM_NPU_COMMAND_COPY = 2,
+
+	/** @DRM_NPU_COMMAND_LAUNCH: &struct drm_npu_launch */
+	DRM_NPU_COMMAND_LAUNCH = 3,
+};
+
+/** struct drm_npu_command - one command of a job */
+struct drm_npu_command {
+	/** @type: in: one of &enum drm_npu_command_type. */
+	__u32 type;
+
+	/** @flags: in: 0. */
+	__u32 flags;
+
+	union {
+		/** @copy: in: with DRM_NPU_COMMAND_COPY. */
+		struct drm_npu_copy copy;
+
+		/** @launch: in: with DRM_NPU_COMMAND_LAUNCH. */
+		struct drm_npu_launch launch;
+
+		/** @reserved: size of the union in version 1.0. */
+		__u64 reserved[9];
+	};
+};
+
+/** struct drm_npu_sync - a syncobj that a job waits for or signals */
+struct drm_npu_sync {
+	/** @handle: in: syncobj of this file. */
+	__u32 handle;
+
+	/** @flags: in: 0. */
+	__u32 flags;
+
+	/** @point: in: timeline point; 0 for a binary syncobj. */
+	__u64 point;
+};
+
+/**
+ * struct drm_npu_submit - argument of DRM_IOCTL_NPU_SUBMIT
+ *
+ * A job starts when the fences in @in_syncs are signalled (failed ones count
+ * as signalled). Its commands, and the jobs of a file, execute one after the
+ * other in order; jobs of different files are ordered by syncobjs only. BOs
+ * stay alive while the job needs them.
+ *
+ * The call checks everything that it can before the job exists: EINVAL for a
+ * value out of range, ENOENT for an unknown BO or syncobj, EFAULT for an
+ * unreadable array. What only the device can see, such as a wrong program, is
+ * an error of the job. EBUSY: all queues or contexts of the device are used by
+ * other files. EIO: the device did not come back from a reset; ENODEV: it is
+ * gone.
+ */
+struct drm_npu_submit {
+	/** @commands: in: of &struct drm_npu_command, 1 to max_commands. */
+	struct drm_npu_array commands;
+
+	/** @in_syncs: in: of &struct drm_npu_sync, at most max_syncs. */
+	struct drm_npu_array in_syncs;
+
+	/**
+	 * @out_syncs: in: of &struct drm_npu_sync, at most max_syncs. A binary
+	 * syncobj's fence is replaced, a timeline gets @point.
+	 */
+	struct drm_npu_array out_syncs;
+
+	/** @flags: in: 0. */
+	__u32 flags;
+
+	/** @pad: 0. */
+	__u32 pad;
+
+	/** @seqno: out: number of the job in this file, from 1. */
+	__u64 seqno;
+};
+
+#define DRM_IOCTL_NPU_QUERY \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY, struct drm_npu_query)
+#define DRM_IOCTL_NPU_BO_CREATE \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_BO_CREATE, struct drm_npu_bo_create)
+#define DRM_IOCTL_NPU_SUBMIT \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_SUBMIT, struct drm_npu_submit)
+
+#if defined(__cplusplus)
+}
+#endif
+
+#endif /* _UAPI_NPU_ACCEL_H_ */
