@@ -4,7 +4,8 @@
  * prints KTAP and exits with 0 if no test failed.
  *
  * usage: uapitest [-r] [-t]
- *   -r  also reset the PCI function through sysfs, idle and busy (needs root)
+ *   -r  also reset the PCI function through sysfs, idle and busy, and switch bus
+ *       mastering off under a job (needs root)
  *   -t  also let a job run into its timeout, which resets the device (needs root)
  *
  * The tests want the device for themselves.
@@ -1176,6 +1177,50 @@ static void test_reset_busy(void)
 	npu_bo_destroy(fd, &b);
 }
 
+/* Sets or clears Bus Master Enable in the command register of config space. */
+static bool set_bus_master(bool on)
+{
+	char path[128];
+	struct stat st;
+	uint8_t command;
+	int file;
+	bool good;
+
+	if (fstat(fd, &st))
+		return false;
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device/config", major(st.st_rdev),
+		 minor(st.st_rdev));
+	file = open(path, O_RDWR | O_CLOEXEC);
+	if (file < 0)
+		return false;
+	good = pread(file, &command, 1, 4) == 1;
+	command = on ? command | 4 : command & ~4;
+	good &= pwrite(file, &command, 1, 4) == 1;
+	close(file);
+	return good;
+}
+
+/* A ring that the device cannot read stops its queue (§9.2); the driver brings it back. */
+static void test_queue_fault(void)
+{
+	struct drm_npu_sync sync = { make_syncobj(fd), 0, 0 };
+	struct drm_npu_job_status status;
+	uint64_t seqno = 0;
+	int error, ret;
+
+	npu_run(fd, &nop, 1, WAIT_MS, &status);
+	row(set_bus_master(false), "fault: bus mastering goes off");
+	ret = npu_submit(fd, &nop, 1, NULL, 0, &sync, 1, &seqno);
+	usleep(200000);
+	row(set_bus_master(true) && !ret, "fault: a job is submitted before it comes back");
+	error = await_error(seqno);
+	if (!row(error == -EIO || error == -ECANCELED, "fault: the job fails"))
+		printf("# got %d\n", error);
+	row_error(0, npu_wait(fd, sync.handle, 0, WAIT_MS), "fault", "its syncobj is signalled");
+	row_error(0, npu_run(fd, &nop, 1, WAIT_MS, &status), "fault", "the file goes on");
+	npu_syncobj_destroy(fd, sync.handle);
+}
+
 #define TIMEOUT_FILE "/sys/module/npu/parameters/job_timeout_ms"
 
 static void test_timeout(void)
@@ -1257,6 +1302,7 @@ int main(int argc, char **argv)
 	if (resets) {
 		test_reset_idle();
 		test_reset_busy();
+		test_queue_fault();
 	}
 	if (timeouts)
 		test_timeout();
