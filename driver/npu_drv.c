@@ -79,7 +79,7 @@ static void npu_report_boot(struct npu_device *npu, u32 status)
 	} errors[] = {
 		[NPU_BOOT_ERROR_NONE] = { "NONE", "none known" },
 		[NPU_BOOT_ERROR_SIZE] = { "SIZE", "install an intact " NPU_FIRMWARE },
-		[NPU_BOOT_ERROR_FETCH] = { "FETCH", "check the IOMMU's log for the function" },
+		[NPU_BOOT_ERROR_FETCH] = { "FETCH", "look for an IOMMU fault of the function" },
 		[NPU_BOOT_ERROR_MAGIC] = { "MAGIC", "install an intact " NPU_FIRMWARE },
 		[NPU_BOOT_ERROR_HEADER] = { "HEADER", "install an intact " NPU_FIRMWARE },
 		[NPU_BOOT_ERROR_HEADER_CRC] = { "HEADER_CRC", "install an intact " NPU_FIRMWARE },
@@ -148,8 +148,10 @@ static int npu_boot(struct npu_device *npu)
 /* Boots after a reset that is over, and says whether the device is of use again. */
 static int npu_boot_again(struct npu_device *npu)
 {
-	int ret = npu_boot(npu);
+	int ret;
 
+	pci_set_master(to_pci_dev(npu->drm.dev));
+	ret = npu_boot(npu);
 	if (ret) {
 		npu_irq_disable(npu);
 		npu_mbox_disable(npu);
@@ -246,7 +248,6 @@ static void npu_reset_done(struct pci_dev *pdev)
 	struct npu_device *npu = pci_get_drvdata(pdev);
 	int ret;
 
-	pci_set_master(pdev);
 	ret = npu_wait_reset(npu);
 	if (ret)
 		pci_clear_master(pdev);
@@ -331,7 +332,8 @@ static void npu_query_device_info(struct npu_device *npu, struct drm_npu_device_
 		.acc_size = params->acc_size,
 		.cores = FIELD_GET(NPU_ENGINE_PARAM_CORES, params->engines),
 		.dma_channels = FIELD_GET(NPU_ENGINE_PARAM_DMA_CHANNELS, params->engines),
-		.queues = min(params->queues, params->contexts),
+		.queues = params->files,
+		.queues_free = npu_queues_free(npu),
 		.dram_size = params->dram_size,
 		.max_commands = params->max_commands,
 		.max_bindings = NPU_MAX_BINDINGS,
@@ -340,7 +342,6 @@ static void npu_query_device_info(struct npu_device *npu, struct drm_npu_device_
 		.job_timeout_ms = npu_job_timeout_ms(),
 		.resets = atomic_read(&npu->resets),
 	};
-	info->queues_free = min(npu_queues_free(npu), info->queues);
 	mutex_lock(&npu->bo_lock);
 	info->dram_free = npu->dram_free;
 	mutex_unlock(&npu->bo_lock);
@@ -487,7 +488,7 @@ static int npu_read_params(struct npu_device *npu)
 	params->acc_size = npu_read(npu, NPU_ACC_SIZE);
 	params->engines = npu_read(npu, NPU_ENGINE_PARAM);
 	params->queues = FIELD_GET(NPU_QUEUE_PARAM_COUNT, queues);
-	params->contexts = npu_read(npu, NPU_CONTEXT_PARAM);
+	params->files = min(params->queues, npu_read(npu, NPU_CONTEXT_PARAM));
 	params->dram_size = npu_read(npu, NPU_DRAM_SIZE_LO) |
 			    (u64)npu_read(npu, NPU_DRAM_SIZE_HI) << 32;
 	params->doorbell_offset = npu_read(npu, NPU_DOORBELL_OFFSET);
@@ -496,7 +497,7 @@ static int npu_read_params(struct npu_device *npu)
 				NPU_QUEUE_ENTRIES);
 
 	end = params->doorbell_offset + (u64)(params->queues + 1) * params->doorbell_stride;
-	if (!params->queues || params->entries < 2 || end > NPU_BAR0_SIZE)
+	if (!params->files || params->entries < 2 || end > NPU_BAR0_SIZE)
 		return dev_err_probe(npu->drm.dev, -ENODEV,
 				     "%u queues of %u entries, doorbells end at 0x%llx: outside §4.1, §4.3\n",
 				     params->queues, params->entries, end);
@@ -605,7 +606,6 @@ static int npu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (ret)
 		return ret;
 
-	pci_set_master(pdev);
 	mutex_lock(&npu->lock);
 	ret = npu_boot_again(npu);
 	mutex_unlock(&npu->lock);
@@ -640,6 +640,8 @@ static void npu_remove(struct pci_dev *pdev)
 	struct npu_file *file;
 
 	drm_dev_unplug(&npu->drm);
+	if (!pci_device_is_present(pdev)) /* nobody will answer */
+		npu_mbox_disable(npu);
 
 	/* Files may stay open; what they had on the device ends here. */
 	mutex_lock(&npu->files_lock);

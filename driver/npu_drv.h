@@ -61,7 +61,7 @@ struct npu_params {
 	u32 acc_size;
 	u32 engines;
 	u32 queues;
-	u32 contexts;
+	u32 files; /* that can have a queue and a context at the same time */
 	u64 dram_size;
 	u32 doorbell_offset;
 	u32 doorbell_stride;

@@ -124,9 +124,11 @@ void npu_irq_enable(struct npu_device *npu)
 		  NPU_IRQ_ENABLE_ADMIN | NPU_IRQ_ENABLE_BOOT | NPU_IRQ_ENABLE_FAULT);
 }
 
+/* npu_irq_disable silences vector 0 and drops the causes that it would report. */
 void npu_irq_disable(struct npu_device *npu)
 {
 	npu_write(npu, NPU_IRQ_ENABLE, 0);
+	npu_write(npu, NPU_IRQ_STATUS, npu_read(npu, NPU_IRQ_STATUS));
 }
 
 static void npu_irq_free_vectors(void *pdev)

@@ -22,7 +22,7 @@
 static uint job_timeout_ms = 30000;
 module_param(job_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(job_timeout_ms,
-		 "Milliseconds a job may run before the device is reset; for files opened later");
+		 "Milliseconds a job may take before the device is reset; read at a file's first submit");
 
 /* Its own lock, because a fence may outlive queue and device. */
 struct npu_fence {
@@ -269,7 +269,7 @@ static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 		mutex_unlock(&npu->lock);
 		return npu_sched_no_hang(sched_job);
 	}
-	drm_err(&npu->drm, "queue %u: job %llu did not end in time, command %u of %u runs\n",
+	drm_err(&npu->drm, "queue %u: job %llu did not end in time, %u of %u commands are done\n",
 		job->queue->number, job->seqno, job->completed, job->count);
 	npu_reset_locked(npu, sched_job);
 	npu_sched_start(&job->queue->sched);

@@ -326,14 +326,14 @@ void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 /* npu_queues_free returns how many more files can have a queue. */
 unsigned int npu_queues_free(struct npu_device *npu)
 {
-	unsigned int n = 0;
+	unsigned int used = 0;
 	u32 i;
 
 	mutex_lock(&npu->lock);
 	for (i = 0; i < npu->params.queues; i++)
-		n += !npu->queues[i].allocated;
+		used += npu->queues[i].allocated;
 	mutex_unlock(&npu->lock);
-	return n;
+	return npu->params.files - min(used, npu->params.files);
 }
 
 static void npu_queues_destroy_wq(void *wq)

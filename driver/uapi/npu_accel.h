@@ -151,7 +151,11 @@ struct drm_npu_device_info {
 	/** @vectors: out: interrupt vectors in use. */
 	__u32 vectors;
 
-	/** @job_timeout_ms: out: a job that runs longer is ended with ETIMEDOUT. */
+	/**
+	 * @job_timeout_ms: out: a job that has been on the device for longer is
+	 * ended with ETIMEDOUT, and the device is reset. For files whose first
+	 * submit is still to come.
+	 */
 	__u32 job_timeout_ms;
 
 	/**
@@ -232,8 +236,9 @@ struct drm_npu_job_status {
 	/**
 	 * @error: out: 0, or a negative error number: EINVAL a wrong command or
 	 * program, EFAULT an access that is not allowed or not possible, EIO any
-	 * other failure, ETIMEDOUT the job took too long, ECANCELED a reset of
-	 * the device ended it.
+	 * other failure, ETIMEDOUT the job did not end within job_timeout_ms
+	 * (also if another file kept the device busy), ECANCELED a reset of the
+	 * device ended it.
 	 */
 	__s32 error;
 
