@@ -165,7 +165,7 @@ func TestUAPI(t *testing.T) {
 	e := guest.Require(t)
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
-			res, _ := boot(t, e, k, "load\nuapitest >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
+			res, _ := boot(t, e, k, "load\nuapitest -r -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
 				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
 			passed := 0
 			for line := range strings.Lines(string(res.Files["ktap"])) {
@@ -180,8 +180,8 @@ func TestUAPI(t *testing.T) {
 					t.Error(line)
 				}
 			}
-			if passed < 40 {
-				t.Errorf("%d rows passed, want at least 40\n%s", passed, res.Files["ktap"])
+			if passed < 180 {
+				t.Errorf("%d rows passed, want at least 180\n%s", passed, res.Files["ktap"])
 			}
 		})
 	}
