@@ -504,7 +504,14 @@ func TestAdminErrors(t *testing.T) {
 		{"tail is the number of entries", func(t *testing.T, d *driver) { d.p.RingAdminTail(8) },
 			Fault{Code: npureg.StatusInvalidDoorbell, Source: npureg.FaultDoorbell, Index: 8}},
 		{"tail 2^31", func(t *testing.T, d *driver) { d.p.RingAdminTail(1<<31 | 5) },
-			Fault{Code: npureg.StatusInvalidDoorbell, Source: npureg.FaultDoorbell, Index: 5}},
+			Fault{Code: npureg.StatusInvalidDoorbell, Source: npureg.FaultDoorbell, Index: 0xffff}},
+		{"tail back", func(t *testing.T, d *driver) {
+			for range 5 { // three fill the completion ring
+				d.put([64]byte{0xff})
+			}
+			d.ring(t)
+			d.p.RingAdminTail(d.tail - 1)
+		}, Fault{Code: npureg.StatusInvalidDoorbell, Source: npureg.FaultDoorbell, Index: 5}},
 		{"head is the number of entries", func(t *testing.T, d *driver) { d.p.RingAdminHead(4) },
 			Fault{Code: npureg.StatusInvalidDoorbell, Source: npureg.FaultDoorbell, Index: 4}},
 		{"head past the tail", func(t *testing.T, d *driver) { d.p.RingAdminHead(3) },
@@ -545,7 +552,7 @@ func TestAdminErrors(t *testing.T) {
 		{"CQ_HEAD while disabled", func(t *testing.T, d *driver) {
 			d.control(t, false)
 			d.p.RingAdminHead(0x12345)
-		}, Fault{Code: npureg.StatusQueueDisabled, Source: npureg.FaultDoorbell, Index: 0x2345}},
+		}, Fault{Code: npureg.StatusQueueDisabled, Source: npureg.FaultDoorbell, Index: 0xffff}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

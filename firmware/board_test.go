@@ -42,6 +42,7 @@ type board struct {
 	host   *mmio.Bank
 	irqs   []uint32 // what Raise got
 	faults []Fault
+	idle   int // calls of MoverIdle
 
 	now time.Duration
 	log bytes.Buffer
@@ -91,6 +92,8 @@ func (b *board) Fault(f Fault) {
 	b.faults = append(b.faults, f)
 	b.irqs = append(b.irqs, npureg.IRQFault)
 }
+
+func (b *board) MoverIdle() { b.idle++ }
 
 func (b *board) Configure(q int, c QueueConfig) {
 	b.queues[q], b.state[q] = c, npureg.QueueEnabled

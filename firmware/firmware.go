@@ -9,8 +9,7 @@
 // the hart in slices of a few thousand instructions with the lock held, and
 // releases it between slices, while the hart waits, and during a mover copy. All
 // other methods are called with the lock held, from any goroutine, and only
-// record and wake Run; WaitIdle is the one that waits. Calls to Host, Queues and
-// Counter are made with the lock held; of the methods here they may call QueueEvent
+// record and wake Run. Calls to Host, Queues and Counter are made with the lock held; of the methods here they may call QueueEvent
 // only. Calls to Mover are made without the lock.
 //
 // Time is the host's, read through Config.Now; it drives CP_TIME, the timer
@@ -73,6 +72,8 @@ type Host interface {
 	Raise(causes uint32)
 	// Fault writes a fault record and raises FAULT (§9.3).
 	Fault(f Fault)
+	// MoverIdle says that the mover copy which Reset found in flight has ended.
+	MoverIdle()
 }
 
 // Queues is the hardware behind CP_QUEUE_… (§4.8). index is 1 to
@@ -129,10 +130,10 @@ type Processor struct {
 	aqEnabled      bool
 
 	copy       move
-	moving     bool
-	generation uint64     // of the hart's reset; a copy of an earlier one has no effect
-	idle       *sync.Cond // signals that moving became false
-	staging    []byte     // Run's, without the lock
+	moving     bool   // Run accesses the bus for a copy
+	stale      bool   // and Reset found it there
+	generation uint64 // of the hart's reset; a copy of an earlier one has no effect
+	staging    []byte // Run's, without the lock
 
 	console []byte
 	logs    limiter
@@ -165,7 +166,6 @@ func New(cfg Config) *Processor {
 		staging: make([]byte, npureg.CPSRAMSize),
 		bank:    mmio.New(npureg.CPRegSize, npureg.CP()),
 		wake:    make(chan struct{}, 1),
-		idle:    sync.NewCond(cfg.Lock),
 		halted:  true,
 	}
 	mem := make([]byte, npureg.CPROMSize)
@@ -191,7 +191,11 @@ func New(cfg Config) *Processor {
 // Reset is every reset of §9.4 that resets registers, and power-on. The ROM has
 // run when it returns: BOOT_STATUS is WAITING. The board resets the host's other
 // registers itself, before.
-func (p *Processor) Reset() {
+//
+// busy says that a mover copy is in flight. It has no effect on the processor any
+// more, but may still write memory until Host.MoverIdle is called, once for any
+// number of resets (§9.4).
+func (p *Processor) Reset() (busy bool) {
 	p.aqEnabled = false
 	p.resetHart()
 	p.setBoot(npureg.BootOff, npureg.BootErrNone)
@@ -200,6 +204,8 @@ func (p *Processor) Reset() {
 		panic(fmt.Sprintf("firmware: BUG: boot ROM is in state %d after reset", p.state))
 	}
 	p.notify()
+	p.stale = p.moving
+	return p.moving
 }
 
 func (p *Processor) resetHart() {
@@ -216,16 +222,6 @@ func (p *Processor) resetHart() {
 	p.timer(p.resetAt)
 	for _, off := range []uint32{npureg.FWVersion, npureg.FWBuild, npureg.FWErrorDetail} {
 		p.cfg.Host.SetRegister(off, 0)
-	}
-}
-
-// WaitIdle returns when no bus access of the mover is in flight; it releases the
-// lock while it waits. After Reset and WaitIdle the processor writes no memory
-// for what it did before (§9.4). The access may need the connection's
-// goroutine, which must therefore not call WaitIdle.
-func (p *Processor) WaitIdle() {
-	for p.moving {
-		p.idle.Wait()
 	}
 }
 
@@ -268,6 +264,7 @@ func (p *Processor) RingAdminTail(v uint32) { p.ring(npureg.CPASQTail, v) }
 func (p *Processor) RingAdminHead(v uint32) { p.ring(npureg.CPACQHead, v) }
 
 func (p *Processor) ring(off, v uint32) {
+	v = min(v, 0xffff) // FAULT_INFO.INDEX has no more bits (§9.3), and no ring so many entries
 	if p.state != npureg.BootReady || !p.aqEnabled || p.bank.Value(npureg.CPAQEpoch) == 0 {
 		p.cfg.Host.Fault(Fault{Code: npureg.StatusQueueDisabled, Source: npureg.FaultDoorbell, Index: uint16(v)})
 		return
@@ -320,7 +317,7 @@ func (p *Processor) setBoot(state, code uint32) {
 	switch state {
 	case npureg.BootReady:
 		p.boot = deadline{}
-		p.log(slog.LevelInfo, "firmware is ready", slog.Uint64("version", uint64(p.cfg.Host.Register(npureg.FWVersion))))
+		p.log(slog.LevelInfo, "firmware is ready", slog.String("interface", version(p.cfg.Host.Register(npureg.FWVersion))))
 		p.cfg.Host.Raise(npureg.IRQBoot)
 	case npureg.BootFailed:
 		p.halted = true
@@ -344,7 +341,7 @@ func (p *Processor) die(code, pc uint32) {
 }
 
 // Run executes the processor until ctx ends. It is called once.
-func (p *Processor) Run(ctx context.Context) error {
+func (p *Processor) Run(ctx context.Context) {
 	p.cfg.Lock.Lock()
 	defer p.cfg.Lock.Unlock()
 	for ctx.Err() == nil {
@@ -356,7 +353,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		runtime.Gosched() // lets a connection that waits for the lock have it
 		p.cfg.Lock.Lock()
 	}
-	return ctx.Err()
+
 }
 
 // step looks at the clock, runs one slice and does the copy that it started.
@@ -452,7 +449,10 @@ func (p *Processor) doCopy() {
 	}
 	p.cfg.Lock.Lock()
 	p.moving = false
-	p.idle.Broadcast()
+	if p.stale {
+		p.stale = false
+		p.cfg.Host.MoverIdle()
+	}
 	if generation != p.generation {
 		return
 	}
@@ -506,3 +506,6 @@ func (l *limiter) allow(now time.Duration) (ok bool, dropped int) {
 	dropped, l.dropped = l.dropped, 0
 	return true, dropped
 }
+
+// version prints a version register.
+func version(v uint32) string { return fmt.Sprintf("%d.%d", v>>16, v&0xffff) }

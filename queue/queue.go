@@ -61,7 +61,7 @@ type Bus interface {
 }
 
 // Executor runs commands. Execute is called without the lock, from one
-// goroutine; when ctx is done it returns soon, and its result is then not used.
+// goroutine; when ctx is done it returns soon, and its result is not used.
 type Executor interface {
 	Execute(ctx context.Context, context uint16, e *Entry) Completion
 }
@@ -167,7 +167,9 @@ func (e *Engine) RingSQLocked(index int, v uint32) {
 	if !ok {
 		return
 	}
-	if v >= uint32(q.cfg.SQEntries) {
+	n := uint32(q.cfg.SQEntries)
+	queued := (uint32(q.sqTail) + n - uint32(q.sqHead)) % n
+	if v >= n || (v+n-uint32(q.sqHead))%n < queued { // the tail only moves forward, up to the head
 		e.failLocked(index, Fault{Code: npureg.StatusInvalidDoorbell, Queue: index, Source: npureg.FaultDoorbell, Index: uint16(min(v, 0xffff))})
 		return
 	}
@@ -278,7 +280,8 @@ func (e *Engine) run(ctx context.Context, f *flight, q ring) {
 	// The indices move before the entry is written: software may answer it with
 	// CQ_HEAD at once.
 	e.mu.Lock()
-	stale := f.stale
+	aborted := errors.Is(context.Cause(ctx), errDestroyed)
+	stale := f.stale || ctx.Err() != nil && !aborted // a reset, or Run ends
 	if !stale {
 		live := &e.queues[f.queue]
 		live.sqHead = head
@@ -292,7 +295,7 @@ func (e *Engine) run(ctx context.Context, f *flight, q ring) {
 		e.end(f, nil)
 		return
 	}
-	if errors.Is(context.Cause(ctx), errDestroyed) {
+	if aborted {
 		c = Completion{Status: npureg.StatusAborted}
 	}
 	at = q.cfg.CQ + iova.Addr(q.cqTail)*npureg.CQEntrySize

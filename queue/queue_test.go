@@ -43,6 +43,7 @@ type rig struct {
 	faults    chan Fault
 	events    chan struct{}
 	idle      chan struct{}
+	stop      func() // ends Run
 }
 
 func newRig(t *testing.T) *rig {
@@ -53,7 +54,8 @@ func newRig(t *testing.T) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); r.e.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	r.stop = func() { cancel(); <-done }
+	t.Cleanup(r.stop)
 	return r
 }
 
@@ -250,6 +252,16 @@ func TestDoorbellMistakes(t *testing.T) {
 			Fault{Code: npureg.StatusInvalidDoorbell, Queue: 1, Index: nSQ}, npureg.QueueError},
 		{"tail that does not fit 16 bits", func(r *rig) { r.sq(1, 0xdeadbeef) },
 			Fault{Code: npureg.StatusInvalidDoorbell, Queue: 1, Index: 0xffff}, npureg.QueueError},
+		{"tail that moves back", func(r *rig) {
+			r.hold = true // of queue 3: queue 1 waits for its turn
+			r.enable(3)
+			r.sq(3, 1)
+			take(r.t, r.started, "start")
+			r.sq(1, 2)
+			r.sq(1, 2) // the same again says nothing new
+			r.sq(1, 1)
+			close(r.release)
+		}, Fault{Code: npureg.StatusInvalidDoorbell, Queue: 1, Index: 1}, npureg.QueueError},
 		{"head outside the ring", func(r *rig) { r.cq(1, nCQ) },
 			Fault{Code: npureg.StatusInvalidDoorbell, Queue: 1, Index: nCQ}, npureg.QueueError},
 		{"head past the tail", func(r *rig) { r.cq(1, 1) },
@@ -335,6 +347,20 @@ func TestDisableAbortsTheCommandInFlight(t *testing.T) {
 		t.Errorf("state %d, want disabled", s)
 	}
 	quiet(t, r.started, "a command of a disabled queue started")
+}
+
+// TestEndOfRunPublishesNothing switches the device off while a command runs.
+func TestEndOfRunPublishesNothing(t *testing.T) {
+	r := newRig(t)
+	r.hold = true
+	r.enable(1)
+	r.put(1, 0, 7)
+	r.sq(1, 1)
+	take(t, r.started, "start")
+	r.stop()
+	if c := r.cqe(1, 0); c != (cqe{}) || len(r.completed) != 0 {
+		t.Errorf("completion %+v of a command that did not complete", c)
+	}
 }
 
 func TestResetPublishesNothing(t *testing.T) {

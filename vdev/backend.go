@@ -41,8 +41,16 @@ func (d *Device) ReadRegion(index int, off uint64, p []byte) error {
 	case vfiouser.RegionBAR0:
 		d.readBAR0(off, p)
 	case vfiouser.RegionBAR0 + 2:
+		if !d.open(2) {
+			fillOnes(p)
+			break
+		}
 		copy(p, d.dram.mem[off:])
 	case vfiouser.RegionBAR0 + 4:
+		if !d.open(4) {
+			fillOnes(p)
+			break
+		}
 		d.fn.MSIX().Read(off, p)
 	case vfiouser.RegionConfig:
 		d.mu.Lock()
@@ -60,9 +68,13 @@ func (d *Device) WriteRegion(index int, off uint64, p []byte) error {
 	case vfiouser.RegionBAR0:
 		d.writeBAR0(off, p)
 	case vfiouser.RegionBAR0 + 2:
-		copy(d.dram.mem[off:], p)
+		if d.open(2) {
+			copy(d.dram.mem[off:], p)
+		}
 	case vfiouser.RegionBAR0 + 4:
-		d.fn.MSIX().Write(off, p)
+		if d.open(4) {
+			d.fn.MSIX().Write(off, p)
+		}
 	case vfiouser.RegionConfig:
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -123,15 +135,21 @@ func (d *Device) UnmapAllDMA() { d.mem.Bus.UnmapAll() }
 
 // Reset is a conventional reset (§9.4).
 func (d *Device) Reset() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fn.Reset(pci.ResetHot)
-	d.resetLocked("conventional reset")
+	d.conventionalReset("conventional reset")
 	return nil
 }
 
-// Detach is told that the client is gone. State is kept for the next client, as
-// a card keeps it when a machine stops; its first act is a reset.
+// Detach is told that the client is gone, which is a conventional reset: nothing
+// that it left may run on, or write into the memory of the next client. Device memory
+// is kept.
 func (d *Device) Detach() {
-	d.log.Debug("client gone")
+	d.conventionalReset("client gone")
+	d.fn.MSIX().SetTableOwner(pci.TableInTransport) // forgets what the client masked
+}
+
+func (d *Device) conventionalReset(why string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fn.Reset(pci.ResetHot)
+	d.resetLocked(why)
 }

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -55,18 +56,18 @@ type Device struct {
 	findings *findings
 	dram     *dram
 	mem      dma.Memory
-	counters [npureg.CounterCount]atomic.Uint64
-	claimed  map[uint32]bool // offsets of the host's registers
+	counters [npureg.CounterCount]atomic.Uint64 // since New
+	claimed  map[uint32]bool                    // offsets of the host's registers
 
-	mu         sync.Mutex
-	fn         *pci.Function       // guarded by mu
-	bar0       *mmio.Bank          // guarded by mu
-	queues     *queue.Engine       // guarded by mu
-	fw         *firmware.Processor // guarded by mu
-	resets     int                 // parts of a reset still to end; guarded by mu
-	generation int                 // of the last reset; guarded by mu
-	vectors    []*eventfd.FD       // what clients attached to MSI-X vectors; guarded by mu
-	executor   *executor
+	mu       sync.Mutex
+	fn       *pci.Function               // guarded by mu
+	bar0     *mmio.Bank                  // guarded by mu
+	queues   *queue.Engine               // guarded by mu
+	fw       *firmware.Processor         // guarded by mu
+	resets   int                         // parts of a reset still to end; guarded by mu
+	atReset  [npureg.CounterCount]uint64 // counters when the last reset was over; guarded by mu
+	vectors  []*eventfd.FD               // what clients attached to MSI-X vectors; guarded by mu
+	executor *executor
 }
 
 // New builds a device from cfg: powered on, boot ROM ready to run. Close frees
@@ -103,6 +104,7 @@ func New(cfg Config) (*Device, error) {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
 	d.fn.MSIX().SetTableOwner(pci.TableInTransport)
+	d.fn.MSIX().Trace(d.traceBank("bar4"))
 
 	c, err := core.New(cfg.core())
 	if err != nil {
@@ -116,7 +118,7 @@ func New(cfg Config) (*Device, error) {
 	}
 	d.hooks()
 	d.fw = firmware.New(firmware.Config{
-		Lock: &d.mu, Mover: bus{&d.mem}, Host: host{d}, Queues: queues{d.queues}, Counter: d.Counter, Log: d.log,
+		Lock: &d.mu, Mover: bus{&d.mem}, Host: host{d}, Queues: queues{d.queues}, Counter: d.counterLocked, Log: d.log,
 	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -129,7 +131,7 @@ func New(cfg Config) (*Device, error) {
 func (d *Device) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Add(2)
-	go func() { defer wg.Done(); _ = d.fw.Run(ctx) }() // the error is ctx's
+	go func() { defer wg.Done(); d.fw.Run(ctx) }()
 	go func() { defer wg.Done(); d.queues.Run(ctx) }()
 	wg.Wait()
 }
@@ -140,13 +142,16 @@ func (d *Device) Close() error { return d.dram.close() }
 // Findings returns what guests did wrong so far.
 func (d *Device) Findings() []Finding { return d.findings.list() }
 
-// Counter returns a counter of §4.7 (npureg.CounterCommands …).
+// Counter returns a counter of §4.7 (npureg.CounterCommands …). It counts from
+// New on, over all resets and clients; guests see what came after the last reset.
 func (d *Device) Counter(index int) uint64 {
 	if index < 0 || index >= len(d.counters) {
 		return 0
 	}
 	return d.counters[index].Load()
 }
+
+func (d *Device) counterLocked(index int) uint64 { return d.counters[index].Load() - d.atReset[index] }
 
 // WriteConfigDump writes the config space in the form that lspci -F reads.
 func (d *Device) WriteConfigDump(w io.Writer) error {
@@ -184,11 +189,33 @@ func (d *Device) hooks() {
 	})
 	d.bar0.OnWrite(npureg.BootControl, func(v uint32) {
 		d.bar0.ClearBits(npureg.BootControl, npureg.BootControlStart)
-		if v&npureg.BootControlStart != 0 {
+		if v&npureg.BootControlStart == 0 {
+			return
+		}
+		switch s := d.bar0.Value(npureg.BootStatus) & 0xff; s {
+		case npureg.BootWaiting, npureg.BootFailed:
 			d.fw.Start()
+		default:
+			d.findings.add("start-ignored", "START is for the states WAITING and FAILED (§3.2)", fmt.Sprintf("state %d", s))
 		}
 	})
-	d.bar0.OnWrite(npureg.AQControl, func(v uint32) { d.fw.AdminControl(v&npureg.AQControlEnable != 0) })
+	d.bar0.OnWrite(npureg.AQControl, func(v uint32) {
+		enable := v&npureg.AQControlEnable != 0
+		if s := d.bar0.Value(npureg.BootStatus) & 0xff; enable && s != npureg.BootReady {
+			d.findings.add("admin-early", "AQ_CONTROL.ENABLE is set when firmware is READY (§4.4)", fmt.Sprintf("state %d", s))
+		}
+		d.fw.AdminControl(enable)
+	})
+	for _, off := range []uint32{npureg.ASQBaseLo, npureg.ASQBaseHi, npureg.ACQBaseLo, npureg.ACQBaseHi, npureg.AQSize} {
+		d.bar0.OnWrite(off, func(v uint32) {
+			if d.bar0.Value(npureg.AQControl)&npureg.AQControlEnable != 0 {
+				d.findings.add("admin-live", "base and size of the admin queue do not change while AQ_CONTROL.ENABLE is 1 (§4.4)", fmt.Sprintf("%#x = %#x", off, v))
+			}
+			if stored := d.bar0.Value(off); stored != v {
+				d.findings.add("admin-alignment", "admin rings are aligned to 64 bytes (§4.1)", fmt.Sprintf("%#x = %#x becomes %#x", off, v, stored))
+			}
+		})
+	}
 	d.bar0.OnWrite(npureg.IRQEnable, func(v uint32) {
 		if v&d.bar0.Value(npureg.IRQStatus) != 0 {
 			d.raiseLocked(0)
@@ -211,11 +238,16 @@ func (d *Device) hooks() {
 		}
 		d.queues.RingCQLocked(q, v)
 	})
-	d.bar0.Trace(func(e mmio.Event) {
+	d.bar0.Trace(d.traceBank("bar0"))
+}
+
+// traceBank makes findings of the accesses to a BAR that break its rules.
+func (d *Device) traceBank(bar string) mmio.Tracer {
+	return func(e mmio.Event) {
 		if e.Rule != mmio.RuleNone {
-			d.findings.add("bar0-"+ruleID(e.Rule), e.Rule.String()+" (§1.3)", e.String())
+			d.findings.add(bar+"-"+ruleID(e.Rule), e.Rule.String()+" (§1.3)", e.String())
 		}
-	})
+	}
 }
 
 func ruleID(r mmio.Rule) string {
@@ -247,15 +279,19 @@ func (d *Device) causeLocked(bits uint32) {
 // faultLocked writes a fault record (§9.3).
 func (d *Device) faultLocked(f queue.Fault) {
 	d.count(npureg.CounterFaults, 1)
-	if d.bar0.Value(npureg.FaultStatus)&npureg.FaultValid != 0 {
+	if s := d.bar0.Value(npureg.FaultStatus); s&npureg.FaultValid != 0 {
 		d.bar0.SetBits(npureg.FaultStatus, npureg.FaultOverflow)
 	} else {
-		d.bar0.Set(npureg.FaultStatus, npureg.FaultValid|uint32(f.Code)<<16)
+		d.bar0.Set(npureg.FaultStatus, s&npureg.FaultOverflow|npureg.FaultValid|uint32(f.Code)<<16)
 		d.bar0.Set(npureg.FaultInfo, uint32(f.Queue&0xff)|uint32(f.Source)<<8|uint32(f.Index)<<16)
 		d.bar0.Set(npureg.FaultAddrLo, uint32(f.Addr))
 		d.bar0.Set(npureg.FaultAddrHi, uint32(f.Addr>>32))
 	}
-	d.findings.add("fault-"+f.Code.String(), "§9.1 "+f.Code.String(),
+	name := f.Code.String()
+	if !slices.Contains(npureg.Statuses(), npureg.Named{Name: name, Value: uint32(f.Code)}) {
+		name = "UNKNOWN" // firmware chose it: one finding for all
+	}
+	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(),
 		fmt.Sprintf("queue %d, source %d, index %d, address %#x", f.Queue, f.Source, f.Index, f.Addr))
 	d.causeLocked(npureg.IRQFault)
 }
@@ -264,72 +300,89 @@ func (d *Device) faultLocked(f queue.Fault) {
 // (§9.4). It is over when resets is 0 again.
 func (d *Device) resetLocked(why string) {
 	d.log.Debug("reset", "kind", why)
+	d.mem.SetBusMaster(d.fn.BusMaster())
 	d.bar0.Reset()
 	d.parametersLocked()
-	for i := range d.counters {
-		d.counters[i].Store(0)
-	}
 	d.resets = 0
 	if d.queues.ResetLocked() {
 		d.resets++
 	}
-	d.fw.Reset()
-	d.resets++
-	d.generation++
-	go d.awaitMover(d.generation)
-	d.mem.SetBusMaster(d.fn.BusMaster())
-	if d.resets != 0 {
-		d.bar0.SetBits(npureg.DeviceStatus, npureg.DeviceStatusResetting)
+	if d.fw.Reset() {
+		d.resets++
 	}
-}
-
-// awaitMover ends the control processor's part of a reset.
-func (d *Device) awaitMover(generation int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fw.WaitIdle()
-	if generation == d.generation {
-		d.resetPartLocked()
+	if d.resets == 0 {
+		d.resetOverLocked()
+		return
 	}
+	d.bar0.SetBits(npureg.DeviceStatus, npureg.DeviceStatusResetting)
 }
 
 // resetPartLocked is called when something that a reset found in flight has ended.
 func (d *Device) resetPartLocked() {
 	if d.resets--; d.resets == 0 {
 		d.bar0.ClearBits(npureg.DeviceStatus, npureg.DeviceStatusResetting)
+		d.resetOverLocked()
 	}
 }
 
-// readBAR0 serves a read of the register BAR, with the conditions of §1.3.
+// resetOverLocked makes the guest's counters 0, now that nothing of before counts any more.
+func (d *Device) resetOverLocked() {
+	for i := range d.counters {
+		d.atReset[i] = d.counters[i].Load()
+	}
+}
+
+// open reports whether a BAR answers (§1.2, §1.3), and otherwise leaves a finding.
+func (d *Device) open(bar int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.openLocked(bar)
+}
+
+func (d *Device) openLocked(bar int) bool {
+	if d.fn.MemoryEnabled() {
+		return true
+	}
+	d.findings.add("bar-closed", "BARs are accessed in D0 and with Memory Space Enable set (§1.2)",
+		fmt.Sprintf("BAR%d, power state %v", bar, d.fn.Power()))
+	return false
+}
+
+// registersLocked reports whether an access to BAR0 reaches a register (§1.3),
+// and otherwise leaves a finding.
+func (d *Device) registersLocked(off uint64, status bool) bool {
+	if !d.openLocked(0) {
+		return false
+	}
+	if d.resets == 0 || status {
+		return true
+	}
+	d.findings.add("bar0-resetting", "while DEVICE_STATUS.RESETTING is 1 only DEVICE_STATUS is read, and nothing written (§9.4)", fmt.Sprintf("%#x", off))
+	return false
+}
+
 func (d *Device) readBAR0(off uint64, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case !d.openLocked(), d.resets != 0 && off != npureg.DeviceStatus:
-		for i := range p {
-			p[i] = 0xff
-		}
-	default:
+	if d.registersLocked(off, off == npureg.DeviceStatus) {
 		d.bar0.Read(off, p)
+	} else {
+		fillOnes(p)
 	}
 }
 
-// writeBAR0 is the opposite of readBAR0.
 func (d *Device) writeBAR0(off uint64, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.openLocked() && d.resets == 0 {
+	if d.registersLocked(off, false) {
 		d.bar0.Write(off, p)
 	}
 }
 
-// openLocked reports whether the BARs decode, and otherwise leaves a finding.
-func (d *Device) openLocked() bool {
-	if d.fn.MemoryEnabled() {
-		return true
+func fillOnes(p []byte) {
+	for i := range p {
+		p[i] = 0xff
 	}
-	d.findings.add("bar-closed", "BARs are accessed in D0 and with Memory Space Enable set (§1.3)", "power state "+d.fn.Power().String())
-	return false
 }
 
 // bus is the memory on the bus, for blocks that know only bus addresses.
@@ -368,6 +421,8 @@ func (h host) Raise(causes uint32) {
 	}
 	h.d.causeLocked(causes)
 }
+
+func (h host) MoverIdle() { h.d.resetPartLocked() }
 
 func (h host) Fault(f firmware.Fault) {
 	h.d.faultLocked(queue.Fault{Code: f.Code, Queue: int(f.Queue), Source: f.Source, Index: f.Index, Addr: f.Addr})

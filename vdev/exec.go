@@ -132,9 +132,9 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	count, size := le.Uint32(e[0x18:]), le.Uint32(e[0x20:])
 	space, tableSpace := dma.Space(e[0x1c]&15), dma.Space(e[0x1c]>>4)
 	switch {
-	case addr%isa.DescriptorSize != 0:
+	case addr%isa.DescriptorSize != 0 || wraps(addr, uint64(size)):
 		return invalidField(0x08)
-	case table%npureg.BindingSize != 0 || count == 0 && table != 0:
+	case table%npureg.BindingSize != 0 || count == 0 && table != 0 || wraps(table, uint64(count)*npureg.BindingSize):
 		return invalidField(0x10)
 	case count > npureg.MaxBindings:
 		return invalidField(0x18)
@@ -165,7 +165,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	if err := x.d.mem.Read(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
 		return fault(err)
 	}
-	stats, err := x.core.Run(ctx, image, bindings, x)
+	stats, err := x.core.Run(ctx, image, bindings, programMemory{&x.d.mem, ctx.Err})
 	x.d.count(npureg.CounterInstructions, stats.Instructions)
 	x.d.count(npureg.CounterMACs, stats.MACs)
 	x.d.count(npureg.CounterDMARead, stats.BytesLoaded)
@@ -202,23 +202,36 @@ func (x *executor) bindings(space dma.Space, addr uint64, count int) ([]core.Bin
 		b := raw[i*npureg.BindingSize:][:npureg.BindingSize]
 		flags := le.Uint32(b[0x10:])
 		list[i] = core.Binding{Addr: le.Uint64(b), Size: le.Uint64(b[8:]), Read: flags&1 != 0, Write: flags&2 != 0, Space: uint8(flags >> 4 & 15)}
-		wraps := list[i].Size != 0 && list[i].Addr > ^uint64(0)-(list[i].Size-1)
 		reserved := le.Uint32(b[0x14:])|le.Uint32(b[0x18:])|le.Uint32(b[0x1c:]) != 0
-		if list[i].Size == 0 || wraps || reserved || flags&^0xf3 != 0 || !dma.Space(list[i].Space).Valid() {
+		if list[i].Size == 0 || wraps(list[i].Addr, list[i].Size) || reserved || flags&^0xf3 != 0 || !dma.Space(list[i].Space).Valid() {
 			return nil, queue.Completion{Status: npureg.StatusInvalidBinding, Info: uint64(i)}
 		}
 	}
 	return list, queue.Completion{}
 }
 
-// Load and Store are the core's way to memory (core.Memory).
-func (x *executor) Load(b core.Binding, off uint64, p []byte) error {
-	return memoryError(x.d.mem.Read(dma.Space(b.Space), b.Addr+off, p))
+// wraps reports whether size bytes at addr pass 2⁶⁴ (§7.2).
+func wraps(addr, size uint64) bool { return size != 0 && addr > ^uint64(0)-(size-1) }
+
+// programMemory is a program's way to memory (core.Memory). An instruction can have
+// a million rows, so the end of the command is looked at before each of them.
+type programMemory struct {
+	mem   *dma.Memory
+	ended func() error // the command's context's Err
 }
 
-// Store is the opposite of Load.
-func (x *executor) Store(b core.Binding, off uint64, p []byte) error {
-	return memoryError(x.d.mem.Write(dma.Space(b.Space), b.Addr+off, p))
+func (m programMemory) Load(b core.Binding, off uint64, p []byte) error {
+	if err := m.ended(); err != nil {
+		return err
+	}
+	return memoryError(m.mem.Read(dma.Space(b.Space), b.Addr+off, p))
+}
+
+func (m programMemory) Store(b core.Binding, off uint64, p []byte) error {
+	if err := m.ended(); err != nil {
+		return err
+	}
+	return memoryError(m.mem.Write(dma.Space(b.Space), b.Addr+off, p))
 }
 
 func memoryError(err error) error {

@@ -59,7 +59,7 @@ func serveCommand() *cobra.Command {
 		Use:   "serve --socket PATH",
 		Short: "Be the card: wait for a VMM on a vfio-user socket",
 		Long: "serve presents one NPU on a UNIX socket that speaks vfio-user, until SIGINT or SIGTERM. One client is served at a\n" +
-			"time; when it leaves, the card keeps its state for the next.\n\n" +
+			"time; when it leaves, the card is reset and keeps only its device memory.\n\n" +
 			"QEMU 10.1 or later needs shared guest memory and the device in JSON form:\n\n" +
 			"  -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem\n" +
 			"  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"PATH\",\"type\":\"unix\"}}'",

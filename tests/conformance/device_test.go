@@ -312,6 +312,8 @@ func TestUserCommandMistakes(t *testing.T) {
 		{"COPY whose third row leaves device memory", copyEntry(0, 1, buf, 1<<20-32, 16, 4, 1, 0, 0, 16), npureg.StatusDeviceFault, 1 << 20, 2},
 		{"COPY out of device memory", copyEntry(1, 0, 1<<40, buf, 1, 1, 1), npureg.StatusDeviceFault, 1 << 40, 0},
 		{"LAUNCH, program not aligned", launch(func(e *devtest.Entry) { e[8] |= 32 }), npureg.StatusInvalidField, 8, 0},
+		{"LAUNCH, program past 2^64", launch(func(e *devtest.Entry) { le.PutUint64(e[8:], ^uint64(63)) }), npureg.StatusInvalidField, 8, 0},
+		{"LAUNCH, table past 2^64", launch(func(e *devtest.Entry) { le.PutUint64(e[0x10:], ^uint64(31)); e[0x18] = 2 }), npureg.StatusInvalidField, 0x10, 0},
 		{"LAUNCH, table without count", launch(func(e *devtest.Entry) { e[0x11] = 1 }), npureg.StatusInvalidField, 0x10, 0},
 		{"LAUNCH, table not aligned", launch(func(e *devtest.Entry) { e[0x10], e[0x18] = 16, 1 }), npureg.StatusInvalidField, 0x10, 0},
 		{"LAUNCH, too many bindings", launch(func(e *devtest.Entry) { e[0x18] = 65 }), npureg.StatusInvalidField, 0x18, 0},
@@ -476,6 +478,51 @@ func TestDoorbellOfADisabledQueue(t *testing.T) {
 	}
 }
 
+func TestAdminDoorbellMistakes(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		off   uint32
+		v     uint32
+		boot  bool
+		code  npureg.Status
+		index uint32
+	}{
+		{"before READY", npureg.DoorbellSQTail, 1, false, npureg.StatusQueueDisabled, 1},
+		{"before READY, of nonsense", npureg.DoorbellSQTail, 0x1_0002, false, npureg.StatusQueueDisabled, 0xffff},
+		{"tail outside the ring", npureg.DoorbellSQTail, 16, true, npureg.StatusInvalidDoorbell, 16},
+		{"tail of nonsense", npureg.DoorbellSQTail, 0x1_0002, true, npureg.StatusInvalidDoorbell, 0xffff},
+		{"head past the tail", npureg.DoorbellCQHead, 9, true, npureg.StatusInvalidDoorbell, 9},
+		{"head of nonsense", npureg.DoorbellCQHead, 0xffff_0002, true, npureg.StatusInvalidDoorbell, 0xffff},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := devtest.New(t, config())
+			if tt.boot {
+				prepare(h)
+			}
+			h.Write32(devtest.Doorbell(0)+tt.off, tt.v)
+			for end := time.Now().Add(devtest.Timeout); h.Read32(npureg.FaultStatus)&npureg.FaultValid == 0; {
+				if time.Now().After(end) {
+					t.Fatal("no fault record")
+				}
+			}
+			if got, want := h.Read32(npureg.FaultStatus)>>16, uint32(tt.code); got != want {
+				t.Errorf("code %#x, want %v", got, tt.code)
+			}
+			if got, want := h.Read32(npureg.FaultInfo), tt.index<<16; got != want {
+				t.Errorf("FAULT_INFO %#x, want %#x", got, want)
+			}
+			if !tt.boot {
+				return
+			}
+			if c := h.Do(1, nop()); c.Status != npureg.StatusSuccess {
+				t.Errorf("user queue: %v", c)
+			}
+			h.StartAdmin(16)
+			h.CreateContext()
+		})
+	}
+}
+
 func TestRegisterMistakes(t *testing.T) {
 	h, _ := ready(t)
 	c := h.Client
@@ -526,22 +573,35 @@ var resets = []struct {
 	}},
 }
 
-// flr finds the PCI Express capability and sets Initiate Function Level Reset.
-func flr(h *devtest.Host) {
+// capability returns the offset of a capability in config space.
+func capability(h *devtest.Host, id byte) int {
 	h.T.Helper()
 	cfg := make([]byte, 256)
 	if err := h.Client.ReadRegion(vfiouser.RegionConfig, 0, cfg); err != nil {
 		h.T.Fatal(err)
 	}
 	at := int(cfg[0x34])
-	for at != 0 && cfg[at] != 0x10 {
+	for at != 0 && cfg[at] != id {
 		at = int(cfg[at+1])
 	}
-	if at == 0 || le.Uint32(cfg[at+4:])&(1<<28) == 0 {
-		h.T.Fatal("no PCI Express capability with function-level reset")
+	if at == 0 {
+		h.T.Fatalf("no capability %#x", id)
 	}
-	v := le.Uint16(cfg[at+8:]) | 1<<15
-	if err := h.Client.WriteRegion(vfiouser.RegionConfig, uint64(at+8), le.AppendUint16(nil, v)); err != nil {
+	return at
+}
+
+// flr sets Initiate Function Level Reset in the PCI Express capability.
+func flr(h *devtest.Host) {
+	h.T.Helper()
+	at := uint64(capability(h, 0x10))
+	var p [6]byte // Device Capabilities, Device Control
+	if err := h.Client.ReadRegion(vfiouser.RegionConfig, at+4, p[:]); err != nil {
+		h.T.Fatal(err)
+	}
+	if le.Uint32(p[:])&(1<<28) == 0 {
+		h.T.Fatal("no function-level reset")
+	}
+	if err := h.Client.WriteRegion(vfiouser.RegionConfig, at+8, le.AppendUint16(nil, le.Uint16(p[4:])|1<<15)); err != nil {
 		h.T.Fatal(err)
 	}
 }
@@ -567,7 +627,7 @@ func TestResets(t *testing.T) {
 				if c := h.Do(1, nop()); c.Status != npureg.StatusSuccess {
 					t.Fatalf("NOP after reset: %v", c)
 				}
-				if got := h.Dev.Counter(npureg.CounterCommands); got != 1 {
+				if got := le.Uint64(h.Log(2, 8*npureg.CounterCount)[8*npureg.CounterCommands:]); got != 1 {
 					t.Errorf("commands %d after reset and one NOP", got)
 				}
 				at, p := h.Alloc(4)

@@ -296,10 +296,10 @@ func (h *Host) BootAt(addr uint64, size int) uint32 {
 func (h *Host) StartAdmin(n int) {
 	h.T.Helper()
 	h.admin = h.newRing(0, n, n)
+	h.Write32(npureg.AQControl, 0)
 	h.Write64(npureg.ASQBaseLo, h.admin.sq)
 	h.Write64(npureg.ACQBaseLo, h.admin.cq)
 	h.Write32(npureg.AQSize, uint32(n)|uint32(n)<<16)
-	h.Write32(npureg.AQControl, 0)
 	h.Write32(npureg.AQControl, npureg.AQControlEnable)
 }
 

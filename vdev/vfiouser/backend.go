@@ -115,8 +115,8 @@ type Backend interface {
 	Reset() error
 
 	// Detach tells that the client is gone. Message-backed memory fails
-	// already; the device should stop its DMA. After Detach the server
-	// detaches every vector and calls UnmapAllDMA. Device state is kept for
-	// the next client.
+	// already; the device stops its work, as at a Reset: nothing may reach the
+	// memory of the next client. After Detach the server detaches every
+	// vector and calls UnmapAllDMA.
 	Detach()
 }

@@ -32,6 +32,9 @@ const (
 	// defaultDMATimeout is QEMU's own patience for our replies.
 	defaultDMATimeout = 5 * time.Second
 
+	// acceptPause is how long Serve waits for descriptors or memory.
+	acceptPause = 100 * time.Millisecond
+
 	// A peer may cause warnBurst warnings at once, then one in warnEvery.
 	warnBurst = 16
 	warnEvery = time.Second
@@ -143,7 +146,15 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("vfiouser: accept: %w", err)
+			if !exhausted(err) {
+				return fmt.Errorf("vfiouser: accept: %w", err)
+			}
+			s.warn("vfio-user client waits: this process is out of descriptors or memory; raise its limits", slog.Any("rule", err))
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+			continue
 		}
 		wg.Add(1)
 		go func() {
@@ -159,6 +170,17 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 			}
 		}()
 	}
+}
+
+// exhausted reports whether an accept failed for want of what may be there again
+// later.
+func exhausted(err error) bool {
+	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // ServeConn serves the client on nc, which it owns, until the client closes (nil),

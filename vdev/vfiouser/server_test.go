@@ -799,6 +799,52 @@ func TestTrace(t *testing.T) {
 	}
 }
 
+// A server that runs out of descriptors serves the client when there are some.
+func TestServeWithoutDescriptors(t *testing.T) {
+	f := newFake(t)
+	path := filepath.Join(t.TempDir(), "npu.sock")
+	ln, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- NewServer(Config{}, f).Serve(ctx, ln) }()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := os.NewFile(uintptr(fd), "client")
+	defer far.Close()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 3
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	time.Sleep(20 * time.Millisecond)
+	if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
+		t.Fatal(err)
+	}
+	nc, err := net.FileConn(far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(nc.(*net.UnixConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWarningsAreLimited(t *testing.T) {
 	var out bytes.Buffer
 	f := newFake(t)

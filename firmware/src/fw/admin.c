@@ -25,7 +25,7 @@ static struct {
 	uint32_t epoch;		/* of CP_AQ_EPOCH; tells a queue from the next one */
 	uint64_t sq, cq;
 	uint32_t sq_entries, cq_entries;
-	uint32_t sq_head, cq_head, cq_tail;
+	uint32_t sq_head, sq_tail, cq_head, cq_tail;
 } aq;
 
 static uint64_t executed;	/* commands since boot, for log page 1 */
@@ -65,7 +65,7 @@ static void start(uint32_t epoch)
 	aq.cq = host_read64(NPU_ACQ_BASE_LO);
 	aq.sq_entries = FIELD_GET(NPU_AQ_SIZE_SQ_ENTRIES, size);
 	aq.cq_entries = FIELD_GET(NPU_AQ_SIZE_CQ_ENTRIES, size);
-	aq.sq_head = aq.cq_head = aq.cq_tail = 0;
+	aq.sq_head = aq.sq_tail = aq.cq_head = aq.cq_tail = 0;
 	aq.phase = true;
 	if (aq.sq_entries < 2 || aq.sq_entries > NPU_MAX_ADMIN_ENTRIES ||
 	    aq.cq_entries < 2 || aq.cq_entries > NPU_MAX_ADMIN_ENTRIES)
@@ -76,6 +76,11 @@ static void start(uint32_t epoch)
 		stop(NPU_STATUS_INVALID_FIELD, NPU_FAULT_SOURCE_CP, NPU_ACQ_BASE_LO, aq.cq);
 	else
 		aq.running = true;
+}
+
+static uint32_t sq_queued(uint32_t tail)
+{
+	return tail >= aq.sq_head ? tail - aq.sq_head : tail + aq.sq_entries - aq.sq_head;
 }
 
 static uint32_t cq_used(uint32_t head)
@@ -272,7 +277,7 @@ void admin_tick(void)
 /* doorbells takes the doorbells' values; false if the queue cannot go on with them. */
 static bool doorbells(uint32_t tail, uint32_t head)
 {
-	if (tail >= aq.sq_entries) {
+	if (tail >= aq.sq_entries || sq_queued(tail) < sq_queued(aq.sq_tail)) {
 		stop(NPU_STATUS_INVALID_DOORBELL, NPU_FAULT_SOURCE_DOORBELL, tail, 0);
 		return false;
 	}
@@ -280,6 +285,7 @@ static bool doorbells(uint32_t tail, uint32_t head)
 		stop(NPU_STATUS_INVALID_DOORBELL, NPU_FAULT_SOURCE_DOORBELL, head, 0);
 		return false;
 	}
+	aq.sq_tail = tail;
 	aq.cq_head = head;
 	return true;
 }
