@@ -353,7 +353,6 @@ func (p *Processor) Run(ctx context.Context) {
 		runtime.Gosched() // lets a connection that waits for the lock have it
 		p.cfg.Lock.Lock()
 	}
-
 }
 
 // step looks at the clock, runs one slice and does the copy that it started.
