@@ -204,7 +204,7 @@ func TestFaultOverflowStays(t *testing.T) {
 	ring()
 	write(t, d, npureg.FaultStatus, npureg.FaultValid)
 	ring()
-	want := uint32(npureg.FaultValid | npureg.FaultOverflow | uint32(npureg.StatusQueueDisabled)<<16)
+	want := npureg.FaultValid | npureg.FaultOverflow | uint32(npureg.StatusQueueDisabled)<<16
 	if got := read(t, d, npureg.FaultStatus); got != want {
 		t.Errorf("FAULT_STATUS %#x, want %#x", got, want)
 	}
