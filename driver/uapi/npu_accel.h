@@ -286,7 +286,8 @@ enum drm_npu_placement {
 /**
  * struct drm_npu_bo_create - argument of DRM_IOCTL_NPU_BO_CREATE
  *
- * A new BO is zero. It lives until its handle is closed, its mappings are gone
+ * A BO belongs to the file that created it; it cannot be exported. A new BO is
+ * zero. It lives until its handle is closed, its mappings are gone
  * and the jobs that use it have ended.
  *
  * Errors: EINVAL size 0 or more than the device can address, unknown placement;

@@ -108,7 +108,7 @@ func page() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<!-- %s -->\n# §2 Registers\n\n", generated)
 	b.WriteString("All registers are 32 bits wide. Access: RO read-only, RW stored, W1C write one to clear, W1S write one to set,\n" +
-		"WO write-only (reads 0); bits not named ignore writes. Reset `–` means that the value depends on the configuration or on\n" +
+		"WO write-only (reads 0); bits outside the named fields, or outside the mask that stands behind the access, ignore writes. Reset `–` means that the value depends on the configuration or on\n" +
 		"state. Access rules: §1.3.\n\n## §2.1 Host registers (BAR0)\n\n")
 	table(&b, npureg.Host())
 	b.WriteString("\nDoorbell pages: §4.3.\n\n## §2.2 Control-processor registers\n\nOffsets from 0x40000000 (§3.6).\n\n")
@@ -132,6 +132,13 @@ func table(b *bytes.Buffer, regs []mmio.Register) {
 }
 
 func access(r mmio.Register) string {
+	// Without fields, a mask that is not whole says how wide the register is.
+	if m := r.RW; m != 0 && m != ^uint32(0) && len(r.Fields) == 0 {
+		if r.WO {
+			return fmt.Sprintf("WO 0x%x", m)
+		}
+		return fmt.Sprintf("RW 0x%x", m)
+	}
 	switch {
 	case r.WO:
 		return "WO"

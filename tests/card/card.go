@@ -23,8 +23,15 @@ const FirmwarePath = "/lib/firmware/npu/npufw-1.bin"
 // Digits is where the digits example lies in the guest.
 const Digits = "/digits"
 
-// Programs are the guest programs, by name: they go to /bin.
-var Programs = []string{"devinfo", "digits", "uapitest"}
+// programs are the guest programs, which go to /bin, with their sources. judge
+// shares nothing with the others: it was written from docs/spec and the uAPI
+// header alone.
+var programs = map[string][]string{
+	"devinfo":  {"devinfo.c", "npu.c"},
+	"digits":   {"digits.c", "npu.c"},
+	"uapitest": {"uapitest.c", "npu.c"},
+	"judge":    {"judge.c"},
+}
 
 // Kit is what Build made.
 type Kit struct {
@@ -71,17 +78,20 @@ func Build(ctx context.Context, e *guest.Env, kernel, tree, dir string, stage fu
 	return k, nil
 }
 
-// BuildPrograms builds the guest programs into dir and adds them to files.
-func BuildPrograms(ctx context.Context, e *guest.Env, tree, dir string, files map[string]string) error {
+// BuildPrograms builds the guest programs into dir and adds them to guestFiles.
+func BuildPrograms(ctx context.Context, e *guest.Env, tree, dir string, guestFiles map[string]string) error {
 	src := filepath.Join(tree, "tests/guest/programs")
-	for _, name := range Programs {
+	for name, files := range programs {
 		out := filepath.Join(dir, name)
-		err := e.BuildProgram(ctx, out, []string{filepath.Join(src, name+".c"), filepath.Join(src, "npu.c")},
-			src, filepath.Join(tree, "driver/uapi"), filepath.Join(tree, "examples/digits"))
+		var paths []string
+		for _, f := range files {
+			paths = append(paths, filepath.Join(src, f))
+		}
+		err := e.BuildProgram(ctx, out, paths, src, filepath.Join(tree, "driver/uapi"), filepath.Join(tree, "examples/digits"))
 		if err != nil {
 			return err
 		}
-		files["/bin/"+name] = out
+		guestFiles["/bin/"+name] = out
 	}
 	return nil
 }

@@ -167,23 +167,37 @@ func TestUAPI(t *testing.T) {
 		t.Run(k, func(t *testing.T) {
 			res, _ := boot(t, e, k, "load\nuapitest -r -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
 				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
-			passed := 0
-			for line := range strings.Lines(string(res.Files["ktap"])) {
-				line = strings.TrimSpace(line)
-				switch {
-				case strings.HasPrefix(line, "ok "):
-					passed++
-					if strings.Contains(line, "# SKIP") {
-						t.Log(line)
-					}
-				case strings.HasPrefix(line, "not ok "), strings.HasPrefix(line, "Bail out!"):
-					t.Error(line)
-				}
-			}
-			if passed < 180 {
-				t.Errorf("%d rows passed, want at least 180\n%s", passed, res.Files["ktap"])
-			}
+			checkKTAP(t, res.Files["ktap"], 180)
 		})
+	}
+}
+
+// TestJudge runs random programs and wrong ones against models and rules that
+// were written from docs/spec and the uAPI header alone.
+func TestJudge(t *testing.T) {
+	e := guest.Require(t)
+	res, _ := boot(t, e, "", "load\njudge >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n")
+	checkKTAP(t, res.Files["ktap"], 45)
+}
+
+// checkKTAP expects no failure and at least so many rows.
+func checkKTAP(t *testing.T, ktap []byte, want int) {
+	t.Helper()
+	passed := 0
+	for line := range strings.Lines(string(ktap)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "ok "):
+			passed++
+			if strings.Contains(line, "# SKIP") {
+				t.Log(line)
+			}
+		case strings.HasPrefix(line, "not ok "), strings.HasPrefix(line, "Bail out!"):
+			t.Error(line)
+		}
+	}
+	if passed < want {
+		t.Errorf("%d rows passed, want at least %d\n%s", passed, want, ktap)
 	}
 }
 
