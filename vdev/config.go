@@ -66,12 +66,15 @@ func DefaultConfig() Config {
 }
 
 // Limits of a configuration. Device memory is host memory and a BAR that a
-// guest's firmware must place, hence 16 GiB; local memories are cleared at every
-// program start, hence 64 MiB; ring sizes are 16-bit fields.
+// guest's firmware must place, hence 16 GiB; the scratchpad is cleared at every
+// program start, hence 64 MiB; a MATMUL is not interrupted and does at most
+// accumulators/4 × rows multiply-accumulates, 2²⁸ at the limit, which is what a
+// reset may have to wait for, hence 4 MiB; ring sizes are 16-bit fields.
 const (
 	minDRAM      = 1 << 20
 	maxDRAM      = 16 << 30
-	maxLocal     = 64 << 20
+	maxSpad      = 64 << 20
+	maxAcc       = 4 << 20
 	maxRing      = 4096
 	maxUserQueue = npureg.MaxQueues - 1
 	maxContexts  = 1024
@@ -109,8 +112,8 @@ func (c Config) Validate() error {
 		v        int64
 		min, max int64
 	}{
-		{"array.scratchpad", c.Array.Scratchpad, 1 << 10, maxLocal},
-		{"array.accumulators", c.Array.Accumulators, 1 << 10, maxLocal},
+		{"array.scratchpad", c.Array.Scratchpad, 1 << 10, maxSpad},
+		{"array.accumulators", c.Array.Accumulators, 1 << 10, maxAcc},
 		{"memory.size", c.Memory.Size, minDRAM, maxDRAM},
 		{"queues.count", int64(c.Queues.Count), 1, maxUserQueue},
 		{"queues.max_entries", int64(c.Queues.MaxEntries), 2, maxRing},
