@@ -26,12 +26,16 @@ var ErrClosed = errors.New("uds: connection closed")
 
 // Conn is a connected UNIX stream socket.
 type Conn struct {
-	fd  int
-	oob []byte // reader's
+	fd       int
+	in       message // reader's
+	oob      []byte  // reader's; for what maxRightsPerCall descriptors take
+	timed    bool    // reader's: the socket has a receive timeout
+	dontWait int     // reader's: MSG_DONTWAIT if Read must not wait in a raw call
 
 	send sync.Mutex // serializes senders, so that messages stay whole
+	out  message    // guarded by send
 	// state guards closed, so that Shutdown and HungUp never touch a reused
-	// descriptor. Lock order: send, state.
+	// descriptor; it changes under both locks. Lock order: send, state.
 	state  sync.Mutex
 	closed bool
 }
@@ -108,12 +112,7 @@ func (c *Conn) Recv(p []byte, rights *Rights) error {
 		if err != nil {
 			return fmt.Errorf("uds: receive: %w", err)
 		}
-		if oobn > 0 {
-			rights.take(c.oob[:oobn])
-		}
-		if flags&unix.MSG_CTRUNC != 0 { // this process ran out of descriptors
-			rights.lost++
-		}
+		rights.arrive(c.oob[:oobn], flags)
 		if n == 0 {
 			if got == 0 {
 				return io.EOF
@@ -134,28 +133,29 @@ func (c *Conn) Send(head, tail []byte, fds ...int) error {
 	}
 	c.send.Lock()
 	defer c.send.Unlock()
-	c.state.Lock()
-	closed := c.closed
-	c.state.Unlock()
-	if closed {
+	if c.closed {
 		return ErrClosed
 	}
 	// One call is the rule: some peers need a header, or a whole reply, in one
-	// piece. The loop is for messages larger than the socket's buffer that a
-	// signal cuts.
+	// piece. The loop is for messages larger than the socket's buffer.
+	flags, raw := unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, true
 	for len(head)+len(tail) > 0 {
-		var n int
-		var err error
-		if len(tail) == 0 {
-			n, err = unix.SendmsgN(c.fd, head, oob, nil, unix.MSG_NOSIGNAL)
-		} else {
-			n, err = unix.SendmsgBuffers(c.fd, [][]byte{head, tail}, oob, nil, unix.MSG_NOSIGNAL)
+		if len(head) == 0 {
+			head, tail = tail, nil
 		}
-		if err == unix.EINTR {
+		n, errno := c.sendOnce(head, tail, oob, flags, raw)
+		switch errno {
+		case 0:
+		case unix.EINTR:
 			continue
-		}
-		if err != nil {
-			return fmt.Errorf("uds: send: %w", err)
+		case unix.EAGAIN:
+			if raw { // the peer does not keep up: wait for it, without the P
+				flags, raw = unix.MSG_NOSIGNAL, false
+				continue
+			}
+			fallthrough
+		default:
+			return fmt.Errorf("uds: send: %w", errno)
 		}
 		oob = nil
 		cut := min(n, len(head))
@@ -213,6 +213,9 @@ func (r *Rights) Len() int { return len(r.fds) + r.lost }
 // Lost returns how many of them were closed on arrival.
 func (r *Rights) Lost() int { return r.lost }
 
+// Fd returns descriptor i, which stays r's.
+func (r *Rights) Fd(i int) int { return r.fds[i] }
+
 // Take passes descriptor i on to the caller, who owns it from then on.
 func (r *Rights) Take(i int) int {
 	fd := r.fds[i]
@@ -222,6 +225,12 @@ func (r *Rights) Take(i int) int {
 
 // Close closes what was not taken, and empties r for the next message.
 func (r *Rights) Close() {
+	if r.Len() > 0 {
+		r.close()
+	}
+}
+
+func (r *Rights) close() {
 	for _, fd := range r.fds {
 		if fd >= 0 {
 			unix.Close(fd)
@@ -229,6 +238,38 @@ func (r *Rights) Close() {
 	}
 	r.fds = r.fds[:0]
 	r.lost = 0
+}
+
+// MoveTo adds what is in r to to, and empties r.
+func (r *Rights) MoveTo(to *Rights) {
+	if r.Len() == 0 {
+		return
+	}
+	for _, fd := range r.fds {
+		to.add(fd)
+	}
+	to.lost += r.lost
+	r.fds, r.lost = r.fds[:0], 0
+}
+
+// arrive adds what recvmsg returned: control messages and flags.
+func (r *Rights) arrive(oob []byte, flags int) {
+	if len(oob) > 0 {
+		r.take(oob)
+	}
+	if flags&unix.MSG_CTRUNC != 0 { // this process ran out of descriptors
+		r.lost++
+	}
+}
+
+// add keeps fd, within the limit.
+func (r *Rights) add(fd int) {
+	if len(r.fds) < r.Limit {
+		r.fds = append(r.fds, fd)
+		return
+	}
+	unix.Close(fd)
+	r.lost++
 }
 
 func (r *Rights) take(oob []byte) {
@@ -243,12 +284,7 @@ func (r *Rights) take(oob []byte) {
 			continue // credentials and the like carry no descriptor
 		}
 		for _, fd := range fds {
-			if len(r.fds) < r.Limit {
-				r.fds = append(r.fds, fd)
-				continue
-			}
-			unix.Close(fd)
-			r.lost++
+			r.add(fd)
 		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -201,11 +200,8 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	stop := context.AfterFunc(ctx, sock.Shutdown)
 	defer stop()
 
-	// The goroutine blocks in system calls: give it the thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	c := newConn(s, sock)
-	defer c.rights.Close()
+	defer c.in.close()
 
 	hello := time.AfterFunc(helloTimeout, sock.Shutdown)
 	err = c.negotiate()

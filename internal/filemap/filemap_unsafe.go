@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package filemap
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// Go has no 16-bit atomics: a half-word is loaded with the aligned 32-bit word that
+// contains it, and stored by compare-and-swap of that word. The word's other
+// half may lie outside the range, but not outside its page, and keeps its value. Both
+// are as ordered as sync/atomic.
+
+// Load16 loads the half-word at off, which lies in the range, at an even address.
+// The value is in the byte order of the machine, which is little-endian.
+func (r *Range) Load16(off uint64) (v uint16, err error) {
+	word, shift, ok := wordOf(&r.data[off])
+	if !ok {
+		return 0, errAlignment
+	}
+	err = guard(func() { v = uint16(atomic.LoadUint32(word) >> shift) })
+	return v, err
+}
+
+// Store16 stores a half-word, as Load16 loads it. The range is writable.
+func (r *Range) Store16(off uint64, v uint16) error {
+	word, shift, ok := wordOf(&r.data[off])
+	if !ok {
+		return errAlignment
+	}
+	return guard(func() {
+		for {
+			old := atomic.LoadUint32(word)
+			if atomic.CompareAndSwapUint32(word, old, old&^(0xffff<<shift)|uint32(v)<<shift) {
+				return
+			}
+		}
+	})
+}
+
+func wordOf(p *byte) (word *uint32, shift uint, ok bool) {
+	low := uintptr(unsafe.Pointer(p)) & 3
+	return (*uint32)(unsafe.Add(unsafe.Pointer(p), -int(low))), uint(low) * 8, low&1 == 0
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package uds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listen opens the socket at path. It removes the socket of a server that is no
+// longer there, and nothing else.
+func Listen(path string) (*net.UnixListener, error) {
+	addr := &net.UnixAddr{Name: path, Net: "unix"}
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("listen: %w", err)
+	case st.Mode()&fs.ModeSocket == 0:
+		return nil, fmt.Errorf("listen: %s exists and is not a socket; choose another path or remove it", path)
+	default:
+		probe, err := net.DialUnix("unix", nil, addr)
+		if err == nil {
+			probe.Close()
+			return nil, fmt.Errorf("listen: another server is live at %s; stop it or choose another path", path)
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			return nil, fmt.Errorf("listen: is a server live at %s? %w", path, err)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("listen: remove the socket of a dead server: %w", err)
+		}
+	}
+	ln, err := net.ListenUnix("unix", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w (a socket path has at most 107 bytes)", err)
+	}
+	return ln, nil
+}
+
+// acceptPause is how long Serve waits for the process to have descriptors again.
+const acceptPause = 100 * time.Millisecond
+
+// Serve accepts connections until ctx ends and calls serve for each on a goroutine of its
+// own. When the process is out of descriptors or memory it calls wait and tries again.
+// Serve closes ln, and returns after the last serve has: nil if ctx ended it.
+func Serve(ctx context.Context, ln *net.UnixListener, wait func(error), serve func(context.Context, *net.UnixConn)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	context.AfterFunc(ctx, func() { ln.Close() })
+	for {
+		nc, err := ln.AcceptUnix()
+		switch {
+		case err == nil:
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				serve(ctx, nc)
+			}()
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			wait(err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		default:
+			return fmt.Errorf("accept: %w", err)
+		}
+	}
+}
+
+// Exclusive is a device that one connection at a time may claim. The zero value is
+// free.
+type Exclusive struct {
+	mu  sync.Mutex
+	cur *claim // guarded by mu; nil when the device is free
+}
+
+type claim struct {
+	conn *Conn
+	done chan struct{} // closed when the claim has ended
+}
+
+// Claim claims the device for c until release is called. It reports false at once if
+// another connection has it, unless that one's peer has hung up: then it waits until the
+// device is free.
+func (e *Exclusive) Claim(c *Conn) (release func(), ok bool) {
+	for {
+		e.mu.Lock()
+		cur := e.cur
+		if cur == nil {
+			mine := &claim{conn: c, done: make(chan struct{})}
+			e.cur = mine
+			e.mu.Unlock()
+			return func() {
+				e.mu.Lock()
+				e.cur = nil
+				e.mu.Unlock()
+				close(mine.done)
+			}, true
+		}
+		e.mu.Unlock()
+		if !cur.conn.HungUp() {
+			return nil, false
+		}
+		<-cur.done // soon: its reader sees the end, and gives the device back
+	}
+}
