@@ -623,10 +623,11 @@ static int npu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		 FIELD_GET(NPU_FW_BUILD_MAJOR, npu->fw_build),
 		 FIELD_GET(NPU_FW_BUILD_MINOR, npu->fw_build),
 		 FIELD_GET(NPU_FW_BUILD_PATCH, npu->fw_build), npu->fw_name);
-	drm_info(&npu->drm, "array %lux%lu, %llu MiB of DRAM, %u queues, %u vectors\n",
+	drm_info(&npu->drm, "array %lux%lu, %llu MiB of DRAM, %u queues, %u vectors%s\n",
 		 FIELD_GET(NPU_ARRAY_DIM_ROWS, npu->params.array_dim),
 		 FIELD_GET(NPU_ARRAY_DIM_COLS, npu->params.array_dim),
-		 npu->params.dram_size >> 20, npu->params.queues, npu->vector_count);
+		 npu->params.dram_size >> 20, npu->params.queues, npu->vector_count,
+		 npu->intx ? " (INTx)" : "");
 	return 0;
 
 err_quiesce:

@@ -161,6 +161,7 @@ struct npu_device {
 
 	struct npu_vector *vectors;
 	unsigned int vector_count;
+	bool intx; /* vector 0 is a line, not a message */
 	atomic_t causes; /* IRQ_STATUS bits from hard handler to thread */
 
 	struct npu_mbox mbox;

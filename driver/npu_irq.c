@@ -3,7 +3,8 @@
  * Interrupts, §8, and fault records, §9.3.
  *
  * Vector 0 carries the causes of IRQ_STATUS. User queue q completes on vector
- * 1 + (q - 1) % (vectors - 1), or on vector 0 if there is no other.
+ * 1 + (q - 1) % (vectors - 1), or on vector 0 if there is no other. INTx is one
+ * vector, whose line may be shared: there completions are a cause as well.
  */
 
 #include <linux/bitfield.h>
@@ -79,9 +80,15 @@ static irqreturn_t npu_irq_hard_admin(int irq, void *data)
 	struct npu_device *npu = vector->npu;
 	u32 causes = npu_read(npu, NPU_IRQ_STATUS);
 
-	if (causes != U32_MAX) { /* all-ones: a reset is in progress */
+	if (causes == U32_MAX) /* a reset is in progress, which asserts nothing */
+		causes = 0;
+	if (causes) {
 		npu_write(npu, NPU_IRQ_STATUS, causes);
+		if (npu->intx) /* a cause until the write arrives is not told again, §8.4 */
+			npu_read(npu, NPU_IRQ_STATUS);
 		atomic_or(causes, &npu->causes);
+	} else if (npu->intx) {
+		return IRQ_NONE; /* another device's */
 	}
 	return IRQ_WAKE_THREAD;
 }
@@ -121,7 +128,8 @@ void npu_irq_enable(struct npu_device *npu)
 {
 	npu_write(npu, NPU_IRQ_STATUS, npu_read(npu, NPU_IRQ_STATUS));
 	npu_write(npu, NPU_IRQ_ENABLE,
-		  NPU_IRQ_ENABLE_ADMIN | NPU_IRQ_ENABLE_BOOT | NPU_IRQ_ENABLE_FAULT);
+		  NPU_IRQ_ENABLE_ADMIN | NPU_IRQ_ENABLE_BOOT | NPU_IRQ_ENABLE_FAULT |
+		  (npu->intx ? NPU_IRQ_ENABLE_QUEUE : 0));
 }
 
 /* npu_irq_disable silences vector 0 and drops the causes that it would report. */
@@ -136,7 +144,10 @@ static void npu_irq_free_vectors(void *pdev)
 	pci_free_irq_vectors(pdev);
 }
 
-/* npu_irq_init allocates vectors and gives each queue one; needs queue slots. */
+/*
+ * npu_irq_init allocates vectors, of MSI-X, MSI or INTx, and gives each queue one;
+ * needs queue slots.
+ */
 int npu_irq_init(struct npu_device *npu)
 {
 	struct device *dev = npu->drm.dev;
@@ -145,10 +156,11 @@ int npu_irq_init(struct npu_device *npu)
 	unsigned int i;
 	int ret;
 
-	ret = pci_alloc_irq_vectors(pdev, 1, max(want, 1U), PCI_IRQ_MSIX);
+	ret = pci_alloc_irq_vectors(pdev, 1, max(want, 1U), PCI_IRQ_ALL_TYPES);
 	if (ret < 0)
-		return dev_err_probe(dev, ret, "no MSI-X vector\n");
+		return dev_err_probe(dev, ret, "no interrupt\n");
 	npu->vector_count = ret;
+	npu->intx = !pdev->msix_enabled && !pdev->msi_enabled;
 	ret = devm_add_action_or_reset(dev, npu_irq_free_vectors, pdev);
 	if (ret)
 		return ret;
@@ -171,7 +183,8 @@ int npu_irq_init(struct npu_device *npu)
 		ret = devm_request_threaded_irq(dev, pci_irq_vector(pdev, i),
 						i ? npu_irq_hard_queue : npu_irq_hard_admin,
 						i ? npu_irq_thread_queue : npu_irq_thread_admin,
-						0, name, &npu->vectors[i]);
+						npu->intx ? IRQF_SHARED : 0, name,
+						&npu->vectors[i]);
 		if (ret)
 			return dev_err_probe(dev, ret, "vector %u\n", i);
 	}

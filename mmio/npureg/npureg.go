@@ -93,7 +93,8 @@ const (
 	IRQBoot     = 1 << 1 // BOOT
 	IRQFault    = 1 << 2 // FAULT
 	IRQFirmware = 1 << 3 // FIRMWARE
-	IRQAll      = IRQAdmin | IRQBoot | IRQFault | IRQFirmware
+	IRQQueue    = 1 << 4 // QUEUE
+	IRQAll      = IRQAdmin | IRQBoot | IRQFault | IRQFirmware | IRQQueue
 
 	FaultValid    = 1 << 0
 	FaultOverflow = 1 << 1
@@ -254,7 +255,7 @@ func Host() []mmio.Register {
 			{Name: "DMA_CHANNELS", Shift: 8, Width: 8, Doc: "DMA channels that execute COPY commands."}}},
 		{Name: "DOORBELL_OFFSET", Off: DoorbellOffset, Reset: DoorbellBase, Spec: "§4.3", Doc: "BAR0 offset of the doorbell page of queue 0."},
 		{Name: "DOORBELL_STRIDE", Off: DoorbellParam, Reset: DoorbellStride, Spec: "§4.3", Doc: "Bytes between doorbell pages."},
-		{Name: "VECTOR_COUNT", Off: VectorCount, Spec: "§8.1", Doc: "MSI-X vectors of the function."},
+		{Name: "VECTOR_COUNT", Off: VectorCount, Spec: "§8.1", Doc: "Vectors of the function."},
 
 		{Name: "DEVICE_CONTROL", Off: DeviceControl, W1S: DeviceControlReset, Spec: "§9.4", Doc: "Device control.", Fields: []mmio.Field{
 			{Name: "RESET", Shift: 0, Width: 1, Doc: "Write 1: soft reset of everything but config space; reads 0 when done."}}},
@@ -289,16 +290,18 @@ func Host() []mmio.Register {
 		{Name: "AQ_CONTROL", Off: AQControl, RW: AQControlEnable, Spec: "§4.4", Doc: "Admin queue control.", Fields: []mmio.Field{
 			{Name: "ENABLE", Shift: 0, Width: 1, Doc: "0→1 starts the queue with head, tail 0 and phase 1; base and size must not change while it is 1."}}},
 
-		{Name: "IRQ_STATUS", Off: IRQStatus, W1C: IRQAll, Spec: "§8.2", Doc: "Pending causes of vector 0.", Fields: []mmio.Field{
+		{Name: "IRQ_STATUS", Off: IRQStatus, W1C: IRQAll, Spec: "§8.2", Doc: "Pending causes of vector 0 and of INTx.", Fields: []mmio.Field{
 			{Name: "ADMIN", Shift: 0, Width: 1, Doc: "Admin completion posted."},
 			{Name: "BOOT", Shift: 1, Width: 1, Doc: "BOOT_STATUS changed to READY or FAILED."},
 			{Name: "FAULT", Shift: 2, Width: 1, Doc: "A fault record was written."},
-			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "Firmware asks to read its log."}}},
-		{Name: "IRQ_ENABLE", Off: IRQEnable, RW: IRQAll, Spec: "§8.2", Doc: "Causes that raise vector 0.", Fields: []mmio.Field{
+			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "Firmware asks to read its log."},
+			{Name: "QUEUE", Shift: 4, Width: 1, Doc: "A user queue posted a completion while the function used INTx."}}},
+		{Name: "IRQ_ENABLE", Off: IRQEnable, RW: IRQAll, Spec: "§8.2", Doc: "Causes that raise vector 0 or assert INTx.", Fields: []mmio.Field{
 			{Name: "ADMIN", Shift: 0, Width: 1, Doc: "As IRQ_STATUS."},
 			{Name: "BOOT", Shift: 1, Width: 1, Doc: "As IRQ_STATUS."},
 			{Name: "FAULT", Shift: 2, Width: 1, Doc: "As IRQ_STATUS."},
-			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "As IRQ_STATUS."}}},
+			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "As IRQ_STATUS."},
+			{Name: "QUEUE", Shift: 4, Width: 1, Doc: "As IRQ_STATUS."}}},
 		{Name: "FAULT_STATUS", Off: FaultStatus, W1C: FaultValid | FaultOverflow, Spec: "§9.3", Doc: "Fault record; VALID keeps the first record until it is cleared.", Fields: []mmio.Field{
 			{Name: "VALID", Shift: 0, Width: 1, Doc: "The record is valid."},
 			{Name: "OVERFLOW", Shift: 1, Width: 1, Doc: "Further faults were not recorded."},
@@ -359,7 +362,7 @@ func CP() []mmio.Register {
 			{Name: "CQ", Shift: 16, Width: 16, Doc: "Entries of the completion ring."}}},
 		{Name: "CP_QUEUE_BINDING", Off: CPQueueBinding, RW: ^uint32(0), Spec: "§4.8", Doc: "Owner and vector.", Fields: []mmio.Field{
 			{Name: "CONTEXT", Shift: 0, Width: 16, Doc: "Context that owns the queue."},
-			{Name: "VECTOR", Shift: 16, Width: 16, Doc: "MSI-X vector of its completions."}}},
+			{Name: "VECTOR", Shift: 16, Width: 16, Doc: "Vector of its completions."}}},
 		{Name: "CP_QUEUE_CONTROL", Off: CPQueueControl, RW: 0x3, WO: true, Spec: "§4.8", Doc: "1 enables the queue with the values above and empty rings, 2 disables it."},
 		{Name: "CP_QUEUE_STATE", Off: CPQueueState, Spec: "§4.8", Doc: "0 disabled, 1 enabled, 2 draining, 3 error."},
 		{Name: "CP_COUNTER_INDEX", Off: CPCounterIndex, RW: 0xff, Spec: "§4.7", Doc: "Counter to read. Reading CP_COUNTER_LO latches CP_COUNTER_HI."},

@@ -22,12 +22,18 @@ const (
 	minMSIXBARLen = 0x4000 // the power of two that holds the pending bits
 )
 
-// MaxVectors is the largest number of MSI-X vectors. 32 entries of 16 bytes end
-// at 0x200, far below MSIXPBAOff, and their pending bits fit in one quadword.
+// MaxVectors is the largest number of vectors, as MSI has no more messages
+// (§7.7.1.2). 32 entries of the MSI-X table end at 0x200, far below MSIXPBAOff.
 const MaxVectors = 32
 
 // minBARSize is a page: a VMM maps BARs by pages.
 const minBARSize = 4096
+
+// Sizes that a Resizable BAR Capability register can announce (§7.8.6.2).
+const (
+	minResizable = 1 << 20
+	maxResizable = 1 << 47
+)
 
 // Offsets in configuration space.
 const (
@@ -57,6 +63,12 @@ const (
 	offMSIXTable = offMSIX + 0x04
 	offMSIXPBA   = offMSIX + 0x08
 
+	offMSI        = 0x0a0 // and Message Control
+	offMSIAddress = offMSI + 0x04
+	offMSIData    = offMSI + 0x0c
+	offMSIMask    = offMSI + 0x10
+	offMSIPending = offMSI + 0x14
+
 	offAER             = 0x100
 	offUncorrStatus    = offAER + 0x04
 	offUncorrMask      = offAER + 0x08
@@ -67,15 +79,20 @@ const (
 	offHeaderLog       = offAER + 0x1c // 4 registers
 	offDeviceSerial    = 0x148
 	offDeviceSerialLow = offDeviceSerial + 0x04
+	offRebar           = 0x160
+	offRebarCap        = offRebar + 0x04 // of the first BAR; 8 bytes for each
+	offRebarCtl        = offRebar + 0x08
 )
 
 // Capability identifiers.
 const (
 	capPM       = 0x01
+	capMSI      = 0x05
 	capPCIe     = 0x10
 	capMSIX     = 0x11
 	extCapAER   = 0x0001
 	extCapSerNo = 0x0003
+	extCapRebar = 0x0015
 )
 
 // Bits that this package acts on.
@@ -86,6 +103,9 @@ const (
 	commandSERR      = 1 << 8
 	commandINTxOff   = 1 << 10
 
+	interruptPinA = 1 << 8
+
+	statusINTx    = 1 << (16 + 3)
 	statusCapList = 1 << (16 + 4)
 	statusSERR    = 1 << (16 + 14)
 	statusErrors  = 0xf900 << 16 // parity, SERR, three aborts, master data parity
@@ -102,6 +122,16 @@ const (
 
 	msixMasked  = 1 << (16 + 14)
 	msixEnabled = 1 << (16 + 15)
+
+	msiEnabled       = 1 << (16 + 0)
+	msiCapableShift  = 16 + 1 // Multiple Message Capable, log2
+	msiMessages      = 7 << msiMessagesShift
+	msiMessagesShift = 16 + 4 // Multiple Message Enable, log2
+	msi64Bit         = 1 << (16 + 7)
+	msiMaskable      = 1 << (16 + 8)
+
+	rebarSize      = 0x3f << rebarSizeShift
+	rebarSizeShift = 8 // log2 of the size in MiB
 
 	aerFirstError = 0x1f
 )
@@ -122,6 +152,7 @@ const (
 type BAR struct {
 	Size         uint64 // bytes, a power of two, at least 4096; 0 means that the BAR is absent
 	Prefetchable bool
+	Resizable    bool // the host may choose a smaller size, down to 1 MiB
 }
 
 // Config is the identity of a function.
@@ -131,7 +162,8 @@ type Config struct {
 	Revision                       uint8
 	Class                          [3]uint8 // base class, sub-class, programming interface
 	BARs                           [6]BAR   // 0, 2 and 4 only: a 64-bit BAR takes two registers
-	MSIXVectors                    int      // 1 to MaxVectors
+	Vectors                        int      // 1 to MaxVectors
+	MSIX, MSI                      bool     // which capabilities there are; INTx always is
 	Serial                         uint64   // IEEE EUI-64
 }
 
@@ -147,21 +179,30 @@ func (c Config) Validate() error {
 			return fmt.Errorf("pci: config: BAR%d is the upper half of 64-bit BAR%d: use BAR 0, 2 or 4", i, i-1)
 		case b.Size < minBARSize || bits.OnesCount64(b.Size) != 1:
 			return fmt.Errorf("pci: config: BAR%d: size %#x is not a power of two of at least %d: round it up", i, b.Size, minBARSize)
+		case b.Resizable && (b.Size < minResizable || b.Size > maxResizable):
+			return fmt.Errorf("pci: config: BAR%d: a resizable BAR has 1 MiB to 128 TiB (§7.8.6.2), not %#x: make it fixed", i, b.Size)
 		}
 	}
-	if c.BARs[MSIXBAR].Size < minMSIXBARLen {
+	if c.MSIX && c.BARs[MSIXBAR].Size < minMSIXBARLen {
 		return fmt.Errorf("pci: config: BAR%d: size %#x does not hold the MSI-X structures: use at least %#x",
 			MSIXBAR, c.BARs[MSIXBAR].Size, minMSIXBARLen)
 	}
 	// mmio banks are addressed by 32 bits.
-	if c.BARs[MSIXBAR].Size > 1<<31 {
+	if c.MSIX && c.BARs[MSIXBAR].Size > 1<<31 {
 		return fmt.Errorf("pci: config: BAR%d: size %#x exceeds 2 GiB: use %#x", MSIXBAR, c.BARs[MSIXBAR].Size, minMSIXBARLen)
 	}
-	if c.MSIXVectors < 1 || c.MSIXVectors > MaxVectors {
-		return fmt.Errorf("pci: config: %d MSI-X vectors: use 1 to %d", c.MSIXVectors, MaxVectors)
+	if c.Vectors < 1 || c.Vectors > MaxVectors {
+		return fmt.Errorf("pci: config: %d vectors: use 1 to %d", c.Vectors, MaxVectors)
 	}
 	return nil
 }
+
+// msiCapable returns log2 of the number of messages that MSI asks for: that of the
+// vectors, rounded up.
+func (c Config) msiCapable() int { return bits.Len(uint(c.Vectors - 1)) }
+
+// rebarCode returns the BAR Size field for a size of at least 1 MiB.
+func rebarCode(size uint64) uint32 { return uint32(bits.TrailingZeros64(size / minResizable)) }
 
 // configRegister is a doubleword of configuration space. Sticky bits survive
 // Hot reset and FLR (RWS, RW1CS, ROS in the specification); flrKeep bits
@@ -202,11 +243,19 @@ func (c Config) registers() []configRegister {
 			row(fmt.Sprintf("BAR%d", i+1), off+4, 0, uint32(mask>>32), 0,
 				"§7.5.1.2.1", "Base address, high half."))
 	}
+	// The list goes PM, PCI Express, MSI-X, MSI.
+	var afterPCIe, afterMSIX uint32
+	if c.MSI {
+		afterPCIe, afterMSIX = offMSI, offMSI
+	}
+	if c.MSIX {
+		afterPCIe = offMSIX
+	}
 	rows = append(rows,
 		row("SUBSYSTEM", offSubsystem, uint32(c.SubsystemID)<<16|uint32(c.SubsystemVendorID), 0, 0,
 			"§7.5.1.2.3", "Subsystem Vendor ID and Subsystem ID."),
 		row("CAP_PTR", offCapPtr, offPM, 0, 0, "§7.5.1.1.11", "Capabilities Pointer."),
-		row("INTERRUPT", offIntLine, 0, 0xff, 0, "§7.5.1.1.12", "Interrupt Line, without effect; no interrupt pin."),
+		row("INTERRUPT", offIntLine, interruptPinA, 0xff, 0, "§7.5.1.1.12", "Interrupt Line, without effect; pin INTA."),
 
 		// Version 3, no D1, D2, PME.
 		row("PM_CAP", offPM, capPM|offPCIe<<8|3<<16, 0, 0, "§7.5.2.1", "Power Management Capabilities."),
@@ -214,7 +263,7 @@ func (c Config) registers() []configRegister {
 			"§7.5.2.2", "Power Management Control/Status; D3hot to D0 keeps all state."),
 
 		// Capability version 2, endpoint.
-		row("PCIE_CAP", offPCIe, capPCIe|offMSIX<<8|2<<16, 0, 0, "§7.5.3.2", "PCI Express Capabilities."),
+		row("PCIE_CAP", offPCIe, capPCIe|afterPCIe<<8|2<<16, 0, 0, "§7.5.3.2", "PCI Express Capabilities."),
 		// Max_Payload_Size 256, extended tags, role-based errors, FLR.
 		row("DEV_CAP", offDevCap, 1|1<<5|1<<15|1<<28, 0, 0, "§7.5.3.3", "Device Capabilities."),
 		// Relaxed ordering, extended tags and no-snoop enabled, 512-byte read
@@ -233,13 +282,26 @@ func (c Config) registers() []configRegister {
 		row("LINK_CAP2", offLinkCap2, 0x1e, 0, 0, "§7.5.3.18", "Link Capabilities 2: 2.5 to 16 GT/s."),
 		// Target speed 16 GT/s; status: equalization complete.
 		row("LINK_CTL2_STATUS2", offLinkCtl2, 4|0x1e<<16, 0xf, 0,
-			"§7.5.3.19", "Link Control 2 and Link Status 2.").stick(0xf),
-
-		row("MSIX_CAP", offMSIX, capMSIX|uint32(c.MSIXVectors-1)<<16, msixMasked|msixEnabled, 0,
-			"§7.7.2.2", "MSI-X Message Control."),
-		row("MSIX_TABLE", offMSIXTable, MSIXTableOff|MSIXBAR, 0, 0, "§7.7.2.3", "Table offset and BAR."),
-		row("MSIX_PBA", offMSIXPBA, MSIXPBAOff|MSIXBAR, 0, 0, "§7.7.2.4", "Pending bit array offset and BAR."),
-
+			"§7.5.3.19", "Link Control 2 and Link Status 2.").stick(0xf))
+	if c.MSIX {
+		rows = append(rows,
+			row("MSIX_CAP", offMSIX, capMSIX|afterMSIX<<8|uint32(c.Vectors-1)<<16, msixMasked|msixEnabled, 0,
+				"§7.7.2.2", "MSI-X Message Control."),
+			row("MSIX_TABLE", offMSIXTable, MSIXTableOff|MSIXBAR, 0, 0, "§7.7.2.3", "Table offset and BAR."),
+			row("MSIX_PBA", offMSIXPBA, MSIXPBAOff|MSIXBAR, 0, 0, "§7.7.2.4", "Pending bit array offset and BAR."))
+	}
+	if c.MSI {
+		capable := c.msiCapable()
+		rows = append(rows,
+			row("MSI_CAP", offMSI, capMSI|uint32(capable)<<msiCapableShift|msi64Bit|msiMaskable, msiEnabled|msiMessages, 0,
+				"§7.7.1.2", "MSI Message Control."),
+			row("MSI_ADDR_LO", offMSIAddress, 0, 0xffff_fffc, 0, "§7.7.1.3", "Message address, low half."),
+			row("MSI_ADDR_HI", offMSIAddress+4, 0, 0xffff_ffff, 0, "§7.7.1.4", "Message address, high half."),
+			row("MSI_DATA", offMSIData, 0, 0xffff, 0, "§7.7.1.5", "Message data of message 0."),
+			row("MSI_MASK", offMSIMask, 0, uint32(uint64(1)<<(1<<capable)-1), 0, "§7.7.1.7", "Mask bits, by message."),
+			row("MSI_PENDING", offMSIPending, 0, 0, 0, "§7.7.1.8", "Pending bits, by message."))
+	}
+	rows = append(rows,
 		row("AER_CAP", offAER, extCapAER|2<<16|offDeviceSerial<<20, 0, 0, "§7.8.4.1", "Advanced Error Reporting."),
 		row("AER_UNCORR_STATUS", offUncorrStatus, 0, 0, uncorrErrors,
 			"§7.8.4.2", "Uncorrectable Error Status.").stick(uncorrErrors),
@@ -257,10 +319,46 @@ func (c Config) registers() []configRegister {
 		rows = append(rows, row(fmt.Sprintf("AER_HEADER_LOG%d", i), offHeaderLog+4*i, 0, 0, 0,
 			"§7.8.4.8", "Header of the packet of the first error.").stick(^uint32(0)))
 	}
-	return append(rows,
-		row("SERIAL_CAP", offDeviceSerial, extCapSerNo|1<<16, 0, 0, "§7.9.3.1", "Device Serial Number; the last capability."),
+	var afterSerial uint32
+	if c.resizable() != 0 {
+		afterSerial = offRebar
+	}
+	rows = append(rows,
+		row("SERIAL_CAP", offDeviceSerial, extCapSerNo|1<<16|afterSerial<<20, 0, 0, "§7.9.3.1", "Device Serial Number."),
 		row("SERIAL_LO", offDeviceSerialLow, uint32(c.Serial), 0, 0, "§7.9.3.2", "Serial number, low half."),
 		row("SERIAL_HI", offDeviceSerialLow+4, uint32(c.Serial>>32), 0, 0, "§7.9.3.2", "Serial number, high half."))
+	if c.resizable() != 0 {
+		rows = append(rows, row("REBAR_CAP", offRebar, extCapRebar|1<<16, 0, 0, "§7.8.6.1", "Resizable BAR; the last capability."))
+	}
+	entry := uint32(0)
+	for i, b := range c.BARs {
+		if !b.Resizable {
+			continue
+		}
+		code := rebarCode(b.Size)
+		ctl := uint32(i) | code<<rebarSizeShift
+		if entry == 0 {
+			ctl |= uint32(c.resizable()) << 5
+		}
+		rows = append(rows,
+			row(fmt.Sprintf("REBAR%d_CAP", i), offRebarCap+8*entry, uint32(uint64(2)<<code-1)<<4, 0, 0,
+				"§7.8.6.2", "Sizes from 1 MiB (bit 4) to all of it."),
+			row(fmt.Sprintf("REBAR%d_CTL", i), offRebarCtl+8*entry, ctl, rebarSize, 0,
+				"§7.8.6.3", "Resizable BAR Control: BAR, number of BARs, size."))
+		entry++
+	}
+	return rows
+}
+
+// resizable returns the number of resizable BARs.
+func (c Config) resizable() int {
+	n := 0
+	for _, b := range c.BARs {
+		if b.Resizable {
+			n++
+		}
+	}
+	return n
 }
 
 func row(name string, off, reset, rw, w1c uint32, spec, doc string) configRegister {

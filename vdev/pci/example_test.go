@@ -15,8 +15,8 @@ func (p printer) Signal() { fmt.Println("interrupt", p.vector) }
 func Example() {
 	f, err := pci.New(pci.Config{
 		VendorID: 0x1af4, DeviceID: 0x10f0, Class: [3]uint8{0x12, 0, 0},
-		BARs:        [6]pci.BAR{0: {Size: 1 << 20}, 4: {Size: 16 << 10}},
-		MSIXVectors: 2,
+		BARs:    [6]pci.BAR{0: {Size: 1 << 20}, 4: {Size: 16 << 10}},
+		Vectors: 2, MSIX: true,
 	}, pci.Hooks{
 		Command: func() { fmt.Println("command changed") },
 	})
@@ -28,10 +28,10 @@ func Example() {
 	f.MSIX().SetTableOwner(pci.TableInTransport)
 
 	f.Write(0x92, []byte{0x00, 0x80}) // MSI-X Enable
-	fmt.Println(f.MSIX().Raise(1))    // no eventfd, and not a bus master
+	fmt.Println(f.Raise(1))           // no eventfd, and not a bus master
 	f.MSIX().SetVector(1, printer{1})
 	f.Write(0x04, []byte{0x06, 0x00}) // Memory Space Enable, Bus Master Enable
-	fmt.Println(f.MSIX().Raise(1))
+	fmt.Println(f.Raise(1))
 	// Output:
 	// pending
 	// interrupt 1

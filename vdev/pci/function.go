@@ -65,8 +65,9 @@ type Hooks struct {
 	Power func(PowerState)
 	// Command: the Command register changed; see MemoryEnabled, BusMaster.
 	Command func()
-	// MSIX: MSI-X Enable or Function Mask changed.
-	MSIX func(enabled, masked bool)
+	// Mistake: a write breaks rule, and a part of it was discarded or makes no sense. id
+	// is short and stable.
+	Mistake func(id, rule, evidence string)
 }
 
 // Function is the configuration space of one endpoint. The caller's Device.mu
@@ -76,7 +77,8 @@ type Function struct {
 	registers []configRegister
 	row       [ConfigSpaceSize / 4]*configRegister // nil: reads zero, ignores writes
 	value     [ConfigSpaceSize / 4]uint32
-	msix      *MSIX
+	bars      [6]BAR // as built; BARSize is the size now
+	irq       *interrupts
 }
 
 // New returns a function after a cold reset, or the error of cfg.Validate.
@@ -84,18 +86,23 @@ func New(cfg Config, hooks Hooks) (*Function, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	f := &Function{hooks: hooks, registers: cfg.registers()}
+	f := &Function{hooks: hooks, registers: cfg.registers(), bars: cfg.BARs, irq: newInterrupts(cfg)}
 	for i := range f.registers {
 		r := &f.registers[i]
 		f.row[r.Off/4] = r
 	}
-	f.msix = newMSIX(cfg.MSIXVectors, uint32(cfg.BARs[MSIXBAR].Size))
 	f.Reset(ResetCold)
 	return f, nil
 }
 
-// MSIX returns the function's interrupts, which also serve BAR4.
-func (f *Function) MSIX() *MSIX { return f.msix }
+// MSIX returns the function's MSI-X, which also serves BAR4.
+func (f *Function) MSIX() *MSIX { return &f.irq.msix }
+
+// MSI returns the function's MSI.
+func (f *Function) MSI() *MSI { return &f.irq.msi }
+
+// INTx returns the function's interrupt pin.
+func (f *Function) INTx() *INTx { return &f.irq.intx }
 
 // Registers returns the configuration space for documentation, in order of
 // offsets.
@@ -119,8 +126,20 @@ func (f *Function) Read(off uint64, p []byte) {
 	n := min(uint64(len(p)), ConfigSpaceSize-off)
 	for i := range n {
 		at := off + i
-		p[i] = byte(f.value[at/4] >> (8 * (at % 4)))
+		p[i] = byte(f.read(uint32(at&^3)) >> (8 * (at % 4)))
 	}
+}
+
+// read returns the doubleword at off; interrupts change without Device.mu.
+func (f *Function) read(off uint32) uint32 {
+	v := f.value[off/4]
+	switch {
+	case off == offCommand && f.irq.intx.pending():
+		v |= statusINTx
+	case off == offMSIPending && f.row[off/4] != nil:
+		v = f.irq.msi.pending()
+	}
+	return v
 }
 
 // Write serves a host write of p at byte offset off, of any width and
@@ -146,43 +165,120 @@ func (f *Function) write(off, v, enable uint32) {
 	}
 	old := f.value[off/4]
 	rw := r.RW & enable
-	if off == offPMCSR {
+	bar, resizes := f.rebarAt(off)
+	switch {
+	case off == offPMCSR:
 		// A write of an unsupported state is discarded (§7.5.2.2).
-		if s := PowerState(v & pmcsrState); s != D0 && s != D3Hot {
+		if s := PowerState(v & pmcsrState); enable&pmcsrState != 0 && s != D0 && s != D3Hot {
 			rw &^= pmcsrState
+			f.mistake("config-power-state", "the function has the power states D0 and D3hot (§1.4)", off, v)
+		}
+	case off == offMSI:
+		if n := v & msiMessages >> msiMessagesShift; n > old>>msiCapableShift&7 {
+			rw &^= msiMessages
+			f.mistake("config-msi-messages", "Multiple Message Enable is at most Multiple Message Capable (§1.4)", off, v)
+		}
+	case resizes && (old^v)&rw&rebarSize != 0:
+		switch {
+		case f.value[offCommand/4]&commandMemory != 0:
+			rw &^= rebarSize
+			f.mistake("config-bar-resize", "a BAR is resized while Memory Space Enable is clear (§1.4)", off, v)
+		case v&rebarSize>>rebarSizeShift > rebarCode(f.bars[bar].Size):
+			rw &^= rebarSize
+			f.mistake("config-bar-resize", "a BAR gets a size that Resizable BAR Capability announces (§1.4)", off, v)
 		}
 	}
 	now := (old&^rw | v&rw) &^ (v & r.W1C)
 	f.value[off/4] = now
 	changed := old ^ now
 
-	switch off {
-	case offCommand:
+	switch {
+	case off == offCommand:
 		if changed&0xffff != 0 {
-			f.msix.setReady(f.BusMaster())
+			f.stateChanged()
 			call(f.hooks.Command)
 		}
-	case offPMCSR:
+	case off == offPMCSR:
 		if changed&pmcsrState != 0 {
-			f.msix.setReady(f.BusMaster())
+			f.stateChanged()
 			if f.hooks.Power != nil {
 				f.hooks.Power(f.Power())
 			}
 		}
-	case offDevCtl:
+	case off == offDevCtl:
 		if v&devCtlFLR != 0 {
 			f.Reset(ResetFLR)
 			call(f.hooks.FLR)
 		}
-	case offMSIX:
-		if changed != 0 {
-			enabled, masked := now&msixEnabled != 0, now&msixMasked != 0
-			f.msix.setControl(enabled, masked)
-			if f.hooks.MSIX != nil {
-				f.hooks.MSIX(enabled, masked)
-			}
+	case off == offMSIX && changed != 0:
+		f.irq.msix.setControl(now&msixEnabled != 0, now&msixMasked != 0)
+		f.checkMessages(off, now)
+	case (off == offMSI || off == offMSIMask) && changed != 0:
+		control := f.value[offMSI/4]
+		f.irq.msi.setControl(control&msiEnabled != 0, 1<<(control&msiMessages>>msiMessagesShift), f.value[offMSIMask/4])
+		f.checkMessages(off, now)
+	case resizes && changed != 0:
+		f.setBARMask(bar)
+	}
+}
+
+// stateChanged tells interrupts of the Command register and the power state.
+func (f *Function) stateChanged() {
+	f.irq.setState(f.Power(), f.BusMaster(), f.value[offCommand/4]&commandINTxOff != 0)
+}
+
+// checkMessages finds that the host turned both kinds of messages on.
+func (f *Function) checkMessages(off, v uint32) {
+	if f.value[offMSI/4]&msiEnabled != 0 && f.value[offMSIX/4]&msixEnabled != 0 {
+		f.mistake("config-msi-and-msix", "MSI and MSI-X are not enabled together; MSI-X is used (§8.1)", off, v)
+	}
+}
+
+func (f *Function) mistake(id, rule string, off, v uint32) {
+	if f.hooks.Mistake != nil {
+		f.hooks.Mistake(id, rule, fmt.Sprintf("%#x = %#x", off, v))
+	}
+}
+
+// rebarAt returns the BAR whose Resizable BAR Control is at off.
+func (f *Function) rebarAt(off uint32) (bar int, ok bool) {
+	at := uint32(offRebarCtl)
+	for i, b := range f.bars {
+		if !b.Resizable {
+			continue
+		}
+		if off == at {
+			return i, true
+		}
+		at += 8
+	}
+	return 0, false
+}
+
+// BARSize returns how many bytes a BAR has now: with a resizable BAR, what the host
+// chose.
+func (f *Function) BARSize(bar int) uint64 {
+	b := f.bars[bar]
+	if !b.Resizable {
+		return b.Size
+	}
+	at := uint32(offRebarCtl)
+	for _, lower := range f.bars[:bar] {
+		if lower.Resizable {
+			at += 8
 		}
 	}
+	return minResizable << (f.value[at/4] & rebarSize >> rebarSizeShift)
+}
+
+// setBARMask makes the address bits of a resizable BAR those of its size; what the
+// register held stays as far as it is an address still.
+func (f *Function) setBARMask(bar int) {
+	mask := ^(f.BARSize(bar) - 1)
+	low, high := f.row[offBAR0/4+bar], f.row[offBAR0/4+bar+1]
+	low.RW, high.RW = uint32(mask), uint32(mask>>32)
+	f.value[low.Off/4] = f.value[low.Off/4]&low.RW | low.Register.Reset
+	f.value[high.Off/4] &= high.RW
 }
 
 func call(hook func()) {
@@ -207,8 +303,8 @@ func (f *Function) commandInD0(bit uint32) bool {
 	return f.value[offCommand/4]&bit != 0 && f.Power() == D0
 }
 
-// Reset resets configuration space and MSI-X as kind requires. Attached
-// signalers, their masks and the table's owner belong to the transport and
+// Reset resets configuration space and interrupts as kind requires. Attached
+// signalers, the transport's masks and the table's owner belong to the transport and
 // stay. Reset runs no hook.
 func (f *Function) Reset(kind ResetKind) {
 	for i := range f.registers {
@@ -223,7 +319,12 @@ func (f *Function) Reset(kind ResetKind) {
 		v := &f.value[r.Off/4]
 		*v = *v&keep | r.Register.Reset&^keep
 	}
-	f.msix.reset()
+	for i, b := range f.bars {
+		if b.Resizable {
+			f.setBARMask(i)
+		}
+	}
+	f.irq.reset()
 }
 
 // WriteDump writes the configuration space as text that `lspci -F` reads, at

@@ -19,11 +19,11 @@ func testConfig() Config {
 		Revision: 0x10, Class: [3]uint8{0x12, 0x00, 0x00},
 		BARs: [6]BAR{
 			0: {Size: 1 << 20},
-			2: {Size: 64 << 20, Prefetchable: true},
+			2: {Size: 64 << 20, Prefetchable: true, Resizable: true},
 			4: {Size: 16 << 10},
 		},
-		MSIXVectors: 32,
-		Serial:      0x0123_4567_89ab_cdef,
+		Vectors: 32, MSIX: true, MSI: true,
+		Serial: 0x0123_4567_89ab_cdef,
 	}
 }
 
@@ -67,7 +67,7 @@ func TestConfigAccess(t *testing.T) {
 		{name: "no Cardbus CIS", off: 0x28, in: u32(^uint32(0)), want: u32(0)},
 		{name: "subsystem", off: 0x2c, in: u32(0), want: u32(0x0001_1af4)},
 		{name: "no expansion ROM", off: 0x30, in: u32(^uint32(0)), want: u32(0)},
-		{name: "interrupt line stores, no pin", off: 0x3c, in: u32(^uint32(0)), want: u32(0xff)},
+		{name: "interrupt line stores, pin INTA", off: 0x3c, in: u32(^uint32(0)), want: u32(0x1ff)},
 		{name: "PM control: state only", off: 0x44, in: u32(^uint32(0)), want: u32(0x0000_000b)},
 		{name: "PM control: D1 is discarded", off: 0x44, in: u16(1), want: u16(0x0008)},
 		{name: "PM control: D2 is discarded", off: 0x44, in: u16(2), want: u16(0x0008)},
@@ -78,6 +78,17 @@ func TestConfigAccess(t *testing.T) {
 		{name: "link status", off: 0x60, in: u32(^uint32(0)), want: u32(0x1104_00cb)},
 		{name: "MSI-X control", off: 0x92, in: u16(0xffff), want: u16(0xc01f)},
 		{name: "MSI-X table in BAR4", off: 0x94, in: u64(0), want: u64(0x0000_2004_0000_0004)},
+		{name: "MSI control: five bits of messages, 64-bit, maskable", off: 0xa0, want: u32(0x018a_0005)},
+		{name: "MSI control: enable and messages stick", off: 0xa2, in: u16(0xff5f), want: u16(0x01db)},
+		{name: "MSI control: too many messages are discarded, the rest is not", off: 0xa2, in: u16(0x0061), want: u16(0x018b)},
+		{name: "MSI control: high byte alone", off: 0xa3, in: []byte{0xff}, want: []byte{0x01}},
+		{name: "MSI address drops its low bits", off: 0xa4, in: u64(^uint64(0)), want: u64(0xffff_ffff_ffff_fffc)},
+		{name: "MSI data is 16 bits", off: 0xac, in: u32(^uint32(0)), want: u32(0xffff)},
+		{name: "MSI mask and pending bits", off: 0xb0, in: u64(^uint64(0)), want: u64(0xffff_ffff)},
+		{name: "resizable BAR: 1 to 64 MiB", off: 0x164, in: u32(0), want: u32(0x7f0)},
+		{name: "resizable BAR: BAR2, one, 64 MiB", off: 0x168, want: u32(0x622)},
+		{name: "resizable BAR: size 4 MiB", off: 0x168, in: u32(0xffff_c2ff), want: u32(0x222)},
+		{name: "resizable BAR: 128 MiB is discarded", off: 0x169, in: []byte{7}, want: []byte{6}},
 		{name: "AER masks", off: 0x108, in: u32(^uint32(0)), want: u32(0x0057_f010)},
 		{name: "AER status: nothing to clear", off: 0x104, in: u32(^uint32(0)), want: u32(0)},
 		{name: "AER correctable mask default", off: 0x114, want: u32(0x0000_6000)},
@@ -128,9 +139,8 @@ func TestRegisters(t *testing.T) {
 	}
 }
 
-// TestCapabilityLists walks both lists as an operating system does.
-func TestCapabilityLists(t *testing.T) {
-	f := newFunction(t, Hooks{})
+// capabilities walks both lists as an operating system does.
+func capabilities(t *testing.T, f *Function) []string {
 	var got []string
 	b := make([]byte, 4)
 	for at := f.value[0x34/4] & 0xff; at != 0; at = uint32(b[1]) {
@@ -149,9 +159,33 @@ func TestCapabilityLists(t *testing.T) {
 		}
 		at = h >> 20
 	}
-	want := []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0x100: 0x0001 v2", "0x148: 0x0003 v1"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("capabilities (-want +got):\n%s", diff)
+	return got
+}
+
+func TestCapabilityLists(t *testing.T) {
+	const serial, rebar = "0x148: 0x0003 v1", "0x160: 0x0015 v1"
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		want   []string
+	}{
+		{"all", func(*Config) {}, []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0xa0: 0x5", "0x100: 0x0001 v2", serial, rebar}},
+		{"MSI", func(c *Config) { c.MSIX = false }, []string{"0x40: 0x1", "0x50: 0x10", "0xa0: 0x5", "0x100: 0x0001 v2", serial, rebar}},
+		{"MSI-X", func(c *Config) { c.MSI = false }, []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0x100: 0x0001 v2", serial, rebar}},
+		{"INTx", func(c *Config) { c.MSI, c.MSIX = false, false }, []string{"0x40: 0x1", "0x50: 0x10", "0x100: 0x0001 v2", serial, rebar}},
+		{"fixed BARs", func(c *Config) { c.BARs[2].Resizable = false }, []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0xa0: 0x5", "0x100: 0x0001 v2", serial}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := testConfig()
+			tt.change(&cfg)
+			f, err := New(cfg, Hooks{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, capabilities(t, f)); diff != "" {
+				t.Errorf("capabilities (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -163,27 +197,34 @@ func TestHooks(t *testing.T) {
 		FLR:     func() { log("FLR, command %#x", f.value[offCommand/4]&0xffff) },
 		Power:   func(s PowerState) { log("%s memory=%t master=%t", s, f.MemoryEnabled(), f.BusMaster()) },
 		Command: func() { log("command memory=%t master=%t", f.MemoryEnabled(), f.BusMaster()) },
-		MSIX:    func(e, m bool) { log("msix enabled=%t masked=%t", e, m) },
+		Mistake: func(id, _, evidence string) { log("%s %s", id, evidence) },
 	})
 	f.Write(0x04, u16(0x0002))
 	f.Write(0x04, u16(0x0002)) // no change
 	f.Write(0x04, u16(0x0006))
 	f.Write(0x06, u16(0xffff)) // Status is not Command
-	f.Write(0x44, u16(2))      // D2 is discarded
+	f.Write(0x44, u16(2))
+	f.Write(0x45, []byte{2}) // not the state
 	f.Write(0x44, u16(3))
 	f.Write(0x44, u16(0))
-	f.Write(0x92, u16(0xc000))
-	f.Write(0x93, []byte{0x80})
-	f.Write(0x92, []byte{0xff}) // table size is read-only
+	f.Write(0xa2, u16(0x0061))
+	f.Write(0x92, u16(0x8000))
+	f.Write(0xa2, u16(0x0000))
+	f.Write(0xa2, u16(0x0001))
+	f.Write(0x168, u32(0x622)) // the size that it has
+	f.Write(0x169, []byte{5})
 	f.Write(0x58, u16(0x2910))
 	f.Write(0x59, []byte{0xa9}) // Initiate FLR by a byte write
 	want := []string{
 		"command memory=true master=false",
 		"command memory=true master=true",
+		"config-power-state 0x44 = 0x2",
 		"D3hot memory=false master=false",
 		"D0 memory=true master=true",
-		"msix enabled=true masked=true",
-		"msix enabled=true masked=false",
+		"config-msi-messages 0xa0 = 0x610000",
+		"config-msi-and-msix 0x90 = 0x801fa011",
+		"config-msi-and-msix 0xa0 = 0x18b0005",
+		"config-bar-resize 0x168 = 0x500",
 		"FLR, command 0x0",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -227,8 +268,8 @@ func TestReset(t *testing.T) {
 				}
 				f.Write(uint64(r.Off), u32(v))
 			}
-			f.msix.Write(entryControl, u32(0))
-			f.msix.Write(0, u32(0xfee0_0000))
+			f.irq.msix.Write(entryControl, u32(0))
+			f.irq.msix.Write(0, u32(0xfee0_0000))
 			if f.Power() != D3Hot {
 				t.Fatal("the function should be in D3hot before the reset")
 			}
@@ -252,11 +293,11 @@ func TestReset(t *testing.T) {
 				t.Errorf("registers by offset (-want +got):\n%s", diff)
 			}
 			entry := make([]byte, 8)
-			f.msix.Read(8, entry)
+			f.irq.msix.Read(8, entry)
 			if diff := cmp.Diff(u64(1<<32), entry); diff != "" {
 				t.Errorf("table entry is not masked (-want +got):\n%s", diff)
 			}
-			f.msix.Read(0, entry)
+			f.irq.msix.Read(0, entry)
 			if diff := cmp.Diff(u64(0), entry); diff != "" {
 				t.Errorf("message address (-want +got):\n%s", diff)
 			}
@@ -329,6 +370,92 @@ func TestAER(t *testing.T) {
 	}
 }
 
+// TestUnsupported: a host's access that the function does not answer, as AER shows
+// it. Header is the log.
+func TestUnsupported(t *testing.T) {
+	const ur = 1 << UnsupportedRequest
+	unmask := func(f *Function) { f.Write(offCorrMask, u32(0)) }
+	type state struct {
+		Device, Uncorr, Corr uint32
+		Header               [4]uint32
+	}
+	tests := []struct {
+		name   string
+		before func(*Function)
+		bar    int
+		off    uint64
+		n      int
+		write  bool
+		want   state
+	}{
+		{"4-byte write", nil, 0, 0x10, 4, true, state{0xa, ur, 0, [4]uint32{0x4000_0001, 0x0f, 0xfe00_0010}}},
+		{"8-byte write", nil, 0, 0x18, 8, true, state{0xa, ur, 0, [4]uint32{0x4000_0002, 0xff, 0xfe00_0018}}},
+		{"byte write", nil, 0, 0x13, 1, true, state{0xa, ur, 0, [4]uint32{0x4000_0001, 0x08, 0xfe00_0010}}},
+		{"unaligned write", nil, 0, 0x12, 4, true, state{0xa, ur, 0, [4]uint32{0x4000_0002, 0x3c, 0xfe00_0010}}},
+		{"above 4 GiB", nil, 2, 0x40, 4, true, state{0xa, ur, 0, [4]uint32{0x6000_0001, 0x0f, 0x12, 0x3400_0040}}},
+		{"long: its first packet", nil, 2, 0x64, 4096, true, state{0xa, ur, 0, [4]uint32{0x6000_0007, 0xff, 0x12, 0x3400_0064}}},
+		{"nothing", nil, 0, 0x10, 0, true, state{}},
+		{"write, fatal", func(f *Function) { f.Write(offUncorrSeverity, u32(ur)) }, 0, 0x10, 4, true, state{0xc, ur, 0, [4]uint32{0x4000_0001, 0x0f, 0xfe00_0010}}},
+		{"write, masked", func(f *Function) { f.Write(offUncorrMask, u32(ur)) }, 0, 0x10, 4, true, state{0xa, ur, 0, [4]uint32{}}},
+		{"read is advisory", nil, 0, 0x10, 4, false, state{0x9, 0, 1 << AdvisoryNonFatal, [4]uint32{}}},
+		{"read, advisory errors unmasked", unmask, 2, 0x40, 8, false, state{0x9, ur, 1 << AdvisoryNonFatal, [4]uint32{0x2000_0002, 0xff, 0x12, 0x3400_0040}}},
+		{"read, fatal", func(f *Function) { f.Write(offUncorrSeverity, u32(ur)) }, 0, 0x10, 4, false, state{0xc, ur, 0, [4]uint32{0x0000_0001, 0x0f, 0xfe00_0010}}},
+		{"read, both masks", func(f *Function) { unmask(f); f.Write(offUncorrMask, u32(ur)) }, 0, 0x10, 4, false, state{0x9, ur, 1 << AdvisoryNonFatal, [4]uint32{}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFunction(t, Hooks{})
+			f.Write(0x10, u64(0xfe00_0000))
+			f.Write(0x18, u64(0x12_3400_0000))
+			if tt.before != nil {
+				tt.before(f)
+			}
+			f.LogUnsupported(tt.bar, tt.off, tt.n, tt.write)
+			got := state{f.value[offDevCtl/4] >> 16, f.value[offUncorrStatus/4], f.value[offCorrStatus/4], [4]uint32(f.value[offHeaderLog/4:])}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestResize chooses sizes of BAR2 and sizes the BAR as an operating system does.
+func TestResize(t *testing.T) {
+	f := newFunction(t, Hooks{})
+	check := func(what string, size uint64) {
+		t.Helper()
+		f.Write(0x18, u64(^uint64(0)))
+		got := make([]byte, 8)
+		f.Read(0x18, got)
+		if diff := cmp.Diff(u64(^(size-1)|0xc), got); diff != "" {
+			t.Errorf("%s: BAR2 (-want +got):\n%s", what, diff)
+		}
+		if n := f.BARSize(2); n != size {
+			t.Errorf("%s: BARSize %#x, want %#x", what, n, size)
+		}
+	}
+	check("at first", 64<<20)
+	f.Write(0x169, []byte{0})
+	check("smallest", 1<<20)
+	f.Write(0x169, []byte{7})
+	check("larger than it is", 1<<20)
+	f.Write(0x18, u64(0x12_3450_0000))
+	f.Write(0x169, []byte{3})
+	got := make([]byte, 8)
+	f.Read(0x18, got)
+	if diff := cmp.Diff(u64(0x12_3400_000c|0x50_0000&^0x7f_ffff), got); diff != "" {
+		t.Errorf("address after growing (-want +got):\n%s", diff)
+	}
+	f.Write(offCommand, u16(commandMemory))
+	f.Write(0x169, []byte{4})
+	check("while memory decoding is on", 8<<20)
+	f.Write(offDevCtl, u16(devCtlFLR))
+	check("after FLR", 64<<20)
+	if n := f.BARSize(0); n != 1<<20 {
+		t.Errorf("BAR0 has %#x bytes", n)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -344,9 +471,13 @@ func TestValidate(t *testing.T) {
 		{"below a page", func(c *Config) { c.BARs[0].Size = 2048 }, "at least 4096"},
 		{"no size", func(c *Config) { c.BARs[0] = BAR{Prefetchable: true} }, "BAR0: size 0x0"},
 		{"no room for MSI-X", func(c *Config) { c.BARs[4].Size = 8192 }, "BAR4: size 0x2000"},
+		{"no BAR4 without MSI-X", func(c *Config) { c.MSIX, c.BARs[4] = false, BAR{} }, ""},
+		{"resizable below 1 MiB", func(c *Config) { c.BARs[0].Resizable, c.BARs[0].Size = true, 1<<19 }, "BAR0: a resizable BAR has 1 MiB to 128 TiB"},
+		{"resizable above 128 TiB", func(c *Config) { c.BARs[2].Size = 1 << 48 }, "BAR2: a resizable BAR"},
+		{"all resizable", func(c *Config) { c.BARs[0].Resizable = true; c.BARs[2].Size = 1 << 47 }, ""},
 		{"BAR4 too large", func(c *Config) { c.BARs[4].Size = 1 << 32 }, "exceeds 2 GiB"},
-		{"no vectors", func(c *Config) { c.MSIXVectors = 0 }, "0 MSI-X vectors"},
-		{"too many vectors", func(c *Config) { c.MSIXVectors = 33 }, "33 MSI-X vectors"},
+		{"no vectors", func(c *Config) { c.Vectors = 0 }, "0 vectors"},
+		{"too many vectors", func(c *Config) { c.Vectors = 33 }, "33 vectors"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -370,6 +501,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("\x82\x00\x04\x00\x06\x00\x00\x00\x00\x00\x00\x00\x82\x00\x58\x00\x00\x80\x00\x00\x00\x00\x00\x00"))
 	f.Add([]byte("\x88\x00\x10\x00\xff\xff\xff\xff\xff\xff\xff\xff\x08\x00\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Add([]byte("\x81\x00\x44\x00\x03\x00\x00\x00\x00\x00\x00\x00\x84\x00\x90\x00\x00\x00\x00\xc0\x00\x00\x00\x00"))
+	f.Add([]byte("\x81\x01\x69\x00\x02\x00\x00\x00\x00\x00\x00\x00\x84\x00\x18\x00\xff\xff\xff\xff\x00\x00\x00\x00\x04\x00\x18\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Add([]byte("\x88\x0f\xfd\x00\xff\xff\xff\xff\xff\xff\xff\xff\x88\xff\xff\x80\xff\xff\xff\xff\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var flr int
@@ -408,8 +540,20 @@ func FuzzConfig(f *testing.F) {
 				r := rows[at&^3]
 				shift := 8 * (at % 4)
 				rw, w1c := byte(r.RW>>shift), byte(r.W1C>>shift)
-				if at == offPMCSR && bits.OnesCount8(b&3) == 1 {
+				switch {
+				case at == offPMCSR && bits.OnesCount8(b&3) == 1:
 					rw = 0
+				case at == offMSI+2 && b>>4&7 > 5:
+					rw = 1
+				case at == offRebarCtl+1 && (b&0x3f > 6 || model[4]&2 != 0):
+					rw = 0
+				case at == offRebarCtl+1:
+					// BAR2's bits from 1 MiB on are address bits down to its size.
+					r := rows[offBAR0+8]
+					r.RW = ^uint32(0) << (20 + b&0x3f)
+					rows[offBAR0+8] = r
+					v := binary.LittleEndian.Uint32(model[offBAR0+8:])
+					binary.LittleEndian.PutUint32(model[offBAR0+8:], v&r.RW|v&0xf)
 				}
 				model[at] = (model[at]&^rw | b&rw) &^ (b & w1c)
 				if at == offDevCtl+1 && b&0x80 != 0 {

@@ -43,7 +43,7 @@ func (r *rig) unmask(i int)     { r.MSIX.Write(uint64(entryOff(i))+entryControl,
 func (r *rig) mask(i int)       { r.MSIX.Write(uint64(entryOff(i))+entryControl, u32(1)) }
 func (r *rig) raise(i int, want Delivery) {
 	r.t.Helper()
-	if got := r.Raise(i); got != want {
+	if got := r.f.Raise(i); got != want {
 		r.t.Errorf("Raise(%d) = %s, want %s", i, got, want)
 	}
 }
@@ -271,7 +271,7 @@ func TestHammer(t *testing.T) {
 	for i := range raisers {
 		v := i % 2
 		run(func() {
-			switch r.Raise(v) {
+			switch r.f.Raise(v) {
 			case Delivered:
 				delivered[v].Add(1)
 			case Pending:
@@ -303,16 +303,18 @@ func TestHammer(t *testing.T) {
 	}
 }
 
-// FuzzMSIX plays a sequence of events, two bytes each, and checks after each of
+// FuzzInterrupts plays a sequence of events, two bytes each, and checks after each of
 // them that no message is both pending and deliverable, that signals are never
 // more than raises, and that nothing is sent for a vector that holds back.
-func FuzzMSIX(f *testing.F) {
+func FuzzInterrupts(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 3, 2, 0, 3, 0, 4, 0, 5, 0})
+	f.Add([]byte{5, 1, 8, 1, 9, 1, 0, 0, 10, 8, 0, 0, 10, 0, 11, 1, 11, 5, 8, 0, 11, 0, 11, 2})
 	f.Add([]byte{6, 1, 1, 2, 2, 1, 0, 1, 1, 3, 3, 1, 7, 1, 4, 1})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		fn := newFunction(t, Hooks{})
 		m := fn.MSIX()
-		var sig [4]counter
+		var sig, msi [4]counter
+		var intx counter
 		var raised [4]int64
 		for ; len(in) >= 2; in = in[2:] {
 			v, on := int(in[1]>>1&3), in[1]&1 != 0
@@ -320,9 +322,9 @@ func FuzzMSIX(f *testing.F) {
 			for i := range sig {
 				before[i] = sig[i].n.Load()
 			}
-			switch in[0] % 8 {
+			switch in[0] % 12 {
 			case 0:
-				if m.Raise(v) != Dropped {
+				if fn.Raise(v) != Dropped {
 					raised[v]++
 				}
 			case 1:
@@ -345,16 +347,52 @@ func FuzzMSIX(f *testing.F) {
 				} else {
 					fn.Write(offPMCSR, []byte{byte(v)})
 				}
+			case 8:
+				fn.Write(offMSI+2, []byte{in[1] & 0x71})
+			case 9:
+				if fn.MSI().SetVector(v, nil); on {
+					fn.MSI().SetVector(v, &msi[v])
+				}
+			case 10:
+				if on {
+					fn.MSI().MaskVector(v, in[1]>>3&1 != 0)
+				} else {
+					fn.Write(offMSIMask, []byte{in[1] >> 3})
+				}
+			case 11:
+				switch v {
+				case 0:
+					fn.SetLevel(on)
+				case 1:
+					fn.INTx().Mask(on)
+				case 2:
+					if fn.INTx().Set(nil); on {
+						fn.INTx().Set(&intx)
+					}
+				case 3:
+					fn.Write(offCommand+1, []byte{in[1] << 2})
+				}
+			}
+			if x := fn.INTx(); x.level && !x.off && !x.masked && x.signaler != nil && !fn.Messages() {
+				t.Fatal("INTx is asserted, and neither masked nor signalled")
+			}
+			var messages, raises int64
+			for i := range sig {
+				messages += sig[i].n.Load() + msi[i].n.Load()
+				raises += raised[i]
+			}
+			if messages > raises {
+				t.Fatalf("%d messages for %d raises", messages, raises)
 			}
 			for i := range sig {
 				n := sig[i].n.Load()
-				if m.pending&(1<<i) != 0 && m.deliverableLocked(i) {
+				if fn.irq.pending&(1<<i) != 0 && fn.irq.signalerLocked(i) != nil {
 					t.Fatalf("vector %d is pending and deliverable", i)
 				}
 				if n > raised[i] {
 					t.Fatalf("vector %d: %d signals for %d raises", i, n, raised[i])
 				}
-				if n != before[i] && !m.deliverableLocked(i) {
+				if n != before[i] && fn.irq.signalerLocked(i) == nil {
 					t.Fatalf("vector %d was signalled while it holds back", i)
 				}
 			}
@@ -368,6 +406,6 @@ func BenchmarkRaise(b *testing.B) {
 	f.Write(offCommand, u16(commandBusMaster))
 	f.MSIX().SetVector(0, &counter{})
 	for b.Loop() {
-		f.MSIX().Raise(0)
+		f.Raise(0)
 	}
 }
