@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vhostuser_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	. "npuemu/tests/virtiotest"
+	"npuemu/vdev/vhostuser"
+)
+
+const features = Version1 | Indirect | EventIndex
+
+// eventually waits until ok holds, with the device's lock held.
+func (e *echo) eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(Timeout); ; time.Sleep(100 * time.Microsecond) {
+		var done bool
+		e.get(func() { done = ok() })
+		if done {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: does not come", what)
+		}
+	}
+}
+
+// TestBadRings: what the driver writes → the rule that the device names. The queue
+// stops, its error eventfd and the device status tell, and others go on.
+func TestBadRings(t *testing.T) {
+	le := binary.LittleEndian
+	const size = 8
+	buf := func(q *Queue) Desc { return Desc{Addr: q.F.Put(make([]byte, 64)), Len: 64} }
+	with := func(d Desc, flags, next uint16) Desc { d.Flags, d.Next = flags, next; return d }
+	offer := func(q *Queue, descs ...Desc) {
+		for i, d := range descs {
+			q.Put(i, d)
+		}
+		q.Offer(0)
+	}
+	table := func(q *Queue, descs ...Desc) Desc {
+		b := make([]byte, 16*len(descs))
+		for i, d := range descs {
+			PutDesc(b, i, d)
+		}
+		return Desc{Addr: q.F.Put(b), Len: uint32(len(b)), Flags: Table}
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(q *Queue)
+		want string
+	}{
+		{"head outside the table", func(q *Queue) { q.Offer(size) }, "descriptor 8 is named"},
+		{"head 0xffff", func(q *Queue) { q.Offer(0xffff) }, "descriptor 65535 is named"},
+		{"next outside the table", func(q *Queue) { offer(q, with(buf(q), Next, size)) }, "descriptor 8 is named"},
+		{"a loop of one", func(q *Queue) { offer(q, with(buf(q), Next, 0)) }, "a loop"},
+		{"a loop of two", func(q *Queue) { offer(q, with(buf(q), Next, 1), with(buf(q), Next, 0)) }, "a loop"},
+		{"length 0", func(q *Queue) { d := buf(q); d.Len = 0; offer(q, d) }, "length 0"},
+		{"readable after writable", func(q *Queue) { offer(q, with(buf(q), Next|Write, 1), buf(q)) }, "readable and follows a writable"},
+		{"reserved flags", func(q *Queue) { offer(q, with(buf(q), 1<<7, 0)) }, "flags 0x80"},
+		{"buffer that is not mapped", func(q *Queue) { offer(q, Desc{Addr: 0x1000, Len: 4}) }, "not in guest memory"},
+		{"buffer that ends outside", func(q *Queue) { offer(q, Desc{Addr: MemBase + MemSize - 4, Len: 8}) }, "not in guest memory"},
+		{"buffer that passes 2⁶⁴", func(q *Queue) { offer(q, Desc{Addr: 1<<64 - 4, Len: 8}) }, "not in guest memory"},
+		{"room that is not mapped", func(q *Queue) { offer(q, with(buf(q), Next, 1), Desc{Addr: 0x1000, Len: 64, Flags: Write}) }, "a writable buffer"},
+		{"index jumps", func(q *Queue) { q.SetAvail(size + 1) }, "moved from 0 to 9"},
+		{"index goes back", func(q *Queue) { q.SetAvail(0xffff) }, "moved from 0 to 65535"},
+		{"indirect table not mapped", func(q *Queue) { offer(q, Desc{Addr: 0x1000, Len: 16, Flags: Table}) }, "indirect table at 0x1000"},
+		{"indirect table of 0 bytes", func(q *Queue) { offer(q, Desc{Addr: MemBase, Flags: Table}) }, "length 0"},
+		{"indirect table of 24 bytes", func(q *Queue) { offer(q, Desc{Addr: MemBase, Len: 24, Flags: Table}) }, "table of 24 bytes"},
+		{"indirect table too long", func(q *Queue) { offer(q, Desc{Addr: MemBase, Len: 16 * (size + 1), Flags: Table}) }, "table of 144 bytes"},
+		{"indirect within indirect", func(q *Queue) { offer(q, table(q, table(q, buf(q)))) }, "of an indirect table is indirect"},
+		{"indirect with next", func(q *Queue) { offer(q, with(table(q, buf(q)), Table|Next, 1), buf(q)) }, "indirect and has a next"},
+		{"loop in an indirect table", func(q *Queue) { offer(q, table(q, with(buf(q), Next, 0))) }, "a loop"},
+		{"next outside the indirect table", func(q *Queue) { offer(q, table(q, with(buf(q), Next, 1))) }, "descriptor 1 is named"},
+		{"direct and indirect are too many", func(q *Queue) {
+			offer(q, with(buf(q), Next, 1), table(q, with(buf(q), Next, 1), with(buf(q), Next, 2), with(buf(q), Next, 3), with(buf(q), Next, 4),
+				with(buf(q), Next, 5), with(buf(q), Next, 6), with(buf(q), Next, 7), buf(q)))
+		}, "more than 8 descriptors"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEcho(t)
+			f := Dial(t, Serve(t, vhostuser.Config{}, e))
+			f.Negotiate(features)
+			f.Do(SetStatus, U64(15))
+			q := f.Start(0, size)
+			tt.do(q)
+			q.Kick.Signal()
+			e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
+			e.get(func() {
+				if got := e.faults[0].Error(); len(e.faults) != 1 || !strings.Contains(got, tt.want) || !strings.Contains(got, "queue 0") {
+					t.Errorf("%q, want one fault with %q", e.faults, tt.want)
+				}
+			})
+			if q.Err.Wait(Timeout) == 0 {
+				t.Error("the error eventfd is not written")
+			}
+			if got := le.Uint64(f.Ask(GetStatus, nil)); got != 15|64 {
+				t.Errorf("status %#x, want NEEDS_RESET", got)
+			}
+			if q.UsedIndex() != 0 {
+				t.Error("something was used")
+			}
+			works(f)
+
+			// The driver resets the device, and all is well.
+			f.Do(SetStatus, U64(0))
+			if got := le.Uint64(f.Ask(GetStatus, nil)); got != 0 {
+				t.Errorf("status %#x after reset", got)
+			}
+			works(f)
+		})
+	}
+}
+
+// TestUnmappedRings: rings that are not in guest memory, from the start or later.
+func TestUnmappedRings(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		want string
+		do   func(f *Front, q *Queue)
+	}{
+		{"descriptor table", "descriptor table", func(f *Front, q *Queue) { q.DescAddr = 0x1000 }},
+		{"available ring", "available ring", func(f *Front, q *Queue) { q.AvailAddr = MemBase + MemSize - 8 }},
+		{"used ring", "used ring", func(f *Front, q *Queue) { q.UsedAddr = MemBase + MemSize - 8 }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEcho(t)
+			f := Dial(t, Serve(t, vhostuser.Config{}, e))
+			f.Negotiate(features)
+			q := f.NewQueue(0, 8)
+			tt.do(f, q)
+			q.Setup(0)
+			q.Enable(true)
+			e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
+			if got := e.faults[0].Error(); !strings.Contains(got, tt.want) {
+				t.Errorf("%s, want %q", got, tt.want)
+			}
+			works(f)
+		})
+	}
+	t.Run("later", func(t *testing.T) {
+		e := newEcho(t)
+		f := Dial(t, Serve(t, vhostuser.Config{}, e))
+		f.Negotiate(features)
+		q := f.Start(0, 8)
+		q.Request([]byte("ping"), 4)
+		f.Do(RemMemReg, Slot(MemBase, MemSize, UserBase, 0))
+		q.Kick.Signal()
+		e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
+		f.Do(AddMemReg, Slot(MemBase, MemSize, UserBase, 0), int(f.File.Fd()))
+		works(f)
+	})
+	t.Run("truncated file", func(t *testing.T) {
+		e := newEcho(t)
+		f := Dial(t, Serve(t, vhostuser.Config{}, e))
+		f.Negotiate(features)
+		q := f.Start(0, 8)
+		if err := f.File.Truncate(0); err != nil {
+			t.Fatal(err)
+		}
+		q.Kick.Signal()
+		e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
+		if err := f.File.Truncate(MemSize); err != nil {
+			t.Fatal(err)
+		}
+		works(f)
+	})
+}
+
+// TestRing drives a queue around its indices with direct and indirect chains, with and
+// without event index.
+func TestRing(t *testing.T) {
+	for _, feat := range []uint64{Version1, Version1 | Indirect, features} {
+		t.Run(fmt.Sprintf("%#x", feat), func(t *testing.T) {
+			e := newEcho(t)
+			f := Dial(t, Serve(t, vhostuser.Config{}, e))
+			f.Negotiate(feat)
+			q := f.NewQueue(0, 4)
+			q.EventIndex = feat&EventIndex != 0
+			const begin = 0xff00 // the indices pass 2¹⁶
+			q.Begin(begin)
+			q.Setup(begin)
+			q.Enable(true)
+			rng := rand.New(rand.NewPCG(1, feat))
+			addr, in := f.Alloc(8192)
+			at, out := f.Alloc(8192)
+			tableAt, tableMem := f.Alloc(64)
+			for i := range 3000 {
+				n := 1 + rng.IntN(48)
+				for k := range n {
+					in[k] = byte(i + k)
+				}
+				cut := rng.IntN(n)
+				chain := []Desc{{Addr: addr, Len: uint32(n)}, {Addr: at, Len: 64, Flags: Write}}
+				if cut > 0 {
+					chain = []Desc{{Addr: addr, Len: uint32(cut)}, {Addr: addr + uint64(cut), Len: uint32(n - cut)},
+						{Addr: at, Len: 7, Flags: Write}, {Addr: at + 7, Len: 57, Flags: Write}}
+				}
+				if feat&Indirect != 0 && rng.IntN(2) == 0 {
+					for k, d := range chain {
+						if k+1 < len(chain) {
+							d.Flags |= Next
+							d.Next = uint16(k + 1)
+						}
+						PutDesc(tableMem, k, d)
+					}
+					chain = []Desc{{Addr: tableAt, Len: uint32(16 * len(chain)), Flags: Table}}
+				}
+				head := q.Add(chain...)
+				q.Kick.Signal()
+				if got, written, ok := q.Await(Timeout); !ok || got != head || int(written) != n || !bytes.Equal(in[:n], out[:n]) {
+					t.Fatalf("request %d: used %d of %d, %d bytes, %v", i, got, head, written, ok)
+				}
+			}
+			if e.faults != nil {
+				t.Error(e.faults)
+			}
+		})
+	}
+}
+
+// TestNotify: the driver's wishes for notifications are obeyed.
+func TestNotify(t *testing.T) {
+	le := binary.LittleEndian
+	f := Dial(t, Serve(t, vhostuser.Config{}, newEcho(t)))
+	f.Negotiate(Version1)
+	q := f.Start(0, 8)
+	q.Request([]byte("x"), 1)
+	if q.Call.Wait(Timeout) == 0 {
+		t.Error("no notification")
+	}
+	q.Avail[0] = 1 // NO_INTERRUPT
+	q.Request([]byte("x"), 1)
+	q.Stop() // the notification would have come before the answer to this
+	if q.Call.Wait(0) != 0 {
+		t.Error("a notification that nobody wanted")
+	}
+
+	f = Dial(t, Serve(t, vhostuser.Config{}, newEcho(t)))
+	f.Negotiate(features)
+	q = f.NewQueue(0, 8)
+	le.PutUint16(q.Avail[4+16:], 2) // notify when the third is used
+	q.Setup(0)
+	q.Enable(true)
+	for i := range 3 {
+		q.Request([]byte("x"), 1)
+		if i < 2 && q.Call.Wait(0) != 0 {
+			t.Errorf("notified after %d", i+1)
+		}
+	}
+	if q.Call.Wait(Timeout) == 0 {
+		t.Error("no notification after the third")
+	}
+}
+
+// TestStopStart: a queue that stops keeps its index, a driver's life goes on if an index
+// does, and queues that begin at 0 begin another.
+func TestStopStart(t *testing.T) {
+	e := newEcho(t)
+	f := Dial(t, Serve(t, vhostuser.Config{}, e))
+	f.Negotiate(features)
+	q := f.Start(0, 8)
+	for range 3 {
+		q.Request([]byte("ping"), 4)
+	}
+	q.Enable(false)
+	q.Submit([]byte("late"), 4)
+	if base := q.Stop(); base != 3 {
+		t.Errorf("stopped at %d, want 3", base)
+	}
+	if q.UsedIndex() != 3 {
+		t.Error("a disabled queue was served")
+	}
+	q.Setup(3)
+	q.Enable(true)
+	if _, n, ok := q.Await(Timeout); !ok || n != 4 {
+		t.Error("what was added while the queue was stopped is not served")
+	}
+	e.get(func() {
+		if e.starts != 1 || e.resets != 0 {
+			t.Errorf("%d starts, %d resets; the life should go on", e.starts, e.resets)
+		}
+	})
+	q.Stop()
+	q = f.Start(0, 8)
+	q.Request([]byte("ping"), 4)
+	e.get(func() {
+		if e.starts != 2 || e.resets != 1 {
+			t.Errorf("%d starts, %d resets; another life should begin", e.starts, e.resets)
+		}
+	})
+	f.Do(ResetDevice, nil)
+	works(f)
+	e.get(func() {
+		if e.starts != 3 || e.resets != 2 {
+			t.Errorf("%d starts, %d resets after RESET_DEVICE", e.starts, e.resets)
+		}
+	})
+}
+
+// TestDrain: GET_VRING_BASE waits for work in flight, for a while.
+func TestDrain(t *testing.T) {
+	e := newEcho(t)
+	f := Dial(t, Serve(t, vhostuser.Config{DrainTimeout: 50 * time.Millisecond}, e))
+	f.Negotiate(features)
+	q := f.Start(slowQueue, 8)
+	q.Submit([]byte("ping"), 4)
+	e.eventually(t, "the request", func() bool { return len(e.kept) == 1 })
+	go e.finish()
+	if base := q.Stop(); base != 1 || q.UsedIndex() != 1 {
+		t.Errorf("stopped at %d with %d used, want both 1", base, q.UsedIndex())
+	}
+
+	q = f.Start(slowQueue, 8)
+	other := f.Start(0, 8)
+	other.Request([]byte("ping"), 4)
+	q.Submit([]byte("ping"), 4)
+	e.eventually(t, "the request", func() bool { return len(e.kept) == 1 })
+	var late *vhostuser.Request
+	e.get(func() { late = e.kept[0] })
+	if base := q.Stop(); base != 0 {
+		t.Errorf("stopped at %d; what was not done is available again", base)
+	}
+	if status := binary.LittleEndian.Uint64(f.Ask(GetStatus, nil)); status&64 == 0 || other.Err.Wait(Timeout) == 0 {
+		t.Errorf("status %#x; the other queue should know of the reset", status)
+	}
+	if base := other.Stop(); base != 1 {
+		t.Errorf("the other queue stopped at %d, want 1", base)
+	}
+	if err := late.Complete([]byte("late")); err != nil || q.UsedIndex() != 0 {
+		t.Errorf("a late answer: %v, used index %d", err, q.UsedIndex())
+	}
+	e.get(func() {
+		if e.resets != 2 { // the new life, and the timeout
+			t.Errorf("%d resets, want 2", e.resets)
+		}
+	})
+	works(f)
+}
+
+// TestTooManyInFlight: a driver that offers a chain more than it has descriptors.
+func TestTooManyInFlight(t *testing.T) {
+	e := newEcho(t)
+	f := Dial(t, Serve(t, vhostuser.Config{}, e))
+	f.Negotiate(features)
+	q := f.Start(slowQueue, 2)
+	q.Put(0, Desc{Addr: f.Put([]byte("x")), Len: 1})
+	for range 3 {
+		q.Offer(0)
+		q.Kick.Signal()
+		time.Sleep(time.Millisecond)
+	}
+	e.eventually(t, "the fault", func() bool { return len(e.faults) == 1 })
+	e.finish()
+	q.Stop() // does not wait for what a broken queue had
+	works(f)
+}
+
+// TestMemorySlots: memory comes and goes while a queue works in other memory.
+func TestMemorySlots(t *testing.T) {
+	e := newEcho(t)
+	f := Dial(t, Serve(t, vhostuser.Config{}, e))
+	f.Negotiate(features)
+	q := f.Start(0, 8)
+	extra := Memfd(t, 1<<20)
+	mem := Mmap(t, extra, 1<<20)
+	copy(mem[4096:], "slot")
+	const at, user = 0x8000_0000, UserBase + 1<<40
+	for i := range 200 {
+		f.Do(AddMemReg, Slot(at, 8192, user, 4096), int(extra.Fd()))
+		out, answer := f.Alloc(4)
+		q.Add(Desc{Addr: at, Len: 4}, Desc{Addr: out, Len: 4, Flags: Write})
+		q.Kick.Signal()
+		if _, n, ok := q.Await(Timeout); !ok || string(answer[:n]) != "slot" {
+			t.Fatalf("round %d: %q, %v", i, answer, ok)
+		}
+		f.Do(RemMemReg, Slot(at, 8192, user, 0))
+	}
+	if n := e.bus.Len(); n != 1 {
+		t.Errorf("%d ranges on the bus, want guest memory", n)
+	}
+	for i := range 200 { // the whole table, with a request under way
+		out, answer := f.Alloc(4)
+		q.Add(Desc{Addr: f.Put([]byte("ping")), Len: 4}, Desc{Addr: out, Len: 4, Flags: Write})
+		q.Kick.Signal()
+		other := uint64(i%2) * 4096
+		f.Do(SetMemTable, cat(Pair(2, 0), Region(MemBase, MemSize, UserBase, 0), Region(at, 8192, user, other)), int(f.File.Fd()), int(extra.Fd()))
+		if _, n, ok := q.Await(Timeout); !ok || string(answer[:n]) != "ping" {
+			t.Fatalf("table %d: %q, %v, %v", i, answer, ok, e.faults)
+		}
+	}
+	if n := e.bus.Len(); n != 2 {
+		t.Errorf("%d ranges on the bus, want 2", n)
+	}
+	f.Do(RemMemReg, Slot(at, 8192, user, 0))
+	for i := range uint64(511) { // with guest memory 512
+		f.Do(AddMemReg, Slot(at+i*4096, 4096, user+i*4096, 0), int(extra.Fd()))
+	}
+	if errno := f.Try(AddMemReg, Slot(at-4096, 4096, user-4096, 0), int(extra.Fd())); errno == 0 {
+		t.Error("a 513th region")
+	}
+	f.Do(SetMemTable, cat(Pair(1, 0), Region(MemBase, MemSize, UserBase, 0)), int(f.File.Fd()))
+	if n := e.bus.Len(); n != 1 {
+		t.Errorf("%d ranges on the bus after SET_MEM_TABLE", n)
+	}
+	if got := q.Request([]byte("ping"), 4); string(got) != "ping" {
+		t.Errorf("the echo is %q", got)
+	}
+}
+
+// TestBackEndChannel: the window is mapped before anything is served, config changes are told.
+func TestBackEndChannel(t *testing.T) {
+	e := newEcho(t)
+	f := Dial(t, Serve(t, vhostuser.Config{}, e))
+	f.Negotiate(features)
+	b := f.BackEnd()
+	le := binary.LittleEndian
+	shm := f.Ask(GetShmemConfig, nil)
+	if len(shm) != 72 || le.Uint32(shm) != 1 || le.Uint64(shm[16:]) != 1<<20 {
+		t.Fatalf("GET_SHMEM_CONFIG: %x", shm)
+	}
+	q := f.Start(0, 8)
+	q.Submit([]byte("ping"), 4)
+	if _, _, ok := q.Await(20 * time.Millisecond); ok {
+		t.Error("an answer before the window is there")
+	}
+	body, file := b.ShmemMap(0)
+	if body[0] != 1 || le.Uint64(body[8:]) != 0 || le.Uint64(body[16:]) != 0 || le.Uint64(body[24:]) != 1<<20 || le.Uint64(body[32:]) != 3 {
+		t.Errorf("SHMEM_MAP %x", body)
+	}
+	if _, _, ok := q.Await(Timeout); !ok {
+		t.Error("no answer after the window is there")
+	}
+	var one [1]byte
+	if _, err := e.window.WriteAt([]byte{7}, 5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.ReadAt(one[:], 5); err != nil || one[0] != 7 {
+		t.Errorf("the window has %d, %v", one, err)
+	}
+	e.get(func() { e.front.ConfigChanged() })
+	b.ConfigChanged()
+	if errno := f.Try(SetBackendReqFD, nil, int(Memfd(t, 1).Fd())); errno == 0 {
+		t.Error("a second channel")
+	}
+	q.Stop()
+	q = f.Start(0, 8) // another life does not map again
+	q.Request([]byte("ping"), 4)
+	f.Do(SetConfig, cat(Pair(2, 3), make([]byte, 4), []byte("abc")))
+	e.get(func() {
+		if string(e.written) != "\x02abc" {
+			t.Errorf("written %q", e.written)
+		}
+	})
+}
+
+// TestOneAtATime: a second front end is turned away, and the device is free after the first.
+func TestOneAtATime(t *testing.T) {
+	socket := Serve(t, vhostuser.Config{}, newEcho(t))
+	f := Dial(t, socket)
+	f.Negotiate(features)
+	g := Dial(t, socket)
+	if _, ok := g.Receive(0); ok {
+		t.Error("a second front end is served")
+	}
+	works(f)
+	f.Close()
+	h := Dial(t, socket)
+	h.Negotiate(features)
+	works(h)
+}
+
+// TestDisconnect: front ends vanish with work in flight, and nothing of them stays.
+func TestDisconnect(t *testing.T) {
+	e := newEcho(t)
+	socket := Serve(t, vhostuser.Config{}, e)
+	descriptors := func() int {
+		l, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(l)
+	}
+	rounds := 50
+	var before int
+	for i := range rounds {
+		t.Run("", func(t *testing.T) {
+			f := Dial(t, socket)
+			f.Negotiate(features)
+			f.BackEnd()
+			q, busy := f.Start(0, 8), f.Start(slowQueue, 8)
+			q.Submit([]byte("ping"), 4)
+			busy.Submit([]byte("ping"), 4)
+			e.eventually(t, "the request", func() bool { return len(e.kept) == 1 })
+			f.Close()
+			e.eventually(t, "the end", func() bool { return e.detaches == i+1 })
+		})
+		// The server's connection ends a little after Detach.
+		for end := time.Now().Add(Timeout); i > 0 && descriptors() > before; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("round %d: %d descriptors, %d before", i, descriptors(), before)
+			}
+		}
+		if i == 0 {
+			time.Sleep(50 * time.Millisecond)
+			before = descriptors()
+		}
+	}
+	if n := e.bus.Len(); n != 0 {
+		t.Errorf("%d ranges on the bus", n)
+	}
+}
+
+// FuzzMessages sends any bytes; the next front end is served.
+func FuzzMessages(f *testing.F) {
+	f.Add(Message(SetMemTable, Version|NeedReply, cat(Pair(1, 0), Region(0, 4096, 0, 0))))
+	f.Add(cat(Message(SetProtocolFeatures, Version, U64(AllProtocol)), Message(SetVringNum, Version, Pair(0, 16)), Message(GetVringBase, Version, Pair(0, 0))))
+	f.Add(cat(Message(SetFeatures, Version, U64(features|Protocol)), Message(SetVringAddr, Version, make([]byte, 40)), Message(SetVringEnable, Version, Pair(0, 1))))
+	e := newEcho(f)
+	socket := Serve(f, vhostuser.Config{DrainTimeout: time.Millisecond}, e)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := Dial(t, socket)
+		c.Raw(b)
+		c.Close()
+		g := Dial(t, socket)
+		g.Negotiate(features)
+		works(g)
+		g.Close()
+	})
+}
+
+// FuzzRing fills a queue's areas with any bytes. The device ends in a fault or serves what
+// it finds, and another queue works.
+func FuzzRing(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0}, []byte{0, 0, 1, 0, 0, 0}, uint16(0))
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 32, 0, 0, 0, 4, 0, 0, 0}, []byte{0, 0, 8, 0, 0, 0}, uint16(0))
+	f.Fuzz(func(t *testing.T, desc, avail []byte, base uint16) {
+		e := newEcho(t)
+		c := Dial(t, Serve(t, vhostuser.Config{}, e))
+		c.Negotiate(features)
+		q := c.NewQueue(0, 8)
+		copy(q.Desc, desc)
+		copy(q.Avail, avail)
+		q.Setup(base)
+		q.Enable(true)
+		q.Kick.Signal()
+		q.Stop() // so that nothing is written into the other queue
+		works(c)
+	})
+}
