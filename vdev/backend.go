@@ -15,22 +15,37 @@ import (
 var _ vfiouser.Backend = (*Device)(nil)
 
 // Regions describes the BARs and config space (§1.2). BAR2 is device memory,
-// which the client maps.
+// which the client maps if Config says so. A card without MSI-X has no BAR4.
 func (d *Device) Regions() []vfiouser.Region {
 	r := make([]vfiouser.Region, vfiouser.NumRegions)
 	const rw = vfiouser.RegionRead | vfiouser.RegionWrite
 	r[vfiouser.RegionBAR0] = vfiouser.Region{Size: npureg.BAR0Size, Flags: rw}
-	r[vfiouser.RegionBAR0+2] = vfiouser.Region{Size: uint64(len(d.dram.mem)), Flags: rw | vfiouser.RegionMmap, File: d.dram.file}
-	r[vfiouser.RegionBAR0+4] = vfiouser.Region{Size: bar4Size, Flags: rw}
+	window := vfiouser.Region{Size: uint64(len(d.dram.mem)), Flags: rw}
+	if d.cfg.Memory.Window {
+		window.Flags |= vfiouser.RegionMmap
+		window.File = d.dram.file
+	}
+	r[vfiouser.RegionBAR0+2] = window
+	if d.cfg.PCI.MSIX {
+		r[vfiouser.RegionBAR0+4] = vfiouser.Region{Size: bar4Size, Flags: rw}
+	}
 	r[vfiouser.RegionConfig] = vfiouser.Region{Size: pci.ConfigSpaceSize, Flags: rw}
 	return r
 }
 
-// IRQs describes the interrupts: MSI-X only (§8.1), and the type by which VFIO
-// clients want to hear of fatal errors, which this device never uses.
+// IRQs describes the interrupts (§8): INTx, which a client unmasks after each one,
+// MSI and MSI-X if the card has them, and the type by which VFIO clients want to hear
+// of fatal errors, which this device never uses.
 func (d *Device) IRQs() []vfiouser.IRQ {
 	q := make([]vfiouser.IRQ, vfiouser.NumIRQs)
-	q[vfiouser.IRQMSIX] = vfiouser.IRQ{Count: d.cfg.Queues.Vectors, Flags: vfiouser.IRQEventfd | vfiouser.IRQMaskable}
+	const flags = vfiouser.IRQEventfd | vfiouser.IRQMaskable
+	q[vfiouser.IRQINTx] = vfiouser.IRQ{Count: 1, Flags: flags | vfiouser.IRQAutomasked}
+	if d.cfg.PCI.MSI {
+		q[vfiouser.IRQMSI] = vfiouser.IRQ{Count: d.fn.MSI().Count(), Flags: flags}
+	}
+	if d.cfg.PCI.MSIX {
+		q[vfiouser.IRQMSIX] = vfiouser.IRQ{Count: d.cfg.Queues.Vectors, Flags: flags}
+	}
 	q[vfiouser.IRQErr] = vfiouser.IRQ{Count: 1, Flags: vfiouser.IRQEventfd}
 	return q
 }
@@ -41,13 +56,13 @@ func (d *Device) ReadRegion(index int, off uint64, p []byte) error {
 	case vfiouser.RegionBAR0:
 		d.readBAR0(off, p)
 	case vfiouser.RegionBAR0 + 2:
-		if !d.open(2) {
+		if !d.open(2, off, len(p), false) {
 			fillOnes(p)
 			break
 		}
 		copy(p, d.dram.mem[off:])
 	case vfiouser.RegionBAR0 + 4:
-		if !d.open(4) {
+		if !d.open(4, off, len(p), false) {
 			fillOnes(p)
 			break
 		}
@@ -68,11 +83,11 @@ func (d *Device) WriteRegion(index int, off uint64, p []byte) error {
 	case vfiouser.RegionBAR0:
 		d.writeBAR0(off, p)
 	case vfiouser.RegionBAR0 + 2:
-		if d.open(2) {
+		if d.open(2, off, len(p), true) {
 			copy(d.dram.mem[off:], p)
 		}
 	case vfiouser.RegionBAR0 + 4:
-		if d.open(4) {
+		if d.open(4, off, len(p), true) {
 			d.fn.MSIX().Write(off, p)
 		}
 	case vfiouser.RegionConfig:
@@ -85,39 +100,54 @@ func (d *Device) WriteRegion(index int, off uint64, p []byte) error {
 	return nil
 }
 
-// SetVector attaches fd to an MSI-X vector, or detaches what is there.
+// irq names an interrupt as VFIO does.
+type irq struct{ index, vector int }
+
+// SetVector attaches fd to an interrupt, or detaches what is there.
 func (d *Device) SetVector(index, vector int, fd *eventfd.FD) {
-	if index != vfiouser.IRQMSIX {
-		// The error interrupt stops a QEMU guest for good; nothing raises it.
-		if fd != nil {
-			fd.Close()
-		}
-		return
-	}
 	var s pci.Signaler
 	if fd != nil {
 		s = fd
 	}
 	d.mu.Lock()
-	old := d.vectors[vector]
-	d.vectors[vector] = fd
+	old := d.irqs[irq{index, vector}]
+	delete(d.irqs, irq{index, vector})
+	if fd != nil {
+		d.irqs[irq{index, vector}] = fd
+	}
 	d.mu.Unlock()
-	d.fn.MSIX().SetVector(vector, s)
+	switch index {
+	case vfiouser.IRQINTx:
+		d.fn.INTx().Set(s)
+	case vfiouser.IRQMSI:
+		d.fn.MSI().SetVector(vector, s)
+	case vfiouser.IRQMSIX:
+		d.fn.MSIX().SetVector(vector, s)
+	}
+	// The error interrupt stops a QEMU guest for good; nothing raises it.
 	if old != nil {
 		old.Close()
 	}
 }
 
-// TriggerVector raises a vector for the client, which tests its interrupts that way.
+// TriggerVector raises an interrupt for the client, which tests it that way.
 func (d *Device) TriggerVector(index, vector int) {
-	if index == vfiouser.IRQMSIX {
-		d.fn.MSIX().Raise(vector)
+	switch index {
+	case vfiouser.IRQINTx:
+		d.fn.INTx().Trigger()
+	case vfiouser.IRQMSI, vfiouser.IRQMSIX:
+		d.fn.Raise(vector)
 	}
 }
 
-// MaskVector masks or unmasks a vector for the client.
+// MaskVector masks or unmasks an interrupt for the client.
 func (d *Device) MaskVector(index, vector int, masked bool) {
-	if index == vfiouser.IRQMSIX {
+	switch index {
+	case vfiouser.IRQINTx:
+		d.fn.INTx().Mask(masked)
+	case vfiouser.IRQMSI:
+		d.fn.MSI().MaskVector(vector, masked)
+	case vfiouser.IRQMSIX:
 		d.fn.MSIX().MaskVector(vector, masked)
 	}
 }

@@ -21,6 +21,7 @@ import (
 type Config struct {
 	Arch   string      `toml:"arch"` // architecture version to present, "1.0"
 	Serial uint64      `toml:"serial"`
+	PCI    PCIConfig   `toml:"pci"`
 	Array  ArrayConfig `toml:"array"`
 	Memory MemConfig   `toml:"memory"`
 	Queues QueueConfig `toml:"queues"`
@@ -28,6 +29,12 @@ type Config struct {
 	// Log receives what the operator should know, firmware's console among it; nil
 	// discards.
 	Log *slog.Logger `toml:"-"`
+}
+
+// PCIConfig is what the PCI function offers (§1.4). INTx is always there.
+type PCIConfig struct {
+	MSIX bool `toml:"msix"` // and BAR4
+	MSI  bool `toml:"msi"`
 }
 
 // ArrayConfig is the compute core (§5.1).
@@ -40,7 +47,8 @@ type ArrayConfig struct {
 
 // MemConfig is device memory (§7.1).
 type MemConfig struct {
-	Size int64 `toml:"size"` // bytes, a power of two
+	Size   int64 `toml:"size"`   // bytes, a power of two
+	Window bool  `toml:"window"` // clients may map it; QEMU then waits for every doorbell
 }
 
 // QueueConfig is what §4 and §8 leave to the configuration.
@@ -48,7 +56,7 @@ type QueueConfig struct {
 	Count      int `toml:"count"`       // user queues, 1 to 127
 	MaxEntries int `toml:"max_entries"` // of a ring
 	Contexts   int `toml:"contexts"`
-	Vectors    int `toml:"vectors"` // MSI-X
+	Vectors    int `toml:"vectors"` // interrupt vectors
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
@@ -60,7 +68,8 @@ func DefaultConfig() Config {
 		Arch:   Arches()[0],
 		Serial: 0x1,
 		Array:  ArrayConfig{Rows: 32, Cols: 32, Scratchpad: 256 << 10, Accumulators: 128 << 10},
-		Memory: MemConfig{Size: 64 << 20},
+		PCI:    PCIConfig{MSIX: true, MSI: true},
+		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
 	}
 }

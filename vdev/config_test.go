@@ -8,12 +8,13 @@ import (
 )
 
 func TestParseConfig(t *testing.T) {
-	c, err := ParseConfig([]byte("serial = 7\n[array]\nrows = 64\n[memory]\nsize = 2097152\n"))
+	c, err := ParseConfig([]byte("serial = 7\n[array]\nrows = 64\n[memory]\nsize = 2097152\nwindow = false\n[pci]\nmsix = false\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := DefaultConfig()
 	want.Serial, want.Array.Rows, want.Memory.Size = 7, 64, 2<<20
+	want.Memory.Window, want.PCI.MSIX = false, false
 	if c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
@@ -28,6 +29,7 @@ func TestParseConfig(t *testing.T) {
 		{"accumulators", "[array]\naccumulators = 1025\n", "1025"},
 		{"memory not a power of two", "[memory]\nsize = 3145728\n", "power of two"},
 		{"memory too small", "[memory]\nsize = 4096\n", "memory.size is 4096: use 1048576 to 17179869184"},
+		{"not a boolean", "[pci]\nmsi = 1\n", "msi"},
 		{"no queues", "[queues]\ncount = 0\n", "queues.count is 0: use 1 to 127"},
 		{"ring", "[queues]\nmax_entries = 1\n", "queues.max_entries is 1"},
 		{"contexts", "[queues]\ncontexts = -1\n", "queues.contexts is -1"},

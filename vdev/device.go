@@ -2,7 +2,7 @@
 
 // Package vdev is the board: one NPU, made of blocks that do not know each other
 // (PCI function, register bank, control processor, queues, DMA, core), and the
-// wiring between them. It implements vfiouser.Backend.
+// wiring between them. It implements vfiouser.Backend, and with Paravirt vhostuser.Backend.
 //
 // Ownership:
 //
@@ -12,7 +12,7 @@
 //   - Two goroutines, started by Run, do the work: the control processor's loop and the
 //     queue engine's. The connection's goroutine records and replies.
 //   - The bus table (dma/iova) and the counters have their own synchronization.
-//   - Lock order: the connection's, Device.mu, pci.MSIX's. The findings' lock is a leaf.
+//   - Lock order: the connection's, Device.mu, that of pci's interrupts. The findings' lock is a leaf.
 //
 // A reset (§9.4) disables everything at once and is over when the command and the mover copy that
 // were in flight have ended; until then BAR0 reads all-ones. It does not wait,
@@ -56,6 +56,7 @@ type Device struct {
 	findings *findings
 	dram     *dram
 	mem      dma.Memory
+	paravirt atomic.Pointer[Paravirt]           // the front door if it is not PCI, or nil
 	counters [npureg.CounterCount]atomic.Uint64 // since New
 	claimed  map[uint32]bool                    // offsets of the host's registers
 
@@ -66,7 +67,7 @@ type Device struct {
 	fw       *firmware.Processor         // guarded by mu
 	resets   int                         // parts of a reset still to end; guarded by mu
 	atReset  [npureg.CounterCount]uint64 // counters when the last reset was over; guarded by mu
-	vectors  []*eventfd.FD               // what clients attached to MSI-X vectors; guarded by mu
+	irqs     map[irq]*eventfd.FD         // what the client attached to interrupts; guarded by mu
 	executor *executor
 }
 
@@ -79,7 +80,7 @@ func New(cfg Config) (*Device, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), vectors: make([]*eventfd.FD, cfg.Queues.Vectors), claimed: map[uint32]bool{}}
+	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), irqs: map[irq]*eventfd.FD{}, claimed: map[uint32]bool{}}
 	var err error
 	if d.dram, err = newDRAM(cfg.Memory.Size); err != nil {
 		return nil, err
@@ -90,15 +91,18 @@ func New(cfg Config) (*Device, error) {
 	pcfg := pci.Config{
 		VendorID: VendorID, DeviceID: DeviceID, SubsystemVendorID: SubsystemVendor, SubsystemID: SubsystemID,
 		Revision: Revision, Class: [3]uint8{0x12, 0x00, 0x00},
-		MSIXVectors: cfg.Queues.Vectors, Serial: cfg.Serial,
+		Vectors: cfg.Queues.Vectors, MSIX: cfg.PCI.MSIX, MSI: cfg.PCI.MSI, Serial: cfg.Serial,
 	}
 	pcfg.BARs[0] = pci.BAR{Size: npureg.BAR0Size}
-	pcfg.BARs[2] = pci.BAR{Size: uint64(cfg.Memory.Size), Prefetchable: true}
-	pcfg.BARs[4] = pci.BAR{Size: bar4Size}
+	pcfg.BARs[2] = pci.BAR{Size: uint64(cfg.Memory.Size), Prefetchable: true, Resizable: true}
+	if cfg.PCI.MSIX {
+		pcfg.BARs[4] = pci.BAR{Size: bar4Size}
+	}
 	d.fn, err = pci.New(pcfg, pci.Hooks{
 		FLR:     func() { d.resetLocked("function-level reset") },
 		Power:   func(pci.PowerState) { d.mem.SetBusMaster(d.fn.BusMaster()) },
 		Command: func() { d.mem.SetBusMaster(d.fn.BusMaster()) },
+		Mistake: d.findings.add,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("vdev: %w", err)
@@ -111,14 +115,14 @@ func New(cfg Config) (*Device, error) {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
 	d.executor = &executor{d: d, core: c, buf: make([]byte, dma.Chunk)}
-	d.queues = queue.New(&d.mu, cfg.Queues.Count, bus{&d.mem}, d.executor, board{d})
+	d.queues = queue.New(&d.mu, cfg.Queues.Count, bus{d}, d.executor, board{d})
 	d.bar0 = mmio.New(npureg.BAR0Size, npureg.Host())
 	for _, r := range npureg.Host() {
 		d.claimed[r.Off] = true
 	}
 	d.hooks()
 	d.fw = firmware.New(firmware.Config{
-		Lock: &d.mu, Mover: bus{&d.mem}, Host: host{d}, Queues: queues{d.queues}, Counter: d.counterLocked, Log: d.log,
+		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d.queues}, Counter: d.counterLocked, Log: d.log,
 	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -216,7 +220,9 @@ func (d *Device) hooks() {
 			}
 		})
 	}
+	d.bar0.OnWrite(npureg.IRQStatus, func(uint32) { d.levelLocked() })
 	d.bar0.OnWrite(npureg.IRQEnable, func(v uint32) {
+		d.levelLocked()
 		if v&d.bar0.Value(npureg.IRQStatus) != 0 {
 			d.raiseLocked(0)
 		}
@@ -265,12 +271,22 @@ func ruleID(r mmio.Rule) string {
 // raiseLocked raises a vector and counts it.
 func (d *Device) raiseLocked(vector int) {
 	d.count(npureg.CounterInterrupts, 1)
-	d.fn.MSIX().Raise(vector)
+	if v := d.paravirt.Load(); v != nil {
+		v.signal()
+		return
+	}
+	d.fn.Raise(vector)
+}
+
+// levelLocked makes INTx follow the causes (§8.4).
+func (d *Device) levelLocked() {
+	d.fn.SetLevel(d.bar0.Value(npureg.IRQStatus)&d.bar0.Value(npureg.IRQEnable) != 0)
 }
 
 // causeLocked sets causes of vector 0 and raises it if one is enabled (§8.2).
 func (d *Device) causeLocked(bits uint32) {
 	d.bar0.SetBits(npureg.IRQStatus, bits)
+	d.levelLocked()
 	if bits&d.bar0.Value(npureg.IRQEnable) != 0 {
 		d.raiseLocked(0)
 	}
@@ -303,6 +319,7 @@ func (d *Device) resetLocked(why string) {
 	d.mem.SetBusMaster(d.fn.BusMaster())
 	d.bar0.Reset()
 	d.parametersLocked()
+	d.levelLocked()
 	d.resets = 0
 	if d.queues.ResetLocked() {
 		d.resets++
@@ -332,29 +349,37 @@ func (d *Device) resetOverLocked() {
 	}
 }
 
-// open reports whether a BAR answers (§1.2, §1.3), and otherwise leaves a finding.
-func (d *Device) open(bar int) bool {
+// open reports whether a BAR answers an access to n bytes at off (§1.2, §1.3). Otherwise
+// the access is an unsupported request: AER shows it, and it leaves a finding.
+func (d *Device) open(bar int, off uint64, n int, write bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.openLocked(bar)
+	return d.openLocked(bar, off, n, write)
 }
 
-func (d *Device) openLocked(bar int) bool {
-	if d.fn.MemoryEnabled() {
+func (d *Device) openLocked(bar int, off uint64, n int, write bool) bool {
+	size := d.fn.BARSize(bar)
+	switch {
+	case !d.fn.MemoryEnabled():
+		d.findings.add("bar-closed", "BARs are accessed in D0 and with Memory Space Enable set (§1.2)",
+			fmt.Sprintf("BAR%d, power state %v", bar, d.fn.Power()))
+	case off > size || uint64(n) > size-off:
+		d.findings.add("bar-beyond", "a resizable BAR is accessed within its size (§1.2)",
+			fmt.Sprintf("BAR%d, %d bytes at %#x of %#x", bar, n, off, size))
+	default:
 		return true
 	}
-	d.findings.add("bar-closed", "BARs are accessed in D0 and with Memory Space Enable set (§1.2)",
-		fmt.Sprintf("BAR%d, power state %v", bar, d.fn.Power()))
+	d.fn.LogUnsupported(bar, off, n, write)
 	return false
 }
 
 // registersLocked reports whether an access to BAR0 reaches a register (§1.3),
 // and otherwise leaves a finding.
-func (d *Device) registersLocked(off uint64, status bool) bool {
-	if !d.openLocked(0) {
+func (d *Device) registersLocked(off uint64, n int, write bool) bool {
+	if !d.openLocked(0, off, n, write) {
 		return false
 	}
-	if d.resets == 0 || status {
+	if d.resets == 0 || off == npureg.DeviceStatus && !write {
 		return true
 	}
 	d.findings.add("bar0-resetting", "while DEVICE_STATUS.RESETTING is 1 only DEVICE_STATUS is read, and nothing written (§9.4)", fmt.Sprintf("%#x", off))
@@ -364,7 +389,7 @@ func (d *Device) registersLocked(off uint64, status bool) bool {
 func (d *Device) readBAR0(off uint64, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.registersLocked(off, off == npureg.DeviceStatus) {
+	if d.registersLocked(off, len(p), false) {
 		d.bar0.Read(off, p)
 	} else {
 		fillOnes(p)
@@ -374,7 +399,7 @@ func (d *Device) readBAR0(off uint64, p []byte) {
 func (d *Device) writeBAR0(off uint64, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.registersLocked(off, false) {
+	if d.registersLocked(off, len(p), true) {
 		d.bar0.Write(off, p)
 	}
 }
@@ -385,11 +410,23 @@ func fillOnes(p []byte) {
 	}
 }
 
-// bus is the memory on the bus, for blocks that know only bus addresses.
-type bus struct{ m *dma.Memory }
+// bus is the memory on the bus, for blocks that know only bus addresses. Commands
+// do not go through it, and so cannot reach what is private.
+type bus struct{ d *Device }
 
-func (b bus) Read(addr iova.Addr, p []byte) error  { return b.m.Read(dma.Bus, uint64(addr), p) }
-func (b bus) Write(addr iova.Addr, p []byte) error { return b.m.Write(dma.Bus, uint64(addr), p) }
+func (b bus) Read(addr iova.Addr, p []byte) error {
+	if v := b.d.paravirt.Load(); v != nil && addr >= privateBase {
+		return v.bus.Read(addr, p)
+	}
+	return b.d.mem.Read(dma.Bus, uint64(addr), p)
+}
+
+func (b bus) Write(addr iova.Addr, p []byte) error {
+	if v := b.d.paravirt.Load(); v != nil && addr >= privateBase {
+		return v.bus.Write(addr, p)
+	}
+	return b.d.mem.Write(dma.Bus, uint64(addr), p)
+}
 
 // host is the host's register page, as the control processor sees it.
 type host struct{ d *Device }
@@ -445,6 +482,10 @@ func (b board) CompletedLocked(vector uint16, c queue.Completion) {
 	if c.Status != npureg.StatusSuccess {
 		b.d.count(npureg.CounterErrors, 1)
 		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
+	}
+	if !b.d.fn.Messages() {
+		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
+		b.d.levelLocked()
 	}
 	b.d.raiseLocked(int(vector))
 }

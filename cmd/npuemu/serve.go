@@ -16,6 +16,7 @@ import (
 	"npuemu/mmio/npureg"
 	"npuemu/vdev"
 	"npuemu/vdev/vfiouser"
+	"npuemu/vdev/vhostuser"
 )
 
 // configFlags are the flags that choose a card.
@@ -50,19 +51,23 @@ func (f *configFlags) load() (vdev.Config, error) {
 
 func serveCommand() *cobra.Command {
 	var (
-		cf     configFlags
-		socket string
-		level  string
-		once   bool
+		cf        configFlags
+		socket    string
+		transport string
+		level     string
+		once      bool
 	)
 	c := &cobra.Command{
 		Use:   "serve --socket PATH",
-		Short: "Be the card: wait for a VMM on a vfio-user socket",
-		Long: "serve presents one NPU on a UNIX socket that speaks vfio-user, until SIGINT or SIGTERM. One client is served at a\n" +
+		Short: "Be the card: wait for a VMM on a vfio-user or vhost-user socket",
+		Long: "serve presents one NPU on a UNIX socket, until SIGINT or SIGTERM. One client is served at a\n" +
 			"time; when it leaves, the card is reset and keeps only its device memory.\n\n" +
 			"QEMU 10.1 or later needs shared guest memory and the device in JSON form:\n\n" +
 			"  -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem\n" +
-			"  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"PATH\",\"type\":\"unix\"}}'",
+			"  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"PATH\",\"type\":\"unix\"}}'\n\n" +
+			"With --transport vhost-user the NPU is a virtio device (docs/spec/virtio-npu.md), for QEMU 11.1 or later:\n\n" +
+			"  -chardev socket,id=npu,path=PATH\n" +
+			fmt.Sprintf("  -device vhost-user-test-device-pci,chardev=npu,virtio-id=%d,num_vqs=QUEUES+2,config_size=%d", vdev.VirtioIDInQEMU, vdev.VirtioConfigSize),
 		Example: "  npuemu serve --socket /tmp/npu.sock\n  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -75,21 +80,32 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: lv}))
-			return serve(c.Context(), cfg, socket, once)
+			return serve(c.Context(), cfg, transport, socket, once)
 		},
 	}
 	c.Flags().StringVar(&socket, "socket", "", "`path` of the UNIX socket to listen on (required)")
+	c.Flags().StringVar(&transport, "transport", "vfio-user", "what the socket speaks, `vfio-user` or vhost-user")
 	c.Flags().StringVar(&level, "log", "info", "least `level` that is logged: debug, info, warn, error")
 	c.Flags().BoolVar(&once, "once", false, "exit when the first client has left")
 	_ = c.MarkFlagRequired("socket")
+	_ = c.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"vfio-user", "vhost-user"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 	cf.add(c)
 	return c
 }
 
+// A server presents the card to clients (package vdev/vfiouser, vdev/vhostuser).
+type server interface {
+	Serve(ctx context.Context, ln *net.UnixListener) error
+	ServeConn(ctx context.Context, nc *net.UnixConn) error
+}
+
 // serve runs a card until ctx is done or, with once, until its first client has
 // left.
-func serve(ctx context.Context, cfg vdev.Config, socket string, once bool) error {
+func serve(ctx context.Context, cfg vdev.Config, transport, socket string, once bool) error {
+	if transport != "vfio-user" && transport != "vhost-user" {
+		return fmt.Errorf("--transport %q: use vfio-user or vhost-user", transport)
+	}
 	d, err := vdev.New(cfg)
 	if err != nil {
 		return err
@@ -100,18 +116,26 @@ func serve(ctx context.Context, cfg vdev.Config, socket string, once bool) error
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() { defer wg.Done(); d.Run(ctx) }()
+	run := func(f func(context.Context)) {
+		wg.Add(1)
+		go func() { defer wg.Done(); f(ctx) }()
+	}
+	run(d.Run)
+	var srv server = vfiouser.NewServer(vfiouser.Config{Log: cfg.Log}, d)
+	if transport == "vhost-user" {
+		v := vdev.NewParavirt(d)
+		run(v.Run)
+		srv = vhostuser.NewServer(vhostuser.Config{Log: cfg.Log}, v)
+	}
 
-	cfg.Log.Info("listening", "socket", socket, "arch", cfg.Arch, "array", fmt.Sprintf("%dx%d", cfg.Array.Rows, cfg.Array.Cols), "memory", cfg.Memory.Size)
-	srv := vfiouser.NewServer(vfiouser.Config{Log: cfg.Log}, d)
+	cfg.Log.Info("listening", "transport", transport, "socket", socket, "arch", cfg.Arch,
+		"array", fmt.Sprintf("%dx%d", cfg.Array.Rows, cfg.Array.Cols), "memory", cfg.Memory.Size)
 	if once {
-		nc, e := accept(ctx, ln)
-		if e == nil {
-			e = srv.ServeConn(ctx, nc)
+		var nc *net.UnixConn
+		if nc, err = accept(ctx, ln); err == nil {
+			err = srv.ServeConn(ctx, nc)
 		}
 		ln.Close()
-		err = e
 	} else {
 		err = srv.Serve(ctx, ln)
 	}

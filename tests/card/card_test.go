@@ -71,7 +71,13 @@ func TestMain(m *testing.M) {
 // boot runs script in a guest with one card and expects status 0.
 func boot(t *testing.T, e *guest.Env, kernel, script string, change ...func(*guest.Config)) (*guest.Result, *vdev.Device) {
 	t.Helper()
-	d, socket := devtest.Start(t, vdev.DefaultConfig())
+	return bootWith(t, e, vdev.DefaultConfig(), kernel, script, change...)
+}
+
+// bootWith is boot with a card of this configuration.
+func bootWith(t *testing.T, e *guest.Env, card vdev.Config, kernel, script string, change ...func(*guest.Config)) (*guest.Result, *vdev.Device) {
+	t.Helper()
+	d, socket := devtest.Start(t, card)
 	cfg := kit(t, e, kernel).Config(kernel, socket, common+script)
 	for _, f := range change {
 		f(&cfg)

@@ -31,6 +31,14 @@ func TestFindings(t *testing.T) {
 			if p != [4]byte{0xff, 0xff, 0xff, 0xff} {
 				h.T.Errorf("closed BAR%d reads % x, want all-ones", bar, p)
 			}
+			// Uncorrectable status and header of the write, correctable status of the read.
+			aer := make([]byte, 0x2c)
+			if err := h.Client.ReadRegion(vfiouser.RegionConfig, 0x100, aer); err != nil {
+				h.T.Fatal(err)
+			}
+			if u, c, kind, addr := le.Uint32(aer[4:]), le.Uint32(aer[0x10:]), le.Uint32(aer[0x1c:]), le.Uint32(aer[0x24:]); u != 1<<20 || c != 1<<13 || kind != 0x4000_0001 || addr != 0x10 {
+				h.T.Errorf("AER shows errors %#x, %#x, header %#x … %#x", u, c, kind, addr)
+			}
 			h.SetCommand(6)
 			if err := h.Client.ReadRegion(vfiouser.RegionBAR0+bar, 0x10, p[:]); err != nil {
 				h.T.Fatal(err)
@@ -60,6 +68,40 @@ func TestFindings(t *testing.T) {
 		{"BAR0 while Memory Space Enable is clear", closed(0), "bar-closed"},
 		{"BAR2 while Memory Space Enable is clear", closed(2), "bar-closed"},
 		{"BAR4 while Memory Space Enable is clear", closed(4), "bar-closed"},
+		{"BAR2 beyond the size that was chosen", func(h *devtest.Host) {
+			h.SetCommand(4)
+			if err := h.Client.WriteRegion(vfiouser.RegionConfig, 0x169, []byte{0}); err != nil {
+				h.T.Fatal(err)
+			}
+			h.SetCommand(6)
+			region(2, 1<<20-4, []byte{1, 2, 3, 4})(h)
+			if err := h.Client.WriteRegion(vfiouser.RegionBAR0+2, 1<<20-2, []byte{5, 6, 7, 8}); err != nil {
+				h.T.Fatal(err)
+			}
+			var p [4]byte
+			if err := h.Client.ReadRegion(vfiouser.RegionBAR0+2, 1<<20-4, p[:]); err != nil {
+				h.T.Fatal(err)
+			}
+			if p != [4]byte{1, 2, 3, 4} {
+				h.T.Errorf("the end of BAR2 reads % x", p)
+			}
+			if err := h.Client.ReadRegion(vfiouser.RegionBAR0+2, 1<<20, p[:]); err != nil {
+				h.T.Fatal(err)
+			}
+			if p != [4]byte{0xff, 0xff, 0xff, 0xff} {
+				h.T.Errorf("beyond BAR2 is % x, want all-ones", p)
+			}
+		}, "bar-beyond"},
+		{"BAR2 resized while it is decoded", func(h *devtest.Host) {
+			if err := h.Client.WriteRegion(vfiouser.RegionConfig, 0x169, []byte{0}); err != nil {
+				h.T.Fatal(err)
+			}
+		}, "config-bar-resize"},
+		{"power state that is not there", func(h *devtest.Host) {
+			if err := h.Client.WriteRegion(vfiouser.RegionConfig, uint64(capability(h, 0x01))+4, []byte{1}); err != nil {
+				h.T.Fatal(err)
+			}
+		}, "config-power-state"},
 		{"2-byte write to BAR0", region(0, npureg.IRQEnable, []byte{1, 0}), "bar0-width"},
 		{"offset without a register", register(0xff8, 0), "bar0-unclaimed"},
 		{"write to a read-only register", register(npureg.ID, 0), "bar0-read-only"},
@@ -84,7 +126,10 @@ func TestFindings(t *testing.T) {
 		}, "fault-INVALID_DOORBELL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h, _ := ready(t)
+			cfg := config()
+			cfg.Memory.Size = 2 << 20 // a BAR of 1 MiB could not be resized
+			h := devtest.New(t, cfg)
+			prepare(h)
 			tt.do(h)
 			got := h.Dev.Findings()
 			switch {

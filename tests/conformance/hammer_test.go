@@ -33,7 +33,8 @@ func TestHammer(t *testing.T) {
 	}
 	h.Client.Close()
 
-	var client atomic.Pointer[vfiouser.Client]
+	var client atomic.Pointer[devtest.Transport]
+	current := func() devtest.Transport { return *client.Load() }
 	attach := func() {
 		h.Attach()
 		h.Rewind(addr["image"])
@@ -41,7 +42,8 @@ func TestHammer(t *testing.T) {
 		for i := range admin {
 			_, admin[i] = h.Alloc(4096)
 		}
-		client.Store(h.Client)
+		c := h.Client
+		client.Store(&c)
 	}
 	attach()
 	settled := func() map[string]int { // with one client
@@ -54,14 +56,14 @@ func TestHammer(t *testing.T) {
 
 	// What the workers do; the client may be gone, so nobody looks at errors.
 	write := func(off, v uint32) {
-		_ = client.Load().WriteRegion(vfiouser.RegionBAR0, uint64(off), le.AppendUint32(nil, v))
+		_ = current().WriteRegion(vfiouser.RegionBAR0, uint64(off), le.AppendUint32(nil, v))
 	}
 	read := func(off uint32) uint32 {
 		var p [4]byte
-		_ = client.Load().ReadRegion(vfiouser.RegionBAR0, uint64(off), p[:])
+		_ = current().ReadRegion(vfiouser.RegionBAR0, uint64(off), p[:])
 		return le.Uint32(p[:])
 	}
-	config := func(off uint64, p ...byte) { _ = client.Load().WriteRegion(vfiouser.RegionConfig, off, p) }
+	config := func(off uint64, p ...byte) { _ = current().WriteRegion(vfiouser.RegionConfig, off, p) }
 	pcie := uint64(capability(h, 0x10))
 	var rings sync.Mutex // guards admin's bytes against a new client
 	put := func(ring int, slot uint32, e devtest.Entry) {
@@ -80,7 +82,7 @@ func TestHammer(t *testing.T) {
 			case 0:
 				config(pcie+8, 0x10, 0x81)
 			case 1:
-				_ = client.Load().Reset()
+				_ = current().Reset()
 			case 2:
 				write(npureg.DeviceControl, npureg.DeviceControlReset)
 			}
@@ -120,12 +122,12 @@ func TestHammer(t *testing.T) {
 			}
 		},
 		func(rng *rand.Rand) { // memory that nobody uses, and some that the driver does
-			c := client.Load()
+			c := current()
 			at := iova.Addr(0x4000_0000 + rng.Uint64N(8)*0x1000)
 			_ = c.MapMemory(at, 0x1000, iova.Read|iova.Write, iova.NewBytes(make([]byte, 0x1000)))
 			_ = c.UnmapDMA(at&^0xffff, uint64(1+rng.IntN(16))*0x1000)
 		},
-		func(rng *rand.Rand) { _ = client.Load().MaskVector(vfiouser.IRQMSIX, rng.IntN(16), rng.IntN(2) == 0) },
+		func(rng *rand.Rand) { _ = current().MaskVector(vfiouser.IRQMSIX, rng.IntN(16), rng.IntN(2) == 0) },
 	}
 	var wg sync.WaitGroup
 	end := time.Now().Add(1500 * time.Millisecond)

@@ -180,6 +180,7 @@ func TestClientGone(t *testing.T) {
 		}
 	}
 	h.Attach() // no reset
+	h.AwaitReset()
 	for _, r := range []struct {
 		name      string
 		off, want uint32

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package devtest is a scripted host for tests: it starts a device behind a
-// real vfio-user socket, attaches a client with guest memory, and takes the
-// first steps of a driver as docs/spec describes them. It uses the register
-// table but nothing else of the device.
+// Package devtest is a scripted host for tests: it starts a device, attaches a
+// client with guest memory over a real vfio-user socket or in this process (the
+// test flag -transport says which), and takes the first steps of a driver as
+// docs/spec describes them. It uses the register table but nothing else of the
+// device.
 package devtest
 
 import (
 	"context"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,8 +23,35 @@ import (
 	"npuemu/internal/eventfd"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev"
+	"npuemu/vdev/local"
 	"npuemu/vdev/vfiouser"
 )
+
+// The transports of New.
+const (
+	VFIOUser  = "vfio-user"
+	InProcess = "in-process"
+)
+
+var transport = flag.String("transport", VFIOUser, "how hosts reach their device: "+VFIOUser+" or "+InProcess)
+
+// InUse returns the transport that New uses.
+func InUse() string { return *transport }
+
+// Transport is what a Host needs of its client; vfiouser.Client and local.Client
+// have it.
+type Transport interface {
+	ReadRegion(index int, off uint64, p []byte) error
+	WriteRegion(index int, off uint64, p []byte) error
+	MapDMA(addr iova.Addr, size uint64, prot iova.Prot, f *os.File, off uint64) error
+	MapMemory(addr iova.Addr, size uint64, prot iova.Prot, mem iova.Memory) error
+	UnmapDMA(addr iova.Addr, size uint64) error
+	IRQInfo(index int) (vfiouser.IRQ, error)
+	SetVectors(index, start int, fds ...*eventfd.FD) error
+	MaskVector(index, vector int, masked bool) error
+	Reset() error
+	Close()
+}
 
 // Guest memory: MemSize bytes at MemBase, reached through a descriptor, and
 // MsgSize bytes at MsgBase, reached by messages.
@@ -41,8 +70,8 @@ const Timeout = 20 * time.Second
 type Host struct {
 	T      testing.TB
 	Dev    *vdev.Device
-	Socket string
-	Client *vfiouser.Client
+	Socket string // "" in-process
+	Client Transport
 	Msg    *iova.Bytes // memory behind MsgBase
 	MsgMem []byte      // its bytes; read them only when no DMA runs
 
@@ -90,10 +119,7 @@ func Start(t testing.TB, cfg vdev.Config) (d *vdev.Device, socket string) {
 // StartServer is Start with a configuration of the server.
 func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.Device, socket string) {
 	t.Helper()
-	d, err := vdev.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d = run(t, cfg)
 	dir, err := os.MkdirTemp("", "npu") // t.TempDir can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -104,29 +130,51 @@ func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.D
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{}, 2)
-	go func() { d.Run(ctx); done <- struct{}{} }()
+	done := make(chan struct{})
 	go func() {
 		_ = vfiouser.NewServer(scfg, d).Serve(ctx, ln) // ctx's error
-		done <- struct{}{}
+		close(done)
 	}()
 	t.Cleanup(func() {
 		cancel()
 		<-done
-		<-done
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
 		os.RemoveAll(dir)
 	})
 	return d, socket
 }
 
+// run makes a device that runs until the test ends.
+func run(t testing.TB, cfg vdev.Config) *vdev.Device {
+	t.Helper()
+	d, err := vdev.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { d.Run(ctx); close(done) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
 // New starts a device and attaches a host to it.
 func New(t testing.TB, cfg vdev.Config) *Host {
 	t.Helper()
-	d, socket := Start(t, cfg)
-	h := &Host{T: t, Dev: d, Socket: socket, queues: map[int]*ring{}}
+	h := &Host{T: t, queues: map[int]*ring{}}
+	switch *transport {
+	case VFIOUser:
+		h.Dev, h.Socket = Start(t, cfg)
+	case InProcess:
+		h.Dev = run(t, cfg)
+	default:
+		t.Fatalf("devtest: -transport %q: use %s or %s", *transport, VFIOUser, InProcess)
+	}
 	t.Cleanup(func() {
 		h.gone = append(h.gone, h.live...)
 		h.Release()
@@ -160,8 +208,12 @@ func (h *Host) Attach() {
 	h.MsgMem = make([]byte, MsgSize)
 	h.Msg = iova.NewBytes(h.MsgMem)
 
-	if h.Client, err = vfiouser.Dial(h.Socket); err != nil {
-		t.Fatal(err)
+	if h.Socket == "" {
+		h.Client = local.Attach(h.Dev)
+	} else {
+		c, err := vfiouser.Dial(h.Socket)
+		h.must(err)
+		h.Client = c
 	}
 	c := h.Client
 	h.later(c.Close)

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"npuemu/vdev"
+	"npuemu/vdev/gokvm"
+)
+
+func bootCommand() *cobra.Command {
+	var (
+		cf             configFlags
+		kernel, initrd string
+		cmdline, level string
+		memory         int64
+	)
+	c := &cobra.Command{
+		Use:   "boot --kernel BZIMAGE",
+		Short: "Boot Linux with the card in this process, without QEMU",
+		Long: "boot runs a guest in this process with the card on its PCI bus, through KVM and gokvm. It needs /dev/kvm, a Linux\n" +
+			"bzImage for x86-64 and, usually, an initramfs. The guest has one CPU and a serial console on this terminal, and\n" +
+			"neither disk nor network. boot ends when the guest reboots (reboot -f), or on SIGINT or SIGTERM.",
+		Example: "  npuemu boot --kernel bzImage --initrd initramfs.cpio.gz\n  npuemu boot --kernel bzImage --initrd i.cpio --memory 1024 --append 'console=ttyS0 panic=-1 quiet'",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var lv slog.Level
+			if err := lv.UnmarshalText([]byte(level)); err != nil {
+				return fmt.Errorf("--log %q: use debug, info, warn or error", level)
+			}
+			cfg, err := cf.load()
+			if err != nil {
+				return err
+			}
+			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: lv}))
+			guest := gokvm.Config{Memory: memory << 20, Cmdline: cmdline, Console: c.OutOrStdout(), Input: c.InOrStdin(), Log: cfg.Log}
+			k, err := os.Open(kernel)
+			if err != nil {
+				return fmt.Errorf("--kernel: %w", err)
+			}
+			defer k.Close()
+			guest.Kernel = k
+			if initrd != "" {
+				i, err := os.Open(initrd)
+				if err != nil {
+					return fmt.Errorf("--initrd: %w", err)
+				}
+				defer i.Close()
+				guest.Initrd = i
+			}
+			return boot(c.Context(), cfg, guest)
+		},
+	}
+	c.Flags().StringVar(&kernel, "kernel", "", "Linux bzImage `file` (required)")
+	c.Flags().StringVar(&initrd, "initrd", "", "initramfs `file`")
+	c.Flags().StringVar(&cmdline, "append", "console=ttyS0 panic=-1", "the kernel's command `line`")
+	c.Flags().Int64Var(&memory, "memory", gokvm.DefaultMemory>>20, "guest memory in `MiB`, 16 to 3072")
+	c.Flags().StringVar(&level, "log", "warn", "least `level` that is logged: debug, info, warn, error")
+	_ = c.MarkFlagRequired("kernel")
+	cf.add(c)
+	return c
+}
+
+// boot runs a guest with a card until it reboots or ctx is done.
+func boot(ctx context.Context, cfg vdev.Config, guest gokvm.Config) error {
+	d, err := vdev.New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() { defer wg.Done(); d.Run(ctx) }()
+	err = gokvm.Boot(ctx, d, guest)
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	stop()
+	wg.Wait()
+	report(cfg.Log, d)
+	return errors.Join(err, d.Close())
+}
