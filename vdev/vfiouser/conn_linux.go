@@ -4,6 +4,7 @@ package vfiouser
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 
@@ -24,8 +25,10 @@ type conn struct {
 	peerData int // largest data of a message to the client, at most maxData
 	files    files
 
-	in  inbox
-	out []byte // replies collected, then the payload of the one in the making
+	head   [headerSize]byte // header received
+	in     []byte           // body received
+	rights uds.Rights       // descriptors received with the message
+	out    []byte           // reply: header, then payload
 
 	// events are the eventfds that tell the client of MASK and UNMASK.
 	events map[irqEvent]*eventfd.FD
@@ -43,8 +46,9 @@ func newConn(s *Server, sock *uds.Conn) *conn {
 	return &conn{
 		s:       s,
 		sock:    sock,
-		in:      newInbox(sock),
-		out:     make([]byte, 0, maxBatch),
+		in:      make([]byte, 4096),
+		out:     make([]byte, headerSize, 4096),
+		rights:  uds.Rights{Limit: maxFDs},
 		events:  make(map[irqEvent]*eventfd.FD),
 		pending: make(map[uint16]*dmaRequest),
 	}
@@ -57,17 +61,16 @@ func (c *conn) negotiate() error {
 	if err == nil && (h.isReply() || h.command != cmdVersion || h.flags&flagNoReply != 0) {
 		err = refuse(unix.EINVAL, "the first message is %v with flags %#x; start with VERSION, and wait for its reply", h.command, h.flags)
 	}
-	c.in.rights.Close() // VERSION has no use for descriptors
+	c.rights.Close() // VERSION has no use for descriptors
 	var caps capabilities
 	var minor uint16
 	if err == nil {
 		minor, caps, err = parseVersion(body)
 	}
 	if err != nil {
-		c.in.close() // framing may be lost, and descriptors with what follows
 		var wrong *refusal
 		if errors.As(err, &wrong) {
-			return errors.Join(err, c.replyError(h, 0, wrong), c.flush())
+			return errors.Join(err, c.replyError(h, wrong))
 		}
 		return err
 	}
@@ -81,129 +84,135 @@ func (c *conn) negotiate() error {
 	}
 
 	fds, data := uint64(maxFDs), uint64(maxData)
-	c.out = appendVersion(append(c.out, noHeader[:]...), min(minor, 0), capabilities{
+	c.out = appendVersion(c.out[:headerSize], min(minor, 0), capabilities{
 		MaxMsgFDs:       &fds,
 		MaxDataXferSize: &data,
 		WriteMultiple:   caps.WriteMultiple, // only what was proposed may be in the reply
 	})
-	return c.reply(h, 0, 0)
+	return c.reply(h, c.out)
 }
 
-// noHeader is room for the header of a reply.
-var noHeader [headerSize]byte
-
-// step waits for the client, serves the register accesses that came, and then one
-// message if there is more. An error means that the connection is over.
+// step serves one message. An error means that the connection is over.
 func (c *conn) step() error {
-	if c.in.start == c.in.end {
-		if err := c.more(); err != nil {
-			return err
-		}
-	}
-	if c.registers(); c.in.start == c.in.end {
-		return nil
-	}
+	defer c.rights.Close()
 	h, body, err := c.receive()
-	at := len(c.out)
-	switch {
-	case err != nil:
-	case h.isReply():
-		err = c.deliver(h, body)
-	default:
-		c.out = append(c.out, noHeader[:]...)
-		var fd int
-		if fd, err = c.handle(h, body); err == nil {
-			err = c.reply(h, at, fd)
+	var fd int
+	if err == nil {
+		if h.isReply() {
+			err = c.deliver(h, body)
+			if err == nil {
+				return nil
+			}
+		} else {
+			c.out = c.out[:headerSize]
+			fd, err = c.handle(h, body)
 		}
 	}
-	if err != nil {
-		err = c.refuse(h, at, err)
+	if err == nil {
+		if fd > 0 {
+			return c.reply(h, c.out, fd)
+		}
+		return c.reply(h, c.out)
 	}
-	c.in.rights.Close()
-	return err
-}
-
-// refuse answers h with the error err, if that is a *refusal; any other it returns.
-func (c *conn) refuse(h header, at int, err error) error {
 	var wrong *refusal
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	if err := c.replyError(h, at, wrong); err != nil || h.size <= maxMessage {
+	if err := c.replyError(h, wrong); err != nil {
 		return err
 	}
-	if err := c.flush(); err != nil {
-		return err
+	if h.size > maxMessage {
+		return c.skip(h.size - headerSize)
 	}
-	return c.in.skip(int64(h.size) - headerSize)
+	return nil
 }
 
-// reply completes the reply to h, which is c.out from at on, with room for the header.
-func (c *conn) reply(h header, at, fd int) error {
-	header{id: h.id, command: h.command, size: uint32(len(c.out) - at), flags: flagReply}.put(c.out[at:])
-	return c.collect(h, at, fd)
+// receive reads one message. A *refusal means that the message is wrong and was
+// read to its end, but for the body of one that is too large; any other error
+// means that the connection is over.
+func (c *conn) receive() (h header, body []byte, err error) {
+	if err := c.sock.Recv(c.head[:], &c.rights); err != nil {
+		return h, nil, err
+	}
+	h = decodeHeader(c.head[:])
+	if h.size < headerSize || h.size > maxMessage {
+		c.trace(Received, c.head[:], nil, nil, c.rights.Len())
+		return h, nil, refuse(unix.EINVAL, "%v has message size %d; sizes are %d to %d", h.command, h.size, headerSize, maxMessage)
+	}
+	n := int(h.size - headerSize)
+	if n > len(c.in) {
+		c.in = make([]byte, max(n, min(2*len(c.in), maxMessage-headerSize)))
+	}
+	body = c.in[:n]
+	if err := c.sock.Recv(body, &c.rights); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return h, nil, err
+	}
+	c.trace(Received, c.head[:], body, nil, c.rights.Len())
+	switch {
+	case c.rights.Lost() > 0:
+		err = refuse(unix.EINVAL, "%v comes with %d descriptors, and %d could not be taken; send at most %d, within this process's limit", h.command, c.rights.Len(), c.rights.Lost(), maxFDs)
+	case h.isReply():
+	case h.flags&^flagNoReply != 0:
+		err = refuse(unix.EINVAL, "%v has flags %#x; a command has type 0 and perhaps No_reply (%#x)", h.command, h.flags, flagNoReply)
+	}
+	return h, body, err
 }
 
-// replyError puts the error reply to h, a header alone, in the place of c.out from at
-// on, and logs the rule.
-func (c *conn) replyError(h header, at int, wrong *refusal) error {
+// skip reads and drops n bytes of a message that was refused.
+func (c *conn) skip(n uint32) error {
+	for n > 0 {
+		part := c.in[:min(uint64(n), uint64(len(c.in)))]
+		if err := c.sock.Recv(part, &c.rights); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		c.rights.Close()
+		n -= uint32(len(part))
+	}
+	return nil
+}
+
+// reply sends msg, whose first headerSize bytes are free, as the reply to h,
+// unless h wants none.
+func (c *conn) reply(h header, msg []byte, fds ...int) error {
+	if h.flags&flagNoReply != 0 {
+		return nil
+	}
+	header{id: h.id, command: h.command, size: uint32(len(msg)), flags: flagReply}.put(msg)
+	return c.send(msg, fds)
+}
+
+// replyError sends the error reply, a header alone, and logs the rule.
+func (c *conn) replyError(h header, wrong *refusal) error {
 	c.s.warn("vfio-user message refused",
 		slog.String("command", h.command.String()), slog.Int("id", int(h.id)),
 		slog.String("errno", unix.ErrnoName(wrong.errno)), slog.String("rule", wrong.rule))
-	c.out = append(c.out[:at], noHeader[:]...)
+	if h.flags&flagNoReply != 0 {
+		return nil
+	}
+	c.out = c.out[:headerSize]
 	header{
 		id: h.id, command: h.command, size: headerSize,
 		flags: flagReply | flagError, errno: uint32(wrong.errno),
-	}.put(c.out[at:])
-	return c.collect(h, at, 0)
+	}.put(c.out)
+	return c.send(c.out, nil)
 }
 
-// collect leaves the reply to h, c.out from at on, for the next flush, unless h wants
-// none. A reply that does not fit a batch, or comes with the descriptor fd, which is
-// then not 0, goes out at once and alone.
-func (c *conn) collect(h header, at, fd int) error {
-	msg := c.out[at:]
-	if h.flags&flagNoReply != 0 {
-		c.out = c.out[:at]
-		return nil
-	}
-	nfds := 0
-	if fd != 0 {
-		nfds = 1
-	}
-	c.trace(Sent, msg[:headerSize], msg[headerSize:], nil, nfds)
-	if nfds == 0 && len(c.out) <= maxBatch {
-		return nil
-	}
-	c.out = c.out[:at]
-	err := c.flush()
-	switch {
-	case err != nil:
-		return err
-	case nfds == 0:
-		return c.sock.Send(msg, nil)
-	}
-	return c.sock.Send(msg, nil, fd)
-}
-
-// flush sends the collected replies.
-func (c *conn) flush() error {
-	if len(c.out) == 0 {
-		return nil
-	}
-	err := c.sock.Send(c.out, nil)
-	c.out = c.out[:0]
-	return err
+func (c *conn) send(msg []byte, fds []int) error {
+	c.trace(Sent, msg[:headerSize], msg[headerSize:], nil, len(fds))
+	return c.sock.Send(msg, nil, fds...)
 }
 
 // trace reports a message whose body is body and tail.
 func (c *conn) trace(dir Direction, head, body, tail []byte, nfds int) {
-	if c.s.cfg.Trace != nil {
-		c.report(dir, head, body, tail, nfds)
+	if c.s.cfg.Trace == nil {
+		return
 	}
-}
-
-func (c *conn) report(dir Direction, head, body, tail []byte, nfds int) {
 	if len(tail) > 0 {
 		body = append(append([]byte(nil), body...), tail...)
 	}

@@ -198,7 +198,7 @@ func (c *conn) setIRQs(body []byte) error {
 	}
 	flags, index := order.Uint32(body[4:]), order.Uint32(body[8:])
 	start, count := order.Uint32(body[12:]), order.Uint32(body[16:])
-	bools, nfds := body[irqSetSize:], c.in.rights.Len()
+	bools, nfds := body[irqSetSize:], c.rights.Len()
 	data, action := flags&setData, flags&setAction
 	if flags&^(setData|setAction) != 0 || bits.OnesCount32(data) != 1 || bits.OnesCount32(action) != 1 {
 		return refuse(unix.EINVAL, "DEVICE_SET_IRQS: flags %#x; set one DATA bit and one ACTION bit", flags)
@@ -244,8 +244,8 @@ func (c *conn) setIRQs(body []byte) error {
 // came. QEMU sends none when MSI-X is switched on, before it knows the vectors.
 func (c *conn) setEventfds(index, start, count int, action uint32) error {
 	fds := make([]*eventfd.FD, count)
-	for i := range c.in.rights.Len() {
-		fd, err := eventfd.Adopt(c.in.rights.Take(i))
+	for i := range c.rights.Len() {
+		fd, err := eventfd.Adopt(c.rights.Take(i))
 		if err != nil {
 			for _, fd := range fds[:i] {
 				fd.Close()
@@ -298,11 +298,6 @@ func (c *conn) clearIRQs(index int) {
 	}
 }
 
-var (
-	errUnreadable = errors.New("the region cannot be read")
-	errUnwritable = errors.New("the region cannot be written")
-)
-
 // access is the fixed part of REGION_READ, REGION_WRITE and of an entry of
 // REGION_WRITE_MULTI.
 type access struct {
@@ -337,22 +332,17 @@ func (c *conn) regionRead(body []byte) error {
 	n := len(c.out)
 	c.out = slices.Grow(c.out, int(a.count))[:n+int(a.count)]
 	p := c.out[n:]
-	err = errUnreadable
+	err = errors.New("the region cannot be read")
 	if c.regions[a.region].Flags&RegionRead != 0 {
 		err = c.s.backend.ReadRegion(int(a.region), a.off, p)
 	}
 	if err != nil {
-		c.notRead(a, p, err)
+		for i := range p {
+			p[i] = 0xff
+		}
+		c.warnAccess(cmdRegionRead, a, err)
 	}
 	return nil
-}
-
-// notRead makes p what a read gives that the device refused.
-func (c *conn) notRead(a access, p []byte, err error) {
-	for i := range p {
-		p[i] = 0xff
-	}
-	c.warnAccess(cmdRegionRead, a, err)
 }
 
 func (c *conn) regionWrite(body []byte) error {
@@ -392,7 +382,7 @@ func (c *conn) writeMulti(body []byte) error {
 }
 
 func (c *conn) write(cmd Command, a access, p []byte) {
-	err := errUnwritable
+	err := errors.New("the region cannot be written")
 	if c.regions[a.region].Flags&RegionWrite != 0 {
 		err = c.s.backend.WriteRegion(int(a.region), a.off, p)
 	}
@@ -421,12 +411,12 @@ func (c *conn) dmaMap(body []byte) error {
 		return refuse(unix.EINVAL, "DMA_MAP: %#x bytes at %v are not an address range", size, addr)
 	case size > maxDMABytes:
 		return refuse(unix.ENOSPC, "DMA_MAP: %#x bytes; map at most %#x at once", size, uint64(maxDMABytes))
-	case c.in.rights.Len() > 1:
-		return refuse(unix.EINVAL, "DMA_MAP: %d descriptors; send one or none", c.in.rights.Len())
+	case c.rights.Len() > 1:
+		return refuse(unix.EINVAL, "DMA_MAP: %d descriptors; send one or none", c.rights.Len())
 	}
 	var mem iova.Memory = &messageMemory{c: c, base: addr}
-	if c.in.rights.Len() == 1 {
-		fd := c.in.rights.Take(0)
+	if c.rights.Len() == 1 {
+		fd := c.rights.Take(0)
 		var err error
 		mem, err = c.files.open(fd, off, size, prot)
 		unix.Close(fd)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -200,8 +201,11 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	stop := context.AfterFunc(ctx, sock.Shutdown)
 	defer stop()
 
+	// The goroutine blocks in system calls: give it the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	c := newConn(s, sock)
-	defer c.in.close()
+	defer c.rights.Close()
 
 	hello := time.AfterFunc(helloTimeout, sock.Shutdown)
 	err = c.negotiate()

@@ -81,13 +81,22 @@ func TestGuest(t *testing.T) {
 		os.RemoveAll(dir)
 	})
 
-	res, err := guest.Boot(t.Context(), e, guest.Config{
+	cfgGuest := guest.Config{
 		Modules: []string{"virtio_pci", "virtio_console"},
 		Files:   map[string]string{"/bin/virtioring": bin},
 		Script:  script,
 		ExtraArgs: []string{"-chardev", "socket,id=npu,path=" + socket, "-device",
 			fmt.Sprintf("vhost-user-test-device-pci,chardev=npu,virtio-id=%d,num_vqs=%d,config_size=%d,addr=%s", vdev.VirtioIDInQEMU, v.Queues(), vdev.VirtioConfigSize, address)},
-	})
+	}
+	// QEMU 11.1 sometimes crashes by itself while it maps or unmaps the window
+	// (docs/limits.md). That is not what is tested here.
+	var res *guest.Result
+	for try := 1; ; try++ {
+		if res, err = guest.Boot(t.Context(), e, cfgGuest); err == nil || try == 4 || !strings.Contains(err.Error(), "segmentation fault") {
+			break
+		}
+		t.Logf("attempt %d: QEMU crashed: %v", try, err)
+	}
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v, status %d:\n%s", err, res.Status, res.Console)
 	}
