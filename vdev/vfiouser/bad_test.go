@@ -436,8 +436,22 @@ func FuzzServer(f *testing.F) {
 		cmd(cmdRegionWrite, accessBody(0, 0, 4, 1, 2, 3, 4)), message(cmdRegionWrite, 5, flagNoReply, accessBody(8, 0, 1, 1)),
 		cmd(cmdWriteMulti, u64(1), accessBody(0, 0, 1), u64(1)), cmd(cmdFeature, u32(8, 1)), edited(cmdReset, 4, 1<<24),
 	))
+	state := func(s MigrationState) []byte { return cmd(cmdFeature, u32(16, featureSet|featMigState, uint32(s), 0)) }
+	f.Add(true, cat(
+		cmd(cmdFeature, u32(16, featureGet|featMigration)), cmd(cmdFeature, u32(8, featureProbe|featLogStart)),
+		state(preCopy), cmd(cmdMigDataRead, u32(4104, 4096)), state(stopCopy), cmd(cmdMigDataRead, u32(4104, 4096)),
+		state(resuming), cmd(cmdMigDataWrite, u32(12, 4), u32(stateEnd)), state(running),
+	))
+	f.Add(true, cat(
+		cmd(cmdDMAMap, dmaMapBody(32, 3, 0, 0x1000, 0x1000)), cmd(cmdFeature, u32(40, featureSet|featLogStart), u64(4096), u32(1, 0), u64(0, 1<<20)),
+		cmd(cmdFeature, u32(40, featureGet|featLogReport), u64(0x1000, 0x1000, 4096)),
+		cmd(cmdDMAUnmap, dmaUnmapBody(48, 1, 0x1000, 0x1000), u64(4096, 8)), cmd(cmdFeature, u32(8, featureSet|featLogStop)),
+	))
+	f.Add(true, cat(cmd(cmdGetRegionIOFDs, u32(4096, 0, 0, 0)), cmd(cmdSetIRQs, irqBody(20, 4|16, 0, 0, 1)), cmd(cmdReset)))
+	f.Add(false, message(cmdVersion, 1, 0, u32(0), []byte(`{"capabilities":{"max_msg_fds":9,"max_dma_maps":1,"pgsizes":4096,"twin_socket":{"supported":true},"migration":{"pgsize":4096}}}`), []byte{0}))
 	f.Fuzz(func(t *testing.T, hello bool, stream []byte) {
-		b := newFake(t)
+		b := newAble(t, MigrationCanPreCopy)
+		b.events = map[int][]IOEvent{0: {{Off: 0x100, Size: 4, Value: 7}}}
 		r := rawClient(t, Config{}, b)
 		if hello {
 			r.negotiate("")
@@ -454,7 +468,7 @@ func FuzzServer(f *testing.F) {
 		_ = r.sock.Send(stream, nil) // the server may have closed already
 		r.sock.Shutdown()
 		<-drained
-		eventually(t, "device detached", func() bool { return b.table.Len() == 0 && b.attached() == 0 })
+		eventually(t, "device detached", func() bool { return b.table.Len() == 0 && b.attached() == 0 && !b.table.Logging() })
 	})
 }
 
@@ -473,6 +487,13 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		_, _ = parseRegion(b) // must not panic
+		if entries, err := parseIOFDs(b, 3); err == nil {
+			for _, e := range entries {
+				if e.fd >= 3 || e.shadow >= 3 || e.Size > 8 {
+					t.Errorf("it accepts %+v", e)
+				}
+			}
+		}
 		if len(b) >= headerSize {
 			again := make([]byte, headerSize)
 			decodeHeader(b).put(again)

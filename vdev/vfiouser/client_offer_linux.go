@@ -3,6 +3,7 @@
 package vfiouser
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -127,8 +128,7 @@ func (c *Client) openTwin(fd int) error {
 	}
 	unixConn, ok := nc.(*net.UnixConn)
 	if !ok {
-		nc.Close()
-		return fmt.Errorf("vfiouser: the twin socket is a %T; a UNIX stream socket is needed", nc)
+		return errors.Join(fmt.Errorf("vfiouser: the twin socket is a %T; a UNIX stream socket is needed", nc), nc.Close())
 	}
 	if c.twin, err = uds.New(unixConn, sendTimeout); err != nil {
 		return err
