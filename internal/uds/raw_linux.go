@@ -7,20 +7,16 @@ import (
 	"io"
 	"runtime"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// idleWait is how long Read keeps the scheduler's P when nothing comes. It is
-// rounded up to the kernel's tick. The gaps between a guest's register accesses
-// are far shorter; a P that does nothing is missed by nobody for so long.
-const idleWait = time.Millisecond
-
-// maxEmpty is how many signals in a row end the wait with the P. The runtime sends
-// them to stop the goroutine, for a garbage collection for instance.
-const maxEmpty = 3
+// yieldEvery is how many calls of Read make one call of the scheduler. Without it, the
+// runtime's monitor finds after 10 ms that the goroutine was not scheduled, takes its P while it
+// waits, and then looks after it every 20 µs for a while: every hundredth register
+// access would take twice as long.
+const yieldEvery = 1024
 
 // message is what recvmsg and sendmsg take. It lives in the Conn, so that a call
 // allocates nothing.
@@ -45,96 +41,70 @@ func (m *message) set(a, b, oob []byte) {
 	}
 }
 
-// call makes the system call trap, recvmsg or sendmsg, for m: raw, without a word
-// to the scheduler, or as other blocking calls are made.
-func (m *message) call(trap uintptr, fd, flags int, raw bool) (int, syscall.Errno) {
-	var n uintptr
-	var errno syscall.Errno
-	if raw {
-		n, _, errno = syscall.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), uintptr(flags), 0, 0, 0)
-	} else {
-		n, _, errno = syscall.Syscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), uintptr(flags))
-	}
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
-}
-
-// sendOnce makes one system call for Send: sendto where that will do, which is
-// cheaper than sendmsg.
-func (c *Conn) sendOnce(head, tail, oob []byte, flags int, raw bool) (int, syscall.Errno) {
-	if len(tail) > 0 || len(oob) > 0 || !raw {
-		c.out.set(head, tail, oob)
-		return c.out.call(unix.SYS_SENDMSG, c.fd, flags, raw)
-	}
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(head))), uintptr(len(head)), uintptr(flags), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
-}
-
 // Read receives what has come, at most len(p) bytes, waiting for the first one as
 // long as it takes, and adds the descriptors that came with these bytes to rights. Linux
 // returns nothing beyond the bytes of the first send that carried descriptors
 // (unix(7)), so they belong to the last bytes returned. Read returns io.EOF when
 // the peer has closed.
-//
-// A client that waits for a register is answered without the scheduler's help: up
-// to idleWait, Read waits in a raw system call, which keeps the P. The socket has a
-// receive timeout, and so a signal ends that call even though handlers restart others
-// (signal(7)): when the runtime wants to stop the goroutine, it does. A peer that is
-// silent for idleWait, or maxEmpty signals without a byte, are waited for without the P.
-// With a single P Read never keeps it; with more, whoever serves connections should
-// have one more than there is work for.
 func (c *Conn) Read(p []byte, rights *Rights) (int, error) {
-	for empty := 0; ; {
-		if !c.raw {
-			if err := c.chooseWait(); err != nil {
-				return 0, err
-			}
-		}
-		c.in.set(p, nil, c.oob)
-		n, errno := c.in.call(unix.SYS_RECVMSG, c.fd, unix.MSG_CMSG_CLOEXEC, c.raw)
-		switch errno {
-		case 0:
-			rights.arrive(c.oob[:c.in.hdr.Controllen], int(c.in.hdr.Flags))
-			if n == 0 {
-				return 0, io.EOF
-			}
-			return n, nil
-		case unix.EINTR:
-			// Where this goroutine is to stop, it stops at the next call.
-			if empty++; !c.raw || empty < maxEmpty {
-				continue
-			}
-		case unix.EAGAIN:
-		default:
+	if c.reads++; c.reads%yieldEvery == 0 {
+		runtime.Gosched()
+	}
+	m := &c.in
+	if m.hdr.Iov == nil {
+		m.set(p, nil, c.oob)
+	}
+	for {
+		m.iov[0].Base = unsafe.SliceData(p)
+		m.iov[0].SetLen(len(p))
+		m.hdr.SetControllen(len(c.oob))
+		n, _, errno := syscall.Syscall(unix.SYS_RECVMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&m.hdr)), unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
 			return 0, fmt.Errorf("uds: receive: %w", errno)
 		}
-		fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds[:], -1); err != nil && err != unix.EINTR {
-			return 0, fmt.Errorf("uds: wait: %w", err)
+		if m.hdr.Controllen != 0 || m.hdr.Flags&unix.MSG_CTRUNC != 0 {
+			rights.arrive(c.oob[:m.hdr.Controllen], int(m.hdr.Flags))
 		}
-		empty, c.raw = 0, false // and choose again: there may be one P now
+		if n == 0 {
+			return 0, io.EOF
+		}
+		return int(n), nil
 	}
 }
 
-// chooseWait decides how Read waits: raw, with a timeout, if there is more than one P.
-func (c *Conn) chooseWait() error {
-	c.raw = runtime.GOMAXPROCS(0) > 1
-	if c.raw == c.timed {
-		return nil
+// sendNow sends as much of p as the peer's buffer takes. It does not wait, and so keeps
+// the P.
+func (c *Conn) sendNow(p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
 	}
-	var tv unix.Timeval
-	if c.raw {
-		tv = unix.NsecToTimeval(int64(idleWait))
+	return int(n), 0
+}
+
+// sendAll sends head and tail with the descriptors in oob, waiting for the peer to take
+// them.
+func (c *Conn) sendAll(head, tail, oob []byte) error {
+	for len(head)+len(tail) > 0 {
+		if len(head) == 0 {
+			head, tail = tail, nil
+		}
+		c.out.set(head, tail, oob)
+		r, _, errno := syscall.Syscall(unix.SYS_SENDMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&c.out.hdr)), unix.MSG_NOSIGNAL)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			return fmt.Errorf("uds: send: %w", errno)
+		}
+		oob = nil
+		n := int(r)
+		cut := min(n, len(head))
+		head, tail = head[cut:], tail[n-cut:]
 	}
-	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
-		return fmt.Errorf("uds: set up socket: %w", err)
-	}
-	c.timed = c.raw
 	return nil
 }
