@@ -35,7 +35,7 @@ func (d *Device) Regions() []vfiouser.Region {
 
 // IRQs describes the interrupts (§8): INTx, which a client unmasks after each one,
 // MSI and MSI-X if the card has them, and the type by which VFIO clients want to hear
-// of fatal errors, which this device never uses.
+// of fatal errors, which this device uses if Config says so.
 func (d *Device) IRQs() []vfiouser.IRQ {
 	q := make([]vfiouser.IRQ, vfiouser.NumIRQs)
 	const flags = vfiouser.IRQEventfd | vfiouser.IRQMaskable
@@ -124,7 +124,6 @@ func (d *Device) SetVector(index, vector int, fd *eventfd.FD) {
 	case vfiouser.IRQMSIX:
 		d.fn.MSIX().SetVector(vector, s)
 	}
-	// The error interrupt stops a QEMU guest for good; nothing raises it.
 	if old != nil {
 		old.Close()
 	}
@@ -137,6 +136,12 @@ func (d *Device) TriggerVector(index, vector int) {
 		d.fn.INTx().Trigger()
 	case vfiouser.IRQMSI, vfiouser.IRQMSIX:
 		d.fn.Raise(vector)
+	case vfiouser.IRQErr:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if fd := d.irqs[irq{index, vector}]; fd != nil {
+			fd.Signal()
+		}
 	}
 }
 

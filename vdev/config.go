@@ -35,6 +35,9 @@ type Config struct {
 type PCIConfig struct {
 	MSIX bool `toml:"msix"` // and BAR4
 	MSI  bool `toml:"msi"`
+	// ErrorInterrupt signals VFIO's error interrupt when the function reports a fatal
+	// error (§1.6). QEMU stops the machine for good then.
+	ErrorInterrupt bool `toml:"error_interrupt"`
 }
 
 // ArrayConfig is the compute core (§5.1).

@@ -21,9 +21,11 @@ package vdev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,6 +39,7 @@ import (
 	"npuemu/mmio/npureg"
 	"npuemu/queue"
 	"npuemu/vdev/pci"
+	"npuemu/vdev/vfiouser"
 )
 
 // Identity of the PCI function (§1.1).
@@ -67,6 +70,7 @@ type Device struct {
 	fw       *firmware.Processor         // guarded by mu
 	resets   int                         // parts of a reset still to end; guarded by mu
 	atReset  [npureg.CounterCount]uint64 // counters when the last reset was over; guarded by mu
+	messages [pci.ErrFatal + 1]uint64    // error messages that would have gone out; guarded by mu
 	irqs     map[irq]*eventfd.FD         // what the client attached to interrupts; guarded by mu
 	executor *executor
 }
@@ -102,11 +106,14 @@ func New(cfg Config) (*Device, error) {
 		FLR:     func() { d.resetLocked("function-level reset") },
 		Power:   func(pci.PowerState) { d.mem.SetBusMaster(d.fn.BusMaster()) },
 		Command: func() { d.mem.SetBusMaster(d.fn.BusMaster()) },
+		Error:   d.errorMessage,
+		Pending: d.mem.Reading,
 		Mistake: d.findings.add,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
+	d.mem.ReadFailed = d.readFailed
 	d.fn.MSIX().SetTableOwner(pci.TableInTransport)
 	d.fn.MSIX().Trace(d.traceBank("bar4"))
 
@@ -266,6 +273,30 @@ func ruleID(r mmio.Rule) string {
 		return "read-only"
 	}
 	return "access"
+}
+
+// readFailed shows in config space how a read of the bus failed (§1.6). Device.mu is not held.
+func (d *Device) readFailed(err error) {
+	how := pci.CompletedUnsupported
+	var f *iova.Fault
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		how = pci.CompletedNever
+	case errors.As(err, &f) && f.Reason == iova.Failed:
+		how = pci.CompletedAbort
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fn.LogCompletion(how)
+}
+
+// errorMessage is called with Device.mu held when the host wants to hear of an error of the
+// function. A fatal one goes out as VFIO's error interrupt if the operator wants that.
+func (d *Device) errorMessage(m pci.ErrorMessage) {
+	d.messages[m]++
+	if fd := d.irqs[irq{vfiouser.IRQErr, 0}]; m == pci.ErrFatal && d.cfg.PCI.ErrorInterrupt && fd != nil {
+		fd.Signal()
+	}
 }
 
 // raiseLocked raises a vector and counts it.
@@ -483,7 +514,7 @@ func (b board) CompletedLocked(vector uint16, c queue.Completion) {
 		b.d.count(npureg.CounterErrors, 1)
 		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
 	}
-	if !b.d.fn.Messages() {
+	if b.d.fn.Interrupts() == pci.ByINTx {
 		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
 		b.d.levelLocked()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"npuemu/internal/control"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev"
 	"npuemu/vdev/vfiouser"
@@ -51,11 +52,9 @@ func (f *configFlags) load() (vdev.Config, error) {
 
 func serveCommand() *cobra.Command {
 	var (
-		cf        configFlags
-		socket    string
-		transport string
-		level     string
-		once      bool
+		cf    configFlags
+		opt   serveOptions
+		level string
 	)
 	c := &cobra.Command{
 		Use:   "serve --socket PATH",
@@ -80,13 +79,14 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: lv}))
-			return serve(c.Context(), cfg, transport, socket, once)
+			return serve(c.Context(), cfg, opt)
 		},
 	}
-	c.Flags().StringVar(&socket, "socket", "", "`path` of the UNIX socket to listen on (required)")
-	c.Flags().StringVar(&transport, "transport", "vfio-user", "what the socket speaks, `vfio-user` or vhost-user")
+	c.Flags().StringVar(&opt.socket, "socket", "", "`path` of the UNIX socket to listen on (required)")
+	c.Flags().StringVar(&opt.transport, "transport", "vfio-user", "what the socket speaks, `vfio-user` or vhost-user")
 	c.Flags().StringVar(&level, "log", "info", "least `level` that is logged: debug, info, warn, error")
-	c.Flags().BoolVar(&once, "once", false, "exit when the first client has left")
+	c.Flags().BoolVar(&opt.once, "once", false, "exit when the first client has left")
+	c.Flags().StringVar(&opt.control, "control", "", "`path` of a UNIX socket for npuemu ctl; only this user may connect")
 	_ = c.MarkFlagRequired("socket")
 	_ = c.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"vfio-user", "vhost-user"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
@@ -100,42 +100,63 @@ type server interface {
 	ServeConn(ctx context.Context, nc *net.UnixConn) error
 }
 
-// serve runs a card until ctx is done or, with once, until its first client has
+// serveOptions are the flags of serve that do not choose a card.
+type serveOptions struct {
+	socket, transport, control string
+	once                       bool
+}
+
+// serve runs a card until ctx is done or, with opt.once, until its first client has
 // left.
-func serve(ctx context.Context, cfg vdev.Config, transport, socket string, once bool) error {
-	if transport != "vfio-user" && transport != "vhost-user" {
-		return fmt.Errorf("--transport %q: use vfio-user or vhost-user", transport)
+func serve(ctx context.Context, cfg vdev.Config, opt serveOptions) (err error) {
+	if opt.transport != "vfio-user" && opt.transport != "vhost-user" {
+		return fmt.Errorf("--transport %q: use vfio-user or vhost-user", opt.transport)
 	}
 	d, err := vdev.New(cfg)
 	if err != nil {
 		return err
 	}
-	ln, err := vfiouser.Listen(socket)
+	defer func() { err = errors.Join(err, d.Close()) }()
+	ln, err := vfiouser.Listen(opt.socket)
 	if err != nil {
-		return errors.Join(err, d.Close())
+		return err
 	}
+	defer ln.Close()
 	ctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
 	run := func(f func(context.Context)) {
 		wg.Add(1)
 		go func() { defer wg.Done(); f(ctx) }()
 	}
+	if opt.control != "" {
+		cl, err := control.Listen(opt.control)
+		if err != nil {
+			return fmt.Errorf("--control: %w", err)
+		}
+		s := &control.Server{Commands: controlCommands([]*vdev.Device{d}), Log: cfg.Log}
+		run(func(ctx context.Context) {
+			if err := s.Serve(ctx, cl); err != nil {
+				cfg.Log.Error("the control socket is lost; the card goes on", "error", err)
+			}
+		})
+	}
 	run(d.Run)
 	var srv server = vfiouser.NewServer(vfiouser.Config{Log: cfg.Log}, d)
-	if transport == "vhost-user" {
+	if opt.transport == "vhost-user" {
 		v := vdev.NewParavirt(d)
 		run(v.Run)
 		srv = vhostuser.NewServer(vhostuser.Config{Log: cfg.Log}, v)
 	}
 
-	cfg.Log.Info("listening", "transport", transport, "socket", socket, "arch", cfg.Arch,
+	cfg.Log.Info("listening", "transport", opt.transport, "socket", opt.socket, "arch", cfg.Arch,
 		"array", fmt.Sprintf("%dx%d", cfg.Array.Rows, cfg.Array.Cols), "memory", cfg.Memory.Size)
-	if once {
+	if opt.once {
 		var nc *net.UnixConn
 		if nc, err = accept(ctx, ln); err == nil {
 			err = srv.ServeConn(ctx, nc)
 		}
-		ln.Close()
 	} else {
 		err = srv.Serve(ctx, ln)
 	}
@@ -145,7 +166,7 @@ func serve(ctx context.Context, cfg vdev.Config, transport, socket string, once 
 	stop()
 	wg.Wait()
 	report(cfg.Log, d)
-	return errors.Join(err, d.Close())
+	return err
 }
 
 // report logs what the card did and what guests did wrong.

@@ -10,7 +10,7 @@
 //
 //	0x000  header: BAR0/1, BAR2/3 and BAR4/5 are 64-bit pairs; no ROM; interrupt pin INTA
 //	0x040  Power Management (§7.5.2): D0 and D3hot, No_Soft_Reset set, no PME
-//	0x050  PCI Express (§7.5.3): endpoint, Function Level Reset, 16 GT/s ×16
+//	0x050  PCI Express (§7.5.3): endpoint, Function Level Reset, 5 GT/s ×16
 //	0x090  MSI-X (§7.7.2): table and pending bits in BAR4
 //	0x0a0  MSI (§7.7.1): 64-bit address, per-vector masking
 //	0x100  Advanced Error Reporting (§7.8.4), version 2, without ECRC
