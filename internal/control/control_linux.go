@@ -203,8 +203,7 @@ func write(w io.Writer, v any) error {
 // Call sends one command to the server at path and returns its result. The server's refusal is the
 // error.
 func Call(ctx context.Context, path, command string, args any) (json.RawMessage, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "unix", path)
+	nc, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("control: %w: is the server running, with this control socket?", err)
 	}

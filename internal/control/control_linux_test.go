@@ -62,6 +62,15 @@ func start(t *testing.T) (path string) {
 	return path
 }
 
+func dial(t *testing.T, path string) *net.UnixConn {
+	t.Helper()
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // TestRequests: what a peer sends → what it gets. "" as a reply means that the server hangs up
 // without one.
 func TestRequests(t *testing.T) {
@@ -89,10 +98,7 @@ func TestRequests(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := start(t)
-			c, err := net.Dial("unix", path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := dial(t, path)
 			defer c.Close()
 			go func() { _, _ = io.WriteString(c, tt.in+"\n") }() // a server that hangs up does not read it all
 			line, err := bufio.NewReader(c).ReadString('\n')
@@ -110,10 +116,7 @@ func TestRequests(t *testing.T) {
 
 // TestSeveralRequests: a connection takes one after the other, and a wrong one does not end it.
 func TestSeveralRequests(t *testing.T) {
-	c, err := net.Dial("unix", start(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := dial(t, start(t))
 	defer c.Close()
 	if _, err := io.WriteString(c, "nonsense\n"+`{"version":1,"command":"echo","args":{"Text":"a"}}`+"\n"+`{"version":1,"command":"echo","args":{"Text":"b"}}`+"\n"); err != nil {
 		t.Fatal(err)
@@ -139,12 +142,9 @@ func TestCallErrors(t *testing.T) {
 // TestPeersAreBounded: who comes while maxPeers are there is turned away, and places become free.
 func TestPeersAreBounded(t *testing.T) {
 	path := start(t)
-	var conns []net.Conn
+	var conns []*net.UnixConn
 	for range maxPeers {
-		c, err := net.Dial("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := dial(t, path)
 		defer c.Close()
 		if _, err := io.WriteString(c, `{"version":1,"command":"echo"}`+"\n"); err != nil {
 			t.Fatal(err)
