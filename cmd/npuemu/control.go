@@ -17,34 +17,41 @@ import (
 
 // Arguments and results of the control socket's commands (docs/control.md).
 type (
-	statusArgs struct {
+	target struct {
+		Card     int `json:"card"`
 		Function int `json:"function"`
 	}
 	injectArgs struct {
-		Function int      `json:"function"`
-		Error    string   `json:"error"`
-		Header   []uint32 `json:"header,omitempty"`
+		target
+		Error  string   `json:"error"`
+		Header []uint32 `json:"header,omitempty"`
 	}
 	injectResult struct {
 		Message string `json:"message"`
 	}
 )
 
-// controlCommands are the commands for a server of these functions.
-func controlCommands(functions []*vdev.Device) map[string]control.Handler {
-	function := func(i int) (*vdev.Device, error) {
-		if i < 0 || i >= len(functions) {
-			return nil, fmt.Errorf("function %d: this server has 0 to %d", i, len(functions)-1)
-		}
-		return functions[i], nil
+// in returns the function that t names.
+func (t target) in(cards [][]*vdev.Device) (*vdev.Device, error) {
+	if t.Card < 0 || t.Card >= len(cards) {
+		return nil, fmt.Errorf("card %d: this server has 0 to %d, in the order of --socket", t.Card, len(cards)-1)
 	}
+	functions := cards[t.Card]
+	if t.Function < 0 || t.Function >= len(functions) {
+		return nil, fmt.Errorf("function %d: card %d has 0 to %d", t.Function, t.Card, len(functions)-1)
+	}
+	return functions[t.Function], nil
+}
+
+// controlCommands are the commands for a server of these cards, each of which is its functions.
+func controlCommands(cards [][]*vdev.Device) map[string]control.Handler {
 	return map[string]control.Handler{
 		"status": func(raw json.RawMessage) (any, error) {
-			var a statusArgs
+			var a target
 			if err := control.Decode(raw, &a); err != nil {
 				return nil, err
 			}
-			d, err := function(a.Function)
+			d, err := a.in(cards)
 			if err != nil {
 				return nil, err
 			}
@@ -55,7 +62,7 @@ func controlCommands(functions []*vdev.Device) map[string]control.Handler {
 			if err := control.Decode(raw, &a); err != nil {
 				return nil, err
 			}
-			d, err := function(a.Function)
+			d, err := a.in(cards)
 			if err != nil {
 				return nil, err
 			}
@@ -70,9 +77,9 @@ func controlCommands(functions []*vdev.Device) map[string]control.Handler {
 
 func ctlCommand() *cobra.Command {
 	var (
-		socket   string
-		function int
-		header   string
+		socket string
+		to     target
+		header string
 	)
 	c := &cobra.Command{
 		Use:   "ctl --control PATH COMMAND",
@@ -81,7 +88,8 @@ func ctlCommand() *cobra.Command {
 			"answer as JSON. Guests see nothing of this road. The protocol is in docs/control.md.",
 	}
 	c.PersistentFlags().StringVar(&socket, "control", "", "`path` of the server's control socket (required)")
-	c.PersistentFlags().IntVar(&function, "function", 0, "`number` of the function: 0, or 1 and up for virtual functions")
+	c.PersistentFlags().IntVar(&to.Card, "card", 0, "`number` of the card, in the order of the server's --socket flags, from 0")
+	c.PersistentFlags().IntVar(&to.Function, "function", 0, "`number` of the function: 0, or 1 and up for virtual functions")
 	_ = c.MarkPersistentFlagRequired("control")
 	_ = c.MarkPersistentFlagFilename("control")
 
@@ -101,7 +109,7 @@ func ctlCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Print power state, interrupts, error logs and findings of a function",
 		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return call(c, "status", statusArgs{function}) },
+		RunE:  func(c *cobra.Command, _ []string) error { return call(c, "status", to) },
 	}
 	inject := &cobra.Command{
 		Use:   "aer-inject ERROR",
@@ -118,7 +126,7 @@ func ctlCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return call(c, "aer-inject", injectArgs{function, args[0], h})
+			return call(c, "aer-inject", injectArgs{to, args[0], h})
 		},
 	}
 	inject.Flags().StringVar(&header, "header", "", "the packet's header: 1 to 4 `doublewords`, with commas between")

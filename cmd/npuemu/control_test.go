@@ -62,8 +62,9 @@ func TestControl(t *testing.T) {
 	}{
 		{"no socket", []string{"status"}, `required flag(s) "control" not set`},
 		{"no server", []string{"--control", ctl + "x", "status"}, "is the server running"},
-		{"no such function", []string{"--control", ctl, "--function", "1", "status"}, "this server has 0 to 0"},
-		{"negative function", []string{"--control", ctl, "--function", "-1", "aer-inject", "bad-tlp"}, "this server has 0 to 0"},
+		{"no such function", []string{"--control", ctl, "--function", "1", "status"}, "card 0 has 0 to 0"},
+		{"no such card", []string{"--control", ctl, "--card", "1", "status"}, "this server has 0 to 0, in the order of --socket"},
+		{"negative function", []string{"--control", ctl, "--function", "-1", "aer-inject", "bad-tlp"}, "card 0 has 0 to 0"},
 		{"no such error", []string{"--control", ctl, "aer-inject", "rain"}, `there is no error "rain": use one of`},
 		{"header without a packet", []string{"--control", ctl, "aer-inject", "bad-tlp", "--header", "1"}, "about no packet"},
 		{"header too long", []string{"--control", ctl, "aer-inject", "poisoned-tlp", "--header", "1,2,3,4,5"}, "1 to 4 doublewords"},

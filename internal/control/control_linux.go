@@ -62,11 +62,6 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	// Who connects before this is turned away by its credentials.
-	if err := os.Chmod(path, 0o600); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("control: %w", err)
-	}
 	return ln, nil
 }
 
