@@ -65,6 +65,8 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
 		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
+		{"virtual functions over virtio", []string{"serve", "--socket", "/x", "--transport", "vhost-user", "--config", file(t, "c.toml", "[sriov]\nvfs = 1\n")}, "use --transport vfio-user"},
+		{"virtual functions once", []string{"serve", "--socket", "/x", "--once", "--config", file(t, "c.toml", "[sriov]\nvfs = 1\n")}, "not --once"},
 		{"no such directory", []string{"serve", "--socket", "/does/not/exist/s"}, "/does/not/exist"},
 		{"boot without a kernel", []string{"boot"}, `required flag(s) "kernel" not set`},
 		{"no such kernel", []string{"boot", "--kernel", "/does/not/exist"}, "--kernel: open /does/not/exist"},

@@ -126,22 +126,25 @@ func (f *Function) LogUncorrectable(e Uncorrectable, header [4]uint32, advisory 
 	}
 	control := f.value[offDevCtl/4]
 	detected, enable, message := uint32(devStaNonFatal), uint32(devCtlNonFatal), ErrNonFatal
-	fatal := f.value[offUncorrSeverity/4]&bit != 0
+	fatal := f.value[offUncorrSeverity/4]&bit != 0 || f.virtual && uncorrFatal&bit != 0
 	switch {
 	case fatal:
 		detected, enable, message = devStaFatal, devCtlFatal, ErrFatal
 	case advisory:
 		detected, enable, message = devStaCorr, devCtlCorr, ErrCor
-		f.value[offCorrStatus/4] |= 1 << AdvisoryNonFatal
 	}
 	if e == UnsupportedRequest {
 		detected |= devStaUnsupp
 		enable |= devCtlUnsupp
 	}
 	f.value[offDevCtl/4] |= detected
+	if f.virtual {
+		return NoMessage // it has no AER, and what is reported is the physical function's matter
+	}
 
 	reported := control&enable == enable
 	if message == ErrCor {
+		f.value[offCorrStatus/4] |= 1 << AdvisoryNonFatal
 		if f.value[offCorrMask/4]&(1<<AdvisoryNonFatal) != 0 {
 			return NoMessage
 		}
@@ -199,6 +202,9 @@ func (f *Function) LogCorrectable(e Correctable) ErrorMessage {
 		panic("pci: BUG: correctable error that the function does not implement")
 	}
 	f.value[offDevCtl/4] |= devStaCorr
+	if f.virtual {
+		return NoMessage
+	}
 	f.value[offCorrStatus/4] |= bit
 	return f.send(ErrCor, f.value[offCorrMask/4]&bit == 0 && f.value[offDevCtl/4]&devCtlCorr != 0)
 }

@@ -92,6 +92,8 @@ const (
 	capMSIX     = 0x11
 	extCapAER   = 0x0001
 	extCapSerNo = 0x0003
+	extCapARI   = 0x000e
+	extCapSRIOV = 0x0010
 	extCapRebar = 0x0015
 )
 
@@ -178,6 +180,8 @@ type Config struct {
 	Vectors                        int      // 1 to MaxVectors
 	MSIX, MSI                      bool     // which capabilities there are; INTx always is
 	Serial                         uint64   // IEEE EUI-64
+	VFs                            int      // virtual functions of a physical function, with the same BARs
+	Virtual                        bool     // this is a virtual function
 }
 
 // Validate reports the first rule that c breaks.
@@ -203,6 +207,9 @@ func (c Config) Validate() error {
 	// mmio banks are addressed by 32 bits.
 	if c.MSIX && c.BARs[MSIXBAR].Size > 1<<31 {
 		return fmt.Errorf("pci: config: BAR%d: size %#x exceeds 2 GiB: use %#x", MSIXBAR, c.BARs[MSIXBAR].Size, minMSIXBARLen)
+	}
+	if c.VFs < 0 || c.VFs > MaxVFs || c.VFs > 0 && c.Virtual {
+		return fmt.Errorf("pci: config: %d virtual functions: use 0 to %d, and none in a virtual function", c.VFs, MaxVFs)
 	}
 	if c.Vectors < 1 || c.Vectors > MaxVectors {
 		return fmt.Errorf("pci: config: %d vectors: use 1 to %d", c.Vectors, MaxVectors)
@@ -334,7 +341,10 @@ func (c Config) registers() []configRegister {
 		rows = append(rows, row(fmt.Sprintf("AER_HEADER_LOG%d", i), offHeaderLog+4*i, 0, 0, 0,
 			"§7.8.4.8", "Header of the packet of the first error.").stick(^uint32(0)))
 	}
-	var afterSerial uint32
+	var afterSerial, afterRebar uint32
+	if c.VFs != 0 {
+		afterSerial, afterRebar = offARI, offARI
+	}
 	if c.resizable() != 0 {
 		afterSerial = offRebar
 	}
@@ -343,7 +353,7 @@ func (c Config) registers() []configRegister {
 		row("SERIAL_LO", offDeviceSerialLow, uint32(c.Serial), 0, 0, "§7.9.3.2", "Serial number, low half."),
 		row("SERIAL_HI", offDeviceSerialLow+4, uint32(c.Serial>>32), 0, 0, "§7.9.3.2", "Serial number, high half."))
 	if c.resizable() != 0 {
-		rows = append(rows, row("REBAR_CAP", offRebar, extCapRebar|1<<16, 0, 0, "§7.8.6.1", "Resizable BAR; the last capability."))
+		rows = append(rows, row("REBAR_CAP", offRebar, extCapRebar|1<<16|afterRebar<<20, 0, 0, "§7.8.6.1", "Resizable BAR."))
 	}
 	entry := uint32(0)
 	for i, b := range c.BARs {
@@ -361,6 +371,12 @@ func (c Config) registers() []configRegister {
 			row(fmt.Sprintf("REBAR%d_CTL", i), offRebarCtl+8*entry, ctl, rebarSize, 0,
 				"§7.8.6.3", "Resizable BAR Control: BAR, number of BARs, size."))
 		entry++
+	}
+	if c.VFs != 0 {
+		rows = append(rows, c.sriovRegisters()...)
+	}
+	if c.Virtual {
+		rows = virtual(rows)
 	}
 	return rows
 }

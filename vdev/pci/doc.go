@@ -4,7 +4,8 @@
 // Specification 6.0 describes it; section numbers in this package are of that
 // document. It has a type 0 header with 64-bit memory BARs, the Power
 // Management, PCI Express, MSI-X and MSI capabilities, and the Advanced Error
-// Reporting, Device Serial Number and Resizable BAR extended capabilities.
+// Reporting, Device Serial Number and Resizable BAR extended capabilities; a physical function
+// also has ARI and SR-IOV, and a virtual function has less of everything (sriov.go).
 //
 // Configuration space:
 //
@@ -16,6 +17,8 @@
 //	0x100  Advanced Error Reporting (§7.8.4), version 2, without ECRC
 //	0x148  Device Serial Number (§7.9.3)
 //	0x160  Resizable BAR (§7.8.6)
+//	0x180  ARI (§7.8.7); in a virtual function at 0x100, as the only extended capability
+//	0x190  SR-IOV (§9.3.3)
 //
 // A [Config] without MSI-X or MSI has no such capability and a list without it; INTx
 // is always there. [Function.Raise] sends a vector by what is on.
