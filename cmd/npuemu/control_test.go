@@ -87,3 +87,52 @@ func TestControl(t *testing.T) {
 		t.Error("the control socket was left behind")
 	}
 }
+
+// TestServeVFs serves a physical and two virtual functions, each on its socket.
+func TestServeVFs(t *testing.T) {
+	dir, err := os.MkdirTemp("", "npu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket, ctl := filepath.Join(dir, "s"), filepath.Join(dir, "c")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := npuemu(ctx, "serve", "--socket", socket, "--control", ctl, "--config", file(t, "c.toml", "[sriov]\nvfs = 2\n"))
+		ended <- err
+	}()
+	pf, vf := dial(t, socket), dial(t, socket+".vf1")
+	defer pf.Close()
+	defer vf.Close()
+	vendor := func() string {
+		p := make([]byte, 2)
+		if err := vf.ReadRegion(vfiouser.RegionConfig, 0, p); err != nil {
+			t.Fatal(err)
+		}
+		return string(p)
+	}
+	for _, tt := range []struct{ number, want string }{{"\x01\x00", "\xff\xff"}, {"\x02\x00", "\xf4\x1a"}} {
+		for _, w := range []struct {
+			off uint64
+			v   string
+		}{{0x198, "\x00\x00"}, {0x1a0, tt.number}, {0x198, "\x09\x00"}} {
+			if err := pf.WriteRegion(vfiouser.RegionConfig, w.off, []byte(w.v)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v := vendor(); v != tt.want {
+			t.Errorf("NumVFs %q: function 2 has vendor %q, want %q", tt.number, v, tt.want)
+		}
+	}
+	if out, _, err := npuemu(t.Context(), "ctl", "--control", ctl, "--function", "2", "status"); err != nil || !strings.Contains(out, "vf-absent") {
+		t.Errorf("status of function 2: %v\n%s", err, out)
+	}
+	if _, _, err := npuemu(t.Context(), "ctl", "--control", ctl, "--function", "3", "status"); err == nil || !strings.Contains(err.Error(), "card 0 has 0 to 2") {
+		t.Errorf("status of function 3: %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
