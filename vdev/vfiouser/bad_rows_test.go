@@ -34,7 +34,7 @@ type badRow struct {
 type device int
 
 const (
-	plain  device = iota // what a Backend must have
+	basic  device = iota // what a Backend must have
 	full                 // everything; PRE_COPY, no P2P; an eventfd at 0x100 of BAR0
 	strict               // the same, with Config.Strict
 )

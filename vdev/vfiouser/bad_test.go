@@ -93,7 +93,7 @@ func TestBadMessages(t *testing.T) {
 func (tt *badRow) check(t *testing.T) {
 	f := newFake(t)
 	var b Backend = f
-	if tt.dev != plain {
+	if tt.dev != basic {
 		a := newAble(t, MigrationCanPreCopy)
 		a.events = map[int][]IOEvent{0: {{Off: 0x100, Size: 4, Value: 7}}}
 		f, b = a.fake, a
@@ -154,7 +154,7 @@ func (tt *badRow) check(t *testing.T) {
 	if !tt.first {
 		count(t, "ranges", f.table.Len(), tt.ranges)
 		count(t, "vectors", vectors, tt.vectors)
-		if tt.dev != plain {
+		if tt.dev != basic {
 			want := stdcmp.Or(tt.after, tt.state, running)
 			r.send(message(cmdFeature, 10, 0, u32(16, featureGet|featMigState)))
 			if _, body := r.mustRecv(); MigrationState(order.Uint32(body[8:])) != want {
