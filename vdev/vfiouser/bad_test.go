@@ -111,9 +111,14 @@ func (tt *badRow) check(t *testing.T) {
 	open := descriptors(t)
 	r.send(tt.msg, fds...)
 	if !tt.silent {
-		h, body, nfds, err := r.recv()
-		if err != nil {
-			t.Fatalf("no reply: %v", err)
+		h, body, got := r.recvFDs()
+		nfds := len(got)
+		for _, fd := range got {
+			if !tt.first { // a twin socket is open as long as the connection
+				unix.Close(fd)
+				continue
+			}
+			defer unix.Close(fd)
 		}
 		want := header{id: 5, command: decodeHeader(tt.msg).command, size: h.size, flags: flagReply, errno: uint32(tt.want)}
 		if tt.want != ok {
