@@ -54,9 +54,16 @@ func Adopt(fd int) (*FD, error) {
 // "pending" is what the peer sees anyway. A closed FD ignores it.
 func (f *FD) Signal() {
 	f.signal.Lock()
-	if f.fd >= 0 && (!f.blocking || f.ready(unix.POLLOUT, 0)) {
-		// Any error but EINTR is the peer's doing and has no remedy here.
-		for add(f.fd, f.blocking) == unix.EINTR {
+	switch {
+	case f.fd < 0:
+	case !f.blocking:
+		addNow(f.fd)
+	case f.ready(unix.POLLOUT, 0):
+		var one [8]byte
+		binary.NativeEndian.PutUint64(one[:], 1)
+		_, err := unix.Write(f.fd, one[:])
+		for err == unix.EINTR {
+			_, err = unix.Write(f.fd, one[:])
 		}
 	}
 	f.signal.Unlock()

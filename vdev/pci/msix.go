@@ -127,11 +127,13 @@ func (m *MSIX) resetLocked() {
 }
 
 func (m *MSIX) signalerLocked(vector int) Signaler {
-	masked := m.bank.Value(entryOff(vector)+entryControl)&entryMask != 0
+	masked := m.masked
 	if m.irq.owner == TableInTransport {
-		masked = m.peerMask&(1<<vector) != 0
+		masked = masked || m.peerMask&(1<<vector) != 0
+	} else {
+		masked = masked || m.bank.Value(entryOff(vector)+entryControl)&entryMask != 0
 	}
-	if masked || m.masked {
+	if masked {
 		return nil
 	}
 	return m.signalers[vector]
