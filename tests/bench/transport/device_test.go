@@ -7,6 +7,7 @@ package transport
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -372,7 +373,7 @@ func threads(t *testing.T, pid int, on bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := setFIFO(tid, on); err != nil && err != unix.ESRCH {
+		if err := setFIFO(tid, on); err != nil && !errors.Is(err, unix.ESRCH) {
 			t.Fatal(err)
 		}
 	}
