@@ -6,7 +6,7 @@ FUZZTIME      ?= 60s
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench lint fmt generate firmware firmware-check driver check
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check driver check
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ fuzz: ## Every fuzz target for FUZZTIME each
 
 bench: ## Benchmarks
 	@$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-transport: ## The transports side by side with libvfio-user (docs/performance.md); results in build/bench
+	@$(GO) test ./tests/bench/transport -count=1 -run TestMeasure -measure -timeout 30m -out $(CURDIR)/build/bench -v
 
 lint: ## golangci-lint
 	@$(GOLANGCI) run ./...

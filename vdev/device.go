@@ -332,12 +332,12 @@ func (d *Device) errorMessage(m pci.ErrorMessage) {
 
 // raiseLocked raises a vector and counts it.
 func (d *Device) raiseLocked(vector int) {
-	d.count(npureg.CounterInterrupts, 1)
 	if v := d.paravirt.Load(); v != nil {
 		v.signal()
-		return
+	} else {
+		d.fn.Raise(vector)
 	}
-	d.fn.Raise(vector)
+	d.count(npureg.CounterInterrupts, 1)
 }
 
 // levelLocked makes INTx follow the causes (§8.4).
@@ -567,17 +567,18 @@ func (q queues) State(index int) uint32 { return uint32(q.e.StateLocked(index)) 
 // board is what the queue engine tells.
 type board struct{ d *Device }
 
+// CompletedLocked raises the interrupt first: somebody waits for it.
 func (b board) CompletedLocked(vector uint16, c queue.Completion) {
+	b.d.raiseLocked(int(vector))
+	if b.d.fn.Interrupts() == pci.ByINTx {
+		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
+		b.d.levelLocked()
+	}
 	b.d.count(npureg.CounterCommands, 1)
 	if c.Status != npureg.StatusSuccess {
 		b.d.count(npureg.CounterErrors, 1)
 		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
 	}
-	if b.d.fn.Interrupts() == pci.ByINTx {
-		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
-		b.d.levelLocked()
-	}
-	b.d.raiseLocked(int(vector))
 }
 
 func (b board) FaultLocked(f queue.Fault) { b.d.faultLocked(f) }

@@ -16,8 +16,9 @@ import (
 
 // FD is an eventfd that somebody signals. Methods are safe for concurrent use.
 type FD struct {
-	mu       sync.RWMutex // held for reading while the descriptor is in use
-	fd       int          // -1 after Close
+	mu       sync.RWMutex // held for reading while the descriptor is in use, but by Signal
+	signal   sync.Mutex   // held by Signal: cheaper than mu
+	fd       int          // -1 after Close; changes under both
 	blocking bool         // the description lacks O_NONBLOCK: ask before writing
 }
 
@@ -52,14 +53,20 @@ func Adopt(fd int) (*FD, error) {
 // Signal adds one to the count. It does not block: when the count is full,
 // "pending" is what the peer sees anyway. A closed FD ignores it.
 func (f *FD) Signal() {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if f.fd < 0 || f.blocking && !f.ready(unix.POLLOUT, 0) {
-		return
+	f.signal.Lock()
+	switch {
+	case f.fd < 0:
+	case !f.blocking:
+		addNow(f.fd)
+	case f.ready(unix.POLLOUT, 0):
+		var one [8]byte
+		binary.NativeEndian.PutUint64(one[:], 1)
+		_, err := unix.Write(f.fd, one[:])
+		for err == unix.EINTR {
+			_, err = unix.Write(f.fd, one[:])
+		}
 	}
-	// Any error but EINTR is the peer's doing and has no remedy here.
-	for add(f.fd, f.blocking) == unix.EINTR {
-	}
+	f.signal.Unlock()
 }
 
 // Wait takes the count, waiting until it is not zero or the timeout has passed;
@@ -101,6 +108,8 @@ func (f *FD) Fd() int {
 func (f *FD) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.signal.Lock()
+	defer f.signal.Unlock()
 	if f.fd >= 0 {
 		unix.Close(f.fd)
 		f.fd = -1

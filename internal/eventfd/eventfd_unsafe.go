@@ -11,15 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// add adds one to the count of the eventfd. If it cannot wait, the scheduler need not
-// hear of it.
-func add(fd int, mayWait bool) syscall.Errno {
+// addNow adds one to the count of an eventfd that does not block, so that the scheduler
+// need not hear of it.
+func addNow(fd int) {
 	one := uint64(1)
-	var errno syscall.Errno
-	if mayWait {
-		_, _, errno = syscall.Syscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
-	} else {
-		_, _, errno = syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
-	}
-	return errno
+	// Any error is the peer's doing and has no remedy here.
+	_, _, _ = syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), 8)
 }

@@ -201,6 +201,18 @@ func New(t testing.TB, cfg vdev.Config) *Host {
 	return h
 }
 
+// Dial attaches a host to the device that another process serves on socket. Its Dev is nil.
+func Dial(t testing.TB, socket string) *Host {
+	t.Helper()
+	h := &Host{T: t, Socket: socket, queues: map[int]*ring{}}
+	t.Cleanup(func() {
+		h.gone = append(h.gone, h.live...)
+		h.Release()
+	})
+	h.Attach()
+	return h
+}
+
 // Attach connects, maps guest memory, attaches an eventfd to every vector, and
 // opens the BARs. It is what a machine does before a driver probes.
 func (h *Host) Attach() {

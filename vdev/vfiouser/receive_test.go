@@ -10,11 +10,8 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"npuemu/dma/iova"
 	"npuemu/internal/uds"
@@ -365,8 +362,6 @@ func TestHeadersArriveWhole(t *testing.T) {
 
 // TestNoAllocation counts what client and server allocate for register accesses.
 func TestNoAllocation(t *testing.T) {
-	// AllocsPerRun runs with one P; connections that know it give it up.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	quiet := &quiet{fake: newFake(t)}
 	r := rawClient(t, Config{}, quiet)
 	r.negotiate("")
@@ -412,66 +407,6 @@ type quiet struct{ *fake }
 
 func (q *quiet) ReadRegion(int, uint64, []byte) error  { return nil }
 func (q *quiet) WriteRegion(int, uint64, []byte) error { return nil }
-
-// A connection that waits neither holds up garbage collection nor uses the processor,
-// and ends at once. With one P, others run while it waits.
-func TestIdleConnection(t *testing.T) {
-	for _, procs := range []int{1, 2} {
-		before := runtime.GOMAXPROCS(procs)
-		f := newFake(t)
-		near, far, err := uds.Pair()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- NewServer(Config{}, f).ServeConn(ctx, near) }()
-		sock, err := uds.New(far, time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &raw{t, sock}
-		r.negotiate("")
-		best := time.Hour
-		for range 20 {
-			r.send(message(cmdReset, 1, 0))
-			r.mustRecv() // the server now waits, for the first millisecond in a raw call
-			start := time.Now()
-			runtime.GC()
-			best = min(best, time.Since(start))
-		}
-		// Alone, a collection of this heap takes well below a millisecond.
-		if best > 10*time.Millisecond {
-			t.Errorf("GOMAXPROCS %d: garbage collection takes %v at best", procs, best)
-		}
-		time.Sleep(20 * time.Millisecond)
-		start, cpu := time.Now(), cpuTime(t)
-		time.Sleep(200 * time.Millisecond)
-		if used := cpuTime(t) - cpu; used > time.Since(start)/20 {
-			t.Errorf("GOMAXPROCS %d: %v of processor time in %v of idling", procs, used, time.Since(start))
-		}
-		start = time.Now()
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("GOMAXPROCS %d: ServeConn = %v", procs, err)
-		}
-		if d := time.Since(start); d > time.Second {
-			t.Errorf("GOMAXPROCS %d: shutdown takes %v", procs, d)
-		}
-		sock.Close()
-		runtime.GOMAXPROCS(before)
-	}
-}
-
-// cpuTime returns the processor time of this process.
-func cpuTime(t *testing.T) time.Duration {
-	t.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // The short way of register accesses and the long way, which a server with a tracer goes,
 // give the same replies and the same memory.

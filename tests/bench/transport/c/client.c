@@ -151,6 +151,15 @@ static uint32_t wait_for(int fd, size_t n)
 	return 0;
 }
 
+// open_bars sets Memory Space Enable and Bus Master, without which a device's BARs are closed.
+static void open_bars(struct server *s)
+{
+	struct access a = { .h = { .command = REGION_WRITE, .size = ACCESS + 2 }, .off = 4, .region = 7, .count = 2, .data = 6 };
+	transmit(s->fd, &a, a.h.size);
+	if (wait_for(s->fd, ACCESS))
+		errx(1, "%s refuses a write to the command register", s->name);
+}
+
 static int compare(const void *a, const void *b)
 {
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -263,6 +272,7 @@ int main(int argc, char **argv)
 		if (s->fd < 0 || connect(s->fd, (struct sockaddr *)&a, sizeof a))
 			err(1, "%s", a.sun_path);
 		negotiate(s);
+		open_bars(s);
 	}
 	int ops = !strcmp(mode, "multi") ? MULTI_MSGS : !strcmp(mode, "posted16") || !strcmp(mode, "reads16") ? OPS / 4 : OPS;
 	for (int r = 0; r < rounds; r++)
