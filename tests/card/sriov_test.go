@@ -60,8 +60,8 @@ $set 198.w=0 || die setpci
 		"operator: plug 0":      func(q *qmp) { plug(q, "vf0", "spare0", vfSocket) },
 		"operator: plug absent": func(q *qmp) { plug(q, "vf1", "spare1", absentSocket) },
 	})(&cfg)
-	for i := range 2 {
-		cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", fmt.Sprintf("ioh3420,id=spare%d,bus=pcie.0,chassis=%d", i, 90+i))
+	for i := range 2 { // with room for what is plugged in later
+		cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", fmt.Sprintf("pcie-root-port,id=spare%d,bus=pcie.0,chassis=%d,mem-reserve=4M,pref64-reserve=64M", i, 90+i))
 	}
 	res, err := guest.Boot(t.Context(), e, cfg)
 	if err != nil || res.Status != 0 {
