@@ -306,7 +306,8 @@ func ruleID(r mmio.Rule) string {
 	return "access"
 }
 
-// readFailed shows in config space how a read of the bus failed (§1.6). Device.mu is not held.
+// readFailed shows in config space how a read of the bus failed (§1.6); not one that a reset
+// found in flight. Device.mu is not held.
 func (d *Device) readFailed(err error) {
 	how := pci.CompletedUnsupported
 	var f *iova.Fault
@@ -318,7 +319,9 @@ func (d *Device) readFailed(err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fn.LogCompletion(how)
+	if d.resets == 0 {
+		d.fn.LogCompletion(how)
+	}
 }
 
 // errorMessage is called with Device.mu held when the host wants to hear of an error of the

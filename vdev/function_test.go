@@ -86,6 +86,9 @@ func TestFLRInFlight(t *testing.T) {
 	if s := config16(t, d, cfgDevSta); s&pending != 0 {
 		t.Errorf("Device Status %#x after the reset", s)
 	}
+	if s := config16(t, d, 6) & 0xf900; s != 0 { // the read failed in the reset
+		t.Errorf("Status %#x after the reset", s)
+	}
 }
 
 // failing is memory whose reads fail.

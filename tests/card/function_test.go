@@ -163,10 +163,11 @@ fuzz() {
 	while read -r writes; do $set $writes || die "setpci: $?"; done </$1
 }
 # A reset by the function's own register; what BIOS and kernel wrote is then put back, and what QEMU remembers of
-# interrupts is turned off.
+# interrupts and power, which a reset by the function's own register does not change, is turned off.
 restore() {
 	$set CAP_EXP+8.w=8000 || die "setpci: FLR"
 	sleep 0.2
+	$set CAP_PM+4.w=0 || die "setpci: D0"
 	dd if=/saved of=$dev/config bs=64 count=1 2>/dev/null || die "header: $?"
 	$set `+tt.capability+`+2.w=0 || die "setpci: messages"
 	cmp -n 64 /saved $dev/config || die "the header is not as it was"

@@ -4,6 +4,7 @@ package card
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -24,6 +25,7 @@ func TestSRIOV(t *testing.T) {
 	d, socket := devtest.Start(t, card)
 	vf := d.Functions()[1]
 	vfSocket := devtest.Serve(t, vf, vfiouser.Config{})
+	absentSocket := devtest.Serve(t, d.Functions()[2], vfiouser.Config{})
 	cfg := kit(t, e, e.Kernels()[0]).Config("", socket, common+`
 pf=${dev##*/}
 set="/usr/bin/setpci -s $pf"
@@ -32,7 +34,7 @@ ls $dev | grep sriov >$RESULT/attributes
 (echo 1 >$dev/sriov_numvfs) 2>$RESULT/numvfs && die "sriov_numvfs took a value"
 $set 1a0.w=1 198.w=9 || die setpci
 $set 198.w 1a0.w >$RESULT/registers
-echo "operator: plug"
+echo "operator: plug 0"
 for n in $(seq 300); do
 	new=$(grep -l 0x10f0 /sys/bus/pci/devices/*/device | grep -v $pf)
 	[ -n "$new" ] && break
@@ -46,18 +48,26 @@ load
 [ -e $dev/driver ] && die "the physical function has a driver"
 digits `+Digits+` >$RESULT/digits.json || die "digits on the virtual function"
 rmmod npu || die rmmod
+echo "operator: plug absent"
+sleep 5
+grep -l 0x10f0 /sys/bus/pci/devices/*/device | wc -l >$RESULT/cards
 $set 198.w=0 || die setpci
 /usr/bin/setpci -s ${new##*/} 0.l >$RESULT/vanished
 `)
 	cfg.RootPort = true
 	pciutils(&cfg)
-	operator(t, map[string]func(*qmp){"operator: plug": func(q *qmp) { plug(q, "vf0", "spare", vfSocket) }})(&cfg)
-	cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", "ioh3420,id=spare,bus=pcie.0,chassis=99")
+	operator(t, map[string]func(*qmp){
+		"operator: plug 0":      func(q *qmp) { plug(q, "vf0", "spare0", vfSocket) },
+		"operator: plug absent": func(q *qmp) { plug(q, "vf1", "spare1", absentSocket) },
+	})(&cfg)
+	for i := range 2 { // with room for what is plugged in later
+		cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", fmt.Sprintf("pcie-root-port,id=spare%d,bus=pcie.0,chassis=%d,mem-reserve=4M,pref64-reserve=64M", i, 90+i))
+	}
 	res, err := guest.Boot(t.Context(), e, cfg)
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v\n%s", err, console(res))
 	}
-	for _, name := range []string{"attributes", "numvfs", "registers", "vf", "vanished"} {
+	for _, name := range []string{"attributes", "numvfs", "registers", "vf", "cards", "vanished"} {
 		t.Logf("%s:\n%s", name, res.Files[name])
 	}
 	checkDigits(t, res.Files["digits.json"])

@@ -181,3 +181,32 @@ func TestTransactionsPending(t *testing.T) {
 		}
 	}
 }
+
+// FuzzErrors plays errors and writes, of 6 bytes of input each: the log belongs to one recorded error and
+// does not change until that is cleared, and no message leaves that the host does not want.
+func FuzzErrors(f *testing.F) {
+	f.Add([]byte("\x80\x01\x40\x00\x00\x00\x80\x07\x00\x00\x00\x00\x08\x01\xff\xff\xff\xff\x04\x01\x00\x10\x00\x00"))
+	f.Add([]byte("\x58\x00\x0f\x00\x00\x00\x80\x08\x40\x00\x00\x00\x80\x08\x00\x00\x00\x00\x59\x00\x80\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		fn := newFunction(t, Hooks{})
+		for ; len(in) >= 6; in = in[6:] {
+			held, log := fn.aerHeld, fn.Errors()
+			if in[0]&0x80 != 0 {
+				k := errorKinds[int(in[1])%len(errorKinds)]
+				control := fn.value[offDevCtl/4]
+				m := fn.Inject(k, [4]uint32{uint32(in[2]) << 24, uint32(in[3]), uint32(in[4]), uint32(in[5])})
+				if m != NoMessage && control&0xf == 0 && fn.value[offCommand/4]&commandSERR == 0 {
+					t.Fatalf("%s sends %v with nothing enabled", k.Name, m)
+				}
+				if held && (fn.Errors().FirstError != log.FirstError || fn.Errors().Header != log.Header) {
+					t.Fatalf("%s takes the log of error %d", k.Name, log.FirstError)
+				}
+			} else {
+				fn.Write(uint64(in[1]&1)<<8|uint64(in[0]), in[2:6])
+			}
+			if now := fn.Errors(); fn.aerHeld && now.Uncorrectable&(1<<now.FirstError) == 0 {
+				t.Fatalf("the log shows error %d, status %#x", now.FirstError, now.Uncorrectable)
+			}
+		}
+	})
+}
