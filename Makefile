@@ -6,15 +6,15 @@ FUZZTIME      ?= 60s
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check driver check
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check driver check setup-arm64 soak bench-guest
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Set up everything, boot Linux in QEMU and classify handwritten digits on the NPU
 	@$(GO) run ./tests/demo
 
-test: setup ## Set up everything, then all tests: unit, protocol and guest
+test: setup-arm64 ## Set up everything, then all tests: unit, protocol and guest
 	@tests/run-all
 
 build: ## Build bin/npuemu, one static binary
@@ -23,14 +23,20 @@ build: ## Build bin/npuemu, one static binary
 setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
 	@tests/guest/setup.sh
 
+setup-arm64: ## The same, and what arm64 guests need
+	@tests/guest/setup.sh --arm64
+
 test-unit: ## Tests that need no guest
 	@$(GO) test -short ./...
 
 test-race: ## The same under the race detector
 	@$(GO) test -short -race ./...
 
-test-guest: setup ## Tests that boot Linux in QEMU
+test-guest: setup-arm64 ## Tests that boot Linux in QEMU
 	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/card/... ./tests/embedded/...
+
+soak: ## 10,000 clients that attach and are killed, over each transport
+	@$(GO) test -count=1 -v -run 'TestSoak$$' ./tests/conformance ./tests/virtiotest -soak 10000
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)
@@ -40,6 +46,8 @@ bench: ## Benchmarks
 
 bench-transport: ## The transports side by side with libvfio-user (docs/performance.md); results in build/bench
 	@$(GO) test ./tests/bench/transport -count=1 -run TestMeasure -measure -timeout 30m -out $(CURDIR)/build/bench -v
+bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
+	@$(GO) run ./tests/bench/guest
 
 lint: ## golangci-lint
 	@$(GOLANGCI) run ./...

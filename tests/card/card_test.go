@@ -39,6 +39,9 @@ var kits = map[string]*Kit{}
 
 func kit(t *testing.T, e *guest.Env, kernel string) *Kit {
 	t.Helper()
+	if kernel == "" {
+		kernel = e.Kernels()[0]
+	}
 	if k := kits[kernel]; k != nil {
 		return k
 	}

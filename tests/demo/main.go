@@ -6,15 +6,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -161,7 +158,7 @@ func run(ctx context.Context, o options) error {
 
 	s.begin("start the card")
 	cardLog := filepath.Join(o.out, "npuemu.log")
-	socket, stop, err := startCard(o.npuemu, cardLog)
+	sockets, stop, err := card.Serve(o.npuemu, cardLog, "")
 	if err != nil {
 		return err
 	}
@@ -174,7 +171,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer console.Close()
-	cfg := kit.Config(o.kernel, socket, script)
+	cfg := kit.Config(o.kernel, sockets[0], script)
 	cfg.Console = io.Writer(console)
 	if o.console {
 		cfg.Console = io.MultiWriter(console, os.Stderr)
@@ -202,60 +199,6 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("the guest's script ended with status %d (console: %s, card: %s)", res.Status, consoleLog, cardLog)
 	}
 	return nil
-}
-
-// startCard runs npuemu serve until its socket is there. stop ends it with
-// SIGTERM and may be called twice.
-func startCard(binary, log string) (socket string, stop func() error, err error) {
-	dir, err := os.MkdirTemp("", "npu")
-	if err != nil {
-		return "", nil, err
-	}
-	socket = filepath.Join(dir, "npu.sock")
-	out, err := os.Create(log)
-	if err != nil {
-		return "", nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	cmd := exec.Command(binary, "serve", "--socket", socket)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		return "", nil, errors.Join(err, out.Close(), os.RemoveAll(dir))
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	stopped := false
-	stop = func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
-		defer os.RemoveAll(dir)
-		defer out.Close()
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
-		select {
-		case err := <-ended:
-			return err
-		case <-time.After(10 * time.Second):
-			return errors.Join(errors.New("does not end on SIGTERM"), cmd.Process.Kill(), <-ended)
-		}
-	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			return socket, stop, nil
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			text, _ := os.ReadFile(log)
-			return "", nil, errors.Join(fmt.Errorf("npuemu ended: %w: %s", err, bytes.TrimSpace(text)), stop())
-		default:
-		}
-		if time.Now().After(end) {
-			return "", nil, errors.Join(errors.New("npuemu does not listen after 10 s"), stop())
-		}
-	}
 }
 
 func report(e *guest.Env, res *guest.Result, s *stages) *Report {

@@ -81,8 +81,8 @@ const Timeout = 20 * time.Second
 // fails; what the device answers is for the caller to judge.
 type Host struct {
 	T      testing.TB
-	Dev    *vdev.Device
-	Socket string // "" in-process
+	Dev    *vdev.Device // nil if it is not in this process
+	Socket string       // "" in-process
 	Client Transport
 	Msg    *iova.Bytes // memory behind MsgBase
 	MsgMem []byte      // its bytes; read them only when no DMA runs
@@ -181,10 +181,17 @@ func run(t testing.TB, cfg vdev.Config) *vdev.Device {
 	return d
 }
 
+// On returns a host for the device that somebody serves on socket, not attached yet.
+func On(t testing.TB, socket string) *Host {
+	h := &Host{T: t, Socket: socket, queues: map[int]*ring{}}
+	t.Cleanup(h.Detach)
+	return h
+}
+
 // New starts a device and attaches a host to it.
 func New(t testing.TB, cfg vdev.Config) *Host {
 	t.Helper()
-	h := &Host{T: t, queues: map[int]*ring{}}
+	h := On(t, "")
 	switch *transport {
 	case VFIOUser:
 		h.Dev, h.Socket = Start(t, cfg)
@@ -193,10 +200,6 @@ func New(t testing.TB, cfg vdev.Config) *Host {
 	default:
 		t.Fatalf("devtest: -transport %q: use %s, %s or %s", *transport, VFIOUser, InProcess, GoKVM)
 	}
-	t.Cleanup(func() {
-		h.gone = append(h.gone, h.live...)
-		h.Release()
-	})
 	h.Attach()
 	return h
 }
@@ -338,6 +341,13 @@ func (h *Host) Release() {
 		h.gone[len(h.gone)-1-i]() // client first, then what it used
 	}
 	h.gone = nil
+}
+
+// Detach ends the client, whatever is under way, and gives back what Attach took.
+func (h *Host) Detach() {
+	h.gone = append(h.gone, h.live...)
+	h.live = nil
+	h.Release()
 }
 
 // Put returns the bus address of a copy of b in guest memory.

@@ -21,9 +21,14 @@ func (e *Env) accel(ctx context.Context) (string, error) {
 	switch a := os.Getenv("NPUEMU_ACCEL"); a {
 	case "":
 	case "kvm", "tcg":
-		return a, nil
+		if a == "tcg" || e.Arch.native() {
+			return a, nil
+		}
 	default:
 		return "", fmt.Errorf("guest: NPUEMU_ACCEL=%q: want kvm or tcg", a)
+	}
+	if !e.Arch.native() {
+		return "tcg", nil
 	}
 	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -67,9 +72,10 @@ func (e *Env) kvmWorks(ctx context.Context) bool {
 			cancel() // QEMU only stops the guest
 		}
 	}}
-	args := append(accelArgs("kvm"),
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35,sata=off", "-m", "256M",
-		"-serial", "stdio", "-kernel", e.kernelImage(e.kernels[0]), "-append", "console=ttyS0 quiet panic=-1 root=/dev/none")
+	args := append(e.accelArgs("kvm"),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", e.Arch.machine, "-m", "256M",
+		"-serial", "stdio", "-kernel", e.kernelImage(e.kernels[0]),
+		"-append", "console="+e.Arch.console+" quiet panic=-1 root=/dev/none")
 	_ = e.runQEMU(ctx, args, console) // whatever the reason, the answer is in works
 	return works
 }

@@ -5,6 +5,7 @@ package guest
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,7 +25,8 @@ import (
 
 // Config says what the guest is made of and what it does. The zero value of every field but Script is useful.
 type Config struct {
-	Kernel string // "" for the newest, a prefix such as "6.12", or a whole release
+	Kernel  string // "" for the newest, a prefix such as "6.12", or a whole release
+	Machine string // QEMU's machine with its properties; "" for the architecture's
 
 	// Modules may be loaded in the guest with modprobe: names of the kernel's own modules, and paths of .ko files
 	// of ours. What they need comes along. Nothing is loaded by itself.
@@ -33,7 +35,7 @@ type Config struct {
 	// Files maps paths in the guest to files of the host; permission bits are kept.
 	Files map[string]string
 
-	// Tools are programs of the tool root, such as lspci, that the guest has in /usr/bin, with their libraries.
+	// Tools are programs of the tool root, such as lspci, that an x86-64 guest has in /usr/bin, with their libraries.
 	Tools []string
 
 	// Script is run by busybox sh as root, with proc, sysfs and devtmpfs mounted and the console as output. The
@@ -232,15 +234,15 @@ func (e *Env) qemuArgs(cfg Config, release, accel, initramfs, result string) ([]
 	}
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-vga", "none", "-net", "none",
-		"-machine", "q35,memory-backend=mem,sata=off", "-smp", "1", "-m", memory,
+		"-machine", cmp.Or(cfg.Machine, e.Arch.machine) + ",memory-backend=mem", "-smp", "1", "-m", memory,
 		// The device reaches guest memory through the file descriptor of this memory.
 		"-object", "memory-backend-memfd,id=mem,share=on,size=" + memory,
 		"-kernel", e.kernelImage(release), "-initrd", initramfs,
-		// no_timer_check: a busy host fails the kernel's test of its timer. The last two save a fifth of the boot.
-		"-append", "console=ttyS0 quiet panic=-1 no_timer_check nokaslr cryptomgr.notests " + cfg.Append,
+		// The last two save a fifth of the boot.
+		"-append", "console=" + e.Arch.console + " quiet panic=-1 " + e.Arch.kernel + " nokaslr cryptomgr.notests " + cfg.Append,
 		"-serial", "stdio",
 	}
-	args = append(args, accelArgs(accel)...)
+	args = append(args, e.accelArgs(accel)...)
 	args = append(args, cfg.ExtraArgs...)
 	args = append(args,
 		"-device", "virtio-serial-pci,addr=0x1e",
@@ -265,17 +267,17 @@ func (e *Env) qemuArgs(cfg Config, release, accel, initramfs, result string) ([]
 	return args, nil
 }
 
-func accelArgs(accel string) []string {
+func (e *Env) accelArgs(accel string) []string {
 	if accel == "kvm" {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	return []string{"-accel", "tcg", "-cpu", "max"}
+	return []string{"-accel", "tcg", "-cpu", e.Arch.tcg}
 }
 
 func (e *Env) kernelImage(release string) string {
-	image := e.root("usr/lib/modules/" + release + "/vmlinuz")
+	image := e.guestRoot("usr/lib/modules/" + release + "/vmlinuz")
 	if _, err := os.Stat(image); err != nil {
-		image = e.root("boot/vmlinuz-" + release) // where it is in trixie
+		image = e.guestRoot("boot/vmlinuz-" + release) // where it is in trixie
 	}
 	return image
 }
@@ -292,11 +294,11 @@ func (e *Env) runQEMU(ctx context.Context, args []string, console io.Writer) err
 }
 
 func (e *Env) writeInitramfs(ctx context.Context, path, release string, cfg Config) error {
-	busybox := e.root("usr/bin/busybox")
-	text, err := os.ReadFile(busybox)
+	text, err := os.ReadFile(e.guestRoot("usr/bin/busybox"))
 	if err != nil {
 		return fmt.Errorf("guest: %w", err)
 	}
+	busybox := e.root("usr/bin/busybox") // the same release, for this machine
 	applets, err := exec.CommandContext(ctx, busybox, "--list").Output()
 	if err != nil {
 		return fmt.Errorf("guest: %s --list: %w", busybox, err)
@@ -316,6 +318,9 @@ func (e *Env) writeInitramfs(ctx context.Context, path, release string, cfg Conf
 	w.File("script", 0o644, []byte(cfg.Script))
 	if err := e.addModules(ctx, w, release, cfg.Modules); err != nil {
 		return err
+	}
+	if len(cfg.Tools) > 0 && e.Arch != AMD64 {
+		return fmt.Errorf("guest: tools %v run on amd64 only, the guest is %s", cfg.Tools, e.Arch.name)
 	}
 	files, err := toolFiles(e.root(""), cfg.Tools)
 	if err != nil {

@@ -69,7 +69,7 @@ func (e *Env) BuildProgram(ctx context.Context, out string, srcs []string, inclu
 		return fmt.Errorf("guest: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	argv := []string{"gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", "program"}
+	argv := []string{e.Arch.compiler, "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", "program"}
 	for i, inc := range includeDirs {
 		name := "include" + strconv.Itoa(i)
 		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(inc)); err != nil {

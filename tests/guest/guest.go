@@ -7,7 +7,7 @@
 // packages. Open finds it, Setup fills it first, Require is what tests call. Nothing here knows the NPU: the device is
 // whoever listens on the vfio-user sockets named in Config.
 //
-// The guest is x86-64 with one CPU. It has no disk and no network.
+// The guest is x86-64, or arm64 where a test asks for it, with one CPU. It has no disk and no network.
 package guest
 
 import (
@@ -44,7 +44,8 @@ var ErrNotSetUp = errors.New("the guest environment is not set up: run tests/gue
 // Env is a complete tool root. It is immutable and may be used by several goroutines.
 type Env struct {
 	Cache       string // directory that holds the tool root
-	QEMU        string // path of qemu-system-x86_64, or of a script that starts it
+	Arch        *Arch  // of the guests
+	QEMU        string // path of Arch's qemu-system-…, or of a script that starts it
 	QEMUVersion string // for example "11.1.3"
 	kernels     []string
 }
@@ -76,11 +77,11 @@ func Setup(ctx context.Context, w io.Writer) (*Env, error) {
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("guest: setup.sh: %w", errors.Join(err, ctx.Err()))
 	}
-	return Open()
+	return Open(AMD64)
 }
 
-// Open finds the tool root and starts nothing but qemu --version.
-func Open() (*Env, error) {
+// Open finds the tool root with what guests of arch need and starts nothing but qemu --version.
+func Open(arch *Arch) (*Env, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
@@ -93,9 +94,15 @@ func Open() (*Env, error) {
 	if !bytes.Contains(manifest, []byte("setup "+hex.EncodeToString(sum[:])+"\n")) {
 		return nil, fmt.Errorf("guest: %w (%s was made by another version of it)", ErrNotSetUp, cache)
 	}
-	e := &Env{Cache: cache, QEMU: os.Getenv("NPUEMU_QEMU")}
+	if arch.setup != "" && !bytes.Contains(manifest, []byte("\narch "+arch.name+"\n")) {
+		return nil, fmt.Errorf("guest: %w%s", ErrNotSetUp, arch.setup)
+	}
+	e := &Env{Cache: cache, Arch: arch}
+	if arch == AMD64 {
+		e.QEMU = os.Getenv("NPUEMU_QEMU")
+	}
 	if e.QEMU == "" {
-		e.QEMU = filepath.Join(cache, "bin", "qemu-system-x86_64")
+		e.QEMU = filepath.Join(cache, "bin", arch.qemu)
 	}
 	out, err := exec.Command(e.QEMU, "--version").CombinedOutput()
 	if err != nil {
@@ -104,7 +111,7 @@ func Open() (*Env, error) {
 	if m := regexp.MustCompile(`version (\d+\.\d+\.\d+)`).FindSubmatch(out); m != nil {
 		e.QEMUVersion = string(m[1])
 	}
-	dirs, err := filepath.Glob(e.root("usr/lib/modules/*/modules.dep"))
+	dirs, err := filepath.Glob(e.guestRoot("usr/lib/modules/*/modules.dep"))
 	if err != nil || len(dirs) == 0 {
 		return nil, fmt.Errorf("guest: %s holds no kernel: remove it and run tests/guest/setup.sh", cache)
 	}
@@ -117,12 +124,15 @@ func Open() (*Env, error) {
 
 // Require opens the tool root for a test. Without one the test is skipped with the reason, unless CI=true or
 // NPUEMU_REQUIRE_GUEST=1: then it fails. With -short no guest is wanted, and the test is skipped.
-func Require(tb testing.TB) *Env {
+func Require(tb testing.TB) *Env { tb.Helper(); return RequireArch(tb, AMD64) }
+
+// RequireArch is Require for guests of another architecture.
+func RequireArch(tb testing.TB, arch *Arch) *Env {
 	tb.Helper()
 	if testing.Short() {
 		tb.Skip("boots a guest; not with -short")
 	}
-	e, err := Open()
+	e, err := Open(arch)
 	if err == nil {
 		return e
 	}
@@ -147,7 +157,9 @@ func (e *Env) release(name string) (string, error) {
 	return "", fmt.Errorf("guest: no kernel %q: the tool root has %s", name, strings.Join(e.kernels, ", "))
 }
 
-func (e *Env) root(path string) string { return filepath.Join(e.Cache, "toolroot", path) }
+// root is for programs of the tool root; guestRoot for what runs in the guest.
+func (e *Env) root(path string) string      { return filepath.Join(e.Cache, "toolroot", path) }
+func (e *Env) guestRoot(path string) string { return filepath.Join(e.root(e.Arch.root), path) }
 
 // installScript writes an embedded script where it can be executed. Concurrent calls are harmless: the content is the
 // same and the rename is atomic.
