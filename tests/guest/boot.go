@@ -80,7 +80,7 @@ type Stage struct {
 }
 
 const (
-	initTimeout    = 90 * time.Second // stock kernels take 7 s under TCG on an idle core, several times that on a busy one
+	initTimeout    = 150 * time.Second // stock kernels take 7 s under TCG on an idle core, up to a minute on a busy one
 	defaultTimeout = 2 * time.Minute
 	markerPrefix   = "npuemu-guest: "
 )

@@ -270,7 +270,7 @@ fi
 if [[ -z $closure ]]; then
 	say "the tool root already holds these package versions"
 else
-	awk '{ n++; s += $3 } END { printf "setup: fetching %d packages, %d MB: QEMU, kernels with headers, compilers, busybox\n", n, s / 1e6 }' <<<"$closure"
+	awk '{ n++; s += $3 } END { printf "setup: fetching %d packages, %d MB\n", n, s / 1e6 }' <<<"$closure"
 	mapfile -t wanted < <(names <<<"$closure" | tr ' ' '=')
 	(cd "$work/cache/archives" && apt-get -q download "${wanted[@]}") ||
 		die "packages cannot be had from $mirror" "check the network and run this again"
