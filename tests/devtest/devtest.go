@@ -94,6 +94,7 @@ type ring struct {
 	tail, head   int
 	phase        uint16
 	cqMem, sqMem []byte
+	line         *Line // nil without one
 }
 
 // Entry is a submission entry.
@@ -459,7 +460,7 @@ func (h *Host) submit(r *ring, e Entry) uint16 {
 	binary.LittleEndian.PutUint16(e[2:], h.nextID)
 	copy(r.sqMem[r.tail*npureg.SQEntrySize:], e[:])
 	r.tail = (r.tail + 1) % r.nsq
-	h.Write32(Doorbell(r.index)+npureg.DoorbellSQTail, uint32(r.tail))
+	h.doorbell(r, npureg.DoorbellSQTail, uint32(r.tail))
 	return h.nextID
 }
 
@@ -481,7 +482,7 @@ func (h *Host) wait(r *ring) CQE {
 		r.head = 0
 		r.phase ^= 1
 	}
-	h.Write32(Doorbell(r.index)+npureg.DoorbellCQHead, uint32(r.head))
+	h.doorbell(r, npureg.DoorbellCQHead, uint32(r.head))
 	return c
 }
 
