@@ -31,6 +31,8 @@
 
 #define NPU_LOG_COUNTERS		2 /* §4.7 */
 #define NPU_IDENTIFY_SIZE		256 /* §4.5 */
+#define NPU_IDENTIFY_VERSION		0x04
+#define NPU_IDENTIFY_BUILD		0x08
 #define NPU_IDENTIFY_NAME		0x20
 #define NPU_IDENTIFY_NAME_SIZE		32
 
