@@ -59,6 +59,8 @@ struct npu_sqe {
 			__le16 sq_entries;
 			__le16 cq_entries;
 			__le32 context;
+			__le32 reserved;
+			__le64 shadow; /* §4.11; from firmware interface 1.1 on */
 		} create_queue;
 		struct {
 			__le64 program;
@@ -96,6 +98,16 @@ struct npu_cqe {
 };
 
 static_assert(sizeof(struct npu_cqe) == NPU_CQ_ENTRY_SIZE);
+
+/* Shadow line, §4.11. */
+struct npu_shadow {
+	__le32 sq_tail;
+	__le32 cq_head;
+	__le32 ring; /* written by the device */
+	__le32 reserved[13];
+};
+
+static_assert(sizeof(struct npu_shadow) == NPU_SHADOW_SIZE);
 
 /* Entry of a binding table. */
 struct npu_hw_binding {

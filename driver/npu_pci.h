@@ -27,6 +27,7 @@ struct npu_ring {
 	struct npu_cqe *cq;
 	dma_addr_t sq_addr;
 	dma_addr_t cq_addr;
+	struct npu_shadow *shadow; /* NULL: every index needs its doorbell */
 };
 
 struct npu_vector {
@@ -41,6 +42,8 @@ struct npu_pci {
 	u32 doorbell_stride;
 	u32 entries; /* of a user queue's rings */
 	struct npu_ring *rings; /* by queue number */
+	struct npu_shadow *shadows; /* by queue number; NULL where the device has none */
+	dma_addr_t shadows_addr;
 
 	void *fw; /* firmware image, kept for every later boot */
 	dma_addr_t fw_addr;

@@ -6,10 +6,19 @@
 
 #include <linux/bitfield.h>
 #include <linux/dma-mapping.h>
+#include <linux/module.h>
 
 #include <drm/drm_managed.h>
 
 #include "npu_pci.h"
+
+/* Firmware interface that knows shadow lines. */
+#define NPU_FW_MINOR_SHADOW	1
+
+static bool npu_shadow_doorbells = true;
+module_param_named(shadow_doorbells, npu_shadow_doorbells, bool, 0444);
+MODULE_PARM_DESC(shadow_doorbells,
+		 "Leave indices in memory for the device to find, where it can (default true)");
 
 static struct npu_ring *npu_ring_of(struct npu_queue *q)
 {
@@ -47,9 +56,25 @@ static void npu_ring_push(struct npu_ring *ring, const struct npu_sqe *sqe)
 	ring->sq_tail = (ring->sq_tail + 1) % ring->entries;
 }
 
+/*
+ * Stores an index in the shadow line (§4.11). Returns whether the device sleeps and has to
+ * be rung for it.
+ */
+static bool npu_shadow_store(struct npu_shadow *shadow, __le32 *index, u32 value, u32 ring)
+{
+	dma_mb(); /* entries are written, or have been read, before the index says so */
+	WRITE_ONCE(*index, cpu_to_le32(value));
+	mb(); /* the device stores RING and looks at the index; we do it the other way round */
+	return le32_to_cpu(READ_ONCE(shadow->ring)) & ring;
+}
+
 static void npu_ring_tell_submitted(struct npu_pci *pci, struct npu_ring *ring)
 {
-	npu_doorbell(pci, ring->number, NPU_DOORBELL_SQ_TAIL, ring->sq_tail);
+	struct npu_shadow *shadow = ring->shadow;
+
+	if (!shadow || npu_shadow_store(shadow, &shadow->sq_tail, ring->sq_tail,
+					NPU_SHADOW_RING_SQ_TAIL))
+		npu_doorbell(pci, ring->number, NPU_DOORBELL_SQ_TAIL, ring->sq_tail);
 }
 
 static bool npu_ring_pending(struct npu_ring *ring)
@@ -74,10 +99,14 @@ static bool npu_ring_pop(struct npu_ring *ring, struct npu_cqe *cqe)
 
 static void npu_ring_tell_taken(struct npu_pci *pci, struct npu_ring *ring)
 {
+	struct npu_shadow *shadow = ring->shadow;
+
 	if (ring->cq_told == ring->cq_head)
 		return;
 	ring->cq_told = ring->cq_head;
-	npu_doorbell(pci, ring->number, NPU_DOORBELL_CQ_HEAD, ring->cq_head);
+	if (!shadow || npu_shadow_store(shadow, &shadow->cq_head, ring->cq_head,
+					NPU_SHADOW_RING_CQ_HEAD))
+		npu_doorbell(pci, ring->number, NPU_DOORBELL_CQ_HEAD, ring->cq_head);
 }
 
 /* Admin queue. */
@@ -145,9 +174,16 @@ void npu_ring_queue_free(struct npu_queue *q)
 
 void npu_ring_queue_empty(struct npu_queue *q, struct npu_sqe *create)
 {
+	struct npu_pci *pci = to_npu_pci(q->npu);
 	struct npu_ring *ring = npu_ring_of(q);
 
 	npu_ring_empty(ring);
+	ring->shadow = NULL;
+	if (pci->shadows && FIELD_GET(NPU_FW_VERSION_MINOR, q->npu->fw_version) >= NPU_FW_MINOR_SHADOW) {
+		ring->shadow = &pci->shadows[ring->number];
+		create->create_queue.shadow =
+			cpu_to_le64(pci->shadows_addr + ring->number * sizeof(*pci->shadows));
+	}
 	create->create_queue.sq = cpu_to_le64(ring->sq_addr);
 	create->create_queue.cq = cpu_to_le64(ring->cq_addr);
 	create->create_queue.vector = cpu_to_le16(ring->vector);
@@ -191,6 +227,14 @@ int npu_ring_init(struct npu_pci *pci)
 	for (i = 0; i <= npu->params.queues; i++) {
 		pci->rings[i].number = i;
 		pci->rings[i].entries = i ? pci->entries : NPU_ADMIN_ENTRIES;
+	}
+
+	if (npu_shadow_doorbells && npu->params.features & NPU_FEATURES_LO_SHADOW_DOORBELLS) {
+		pci->shadows = dmam_alloc_coherent(dev, (npu->params.queues + 1) *
+						   sizeof(*pci->shadows),
+						   &pci->shadows_addr, GFP_KERNEL);
+		if (!pci->shadows)
+			return -ENOMEM;
 	}
 
 	ring = &pci->rings[0];
