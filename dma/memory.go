@@ -84,14 +84,14 @@ func (m *Memory) Write(s Space, addr uint64, p []byte) error { return m.access(s
 
 func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 	if s == Device {
-		size := uint64(len(m.DRAM))
-		if addr > size || uint64(len(p)) > size-addr {
-			return &Fault{Space: s, Addr: max(addr, size), Write: write, Err: fmt.Errorf("outside device memory of %#x bytes (§7.2)", size)}
+		local, err := m.device(addr, uint64(len(p)), write)
+		if err != nil {
+			return err
 		}
 		if write {
-			copy(m.DRAM[addr:], p)
+			copy(local, p)
 		} else {
-			copy(p, m.DRAM[addr:])
+			copy(p, local)
 		}
 		return nil
 	}
@@ -113,4 +113,13 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 		return &Fault{Space: s, Addr: at, Write: write, Err: err}
 	}
 	return nil
+}
+
+// device returns n bytes of device memory, or a *Fault.
+func (m *Memory) device(addr, n uint64, write bool) ([]byte, error) {
+	size := uint64(len(m.DRAM))
+	if addr > size || n > size-addr {
+		return nil, &Fault{Space: Device, Addr: max(addr, size), Write: write, Err: fmt.Errorf("outside device memory of %#x bytes (§7.2)", size)}
+	}
+	return m.DRAM[addr : addr+n], nil
 }

@@ -133,11 +133,11 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	stop := context.AfterFunc(ctx, sock.Shutdown)
 	defer stop()
 
-	// The goroutine blocks in system calls: give it the thread.
+	// The goroutine keeps its thread, which waits in system calls.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	c := newConn(s, sock)
-	defer c.rights.Close()
+	defer c.in.close()
 
 	hello := time.AfterFunc(helloTimeout, sock.Shutdown)
 	err = c.negotiate()
