@@ -85,3 +85,11 @@ func (h *Host) doorbell(r *ring, off, v uint32) {
 	}
 	h.Write32(Doorbell(r.index)+off, v)
 }
+
+// Completed reports whether Wait would return at once. It loads the phase with the
+// word that holds it.
+func (h *Host) Completed(queue int) bool {
+	r := h.queues[queue]
+	word := (*uint32)(unsafe.Pointer(&r.cqMem[r.head*npureg.CQEntrySize+0x1c:][:4][0]))
+	return uint16(atomic.LoadUint32(word)>>16)&1 == r.phase
+}
