@@ -244,6 +244,9 @@ func (m *programMemory) Store(b core.Binding, off uint64, p []byte) error {
 }
 
 func memoryError(err error) error {
+	if err == nil {
+		return nil // before f, which errors.As puts on the heap
+	}
 	var f *dma.Fault
 	if errors.As(err, &f) {
 		return &core.MemoryError{Addr: f.Addr, Err: err}

@@ -30,8 +30,7 @@ type Conn struct {
 
 	in    message // reader's
 	oob   []byte  // reader's; for what maxRightsPerCall descriptors take
-	raw   bool    // reader's: Read waits in a raw call
-	timed bool    // reader's: the socket has a receive timeout
+	reads uint    // reader's: calls of Read
 
 	send sync.Mutex // serializes senders, so that messages stay whole
 	out  message    // guarded by send
@@ -107,7 +106,7 @@ func Pair() (a, b *net.UnixConn, err error) {
 func (c *Conn) Recv(p []byte, rights *Rights) error {
 	for got := 0; got < len(p); {
 		n, oobn, flags, _, err := unix.Recvmsg(c.fd, p[got:], c.oob, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR || err == unix.EAGAIN { // a signal; the timeout of Read
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
@@ -127,42 +126,30 @@ func (c *Conn) Recv(p []byte, rights *Rights) error {
 
 // Send sends head and tail as one message with the descriptors fds, which stay
 // the caller's. After an error the stream is out of step: shut it down.
+//
+// One system call is the rule: some peers need a header, or a whole reply, in one
+// piece. Messages larger than the socket's buffer take more.
 func (c *Conn) Send(head, tail []byte, fds ...int) error {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
 	c.send.Lock()
 	defer c.send.Unlock()
 	if c.closed {
 		return ErrClosed
 	}
-	// One call is the rule: some peers need a header, or a whole reply, in one
-	// piece. The loop is for messages larger than the socket's buffer.
-	flags, raw := unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, true
-	for len(head)+len(tail) > 0 {
-		if len(head) == 0 {
-			head, tail = tail, nil
+	if len(tail) > 0 || len(fds) > 0 {
+		var oob []byte
+		if len(fds) > 0 {
+			oob = unix.UnixRights(fds...)
 		}
-		n, errno := c.sendOnce(head, tail, oob, flags, raw)
-		switch errno {
-		case 0:
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			if raw { // the peer does not keep up: wait for it, without the P
-				flags, raw = unix.MSG_NOSIGNAL, false
-				continue
-			}
-			fallthrough
-		default:
-			return fmt.Errorf("uds: send: %w", errno)
-		}
-		oob = nil
-		cut := min(n, len(head))
-		head, tail = head[cut:], tail[n-cut:]
+		return c.sendAll(head, tail, oob)
 	}
-	return nil
+	n, errno := c.sendNow(head)
+	if n == len(head) {
+		return nil
+	}
+	if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
+		return fmt.Errorf("uds: send: %w", errno)
+	}
+	return c.sendAll(head[n:], nil, nil)
 }
 
 // Shutdown makes the reader and every sender return, now and later.

@@ -22,7 +22,9 @@ const (
 )
 
 // Feature bits, FEATURES_LO (§2.1).
-const FeatureShadowDoorbells = 1 << 0 // SHADOW_DOORBELLS, architecture 1.1
+const (
+	FeatureShadowDoorbells = 1 << 0 // SHADOW_DOORBELLS, architecture 1.1
+)
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
 // the bits of RING.

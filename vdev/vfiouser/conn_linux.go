@@ -94,20 +94,27 @@ func (c *conn) negotiate() error {
 	return c.reply(h, c.out)
 }
 
-// step waits for the client, serves the register accesses that came, and then one
-// message if there is more. An error means that the connection is over.
-func (c *conn) step() error {
-	if c.in.empty() {
-		if err := c.more(); err != nil {
+// run serves the client until the connection is over, and returns why: what it says with
+// one receive is answered with one send.
+func (c *conn) run() error {
+	for {
+		if c.in.empty() {
+			if err := c.more(); err != nil {
+				return err
+			}
+		}
+		if err := c.registers(); err != nil {
+			return err
+		}
+		if c.in.empty() {
+			continue
+		}
+		err := c.serve()
+		c.rights.Close()
+		if err != nil {
 			return err
 		}
 	}
-	if err := c.registers(); err != nil || c.in.empty() {
-		return err
-	}
-	err := c.serve()
-	c.rights.Close()
-	return err
 }
 
 // serve receives one message and serves it.

@@ -58,7 +58,9 @@ func (in *inbox) has(n int) bool { return in.end-in.start >= n }
 func (in *inbox) fill() error {
 	// All messages before the one at start were served.
 	in.later.MoveTo(in.rights)
-	if in.start > 0 {
+	if in.empty() {
+		in.start, in.end = 0, 0
+	} else if in.start > 0 {
 		in.end = copy(in.buf, in.buf[in.start:in.end])
 		in.start = 0
 	}
