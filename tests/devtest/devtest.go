@@ -214,7 +214,7 @@ func (h *Host) Attach() {
 		t.Fatal(err)
 	}
 	f := os.NewFile(uintptr(fd), "guest")
-	defer f.Close()
+	h.later(func() { f.Close() }) // a guest that boots still maps it
 	// A guest's memory begins at 0, and what a test uses is a part of it.
 	var at int64
 	if *transport == GoKVM {
