@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
+ * The core of the driver, which knows no bus: user interface, buffer objects, jobs,
+ * queues, resets. The bus below it is struct npu_bus_ops.
+ *
  * Locks, outermost first:
  *   npu_device.files_lock   list of open files
  *   npu_file.lock           the file's queue, and the order of its jobs
  *   npu_device.lock         queue slots, and whether the device is up; held over
- *                           every reset, so also over PCI reset callbacks
- *   npu_mbox.lock           admin rings
+ *                           every reset, so also over the bus's reset callbacks
+ *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
- *   npu_queue.lock          rings and jobs on the device (spinlock)
+ *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
  *   npu_file.jobs_lock      job statuses (spinlock)
  * Nobody waits for a job while holding npu_device.lock: recovery needs it.
  */
@@ -15,9 +18,7 @@
 #define NPU_DRV_H
 
 #include <linux/dma-fence.h>
-#include <linux/io.h>
 #include <linux/mutex.h>
-#include <linux/pci.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -33,15 +34,12 @@
 
 struct drm_file;
 
-/* Entries of the admin rings: one command at a time is in flight. */
-#define NPU_MBOX_ENTRIES		16
-
 /*
- * Entries of a user queue's rings, if the device allows that many: two jobs of
- * NPU_MAX_COMMANDS can be queued on the device, so it never idles between jobs.
+ * Commands of a job, and what a bus should let a user queue hold, if it can: two
+ * such jobs, so that the device never idles between jobs.
  */
-#define NPU_QUEUE_ENTRIES		256
 #define NPU_MAX_COMMANDS		127
+#define NPU_QUEUE_ENTRIES		256
 
 /* Syncobjs in one array of a submit; bounds what one call allocates. */
 #define NPU_MAX_SYNCS			64
@@ -52,7 +50,61 @@ struct drm_file;
 /* Commands of firmware that do not wait for anything take microseconds. */
 #define NPU_MBOX_TIMEOUT_MS		5000
 
-/* Values read from hardware once, in probe. */
+struct npu_device;
+struct npu_queue;
+
+/*
+ * What a bus does for the core. Unless it says otherwise a function may sleep, and is
+ * called with npu_device.lock held or before the device is registered.
+ */
+struct npu_bus_ops {
+	/*
+	 * How long the first command after boot may take: more where firmware may
+	 * still be booting when boot returns.
+	 */
+	unsigned int identify_timeout_ms;
+
+	/* Starts a device that was reset, until admin() works; says what went wrong. */
+	int (*boot)(struct npu_device *npu);
+
+	/*
+	 * Resets: afterwards nothing of before touches memory, even if the reset failed.
+	 * What completed before it can still be taken with queue_pop().
+	 */
+	int (*reset)(struct npu_device *npu);
+
+	/* Makes the device silent, for good or until the next boot. */
+	void (*stop)(struct npu_device *npu);
+
+	/*
+	 * Executes one admin command; npu_mbox.lock is held. -ETIMEDOUT or -EIO if
+	 * there is no completion; then no more follow before a reset.
+	 */
+	int (*admin)(struct npu_device *npu, const struct npu_sqe *sqe, struct npu_cqe *cqe,
+		     unsigned int timeout_ms);
+
+	/* Memory of a user queue's ring. */
+	int (*queue_alloc)(struct npu_queue *q);
+	void (*queue_free)(struct npu_queue *q);
+
+	/* Empties the ring, and adds it to a CREATE_QUEUE; npu_queue.lock is held. */
+	void (*queue_empty)(struct npu_queue *q, struct npu_sqe *create);
+
+	/*
+	 * Adds a command, for which the core knows that there is room (npu_params.credits),
+	 * and tells the device of all that were added; npu_queue.lock is held.
+	 */
+	void (*queue_push)(struct npu_queue *q, const struct npu_sqe *sqe);
+	void (*queue_kick)(struct npu_queue *q);
+
+	/*
+	 * Takes the next completion. If there is none, tells the device of those taken,
+	 * unless the queue is not live; npu_queue.lock is held.
+	 */
+	bool (*queue_pop)(struct npu_queue *q, struct npu_cqe *cqe);
+};
+
+/* Values read from hardware once, in probe; the bus fills in all but the last. */
 struct npu_params {
 	u32 arch_version;
 	u64 features;
@@ -63,33 +115,19 @@ struct npu_params {
 	u32 queues;
 	u32 files; /* that can have a queue and a context at the same time */
 	u64 dram_size;
-	u32 doorbell_offset;
-	u32 doorbell_stride;
-	/* Entries of a user queue's rings, and commands of one job. */
-	u32 entries;
-	u32 max_commands;
+	u32 vectors; /* of interrupts */
+	u32 credits; /* commands that a user queue holds */
+	u32 max_commands; /* of one job */
 };
 
 /* Admin queue, §4.4. */
 struct npu_mbox {
 	struct mutex lock; /* everything below */
 	bool enabled;
-	struct npu_sqe *sq;
-	struct npu_cqe *cq;
-	void *buffer; /* one page that commands return data in */
-	dma_addr_t sq_addr;
-	dma_addr_t cq_addr;
-	dma_addr_t buffer_addr;
-	u16 sq_tail;
-	u16 cq_head;
-	u16 phase;
 	u16 command_id;
-	wait_queue_head_t wait; /* woken by vector 0 */
-};
-
-struct npu_vector {
-	struct npu_device *npu;
-	unsigned int index;
+	void *buffer; /* one page that commands return data in */
+	dma_addr_t buffer_addr;
+	wait_queue_head_t wait; /* woken by the bus when a command may have completed */
 };
 
 /*
@@ -99,8 +137,7 @@ struct npu_vector {
 struct npu_queue {
 	struct npu_device *npu;
 	u16 number; /* 1 to npu_params.queues */
-	u16 vector;
-	bool allocated; /* npu_device.lock: a file has it; rings and sched are valid */
+	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
 	u32 context; /* npu_device.lock: device context */
 
@@ -109,17 +146,11 @@ struct npu_queue {
 	atomic_t jobs; /* pushed and not yet freed */
 	wait_queue_head_t idle; /* jobs became 0 */
 
-	struct npu_sqe *sq;
-	dma_addr_t sq_addr;
-	dma_addr_t cq_addr;
-
 	spinlock_t lock; /* everything below */
-	struct npu_cqe *cq; /* NULL while not allocated */
+	bool attached; /* the bus has memory for it, so completions may be looked for */
 	bool live; /* exists on the device */
-	u16 sq_tail;
-	u16 cq_head;
-	u16 phase;
-	struct list_head inflight; /* of npu_job.node, in ring order */
+	u16 command_id; /* of the next command */
+	struct list_head inflight; /* of npu_job.node, in order of submission */
 	u64 fence_context;
 	u64 fence_seqno;
 };
@@ -147,22 +178,15 @@ struct npu_bo {
 #define NPU_RECOVER_RESET		0 /* bits of npu_device.recover */
 #define NPU_RECOVER_QUEUES		1
 
+/* First member of what the bus allocates. */
 struct npu_device {
 	struct drm_device drm;
-	void __iomem *regs; /* BAR0 */
+	const struct npu_bus_ops *ops;
 	struct npu_params params;
 
-	void *fw; /* firmware image, kept for every later boot */
-	dma_addr_t fw_addr;
-	size_t fw_size;
 	u32 fw_version;
 	u32 fw_build;
 	char fw_name[NPU_IDENTIFY_NAME_SIZE];
-
-	struct npu_vector *vectors;
-	unsigned int vector_count;
-	bool intx; /* vector 0 is a line, not a message */
-	atomic_t causes; /* IRQ_STATUS bits from hard handler to thread */
 
 	struct npu_mbox mbox;
 
@@ -184,7 +208,7 @@ struct npu_device {
 	struct drm_mm dram;
 	u64 dram_free;
 	phys_addr_t dram_phys;
-	void __iomem *dram_map; /* all of BAR2, write-combining */
+	void __iomem *dram_map; /* all of it, write-combining */
 	struct list_head bos;
 };
 
@@ -198,26 +222,19 @@ static inline struct npu_bo *to_npu_bo(struct drm_gem_object *obj)
 	return container_of(obj, struct npu_bo, base);
 }
 
-static inline u32 npu_read(struct npu_device *npu, u32 reg)
-{
-	return readl(npu->regs + reg);
-}
-
-static inline void npu_write(struct npu_device *npu, u32 reg, u32 value)
-{
-	writel(value, npu->regs + reg);
-}
-
-/* Rings a doorbell (§4.3); orders earlier writes to memory before it. */
-static inline void npu_doorbell(struct npu_device *npu, u32 queue, u32 which, u32 value)
-{
-	npu_write(npu, npu->params.doorbell_offset + queue * npu->params.doorbell_stride + which,
-		  value);
-}
-
 /* npu_drv.c */
+struct npu_device *npu_alloc(struct device *dev, size_t size, const struct npu_bus_ops *ops);
+int npu_init(struct npu_device *npu);
+int npu_start(struct npu_device *npu);
+void npu_remove(struct npu_device *npu);
+void npu_quiesce(struct npu_device *npu);
+int npu_check_arch(struct npu_device *npu);
 int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty);
+void npu_reset_begin(struct npu_device *npu);
+int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int error);
 void npu_schedule_recovery(struct npu_device *npu, int what);
+void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overflow);
+const char *npu_boot_error_name(u32 error);
 
 /* npu_mbox.c */
 struct npu_reply {
@@ -230,14 +247,10 @@ void npu_mbox_enable(struct npu_device *npu);
 void npu_mbox_disable(struct npu_device *npu);
 int npu_mbox_exec(struct npu_device *npu, struct npu_sqe *sqe, struct npu_reply *reply,
 		  unsigned int timeout_ms);
-int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t size);
+int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t size,
+		  unsigned int timeout_ms);
 const char *npu_status_name(u32 status);
 int npu_status_errno(u32 status);
-
-/* npu_irq.c */
-int npu_irq_init(struct npu_device *npu);
-void npu_irq_enable(struct npu_device *npu);
-void npu_irq_disable(struct npu_device *npu);
 
 /* npu_queue.c */
 int npu_queues_init(struct npu_device *npu);
@@ -261,7 +274,7 @@ void npu_job_complete(struct npu_job *job, int error);
 void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error);
 
 /* npu_gem.c */
-int npu_gem_init(struct npu_device *npu);
+int npu_gem_init(struct npu_device *npu, phys_addr_t window);
 void npu_gem_revoke(struct npu_device *npu);
 int npu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *filp);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Buffer objects, in device memory (behind BAR2) or in memory of the host.
+ * Buffer objects, in device memory or in memory of the host.
  * There is no device MMU, so both kinds are contiguous.
  */
 
@@ -225,11 +225,10 @@ static void npu_gem_fini(struct drm_device *drm, void *unused)
 	drm_mm_takedown(&to_npu(drm)->dram);
 }
 
-/* npu_gem_init maps device memory. */
-int npu_gem_init(struct npu_device *npu)
+/* npu_gem_init maps device memory, which the host has at window. */
+int npu_gem_init(struct npu_device *npu, phys_addr_t window)
 {
 	struct device *dev = npu->drm.dev;
-	struct pci_dev *pdev = to_pci_dev(dev);
 	u64 size = npu->params.dram_size;
 	int ret;
 
@@ -238,17 +237,12 @@ int npu_gem_init(struct npu_device *npu)
 		return ret;
 	INIT_LIST_HEAD(&npu->bos);
 
-	if (!size || !PAGE_ALIGNED(size) || size > pci_resource_len(pdev, 2))
-		return dev_err_probe(dev, -ENODEV,
-				     "DRAM_SIZE is %llu, BAR2 has %llu bytes (§1.2)\n", size,
-				     (u64)pci_resource_len(pdev, 2));
-	ret = pcim_request_region(pdev, 2, DRM_NPU_NAME);
-	if (ret)
-		return dev_err_probe(dev, ret, "BAR2 is in use\n");
-	npu->dram_phys = pci_resource_start(pdev, 2);
-	npu->dram_map = devm_ioremap_wc(dev, npu->dram_phys, size);
+	if (!size || !PAGE_ALIGNED(size))
+		return dev_err_probe(dev, -ENODEV, "DRAM_SIZE is %llu (§1.2)\n", size);
+	npu->dram_phys = window;
+	npu->dram_map = devm_ioremap_wc(dev, window, size);
 	if (!npu->dram_map)
-		return dev_err_probe(dev, -ENOMEM, "BAR2 cannot be mapped\n");
+		return dev_err_probe(dev, -ENOMEM, "device memory cannot be mapped\n");
 
 	npu->dram_free = size;
 	drm_mm_init(&npu->dram, 0, size);

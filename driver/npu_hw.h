@@ -31,6 +31,8 @@
 
 #define NPU_LOG_COUNTERS		2 /* §4.7 */
 #define NPU_IDENTIFY_SIZE		256 /* §4.5 */
+#define NPU_IDENTIFY_VERSION		0x04
+#define NPU_IDENTIFY_BUILD		0x08
 #define NPU_IDENTIFY_NAME		0x20
 #define NPU_IDENTIFY_NAME_SIZE		32
 
@@ -57,6 +59,8 @@ struct npu_sqe {
 			__le16 sq_entries;
 			__le16 cq_entries;
 			__le32 context;
+			__le32 reserved;
+			__le64 shadow; /* §4.11; from firmware interface 1.1 on */
 		} create_queue;
 		struct {
 			__le64 program;
@@ -94,6 +98,16 @@ struct npu_cqe {
 };
 
 static_assert(sizeof(struct npu_cqe) == NPU_CQ_ENTRY_SIZE);
+
+/* Shadow line, §4.11. */
+struct npu_shadow {
+	__le32 sq_tail;
+	__le32 cq_head;
+	__le32 ring; /* written by the device */
+	__le32 reserved[13];
+};
+
+static_assert(sizeof(struct npu_shadow) == NPU_SHADOW_SIZE);
 
 /* Entry of a binding table. */
 struct npu_hw_binding {

@@ -48,7 +48,7 @@ struct npu_job {
 	u64 seqno;
 
 	struct list_head node; /* npu_queue.inflight */
-	u16 slot; /* ring entry of the next completion */
+	u16 command_id; /* of the next completion */
 	u32 completed; /* commands */
 	struct drm_npu_job_status status; /* of the command that counts, see uAPI */
 
@@ -167,7 +167,7 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 	u32 status = FIELD_GET(NPU_CQE_STATUS, le16_to_cpu(cqe->status));
 	struct npu_job *job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
 
-	if (!job || le16_to_cpu(cqe->command_id) != job->slot) {
+	if (!job || le16_to_cpu(cqe->command_id) != job->command_id) {
 		dev_err_ratelimited(npu->drm.dev,
 				    "queue %u: completion for command %u, which is not next\n",
 				    q->number, le16_to_cpu(cqe->command_id));
@@ -185,7 +185,7 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 				q->number, npu_status_name(status), status, job->status.result,
 				job->status.info);
 	}
-	job->slot = (job->slot + 1) % npu->params.entries;
+	job->command_id++;
 	if (++job->completed < job->count)
 		return NULL;
 	list_del(&job->node);
@@ -197,28 +197,14 @@ void npu_queue_poll(struct npu_queue *q)
 {
 	struct npu_job *job, *next;
 	struct npu_cqe cqe;
-	bool moved = false;
 	LIST_HEAD(done);
 
 	spin_lock(&q->lock);
-	while (q->cq) {
-		u16 status = le16_to_cpu(READ_ONCE(q->cq[q->cq_head].status));
-
-		if ((status & NPU_CQE_PHASE) != q->phase)
-			break;
-		dma_rmb(); /* the phase is valid, now the rest is */
-		cqe = q->cq[q->cq_head];
-		if (++q->cq_head == q->npu->params.entries) {
-			q->cq_head = 0;
-			q->phase ^= NPU_CQE_PHASE;
-		}
-		moved = true;
+	while (q->attached && q->npu->ops->queue_pop(q, &cqe)) {
 		job = npu_queue_take(q, &cqe);
 		if (job)
 			list_add_tail(&job->node, &done);
 	}
-	if (moved && q->live)
-		npu_doorbell(q->npu, q->number, NPU_DOORBELL_CQ_HEAD, q->cq_head);
 	spin_unlock(&q->lock);
 
 	list_for_each_entry_safe(job, next, &done, node) {
@@ -232,6 +218,7 @@ void npu_queue_poll(struct npu_queue *q)
 static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 {
 	struct npu_job *job = to_npu_job(sched_job);
+	const struct npu_bus_ops *ops = job->npu->ops;
 	struct npu_queue *q = job->queue;
 	u32 i;
 
@@ -244,14 +231,13 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 	dma_fence_init(&job->fence->base, &npu_fence_ops, &job->fence->lock, q->fence_context,
 		       ++q->fence_seqno);
 	job->started = true;
-	job->slot = q->sq_tail;
-	for (i = 0; i < job->count; i++) {
-		job->commands[i].sqe.command_id = cpu_to_le16(q->sq_tail);
-		q->sq[q->sq_tail] = job->commands[i].sqe;
-		q->sq_tail = (q->sq_tail + 1) % q->npu->params.entries;
-	}
+	job->command_id = q->command_id;
 	list_add_tail(&job->node, &q->inflight);
-	npu_doorbell(q->npu, q->number, NPU_DOORBELL_SQ_TAIL, q->sq_tail);
+	for (i = 0; i < job->count; i++) {
+		job->commands[i].sqe.command_id = cpu_to_le16(q->command_id++);
+		ops->queue_push(q, &job->commands[i].sqe);
+	}
+	ops->queue_kick(q);
 	spin_unlock(&q->lock);
 
 	/* One reference for the scheduler, one stays with the job. */

@@ -68,7 +68,6 @@ int npu_status_errno(u32 status)
 int npu_mbox_init(struct npu_device *npu)
 {
 	struct npu_mbox *mbox = &npu->mbox;
-	struct device *dev = npu->drm.dev;
 	int ret;
 
 	ret = drmm_mutex_init(&npu->drm, &mbox->lock);
@@ -76,38 +75,16 @@ int npu_mbox_init(struct npu_device *npu)
 		return ret;
 	init_waitqueue_head(&mbox->wait);
 
-	mbox->sq = dmam_alloc_coherent(dev, NPU_MBOX_ENTRIES * sizeof(*mbox->sq), &mbox->sq_addr,
-				       GFP_KERNEL);
-	mbox->cq = dmam_alloc_coherent(dev, NPU_MBOX_ENTRIES * sizeof(*mbox->cq), &mbox->cq_addr,
-				       GFP_KERNEL);
-	mbox->buffer = dmam_alloc_coherent(dev, PAGE_SIZE, &mbox->buffer_addr, GFP_KERNEL);
-	if (!mbox->sq || !mbox->cq || !mbox->buffer)
-		return -ENOMEM;
-	return 0;
+	mbox->buffer = dmam_alloc_coherent(npu->drm.dev, PAGE_SIZE, &mbox->buffer_addr, GFP_KERNEL);
+	return mbox->buffer ? 0 : -ENOMEM;
 }
 
-/* npu_mbox_enable starts the rings; firmware is READY. */
+/* npu_mbox_enable lets commands through to a device that serves them. */
 void npu_mbox_enable(struct npu_device *npu)
 {
-	struct npu_mbox *mbox = &npu->mbox;
-
-	mutex_lock(&mbox->lock);
-	memset(mbox->cq, 0, NPU_MBOX_ENTRIES * sizeof(*mbox->cq));
-	mbox->sq_tail = 0;
-	mbox->cq_head = 0;
-	mbox->phase = NPU_CQE_PHASE;
-
-	npu_write(npu, NPU_AQ_CONTROL, 0);
-	npu_write(npu, NPU_ASQ_BASE_LO, lower_32_bits(mbox->sq_addr));
-	npu_write(npu, NPU_ASQ_BASE_HI, upper_32_bits(mbox->sq_addr));
-	npu_write(npu, NPU_ACQ_BASE_LO, lower_32_bits(mbox->cq_addr));
-	npu_write(npu, NPU_ACQ_BASE_HI, upper_32_bits(mbox->cq_addr));
-	npu_write(npu, NPU_AQ_SIZE,
-		  FIELD_PREP(NPU_AQ_SIZE_SQ_ENTRIES, NPU_MBOX_ENTRIES) |
-		  FIELD_PREP(NPU_AQ_SIZE_CQ_ENTRIES, NPU_MBOX_ENTRIES));
-	npu_write(npu, NPU_AQ_CONTROL, NPU_AQ_CONTROL_ENABLE);
-	mbox->enabled = true;
-	mutex_unlock(&mbox->lock);
+	mutex_lock(&npu->mbox.lock);
+	npu->mbox.enabled = true;
+	mutex_unlock(&npu->mbox.lock);
 }
 
 /* npu_mbox_disable waits for a running command; later ones fail with -EIO. */
@@ -118,49 +95,31 @@ void npu_mbox_disable(struct npu_device *npu)
 	mutex_unlock(&npu->mbox.lock);
 }
 
-static bool npu_mbox_done(struct npu_mbox *mbox)
-{
-	u16 status = le16_to_cpu(READ_ONCE(mbox->cq[mbox->cq_head].status));
-
-	return (status & NPU_CQE_PHASE) == mbox->phase;
-}
-
 static int npu_mbox_exec_locked(struct npu_device *npu, struct npu_sqe *sqe,
 				struct npu_reply *reply, unsigned int timeout_ms)
 {
 	struct npu_mbox *mbox = &npu->mbox;
 	struct npu_cqe cqe;
-	u16 id, status;
+	u16 status;
+	int ret;
 
 	lockdep_assert_held(&mbox->lock);
 
 	if (!mbox->enabled)
 		return -EIO;
 
-	id = mbox->command_id++;
-	sqe->command_id = cpu_to_le16(id);
-	mbox->sq[mbox->sq_tail] = *sqe;
-	mbox->sq_tail = (mbox->sq_tail + 1) % NPU_MBOX_ENTRIES;
-	npu_doorbell(npu, 0, NPU_DOORBELL_SQ_TAIL, mbox->sq_tail);
-
-	if (!wait_event_timeout(mbox->wait, npu_mbox_done(mbox), msecs_to_jiffies(timeout_ms))) {
+	sqe->command_id = cpu_to_le16(mbox->command_id++);
+	ret = npu->ops->admin(npu, sqe, &cqe, timeout_ms);
+	if (ret) {
 		mbox->enabled = false;
-		drm_err(&npu->drm, "admin command 0x%02x has no answer after %u ms\n",
-			sqe->opcode, timeout_ms);
-		return -ETIMEDOUT;
+		drm_err(&npu->drm, "admin command 0x%02x has no answer after %u ms: %d\n",
+			sqe->opcode, timeout_ms, ret);
+		return ret;
 	}
-
-	dma_rmb(); /* the phase is valid, now the rest is */
-	cqe = mbox->cq[mbox->cq_head];
-	mbox->cq_head = (mbox->cq_head + 1) % NPU_MBOX_ENTRIES;
-	if (!mbox->cq_head)
-		mbox->phase ^= NPU_CQE_PHASE;
-	npu_doorbell(npu, 0, NPU_DOORBELL_CQ_HEAD, mbox->cq_head);
-
-	if (le16_to_cpu(cqe.command_id) != id) {
+	if (cqe.command_id != sqe->command_id) {
 		mbox->enabled = false;
 		drm_err(&npu->drm, "admin completion for command %u, expected %u\n",
-			le16_to_cpu(cqe.command_id), id);
+			le16_to_cpu(cqe.command_id), le16_to_cpu(sqe->command_id));
 		return -EIO;
 	}
 	reply->result = le32_to_cpu(cqe.result);
@@ -200,10 +159,12 @@ int npu_mbox_exec(struct npu_device *npu, struct npu_sqe *sqe, struct npu_reply 
  * @page: log page; 0 with IDENTIFY
  * @to: receives @size bytes, zero behind what firmware wrote
  * @size: at most PAGE_SIZE
+ * @timeout_ms: how long to wait for it
  *
  * Return: as npu_mbox_exec().
  */
-int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t size)
+int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t size,
+		  unsigned int timeout_ms)
 {
 	struct npu_mbox *mbox = &npu->mbox;
 	struct npu_sqe sqe = {
@@ -217,7 +178,7 @@ int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t 
 
 	mutex_lock(&mbox->lock);
 	memset(mbox->buffer, 0, size);
-	ret = npu_mbox_exec_locked(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
+	ret = npu_mbox_exec_locked(npu, &sqe, &reply, timeout_ms);
 	if (!ret)
 		memcpy(to, mbox->buffer, size);
 	mutex_unlock(&mbox->lock);

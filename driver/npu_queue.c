@@ -1,59 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * User queues, §4.1 to §4.6: slots, their contexts and rings on the device, and
- * what happens to them when the device is reset.
+ * what happens to them when the device is reset. Rings are the bus's.
  */
 
 #include <linux/bitfield.h>
-#include <linux/dma-mapping.h>
+#include <linux/dmapool.h>
 
 #include <drm/drm_managed.h>
 
 #include "npu_compat.h"
 #include "npu_drv.h"
 
-static size_t npu_queue_sq_size(struct npu_queue *q)
+static int npu_queue_attach(struct npu_queue *q)
 {
-	return q->npu->params.entries * sizeof(*q->sq);
-}
+	int ret;
 
-static size_t npu_queue_cq_size(struct npu_queue *q)
-{
-	return q->npu->params.entries * sizeof(*q->cq);
-}
-
-static int npu_queue_alloc_rings(struct npu_queue *q)
-{
-	struct device *dev = q->npu->drm.dev;
-	struct npu_cqe *cq;
-
-	q->sq = dma_alloc_coherent(dev, npu_queue_sq_size(q), &q->sq_addr, GFP_KERNEL);
-	if (!q->sq)
-		return -ENOMEM;
-	cq = dma_alloc_coherent(dev, npu_queue_cq_size(q), &q->cq_addr, GFP_KERNEL);
-	if (!cq) {
-		dma_free_coherent(dev, npu_queue_sq_size(q), q->sq, q->sq_addr);
-		return -ENOMEM;
-	}
+	ret = q->npu->ops->queue_alloc(q);
+	if (ret)
+		return ret;
 	spin_lock(&q->lock);
-	q->cq_head = 0;
-	q->phase = NPU_CQE_PHASE;
-	q->cq = cq; /* now interrupts look at it */
+	q->attached = true;
 	spin_unlock(&q->lock);
 	return 0;
 }
 
-static void npu_queue_free_rings(struct npu_queue *q)
+static void npu_queue_detach(struct npu_queue *q)
 {
-	struct device *dev = q->npu->drm.dev;
-	struct npu_cqe *cq;
-
 	spin_lock(&q->lock);
-	cq = q->cq;
-	q->cq = NULL;
+	q->attached = false;
 	spin_unlock(&q->lock);
-	dma_free_coherent(dev, npu_queue_cq_size(q), cq, q->cq_addr);
-	dma_free_coherent(dev, npu_queue_sq_size(q), q->sq, q->sq_addr);
+	q->npu->ops->queue_free(q);
 }
 
 static int npu_hw_destroy(struct npu_device *npu, u8 opcode, u32 number, unsigned int timeout_ms)
@@ -64,28 +41,20 @@ static int npu_hw_destroy(struct npu_device *npu, u8 opcode, u32 number, unsigne
 	return npu_mbox_exec(npu, &sqe, &reply, timeout_ms);
 }
 
-/* Makes the queue on the device, in its context, with empty rings. */
+/* Makes the queue on the device, in its context, with an empty ring. */
 static int npu_hw_create_queue(struct npu_queue *q)
 {
 	struct npu_device *npu = q->npu;
 	struct npu_sqe sqe = {
 		.opcode = NPU_ADMIN_CREATE_QUEUE,
-		.create_queue.sq = cpu_to_le64(q->sq_addr),
-		.create_queue.cq = cpu_to_le64(q->cq_addr),
 		.create_queue.number = cpu_to_le16(q->number),
-		.create_queue.vector = cpu_to_le16(q->vector),
-		.create_queue.sq_entries = cpu_to_le16(npu->params.entries),
-		.create_queue.cq_entries = cpu_to_le16(npu->params.entries),
 		.create_queue.context = cpu_to_le32(q->context),
 	};
 	struct npu_reply reply;
 	int ret;
 
 	spin_lock(&q->lock);
-	memset(q->cq, 0, npu_queue_cq_size(q));
-	q->sq_tail = 0;
-	q->cq_head = 0;
-	q->phase = NPU_CQE_PHASE;
+	npu->ops->queue_empty(q, &sqe);
 	spin_unlock(&q->lock);
 
 	ret = npu_mbox_exec(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
@@ -114,7 +83,7 @@ static int npu_hw_create(struct npu_queue *q)
 	return ret;
 }
 
-/* From here on nobody rings a doorbell of the queue. */
+/* From here on nobody submits to the queue. */
 static void npu_queue_kill(struct npu_queue *q)
 {
 	spin_lock(&q->lock);
@@ -169,14 +138,14 @@ struct npu_queue *npu_queue_acquire(struct npu_device *npu)
 		goto err_unlock;
 	}
 
-	ret = npu_queue_alloc_rings(q);
+	ret = npu_queue_attach(q);
 	if (ret)
 		goto err_unlock;
-	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.entries - 1,
+	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.credits,
 			     msecs_to_jiffies(npu_job_timeout_ms()), npu->reset_wq, DRM_NPU_NAME,
 			     npu->drm.dev);
 	if (ret)
-		goto err_free_rings;
+		goto err_detach;
 	sched = &q->sched;
 	ret = drm_sched_entity_init(&q->entity, DRM_SCHED_PRIORITY_NORMAL, &sched, 1, NULL);
 	if (ret)
@@ -193,8 +162,8 @@ err_destroy_entity:
 	drm_sched_entity_destroy(&q->entity);
 err_fini_sched:
 	drm_sched_fini(&q->sched);
-err_free_rings:
-	npu_queue_free_rings(q);
+err_detach:
+	npu_queue_detach(q);
 err_unlock:
 	mutex_unlock(&npu->lock);
 	if (ret == -ETIMEDOUT) {
@@ -237,7 +206,7 @@ void npu_queue_release(struct npu_queue *q)
 	drm_sched_fini(&q->sched);
 
 	mutex_lock(&npu->lock);
-	npu_queue_free_rings(q);
+	npu_queue_detach(q);
 	q->allocated = false;
 	mutex_unlock(&npu->lock);
 }

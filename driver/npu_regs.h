@@ -8,8 +8,9 @@
 /* Identity and geometry (§1, §2.1). */
 #define NPU_MAGIC				0x4555504e
 #define NPU_ARCH_MAJOR				0x1
-#define NPU_ARCH_MINOR				0x0
+#define NPU_ARCH_MINOR				0x1
 #define NPU_FIRMWARE_MAJOR			0x1
+#define NPU_FIRMWARE_MINOR			0x1
 #define NPU_BAR0_SIZE				0x100000
 #define NPU_DOORBELL_SQ_TAIL			0x0
 #define NPU_DOORBELL_CQ_HEAD			0x4
@@ -18,6 +19,14 @@
 #define NPU_BINDING_SIZE			0x20
 #define NPU_MAX_BINDINGS			0x40
 #define NPU_MAX_ADMIN_ENTRIES			0x100
+
+/* Shadow doorbells (§4.11). */
+#define NPU_SHADOW_SIZE				0x40
+#define NPU_SHADOW_SQ_TAIL			0x0
+#define NPU_SHADOW_CQ_HEAD			0x4
+#define NPU_SHADOW_RING				0x8
+#define NPU_SHADOW_RING_SQ_TAIL			0x1
+#define NPU_SHADOW_RING_CQ_HEAD			0x2
 
 /* Boot states (§3.2). */
 #define NPU_BOOT_STATE_OFF			0x0
@@ -74,7 +83,8 @@
 #define NPU_COUNTER_FAULTS			0x9
 #define NPU_COUNTER_COPIES			0xa
 #define NPU_COUNTER_ADMIN			0xb
-#define NPU_COUNTER_COUNT			0xc
+#define NPU_COUNTER_SHADOW			0xc
+#define NPU_COUNTER_COUNT			0xd
 
 /* Status codes (§9.1). */
 #define NPU_STATUS_SUCCESS			0x0
@@ -116,6 +126,7 @@
 #define NPU_ARCH_VERSION_MINOR			GENMASK(15, 0)
 #define NPU_ARCH_VERSION_MAJOR			GENMASK(31, 16)
 #define NPU_FEATURES_LO				0x008
+#define NPU_FEATURES_LO_SHADOW_DOORBELLS	BIT(0)
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS			GENMASK(15, 0)

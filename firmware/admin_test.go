@@ -198,7 +198,7 @@ func TestAdminCommands(t *testing.T) {
 
 		{"log page 1", goodLog, result(32)},
 		{"log page 1, cut", with(goodLog, 0x10, uint32(1)), result(1)},
-		{"log page 2", with(goodLog, 0x14, uint32(2)), result(96)},
+		{"log page 2", with(goodLog, 0x14, uint32(2)), result(104)},
 		{"log page 2, cut", with(goodLog, 0x14, uint32(2), 0x10, uint32(95)), result(95)},
 		{"log page 0", with(goodLog, 0x14, uint32(0)), status(npureg.StatusInvalidLogPage)},
 		{"log page 3", with(goodLog, 0x14, uint32(3)), status(npureg.StatusInvalidLogPage)},
@@ -240,6 +240,8 @@ func TestAdminCommands(t *testing.T) {
 		{"create queue, context 2", with(goodQueue, 0x20, uint32(2)), status(npureg.StatusInvalidContext)},
 		{"create queue, context 1<<16|1", with(goodQueue, 0x20, uint32(1<<16|1)), status(npureg.StatusInvalidContext)},
 		{"create queue, no context and reserved", with(goodQueue, 0x20, uint32(0), 0x3c, uint32(1)), field(0x24)},
+
+		{"create queue, shadow line without the feature", with(goodQueue, 0x28, uint64(bufAddr)), field(0x24)},
 
 		{"destroy queue", destroyQueue(1), ok},
 		{"destroy queue 0", destroyQueue(0), status(npureg.StatusInvalidQueue)},
@@ -309,6 +311,58 @@ func TestAdminReserved(t *testing.T) {
 	}
 }
 
+// TestShadowLines creates queues with a shadow line (§4.11) on hardware that announces them.
+func TestShadowLines(t *testing.T) {
+	field := func(off uint64) completion { return completion{Status: npureg.StatusInvalidField, Info: off} }
+	const nowhere = 1 << 40
+	for _, tt := range []struct {
+		name string
+		e    [64]byte
+		want completion
+	}{
+		{"none", goodQueue, completion{}},
+		{"good", with(goodQueue, 0x28, uint64(bufAddr)), completion{}},
+		{"not aligned", with(goodQueue, 0x28, uint64(bufAddr+32)), field(0x28)},
+		{"not aligned above 4 GiB", with(goodQueue, 0x28, uint64(1<<32|8)), field(0x28)},
+		{"reserved before it", with(goodQueue, 0x24, uint32(1), 0x28, uint64(bufAddr)), field(0x24)},
+		{"reserved behind it", with(goodQueue, 0x28, uint64(bufAddr), 0x30, uint32(1)), field(0x30)},
+		{"reserved far behind it", with(goodQueue, 0x3c, uint32(1)), field(0x30)},
+		{"no context", with(goodQueue, 0x20, uint32(9), 0x28, uint64(nowhere)), completion{Status: npureg.StatusInvalidContext}},
+		{"not mapped", with(goodQueue, 0x28, uint64(nowhere)), completion{Status: npureg.StatusBusFault, Info: nowhere}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDriver(t, 8, 8)
+			d.host.Set(npureg.FeaturesLo, npureg.FeatureShadowDoorbells)
+			d.do(t, goodContext)
+			line := d.bus(bufAddr, 128)
+			for i := range line {
+				line[i] = 0xee
+			}
+			if diff := cmp.Diff(tt.want, d.do(t, tt.e)); diff != "" {
+				t.Errorf("completion (-want +got):\n%s", diff)
+			}
+			if tt.want.Status != 0 {
+				if len(d.queues) != 0 {
+					t.Error("a refused command made a queue")
+				}
+				return
+			}
+			shadow := iova.Addr(binary.LittleEndian.Uint64(tt.e[0x28:]))
+			if got := d.queues[2].Shadow; got != shadow {
+				t.Errorf("hardware was told of a line at %v, want %v", got, shadow)
+			}
+			want := bytes.Repeat([]byte{0xee}, 128)
+			if shadow != 0 {
+				clear(want[:64])
+				want[npureg.ShadowRing] = npureg.RingSQTail | npureg.RingCQHead
+			}
+			if diff := cmp.Diff(want, line); diff != "" {
+				t.Errorf("line (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestIdentify(t *testing.T) {
 	d := newDriver(t, 8, 8)
 	for i := range d.bus(bufAddr, 257) {
@@ -316,10 +370,10 @@ func TestIdentify(t *testing.T) {
 	}
 	d.do(t, goodIdentify)
 	want := make([]byte, 257)
-	for i, v := range []uint32{256, 1 << 16, 0x00010000, 1 << 16, testContexts, testQueues, testEntries} {
+	for i, v := range []uint32{256, 1<<16 | 1, 0x00020000, 1<<16 | 1, testContexts, testQueues, testEntries} {
 		binary.LittleEndian.PutUint32(want[4*i:], v)
 	}
-	copy(want[0x20:], "npuemu firmware 0.1.0")
+	copy(want[0x20:], "npuemu firmware 0.2.0")
 	want[256] = 0xee
 	if diff := cmp.Diff(want, d.bus(bufAddr, 257)); diff != "" {
 		t.Errorf("buffer (-want +got):\n%s", diff)
@@ -337,7 +391,7 @@ func TestLogPages(t *testing.T) {
 	d.do(t, goodLog)
 	var want []byte
 	p32, p64 := binary.LittleEndian.AppendUint32, binary.LittleEndian.AppendUint64
-	want = p64(p32(p32(want, 1<<16), 0x00010000), 4_500_000_000)
+	want = p64(p32(p32(want, 1<<16|1), 0x00020000), 4_500_000_000)
 	want = p64(p32(p32(want, 2), 1), 4)
 	if diff := cmp.Diff(want, d.bus(bufAddr, 32)); diff != "" {
 		t.Errorf("page 1 (-want +got):\n%s", diff)
@@ -349,7 +403,7 @@ func TestLogPages(t *testing.T) {
 		want = p64(want, d.counter[i])
 	}
 	d.do(t, with(goodLog, 0x14, uint32(2)))
-	if diff := cmp.Diff(want, d.bus(bufAddr, 96)); diff != "" {
+	if diff := cmp.Diff(want, d.bus(bufAddr, 104)); diff != "" {
 		t.Errorf("page 2 (-want +got):\n%s", diff)
 	}
 }

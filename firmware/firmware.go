@@ -93,6 +93,7 @@ type QueueConfig struct {
 	SQ, CQ               iova.Addr
 	SQEntries, CQEntries uint16
 	Context, Vector      uint16
+	Shadow               iova.Addr // shadow line (§4.11), or 0
 }
 
 // Fault is a fault record (§9.3).

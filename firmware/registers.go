@@ -154,7 +154,7 @@ func (p *Processor) controlQueue(v uint32) {
 		c := QueueConfig{
 			SQ: p.addr(npureg.CPQueueSQBaseLo), CQ: p.addr(npureg.CPQueueCQBaseLo),
 			SQEntries: uint16(entries), CQEntries: uint16(entries >> 16),
-			Context: uint16(binding), Vector: uint16(binding >> 16),
+			Context: uint16(binding), Vector: uint16(binding >> 16), Shadow: p.addr(npureg.CPQueueShadowLo),
 		}
 		if c.SQEntries >= 2 && c.CQEntries >= 2 {
 			p.cfg.Queues.Configure(q, c)

@@ -8,9 +8,10 @@
 // the suffix Locked are called with it held, from any goroutine. One goroutine,
 // Run, takes a command under the lock, fetches and executes it and writes its
 // completion without it, and takes it again to publish the result. Nothing is
-// held across an access to memory.
+// held across an access to memory. Between commands the same goroutine looks at shadow
+// doorbells (shadow.go), and spins on them for a while before it sleeps.
 //
-// Left out of architecture 1.0: priorities, weights, interrupt coalescing and more
+// Left out of architecture 1.1: priorities, weights, interrupt coalescing and more
 // than one command in flight on the device.
 package queue
 
@@ -19,7 +20,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
@@ -30,6 +34,7 @@ type Config struct {
 	SQ, CQ               iova.Addr // first entries of the rings
 	SQEntries, CQEntries uint16
 	Context, Vector      uint16
+	Shadow               iova.Addr // shadow line (§4.11), or 0
 }
 
 // An Entry is a submission entry (§4.2).
@@ -58,6 +63,8 @@ type Fault struct {
 type Bus interface {
 	Read(addr iova.Addr, p []byte) error
 	Write(addr iova.Addr, p []byte) error
+	// Watch returns the shadow line at addr, or nil if it is not in shared memory.
+	Watch(addr iova.Addr) *iova.Watch
 }
 
 // Executor runs commands. Execute is called without the lock, from one
@@ -71,7 +78,8 @@ type Board interface {
 	CompletedLocked(vector uint16, c Completion) // a completion is in memory
 	FaultLocked(f Fault)
 	QueueEventLocked() // a queue entered the error state or finished draining (§3.7)
-	IdleLocked()       // the command that a reset found in flight has ended
+	IdleLocked()       // what a reset found in flight has ended
+	ShadowLocked()     // an SQ_TAIL or CQ_HEAD was taken from a shadow line
 }
 
 // errDestroyed cancels the command in flight when its queue is disabled.
@@ -87,7 +95,13 @@ type Engine struct {
 	queues  []ring // index 0 is unused; guarded by mu
 	next    int    // where arbitration goes on; guarded by mu
 	current *flight
-	wake    chan struct{} // capacity 1: something may be runnable
+	wake    chan struct{} // capacity 1: something may be runnable; sent to with mu held
+
+	look     flight      // of lookLocked; guarded by mu
+	lines    []*shadow   // that it looks at; Run's own
+	stopLook atomic.Bool // it shall end soon; set with mu held
+	busOff   atomic.Bool // §1.5; set with mu held
+	spin     bool        // there is a processor to spin on; Run's own
 
 	// These are Run's. They are here, rather than made for each command, because a
 	// command allocates nothing.
@@ -103,13 +117,18 @@ type ring struct {
 	sqHead, sqTail uint16
 	cqHead, cqTail uint16
 	phase          uint16
+	shadow         *shadow // nil without one; never changes while the queue is not disabled
 }
 
-// flight is the command that Run executes. Guarded by Engine.mu.
+// room reports whether there is room for a completion.
+func (q *ring) room() bool { return (q.cqTail+1)%q.cfg.CQEntries != q.cqHead }
+
+// flight is what Run does with memory: it executes a command, or looks at shadow lines, of no
+// one queue. Guarded by Engine.mu.
 type flight struct {
 	queue  int
-	stale  bool // a reset came: nothing of it is published
-	cancel context.CancelCauseFunc
+	stale  bool                    // a reset came: nothing of it is published
+	cancel context.CancelCauseFunc // nil of a look
 }
 
 // New returns an engine with the user queues 1 to count, all disabled.
@@ -135,7 +154,11 @@ func (e *Engine) EnableLocked(index int, cfg Config) {
 	if !e.valid(index) || e.queues[index].state != npureg.QueueDisabled || cfg.SQEntries < 2 || cfg.CQEntries < 2 {
 		return
 	}
-	e.queues[index] = ring{state: npureg.QueueEnabled, cfg: cfg, phase: 1}
+	q := ring{state: npureg.QueueEnabled, cfg: cfg, phase: 1}
+	if cfg.Shadow != 0 {
+		q.shadow = &shadow{index: index, addr: cfg.Shadow, patience: minPatience}
+	}
+	e.queues[index] = q
 }
 
 // DisableLocked stops a queue. A command in flight is told to stop, and
@@ -144,12 +167,22 @@ func (e *Engine) DisableLocked(index int) {
 	if !e.valid(index) || e.queues[index].state == npureg.QueueDisabled {
 		return
 	}
-	if f := e.current; f != nil && f.queue == index && !f.stale {
-		e.queues[index].state = npureg.QueueDraining
+	q := &e.queues[index]
+	f := e.current
+	switch {
+	case f == nil || f.stale:
+	case f == &e.look:
+		if q.shadow != nil && q.shadow.looked {
+			q.state = npureg.QueueDraining
+			e.stopLook.Store(true)
+			return
+		}
+	case f.queue == index:
+		q.state = npureg.QueueDraining
 		f.cancel(errDestroyed)
 		return
 	}
-	e.queues[index].state = npureg.QueueDisabled
+	q.state = npureg.QueueDisabled
 	e.board.QueueEventLocked()
 }
 
@@ -163,16 +196,23 @@ func (e *Engine) ResetLocked() (busy bool) {
 		return false
 	}
 	e.current.stale = true
-	e.current.cancel(context.Canceled)
+	if e.current == &e.look {
+		e.stopLook.Store(true)
+	} else {
+		e.current.cancel(context.Canceled)
+	}
 	return true
 }
 
 // RingSQLocked is a write of v to the SQ_TAIL doorbell of a user queue (§4.3).
-func (e *Engine) RingSQLocked(index int, v uint32) {
-	q, ok := e.doorbell(index, v)
-	if !ok {
-		return
-	}
+func (e *Engine) RingSQLocked(index int, v uint32) { e.ringLocked(index, v, e.tailLocked) }
+
+// RingCQLocked is a write of v to the CQ_HEAD doorbell of a user queue (§4.3).
+func (e *Engine) RingCQLocked(index int, v uint32) { e.ringLocked(index, v, e.headLocked) }
+
+// tailLocked moves the SQ_TAIL of an enabled queue.
+func (e *Engine) tailLocked(index int, v uint32) {
+	q := &e.queues[index]
 	n := uint32(q.cfg.SQEntries)
 	queued := (uint32(q.sqTail) + n - uint32(q.sqHead)) % n
 	if v >= n || (v+n-uint32(q.sqHead))%n < queued { // the tail only moves forward, up to the head
@@ -183,12 +223,9 @@ func (e *Engine) RingSQLocked(index int, v uint32) {
 	e.kick()
 }
 
-// RingCQLocked is a write of v to the CQ_HEAD doorbell of a user queue (§4.3).
-func (e *Engine) RingCQLocked(index int, v uint32) {
-	q, ok := e.doorbell(index, v)
-	if !ok {
-		return
-	}
+// headLocked moves the CQ_HEAD of an enabled queue.
+func (e *Engine) headLocked(index int, v uint32) {
+	q := &e.queues[index]
 	n := uint32(q.cfg.CQEntries)
 	used := (uint32(q.cqTail) + n - uint32(q.cqHead)) % n
 	if v >= n || (v+n-uint32(q.cqHead))%n > used {
@@ -199,15 +236,20 @@ func (e *Engine) RingCQLocked(index int, v uint32) {
 	e.kick()
 }
 
-// doorbell returns the ring behind a doorbell if it is enabled. Otherwise the write is
-// ignored; one to a disabled queue leaves a fault record (§9.2).
-func (e *Engine) doorbell(index int, v uint32) (*ring, bool) {
+// ringLocked is a write to a doorbell, which move obeys. Without an enabled queue the
+// write is ignored; one to a disabled queue leaves a fault record (§9.2).
+func (e *Engine) ringLocked(index int, v uint32, move func(index int, v uint32)) {
 	if e.StateLocked(index) == npureg.QueueDisabled {
 		e.board.FaultLocked(Fault{Code: npureg.StatusQueueDisabled, Queue: index, Source: npureg.FaultDoorbell, Index: uint16(min(v, 0xffff))})
-		return nil, false
+		return
 	}
-	q := &e.queues[index]
-	return q, q.state == npureg.QueueEnabled
+	switch q := &e.queues[index]; {
+	case q.state != npureg.QueueEnabled:
+	case q.shadow != nil:
+		e.ringShadowLocked(q.shadow)
+	default:
+		move(index, v)
+	}
 }
 
 // failLocked puts a queue into the error state.
@@ -229,12 +271,18 @@ func (e *Engine) kick() {
 
 // Run executes commands until ctx is done. It is called once.
 func (e *Engine) Run(ctx context.Context) {
+	e.spin = runtime.GOMAXPROCS(0) > 1 && runtime.NumCPU() > 1
 	// A command gets the context of the one before unless that one was cancelled.
 	cmd, cancel := context.WithCancelCause(ctx)
 	defer func() { cancel(nil) }()
 	for {
 		e.mu.Lock()
+		awake := e.lookLocked(ctx, false)
 		index := e.pickLocked()
+		for index == 0 && awake && ctx.Err() == nil {
+			awake = e.lookLocked(ctx, true)
+			index = e.pickLocked()
+		}
 		if index == 0 {
 			e.mu.Unlock()
 			select {
@@ -253,6 +301,9 @@ func (e *Engine) Run(ctx context.Context) {
 		e.mu.Unlock()
 
 		e.run(cmd, &e.flight, q)
+		if q.shadow != nil {
+			q.shadow.active = time.Now()
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -265,7 +316,7 @@ func (e *Engine) pickLocked() int {
 	for i := range n {
 		index := (e.next-1+i)%n + 1
 		q := &e.queues[index]
-		if q.state == npureg.QueueEnabled && q.sqHead != q.sqTail && (q.cqTail+1)%q.cfg.CQEntries != q.cqHead {
+		if q.state == npureg.QueueEnabled && q.sqHead != q.sqTail && q.room() {
 			e.next = index%n + 1
 			return index
 		}

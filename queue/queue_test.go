@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,9 @@ type rig struct {
 	memMu sync.Mutex
 	mem   map[iova.Addr][]byte // by first address of each write
 	bad   map[iova.Addr]bool   // accesses to these addresses fail
+
+	lines   iova.Table // of memory with shadow lines, at lineAt and above
+	shadows atomic.Int64
 
 	posted func() // called after the last half-word of a completion was written
 
@@ -60,6 +64,9 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) Read(addr iova.Addr, p []byte) error {
+	if addr >= lineAt {
+		return r.lines.Read(addr, p)
+	}
 	r.memMu.Lock()
 	defer r.memMu.Unlock()
 	if r.bad[addr] {
@@ -70,6 +77,9 @@ func (r *rig) Read(addr iova.Addr, p []byte) error {
 }
 
 func (r *rig) Write(addr iova.Addr, p []byte) error {
+	if addr >= lineAt {
+		return r.lines.Write(addr, p)
+	}
 	r.memMu.Lock()
 	defer r.memMu.Unlock()
 	if r.bad[addr] {
@@ -81,6 +91,8 @@ func (r *rig) Write(addr iova.Addr, p []byte) error {
 	}
 	return nil
 }
+
+func (r *rig) Watch(addr iova.Addr) *iova.Watch { return r.lines.Watch(addr, npureg.ShadowSize) }
 
 func (r *rig) Execute(ctx context.Context, _ uint16, e *Entry) Completion {
 	r.started <- e.ID()
@@ -96,6 +108,7 @@ func (r *rig) Execute(ctx context.Context, _ uint16, e *Entry) Completion {
 func (r *rig) CompletedLocked(vector uint16, _ Completion) { r.completed <- vector }
 func (r *rig) FaultLocked(f Fault)                         { r.faults <- f }
 func (r *rig) QueueEventLocked()                           { r.events <- struct{}{} }
+func (r *rig) ShadowLocked()                               { r.shadows.Add(1) }
 func (r *rig) IdleLocked()                                 { r.idle <- struct{}{} }
 
 func (r *rig) locked(f func()) { r.mu.Lock(); defer r.mu.Unlock(); f() }

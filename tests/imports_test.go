@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"vdev/pci":          {"mmio"},
 	"vdev/vfiouser":     {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},
 	"vdev/vhostuser":    {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},
-	"vdev/local":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
+	"vdev/local":        {"vdev/vfiouser", "dma/iova", "internal/eventfd", "internal/filemap"},
 	"vdev/gokvm":        {"vdev/local", "vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"mmio":              {},
 	"mmio/npureg":       {"mmio"},

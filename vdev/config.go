@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"slices"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -19,7 +20,7 @@ import (
 // Config is what an operator decides about a card. The zero value is not valid;
 // start from DefaultConfig.
 type Config struct {
-	Arch   string      `toml:"arch"` // architecture version to present, "1.0"
+	Arch   string      `toml:"arch"` // architecture version to present, one of Arches
 	Serial uint64      `toml:"serial"`
 	PCI    PCIConfig   `toml:"pci"`
 	Array  ArrayConfig `toml:"array"`
@@ -70,7 +71,20 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{fmt.Sprintf("%d.%d", npureg.ArchMajor, npureg.ArchMinor)} }
+func Arches() []string { return []string{"1.1", "1.0"} }
+
+// archMinor returns the minor version to present; c is valid.
+func (c Config) archMinor() uint32 {
+	return npureg.ArchMinor - uint32(slices.Index(Arches(), c.Arch))
+}
+
+// features returns FEATURES_LO (§2.1); c is valid.
+func (c Config) features() uint32 {
+	if c.archMinor() == 0 {
+		return 0
+	}
+	return npureg.FeatureShadowDoorbells
+}
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.
 func DefaultConfig() Config {
@@ -120,7 +134,7 @@ func ParseConfig(b []byte) (Config, error) {
 
 // Validate reports the first rule that c breaks, and what to do.
 func (c Config) Validate() error {
-	if c.Arch != Arches()[0] {
+	if !slices.Contains(Arches(), c.Arch) {
 		return fmt.Errorf("vdev: config: arch %q is not known: use one of %v", c.Arch, Arches())
 	}
 	if err := c.core().Validate(); err != nil {

@@ -51,7 +51,6 @@ const (
 	DeviceID        = 0x10f0
 	SubsystemVendor = 0x1af4
 	SubsystemID     = 0x0001
-	Revision        = npureg.ArchMajor<<4 | npureg.ArchMinor
 	bar4Size        = 16 << 10
 )
 
@@ -115,7 +114,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 
 	pcfg := pci.Config{
 		VendorID: VendorID, DeviceID: DeviceID, SubsystemVendorID: SubsystemVendor, SubsystemID: SubsystemID,
-		Revision: Revision, Class: [3]uint8{0x12, 0x00, 0x00},
+		Revision: npureg.ArchMajor<<4 | uint8(cfg.archMinor()), Class: [3]uint8{0x12, 0x00, 0x00},
 		Vectors: cfg.Queues.Vectors, MSIX: cfg.PCI.MSIX, MSI: cfg.PCI.MSI, Serial: cfg.Serial,
 		VFs: cfg.SRIOV.VFs, Virtual: virtual,
 	}
@@ -127,8 +126,8 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	d.fn, err = pci.New(pcfg, pci.Hooks{
 		FLR:     func() { d.resetLocked("function-level reset") },
 		VFs:     d.vfsChangedLocked,
-		Power:   func(pci.PowerState) { d.mem.SetBusMaster(d.fn.BusMaster()) },
-		Command: func() { d.mem.SetBusMaster(d.fn.BusMaster()) },
+		Power:   func(pci.PowerState) { d.masterLocked() },
+		Command: d.masterLocked,
 		Error:   d.errorMessage,
 		Pending: d.mem.Reading,
 		Mistake: d.findings.add,
@@ -152,7 +151,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	}
 	d.hooks()
 	d.fw = firmware.New(firmware.Config{
-		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d.queues}, Counter: d.counterLocked, Log: d.log,
+		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d}, Counter: d.counterLocked, Log: d.log,
 	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -204,10 +203,19 @@ func (d *Device) WriteConfigDump(w io.Writer) error {
 
 func (d *Device) count(index int, n uint64) { d.counters[index].Add(n) }
 
+// masterLocked tells everyone whether the device may access the bus (§1.5).
+func (d *Device) masterLocked() {
+	on := d.fn.BusMaster()
+	d.mem.SetBusMaster(on)
+	d.queues.BusLocked(on)
+}
+
 // parametersLocked fills the registers that depend on the configuration.
 func (d *Device) parametersLocked() {
 	q := d.cfg.Queues
 	for off, v := range map[uint32]uint32{
+		npureg.ArchVersion:  npureg.ArchMajor<<16 | d.cfg.archMinor(),
+		npureg.FeaturesLo:   d.cfg.features(),
 		npureg.ArrayDim:     uint32(d.cfg.Array.Rows) | uint32(d.cfg.Array.Cols)<<16,
 		npureg.SpadSize:     uint32(d.cfg.Array.Scratchpad),
 		npureg.AccSize:      uint32(d.cfg.Array.Accumulators),
@@ -381,7 +389,7 @@ func (d *Device) faultLocked(f queue.Fault) {
 // (§9.4). It is over when resets is 0 again.
 func (d *Device) resetLocked(why string) {
 	d.log.Debug("reset", "kind", why)
-	d.mem.SetBusMaster(d.fn.BusMaster())
+	d.masterLocked()
 	d.bar0.Reset()
 	d.parametersLocked()
 	d.levelLocked()
@@ -521,6 +529,12 @@ func (b bus) Write(addr iova.Addr, p []byte) error {
 	return b.d.mem.Write(dma.Bus, uint64(addr), p)
 }
 
+// Watch returns a shadow line (§4.11). It looks at no permission of §1.5: the queue
+// engine knows it.
+func (b bus) Watch(addr iova.Addr) *iova.Watch {
+	return b.d.mem.Bus.Watch(addr, npureg.ShadowSize)
+}
+
 // host is the host's register page, as the control processor sees it.
 type host struct{ d *Device }
 
@@ -559,13 +573,16 @@ func (h host) Fault(f firmware.Fault) {
 }
 
 // queues is the user queues, as firmware programs them.
-type queues struct{ e *queue.Engine }
+type queues struct{ d *Device }
 
 func (q queues) Configure(index int, c firmware.QueueConfig) {
-	q.e.EnableLocked(index, queue.Config(c))
+	if q.d.cfg.features()&npureg.FeatureShadowDoorbells == 0 {
+		c.Shadow = 0
+	}
+	q.d.queues.EnableLocked(index, queue.Config(c))
 }
-func (q queues) Disable(index int)      { q.e.DisableLocked(index) }
-func (q queues) State(index int) uint32 { return uint32(q.e.StateLocked(index)) }
+func (q queues) Disable(index int)      { q.d.queues.DisableLocked(index) }
+func (q queues) State(index int) uint32 { return uint32(q.d.queues.StateLocked(index)) }
 
 // board is what the queue engine tells.
 type board struct{ d *Device }
@@ -587,3 +604,4 @@ func (b board) CompletedLocked(vector uint16, c queue.Completion) {
 func (b board) FaultLocked(f queue.Fault) { b.d.faultLocked(f) }
 func (b board) QueueEventLocked()         { b.d.fw.QueueEvent() }
 func (b board) IdleLocked()               { b.d.resetPartLocked() }
+func (b board) ShadowLocked()             { b.d.count(npureg.CounterShadow, 1) }

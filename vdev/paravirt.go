@@ -194,6 +194,7 @@ func (v *Paravirt) ReadConfig(p []byte) {
 		npureg.DRAMSizeHi, npureg.ArrayDim, npureg.SpadSize, npureg.AccSize, npureg.EngineParam, npureg.ContextParam} {
 		le.PutUint32(b[0x0c+4*i:], d.bar0.Value(reg))
 	}
+	le.PutUint32(b[0x18:], d.bar0.Value(npureg.FeaturesLo)&^npureg.FeatureShadowDoorbells) // nothing traps here
 	le.PutUint32(b[0x3c:], uint32(d.cfg.Queues.Count))
 	le.PutUint32(b[0x40:], status|d.bar0.Value(npureg.BootStatus)&0xff00) // ERROR (§3.5)
 	le.PutUint32(b[0x44:], generation)
@@ -472,7 +473,7 @@ func (v *Paravirt) adminEntry(e *[npureg.SQEntrySize]byte) (npureg.Status, uint6
 			return npureg.StatusBusFault, addr
 		}
 	case npureg.AdminCreateQueue:
-		for _, run := range [][2]int{{0x08, 0x18}, {0x1a, 0x20}} {
+		for _, run := range [][2]int{{0x08, 0x18}, {0x1a, 0x20}, {0x24, npureg.SQEntrySize}} {
 			for _, b := range e[run[0]:run[1]] {
 				if b != 0 {
 					return npureg.StatusInvalidField, uint64(run[0])

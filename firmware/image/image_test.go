@@ -98,7 +98,7 @@ func TestErrors(t *testing.T) {
 		{name: "build is free", change: at32(0x20, 0xffffffff)},
 		{name: "arch_major", change: at16(0x24, 2), code: npureg.BootErrArch, detail: 2 << 16},
 		{name: "arch_major 0", change: at16(0x24, 0), code: npureg.BootErrArch, detail: 0},
-		{name: "arch_minor", change: at16(0x26, 1), code: npureg.BootErrArch, detail: 1<<16 | 1},
+		{name: "arch_minor", change: at16(0x26, npureg.ArchMinor+1), code: npureg.BootErrArch, detail: 1<<16 | npureg.ArchMinor + 1},
 		{name: "payload_size 0", change: at32(0x0c, 0), code: npureg.BootErrRange, detail: 0x0c},
 		{name: "payload_size odd", change: at32(0x0c, 22), code: npureg.BootErrRange, detail: 0x0c},
 		{name: "payload leaves SRAM", change: at32(0x0c, 0xfffffffc), code: npureg.BootErrRange, detail: 0x10},

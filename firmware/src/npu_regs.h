@@ -6,8 +6,9 @@
 /* Identity and geometry (§1, §2.1). */
 #define NPU_MAGIC				0x4555504e
 #define NPU_ARCH_MAJOR				0x1
-#define NPU_ARCH_MINOR				0x0
+#define NPU_ARCH_MINOR				0x1
 #define NPU_FIRMWARE_MAJOR			0x1
+#define NPU_FIRMWARE_MINOR			0x1
 #define NPU_BAR0_SIZE				0x100000
 #define NPU_DOORBELL_SQ_TAIL			0x0
 #define NPU_DOORBELL_CQ_HEAD			0x4
@@ -16,6 +17,14 @@
 #define NPU_BINDING_SIZE			0x20
 #define NPU_MAX_BINDINGS			0x40
 #define NPU_MAX_ADMIN_ENTRIES			0x100
+
+/* Shadow doorbells (§4.11). */
+#define NPU_SHADOW_SIZE				0x40
+#define NPU_SHADOW_SQ_TAIL			0x0
+#define NPU_SHADOW_CQ_HEAD			0x4
+#define NPU_SHADOW_RING				0x8
+#define NPU_SHADOW_RING_SQ_TAIL			0x1
+#define NPU_SHADOW_RING_CQ_HEAD			0x2
 
 /* Boot states (§3.2). */
 #define NPU_BOOT_STATE_OFF			0x0
@@ -72,7 +81,8 @@
 #define NPU_COUNTER_FAULTS			0x9
 #define NPU_COUNTER_COPIES			0xa
 #define NPU_COUNTER_ADMIN			0xb
-#define NPU_COUNTER_COUNT			0xc
+#define NPU_COUNTER_SHADOW			0xc
+#define NPU_COUNTER_COUNT			0xd
 
 /* Status codes (§9.1). */
 #define NPU_STATUS_SUCCESS			0x0
@@ -140,6 +150,8 @@
 #define NPU_ARCH_VERSION_MAJOR_SHIFT		16
 #define NPU_ARCH_VERSION_MAJOR_MASK		0xffff0000u
 #define NPU_FEATURES_LO				0x008
+#define NPU_FEATURES_LO_SHADOW_DOORBELLS_SHIFT	0
+#define NPU_FEATURES_LO_SHADOW_DOORBELLS_MASK	0x00000001u
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS_SHIFT		0
@@ -312,6 +324,8 @@
 #define NPU_CP_QUEUE_BINDING_VECTOR_MASK	0xffff0000u
 #define NPU_CP_QUEUE_CONTROL			0x11c
 #define NPU_CP_QUEUE_STATE			0x120
+#define NPU_CP_QUEUE_SHADOW_LO			0x124
+#define NPU_CP_QUEUE_SHADOW_HI			0x128
 #define NPU_CP_COUNTER_INDEX			0x140
 #define NPU_CP_COUNTER_LO			0x144
 #define NPU_CP_COUNTER_HI			0x148

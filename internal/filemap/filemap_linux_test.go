@@ -114,13 +114,44 @@ func TestTruncated(t *testing.T) {
 	}
 	var p [4]byte
 	_, loadErr := m.Load16(4096)
-	for name, err := range map[string]error{"read": m.ReadAt(p[:], 4096), "write": m.WriteAt(p[:], 8000), "load": loadErr, "store": m.Store16(4098, 1)} {
+	_, wordErr := m.Load64(4096)
+	for name, err := range map[string]error{"read": m.ReadAt(p[:], 4096), "write": m.WriteAt(p[:], 8000), "load": loadErr, "store": m.Store16(4098, 1),
+		"load of a word": wordErr, "store of half a word": m.Store32(4100, 1)} {
 		if !errors.Is(err, unix.EFAULT) {
 			t.Errorf("%s: %v, want EFAULT", name, err)
 		}
 	}
 	if err := m.ReadAt(p[:], 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWords: halves of a word are stored where they are, and alignment is that of memory.
+func TestWords(t *testing.T) {
+	var s Set
+	f := memfd(t, 4096)
+	for _, off := range []uint64{0, 8, 4, 1} {
+		m, err := s.Open(int(f.Fd()), off, 64, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := m.Watchable(16), off%8 == 0; got != want {
+			t.Errorf("range at %d: watchable %v, want %v", off, got, want)
+		}
+		m.Close()
+	}
+	m, err := s.Open(int(f.Fd()), 0, 64, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := errors.Join(m.Store32(16, 1), m.Store32(20, 2), m.Store32(24, 3)); err != nil {
+		t.Fatal(err)
+	}
+	var p [16]byte
+	v, err := m.Load64(16)
+	if _, rerr := f.ReadAt(p[:], 16); v != 2<<32|1 || err != nil || rerr != nil || p != [16]byte{0: 1, 4: 2, 8: 3} {
+		t.Errorf("Load64 %#x, %v; file % x, %v", v, err, p, rerr)
 	}
 }
 

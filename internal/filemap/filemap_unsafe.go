@@ -45,3 +45,21 @@ func wordOf(p *byte) (word *uint32, shift uint, ok bool) {
 	low := uintptr(unsafe.Pointer(p)) & 3
 	return (*uint32)(unsafe.Add(unsafe.Pointer(p), -int(low))), uint(low) * 8, low&1 == 0
 }
+
+// Watchable reports whether the word at off is aligned in memory.
+func (r *Range) Watchable(off uint64) bool {
+	return uintptr(unsafe.Pointer(&r.data[off]))&7 == 0
+}
+
+// Load64 loads the word at off, which lies in the range and is Watchable.
+func (r *Range) Load64(off uint64) (v uint64, err error) {
+	word := (*uint64)(unsafe.Pointer(&r.data[off : off+8][0]))
+	err = guard(func() { v = atomic.LoadUint64(word) })
+	return v, err
+}
+
+// Store32 stores a half of a Watchable word. The range is writable.
+func (r *Range) Store32(off uint64, v uint32) error {
+	word := (*uint32)(unsafe.Pointer(&r.data[off : off+4][0]))
+	return guard(func() { atomic.StoreUint32(word, v) })
+}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package npureg is the one register table of the NPU, architecture 1.0: the
+// Package npureg is the one register table of the NPU, architecture 1.1: the
 // host's registers in BAR0 (Host) and the control processor's own (CP).
 //
 // The banks of the device, the C header of driver and firmware, and the page
@@ -15,9 +15,27 @@ import "npuemu/mmio"
 const (
 	Magic     = 0x4555504e // ID register: "NPUE"
 	ArchMajor = 1
-	ArchMinor = 0
+	ArchMinor = 1
 	// Firmware interface that the boot ROM of this architecture accepts.
 	FirmwareMajor = 1
+	FirmwareMinor = 1 // of the firmware in this tree
+)
+
+// Feature bits, FEATURES_LO (§2.1).
+const (
+	FeatureShadowDoorbells = 1 << 0 // SHADOW_DOORBELLS, architecture 1.1
+)
+
+// A shadow line (§4.11): its size and alignment, the offsets of its words, and
+// the bits of RING.
+const (
+	ShadowSize   = 64
+	ShadowSQTail = 0x0 // SQ_TAIL
+	ShadowCQHead = 0x4 // CQ_HEAD
+	ShadowRing   = 0x8 // RING
+
+	RingSQTail = 1 << 0 // a store of SQ_TAIL needs a doorbell
+	RingCQHead = 1 << 1 // a store of CQ_HEAD needs a doorbell
 )
 
 // Geometry of BAR0 (§1.2). Queue q has its doorbell page at
@@ -166,6 +184,8 @@ const (
 	CPQueueBinding   = 0x118
 	CPQueueControl   = 0x11c
 	CPQueueState     = 0x120
+	CPQueueShadowLo  = 0x124
+	CPQueueShadowHi  = 0x128
 	CPCounterIndex   = 0x140
 	CPCounterLo      = 0x144
 	CPCounterHi      = 0x148
@@ -220,6 +240,7 @@ const (
 	CounterFaults
 	CounterCopies
 	CounterAdmin
+	CounterShadow
 	CounterCount
 )
 
@@ -237,7 +258,8 @@ func Host() []mmio.Register {
 		{Name: "ARCH_VERSION", Off: ArchVersion, Reset: ArchMajor<<16 | ArchMinor, Spec: "§2.1", Doc: "Hardware architecture version.", Fields: []mmio.Field{
 			{Name: "MINOR", Shift: 0, Width: 16, Doc: "Minor version."},
 			{Name: "MAJOR", Shift: 16, Width: 16, Doc: "Major version."}}},
-		{Name: "FEATURES_LO", Off: FeaturesLo, Spec: "§2.1", Doc: "Feature bits 31:0. Architecture 1.0 defines none."},
+		{Name: "FEATURES_LO", Off: FeaturesLo, Spec: "§2.1", Doc: "Feature bits 31:0. Architecture 1.0 defines none.", Fields: []mmio.Field{
+			{Name: "SHADOW_DOORBELLS", Shift: 0, Width: 1, Doc: "CREATE_QUEUE takes a shadow line (§4.11); architecture 1.1."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},
@@ -365,6 +387,8 @@ func CP() []mmio.Register {
 			{Name: "VECTOR", Shift: 16, Width: 16, Doc: "Vector of its completions."}}},
 		{Name: "CP_QUEUE_CONTROL", Off: CPQueueControl, RW: 0x3, WO: true, Spec: "§4.8", Doc: "1 enables the queue with the values above and empty rings, 2 disables it."},
 		{Name: "CP_QUEUE_STATE", Off: CPQueueState, Spec: "§4.8", Doc: "0 disabled, 1 enabled, 2 draining, 3 error."},
+		{Name: "CP_QUEUE_SHADOW_LO", Off: CPQueueShadowLo, RW: ^uint32(0), Spec: "§4.11", Doc: "Shadow line, bits 31:0; a multiple of 64. Architecture 1.1; ignored without FEATURES_LO.SHADOW_DOORBELLS."},
+		{Name: "CP_QUEUE_SHADOW_HI", Off: CPQueueShadowHi, RW: ^uint32(0), Spec: "§4.11", Doc: "Shadow line, bits 63:32. The queue has none if both are 0."},
 		{Name: "CP_COUNTER_INDEX", Off: CPCounterIndex, RW: 0xff, Spec: "§4.7", Doc: "Counter to read. Reading CP_COUNTER_LO latches CP_COUNTER_HI."},
 		{Name: "CP_COUNTER_LO", Off: CPCounterLo, Spec: "§4.7", Doc: "Counter, bits 31:0."},
 		{Name: "CP_COUNTER_HI", Off: CPCounterHi, Spec: "§4.7", Doc: "Counter, latched bits 63:32."},

@@ -142,10 +142,12 @@ type Group struct {
 func Groups() []Group {
 	return []Group{
 		{"NPU_", "Identity and geometry (§1, §2.1).", []Named{
-			{"MAGIC", Magic}, {"ARCH_MAJOR", ArchMajor}, {"ARCH_MINOR", ArchMinor}, {"FIRMWARE_MAJOR", FirmwareMajor},
+			{"MAGIC", Magic}, {"ARCH_MAJOR", ArchMajor}, {"ARCH_MINOR", ArchMinor}, {"FIRMWARE_MAJOR", FirmwareMajor}, {"FIRMWARE_MINOR", FirmwareMinor},
 			{"BAR0_SIZE", BAR0Size}, {"DOORBELL_SQ_TAIL", DoorbellSQTail}, {"DOORBELL_CQ_HEAD", DoorbellCQHead},
 			{"SQ_ENTRY_SIZE", SQEntrySize}, {"CQ_ENTRY_SIZE", CQEntrySize}, {"BINDING_SIZE", BindingSize},
 			{"MAX_BINDINGS", MaxBindings}, {"MAX_ADMIN_ENTRIES", MaxAdminEntries}}},
+		{"NPU_SHADOW_", "Shadow doorbells (§4.11).", []Named{{"SIZE", ShadowSize}, {"SQ_TAIL", ShadowSQTail}, {"CQ_HEAD", ShadowCQHead},
+			{"RING", ShadowRing}, {"RING_SQ_TAIL", RingSQTail}, {"RING_CQ_HEAD", RingCQHead}}},
 		{"NPU_BOOT_STATE_", "Boot states (§3.2).", []Named{
 			{"OFF", BootOff}, {"WAITING", BootWaiting}, {"LOADING", BootLoading}, {"STARTING", BootStarting}, {"READY", BootReady}, {"FAILED", BootFailed}}},
 		{"NPU_BOOT_ERROR_", "Boot errors (§3.5).", []Named{
@@ -161,7 +163,7 @@ func Groups() []Group {
 		{"NPU_COUNTER_", "Counters (§4.7).", []Named{
 			{"COMMANDS", CounterCommands}, {"ERRORS", CounterErrors}, {"PROGRAMS", CounterPrograms}, {"INSTRUCTIONS", CounterInstructions},
 			{"MACS", CounterMACs}, {"DMA_READ", CounterDMARead}, {"DMA_WRITTEN", CounterDMAWritten}, {"INTERRUPTS", CounterInterrupts},
-			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"COUNT", CounterCount}}},
+			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"SHADOW", CounterShadow}, {"COUNT", CounterCount}}},
 		{"NPU_STATUS_", "Status codes (§9.1).", Statuses()},
 	}
 }

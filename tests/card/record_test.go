@@ -27,7 +27,9 @@ func TestRecord(t *testing.T) {
 	e := guest.Require(t)
 	var b bytes.Buffer
 	r := devtest.NewRecorder(&b)
-	_, socket := devtest.StartServer(t, vdev.DefaultConfig(), vfiouser.Config{Trace: r.Trace})
+	card := vdev.DefaultConfig()
+	card.Arch = "1.0" // a session that was recorded once is valid for every later minor
+	_, socket := devtest.StartServer(t, card, vfiouser.Config{Trace: r.Trace})
 	res, err := guest.Boot(t.Context(), e, kit(t, e, e.Kernels()[0]).Config("", socket, common+
 		"load\ndigits "+Digits+" >/dev/null || die digits\necho 1 >$dev/reset || die FLR\nrmmod npu || die rmmod\n"))
 	if err != nil || res.Status != 0 {

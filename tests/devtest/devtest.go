@@ -106,6 +106,7 @@ type ring struct {
 	tail, head   int
 	phase        uint16
 	cqMem, sqMem []byte
+	line         *Line // nil without one
 }
 
 // Entry is a submission entry.
@@ -228,7 +229,7 @@ func (h *Host) Attach() {
 		t.Fatal(err)
 	}
 	f := os.NewFile(uintptr(fd), "guest")
-	defer f.Close()
+	h.later(func() { f.Close() }) // a guest that boots still maps it
 	// A guest's memory begins at 0, and what a test uses is a part of it.
 	var at int64
 	if *transport == GoKVM {
@@ -509,7 +510,7 @@ func (h *Host) submit(r *ring, e Entry) uint16 {
 	binary.LittleEndian.PutUint16(e[2:], h.nextID)
 	copy(r.sqMem[r.tail*npureg.SQEntrySize:], e[:])
 	r.tail = (r.tail + 1) % r.nsq
-	h.Write32(Doorbell(r.index)+npureg.DoorbellSQTail, uint32(r.tail))
+	h.doorbell(r, npureg.DoorbellSQTail, uint32(r.tail))
 	return h.nextID
 }
 
@@ -531,7 +532,7 @@ func (h *Host) wait(r *ring) CQE {
 		r.head = 0
 		r.phase ^= 1
 	}
-	h.Write32(Doorbell(r.index)+npureg.DoorbellCQHead, uint32(r.head))
+	h.doorbell(r, npureg.DoorbellCQHead, uint32(r.head))
 	return c
 }
 

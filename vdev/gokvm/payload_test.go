@@ -49,6 +49,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 func card(t *testing.T) *vdev.Device {
 	t.Helper()
 	cfg := vdev.DefaultConfig()
+	cfg.Arch = "1.0" // what payload.S was written for
 	cfg.Memory.Size = 1 << 20
 	return cardWith(t, cfg)
 }

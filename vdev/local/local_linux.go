@@ -16,6 +16,7 @@ import (
 
 	"npuemu/dma/iova"
 	"npuemu/internal/eventfd"
+	"npuemu/internal/filemap"
 	"npuemu/vdev/vfiouser"
 )
 
@@ -28,6 +29,7 @@ var ErrClosed = errors.New("local: the client is closed; attach again")
 type Client struct {
 	regions []vfiouser.Region // never change
 	irqs    []vfiouser.IRQ    // never change
+	files   filemap.Set       // behind MapDMA
 
 	mu     sync.Mutex       // held across every call of dev
 	dev    vfiouser.Backend // guarded by mu
@@ -114,28 +116,16 @@ func (c *Client) WriteRegion(index int, off uint64, p []byte) error {
 }
 
 // MapDMA lets the device reach size bytes of f from offset off at addr, without
-// copying. off is a multiple of the page size. f stays the caller's, who does not
-// shrink it.
+// copying. f stays the caller's; accesses to what it loses by shrinking fail.
 func (c *Client) MapDMA(addr iova.Addr, size uint64, prot iova.Prot, f *os.File, off uint64) error {
 	if err := checkProt(prot); err != nil {
 		return err
 	}
-	st, err := f.Stat()
+	m, err := c.files.Open(int(f.Fd()), off, size, prot&iova.Write != 0)
 	if err != nil {
 		return fmt.Errorf("local: map: %w", err)
 	}
-	if length := uint64(st.Size()); size == 0 || off > length || size > length-off {
-		return fmt.Errorf("local: map: %#x bytes at file offset %#x; the file has %#x", size, off, length)
-	}
-	p := unix.PROT_READ
-	if prot&iova.Write != 0 {
-		p |= unix.PROT_WRITE
-	}
-	b, err := unix.Mmap(int(f.Fd()), int64(off), int(size), p, unix.MAP_SHARED|unix.MAP_NORESERVE)
-	if err != nil {
-		return fmt.Errorf("local: map: mmap of %#x bytes at file offset %#x: %w", size, off, err)
-	}
-	return c.MapMemory(addr, size, prot, shared(b))
+	return c.MapMemory(addr, size, prot, m)
 }
 
 // MapMemory lets the device reach mem at addr. mem is closed when it is unmapped
@@ -204,16 +194,3 @@ func (c *Client) MaskVector(index, vector int, masked bool) error {
 
 // Reset resets the function; mappings and vectors stay.
 func (c *Client) Reset() error { return c.do(c.dev.Reset) }
-
-// shared is a mapping of a file that the host shares with the device. An aligned
-// access of 4 or 8 bytes is one load or store.
-type shared []byte
-
-func (m shared) ReadAt(p []byte, off uint64) error  { copy(p, m[off:]); return nil }
-func (m shared) WriteAt(p []byte, off uint64) error { copy(m[off:], p); return nil }
-
-func (m shared) Close() {
-	if err := unix.Munmap(m); err != nil {
-		panic("local: BUG: munmap of a mapping of ours: " + err.Error())
-	}
-}

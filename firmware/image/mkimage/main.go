@@ -45,7 +45,7 @@ func run(build, out, in string) error {
 	}
 	b, err := image.New(image.Header{
 		LoadAddress: npureg.CPSRAMBase, Entry: npureg.CPSRAMBase, Build: version,
-		InterfaceMajor: npureg.FirmwareMajor, ArchMajor: npureg.ArchMajor, ArchMinor: npureg.ArchMinor,
+		InterfaceMajor: npureg.FirmwareMajor, InterfaceMinor: npureg.FirmwareMinor, ArchMajor: npureg.ArchMajor, // minor 0: it looks at FEATURES
 	}, payload)
 	if err != nil {
 		return err

@@ -5,9 +5,7 @@
 #include "../npu_cp.h"
 
 /* FW_BUILD_* come from the Makefile, which also puts them into the image header. */
-#define FW_INTERFACE_MAJOR	1
-#define FW_INTERFACE_MINOR	0
-#define FW_INTERFACE		(FW_INTERFACE_MAJOR << 16 | FW_INTERFACE_MINOR)
+#define FW_INTERFACE		(NPU_FIRMWARE_MAJOR << 16 | NPU_FIRMWARE_MINOR)
 #define FW_BUILD		((uint32_t)FW_BUILD_MAJOR << 24 | FW_BUILD_MINOR << 16 | FW_BUILD_PATCH)
 #define STR_(x)			#x
 #define STR(x)			STR_(x)
@@ -49,6 +47,8 @@ struct entry {
 			uint64_t sq, cq;
 			uint16_t queue, vector, sq_entries, cq_entries;
 			uint32_t context;
+			uint32_t reserved;
+			uint64_t shadow;	/* §4.11; reserved without SHADOW_DOORBELLS */
 		} create;
 	};
 };

@@ -113,9 +113,37 @@ static bool entries_valid(uint32_t n)
 	return n >= 2 && n <= FIELD_GET(NPU_QUEUE_PARAM_MAX_ENTRIES, host_read(NPU_QUEUE_PARAM));
 }
 
+/* first_reserved returns the offset of the first field behind the context that has to be 0 and is not, or 0. */
+static uint32_t first_reserved(const struct entry *e)
+{
+	bool shadow = host_read(NPU_FEATURES_LO) & NPU_FEATURES_LO_SHADOW_DOORBELLS_MASK;
+
+	for (uint32_t off = 0x24; off < sizeof(*e); off += 4) {
+		if (!e->word[(off - 8) / 4])
+			continue;
+		if (!shadow || off < offsetof(struct entry, create.shadow))
+			return 0x24;
+		if (off >= 0x30)
+			return 0x30;
+		if (e->create.shadow % NPU_SHADOW_SIZE)
+			return offsetof(struct entry, create.shadow);
+	}
+	return 0;
+}
+
+/* shadow_init gives a shadow line its first values (§4.11): nothing queued, every store needs a doorbell. */
+static bool shadow_init(uint64_t addr)
+{
+	static const uint32_t line[NPU_SHADOW_SIZE / 4] = {
+		[NPU_SHADOW_RING / 4] = NPU_SHADOW_RING_SQ_TAIL | NPU_SHADOW_RING_CQ_HEAD,
+	};
+
+	return mover_copy(NPU_CP_MOVER_WRITE, addr, (volatile void *)line, sizeof(line)) == NPU_CP_MOVER_IDLE;
+}
+
 struct outcome create_queue(const struct entry *e)
 {
-	uint32_t q = e->create.queue;
+	uint32_t q = e->create.queue, reserved = first_reserved(e);
 
 	if (!ring_fits(e->create.sq, e->create.sq_entries, NPU_SQ_ENTRY_SIZE))
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.sq));
@@ -129,13 +157,14 @@ struct outcome create_queue(const struct entry *e)
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.sq_entries));
 	if (!entries_valid(e->create.cq_entries))
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.cq_entries));
-	for (uint32_t i = 7; i < 14; i++)
-		if (e->word[i])
-			return refused(NPU_STATUS_INVALID_FIELD, 0x24);
+	if (reserved)
+		return refused(NPU_STATUS_INVALID_FIELD, reserved);
 	if (!context_exists(e->create.context))
 		return refused(NPU_STATUS_INVALID_CONTEXT, 0);
 	if (queues[q].state != QUEUE_FREE)
 		return refused(NPU_STATUS_QUEUE_EXISTS, 0);
+	if (e->create.shadow && !shadow_init(e->create.shadow))
+		return refused(NPU_STATUS_BUS_FAULT, e->create.shadow);
 
 	queues[q].state = QUEUE_LIVE;
 	queues[q].context = e->create.context;
@@ -148,6 +177,8 @@ struct outcome create_queue(const struct entry *e)
 				       FIELD_PREP(NPU_CP_QUEUE_ENTRIES_CQ, e->create.cq_entries));
 	cp_write(NPU_CP_QUEUE_BINDING, FIELD_PREP(NPU_CP_QUEUE_BINDING_CONTEXT, e->create.context) |
 				       FIELD_PREP(NPU_CP_QUEUE_BINDING_VECTOR, e->create.vector));
+	cp_write(NPU_CP_QUEUE_SHADOW_LO, (uint32_t)e->create.shadow);
+	cp_write(NPU_CP_QUEUE_SHADOW_HI, (uint32_t)(e->create.shadow >> 32));
 	cp_write(NPU_CP_QUEUE_CONTROL, NPU_CP_QUEUE_ENABLE);
 	return done(0);
 }
