@@ -319,7 +319,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 			if c.transport == "vhost-user" {
 				v := vdev.NewParavirt(f)
 				run(v.Run)
-				srv = vhostuser.NewServer(vhostuser.Config{Log: c.cfg.Log, Access: c.access}, v)
+				srv = vhostuser.NewServer(vhostuser.Config{Log: c.cfg.Log, Access: c.access, NoMemSlots: c.cfg.Memory.Window}, v)
 			}
 			c.cfg.Log.Info("listening", "transport", c.transport, "socket", socket, "arch", c.cfg.Arch,
 				"array", fmt.Sprintf("%dx%d", c.cfg.Array.Rows, c.cfg.Array.Cols), "memory", c.cfg.Memory.Size)
