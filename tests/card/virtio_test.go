@@ -274,7 +274,8 @@ func TestVirtioDeclined(t *testing.T) {
 	}{
 		{"magic", monitor{}, put(0x00, 0x12345678), "no NPU: magic is 0x12345678, that of an NPU is 0x4555504e"},
 		{"magic of all ones", monitor{}, put(0x00, 1<<32-1), "no NPU: magic is 0xffffffff"},
-		{"no configuration space", monitor{configSize: -1}, nil, "no NPU: it has no configuration space"},
+		{"no configuration space", monitor{configSize: -1}, nil, "no NPU: magic is 0xffffffff"}, // what QEMU has behind its end
+		{"short configuration space", monitor{configSize: 8}, nil, "hardware architecture is 65535.65535, needed is 1.x"},
 		{"interface 2.0", monitor{}, put(0x04, 2<<16), "version of the virtio interface is 2.0, needed is 1.x"},
 		{"architecture 2.0", monitor{}, put(0x0c, 2<<16), "hardware architecture is 2.0, needed is 1.x"},
 		{"more memory than window", monitor{}, put(0x20, 32<<20), "the shared memory region has 16777216 bytes"},
@@ -295,7 +296,7 @@ func TestVirtioDeclined(t *testing.T) {
 		if change == nil {
 			change = func([]byte) {}
 		}
-		args = append(args, m.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, &oddCard{v, change}), v.Queues(), fmt.Sprintf("bus=many,addr=%d", i+1))...)
+		args = append(args, m.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, &oddCard{v, change}), v.Queues(), fmt.Sprintf("bus=many,addr=%x", i+1))...)
 	}
 	var script strings.Builder
 	script.WriteString("load\n")

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "npu.h"
 
@@ -52,10 +53,32 @@ static void create(int fd, uint32_t placement, struct npu_bo *bo)
 		die("create: %s", strerror(-ret));
 }
 
+static uint64_t dram_free(int fd)
+{
+	struct drm_npu_device_info info;
+	int ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &info, sizeof(info));
+
+	if (ret)
+		die("query: %s", strerror(-ret));
+	return info.dram_free;
+}
+
+/* Jobs that used it may still hold a buffer object for a moment. */
+static void destroy(int fd, struct npu_bo *bo, uint64_t free_after)
+{
+	int i;
+
+	npu_bo_destroy(fd, bo);
+	for (i = 0; dram_free(fd) != free_after; i++) {
+		if (i == WAIT_MS / 10)
+			die("device memory is not given back");
+		usleep(10000);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct npu_bo host, device, other;
-	struct drm_npu_device_info info;
 	uint64_t free_before;
 	int fd, ret;
 	size_t i;
@@ -67,10 +90,7 @@ int main(int argc, char **argv)
 	fd = argc == 2 ? npu_open_path(argv[1]) : npu_open();
 	if (fd < 0)
 		die("no device: %s", strerror(-fd));
-	ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &info, sizeof(info));
-	if (ret)
-		die("query: %s", strerror(-ret));
-	free_before = info.dram_free;
+	free_before = dram_free(fd);
 
 	create(fd, DRM_NPU_PLACEMENT_SYSTEM, &host);
 	ret = npu_bo_map(fd, &host);
@@ -92,16 +112,13 @@ int main(int argc, char **argv)
 			die("byte %zu came back as %u", i, host.map[i]);
 
 	/* The same memory again: what was there is gone. */
-	npu_bo_destroy(fd, &device);
+	destroy(fd, &device, free_before);
 	create(fd, DRM_NPU_PLACEMENT_DEVICE, &other);
 	copy(fd, &other, &host);
 	for (i = 0; i < SIZE; i++)
 		if (host.map[i])
 			die("byte %zu of a new buffer object is %u", i, host.map[i]);
-	npu_bo_destroy(fd, &other);
-	ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &info, sizeof(info));
-	if (ret || info.dram_free != free_before)
-		die("device memory is not given back");
+	destroy(fd, &other, free_before);
 	printf("ok\n");
 	return 0;
 }
