@@ -183,8 +183,8 @@ func TestVirtioFLR(t *testing.T) {
 	cfg := vdev.DefaultConfig()
 	cfg.Memory.Size = 16 << 20
 	d, v := paravirt(t, cfg)
-	args := append([]string{"-device", "pcie-root-port,id=port,chassis=1,bus=pcie.0,addr=1f.5"},
-		monitor{}.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), "bus=port")...)
+	args := append([]string{"-device", "pcie-root-port,id=slot,chassis=1,bus=pcie.0,addr=1f.5"},
+		monitor{}.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), "bus=slot")...)
 	res := bootQEMU(t, e, args, "", `
 load
 f=/sys/bus/pci/devices/0000:01:00.0

@@ -15,7 +15,7 @@
 
 #include "npu.h"
 
-#define SIZE	(5 << 20)
+#define SIZE	(2 << 20)
 #define WAIT_MS	20000
 
 static void die(const char *format, ...)
