@@ -14,7 +14,6 @@
 
 #include <drm/drm_managed.h>
 
-#include "npu_compat.h"
 #include "npu_drv.h"
 
 #define NPU_VIRTIO_ID		63 /* §10.1 */
@@ -648,31 +647,6 @@ static void npu_virtio_remove(struct virtio_device *vdev)
 	npu_virtio_del_vqs(nv);
 }
 
-#if !NPU_KERNEL_6_12
-/*
- * The function under the device is about to be reset, for instance because somebody wrote to
- * its "reset" file. The lock is given back when the reset is done.
- */
-static int npu_virtio_reset_prepare(struct virtio_device *vdev)
-{
-	struct npu_virtio *nv = vdev->priv;
-
-	mutex_lock(&nv->npu.lock);
-	npu_reset_begin(&nv->npu);
-	return npu_virtio_reset(&nv->npu);
-}
-
-static int npu_virtio_reset_done(struct virtio_device *vdev)
-{
-	struct npu_virtio *nv = vdev->priv;
-	int ret;
-
-	ret = npu_reset_end(&nv->npu, NULL, 0);
-	mutex_unlock(&nv->npu.lock);
-	return ret;
-}
-#endif
-
 static const struct virtio_device_id npu_virtio_ids[] = {
 	{ NPU_VIRTIO_ID, VIRTIO_DEV_ANY_ID },
 	{ NPU_VIRTIO_ID_IN_QEMU, VIRTIO_DEV_ANY_ID },
@@ -687,10 +661,6 @@ static struct virtio_driver npu_virtio_driver = {
 	.probe = npu_virtio_probe,
 	.remove = npu_virtio_remove,
 	.config_changed = npu_virtio_config_changed,
-#if !NPU_KERNEL_6_12
-	.reset_prepare = npu_virtio_reset_prepare,
-	.reset_done = npu_virtio_reset_done,
-#endif
 };
 
 int npu_virtio_register(void)

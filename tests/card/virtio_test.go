@@ -176,39 +176,6 @@ rmmod npu || die rmmod
 	checkDigits(t, res.Files["digits.json"])
 }
 
-// TestVirtioFLR resets the PCI function under the device, which kernels tell a virtio driver of
-// since 6.17: idle and while jobs run.
-func TestVirtioFLR(t *testing.T) {
-	e := guest.Require(t)
-	cfg := vdev.DefaultConfig()
-	cfg.Memory.Size = 16 << 20
-	d, v := paravirt(t, cfg)
-	args := append([]string{"-device", "pcie-root-port,id=slot,chassis=1,bus=pcie.0,addr=1f.5"},
-		monitor{}.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), "bus=slot")...)
-	res := bootQEMU(t, e, args, "", `
-load
-f=/sys/bus/pci/devices/0000:01:00.0
-digits `+Digits+` >/dev/null || die digits
-for i in 1 2 3; do
-	echo 1 >$f/reset || die "FLR $i"
-	digits `+Digits+` >/dev/null || die "digits after FLR $i"
-done
-for i in 1 2 3; do
-	digits `+Digits+` >/dev/null 2>&1 &
-	sleep 0.$i
-	echo 1 >$f/reset || die "FLR $i while jobs run"
-	wait
-	digits `+Digits+` >$RESULT/digits.json || die "digits after FLR $i while jobs ran"
-done
-devinfo | grep -q '"resets": 6' || die "resets are not counted"
-rmmod npu || die rmmod
-`)
-	checkDigits(t, res.Files["digits.json"])
-	if f := d.Findings(); len(f) != 0 {
-		t.Errorf("our own driver makes mistakes: %+v", f)
-	}
-}
-
 // TestVirtioMonitors: what a monitor leaves out.
 func TestVirtioMonitors(t *testing.T) {
 	e := guest.Require(t)
