@@ -429,10 +429,8 @@ int npu_init(struct npu_device *npu)
 	struct npu_params *params = &npu->params;
 	int ret;
 
-	if (!params->files || !params->credits)
-		return dev_err_probe(npu->drm.dev, -ENODEV,
-				     "%u queues and contexts, %u commands in a queue: outside §4.1\n",
-				     params->files, params->credits);
+	if (!params->files)
+		return dev_err_probe(npu->drm.dev, -ENODEV, "no user queues or contexts (§2)\n");
 	params->max_commands = min(params->credits, NPU_MAX_COMMANDS);
 	ret = npu_mbox_init(npu);
 	return ret ?: npu_queues_init(npu);
@@ -496,6 +494,27 @@ void npu_remove(struct npu_device *npu)
 	npu_quiesce(npu);
 	npu_gem_revoke(npu);
 }
+
+static int __init npu_module_init(void)
+{
+	int ret;
+
+	ret = npu_pci_register();
+	if (ret)
+		return ret;
+	ret = npu_virtio_register();
+	if (ret)
+		npu_pci_unregister();
+	return ret;
+}
+module_init(npu_module_init);
+
+static void __exit npu_module_exit(void)
+{
+	npu_virtio_unregister();
+	npu_pci_unregister();
+}
+module_exit(npu_module_exit);
 
 MODULE_DESCRIPTION("NPU compute accelerator");
 MODULE_LICENSE("GPL");

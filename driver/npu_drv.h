@@ -208,7 +208,8 @@ struct npu_device {
 	struct drm_mm dram;
 	u64 dram_free;
 	phys_addr_t dram_phys;
-	void __iomem *dram_map; /* all of it, write-combining */
+	void __iomem *dram_map; /* all of it, write-combining; NULL if the host has no window */
+	dma_addr_t zeros_addr; /* without a window: a page of zeros */
 	struct list_head bos;
 };
 
@@ -268,6 +269,7 @@ struct npu_job;
 
 extern const struct drm_sched_backend_ops npu_sched_ops;
 int npu_job_timeout_ms(void);
+int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size);
 int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
@@ -277,5 +279,34 @@ void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int err
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);
 void npu_gem_revoke(struct npu_device *npu);
 int npu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *filp);
+
+/* The buses: npu_pci.c and npu_virtio.c, if the kernel has them. */
+#if IS_ENABLED(CONFIG_PCI)
+int npu_pci_register(void);
+void npu_pci_unregister(void);
+#else
+static inline int npu_pci_register(void)
+{
+	return 0;
+}
+
+static inline void npu_pci_unregister(void)
+{
+}
+#endif
+
+#if IS_ENABLED(CONFIG_VIRTIO)
+int npu_virtio_register(void);
+void npu_virtio_unregister(void);
+#else
+static inline int npu_virtio_register(void)
+{
+	return 0;
+}
+
+static inline void npu_virtio_unregister(void)
+{
+}
+#endif
 
 #endif /* NPU_DRV_H */

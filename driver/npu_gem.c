@@ -29,21 +29,28 @@ static void npu_gem_free_system(struct npu_device *npu, struct npu_bo *bo)
 	bo->vaddr = NULL;
 }
 
+static void npu_gem_free_device(struct npu_device *npu, struct npu_bo *bo, size_t size)
+{
+	mutex_lock(&npu->bo_lock);
+	drm_mm_remove_node(&bo->node);
+	npu->dram_free += size;
+	list_del(&bo->link);
+	mutex_unlock(&npu->bo_lock);
+}
+
 static void npu_gem_free(struct drm_gem_object *obj)
 {
 	struct npu_device *npu = to_npu(obj->dev);
 	struct npu_bo *bo = to_npu_bo(obj);
 
-	mutex_lock(&npu->bo_lock);
 	if (bo->placement == DRM_NPU_PLACEMENT_DEVICE) {
-		drm_mm_remove_node(&bo->node);
-		npu->dram_free += obj->size;
+		npu_gem_free_device(npu, bo, obj->size);
 	} else {
+		mutex_lock(&npu->bo_lock);
 		npu_gem_free_system(npu, bo);
+		list_del(&bo->link);
+		mutex_unlock(&npu->bo_lock);
 	}
-	list_del(&bo->link);
-	mutex_unlock(&npu->bo_lock);
-
 	drm_gem_object_release(obj);
 	kfree(bo);
 }
@@ -103,7 +110,8 @@ static const struct drm_gem_object_funcs npu_gem_funcs = {
 	.vm_ops = &npu_gem_vm_ops,
 };
 
-static int npu_gem_alloc_device(struct npu_device *npu, struct npu_bo *bo, size_t size)
+static int npu_gem_alloc_device(struct npu_device *npu, struct npu_bo *bo, size_t size,
+				struct drm_file *filp)
 {
 	int ret;
 
@@ -119,8 +127,14 @@ static int npu_gem_alloc_device(struct npu_device *npu, struct npu_bo *bo, size_
 		return ret;
 
 	bo->address = bo->node.start;
-	memset_io(npu->dram_map + bo->address, 0, size);
-	return 0;
+	if (npu->dram_map) {
+		memset_io(npu->dram_map + bo->address, 0, size);
+		return 0;
+	}
+	ret = npu_job_clear(npu, filp, bo->address, size);
+	if (ret)
+		npu_gem_free_device(npu, bo, size);
+	return ret;
 }
 
 static int npu_gem_alloc_system(struct npu_device *npu, struct npu_bo *bo, size_t size)
@@ -151,7 +165,7 @@ static int npu_gem_create(struct npu_device *npu, struct drm_npu_bo_create *args
 		return -ENOMEM;
 	bo->placement = args->placement;
 	if (bo->placement == DRM_NPU_PLACEMENT_DEVICE)
-		ret = npu_gem_alloc_device(npu, bo, size);
+		ret = npu_gem_alloc_device(npu, bo, size, filp);
 	else
 		ret = npu_gem_alloc_system(npu, bo, size);
 	if (ret) {
@@ -161,11 +175,12 @@ static int npu_gem_create(struct npu_device *npu, struct drm_npu_bo_create *args
 
 	bo->base.funcs = &npu_gem_funcs;
 	drm_gem_private_object_init(&npu->drm, &bo->base, size);
-	ret = drm_gem_create_mmap_offset(&bo->base);
-	if (!ret) {
+	if (bo->placement == DRM_NPU_PLACEMENT_SYSTEM || npu->dram_map) {
+		ret = drm_gem_create_mmap_offset(&bo->base);
 		args->mmap_offset = drm_vma_node_offset_addr(&bo->base.vma_node);
-		ret = drm_gem_handle_create(filp, &bo->base, &args->handle);
 	}
+	if (!ret)
+		ret = drm_gem_handle_create(filp, &bo->base, &args->handle);
 	drm_gem_object_put(&bo->base); /* the handle holds it now */
 	return ret;
 }
@@ -225,7 +240,7 @@ static void npu_gem_fini(struct drm_device *drm, void *unused)
 	drm_mm_takedown(&to_npu(drm)->dram);
 }
 
-/* npu_gem_init maps device memory, which the host has at window. */
+/* npu_gem_init maps device memory, which the host has at window, or cannot reach if it is 0. */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window)
 {
 	struct device *dev = npu->drm.dev;
@@ -239,10 +254,14 @@ int npu_gem_init(struct npu_device *npu, phys_addr_t window)
 
 	if (!size || !PAGE_ALIGNED(size))
 		return dev_err_probe(dev, -ENODEV, "DRAM_SIZE is %llu (§1.2)\n", size);
-	npu->dram_phys = window;
-	npu->dram_map = devm_ioremap_wc(dev, window, size);
-	if (!npu->dram_map)
-		return dev_err_probe(dev, -ENOMEM, "device memory cannot be mapped\n");
+	if (window) {
+		npu->dram_phys = window;
+		npu->dram_map = devm_ioremap_wc(dev, window, size);
+		if (!npu->dram_map)
+			return dev_err_probe(dev, -ENOMEM, "device memory cannot be mapped\n");
+	} else if (!dmam_alloc_coherent(dev, PAGE_SIZE, &npu->zeros_addr, GFP_KERNEL)) {
+		return -ENOMEM;
+	}
 
 	npu->dram_free = size;
 	drm_mm_init(&npu->dram, 0, size);

@@ -544,6 +544,25 @@ static int npu_command_init(struct drm_device *drm, struct drm_file *filp,
 	}
 }
 
+/* Makes a job of empty commands, or returns NULL. */
+static struct npu_job *npu_job_alloc(struct npu_device *npu, struct drm_file *filp, u32 count)
+{
+	struct npu_job *job = kvzalloc(struct_size(job, commands, count), GFP_KERNEL);
+
+	if (!job)
+		return NULL;
+	job->npu = npu;
+	job->file = filp->driver_priv;
+	job->count = count;
+	job->fence = kzalloc(sizeof(*job->fence), GFP_KERNEL);
+	if (!job->fence) {
+		kvfree(job);
+		return NULL;
+	}
+	spin_lock_init(&job->fence->lock);
+	return job;
+}
+
 /* Makes a job that the scheduler does not know yet. */
 static struct npu_job *npu_job_create(struct npu_device *npu, struct drm_file *filp,
 				      const struct drm_npu_array *array)
@@ -561,19 +580,11 @@ static struct npu_job *npu_job_create(struct npu_device *npu, struct drm_file *f
 	if (IS_ERR(commands))
 		return ERR_CAST(commands);
 
-	job = kvzalloc(struct_size(job, commands, array->count), GFP_KERNEL);
+	job = npu_job_alloc(npu, filp, array->count);
 	if (!job) {
 		ret = -ENOMEM;
 		goto out;
 	}
-	job->npu = npu;
-	job->file = filp->driver_priv;
-	job->count = array->count;
-	job->fence = kzalloc(sizeof(*job->fence), GFP_KERNEL);
-	if (!job->fence)
-		ret = -ENOMEM;
-	else
-		spin_lock_init(&job->fence->lock);
 	for (i = 0; i < array->count && !ret; i++)
 		ret = npu_command_init(&npu->drm, filp, &job->commands[i], &commands[i]);
 	if (ret)
@@ -671,6 +682,28 @@ static struct npu_out_sync *npu_out_syncs_create(struct drm_device *drm, struct 
 	return outs;
 }
 
+/*
+ * Gives the job to its file's queue, which is made if it is the first; the job is
+ * prepared for the scheduler. Called with npu_file.lock held.
+ */
+static int npu_job_attach(struct npu_job *job, struct drm_file *filp)
+{
+	struct npu_file *file = job->file;
+	struct npu_queue *q;
+
+	lockdep_assert_held(&file->lock);
+
+	if (!file->queue) {
+		q = npu_queue_acquire(job->npu);
+		if (IS_ERR(q))
+			return PTR_ERR(q);
+		file->queue = q;
+	}
+	job->queue = file->queue;
+	return drm_sched_job_init(&job->base, &job->queue->entity, job->count, file,
+				  filp->client_id);
+}
+
 /* Hands the job to the scheduler; from here on it belongs to it. */
 static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 count)
 {
@@ -707,7 +740,6 @@ static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struc
 {
 	struct npu_file *file = filp->driver_priv;
 	struct npu_out_sync *outs;
-	struct npu_queue *q;
 	struct npu_job *job;
 	int ret;
 
@@ -721,17 +753,7 @@ static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struc
 	}
 
 	mutex_lock(&file->lock);
-	if (!file->queue) {
-		q = npu_queue_acquire(npu);
-		if (IS_ERR(q)) {
-			ret = PTR_ERR(q);
-			goto err_unlock;
-		}
-		file->queue = q;
-	}
-	job->queue = file->queue;
-	ret = drm_sched_job_init(&job->base, &job->queue->entity, job->count, file,
-				 filp->client_id);
+	ret = npu_job_attach(job, filp);
 	if (ret)
 		goto err_unlock;
 	ret = npu_job_add_in_syncs(job, filp, &args->in_syncs);
@@ -748,6 +770,57 @@ err_unlock:
 	npu_job_free(job);
 out:
 	npu_out_syncs_free(outs, args->out_syncs.count);
+	return ret;
+}
+
+/*
+ * npu_job_clear zeroes device memory that the host cannot reach, by copies of a page of
+ * zeros on the file's queue. size is a multiple of the page size.
+ */
+int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size)
+{
+	struct npu_file *file = filp->driver_priv;
+	u64 rows = size >> PAGE_SHIFT, done = 0;
+	struct dma_fence *fence;
+	struct npu_job *job;
+	int ret = 0;
+
+	while (done < rows && !ret) {
+		u32 ny = min(rows - done, (u64)U16_MAX);
+		struct npu_sqe *sqe;
+
+		job = npu_job_alloc(npu, filp, 1);
+		if (!job)
+			return -ENOMEM;
+		sqe = &job->commands[0].sqe;
+		sqe->opcode = NPU_CMD_COPY;
+		sqe->spaces = cpu_to_le32(FIELD_PREP(NPU_SPACES_FIRST, NPU_SPACE_BUS) |
+					  FIELD_PREP(NPU_SPACES_SECOND, NPU_SPACE_DEVICE));
+		sqe->copy.src = cpu_to_le64(npu->zeros_addr);
+		sqe->copy.dst = cpu_to_le64(address + (done << PAGE_SHIFT));
+		sqe->copy.nx = cpu_to_le32(PAGE_SIZE);
+		sqe->copy.ny = cpu_to_le16(ny);
+		sqe->copy.nz = cpu_to_le16(1);
+		sqe->copy.dst_stride_y = cpu_to_le64(PAGE_SIZE);
+
+		mutex_lock(&file->lock);
+		ret = npu_job_attach(job, filp);
+		if (ret) {
+			mutex_unlock(&file->lock);
+			npu_job_free(job);
+			return ret;
+		}
+		drm_sched_job_arm(&job->base);
+		fence = dma_fence_get(&job->base.s_fence->finished);
+		atomic_inc(&job->queue->jobs);
+		drm_sched_entity_push_job(&job->base); /* with seqno 0 nobody can ask for it */
+		mutex_unlock(&file->lock);
+		dma_fence_wait(fence, false);
+		ret = dma_fence_get_status(fence);
+		dma_fence_put(fence);
+		ret = ret < 0 ? -EIO : 0;
+		done += ny;
+	}
 	return ret;
 }
 

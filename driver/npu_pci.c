@@ -358,6 +358,15 @@ static struct pci_driver npu_pci_driver = {
 	.shutdown = npu_pci_shutdown,
 	.err_handler = &npu_pci_err_handler,
 };
-module_pci_driver(npu_pci_driver);
+
+int npu_pci_register(void)
+{
+	return pci_register_driver(&npu_pci_driver);
+}
+
+void npu_pci_unregister(void)
+{
+	pci_unregister_driver(&npu_pci_driver);
+}
 
 MODULE_FIRMWARE(NPU_FIRMWARE);

@@ -110,6 +110,7 @@ type channel struct {
 	phase        uint16
 	slots        [ringEntries]slot // by the command_id that the device sees
 	inFlight     int
+	ending       bool // DESTROY_QUEUE has been passed on
 }
 
 // slot is a request that the device works on.
@@ -451,6 +452,11 @@ func (v *Paravirt) requestLocked(virtq int, ch *channel, req *vhostuser.Request)
 			return refuse(status, info)
 		}
 	}
+	if virtq == virtqAdmin {
+		if ending := v.destroyedBy(e[:]); ending != nil {
+			ending.ending = true
+		}
+	}
 	id := 0
 	for ch.slots[id].req != nil {
 		id++
@@ -490,9 +496,17 @@ func (v *Paravirt) adminEntry(e *[npureg.SQEntrySize]byte) (npureg.Status, uint6
 	return npureg.StatusSuccess, 0
 }
 
-// completeLocked passes the device's completions of a queue on.
+// completeLocked passes the device's completions of a queue on, and tells the device so
+// unless the queue may be disabled by now: its doorbell would be a fault (§4.6).
 func (v *Paravirt) completeLocked(ch *channel) {
 	head := ch.head
+	v.consumeLocked(ch)
+	if ch.head != head && !ch.ending {
+		v.writeLocked(npureg.DoorbellBase+uint32(ch.queue)*npureg.DoorbellStride+npureg.DoorbellCQHead, uint32(ch.head))
+	}
+}
+
+func (v *Paravirt) consumeLocked(ch *channel) {
 	for {
 		var c [npureg.CQEntrySize]byte
 		at := ch.cq + uint64(ch.head)*npureg.CQEntrySize
@@ -514,8 +528,8 @@ func (v *Paravirt) completeLocked(ch *channel) {
 		ch.slots[id] = slot{}
 		ch.inFlight--
 		status := npureg.Status(le.Uint16(c[0x1e:]) >> 1)
-		if ch.queue == 0 && status == npureg.StatusSuccess {
-			v.adminDoneLocked(&s)
+		if ch.queue == 0 {
+			v.adminDoneLocked(&s, status)
 		}
 		le.PutUint16(c[0x18:], 0)
 		copy(c[0x1c:0x1e], s.entry[2:4])
@@ -524,27 +538,38 @@ func (v *Paravirt) completeLocked(ch *channel) {
 			v.brokenLocked(err)
 		}
 	}
-	if ch.head != head {
-		v.writeLocked(npureg.DoorbellBase+uint32(ch.queue)*npureg.DoorbellStride+npureg.DoorbellCQHead, uint32(ch.head))
-	}
 }
 
 // adminDoneLocked follows what an admin command changed, before the guest hears of it.
-func (v *Paravirt) adminDoneLocked(s *slot) {
-	switch s.entry[0] {
-	case npureg.AdminCreateQueue:
+func (v *Paravirt) adminDoneLocked(s *slot, status npureg.Status) {
+	switch {
+	case status != npureg.StatusSuccess:
+		if ch := v.destroyedBy(s.entry[:]); ch != nil {
+			ch.ending = false // its doorbell is rung with the next completion
+		}
+	case s.entry[0] == npureg.AdminCreateQueue:
 		q := int(le.Uint16(s.entry[0x18:]))
 		v.users[q] = v.newChannel(q, q+virtqUser)
 		v.clearRings(v.users[q]) // the device uses them from the first doorbell on
 		v.kicked[q+virtqUser].Store(true)
-	case npureg.AdminDestroyQueue:
-		q := int(le.Uint32(s.entry[0x08:]))
-		if ch := v.users[q]; ch != nil {
-			v.users[q] = nil
+	case s.entry[0] == npureg.AdminDestroyQueue:
+		if ch := v.destroyedBy(s.entry[:]); ch != nil {
+			v.users[ch.queue] = nil
 			v.completeLocked(ch) // the device posted them before this one
 			v.abortLocked(ch, npureg.StatusAborted)
 		}
 	}
+}
+
+// destroyedBy returns the queue that an entry of DESTROY_QUEUE names, or nil.
+func (v *Paravirt) destroyedBy(e []byte) *channel {
+	if e[0] != npureg.AdminDestroyQueue {
+		return nil
+	}
+	if q := le.Uint32(e[0x08:]); uint64(q) < uint64(len(v.users)) {
+		return v.users[q]
+	}
+	return nil
 }
 
 // abortLocked answers every request that the device will not answer any more.

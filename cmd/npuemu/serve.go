@@ -102,7 +102,9 @@ func serveCommand() *cobra.Command {
 			"  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"PATH\",\"type\":\"unix\"}}'\n\n" +
 			"With --transport vhost-user the NPU is a virtio device (docs/spec/virtio-npu.md), for QEMU 11.1 or later:\n\n" +
 			"  -chardev socket,id=npu,path=PATH\n" +
-			fmt.Sprintf("  -device vhost-user-test-device-pci,chardev=npu,virtio-id=%d,num_vqs=QUEUES+2,config_size=%d\n\n", vdev.VirtioIDInQEMU, vdev.VirtioConfigSize) +
+			fmt.Sprintf("  -device vhost-user-test-device-pci,chardev=npu,virtio-id=%d,num_vqs=%d,vq_size=256,config_size=%d\n\n", vdev.VirtioIDInQEMU, vdev.DefaultConfig().Queues.Count+2, vdev.VirtioConfigSize) +
+			"num_vqs is the card's user queues and 2. In the guest the same driver, npu.ko, serves both; there it needs no\n" +
+			"firmware file.\n\n" +
 			"Several cards: give --socket once for each. --config and --transport hold for all cards when given once, and\n" +
 			"otherwise are given once for each --socket, in the same order. Cards of one configuration count its serial\n" +
 			"number up. The cards share nothing but the process.\n\n" +
@@ -317,7 +319,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 			if c.transport == "vhost-user" {
 				v := vdev.NewParavirt(f)
 				run(v.Run)
-				srv = vhostuser.NewServer(vhostuser.Config{Log: c.cfg.Log, Access: c.access}, v)
+				srv = vhostuser.NewServer(vhostuser.Config{Log: c.cfg.Log, Access: c.access, NoMemSlots: c.cfg.Memory.Window}, v)
 			}
 			c.cfg.Log.Info("listening", "transport", c.transport, "socket", socket, "arch", c.cfg.Arch,
 				"array", fmt.Sprintf("%dx%d", c.cfg.Array.Rows, c.cfg.Array.Cols), "memory", c.cfg.Memory.Size)

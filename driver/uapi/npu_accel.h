@@ -148,7 +148,7 @@ struct drm_npu_device_info {
 	/** @max_syncs: out: elements that each array of syncs can have. */
 	__u32 max_syncs;
 
-	/** @vectors: out: interrupt vectors in use. */
+	/** @vectors: out: interrupt vectors in use; 1 for a virtio device. */
 	__u32 vectors;
 
 	/**
@@ -291,7 +291,8 @@ enum drm_npu_placement {
  * and the jobs that use it have ended.
  *
  * Errors: EINVAL size 0 or more than the device can address, unknown placement;
- * ENOSPC device memory is full or fragmented; ENOMEM.
+ * ENOSPC device memory is full or fragmented; ENOMEM. Without a window the file's queue
+ * zeroes the BO, so the errors of DRM_IOCTL_NPU_SUBMIT are possible too.
  */
 struct drm_npu_bo_create {
 	/** @size: in/out: bytes; rounded up to whole pages. */
@@ -309,7 +310,11 @@ struct drm_npu_bo_create {
 	/** @pad: 0. */
 	__u32 pad;
 
-	/** @mmap_offset: out: offset for mmap() of the file; MAP_SHARED only. */
+	/**
+	 * @mmap_offset: out: offset for mmap() of the file; MAP_SHARED only. 0 for
+	 * device memory that the host has no window to: a virtio device may have none. Then
+	 * data moves by copies from and to DRM_NPU_PLACEMENT_SYSTEM.
+	 */
 	__u64 mmap_offset;
 };
 

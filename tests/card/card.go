@@ -27,11 +27,12 @@ const Digits = "/digits"
 // shares nothing with the others: it was written from docs/spec and the uAPI
 // header alone.
 var programs = map[string][]string{
-	"devinfo":  {"devinfo.c", "npu.c"},
-	"digits":   {"digits.c", "npu.c"},
-	"uapitest": {"uapitest.c", "npu.c"},
-	"doorbell": {"doorbell.c", "npu.c"},
-	"judge":    {"judge.c"},
+	"devinfo":    {"devinfo.c", "npu.c"},
+	"digits":     {"digits.c", "npu.c"},
+	"uapitest":   {"uapitest.c", "npu.c"},
+	"doorbell":   {"doorbell.c", "npu.c"},
+	"windowless": {"windowless.c", "npu.c"},
+	"judge":      {"judge.c"},
 }
 
 // Kit is what Build made.

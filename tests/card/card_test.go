@@ -92,12 +92,18 @@ func bootWith(t *testing.T, e *guest.Env, card vdev.Config, kernel, script strin
 	if res.Status != 0 {
 		t.Fatalf("status %d\n%s", res.Status, console(res))
 	}
+	checkKernelLog(t, res)
+	return res, d
+}
+
+// checkKernelLog expects that the kernel found nothing wrong with itself.
+func checkKernelLog(t *testing.T, res *guest.Result) {
+	t.Helper()
 	for _, bad := range []string{"BUG:", "WARNING:", "Oops", "Call Trace", "refcount_t"} {
 		if strings.Contains(res.Console, bad) {
 			t.Errorf("the kernel complains (%s)\n%s", bad, console(res))
 		}
 	}
-	return res, d
 }
 
 func console(res *guest.Result) string {

@@ -9,6 +9,7 @@ package virtiotest
 import (
 	"context"
 	"encoding/binary"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -353,14 +354,21 @@ func (b *BackEnd) ConfigChanged() {
 }
 
 // ShmemMap waits for SHMEM_MAP, answers it with status, and returns its body and
-// descriptor.
+// descriptor. It skips CONFIG_CHANGE_MSG.
 func (b *BackEnd) ShmemMap(status uint64) ([]byte, *os.File) {
 	b.t.Helper()
 	p, oob := make([]byte, 12+40), make([]byte, unix.CmsgSpace(4))
 	if err := b.conn.SetReadDeadline(time.Now().Add(Timeout)); err != nil {
 		b.t.Fatal(err)
 	}
-	n, oobn, _, _, err := b.conn.ReadMsgUnix(p, oob)
+	n, oobn, _, _, err := b.conn.ReadMsgUnix(p[:12], oob)
+	for err == nil && le.Uint32(p) == 2 {
+		n, oobn, _, _, err = b.conn.ReadMsgUnix(p[:12], oob)
+	}
+	if err == nil && n == 12 {
+		n, err = io.ReadFull(b.conn, p[12:])
+		n += 12
+	}
 	if err != nil || n != len(p) || le.Uint32(p) != 9 || le.Uint32(p[4:]) != Version|NeedReply || le.Uint32(p[8:]) != 40 {
 		b.t.Fatalf("%d bytes %x, %v; want SHMEM_MAP", n, p[:n], err)
 	}

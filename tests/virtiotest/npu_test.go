@@ -409,6 +409,7 @@ func TestLives(t *testing.T) {
 	} {
 		reset()
 		n.admin, n.event = n.Start(0, 16), n.Start(1, 16)
+		n.back.ShmemMap(0)
 		q = n.Start(2, 64)
 		if c := n.do(q, entry{npureg.CmdNop}); c.Status != npureg.StatusQueueDisabled {
 			t.Errorf("%s: the queue is still there: %+v", name, c)
@@ -470,6 +471,7 @@ func TestBrokenQueue(t *testing.T) {
 		t.Errorf("status %#x after reset", got)
 	}
 	n.admin = n.Start(0, 16)
+	n.back.ShmemMap(0)
 	n.must(n.user(), entry{npureg.CmdNop})
 }
 
@@ -576,6 +578,7 @@ func TestSlowStop(t *testing.T) {
 		q.Stop()
 	}
 	n.admin = n.Start(0, 16)
+	n.back.ShmemMap(0)
 	n.must(n.user(), entry{npureg.CmdNop})
 }
 

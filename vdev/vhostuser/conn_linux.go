@@ -235,12 +235,20 @@ func (c *conn) setFeatures(b []byte) ([]byte, error) {
 	return nil, nil
 }
 
-func (c *conn) getProtocolFeatures([]byte) ([]byte, error) { return u64(protoOffered) }
+// offered are the protocol features of this server.
+func (c *conn) offered() uint64 {
+	if c.s.cfg.NoMemSlots {
+		return protoOffered &^ protoMemSlots
+	}
+	return protoOffered
+}
+
+func (c *conn) getProtocolFeatures([]byte) ([]byte, error) { return u64(c.offered()) }
 
 func (c *conn) setProtocolFeatures(b []byte) ([]byte, error) {
 	v := order.Uint64(b)
-	if v&^protoOffered != 0 {
-		return nil, refuse(unix.EINVAL, "protocol features %#x were not offered", v&^protoOffered)
+	if v&^c.offered() != 0 {
+		return nil, refuse(unix.EINVAL, "protocol features %#x were not offered", v&^c.offered())
 	}
 	c.protocol = v
 	return nil, nil
@@ -637,8 +645,7 @@ func (c *conn) run(r *ring) {
 		c.alive = false
 	}
 	if !c.alive {
-		if c.windows { // not earlier: QEMU 11.1 crashes before the guest's first driver
-			c.windows = false
+		if c.windows { // in every life: QEMU 11.1 unmaps them when the guest resets the device
 			c.f.mapWindows()
 		}
 		c.s.backend.Start()

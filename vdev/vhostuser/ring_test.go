@@ -452,8 +452,12 @@ func TestBackEndChannel(t *testing.T) {
 		t.Error("a second channel")
 	}
 	q.Stop()
-	q = f.Start(0, 8) // another life does not map again
-	q.Request([]byte("ping"), 4)
+	q = f.Start(0, 8) // another life, for which it is mapped again
+	q.Submit([]byte("ping"), 4)
+	b.ShmemMap(0)
+	if _, _, ok := q.Await(Timeout); !ok {
+		t.Error("no answer in another life")
+	}
 	f.Do(SetConfig, cat(Pair(2, 3), make([]byte, 4), []byte("abc")))
 	e.get(func() {
 		if string(e.written) != "\x02abc" {

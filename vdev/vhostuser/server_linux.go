@@ -40,6 +40,10 @@ type Config struct {
 	// DrainTimeout is how long a queue that is stopped may finish what is in flight
 	// before the device is reset; 0 means 2 s.
 	DrainTimeout time.Duration
+	// NoMemSlots keeps CONFIGURE_MEM_SLOTS from the front end, which then sends whole
+	// memory tables. QEMU 11.1 crashes with both slots and shared memory: when the guest has
+	// reset the device, it removes a slot whose memory it has freed.
+	NoMemSlots bool
 }
 
 // Server presents a Backend to one front end at a time.
