@@ -2,7 +2,10 @@
 
 package vdev
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Functions returns the device and its virtual functions, which are devices of their own: each has
 // its client, findings and counters.
@@ -42,6 +45,17 @@ func (d *Device) exist(yes, memory bool) {
 	}
 	d.absent = !yes
 	d.hotResetLocked("VF Enable")
+}
+
+// Admit reports whether a client finds the device: not if it is a virtual function that does not exist now.
+// One that vanishes under its client answers all-ones.
+func (d *Device) Admit() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.absent {
+		return errors.New("this virtual function does not exist: the physical function's driver sets NumVFs and VF Enable first (§1.9)")
+	}
+	return nil
 }
 
 // missing reports whether d is a virtual function that does not exist now: nothing answers an access, which

@@ -102,28 +102,34 @@ func TestServeVFs(t *testing.T) {
 		_, _, err := npuemu(ctx, "serve", "--socket", socket, "--control", ctl, "--config", file(t, "c.toml", "[sriov]\nvfs = 2\n"))
 		ended <- err
 	}()
-	pf, vf := dial(t, socket), dial(t, socket+".vf1")
+	pf := dial(t, socket)
 	defer pf.Close()
-	defer vf.Close()
-	vendor := func() string {
-		p := make([]byte, 2)
-		if err := vf.ReadRegion(vfiouser.RegionConfig, 0, p); err != nil {
-			t.Fatal(err)
-		}
-		return string(p)
-	}
-	for _, tt := range []struct{ number, want string }{{"\x01\x00", "\xff\xff"}, {"\x02\x00", "\xf4\x1a"}} {
+	enable := func(number, control string) {
+		t.Helper()
 		for _, w := range []struct {
 			off uint64
 			v   string
-		}{{0x198, "\x00\x00"}, {0x1a0, tt.number}, {0x198, "\x09\x00"}} {
+		}{{0x198, "\x00\x00"}, {0x1a0, number}, {0x198, control}} {
 			if err := pf.WriteRegion(vfiouser.RegionConfig, w.off, []byte(w.v)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if v := vendor(); v != tt.want {
-			t.Errorf("NumVFs %q: function 2 has vendor %q, want %q", tt.number, v, tt.want)
+	}
+	enable("\x01\x00", "\x09\x00")
+	dial(t, socket+".vf0").Close()
+	if c, err := vfiouser.Dial(socket + ".vf1"); err == nil {
+		c.Close()
+		t.Error("a client was served by a function that does not exist")
+	}
+	enable("\x02\x00", "\x09\x00")
+	vf := dial(t, socket+".vf1")
+	defer vf.Close()
+	for _, want := range []string{"\xf4\x1a", "\xff\xff"} {
+		p := make([]byte, 2)
+		if err := vf.ReadRegion(vfiouser.RegionConfig, 0, p); err != nil || string(p) != want {
+			t.Errorf("vendor %q, %v, want %q", p, err, want)
 		}
+		enable("\x02\x00", "\x00\x00") // and it vanishes under its client
 	}
 	if out, _, err := npuemu(t.Context(), "ctl", "--control", ctl, "--function", "2", "status"); err != nil || !strings.Contains(out, "vf-absent") {
 		t.Errorf("status of function 2: %v\n%s", err, out)

@@ -308,7 +308,9 @@ func TestServeDenied(t *testing.T) {
 			if n, err := nc.Read(make([]byte, 1)); n != 0 || err == nil {
 				t.Errorf("%s: %d bytes, %v", transport, n, err)
 			}
-			nc.Close()
+			if err := nc.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 		cancel()
 		if err := <-ended; err != nil {

@@ -318,7 +318,7 @@ func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() e
 		cancel()
 		wg.Wait()
 		for _, f := range d.Findings() {
-			o.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "finding", slog.String("id", string(f.ID)), slog.Any("count", f.Count), slog.String("rule", f.Rule), slog.String("last", f.Last))
+			o.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "finding", slog.String("id", f.ID), slog.Any("count", f.Count), slog.String("rule", f.Rule), slog.String("last", f.Last))
 		}
 		return d.Close()
 	}, nil

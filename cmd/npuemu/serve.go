@@ -112,7 +112,7 @@ func serveCommand() *cobra.Command {
 			"--socket-group open it; with --allow-user or --allow-group the kernel's word on the connecting process\n" +
 			"(SO_PEERCRED) must name one of those users, or one of those groups as its primary group, as well.\n\n" +
 			"A configuration with [sriov] vfs = N makes the card a physical function, on PATH, with N virtual functions, on\n" +
-			"PATH.vf0 and up (docs/spec/pci.md §1.9). Experimental.",
+			"PATH.vf0 and up, which take clients while the function exists (docs/spec/pci.md §1.9). Experimental.",
 		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
 			"  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once\n" +
 			"  npuemu serve --socket a.sock --socket b.sock --config small.toml --config large.toml\n" +
@@ -315,7 +315,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 				return err
 			}
 			defer ln.Close() // for a later card that cannot start
-			var srv server = vfiouser.NewServer(vfiouser.Config{Log: c.cfg.Log, Access: c.access}, f)
+			var srv server = vfiouser.NewServer(vfiouser.Config{Log: c.cfg.Log, Access: c.access, Admit: f.Admit}, f)
 			if c.transport == "vhost-user" {
 				v := vdev.NewParavirt(f)
 				run(v.Run)

@@ -235,10 +235,19 @@ func dialQMP(t *testing.T, path string) *qmp {
 	return q
 }
 
-// do executes a command and returns what QEMU returned, nil if it did not do it. Events in between are logged.
+// do executes a command, which QEMU is expected to do, and returns what it returned.
 func (q *qmp) do(command string, args any) map[string]any {
+	m, refusal := q.try(command, args)
+	if refusal != "" {
+		q.t.Errorf("QMP: %s: %v", command, refusal)
+	}
+	return m
+}
+
+// try executes a command and returns what QEMU returned, or why it did not do it. Events in between are logged.
+func (q *qmp) try(command string, args any) (result map[string]any, refusal string) {
 	if q == nil {
-		return nil
+		return nil, "no monitor"
 	}
 	b, err := json.Marshal(map[string]any{"execute": command, "arguments": args})
 	if args == nil {
@@ -247,30 +256,24 @@ func (q *qmp) do(command string, args any) map[string]any {
 	if err == nil {
 		_, err = q.c.Write(b)
 	}
-	if err != nil {
-		q.t.Errorf("QMP: %s: %v", command, err)
-		return nil
-	}
-	for {
+	for err == nil {
 		var m struct {
 			Event  string
 			Return map[string]any
-			Error  map[string]any
+			Error  *struct{ Desc string }
 		}
-		if err := q.d.Decode(&m); err != nil {
-			q.t.Errorf("QMP: %s: %v", command, err)
-			return nil
-		}
+		err = q.d.Decode(&m)
 		switch {
+		case err != nil:
 		case m.Event != "":
 			q.t.Logf("QMP event %s", m.Event)
 		case m.Error != nil:
-			q.t.Errorf("QMP: %s: %v", command, m.Error["desc"])
-			return nil
+			return nil, m.Error.Desc
 		default:
-			return m.Return
+			return m.Return, ""
 		}
 	}
+	return nil, err.Error()
 }
 
 // operator answers lines of the guest's script with QMP commands, on a goroutine of its own: a command may wait
@@ -315,10 +318,11 @@ func operator(t *testing.T, commands map[string]func(*qmp)) func(*guest.Config) 
 }
 
 // plug makes QEMU plug a card in.
-func plug(q *qmp, id, bus, socket string) {
-	q.do("device_add", map[string]any{
+func plug(q *qmp, id, bus, socket string) (refusal string) {
+	_, refusal = q.try("device_add", map[string]any{
 		"driver": "vfio-user-pci", "id": id, "bus": bus, "socket": map[string]string{"path": socket, "type": "unix"},
 	})
+	return refusal
 }
 
 // TestReplug unplugs a card without MSI-X under a guest whose driver is bound and works, and plugs it in
@@ -345,7 +349,11 @@ rmmod npu || die rmmod
 	cfg.RootPort = true
 	operator(t, map[string]func(*qmp){
 		"operator: unplug": func(q *qmp) { q.do("device_del", map[string]string{"id": "npu0"}) },
-		"operator: plug":   func(q *qmp) { plug(q, "npu0", "port0", socket) },
+		"operator: plug": func(q *qmp) {
+			if r := plug(q, "npu0", "port0", socket); r != "" {
+				t.Errorf("device_add: %s", r)
+			}
+		},
 	})(&cfg)
 	res, err := guest.Boot(t.Context(), e, cfg)
 	if err != nil || res.Status != 0 {

@@ -24,8 +24,9 @@ func TestSRIOV(t *testing.T) {
 	card.SRIOV.VFs = 2
 	d, socket := devtest.Start(t, card)
 	vf := d.Functions()[1]
-	vfSocket := devtest.Serve(t, vf, vfiouser.Config{})
-	absentSocket := devtest.Serve(t, d.Functions()[2], vfiouser.Config{})
+	vfSocket := devtest.Serve(t, vf, vfiouser.Config{Admit: vf.Admit})
+	absent := d.Functions()[2]
+	absentSocket := devtest.Serve(t, absent, vfiouser.Config{Admit: absent.Admit})
 	cfg := kit(t, e, e.Kernels()[0]).Config("", socket, common+`
 pf=${dev##*/}
 set="/usr/bin/setpci -s $pf"
@@ -56,9 +57,11 @@ $set 198.w=0 || die setpci
 `)
 	cfg.RootPort = true
 	pciutils(&cfg)
+	var refusals []string
+	done := make(chan struct{})
 	operator(t, map[string]func(*qmp){
-		"operator: plug 0":      func(q *qmp) { plug(q, "vf0", "spare0", vfSocket) },
-		"operator: plug absent": func(q *qmp) { plug(q, "vf1", "spare1", absentSocket) },
+		"operator: plug 0":      func(q *qmp) { refusals = append(refusals, plug(q, "vf0", "spare0", vfSocket)) },
+		"operator: plug absent": func(q *qmp) { refusals = append(refusals, plug(q, "vf1", "spare1", absentSocket)); close(done) },
 	})(&cfg)
 	for i := range 2 { // with room for what is plugged in later
 		cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", fmt.Sprintf("pcie-root-port,id=spare%d,bus=pcie.0,chassis=%d,mem-reserve=4M,pref64-reserve=64M", i, 90+i))
@@ -70,6 +73,11 @@ $set 198.w=0 || die setpci
 	for _, name := range []string{"attributes", "numvfs", "registers", "vf", "cards", "vanished"} {
 		t.Logf("%s:\n%s", name, res.Files[name])
 	}
+	<-done // the guest waited for it
+	if len(refusals) != 2 || refusals[0] != "" || refusals[1] == "" {
+		t.Errorf("device_add of a function that exists, and of one that does not: %q", refusals)
+	}
+	t.Logf("QEMU on a function that does not exist: %s", refusals[1])
 	checkDigits(t, res.Files["digits.json"])
 	if b := res.Files["lspci"]; bytes.Contains(b, []byte("SR-IOV")) || bytes.Contains(b, []byte("Alternative Routing")) {
 		t.Errorf("QEMU shows SR-IOV or ARI: docs/limits.md says that it does not\n%s", b)

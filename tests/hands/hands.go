@@ -387,7 +387,7 @@ func (c *Client) watch() {
 	}
 }
 
-// MapDMA, MapMemory, UnmapDMA and Reset are what the machine does and its processor
+// MapDMA fails: this, MapMemory, UnmapDMA and Reset are what the machine does and its processor
 // cannot.
 func (c *Client) MapDMA(iova.Addr, uint64, iova.Prot, *os.File, uint64) error { return ErrCannot }
 

@@ -57,6 +57,8 @@ type Config struct {
 	// Access says which processes may attach; the zero value leaves it to the
 	// socket's file permissions.
 	Access uds.Access
+	// Admit, if set, is asked when a client comes; its error turns the client away.
+	Admit func() error
 	// DMATimeout is how long an access to memory without a descriptor waits
 	// for the client; 0 means 5 s.
 	DMATimeout time.Duration
@@ -137,6 +139,11 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	peer, err := s.cfg.Access.Check(sock)
 	if err != nil {
 		return fmt.Errorf("vfiouser: %w", err)
+	}
+	if s.cfg.Admit != nil {
+		if err := s.cfg.Admit(); err != nil {
+			return fmt.Errorf("vfiouser: %w", err)
+		}
 	}
 	release, ok := s.device.Claim(sock)
 	if !ok {
