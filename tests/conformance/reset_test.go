@@ -57,6 +57,7 @@ func TestResetInAnInstruction(t *testing.T) {
 // reset is over: nothing that was in flight writes to memory any more (§9.4), be it
 // mapped or reached by messages.
 func TestDeviceResetIsOver(t *testing.T) {
+	devtest.NeedsBus(t)
 	for _, name := range []string{"mapped", "by messages"} {
 		t.Run(name, func(t *testing.T) {
 			h, _ := ready(t)
