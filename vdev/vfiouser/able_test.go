@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"npuemu/dma/iova"
+	"npuemu/internal/eventfd"
 	"npuemu/internal/uds"
 )
 
@@ -654,4 +656,65 @@ func pair(t testing.TB) (a, b *net.UnixConn) {
 		t.Fatal(err)
 	}
 	return a, b
+}
+
+// Clients that use everything and go without a goodbye leave nothing behind: no
+// descriptor, mapping, goroutine, log or state.
+func TestAbleCyclesLeakNothing(t *testing.T) {
+	a := ioAble(t)
+	a.flags |= MigrationCanPreCopy
+	s := NewServer(Config{}, a)
+	file, ack := memfd(t, 1<<20), newEventfd(t)
+	count := func() [5]int {
+		return [5]int{descriptors(t), openFiles(t, "socket:"), openFiles(t, "[eventpoll]"), mappings(t), runtime.NumGoroutine()}
+	}
+	before := count()
+	for i := range 100 {
+		near, far := pair(t)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = s.ServeConn(t.Context(), near) // how it ends is the test's doing
+		}()
+		offer := DefaultOffer()
+		offer.TwinSocket = i%2 == 0
+		c, err := NewClientWith(far, offer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := c.RegionIOFDs(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shadowed, err := c.RegionIOFDs(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, logErr := c.StartLog(4096)
+		if err := errors.Join(
+			logErr,
+			c.MapDMA(0, 1<<20, rw, file, 0),
+			c.MapMemory(1<<20, 4096, rw, newBytes(4096)),
+			c.SetVectors(IRQMSIX, 0, ack, ack),
+			c.SetIRQs(IRQSet{Index: IRQINTx, Count: 1, Action: IRQUnmask, FDs: []*eventfd.FD{ack}}),
+			a.table.Write(1<<20-2, make([]byte, 4)),
+			c.SetMigrationState([]MigrationState{preCopy, stopCopy, resuming}[i%3]),
+		); err != nil {
+			t.Fatal(err)
+		}
+		ack.Signal()
+		_ = plain[0].Write(0) // without a shadow it cannot fail
+		c.Close()
+		<-done
+		closeIOFDs(append(plain, shadowed...))
+	}
+	eventually(t, "everything given back", func() bool {
+		after := count()
+		for i := range after {
+			if after[i] > before[i] {
+				return false
+			}
+		}
+		return a.table.Len() == 0 && a.attached() == 0 && !a.table.Logging()
+	})
 }
