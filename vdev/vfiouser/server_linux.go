@@ -65,7 +65,8 @@ type Config struct {
 	// Strict refuses what libvfio-user refuses and the protocol or QEMU do not:
 	// DMA_UNMAP of anything but one whole mapping, a report of written pages for
 	// anything else, and in the migration states STOP and STOP_COPY everything but
-	// region accesses, features and MIG_DATA_READ. It is for that library's tests.
+	// region accesses, features and MIG_DATA_READ. Replies have that library's sizes where
+	// they differ. It is for its tests and its client.
 	Strict bool
 	// Trace, if set, is called for every message with its 16-byte header, its
 	// body and the number of descriptors that came or went with it. The body
