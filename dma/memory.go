@@ -68,8 +68,16 @@ type Memory struct {
 	Bus  *iova.Table
 	DRAM []byte // device memory; shared with the host, which may change it at any time
 
-	master atomic.Bool // §1.5
+	// ReadFailed, if set, is told of every read of the bus that failed, but not of one that
+	// was not made for want of bus mastering. It runs on the reader's goroutine.
+	ReadFailed func(error)
+
+	master atomic.Bool  // §1.5
+	reads  atomic.Int32 // of the bus, in flight
 }
+
+// Reading reports whether a read of the bus is in flight.
+func (m *Memory) Reading() bool { return m.reads.Load() != 0 }
 
 // SetBusMaster allows or forbids accesses to the bus (§1.5).
 func (m *Memory) SetBusMaster(on bool) { m.master.Store(on) }
@@ -102,7 +110,12 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 	if write {
 		err = m.Bus.Write(iova.Addr(addr), p)
 	} else {
+		m.reads.Add(1)
 		err = m.Bus.Read(iova.Addr(addr), p)
+		m.reads.Add(-1)
+		if err != nil && m.ReadFailed != nil {
+			m.ReadFailed(err)
+		}
 	}
 	if err != nil {
 		at := addr

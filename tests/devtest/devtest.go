@@ -132,6 +132,12 @@ func Start(t testing.TB, cfg vdev.Config) (d *vdev.Device, socket string) {
 func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.Device, socket string) {
 	t.Helper()
 	d = run(t, cfg)
+	return d, Serve(t, d, scfg)
+}
+
+// Serve serves a device that runs, such as a virtual function of one, on a socket; it ends with the test.
+func Serve(t testing.TB, d *vdev.Device, scfg vfiouser.Config) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "npu") // t.TempDir can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +158,7 @@ func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.D
 		<-done
 		os.RemoveAll(dir)
 	})
-	return d, socket
+	return socket
 }
 
 // run makes a device that runs until the test ends.
