@@ -157,7 +157,7 @@ func start(t *testing.T, cmd *exec.Cmd, socket string) (pid int, stop func()) {
 		late := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait() // it was told to end
 		late.Stop()
-		os.Remove(socket)
+		_ = os.Remove(socket) // a listener of Go has done it
 	})
 	t.Cleanup(stop)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
