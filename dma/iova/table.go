@@ -44,6 +44,7 @@ type Table struct {
 	mu     sync.Mutex                 // guards master and the order of publications
 	master *btree.Map[Addr, *mapping] // by first address; nil when never used
 	snap   atomic.Pointer[btree.Map[Addr, *mapping]]
+	recent atomic.Pointer[mapping] // the mapping found last; it may be dead
 }
 
 // mapping is one mapped range. Its fields but dead never change.
@@ -213,6 +214,13 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 // acquire returns the mapping that holds addr with its mu locked for reading,
 // or nil.
 func (t *Table) acquire(addr Addr) *mapping {
+	if m := t.recent.Load(); m != nil && m.first <= addr && addr <= m.last {
+		m.mu.RLock()
+		if !m.dead { // nothing else can be mapped there
+			return m
+		}
+		m.mu.RUnlock()
+	}
 	for {
 		s := t.snap.Load()
 		if s == nil {
@@ -224,6 +232,7 @@ func (t *Table) acquire(addr Addr) *mapping {
 		}
 		m.mu.RLock()
 		if !m.dead {
+			t.recent.Store(m)
 			return m
 		}
 		m.mu.RUnlock() // unmapped since; a newer snapshot says what is there now
