@@ -41,10 +41,11 @@ var (
 // Table maps ranges of bus addresses to Memory. The zero value is empty and
 // ready to use. All methods are safe for concurrent use.
 type Table struct {
+	recent atomic.Pointer[mapping] // the mapping found last; it may be dead
+
 	mu     sync.Mutex                 // guards master and the order of publications
 	master *btree.Map[Addr, *mapping] // by first address; nil when never used
 	snap   atomic.Pointer[btree.Map[Addr, *mapping]]
-	recent atomic.Pointer[mapping] // the mapping found last; it may be dead
 }
 
 // mapping is one mapped range. Its fields but dead never change.
