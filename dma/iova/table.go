@@ -41,6 +41,8 @@ var (
 // Table maps ranges of bus addresses to Memory. The zero value is empty and
 // ready to use. All methods are safe for concurrent use.
 type Table struct {
+	recent atomic.Pointer[mapping] // the mapping found last; it may be dead
+
 	mu     sync.Mutex                 // guards master and the order of publications
 	master *btree.Map[Addr, *mapping] // by first address; nil when never used
 	snap   atomic.Pointer[btree.Map[Addr, *mapping]]
@@ -235,6 +237,13 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 // acquire returns the mapping that holds addr with its mu locked for reading,
 // or nil.
 func (t *Table) acquire(addr Addr) *mapping {
+	if m := t.recent.Load(); m != nil && m.first <= addr && addr <= m.last {
+		m.mu.RLock()
+		if !m.dead { // nothing else can be mapped there
+			return m
+		}
+		m.mu.RUnlock()
+	}
 	for {
 		s := t.snap.Load()
 		if s == nil {
@@ -246,6 +255,7 @@ func (t *Table) acquire(addr Addr) *mapping {
 		}
 		m.mu.RLock()
 		if !m.dead {
+			t.recent.Store(m)
 			return m
 		}
 		m.mu.RUnlock() // unmapped since; a newer snapshot says what is there now

@@ -112,7 +112,7 @@ func (r *report) copies(fifo bool) {
 		ratios := [2][]float64{}
 		speeds := [4][]float64{}
 		off := uint64(0)
-		for range max(9, *rounds/2) {
+		for range 2 * (*rounds) {
 			for w, way := range ways {
 				at := off // the same for all
 				var took time.Duration
@@ -188,7 +188,7 @@ func (r *report) idle() {
 	const wait = 12 * time.Second
 	t := r.t
 	socket := filepath.Join(sockDir(t), "s")
-	pid := start(t, exec.Command(npuemu(t), "serve", "--log", "error", "--socket", socket), socket)
+	pid, _ := start(t, exec.Command(npuemu(t), "serve", "--log", "error", "--socket", socket), socket)
 	h := devtest.Dial(t, socket)
 	h.Bring(firmware.Image())
 	time.Sleep(time.Second)
@@ -297,7 +297,7 @@ func (r *report) collector(fifo bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid := start(t, cmd, socket)
+	pid, _ := start(t, cmd, socket)
 	h := devtest.Dial(t, socket)
 	h.Bring(firmware.Image())
 	h.CreateQueue(1, h.CreateContext(), 1, 16)
