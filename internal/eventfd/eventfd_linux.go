@@ -19,6 +19,7 @@ type FD struct {
 	mu       sync.RWMutex // held for reading while the descriptor is in use
 	fd       int          // -1 after Close
 	blocking bool         // the description lacks O_NONBLOCK: ask before writing
+	socket   bool         // not an eventfd: the count is a message
 }
 
 // New creates an eventfd with count 0.
@@ -49,6 +50,20 @@ func Adopt(fd int) (*FD, error) {
 	return &FD{fd: fd, blocking: flags&unix.O_NONBLOCK == 0}, nil
 }
 
+// AdoptCall is Adopt that takes a UNIX stream socket as well: User-mode Linux, which gets
+// no SIGIO from eventfds, passes one and reads counts from its other end.
+func AdoptCall(fd int) (*FD, error) {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil { // not a socket
+		return Adopt(fd)
+	}
+	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || domain != unix.AF_UNIX || kind != unix.SOCK_STREAM {
+		unix.Close(fd)
+		return nil, fmt.Errorf("eventfd: adopt: a socket of domain %d and type %d; pass an eventfd or a UNIX stream socket", domain, kind)
+	}
+	return &FD{fd: fd, socket: true}, nil
+}
+
 // Signal adds one to the count. It does not block: when the count is full,
 // "pending" is what the peer sees anyway. A closed FD ignores it.
 func (f *FD) Signal() {
@@ -61,7 +76,13 @@ func (f *FD) Signal() {
 	binary.NativeEndian.PutUint64(one[:], 1)
 	for {
 		// Any error but EINTR is the peer's doing and has no remedy here.
-		if _, err := unix.Write(f.fd, one[:]); err != unix.EINTR {
+		var err error
+		if f.socket {
+			err = unix.Send(f.fd, one[:], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		} else {
+			_, err = unix.Write(f.fd, one[:])
+		}
+		if err != unix.EINTR {
 			return
 		}
 	}

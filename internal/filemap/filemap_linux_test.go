@@ -114,7 +114,9 @@ func TestTruncated(t *testing.T) {
 	}
 	var p [4]byte
 	_, loadErr := m.Load16(4096)
-	for name, err := range map[string]error{"read": m.ReadAt(p[:], 4096), "write": m.WriteAt(p[:], 8000), "load": loadErr, "store": m.Store16(4098, 1)} {
+	_, wordErr := m.Load32(4096)
+	for name, err := range map[string]error{"read": m.ReadAt(p[:], 4096), "write": m.WriteAt(p[:], 8000), "load": loadErr, "store": m.Store16(4098, 1),
+		"load of a word": wordErr, "store of a word": m.Store32(4100, 1)} {
 		if !errors.Is(err, unix.EFAULT) {
 			t.Errorf("%s: %v, want EFAULT", name, err)
 		}

@@ -33,93 +33,6 @@ func (e *echo) eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// TestBadRings: what the driver writes → the rule that the device names. The queue
-// stops, its error eventfd and the device status tell, and others go on.
-func TestBadRings(t *testing.T) {
-	le := binary.LittleEndian
-	const size = 8
-	buf := func(q *Queue) Desc { return Desc{Addr: q.F.Put(make([]byte, 64)), Len: 64} }
-	with := func(d Desc, flags, next uint16) Desc { d.Flags, d.Next = flags, next; return d }
-	offer := func(q *Queue, descs ...Desc) {
-		for i, d := range descs {
-			q.Put(i, d)
-		}
-		q.Offer(0)
-	}
-	table := func(q *Queue, descs ...Desc) Desc {
-		b := make([]byte, 16*len(descs))
-		for i, d := range descs {
-			PutDesc(b, i, d)
-		}
-		return Desc{Addr: q.F.Put(b), Len: uint32(len(b)), Flags: Table}
-	}
-	for _, tt := range []struct {
-		name string
-		do   func(q *Queue)
-		want string
-	}{
-		{"head outside the table", func(q *Queue) { q.Offer(size) }, "descriptor 8 is named"},
-		{"head 0xffff", func(q *Queue) { q.Offer(0xffff) }, "descriptor 65535 is named"},
-		{"next outside the table", func(q *Queue) { offer(q, with(buf(q), Next, size)) }, "descriptor 8 is named"},
-		{"a loop of one", func(q *Queue) { offer(q, with(buf(q), Next, 0)) }, "a loop"},
-		{"a loop of two", func(q *Queue) { offer(q, with(buf(q), Next, 1), with(buf(q), Next, 0)) }, "a loop"},
-		{"length 0", func(q *Queue) { d := buf(q); d.Len = 0; offer(q, d) }, "length 0"},
-		{"readable after writable", func(q *Queue) { offer(q, with(buf(q), Next|Write, 1), buf(q)) }, "readable and follows a writable"},
-		{"reserved flags", func(q *Queue) { offer(q, with(buf(q), 1<<7, 0)) }, "flags 0x80"},
-		{"buffer that is not mapped", func(q *Queue) { offer(q, Desc{Addr: 0x1000, Len: 4}) }, "not in guest memory"},
-		{"buffer that ends outside", func(q *Queue) { offer(q, Desc{Addr: MemBase + MemSize - 4, Len: 8}) }, "not in guest memory"},
-		{"buffer that passes 2⁶⁴", func(q *Queue) { offer(q, Desc{Addr: 1<<64 - 4, Len: 8}) }, "not in guest memory"},
-		{"room that is not mapped", func(q *Queue) { offer(q, with(buf(q), Next, 1), Desc{Addr: 0x1000, Len: 64, Flags: Write}) }, "a writable buffer"},
-		{"index jumps", func(q *Queue) { q.SetAvail(size + 1) }, "moved from 0 to 9"},
-		{"index goes back", func(q *Queue) { q.SetAvail(0xffff) }, "moved from 0 to 65535"},
-		{"indirect table not mapped", func(q *Queue) { offer(q, Desc{Addr: 0x1000, Len: 16, Flags: Table}) }, "indirect table at 0x1000"},
-		{"indirect table of 0 bytes", func(q *Queue) { offer(q, Desc{Addr: MemBase, Flags: Table}) }, "length 0"},
-		{"indirect table of 24 bytes", func(q *Queue) { offer(q, Desc{Addr: MemBase, Len: 24, Flags: Table}) }, "table of 24 bytes"},
-		{"indirect table too long", func(q *Queue) { offer(q, Desc{Addr: MemBase, Len: 16 * (size + 1), Flags: Table}) }, "table of 144 bytes"},
-		{"indirect within indirect", func(q *Queue) { offer(q, table(q, table(q, buf(q)))) }, "of an indirect table is indirect"},
-		{"indirect with next", func(q *Queue) { offer(q, with(table(q, buf(q)), Table|Next, 1), buf(q)) }, "indirect and has a next"},
-		{"loop in an indirect table", func(q *Queue) { offer(q, table(q, with(buf(q), Next, 0))) }, "a loop"},
-		{"next outside the indirect table", func(q *Queue) { offer(q, table(q, with(buf(q), Next, 1))) }, "descriptor 1 is named"},
-		{"direct and indirect are too many", func(q *Queue) {
-			offer(q, with(buf(q), Next, 1), table(q, with(buf(q), Next, 1), with(buf(q), Next, 2), with(buf(q), Next, 3), with(buf(q), Next, 4),
-				with(buf(q), Next, 5), with(buf(q), Next, 6), with(buf(q), Next, 7), buf(q)))
-		}, "more than 8 descriptors"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			e := newEcho(t)
-			f := Dial(t, Serve(t, vhostuser.Config{}, e))
-			f.Negotiate(features)
-			f.Do(SetStatus, U64(15))
-			q := f.Start(0, size)
-			tt.do(q)
-			q.Kick.Signal()
-			e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
-			e.get(func() {
-				if got := e.faults[0].Error(); len(e.faults) != 1 || !strings.Contains(got, tt.want) || !strings.Contains(got, "queue 0") {
-					t.Errorf("%q, want one fault with %q", e.faults, tt.want)
-				}
-			})
-			if q.Err.Wait(Timeout) == 0 {
-				t.Error("the error eventfd is not written")
-			}
-			if got := le.Uint64(f.Ask(GetStatus, nil)); got != 15|64 {
-				t.Errorf("status %#x, want NEEDS_RESET", got)
-			}
-			if q.UsedIndex() != 0 {
-				t.Error("something was used")
-			}
-			works(f)
-
-			// The driver resets the device, and all is well.
-			f.Do(SetStatus, U64(0))
-			if got := le.Uint64(f.Ask(GetStatus, nil)); got != 0 {
-				t.Errorf("status %#x after reset", got)
-			}
-			works(f)
-		})
-	}
-}
-
 // TestUnmappedRings: rings that are not in guest memory, from the start or later.
 func TestUnmappedRings(t *testing.T) {
 	for _, tt := range []struct {
@@ -549,7 +462,7 @@ func FuzzRing(f *testing.F) {
 		q := c.NewQueue(0, 8)
 		copy(q.Desc, desc)
 		copy(q.Avail, avail)
-		q.Setup(base)
+		q.Setup(uint32(base))
 		q.Enable(true)
 		q.Kick.Signal()
 		q.Stop() // so that nothing is written into the other queue
