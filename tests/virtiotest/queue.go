@@ -143,6 +143,9 @@ func PutDesc(table []byte, i int, d Desc) {
 	le.PutUint16(b[14:], d.Next)
 }
 
+// NextID returns what Add will return.
+func (q *Queue) NextID() uint16 { return q.free[0] }
+
 // Add makes a chain available, and returns its head, or its buffer id if packed.
 func (q *Queue) Add(chain ...Desc) uint16 {
 	q.F.T.Helper()

@@ -18,7 +18,7 @@ import (
 // works checks that the connection is served: a queue that was never used echoes.
 func works(f *Front) {
 	f.T.Helper()
-	q := f.Start(1, 16)
+	q := f.Start(1, 8)
 	if got := q.Request([]byte("ping"), 16); string(got) != "ping" {
 		f.T.Errorf("the echo of ping is %q", got)
 	}

@@ -34,15 +34,11 @@ type conn struct {
 }
 
 func newConn(s *Server, sock *uds.Conn) (*conn, error) {
-	f := newFrontEnd(s)
-	k, err := newKicks(func(queue int) {
-		f.mapWindows()
-		s.backend.Kick(queue)
-	})
+	k, err := newKicks(s.backend.Kick)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{s: s, sock: sock, f: f, kicks: k, rights: uds.Rights{Limit: maxFDs}}
+	c := &conn{s: s, sock: sock, f: newFrontEnd(s), kicks: k, rights: uds.Rights{Limit: maxFDs}}
 	c.f.back = newBackChannel(s)
 	s.backend.Attach(c.f)
 	return c, nil

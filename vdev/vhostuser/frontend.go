@@ -28,7 +28,7 @@ type FrontEnd struct {
 	regions  []mapped        // guest memory
 	region   *inflightRegion // nil if the front end gave none
 	mapped   bool            // shared memory was asked for
-	window   bool            // it is to be mapped with the first kick
+	window   bool            // it is to be mapped when the first queue runs
 	held     bool            // it is not mapped yet: nothing is taken meanwhile
 	files    filemap.Set
 }
@@ -52,7 +52,7 @@ func newFrontEnd(s *Server) *FrontEnd {
 // front end listens for that.
 func (f *FrontEnd) ConfigChanged() { f.back.configChanged() }
 
-// mapWindows maps the device's shared memory, with the first kick. Not earlier: QEMU 11.1 crashes before
+// mapWindows maps the device's shared memory, when the first queue runs. Not earlier: QEMU 11.1 crashes before
 // the guest's first driver. A driver may rely on it from the first answer on, so nothing is taken until then.
 func (f *FrontEnd) mapWindows() {
 	f.mu.Lock()

@@ -244,6 +244,7 @@ func (c *conn) run(r *ring) {
 		c.f.status |= statusNeedsReset
 	}
 	c.f.mu.Unlock()
+	c.f.mapWindows()
 	if first && fresh && c.alive || c.s.unpark() {
 		c.s.backend.Reset()
 		c.alive = false

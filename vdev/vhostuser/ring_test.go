@@ -91,7 +91,7 @@ func TestUnmappedRings(t *testing.T) {
 // TestRing drives a queue around its indices with direct and indirect chains, with and
 // without event index.
 func TestRing(t *testing.T) {
-	for _, feat := range []uint64{Version1, Version1 | Indirect, features} {
+	for _, feat := range []uint64{Version1, Version1 | Indirect, features, Version1 | Packed, Version1 | Indirect | Packed, features | Packed} {
 		t.Run(fmt.Sprintf("%#x", feat), func(t *testing.T) {
 			e := newEcho(t)
 			f := Dial(t, Serve(t, vhostuser.Config{}, e))
@@ -100,7 +100,11 @@ func TestRing(t *testing.T) {
 			q.EventIndex = feat&EventIndex != 0
 			const begin = 0xff00 // the indices pass 2¹⁶
 			q.Begin(begin)
-			q.Setup(begin)
+			if q.Fresh() == 0 {
+				q.Setup(begin)
+			} else {
+				q.Setup(q.Fresh())
+			}
 			q.Enable(true)
 			rng := rand.New(rand.NewPCG(1, feat))
 			addr, in := f.Alloc(8192)
@@ -122,6 +126,9 @@ func TestRing(t *testing.T) {
 						if k+1 < len(chain) {
 							d.Flags |= Next
 							d.Next = uint16(k + 1)
+						}
+						if feat&Packed != 0 {
+							d.Flags, d.Next = 0xffff, d.Flags&Write // an id means nothing, nor does a link
 						}
 						PutDesc(tableMem, k, d)
 					}
@@ -450,15 +457,23 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
-// FuzzRing fills a queue's areas with any bytes. The device ends in a fault or serves what
+// FuzzRing fills a queue's areas, and its in-flight region, with any bytes. The device ends in a fault or serves what
 // it finds, and another queue works.
 func FuzzRing(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0}, []byte{0, 0, 1, 0, 0, 0}, uint16(0))
-	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 32, 0, 0, 0, 4, 0, 0, 0}, []byte{0, 0, 8, 0, 0, 0}, uint16(0))
-	f.Fuzz(func(t *testing.T, desc, avail []byte, base uint16) {
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0}, []byte{0, 0, 1, 0, 0, 0}, uint16(0), []byte(nil))
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 32, 0, 0, 0, 4, 0, 0, 0}, []byte{0, 0, 8, 0, 0, 0}, uint16(0), []byte(nil))
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 4, 0, 0, 0}, []byte{0, 0, 1, 0, 0, 0}, uint16(0), []byte{8: 1, 10: 8, 16: 1, 32: 1})
+	f.Fuzz(func(t *testing.T, desc, avail []byte, base uint16, region []byte) {
 		e := newEcho(t)
-		c := Dial(t, Serve(t, vhostuser.Config{}, e))
+		c := Dial(t, Serve(t, vhostuser.Config{DrainTimeout: 1}, e))
 		c.Negotiate(features)
+		if len(region) > 0 {
+			file := Memfd(t, 4096)
+			if _, err := file.WriteAt(region[:min(len(region), 4096)], 0); err != nil {
+				t.Fatal(err)
+			}
+			c.Do(SetInflightFD, Inflight(4096, 0, 1, 8), int(file.Fd()))
+		}
 		q := c.NewQueue(0, 8)
 		copy(q.Desc, desc)
 		copy(q.Avail, avail)
