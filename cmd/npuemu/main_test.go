@@ -5,10 +5,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +43,7 @@ func file(t *testing.T, name, content string) string {
 
 func TestMistakesOfTheOperator(t *testing.T) {
 	notSocket := file(t, "x", "")
+	halt := file(t, "halt.npuasm", ".isa 1.0\nhalt\n")
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -49,13 +52,44 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"no socket", []string{"serve"}, `required flag(s) "socket" not set`},
 		{"level", []string{"serve", "--socket", "/x", "--log", "loud"}, `--log "loud": use debug, info, warn or error`},
 		{"transport", []string{"serve", "--socket", "/x", "--transport", "pci"}, "use vfio-user or vhost-user"},
+		{"same socket twice", []string{"serve", "--socket", "/x", "--socket", "/x"}, "every card needs a socket of its own"},
+		{"two transports for three sockets", []string{"serve", "--socket", "/x", "--socket", "/y", "--socket", "/z", "--transport", "vfio-user", "--transport", "vhost-user"}, "--transport is given 2 times and --socket 3 times"},
+		{"two configurations for one socket", []string{"serve", "--socket", "/x", "--config", "a", "--config", "b"}, "--config is given 2 times and --socket 1 times"},
+		{"mode is not octal", []string{"serve", "--socket", "/x", "--socket-mode", "0888"}, "octal number up to 0777"},
+		{"mode has more than permissions", []string{"serve", "--socket", "/x", "--socket-mode", "4755"}, "octal number up to 0777"},
+		{"group of the socket", []string{"serve", "--socket", "/x", "--socket-group", "no such group"}, "--socket-group \"no such group\": there is no such group"},
+		{"user", []string{"serve", "--socket", "/x", "--allow-user", "nobody at all"}, "there is no such user"},
+		{"user -1", []string{"serve", "--socket", "/x", "--allow-user", "4294967295"}, "there is no such user"},
+		{"group", []string{"serve", "--socket", "/x", "--allow-group", "-1"}, "there is no such group"},
 		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.0]`},
 		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
 		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
 		{"no such directory", []string{"serve", "--socket", "/does/not/exist/s"}, "/does/not/exist"},
-		{"boot without a kernel", []string{"boot"}, `required flag(s) "kernel" not set`},
+		{"boot without a kernel", []string{"boot"}, "at least one of the flags in the group [kernel payload] is required"},
+		{"boot of both", []string{"boot", "--kernel", "x", "--payload", "y"}, "none of the others can be"},
+		{"no such payload", []string{"boot", "--payload", "/does/not/exist"}, "--payload: open /does/not/exist"},
+		{"empty payload", []string{"boot", "--payload", notSocket}, "is empty"},
 		{"no such kernel", []string{"boot", "--kernel", "/does/not/exist"}, "--kernel: open /does/not/exist"},
+		{"run without a program", []string{"run"}, "accepts 1 arg"},
+		{"run what is not there", []string{"run", "/does/not/exist.npu"}, "no such file"},
+		{"run what is no program", []string{"run", notSocket}, "a descriptor has"},
+		{"binding without a number", []string{"run", halt, "--in", "x"}, "begin with the binding, 0 to 63, and ="},
+		{"binding 64", []string{"run", halt, "--in", "64=x"}, "begin with the binding, 0 to 63, and ="},
+		{"binding of a file that is not there", []string{"run", halt, "--in", "0=/does/not/exist"}, "no such file"},
+		{"binding of an empty file", []string{"run", halt, "--in", "0=" + notSocket}, "is empty"},
+		{"part beyond the file", []string{"run", halt, "--in", "0=" + halt + ":0:1000"}, "1000 at 0 are not there"},
+		{"part of no size", []string{"run", halt, "--in", "0=" + halt + ":0:0"}, "the size is not 0"},
+		{"binding given twice", []string{"run", halt, "--in", "0=" + halt, "--in", "0=" + halt}, "given twice"},
+		{"output given twice", []string{"run", halt, "--out", "0=x:1", "--out", "0=x:1"}, "given twice"},
+		{"output without a size", []string{"run", halt, "--out", "0=x"}, "name a file and its size"},
+		{"output of another size", []string{"run", halt, "--in", "0=" + halt, "--out", "0=x:1"}, "give the same size"},
+		{"binding left out", []string{"run", halt, "--in", "1=" + halt}, "binding 0 is missing"},
+		{"binding too many", []string{"run", halt, "--in", "0=" + halt}, "uses 0 bindings, and --in and --out give 1"},
+		{"no such card", []string{"run", halt, "--device", "/dev/npu"}, "use in-process or vfio-user:PATH"},
+		{"nobody at the socket", []string{"run", halt, "--device", "vfio-user:/does/not/exist"}, "/does/not/exist"},
+		{"run no times", []string{"run", halt, "--repeat", "0"}, "use 1 or more"},
+		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},
 		{"unknown command", []string{"sevre"}, "serve"},
 		{"program does not assemble", []string{"asm", file(t, "p.npuasm", ".isa 1.0\nlaod\nhalt\n")}, ":2:1"},
 		{"not a program", []string{"disasm", file(t, "p.npu", "hello")}, "p.npu"},
@@ -132,6 +166,17 @@ func TestInfo(t *testing.T) {
 	}
 }
 
+// sockets returns a directory whose path is short enough for a socket.
+func sockets(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "npu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // dial waits for a server at path.
 func dial(t *testing.T, path string) *vfiouser.Client {
 	t.Helper()
@@ -147,12 +192,7 @@ func dial(t *testing.T, path string) *vfiouser.Client {
 }
 
 func TestServe(t *testing.T) {
-	dir, err := os.MkdirTemp("", "npu")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "s")
+	path := filepath.Join(sockets(t), "s")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	var log string
@@ -194,5 +234,141 @@ func TestServe(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("serve --once does not end with its client")
+	}
+}
+
+// Several cards in one process are told apart by their serial numbers, and one that
+// cannot start starts none.
+func TestServeSeveral(t *testing.T) {
+	dir := sockets(t)
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := npuemu(ctx, "serve", "--socket", a, "--socket", b, "--config", file(t, "c.toml", "serial = 7\n"), "--socket-mode", "0666")
+		ended <- err
+	}()
+	for i, path := range []string{a, b} {
+		c := dial(t, path) // both at once
+		defer c.Close()
+		config := make([]byte, 4096)
+		if err := c.ReadRegion(vfiouser.RegionConfig, 0, config); err != nil {
+			t.Fatal(err)
+		}
+		// Device Serial Number extended capability, §1.4.
+		at := uint32(0x100)
+		for at != 0 && binary.LittleEndian.Uint16(config[at:]) != 3 {
+			at = binary.LittleEndian.Uint32(config[at:]) >> 20
+		}
+		if serial := binary.LittleEndian.Uint64(config[at+4:]); at == 0 || serial != uint64(7+i) {
+			t.Errorf("card %d has serial number %#x", i, serial)
+		}
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o666 {
+			t.Errorf("mode of %s: %v, %v", path, st.Mode(), err)
+		}
+	}
+	if _, _, err := npuemu(t.Context(), "serve", "--socket", filepath.Join(dir, "new"), "--socket", b); err == nil || !strings.Contains(err.Error(), "another server is live") {
+		t.Errorf("a card on a socket that is in use: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "new")); err == nil {
+		t.Error("the other card's socket was left behind")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("serve after SIGTERM: %v", err)
+	}
+}
+
+// A process whose user is not allowed is turned away before its first message is read,
+// and the card waits for the next.
+func TestServeDenied(t *testing.T) {
+	for _, transport := range []string{"vfio-user", "vhost-user"} {
+		path := filepath.Join(sockets(t), "s")
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		var log string
+		go func() {
+			var err error
+			_, log, err = npuemu(ctx, "serve", "--socket", path, "--transport", transport, "--allow-user", strconv.Itoa(os.Getuid()+1), "--allow-group", strconv.Itoa(os.Getgid()+1))
+			ended <- err
+		}()
+		for range 2 {
+			var nc net.Conn
+			var err error
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if nc, err = net.Dial("unix", path); err == nil || time.Now().After(end) {
+					break
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := nc.Read(make([]byte, 1)); n != 0 || err == nil {
+				t.Errorf("%s: %d bytes, %v", transport, n, err)
+			}
+			nc.Close()
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log, "turned away") || !strings.Contains(log, "may not use the device") {
+			t.Errorf("%s: the log does not say why:\n%s", transport, log)
+		}
+	}
+}
+
+// The digits program on a card in this process, and on one behind a socket: the bytes
+// that numpy computed (examples/digits), and the card's own word for it.
+func TestRun(t *testing.T) {
+	const digits = "../../examples/digits/"
+	golden, err := os.ReadFile(digits + "golden.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(sockets(t), "s")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := npuemu(ctx, "serve", "--socket", path)
+		ended <- err
+	}()
+	dial(t, path).Close()
+	for _, device := range []string{"in-process", "vfio-user:" + path} {
+		record := filepath.Join(t.TempDir(), "record.bin")
+		out, _, err := npuemu(t.Context(), "run", digits+"digits.npuasm", "--device", device, "--json", "--repeat", "3",
+			"--in", "0="+digits+"weights.bin:64:4120", "--in", "1="+digits+"images.bin:64:64", "--out", "2="+record+":3904")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(record); err != nil || !bytes.Equal(b, golden[64:][:3904]) {
+			t.Errorf("%s: the record differs from the golden one; %v", device, err)
+		}
+		var s runSummary
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Device != device || s.Runs != 3 || s.MACs != 25600 || s.Counters.Programs != 3 || s.Counters.MACs != 3*25600 || s.Counters.BytesWritten != 3*3904 {
+			t.Errorf("summary %+v", s)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+
+	// Results on standard output are nothing but the results.
+	out, summary, err := npuemu(t.Context(), "run", file(t, "p.npuasm", ".isa 1.0\n.spad 1024\n.bindings 1\nload binding=0 local=0 nx=4 signal=0\nstore binding=0 offset=4 local=0 nx=4 wait=0\nhalt\n"),
+		"--in", "0="+file(t, "in", "npu!...."), "--out", "0=-:8")
+	if err != nil || out != "npu!npu!" || !strings.Contains(summary, "1 programs") {
+		t.Errorf("a binding that is read and written: %q, %q, %v", out, summary, err)
+	}
+	// A program that fails leaves no result.
+	never := filepath.Join(t.TempDir(), "never")
+	if _, _, err := npuemu(t.Context(), "run", file(t, "p.npuasm", ".isa 1.0\n.spad 1024\n.bindings 1\nstore binding=0 offset=8 local=0 nx=1\nhalt\n"), "--out", "0="+never+":8"); err == nil || !strings.Contains(err.Error(), "BINDING_BOUNDS") {
+		t.Errorf("a store outside its binding: %v", err)
+	}
+	if _, err := os.Stat(never); err == nil {
+		t.Error("the result of a program that failed was stored")
 	}
 }
