@@ -10,22 +10,30 @@ import (
 	"npuemu/tests/devtest"
 )
 
-// TestInProcess runs all tests of this package again, with hosts in the
-// device's process instead of behind a socket: `go test -transport in-process`.
-func TestInProcess(t *testing.T) {
-	if devtest.InUse() == devtest.InProcess {
-		t.Skip("this is the other run")
+// TestOtherTransports runs all tests of this package again, over every other transport: in the device's
+// process, as `go test -transport in-process` does, and as a virtio device. Tests that drive the PCI function itself
+// skip there, and say so.
+func TestOtherTransports(t *testing.T) {
+	if devtest.InUse() != devtest.VFIOUser {
+		t.Skip("this is another run")
 	}
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-transport", devtest.InProcess}
-	if testing.Short() {
-		args = append(args, "-test.short")
-	}
-	cmd := exec.CommandContext(t.Context(), exe, args...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%q: %v\n%s", cmd.Args, err, out)
+	for _, transport := range devtest.Transports() {
+		if transport == devtest.InUse() {
+			continue
+		}
+		t.Run(transport, func(t *testing.T) {
+			args := []string{"-transport", transport}
+			if testing.Short() {
+				args = append(args, "-test.short")
+			}
+			cmd := exec.CommandContext(t.Context(), exe, args...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%q: %v\n%s", cmd.Args, err, out)
+			}
+		})
 	}
 }

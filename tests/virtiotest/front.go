@@ -307,6 +307,9 @@ func (f *Front) Alloc(size int) (uint64, []byte) {
 	return at, p
 }
 
+// Rewind makes Alloc hand out guest memory from addr on again.
+func (f *Front) Rewind(addr uint64) { f.next = addr }
+
 // Put returns the guest address of a copy of b.
 func (f *Front) Put(b []byte) uint64 {
 	f.T.Helper()

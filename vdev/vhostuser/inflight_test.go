@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"npuemu/internal/uds"
 	. "npuemu/tests/virtiotest"
 	"npuemu/vdev/vhostuser"
 )
@@ -358,7 +359,7 @@ func serveEcho(socket string) {
 			e.serve()
 		}
 	}()
-	ln, err := vhostuser.Listen(socket)
+	ln, err := uds.Listen(socket)
 	if err == nil {
 		err = vhostuser.NewServer(vhostuser.Config{}, e).Serve(context.Background(), ln)
 	}
