@@ -6,7 +6,7 @@ FUZZTIME      ?= 60s
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench lint fmt generate firmware firmware-check driver check
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench lint fmt generate firmware firmware-check driver check test-uml
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test-race: ## The same under the race detector
 
 test-guest: setup ## Tests that boot Linux in QEMU
 	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/card/... ./tests/embedded/...
+
+test-uml: setup ## User-mode Linux with the virtio device; the first time it is built
+	@tests/uml/setup.sh
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_UML=1 $(GO) test -count=1 -v ./tests/uml/
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)

@@ -44,7 +44,7 @@ func reconnect(t *testing.T, features uint64) {
 	status := func() uint32 { return le.Uint32(n.Config(vdev.VirtioConfigSize)[0x40:]) }
 	src := n.Put(make([]byte, 4096))
 	slow := copyEntry(busToDevice, src, 0, 4096)
-	le.PutUint16(slow[0x1c:], 0x400) // 4 MiB in rows over each other
+	le.PutUint16(slow[0x1c:], 0x20) // 128 KiB in rows over each other
 	for round := range 5 {
 		for range 10 {
 			q.Submit(slow[:], 32)

@@ -394,7 +394,7 @@ func TestKilled(t *testing.T) {
 				}
 				for end := time.Now().Add(Timeout); ; time.Sleep(time.Millisecond) {
 					if c, err := net.Dial("unix", socket); err == nil {
-						c.Close()
+						_ = c.Close() // nothing was said
 						return cmd
 					}
 					if time.Now().After(end) {
@@ -407,7 +407,7 @@ func TestKilled(t *testing.T) {
 					t.Fatal(err)
 				}
 				_ = cmd.Wait() // it was killed
-				os.Remove(socket)
+				_ = os.Remove(socket) // Listen does it as well
 			}
 			rng := rand.New(rand.NewPCG(7, feat))
 			cmd := start()
