@@ -72,19 +72,14 @@ func (f *FD) Signal() {
 	if f.fd < 0 || f.blocking && !f.ready(unix.POLLOUT, 0) {
 		return
 	}
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	for {
-		// Any error but EINTR is the peer's doing and has no remedy here.
-		var err error
-		if f.socket {
-			err = unix.Send(f.fd, one[:], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		} else {
-			_, err = unix.Write(f.fd, one[:])
+	if f.socket {
+		one := binary.NativeEndian.AppendUint64(nil, 1)
+		for unix.Send(f.fd, one, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == unix.EINTR {
 		}
-		if err != unix.EINTR {
-			return
-		}
+		return
+	}
+	// Any error but EINTR is the peer's doing and has no remedy here.
+	for add(f.fd, f.blocking) == unix.EINTR {
 	}
 }
 

@@ -31,14 +31,16 @@ func TestTransportsAgree(t *testing.T) {
 	}
 	var first []string
 	for i, transport := range devtest.Transports() {
-		got := transcript(t, transport)
-		if i == 0 {
-			first = got
-			t.Logf("%d lines", len(first))
-		}
-		if diff := cmp.Diff(first, got); diff != "" {
-			t.Errorf("%s (-%s +%s):\n%s", transport, devtest.Transports()[0], transport, diff)
-		}
+		t.Run(transport, func(t *testing.T) { // one may not be there, and skips
+			got := transcript(t, transport)
+			if i == 0 {
+				first = got
+				t.Logf("%d lines", len(first))
+			}
+			if diff := cmp.Diff(first, got); diff != "" {
+				t.Errorf("-%s +%s:\n%s", devtest.Transports()[0], transport, diff)
+			}
+		})
 	}
 }
 
@@ -102,6 +104,8 @@ func transcript(t *testing.T, transport string) (lines []string) {
 	h.DestroyQueue(1)
 	note("admin: %v", h.Admin(devtest.Entry{npureg.AdminDestroyContext, 8: byte(context)}))
 
+	// Firmware counts a command after it has posted its completion.
+	becomes(func() uint64 { return h.Dev.Counter(npureg.CounterAdmin) }, 10)
 	for _, name := range slices.Sorted(maps.Keys(countedAlike)) {
 		note("%s %d", name, h.Dev.Counter(countedAlike[name]))
 	}

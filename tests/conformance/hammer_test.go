@@ -24,6 +24,7 @@ import (
 // keep anything, and it must work afterwards.
 func TestHammer(t *testing.T) {
 	devtest.NeedsFunction(t, "registers")
+	devtest.NeedsBus(t)
 	h, _ := ready(t)
 	addr := map[string]uint64{"image": h.Put(firmware.Image())}
 	var admin [][]byte

@@ -39,6 +39,7 @@ func TestResetInAnInstruction(t *testing.T) {
 	devtest.NeedsFunction(t, "resets by register, function and bus")
 	for _, r := range resets {
 		t.Run(r.name, func(t *testing.T) {
+			devtest.NeedsBus(t)
 			h, _ := ready(t)
 			p := program(t, ".spad 262144\n.bindings 1\nload binding=0 local=0 nx=1 ny=65535 nz=4 stride_y=2 local_stride=1\nhalt\n")
 			h.Submit(1, h.Launch(p, devtest.Binding{Addr: devtest.MsgBase, Size: devtest.MsgSize, Read: true}))
@@ -129,6 +130,7 @@ func power(h *devtest.Host, state byte) {
 // TestUnmapInFlight takes memory away under a COPY; only the command notices.
 func TestUnmapInFlight(t *testing.T) {
 	devtest.NeedsFunction(t, "unmapping by region")
+	devtest.NeedsBus(t)
 	h, _ := ready(t)
 	fd, err := unix.MemfdCreate("extra", unix.MFD_CLOEXEC)
 	if err != nil {

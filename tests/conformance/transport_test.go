@@ -10,10 +10,22 @@ import (
 	"npuemu/tests/devtest"
 )
 
-// TestOtherTransports runs all tests of this package again, over every other transport: in the device's
-// process, as `go test -transport in-process` does, and as a virtio device. Tests that drive the PCI function itself
-// skip there, and say so.
-func TestOtherTransports(t *testing.T) {
+// TestInProcess runs all tests of this package again, with hosts in the
+// device's process instead of behind a socket: `go test -transport in-process`.
+func TestInProcess(t *testing.T) { again(t, devtest.InProcess) }
+
+// TestGoKVM runs them with hosts that are guests in the embedded VMM, whose
+// processor does every access: `go test -transport gokvm`. Tests skip what a guest
+// cannot do, and all of it where KVM cannot be used.
+func TestGoKVM(t *testing.T) { again(t, devtest.GoKVM) }
+
+// TestVHostUser runs them with hosts to which the card is a virtio device: `go test -transport vhost-user`. Tests that
+// drive the PCI function itself skip, and say so.
+func TestVHostUser(t *testing.T) { again(t, devtest.VHostUser) }
+
+// again runs the tests over another transport.
+func again(t *testing.T, transport string) {
+	t.Helper()
 	if devtest.InUse() != devtest.VFIOUser {
 		t.Skip("this is another run")
 	}
@@ -21,19 +33,12 @@ func TestOtherTransports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, transport := range devtest.Transports() {
-		if transport == devtest.InUse() {
-			continue
-		}
-		t.Run(transport, func(t *testing.T) {
-			args := []string{"-transport", transport}
-			if testing.Short() {
-				args = append(args, "-test.short")
-			}
-			cmd := exec.CommandContext(t.Context(), exe, args...)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%q: %v\n%s", cmd.Args, err, out)
-			}
-		})
+	args := []string{"-transport", transport}
+	if testing.Short() {
+		args = append(args, "-test.short")
+	}
+	cmd := exec.CommandContext(t.Context(), exe, args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%q: %v\n%s", cmd.Args, err, out)
 	}
 }

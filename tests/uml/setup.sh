@@ -105,9 +105,11 @@ cp linux ../out/linux
 	find include/config scripts arch/um -type f ! -name '*.o' ! -name '*.cmd'
 	echo .config
 	echo Module.symvers
-} | sort -u | busybox tar -c -T - -f - | { mkdir ../out/headers; busybox tar -x -C ../out/headers; }
+} | sort -u >../list
+mkdir ../out/headers
+cpio -pdm --quiet ../out/headers <../list
 cd ..
-rm -rf linux linux.tar.xz tools config build
+rm -rf linux linux.tar.xz tools config build list
 END2
 say "building; it takes 5 to 10 minutes"
 nice "$here/../guest/toolroot-run" --src "$work/src" --out "$work/built" -- sh build >"$work/log" 2>&1 || {

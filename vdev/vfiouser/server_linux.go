@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -133,11 +132,8 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	stop := context.AfterFunc(ctx, sock.Shutdown)
 	defer stop()
 
-	// The goroutine blocks in system calls: give it the thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	c := newConn(s, sock)
-	defer c.rights.Close()
+	defer c.in.close()
 
 	hello := time.AfterFunc(helloTimeout, sock.Shutdown)
 	err = c.negotiate()
@@ -150,11 +146,7 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	hello.Stop()
 	s.cfg.Log.Info("vfio-user client attached", "pid", peer.Pid, "uid", peer.Uid, "max_data_xfer_size", c.peerData)
 	defer c.detach()
-	for {
-		if err := c.step(); err != nil {
-			return ended(ctx, err)
-		}
-	}
+	return ended(ctx, c.run())
 }
 
 // ended tells an ordinary end from a loss.

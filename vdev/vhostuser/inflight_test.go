@@ -386,7 +386,7 @@ func TestKilled(t *testing.T) {
 			}
 			socket := filepath.Join(dir, "s")
 			start := func() *exec.Cmd {
-				cmd := exec.Command(exe)
+				cmd := exec.CommandContext(t.Context(), exe)
 				cmd.Env = append(os.Environ(), childSocket+"="+socket)
 				cmd.Stderr = os.Stderr
 				if err := cmd.Start(); err != nil {
@@ -406,7 +406,7 @@ func TestKilled(t *testing.T) {
 				if err := cmd.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
-				_ = cmd.Wait() // it was killed
+				_ = cmd.Wait()        // it was killed
 				_ = os.Remove(socket) // Listen does it as well
 			}
 			rng := rand.New(rand.NewPCG(7, feat))
