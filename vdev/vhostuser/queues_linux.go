@@ -96,10 +96,13 @@ func (c *conn) getVringBase(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.quiet(r)
+	done := c.quiet(r)
+	if !done {
+		c.f.abandon(r, false)
+	}
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
-	if t := r.track; t != nil && r.inflight == 0 && len(r.again) == 0 {
+	if t := r.track; t != nil && done && len(r.again) == 0 {
 		if err := t.stopped(); err != nil {
 			c.f.warn("in-flight region lost", err)
 		}
@@ -109,8 +112,8 @@ func (c *conn) getVringBase(b []byte) ([]byte, error) {
 }
 
 // quiet takes nothing more from a queue, and returns when nothing is in flight. If that takes too long the
-// device is reset.
-func (c *conn) quiet(r *ring) {
+// device is reset, and quiet reports false: abandon follows.
+func (c *conn) quiet(r *ring) bool {
 	c.f.mu.Lock()
 	if r.running {
 		r.running = false
@@ -118,25 +121,25 @@ func (c *conn) quiet(r *ring) {
 	}
 	c.f.mu.Unlock()
 	if c.f.drain(r, c.s.cfg.DrainTimeout) {
-		return
+		return true
 	}
 	c.f.warn("virtqueue stopped with work in flight; the device is reset", fmt.Errorf("queue %d: commands run longer than %v", r.index, c.s.cfg.DrainTimeout))
 	c.s.backend.Reset()
 	c.alive = false
-	c.f.abandon(r)
+	return false
 }
 
-// abandon breaks all queues but one after the device had to be reset under them: what they
-// had in flight is never done.
-func (f *FrontEnd) abandon(but *ring) {
+// abandon breaks all queues after the device had to be reset under them, since one did not stop: what they
+// had in flight is never done. The one itself breaks if it goes on.
+func (f *FrontEnd) abandon(slow *ring, goesOn bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range f.rings {
-		if r := &f.rings[i]; r != but && r.started && !r.broken {
+		if r := &f.rings[i]; (r != slow || goesOn) && r.started && !r.broken {
 			r.rewind()
 			r.base = r.position()
 			r.life++
-			r.fault = f.breakLocked(r, r.fail("the device was reset, since queue %d did not stop", but.index))
+			r.fault = f.breakLocked(r, r.fail("the device was reset, since queue %d did not stop", slow.index))
 		}
 	}
 }
@@ -218,8 +221,8 @@ func (c *conn) setVringEnable(b []byte) ([]byte, error) {
 // enable enables a queue, or disables it: then nothing of it is in flight afterwards, for User-mode Linux
 // frees its memory next.
 func (c *conn) enable(r *ring, on bool) {
-	if !on {
-		c.quiet(r)
+	if !on && !c.quiet(r) {
+		c.f.abandon(r, true)
 	}
 	c.f.mu.Lock()
 	r.enabled = on

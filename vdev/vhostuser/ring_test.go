@@ -266,6 +266,43 @@ func TestDrain(t *testing.T) {
 	works(f)
 }
 
+// TestDisable: a disabled queue has nothing in flight and can be set up again; one that does not come to that in time needs a
+// reset of the device, and so do the others.
+func TestDisable(t *testing.T) {
+	for _, feat := range []uint64{features, features | Packed} {
+		e := newEcho(t)
+		f := Dial(t, Serve(t, vhostuser.Config{DrainTimeout: 50 * time.Millisecond}, e))
+		f.Negotiate(feat)
+		q := f.Start(slowQueue, 8)
+		q.Submit([]byte("ping"), 4)
+		e.takes(t, "ping")
+		go e.finish()
+		q.Enable(false)
+		if _, n, ok := q.Await(0); !ok || n != 4 {
+			t.Errorf("%#x: disabled with a request in flight", feat)
+		}
+		q = f.Start(slowQueue, 8) // without GET_VRING_BASE, as virtio_uml does it
+		q.Submit([]byte("pong"), 4)
+		e.takes(t, "pong")
+		q.Enable(false)
+		if status := binary.LittleEndian.Uint64(f.Ask(GetStatus, nil)); status&64 == 0 || q.Err.Wait(Timeout) == 0 {
+			t.Errorf("%#x: status %#x; the driver should know of the reset", feat, status)
+		}
+		e.finish()
+		if _, _, ok := q.Await(time.Millisecond); ok {
+			t.Errorf("%#x: an answer from before the reset", feat)
+		}
+		q = f.Start(slowQueue, 8)
+		q.Submit([]byte("pong"), 4)
+		e.takes(t, "pong")
+		e.finish()
+		if _, _, ok := q.Await(Timeout); !ok {
+			t.Errorf("%#x: not served after it was set up again", feat)
+		}
+		works(f)
+	}
+}
+
 // TestTooManyInFlight: a driver that offers a chain more than it has descriptors.
 func TestTooManyInFlight(t *testing.T) {
 	e := newEcho(t)
