@@ -135,17 +135,15 @@ func TestProbe(t *testing.T) {
 	root := newRoot(t, e)
 	module(t, e, dir, "probe", root)
 	console, d := boot(t, dir, root, `
-for split in 0 1 0 1; do
+for split in 0 0 1 1; do
 	insmod /npu_probe.ko split=$split || echo insmod: $?
 	cat /sys/bus/virtio/devices/virtio0/status
 	rmmod npu_probe || echo rmmod: $?
 done`)
 	got := regexp.MustCompile(`npu_probe: (.*)|^0x.*|insmod:.*|rmmod:.*|WARNING.*`).FindAllString(console, -1)
 	var want []string
-	for range 2 {
-		for _, packed := range []int{1, 0} {
-			want = append(want, fmt.Sprintf("npu_probe: result 0, packed %d, indirect 1, event index 1", packed))
-		}
+	for _, packed := range []int{1, 1, 0, 0} { // virtio_uml does not offer again what a driver once declined
+		want = append(want, fmt.Sprintf("npu_probe: result 0, packed %d, indirect 1, event index 1", packed))
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") || strings.Count(console, "0x0000000f\n") != 4 {
 		t.Errorf("%q, want %q\n%s", got, want, console)

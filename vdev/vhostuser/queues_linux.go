@@ -19,18 +19,22 @@ func (c *conn) ring(index uint32) (*ring, error) {
 }
 
 // stoppedRing is ring for a message that sets up what must not change under a queue. One that was
-// disabled, as User-mode Linux leaves it, stops by that.
+// disabled, as User-mode Linux leaves it, stops by that; so does any, for a front end that cannot disable it.
 func (c *conn) stoppedRing(index uint32) (*ring, error) {
 	r, err := c.ring(index)
 	if err != nil {
 		return nil, err
 	}
 	c.f.mu.Lock()
-	defer c.f.mu.Unlock()
-	if r.started && r.enabled {
+	started, busy := r.started, r.started && r.enabled && c.f.has(FeatureProtocol)
+	c.f.mu.Unlock()
+	switch {
+	case busy:
 		return nil, refuse(unix.EBUSY, "queue %d is started; stop it with GET_VRING_BASE", index)
-	}
-	if r.started {
+	case started:
+		c.enable(r, false)
+		c.f.mu.Lock()
+		defer c.f.mu.Unlock()
 		c.stopLocked(r)
 	}
 	return r, nil

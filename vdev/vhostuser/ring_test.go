@@ -303,6 +303,23 @@ func TestDisable(t *testing.T) {
 	}
 }
 
+// TestNoProtocolFeatures: queues run as soon as they are kicked, and setting one up again stops it, since it cannot be disabled.
+func TestNoProtocolFeatures(t *testing.T) {
+	f := Dial(t, Serve(t, vhostuser.Config{}, newEcho(t)))
+	f.Negotiate(features)
+	f.Do(SetFeatures, U64(features)) // as virtio_uml does when a driver declines something
+	for range 3 {
+		q := f.NewQueue(0, 8)
+		q.EventIndex = true
+		q.Setup(0)
+		for range 5 {
+			if got := q.Request([]byte("ping"), 4); string(got) != "ping" {
+				t.Errorf("the echo is %q", got)
+			}
+		}
+	}
+}
+
 // TestTooManyInFlight: a driver that offers a chain more than it has descriptors.
 func TestTooManyInFlight(t *testing.T) {
 	e := newEcho(t)
