@@ -9,8 +9,8 @@ usage() {
 	cat <<-'END2'
 	usage: setup.sh [--help]
 
-	Needs the tool root of tests/guest/setup.sh. Fetches 155 MB, takes 5 to 10 minutes on two processors, and 3 GB
-	while it builds; 150 MB stay in uml/ of the cache. A second run finds it complete and returns at once.
+	Needs the tool root of tests/guest/setup.sh. Fetches 155 MB, takes 5 to 15 minutes on two processors, and 3 GB
+	while it builds; 100 MB stay in uml/ of the cache. A second run finds it complete and returns at once.
 
 	Environment:
 	  NPUEMU_CACHE          the cache directory [${XDG_CACHE_HOME:-~/.cache}/npuemu]
@@ -111,7 +111,7 @@ cpio -pdm --quiet ../out/headers <../list
 cd ..
 rm -rf linux linux.tar.xz tools config build list
 END2
-say "building; it takes 5 to 10 minutes"
+say "building; it takes 5 to 15 minutes"
 nice "$here/../guest/toolroot-run" --src "$work/src" --out "$work/built" -- sh build >"$work/log" 2>&1 || {
 	tail -20 "$work/log" >&2
 	die "the kernel does not build" "see above; the whole log is in $work/log"
