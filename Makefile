@@ -6,7 +6,7 @@ FUZZTIME      ?= 60s
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check driver check setup-arm64 soak bench-guest
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check driver check setup-arm64 soak bench-guest test-uml
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test-guest: setup-arm64 ## Tests that boot Linux in QEMU
 
 soak: ## 10,000 clients that attach and are killed, over each transport
 	@$(GO) test -count=1 -v -run 'TestSoak$$' ./tests/conformance ./tests/virtiotest -soak 10000
+
+test-uml: setup ## User-mode Linux with the virtio device; the first time it is built
+	@tests/uml/setup.sh
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_UML=1 $(GO) test -count=1 -v ./tests/uml/
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)

@@ -222,23 +222,30 @@ func (v *Paravirt) Attach(f *vhostuser.FrontEnd) {
 	v.front = f
 }
 
-// Detach is told that the front end is gone, which is a conventional reset.
-func (v *Paravirt) Detach() {
+// Detach is told that the front end is gone, which is a conventional reset unless it may come back
+// (§10.4).
+func (v *Paravirt) Detach(keep bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.resetLocked()
 	v.front = nil
-	v.d.Detach()
+	if !keep {
+		v.resetLocked()
+		v.d.Detach()
+	}
 }
 
 // Start is told that a driver is there, and boots the firmware (§10.4).
-func (v *Paravirt) Start() {
+func (v *Paravirt) Start(lost bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.d.mu.Lock()
 	v.d.fn.Write(4, []byte{0x6, 0}) // memory space and bus master
 	v.d.mu.Unlock()
 	v.state = stateReset
+	if lost {
+		v.d.findings.add("virtio-lost", "contexts and queues do not outlive the device's process (§10.4)", "virtqueues go on where they were")
+		v.statusLocked(virtioNeedsReset)
+	}
 	v.signal()
 }
 
@@ -343,7 +350,7 @@ func (v *Paravirt) causesLocked() {
 		v.write64Locked(npureg.ACQBaseLo, uint64(privateBase)+v.admin.cq)
 		v.writeLocked(npureg.AQSize, ringEntries|ringEntries<<16)
 		v.writeLocked(npureg.AQControl, npureg.AQControlEnable)
-		v.statusLocked(virtioReady)
+		v.statusLocked(v.status&virtioNeedsReset | virtioReady)
 	case npureg.BootFailed:
 		v.state = stateFailed
 		v.statusLocked(v.status&^virtioReady | virtioFailed)

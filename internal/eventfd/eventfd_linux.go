@@ -20,6 +20,7 @@ type FD struct {
 	signal   sync.Mutex   // held by Signal: cheaper than mu
 	fd       int          // -1 after Close; changes under both
 	blocking bool         // the description lacks O_NONBLOCK: ask before writing
+	socket   bool         // not an eventfd: the count is a message
 }
 
 // New creates an eventfd with count 0.
@@ -50,12 +51,30 @@ func Adopt(fd int) (*FD, error) {
 	return &FD{fd: fd, blocking: flags&unix.O_NONBLOCK == 0}, nil
 }
 
+// AdoptCall is Adopt that takes a UNIX stream socket as well: User-mode Linux, which gets
+// no SIGIO from eventfds, passes one and reads counts from its other end.
+func AdoptCall(fd int) (*FD, error) {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil { // not a socket
+		return Adopt(fd)
+	}
+	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || domain != unix.AF_UNIX || kind != unix.SOCK_STREAM {
+		unix.Close(fd)
+		return nil, fmt.Errorf("eventfd: adopt: a socket of domain %d and type %d; pass an eventfd or a UNIX stream socket", domain, kind)
+	}
+	return &FD{fd: fd, socket: true}, nil
+}
+
 // Signal adds one to the count. It does not block: when the count is full,
 // "pending" is what the peer sees anyway. A closed FD ignores it.
 func (f *FD) Signal() {
 	f.signal.Lock()
 	switch {
 	case f.fd < 0:
+	case f.socket:
+		one := binary.NativeEndian.AppendUint64(nil, 1)
+		for unix.Send(f.fd, one, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == unix.EINTR {
+		}
 	case !f.blocking:
 		addNow(f.fd)
 	case f.ready(unix.POLLOUT, 0):

@@ -91,3 +91,50 @@ func TestCloseWhileSignalling(t *testing.T) {
 		t.Error("the descriptor is still open")
 	}
 }
+
+// TestAdoptCall: a UNIX stream socket carries counts, and neither a full nor a closed one holds up who signals.
+func TestAdoptCall(t *testing.T) {
+	pair := func(kind int) [2]int {
+		t.Helper()
+		fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fds[0]) })
+		return fds
+	}
+	fds := pair(unix.SOCK_STREAM)
+	f, err := AdoptCall(fds[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.Signal()
+	var b [8]byte
+	if n, err := unix.Read(fds[0], b[:]); n != 8 || err != nil || binary.NativeEndian.Uint64(b[:]) != 1 {
+		t.Errorf("%d bytes %x, %v; want the count 1", n, b, err)
+	}
+	for range 100_000 { // more than it holds
+		f.Signal()
+	}
+	if err := unix.Shutdown(fds[0], unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	f.Signal()
+
+	if _, err := AdoptCall(pair(unix.SOCK_DGRAM)[1]); err == nil {
+		t.Error("a datagram socket is taken")
+	}
+	e, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = AdoptCall(e); err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.Signal()
+	if n := f.Wait(0); n != 1 {
+		t.Errorf("an eventfd counts %d", n)
+	}
+}

@@ -171,7 +171,7 @@ func Copy(dst, src []byte) error {
 	return guard(func() { copy(dst, src) })
 }
 
-var errAlignment = errors.New("filemap: a half-word at an odd address")
+var errAlignment = errors.New("filemap: a half-word or word at an address that is not aligned")
 
 // guard runs access. A peer may truncate a file that is mapped here; touching the
 // lost pages raises SIGBUS, which becomes an error.

@@ -114,9 +114,10 @@ func TestTruncated(t *testing.T) {
 	}
 	var p [4]byte
 	_, loadErr := m.Load16(4096)
-	_, wordErr := m.Load64(4096)
+	_, wordErr := m.Load32(4096)
+	_, longErr := m.Load64(4096)
 	for name, err := range map[string]error{"read": m.ReadAt(p[:], 4096), "write": m.WriteAt(p[:], 8000), "load": loadErr, "store": m.Store16(4098, 1),
-		"load of a word": wordErr, "store of half a word": m.Store32(4100, 1)} {
+		"load of 4 bytes": wordErr, "load of 8 bytes": longErr, "store of 4 bytes": m.Store32(4100, 1)} {
 		if !errors.Is(err, unix.EFAULT) {
 			t.Errorf("%s: %v, want EFAULT", name, err)
 		}

@@ -41,6 +41,26 @@ func (r *Range) Store16(off uint64, v uint16) error {
 	})
 }
 
+// Load32 and Store32 load and store the word at off, which lies in the range, at an
+// address that is a multiple of 4, in the byte order of the machine.
+func (r *Range) Load32(off uint64) (v uint32, err error) {
+	word, shift, _ := wordOf(&r.data[off])
+	if shift != 0 || uint64(len(r.data))-off < 4 {
+		return 0, errAlignment
+	}
+	err = guard(func() { v = atomic.LoadUint32(word) })
+	return v, err
+}
+
+// Store32 stores a word. The range is writable.
+func (r *Range) Store32(off uint64, v uint32) error {
+	word, shift, _ := wordOf(&r.data[off])
+	if shift != 0 || uint64(len(r.data))-off < 4 {
+		return errAlignment
+	}
+	return guard(func() { atomic.StoreUint32(word, v) })
+}
+
 func wordOf(p *byte) (word *uint32, shift uint, ok bool) {
 	low := uintptr(unsafe.Pointer(p)) & 3
 	return (*uint32)(unsafe.Add(unsafe.Pointer(p), -int(low))), uint(low) * 8, low&1 == 0
@@ -56,10 +76,4 @@ func (r *Range) Load64(off uint64) (v uint64, err error) {
 	word := (*uint64)(unsafe.Pointer(&r.data[off : off+8][0]))
 	err = guard(func() { v = atomic.LoadUint64(word) })
 	return v, err
-}
-
-// Store32 stores a half of a Watchable word. The range is writable.
-func (r *Range) Store32(off uint64, v uint32) error {
-	word := (*uint32)(unsafe.Pointer(&r.data[off : off+4][0]))
-	return guard(func() { atomic.StoreUint32(word, v) })
 }

@@ -17,6 +17,7 @@ import (
 // TestCommandsAllocateNothing counts what the device allocates for commands once it has
 // seen a few, in all its goroutines: doorbell, fetch, execution, completion, interrupt.
 func TestCommandsAllocateNothing(t *testing.T) {
+	devtest.NeedsFunction(t, "rings in guest memory")
 	h := devtest.New(t, config())
 	h.Bring(firmware.Image())
 	ctx := h.CreateContext()

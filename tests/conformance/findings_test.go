@@ -13,6 +13,7 @@ import (
 // TestFindings: a mistake that hardware only ignores leaves a finding, and a
 // driver that makes none leaves nothing.
 func TestFindings(t *testing.T) {
+	devtest.NeedsFunction(t, "registers")
 	region := func(bar int, off uint64, p []byte) func(h *devtest.Host) {
 		return func(h *devtest.Host) {
 			if err := h.Client.WriteRegion(vfiouser.RegionBAR0+bar, off, p); err != nil {

@@ -143,6 +143,7 @@ func (g *guest) step(s *script) {
 // exists. The server stays alive, and a conventional reset brings back a device that
 // boots and executes a command.
 func FuzzDevice(f *testing.F) {
+	devtest.NeedsFunction(f, "registers")
 	f.Add([]byte{})
 	f.Add([]byte{8, 0, 1, 0, 0, 3, 1, 0})                                                 // NOP
 	f.Add([]byte{8, 0, 2, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}) // a long COPY

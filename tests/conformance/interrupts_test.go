@@ -61,6 +61,7 @@ func fires(fd *eventfd.FD, want bool) bool {
 // TestINTx follows the line through admin and user completions as a VFIO client that
 // shares it does (§8.4).
 func TestINTx(t *testing.T) {
+	devtest.NeedsFunction(t, "INTx")
 	devtest.NeedsBus(t) // a guest's handler of INTA clears causes; tests/hands has that
 	cfg := config()
 	cfg.PCI = vdev.PCIConfig{}
@@ -136,6 +137,7 @@ func TestINTx(t *testing.T) {
 // TestMSI: a card without MSI-X sends the vectors of queues as messages of MSI, and
 // completions are no cause.
 func TestMSI(t *testing.T) {
+	devtest.NeedsFunction(t, "MSI")
 	cfg := config()
 	cfg.PCI.MSIX = false
 	h := devtest.New(t, cfg)
@@ -193,6 +195,7 @@ func TestMSI(t *testing.T) {
 
 // TestProfiles: what a client is told of cards that offer less (§1.4).
 func TestProfiles(t *testing.T) {
+	devtest.NeedsFunction(t, "BARs")
 	type shape struct {
 		INTx, MSI, MSIX int
 		BAR4            uint64

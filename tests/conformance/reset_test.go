@@ -36,6 +36,7 @@ func soon(h *devtest.Host) {
 // TestResetInAnInstruction resets while one LOAD of 262140 rows runs, each of them
 // a message to the client.
 func TestResetInAnInstruction(t *testing.T) {
+	devtest.NeedsFunction(t, "resets by register, function and bus")
 	for _, r := range resets {
 		t.Run(r.name, func(t *testing.T) {
 			devtest.NeedsBus(t)
@@ -90,6 +91,7 @@ func TestDeviceResetIsOver(t *testing.T) {
 // TestCountersAfterResetInFlight: what the command did that a reset ended is not
 // counted after it (§4.7).
 func TestCountersAfterResetInFlight(t *testing.T) {
+	devtest.NeedsFunction(t, "resets by register, function and bus")
 	h, _ := ready(t)
 	h.Submit(1, endless(1, 1, 0, 4096))
 	time.Sleep(5 * time.Millisecond)
@@ -112,6 +114,7 @@ func TestCountersAfterResetInFlight(t *testing.T) {
 // command fails, its completion cannot be posted, and the queue stops with a fault
 // record (§1.5, §9.2); registers and the other queue are as before.
 func TestBusTakenAwayInFlight(t *testing.T) {
+	devtest.NeedsFunction(t, "bus mastering")
 	for _, tt := range []struct {
 		name string
 		off  func(h *devtest.Host)
@@ -160,6 +163,7 @@ func power(h *devtest.Host, state byte) {
 
 // TestUnmapInFlight takes memory away under a COPY; only the command notices.
 func TestUnmapInFlight(t *testing.T) {
+	devtest.NeedsFunction(t, "unmapping by region")
 	devtest.NeedsBus(t)
 	h, _ := ready(t)
 	fd, err := unix.MemfdCreate("extra", unix.MFD_CLOEXEC)
@@ -201,6 +205,7 @@ func TestUnmapInFlight(t *testing.T) {
 // left runs on, and the next client finds a device as after power-on, but for
 // device memory.
 func TestClientGone(t *testing.T) {
+	devtest.NeedsFunction(t, "config space")
 	h, _ := ready(t)
 	h.WriteDRAM(0x8000, []byte("kept"))
 	h.Write32(devtest.Doorbell(7), 1) // a fault record

@@ -18,6 +18,7 @@ import (
 	"npuemu/internal/eventfd"
 	"npuemu/mmio/npureg"
 	"npuemu/tests/devtest"
+	"npuemu/tests/usage"
 	"npuemu/vdev/vfiouser"
 )
 
@@ -41,13 +42,13 @@ func TestSoak(t *testing.T) {
 	for i := range warmUp {
 		s.cycle(i)
 	}
-	before := devtest.Settled(t, nil)
+	before := usage.Settled(t, nil)
 	start := time.Now()
 	for i := range *soakCycles {
 		s.cycle(i)
 	}
 	took := time.Since(start)
-	after := devtest.Settled(t, &before)
+	after := usage.Settled(t, &before)
 	t.Logf("%d cycles in %v, %+v with the first %d; before %+v, after %+v", *soakCycles, took.Round(time.Millisecond), s.kinds, warmUp, before, after)
 	if err := after.Left(before); err != nil {
 		t.Error(err)

@@ -19,6 +19,10 @@ func TestInProcess(t *testing.T) { again(t, devtest.InProcess) }
 // cannot do, and all of it where KVM cannot be used.
 func TestGoKVM(t *testing.T) { again(t, devtest.GoKVM) }
 
+// TestVHostUser runs them with hosts to which the card is a virtio device: `go test -transport vhost-user`. Tests that
+// drive the PCI function itself skip, and say so.
+func TestVHostUser(t *testing.T) { again(t, devtest.VHostUser) }
+
 // again runs the tests over another transport.
 func again(t *testing.T, transport string) {
 	t.Helper()

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package devtest is a scripted host for tests: it starts a device, attaches a
-// client with guest memory over a real vfio-user socket, in this process, or by the
-// processor of a guest in the embedded VMM (the test flag -transport says which), and
-// takes the first steps of a driver as docs/spec describes them. It uses the register
+// client with guest memory over a real socket, vfio-user or vhost-user, in this process, or
+// by the processor of a guest in the embedded VMM (the test flag -transport says which),
+// and takes the first steps of a driver as docs/spec describes them. It uses the register
 // table but nothing else of the device.
 package devtest
 
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,13 +33,26 @@ import (
 const (
 	VFIOUser  = "vfio-user"
 	InProcess = "in-process"
+	VHostUser = "vhost-user" // the same card as a virtio device
 	GoKVM     = "gokvm"
 )
 
-var transport = flag.String("transport", VFIOUser, "how hosts reach their device: "+VFIOUser+", "+InProcess+" or "+GoKVM)
+// Transports are all of them.
+func Transports() []string { return []string{VFIOUser, InProcess, VHostUser, GoKVM} }
+
+var transport = flag.String("transport", VFIOUser, "how hosts reach their device: "+strings.Join(Transports(), ", "))
 
 // InUse returns the transport that New uses.
 func InUse() string { return *transport }
+
+// NeedsFunction skips a test that drives the PCI function itself: a virtio device has no registers, doorbells, rings in
+// guest memory, vectors that clients mask, or memory that is reached by messages (§10).
+func NeedsFunction(t testing.TB, what string) {
+	t.Helper()
+	if InUse() == VHostUser {
+		t.Skipf("%s: a virtio device has none (§10)", what)
+	}
+}
 
 // NeedsBus skips a test that does what the machine around the processor does, such as
 // unmapping memory, resetting the bus or answering DMA by messages, or that needs
@@ -83,9 +97,9 @@ type Host struct {
 	T      testing.TB
 	Dev    *vdev.Device // nil if it is not in this process
 	Socket string       // "" in-process
-	Client Transport
-	Msg    *iova.Bytes // memory behind MsgBase
-	MsgMem []byte      // its bytes; read them only when no DMA runs
+	Client Transport    // nil over vhost-user
+	Msg    *iova.Bytes  // memory behind MsgBase
+	MsgMem []byte       // its bytes; read them only when no DMA runs
 
 	mem     []byte // guest memory
 	next    uint64 // first byte of guest memory that Alloc has not handed out
@@ -93,9 +107,12 @@ type Host struct {
 	gone    []func() // what Attach took
 	live    []func() // what the last Attach took
 
-	admin  ring
-	queues map[int]*ring
-	nextID uint16
+	virtio    *virtio // the driver over vhost-user, else nil
+	cfg       vdev.Config
+	transport string
+	admin     ring
+	queues    map[int]*ring
+	nextID    uint16
 }
 
 // ring is a queue as the driver sees it.
@@ -106,7 +123,8 @@ type ring struct {
 	tail, head   int
 	phase        uint16
 	cqMem, sqMem []byte
-	line         *Line // nil without one
+	line         *Line      // nil without one
+	virt         *virtqueue // over vhost-user, instead of all that
 }
 
 // Entry is a submission entry.
@@ -192,14 +210,25 @@ func On(t testing.TB, socket string) *Host {
 // New starts a device and attaches a host to it.
 func New(t testing.TB, cfg vdev.Config) *Host {
 	t.Helper()
+	return NewOver(t, *transport, cfg)
+}
+
+// NewOver is New over a given transport.
+func NewOver(t testing.TB, transport string, cfg vdev.Config) *Host {
+	t.Helper()
 	h := On(t, "")
-	switch *transport {
+	h.cfg, h.transport = cfg, transport
+	switch transport {
 	case VFIOUser:
 		h.Dev, h.Socket = Start(t, cfg)
 	case InProcess, GoKVM:
 		h.Dev = run(t, cfg)
+	case VHostUser:
+		h.Dev, h.Socket = startVirtio(t, cfg)
+		h.attachVirtio()
+		return h
 	default:
-		t.Fatalf("devtest: -transport %q: use %s, %s or %s", *transport, VFIOUser, InProcess, GoKVM)
+		t.Fatalf("devtest: -transport %q: use one of %q", transport, Transports())
 	}
 	h.Attach()
 	return h
@@ -232,7 +261,7 @@ func (h *Host) Attach() {
 	h.later(func() { f.Close() }) // a guest that boots still maps it
 	// A guest's memory begins at 0, and what a test uses is a part of it.
 	var at int64
-	if *transport == GoKVM {
+	if h.transport == GoKVM {
 		at = MemBase
 	}
 	if err := f.Truncate(at + MemSize); err != nil {
@@ -247,7 +276,7 @@ func (h *Host) Attach() {
 	h.MsgMem = make([]byte, MsgSize)
 	h.Msg = iova.NewBytes(h.MsgMem)
 
-	switch *transport {
+	switch h.transport {
 	case InProcess:
 		h.Client = local.Attach(h.Dev)
 	case GoKVM:
@@ -259,7 +288,7 @@ func (h *Host) Attach() {
 	}
 	c := h.Client
 	h.later(c.Close)
-	if *transport != GoKVM {
+	if h.transport != GoKVM {
 		h.must(c.MapDMA(MemBase, MemSize, iova.Read|iova.Write, f, 0))
 		h.must(c.MapMemory(MsgBase, MsgSize, iova.Read|iova.Write, h.Msg))
 	}
@@ -314,6 +343,10 @@ func (h *Host) Write64(off uint32, v uint64) {
 // WriteDRAM stores p in device memory through BAR2.
 func (h *Host) WriteDRAM(off uint64, p []byte) {
 	h.T.Helper()
+	if h.virtio != nil {
+		copy(h.virtio.window[off:], p)
+		return
+	}
 	h.must(h.Client.WriteRegion(vfiouser.RegionBAR0+2, off, p))
 }
 
@@ -321,6 +354,9 @@ func (h *Host) WriteDRAM(off uint64, p []byte) {
 // aligned to a page, and the bytes.
 func (h *Host) Alloc(size int) (uint64, []byte) {
 	h.T.Helper()
+	if h.virtio != nil {
+		return h.virtio.front.Alloc(size)
+	}
 	n := (uint64(size) + 0xfff) &^ 0xfff
 	at := h.next
 	if at+n > MemBase+MemSize {
@@ -333,7 +369,12 @@ func (h *Host) Alloc(size int) (uint64, []byte) {
 }
 
 // Rewind makes Alloc hand out guest memory from addr on again.
-func (h *Host) Rewind(addr uint64) { h.next = addr }
+func (h *Host) Rewind(addr uint64) {
+	if h.virtio != nil {
+		h.virtio.front.Rewind(addr)
+	}
+	h.next = addr
+}
 
 // Release gives back what Attach took for the clients that are gone, so that a
 // test can count what the device holds.
@@ -417,6 +458,10 @@ func (h *Host) newRing(index, nsq, ncq int) ring {
 // Bring boots firmware and starts the admin queue, or fails the test.
 func (h *Host) Bring(image []byte) {
 	h.T.Helper()
+	if h.virtio != nil {
+		h.virtio.bring(h, image)
+		return
+	}
 	if s := h.Boot(image); s != npureg.BootReady {
 		h.T.Fatalf("devtest: firmware did not boot: BOOT_STATUS %#x, detail %#x", s, h.Read32(npureg.FWErrorDetail))
 	}
@@ -456,8 +501,14 @@ func CreateQueueEntry(index int, context uint32, vector int, sq, cq uint64, nsq,
 // CreateQueue creates user queue index with n entries a ring.
 func (h *Host) CreateQueue(index int, context uint32, vector, n int) {
 	h.T.Helper()
+	if v := h.virtio; v != nil {
+		if c := h.Admin(CreateQueueEntry(index, context, 0, 0, 0, 0, 0)); c.Status != npureg.StatusSuccess {
+			h.T.Fatalf("devtest: CREATE_QUEUE %d: %v, info %#x", index, c.Status, c.Info)
+		}
+		h.queues[index] = &ring{index: index, virt: v.queue(h, index+1, vector, n)}
+		return
+	}
 	r := h.newRing(index, n, n)
-
 	if c := h.Admin(CreateQueueEntry(index, context, vector, r.sq, r.cq, n, n)); c.Status != npureg.StatusSuccess {
 		h.T.Fatalf("devtest: CREATE_QUEUE %d: %v, info %#x", index, c.Status, c.Info)
 	}
@@ -508,6 +559,10 @@ func (h *Host) submit(r *ring, e Entry) uint16 {
 	h.T.Helper()
 	h.nextID++
 	binary.LittleEndian.PutUint16(e[2:], h.nextID)
+	if r.virt != nil {
+		r.virt.submit(e)
+		return h.nextID
+	}
 	copy(r.sqMem[r.tail*npureg.SQEntrySize:], e[:])
 	r.tail = (r.tail + 1) % r.nsq
 	h.doorbell(r, npureg.DoorbellSQTail, uint32(r.tail))
@@ -516,6 +571,9 @@ func (h *Host) submit(r *ring, e Entry) uint16 {
 
 func (h *Host) wait(r *ring) CQE {
 	h.T.Helper()
+	if r.virt != nil {
+		return parseCQE(r.virt.wait(h))
+	}
 	b := r.cqMem[r.head*npureg.CQEntrySize:][:npureg.CQEntrySize]
 	end := time.Now().Add(Timeout)
 	for binary.LittleEndian.Uint16(b[0x1e:])&1 != r.phase {
@@ -525,9 +583,7 @@ func (h *Host) wait(r *ring) CQE {
 		}
 		time.Sleep(20 * time.Microsecond)
 	}
-	le := binary.LittleEndian
-	c := CQE{Result: le.Uint32(b), Info: le.Uint64(b[8:]), SQHead: le.Uint16(b[0x18:]), Queue: le.Uint16(b[0x1a:]), ID: le.Uint16(b[0x1c:]),
-		Status: npureg.Status(le.Uint16(b[0x1e:]) >> 1), Reserved: [2]uint64{uint64(le.Uint32(b[4:])), le.Uint64(b[0x10:])}}
+	c := parseCQE(b)
 	if r.head++; r.head == r.ncq {
 		r.head = 0
 		r.phase ^= 1
@@ -536,9 +592,36 @@ func (h *Host) wait(r *ring) CQE {
 	return c
 }
 
+func parseCQE(b []byte) CQE {
+	le := binary.LittleEndian
+	return CQE{Result: le.Uint32(b), Info: le.Uint64(b[8:]), SQHead: le.Uint16(b[0x18:]), Queue: le.Uint16(b[0x1a:]), ID: le.Uint16(b[0x1c:]),
+		Status: npureg.Status(le.Uint16(b[0x1e:]) >> 1), Reserved: [2]uint64{uint64(le.Uint32(b[4:])), le.Uint64(b[0x10:])}}
+}
+
 // Interrupted reports whether a vector is raised within the timeout, and takes it.
 func (h *Host) Interrupted(vector int, timeout time.Duration) bool {
+	if h.virtio != nil {
+		return h.virtio.lines[vector].Call.Wait(timeout) != 0
+	}
 	return h.vectors[vector].Wait(timeout) != 0
+}
+
+// Build returns the firmware's build number.
+func (h *Host) Build() uint32 {
+	h.T.Helper()
+	if h.virtio != nil {
+		return binary.LittleEndian.Uint32(h.virtio.front.Config(vdev.VirtioConfigSize)[0x14:])
+	}
+	return h.Read32(npureg.FWBuild)
+}
+
+// Faulted reports whether a command left a fault record.
+func (h *Host) Faulted() bool {
+	h.T.Helper()
+	if h.virtio != nil {
+		return h.Dev.Counter(npureg.CounterFaults) != 0
+	}
+	return h.Read32(npureg.FaultStatus) != 0
 }
 
 // Doorbell returns the BAR0 offset of a queue's doorbell page (§4.3).

@@ -2,7 +2,7 @@
 
 // Package virtiotest is a scripted VMM and guest for tests of vhost-user devices: it
 // speaks the front end's side of the protocol, has guest memory, and drives split
-// virtqueues. It shares no code with package vhostuser, so neither can hide the other's
+// and packed virtqueues. It shares no code with package vhostuser, so neither can hide the other's
 // mistakes.
 package virtiotest
 
@@ -47,6 +47,8 @@ const (
 	SetBackendReqFD     = 21
 	GetConfig           = 24
 	SetConfig           = 25
+	GetInflightFD       = 31
+	SetInflightFD       = 32
 	ResetDevice         = 34
 	GetMaxMemSlots      = 36
 	AddMemReg           = 37
@@ -66,11 +68,12 @@ const (
 	EventIndex = 1 << 29
 	Protocol   = 1 << 30
 	Version1   = 1 << 32
+	Packed     = 1 << 34
 
 	// AllProtocol is every protocol feature that the server should offer: MQ, REPLY_ACK,
-	// BACKEND_REQ, CONFIG, BACKEND_SEND_FD, RESET_DEVICE, CONFIGURE_MEM_SLOTS,
+	// BACKEND_REQ, CONFIG, BACKEND_SEND_FD, INFLIGHT_SHMFD, RESET_DEVICE, CONFIGURE_MEM_SLOTS,
 	// STATUS, SHMEM.
-	AllProtocol = 1<<0 | 1<<3 | 1<<5 | 1<<9 | 1<<10 | 1<<13 | 1<<15 | 1<<16 | 1<<22
+	AllProtocol = 1<<0 | 1<<3 | 1<<5 | 1<<9 | 1<<10 | 1<<12 | 1<<13 | 1<<15 | 1<<16 | 1<<22
 )
 
 // Guest memory: MemSize bytes at guest address MemBase, which the front end has at
@@ -120,6 +123,8 @@ type Front struct {
 
 	conn *net.UnixConn
 	next uint64 // first byte of guest memory that Alloc has not handed out
+
+	packed bool // negotiated
 }
 
 // Dial connects.
@@ -286,6 +291,7 @@ func (f *Front) Hello(features uint64) {
 	f.Raw(Message(SetProtocolFeatures, Version, U64(AllProtocol)))
 	f.Do(SetOwner, nil)
 	f.Do(SetFeatures, U64(features|Protocol))
+	f.packed = features&Packed != 0
 }
 
 // Alloc returns the guest address of size fresh zeroed bytes, aligned to a page, and
@@ -301,6 +307,9 @@ func (f *Front) Alloc(size int) (uint64, []byte) {
 	clear(p)
 	return at, p
 }
+
+// Rewind makes Alloc hand out guest memory from addr on again.
+func (f *Front) Rewind(addr uint64) { f.next = addr }
 
 // Put returns the guest address of a copy of b.
 func (f *Front) Put(b []byte) uint64 {
@@ -322,8 +331,9 @@ func (f *Front) Config(size int) []byte {
 
 // BackEnd is the channel of the device's own requests.
 type BackEnd struct {
-	t    testing.TB
-	conn *net.UnixConn
+	t       testing.TB
+	conn    *net.UnixConn
+	changes int // configuration changes that came before what was waited for
 }
 
 // BackEnd opens the channel.
@@ -342,12 +352,16 @@ func (f *Front) BackEnd() *BackEnd {
 	f.Do(SetBackendReqFD, nil, fds[1])
 	unix.Close(fds[1])
 	f.T.Cleanup(func() { _ = conn.Close() })
-	return &BackEnd{f.T, conn.(*net.UnixConn)}
+	return &BackEnd{t: f.T, conn: conn.(*net.UnixConn)}
 }
 
 // ConfigChanged waits for CONFIG_CHANGE_MSG.
 func (b *BackEnd) ConfigChanged() {
 	b.t.Helper()
+	if b.changes > 0 {
+		b.changes--
+		return
+	}
 	if _, ok := receive(b.t, b.conn, 2, Version); !ok {
 		b.t.Fatal("the back-end channel is closed")
 	}
@@ -362,7 +376,7 @@ func (b *BackEnd) ShmemMap(status uint64) ([]byte, *os.File) {
 		b.t.Fatal(err)
 	}
 	n, oobn, _, _, err := b.conn.ReadMsgUnix(p[:12], oob)
-	for err == nil && le.Uint32(p) == 2 {
+	for ; err == nil && n == 12 && le.Uint32(p) == 2; b.changes++ {
 		n, oobn, _, _, err = b.conn.ReadMsgUnix(p[:12], oob)
 	}
 	if err == nil && n == 12 {
@@ -387,6 +401,40 @@ func (b *BackEnd) ShmemMap(status uint64) ([]byte, *os.File) {
 	b.t.Cleanup(func() { file.Close() })
 	return p[12:], file
 }
+
+// Inflight is the body of GET_INFLIGHT_FD and SET_INFLIGHT_FD.
+func Inflight(size, off uint64, queues, entries uint16) []byte {
+	b := append(U64(size), U64(off)...)
+	return append(le.AppendUint16(le.AppendUint16(b, queues), entries), 0, 0, 0, 0)
+}
+
+// InflightRegion asks for a region and takes its size and file.
+func (f *Front) InflightRegion(queues, entries uint16) (uint64, *os.File) {
+	f.T.Helper()
+	f.Raw(Message(GetInflightFD, Version, Inflight(0, 0, queues, entries)))
+	p, oob := make([]byte, 12+24), make([]byte, unix.CmsgSpace(4))
+	if err := f.conn.SetReadDeadline(time.Now().Add(Timeout)); err != nil {
+		f.T.Fatal(err)
+	}
+	n, oobn, _, _, err := f.conn.ReadMsgUnix(p, oob)
+	if err != nil || n != len(p) || le.Uint32(p) != GetInflightFD {
+		f.T.Fatalf("answer %x to GET_INFLIGHT_FD, %v", p[:n], err)
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(msgs) != 1 {
+		f.T.Fatalf("GET_INFLIGHT_FD without a descriptor: %v", err)
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fds[0]), "in-flight")
+	f.T.Cleanup(func() { file.Close() })
+	return le.Uint64(p[12:]), file
+}
+
+// Adopt makes f's guest that of an earlier connection: its memory and what is in it.
+func (f *Front) Adopt(old *Front) { f.Mem, f.File, f.next = old.Mem, old.File, old.next }
 
 // NewEventfd returns an eventfd that is closed with the test.
 func NewEventfd(t testing.TB) *eventfd.FD {

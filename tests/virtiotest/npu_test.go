@@ -61,13 +61,14 @@ func power(t testing.TB) (d *vdev.Device, socket string) {
 }
 
 // attach connects a guest and starts the admin and the event queue.
-func attach(t testing.TB, d *vdev.Device, socket string) *npu {
+func attach(t testing.TB, d *vdev.Device, socket string, features uint64) *npu {
 	t.Helper()
 	n := &npu{Front: Dial(t, socket), dev: d, socket: socket}
-	n.Negotiate(allFeatures)
+	n.Negotiate(features)
 	n.back = n.BackEnd()
 	n.Ask(GetShmemConfig, nil)
 	n.admin, n.event = n.Start(0, 16), n.Start(1, 16)
+	n.admin.Kick.Signal()
 	_, file := n.back.ShmemMap(0)
 	n.window = Mmap(t, file, 1<<20)
 	return n
@@ -75,8 +76,20 @@ func attach(t testing.TB, d *vdev.Device, socket string) *npu {
 
 func newNPU(t testing.TB) *npu {
 	t.Helper()
+	return newNPUWith(t, allFeatures)
+}
+
+func newNPUWith(t testing.TB, features uint64) *npu {
+	t.Helper()
 	d, socket := power(t)
-	return attach(t, d, socket)
+	return attach(t, d, socket, features)
+}
+
+// overRings runs a test with split and with packed virtqueues.
+func overRings(t *testing.T, test func(t *testing.T, features uint64)) {
+	for name, features := range map[string]uint64{"split": allFeatures, "packed": allFeatures | Packed, "packed, plain": Version1 | Packed} {
+		t.Run(name, func(t *testing.T) { test(t, features) })
+	}
 }
 
 // completion is an answer (§10.5).
@@ -248,8 +261,10 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-func TestCommands(t *testing.T) {
-	n := newNPU(t)
+func TestCommands(t *testing.T) { overRings(t, overCommands) }
+
+func overCommands(t *testing.T, features uint64) {
+	n := newNPUWith(t, features)
 	q := n.Start(2, 64)
 	if c := n.do(q, entry{npureg.CmdNop}); c.Status != npureg.StatusQueueDisabled {
 		t.Errorf("before CREATE_QUEUE: %+v", c)
@@ -290,8 +305,10 @@ func TestCommands(t *testing.T) {
 }
 
 // TestMany keeps more in flight than the private rings hold, in two queues.
-func TestMany(t *testing.T) {
-	n := newNPU(t)
+func TestMany(t *testing.T) { overRings(t, overMany) }
+
+func overMany(t *testing.T, features uint64) {
+	n := newNPUWith(t, features)
 	c := n.must(n.admin, entry{npureg.AdminCreateContext})
 	var queues []*Queue
 	for i := range 2 {
@@ -348,7 +365,9 @@ func TestBadRequests(t *testing.T) {
 }
 
 // TestDigits runs the digits network on real data: every byte is as the golden file has it.
-func TestDigits(t *testing.T) {
+func TestDigits(t *testing.T) { overRings(t, overDigits) }
+
+func overDigits(t *testing.T, features uint64) {
 	read := func(name string) []byte {
 		t.Helper()
 		b, err := os.ReadFile("../../examples/digits/" + name)
@@ -362,7 +381,7 @@ func TestDigits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNPU(t)
+	n := newNPUWith(t, features)
 	q := n.user()
 	image := p.Image()
 	program := n.Put(image)
@@ -397,8 +416,10 @@ func TestDigits(t *testing.T) {
 }
 
 // TestLives: resets end a driver's life. Contexts are gone, device memory is not.
-func TestLives(t *testing.T) {
-	n := newNPU(t)
+func TestLives(t *testing.T) { overRings(t, overLives) }
+
+func overLives(t *testing.T, features uint64) {
+	n := newNPUWith(t, features)
 	q := n.user()
 	n.must(q, entry{npureg.CmdNop})
 	n.window[100] = 42
@@ -425,7 +446,7 @@ func TestLives(t *testing.T) {
 	}
 
 	// A pause: all queues stop, and go on where they were.
-	var bases []uint16
+	var bases []uint32
 	queues := []*Queue{n.admin, n.event, q}
 	for _, q := range queues {
 		q.Enable(false)
@@ -443,18 +464,24 @@ func TestLives(t *testing.T) {
 
 	// Another machine.
 	n.Close()
-	m := attach(t, n.dev, n.socket)
+	m := attach(t, n.dev, n.socket, features)
 	m.must(m.user(), entry{npureg.CmdNop})
 }
 
 // TestBrokenQueue: the driver breaks a virtqueue of the NPU; status and interrupt tell, a
 // reset heals.
-func TestBrokenQueue(t *testing.T) {
-	n := newNPU(t)
+func TestBrokenQueue(t *testing.T) { overRings(t, overBrokenQueue) }
+
+func overBrokenQueue(t *testing.T, features uint64) {
+	n := newNPUWith(t, features)
 	q := n.user()
 	n.back.ConfigChanged() // READY
 	before := le.Uint32(n.Config(vdev.VirtioConfigSize)[0x44:])
-	q.Offer(9999 % 64)
+	if features&Packed != 0 {
+		q.PutPacked(int(q.Base()&0x7fff), Desc{Addr: MemBase, Flags: q.Now()})
+	} else {
+		q.Offer(9999 % 64)
+	}
 	q.Kick.Signal()
 	n.back.ConfigChanged()
 	c := n.Config(vdev.VirtioConfigSize)
@@ -476,8 +503,10 @@ func TestBrokenQueue(t *testing.T) {
 }
 
 // TestDestroyBusy: what a destroyed queue had not done is answered as ABORTED, and only once.
-func TestDestroyBusy(t *testing.T) {
-	n := newNPU(t)
+func TestDestroyBusy(t *testing.T) { overRings(t, overDestroyBusy) }
+
+func overDestroyBusy(t *testing.T, features uint64) {
+	n := newNPUWith(t, features)
 	q := n.user()
 	src, dst := n.Put(make([]byte, 4096)), uint64(0)
 	slow := copyEntry(busToDevice, src, dst, 4096)
@@ -514,7 +543,7 @@ func TestDestroyBusy(t *testing.T) {
 func TestVanish(t *testing.T) {
 	d, socket := power(t)
 	for i := range 30 {
-		n := attach(t, d, socket)
+		n := attach(t, d, socket, allFeatures)
 		q := n.user()
 		src := n.Put(make([]byte, 4096))
 		slow := copyEntry(busToDevice, src, 0, 4096)
@@ -524,7 +553,7 @@ func TestVanish(t *testing.T) {
 		}
 		n.Close()
 	}
-	n := attach(t, d, socket)
+	n := attach(t, d, socket, allFeatures)
 	n.must(n.user(), entry{npureg.CmdNop})
 }
 

@@ -17,8 +17,9 @@ const (
 	Table = 4
 )
 
-// Queue is a split virtqueue as a driver has it. Its areas are exported for tests that
-// write nonsense into them.
+// Queue is a virtqueue as a driver has it, split or packed as was negotiated. Its areas are
+// exported for tests that write nonsense into them; Avail and Used of a packed one are its
+// driver and device area.
 type Queue struct {
 	F                 *Front
 	Index, Size       int
@@ -28,11 +29,16 @@ type Queue struct {
 	UsedAddr          uint64
 	Call, Kick, Err   *eventfd.FD
 
-	free       []uint16            // descriptors
+	free       []uint16            // descriptors, or buffer ids if packed
 	avail      uint16              // next available index
 	used       uint16              // next used index
 	chains     map[uint16][]uint16 // by head
 	EventIndex bool                // accepted
+
+	packed   bool
+	slots    int            // packed: descriptors that are free
+	at, back position       // packed: next descriptor, next used one
+	lengths  map[uint16]int // packed: descriptors by buffer id
 }
 
 // Desc is a descriptor.
@@ -49,6 +55,8 @@ func (f *Front) NewQueue(index, size int) *Queue {
 	q.DescAddr, q.Desc = f.Alloc(16 * size)
 	q.AvailAddr, q.Avail = f.Alloc(6 + 2*size)
 	q.UsedAddr, q.Used = f.Alloc(8 + 8*size)
+	q.packed, q.slots, q.lengths = f.packed, size, map[uint16]int{}
+	q.at, q.back = position{0, true}, position{0, true}
 	for i := range size {
 		q.free = append(q.free, uint16(i))
 	}
@@ -56,8 +64,20 @@ func (f *Front) NewQueue(index, size int) *Queue {
 	return q
 }
 
-// Begin makes a queue that is not set up yet look as if its indices had come to v.
+// Fresh is the base of a new queue.
+func (q *Queue) Fresh() uint32 {
+	if q.packed {
+		return 0x8000_8000
+	}
+	return 0
+}
+
+// Begin makes a queue that is not set up yet look as if its indices had come to v. A packed one is
+// new.
 func (q *Queue) Begin(v uint16) {
+	if q.packed {
+		return
+	}
 	q.avail, q.used = v, v
 	q.SetAvail(v)
 	le.PutUint16(q.Used[2:], v)
@@ -66,10 +86,10 @@ func (q *Queue) Begin(v uint16) {
 
 // Setup tells the back end of a queue, with the index that it goes on from, but does not
 // enable it.
-func (q *Queue) Setup(base uint16) {
+func (q *Queue) Setup(base uint32) {
 	q.F.T.Helper()
 	q.F.Do(SetVringNum, Pair(uint32(q.Index), uint32(q.Size)))
-	q.F.Do(SetVringBase, Pair(uint32(q.Index), uint32(base)))
+	q.F.Do(SetVringBase, Pair(uint32(q.Index), base))
 	q.F.Do(SetVringAddr, q.Addr())
 	q.F.Do(SetVringErr, U64(uint64(q.Index)), q.Err.Fd())
 	q.F.Do(SetVringKick, U64(uint64(q.Index)), q.Kick.Fd())
@@ -99,16 +119,16 @@ func (q *Queue) Enable(on bool) {
 func (f *Front) Start(index, size int) *Queue {
 	f.T.Helper()
 	q := f.NewQueue(index, size)
-	q.Setup(0)
+	q.Setup(q.Fresh())
 	q.Enable(true)
 	return q
 }
 
 // Stop is GET_VRING_BASE.
-func (q *Queue) Stop() uint16 {
+func (q *Queue) Stop() uint32 {
 	q.F.T.Helper()
 	b := q.F.Ask(GetVringBase, Pair(uint32(q.Index), 0))
-	return uint16(le.Uint32(b[4:]))
+	return le.Uint32(b[4:])
 }
 
 // Put stores a descriptor.
@@ -123,9 +143,15 @@ func PutDesc(table []byte, i int, d Desc) {
 	le.PutUint16(b[14:], d.Next)
 }
 
-// Add makes a chain available, and returns its head.
+// NextID returns what Add will return.
+func (q *Queue) NextID() uint16 { return q.free[0] }
+
+// Add makes a chain available, and returns its head, or its buffer id if packed.
 func (q *Queue) Add(chain ...Desc) uint16 {
 	q.F.T.Helper()
+	if q.packed {
+		return q.addPacked(chain)
+	}
 	if len(chain) > len(q.free) {
 		q.F.T.Fatalf("virtiotest: queue %d is full", q.Index)
 	}
@@ -163,6 +189,9 @@ func (q *Queue) UsedIndex() uint16 {
 
 // Await returns the next used element, or false if none comes within the timeout.
 func (q *Queue) Await(timeout time.Duration) (head uint16, written uint32, ok bool) {
+	if q.packed {
+		return q.awaitPacked(timeout)
+	}
 	for end := time.Now().Add(timeout); q.UsedIndex() == q.used; time.Sleep(20 * time.Microsecond) {
 		if time.Now().After(end) {
 			return 0, 0, false

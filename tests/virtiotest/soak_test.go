@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"npuemu/mmio/npureg"
-	"npuemu/tests/devtest"
+	"npuemu/tests/usage"
 )
 
 var soakCycles = flag.Int("soak", 500, "front ends that come and go without a word in TestSoak")
@@ -32,7 +32,7 @@ func TestSoak(t *testing.T) {
 			f.Negotiate(allFeatures)
 			f.BackEnd()
 		default:
-			n := attach(t, d, socket)
+			n := attach(t, d, socket, allFeatures)
 			defer n.Close()
 			if rng.IntN(2) == 0 {
 				n.must(n.admin, entry{npureg.AdminCreateContext})
@@ -53,15 +53,15 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	run(100) // the runtime's threads and arenas come to stay
-	before := devtest.Settled(t, nil)
+	before := usage.Settled(t, nil)
 	start := time.Now()
 	run(*soakCycles)
 	took := time.Since(start)
-	after := devtest.Settled(t, &before)
+	after := usage.Settled(t, &before)
 	t.Logf("%d cycles in %v; before %+v, after %+v", *soakCycles, took.Round(time.Millisecond), before, after)
 	if err := after.Left(before); err != nil {
 		t.Error(err)
 	}
-	n := attach(t, d, socket)
+	n := attach(t, d, socket, allFeatures)
 	n.must(n.admin, entry{npureg.AdminCreateContext})
 }

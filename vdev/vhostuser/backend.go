@@ -43,14 +43,16 @@ type Backend interface {
 	UnmapDMA(addr iova.Addr, size uint64) error
 
 	// Attach begins a connection, Detach ends it: nothing may run on, or be done by,
-	// the device for this front end after it.
+	// the device for this front end after it. With keep nothing is in flight, and the driver's life
+	// goes on: with the next Attach, if no Reset follows.
 	Attach(f *FrontEnd)
-	Detach()
+	Detach(keep bool)
 
-	// Start tells that the driver is there: its first virtqueue runs. Reset forgets
+	// Start tells that the driver is there: its first virtqueue runs. With lost, its life began
+	// with a device whose state is gone: it has to reset this one. Reset forgets
 	// everything that a driver did. A driver's life begins with Start, and ends with the next
 	// Reset or Detach; virtqueues may stop and run again in between.
-	Start()
+	Start(lost bool)
 	Reset()
 
 	// Kick tells that a virtqueue may have something to Take. It is called from any

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,12 +25,12 @@ type conn struct {
 	kicks *kicks
 
 	rights   uds.Rights // of the message being served
+	pass     []int      // descriptors that its answer carries
 	head     [headerSize]byte
 	body     [maxBody]byte
 	protocol uint64 // protocol features accepted
 	alive    bool   // a driver's life has begun
 	running  int    // rings that run
-	windows  bool   // the front end has room for shared memory, and it is not mapped
 }
 
 func newConn(s *Server, sock *uds.Conn) (*conn, error) {
@@ -43,23 +44,47 @@ func newConn(s *Server, sock *uds.Conn) (*conn, error) {
 	return c, nil
 }
 
-// detach gives back all that the connection took.
+// detach gives back all that the connection took. A front end that keeps an in-flight region may
+// come back: then what is in flight is finished, and the driver's life goes on.
 func (c *conn) detach() {
 	c.rights.Close()
 	c.kicks.stop()
+	keep := c.alive && c.f.region != nil && c.finish()
 	c.f.mu.Lock()
 	for i := range c.f.rings {
 		c.dropLocked(&c.f.rings[i])
 	}
-	regions := c.f.regions
-	c.f.regions = nil
+	regions, region := c.f.regions, c.f.region
+	c.f.regions, c.f.region = nil, nil
 	c.f.mu.Unlock()
-	c.s.backend.Detach()
+	c.s.backend.Detach(keep)
 	for _, m := range regions {
 		c.forget(m)
 	}
+	switch {
+	case keep:
+		c.s.park(region)
+	case region != nil:
+		region.mem.Close()
+	}
 	c.f.back.close()
 	c.kicks.close()
+}
+
+// finish stops all rings, and reports whether what was in flight was completed in time.
+func (c *conn) finish() bool {
+	c.f.mu.Lock()
+	for i := range c.f.rings {
+		c.f.rings[i].running = false
+	}
+	c.f.mu.Unlock()
+	for i, end := 0, time.Now().Add(c.s.cfg.DrainTimeout); i < len(c.f.rings); i++ {
+		if !c.f.drain(&c.f.rings[i], max(0, time.Until(end))) {
+			c.f.warn("front end lost with work in flight; the device is reset", fmt.Errorf("queue %d: commands run longer than %v", i, c.s.cfg.DrainTimeout))
+			return false
+		}
+	}
+	return true
 }
 
 // dropLocked takes everything away from a ring.
@@ -78,7 +103,11 @@ func (c *conn) stopLocked(r *ring) {
 	if r.running {
 		c.running--
 	}
-	r.started, r.running, r.broken, r.inflight, r.fault = false, false, false, 0, nil
+	if r.started && !r.broken {
+		r.rewind()
+		r.base = r.position()
+	}
+	r.started, r.running, r.broken, r.inflight, r.fault, r.track = false, false, false, 0, nil, nil
 	if r.kick >= 0 {
 		c.kicks.del(r.kick)
 		unix.Close(r.kick)
@@ -109,7 +138,7 @@ func messageOf(r request) (message, bool) {
 	case reqSetOwner:
 		return message{"SET_OWNER", 0, 0, 0, false, func(*conn, []byte) ([]byte, error) { return nil, nil }}, true
 	case reqResetOwner:
-		return message{"RESET_OWNER", 0, 0, 0, false, (*conn).resetDevice}, true
+		return message{"RESET_OWNER", 0, 0, 0, false, (*conn).resetOwner}, true
 	case reqSetMemTable:
 		return message{"SET_MEM_TABLE", anySize, maxTableRegions, 0, false, (*conn).setMemTable}, true
 	case reqSetVringNum:
@@ -140,6 +169,10 @@ func messageOf(r request) (message, bool) {
 		return message{"GET_CONFIG", anySize, 0, protoConfig, true, (*conn).getConfig}, true
 	case reqSetConfig:
 		return message{"SET_CONFIG", anySize, 0, protoConfig, false, (*conn).setConfig}, true
+	case reqGetInflightFD:
+		return message{"GET_INFLIGHT_FD", anySize, 0, protoInflight, true, (*conn).getInflightFD}, true
+	case reqSetInflightFD:
+		return message{"SET_INFLIGHT_FD", anySize, 1, protoInflight, false, (*conn).setInflightFD}, true
 	case reqResetDevice:
 		return message{"RESET_DEVICE", 0, 0, protoResetDevice, false, (*conn).resetDevice}, true
 	case reqGetMaxMemSlots:
@@ -161,6 +194,7 @@ func messageOf(r request) (message, bool) {
 // step serves one message. Its error ends the connection.
 func (c *conn) step() error {
 	c.rights.Close()
+	c.pass = nil
 	if err := c.sock.Recv(c.head[:], &c.rights); err != nil {
 		return err
 	}
@@ -212,7 +246,11 @@ func (c *conn) reply(r request, body []byte) error {
 	h := header{request: r, flags: flagVersion | flagReply, size: uint32(len(body))}
 	msg := make([]byte, headerSize, headerSize+len(body))
 	h.put(msg)
-	return c.sock.Send(append(msg, body...), nil)
+	err := c.sock.Send(append(msg, body...), nil, c.pass...)
+	for _, fd := range c.pass {
+		unix.Close(fd)
+	}
+	return err
 }
 
 func u64(v uint64) ([]byte, error) { return order.AppendUint64(nil, v), nil }
@@ -264,7 +302,7 @@ func (c *conn) setMemTable(b []byte) ([]byte, error) {
 		return nil, refuse(unix.EINVAL, "a body of %d bytes; it has at least 8", len(b))
 	}
 	n := int(order.Uint32(b))
-	if n > maxTableRegions || len(b) != 8+n*regionSize || order.Uint32(b[4:]) != 0 {
+	if n > maxTableRegions || len(b) < 8+n*regionSize || order.Uint32(b[4:]) != 0 { // User-mode Linux sends two regions, and counts one
 		return nil, refuse(unix.EINVAL, "%d regions in %d bytes; it has 8 bytes and 32 for each of at most %d, and its padding is 0", n, len(b), maxTableRegions)
 	}
 	if c.rights.Len() != n || c.rights.Lost() != 0 {
@@ -415,294 +453,36 @@ func (c *conn) forget(m mapped) {
 	m.mem.Close()
 }
 
-// Queues.
-
-// ring returns the ring that a message names.
-func (c *conn) ring(index uint32) (*ring, error) {
-	if uint64(index) >= uint64(len(c.f.rings)) {
-		return nil, refuse(unix.EINVAL, "queue %d; the device has %d", index, len(c.f.rings))
-	}
-	return &c.f.rings[index], nil
-}
-
-// stoppedRing is ring for a message that sets up what must not change under a queue.
-func (c *conn) stoppedRing(index uint32) (*ring, error) {
-	r, err := c.ring(index)
-	if err != nil {
-		return nil, err
-	}
-	c.f.mu.Lock()
-	defer c.f.mu.Unlock()
-	if r.started {
-		return nil, refuse(unix.EBUSY, "queue %d is started; stop it with GET_VRING_BASE", index)
-	}
-	return r, nil
-}
-
-func (c *conn) setVringNum(b []byte) ([]byte, error) {
-	r, err := c.stoppedRing(order.Uint32(b))
-	if err != nil {
-		return nil, err
-	}
-	n := order.Uint32(b[4:])
-	if n == 0 || n > maxRingSize || n&(n-1) != 0 {
-		return nil, refuse(unix.EINVAL, "%d entries; use a power of two up to %d", n, maxRingSize)
-	}
-	c.f.mu.Lock()
-	defer c.f.mu.Unlock()
-	r.size = uint16(n)
-	return nil, nil
-}
-
-func (c *conn) setVringAddr(b []byte) ([]byte, error) {
-	r, err := c.stoppedRing(order.Uint32(b))
-	if err != nil {
-		return nil, err
-	}
-	flags, desc, used, avail := order.Uint32(b[4:]), order.Uint64(b[8:]), order.Uint64(b[16:]), order.Uint64(b[24:])
-	switch {
-	case flags != 0:
-		return nil, refuse(unix.EINVAL, "flags %#x; logging was not offered", flags)
-	case desc%16 != 0 || used%4 != 0 || avail%2 != 0:
-		return nil, refuse(unix.EINVAL, "addresses %#x, %#x, %#x; descriptor table, used and available ring are aligned to 16, 4 and 2", desc, used, avail)
-	}
-	c.f.mu.Lock()
-	defer c.f.mu.Unlock()
-	if !c.f.has(FeatureVersion1) {
-		return nil, refuse(unix.EINVAL, "the driver did not accept VERSION_1")
-	}
-	r.desc, r.used, r.avail, r.placed = desc, used, avail, true
-	return nil, nil
-}
-
-func (c *conn) setVringBase(b []byte) ([]byte, error) {
-	r, err := c.stoppedRing(order.Uint32(b))
-	if err != nil {
-		return nil, err
-	}
-	v := order.Uint32(b[4:])
-	if v > 0xffff {
-		return nil, refuse(unix.EINVAL, "index %#x; a split queue's has 16 bits", v)
-	}
-	c.f.mu.Lock()
-	defer c.f.mu.Unlock()
-	r.next = uint16(v)
-	return nil, nil
-}
-
-// getVringBase stops a queue, once what is in flight is complete.
-func (c *conn) getVringBase(b []byte) ([]byte, error) {
-	r, err := c.ring(order.Uint32(b))
-	if err != nil {
-		return nil, err
-	}
-	c.f.mu.Lock()
-	if r.running {
-		r.running = false
-		c.running--
-	}
-	c.f.mu.Unlock()
-	if !c.f.drain(r, c.s.cfg.DrainTimeout) {
-		c.f.warn("virtqueue stopped with work in flight; the device is reset", fmt.Errorf("queue %d: commands run longer than %v", r.index, c.s.cfg.DrainTimeout))
-		c.s.backend.Reset()
-		c.alive = false
-		c.f.abandon(r)
-	}
-	c.f.mu.Lock()
-	defer c.f.mu.Unlock()
-	r.next -= uint16(r.inflight) // what was not done is available again
-	r.drained = nil
-	c.stopLocked(r)
-	return order.AppendUint32(order.AppendUint32(nil, uint32(r.index)), uint32(r.next)), nil
-}
-
-// abandon breaks all queues but one after the device had to be reset under them: what they
-// had in flight is never done.
-func (f *FrontEnd) abandon(but *ring) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range f.rings {
-		if r := &f.rings[i]; r != but && r.started && !r.broken {
-			r.next -= uint16(r.inflight)
-			r.inflight = 0
-			r.life++
-			r.fault = f.breakLocked(r, r.fail("the device was reset, since queue %d did not stop", but.index))
-		}
-	}
-}
-
-// vringFD decodes SET_VRING_KICK, _CALL and _ERR: a queue, and its descriptor
-// or -1.
-func (c *conn) vringFD(b []byte) (*ring, int, error) {
-	v := order.Uint64(b)
-	r, err := c.ring(uint32(v & 0xff))
-	if err != nil {
-		return nil, -1, err
-	}
-	none := v&(1<<8) != 0
-	switch {
-	case v>>9 != 0:
-		return nil, -1, refuse(unix.EINVAL, "payload %#x; bits 63:9 are reserved", v)
-	case none != (c.rights.Len() == 0) || c.rights.Lost() != 0:
-		return nil, -1, refuse(unix.EINVAL, "%d descriptors, and bit 8 of the payload says %v to there being none", c.rights.Len(), none)
-	case none:
-		return r, -1, nil
-	}
-	return r, c.rights.Take(0), nil
-}
-
-func (c *conn) setVringKick(b []byte) ([]byte, error) {
-	r, fd, err := c.vringFD(b)
-	if err != nil {
-		return nil, err
-	}
-	if fd < 0 {
-		return nil, refuse(unix.EOPNOTSUPP, "queue %d without a kick descriptor; polling is not supported", r.index)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != 0 { // an anonymous inode has no type
-		unix.Close(fd)
-		return nil, refuse(unix.EINVAL, "queue %d: the kick descriptor is not an eventfd", r.index)
-	}
-	c.f.mu.Lock()
-	size, placed := r.size, r.placed
-	c.f.mu.Unlock()
-	if size == 0 || !placed {
-		unix.Close(fd)
-		return nil, refuse(unix.EINVAL, "queue %d is started before SET_VRING_NUM and SET_VRING_ADDR", r.index)
-	}
-	if err := c.kicks.add(r.index, fd); err != nil {
-		unix.Close(fd)
-		return nil, refuse(unix.EINVAL, "queue %d: the kick descriptor cannot be waited for: %v", r.index, err)
-	}
-	c.f.mu.Lock()
-	if r.kick >= 0 {
-		c.kicks.del(r.kick)
-		unix.Close(r.kick)
-	}
-	r.kick = fd
-	if !r.started {
-		c.f.startLocked(r)
-	}
-	if c.f.features&FeatureProtocol == 0 { // then queues need not be enabled
-		r.enabled = true
-	}
-	c.f.mu.Unlock()
-	c.run(r)
-	return nil, nil
-}
-
-// startLocked makes a ring live. One that is not where it should be breaks; Take
-// tells.
-func (f *FrontEnd) startLocked(r *ring) {
-	r.started = true
-	r.life++
-	a, err := f.areasLocked(r)
-	if err == nil {
-		r.done, err = a.used.load16(2)
-	}
-	if err != nil {
-		r.fault = f.breakLocked(r, err)
-	}
-}
-
-func (c *conn) setVringEnable(b []byte) ([]byte, error) {
-	r, err := c.ring(order.Uint32(b))
-	if err != nil {
-		return nil, err
-	}
-	v := order.Uint32(b[4:])
-	if v > 1 {
-		return nil, refuse(unix.EINVAL, "value %d; use 0 or 1", v)
-	}
-	c.f.mu.Lock()
-	r.enabled = v == 1
-	if !r.enabled && r.running {
-		r.running = false
-		c.running--
-	}
-	c.f.mu.Unlock()
-	c.run(r)
-	return nil, nil
-}
-
-// run lets chains be taken from a ring that is started and enabled. The first that
-// runs begins a driver's life, unless one goes on: then a started queue goes on where it
-// had stopped. QEMU tells of a reset in no other way.
-func (c *conn) run(r *ring) {
-	c.f.mu.Lock()
-	if r.running || !r.started || !r.enabled {
-		c.f.mu.Unlock()
-		return
-	}
-	first, fresh := c.running == 0, true
-	for i := range c.f.rings {
-		fresh = fresh && (!c.f.rings[i].started || c.f.rings[i].next == 0)
-	}
-	c.f.mu.Unlock()
-	if first && fresh && c.alive {
-		c.s.backend.Reset()
-		c.alive = false
-	}
-	if !c.alive {
-		if c.windows { // in every life: QEMU 11.1 unmaps them when the guest resets the device
-			c.f.mapWindows()
-		}
-		c.s.backend.Start()
-		c.alive = true
-	}
-	c.f.mu.Lock()
-	r.running = true
-	c.running++
-	c.f.mu.Unlock()
-	c.s.backend.Kick(r.index)
-}
-
-// vringEvent is SET_VRING_CALL and SET_VRING_ERR.
-func (c *conn) vringEvent(b []byte, which func(*ring) **eventfd.FD) ([]byte, error) {
-	r, fd, err := c.vringFD(b)
-	if err != nil {
-		return nil, err
-	}
-	var e *eventfd.FD
-	if fd >= 0 {
-		if e, err = eventfd.Adopt(fd); err != nil {
-			return nil, refuse(unix.EINVAL, "queue %d: %v", r.index, err)
-		}
-	}
-	c.f.mu.Lock()
-	defer c.f.mu.Unlock()
-	at := which(r)
-	if *at != nil {
-		(*at).Close()
-	}
-	*at = e
-	return nil, nil
-}
-
-func (c *conn) setVringCall(b []byte) ([]byte, error) {
-	return c.vringEvent(b, func(r *ring) **eventfd.FD { return &r.call })
-}
-
-func (c *conn) setVringErr(b []byte) ([]byte, error) {
-	return c.vringEvent(b, func(r *ring) **eventfd.FD { return &r.err })
-}
-
 // Device.
 
-// resetDevice is RESET_DEVICE, RESET_OWNER and a device status of 0: queues are as
-// at power-on, except that they keep their descriptors for calls.
+// resetDevice is RESET_DEVICE and a device status of 0: queues are as at power-on, except that
+// they keep their descriptors for calls.
 func (c *conn) resetDevice([]byte) ([]byte, error) {
 	c.f.mu.Lock()
+	packed := c.f.has(FeaturePacked)
 	for i := range c.f.rings {
 		r := &c.f.rings[i]
 		c.stopLocked(r)
-		r.enabled, r.placed, r.size, r.next = false, false, 0, 0
+		r.enabled, r.placed, r.size, r.base = false, false, 0, 0
 	}
 	c.f.status = 0
 	c.f.mu.Unlock()
+	c.s.unpark()
 	c.s.backend.Reset()
 	c.alive = false
+	if g := c.f.region; g != nil {
+		if err := g.forget(packed); err != nil {
+			c.f.warn("in-flight region lost", err)
+		}
+	}
+	return nil, nil
+}
+
+// resetOwner disables all rings, which is what is left of RESET_OWNER's meanings.
+func (c *conn) resetOwner([]byte) ([]byte, error) {
+	for i := range c.f.rings {
+		c.enable(&c.f.rings[i], false)
+	}
 	return nil, nil
 }
 
@@ -774,6 +554,12 @@ func (c *conn) getShmemConfig([]byte) ([]byte, error) {
 	for _, m := range windows {
 		order.PutUint64(b[8+8*int(m.ID):], m.Size)
 	}
-	c.windows = c.protocol&protoBackendReq != 0 && c.protocol&protoBackendSendFD != 0
+	if len(windows) > 0 && c.protocol&protoBackendReq != 0 && c.protocol&protoBackendSendFD != 0 {
+		c.f.mu.Lock()
+		defer c.f.mu.Unlock()
+		if !c.f.mapped {
+			c.f.mapped, c.f.held, c.f.window = true, true, true
+		}
+	}
 	return b[:], nil
 }

@@ -27,6 +27,8 @@ type echo struct {
 	starts   int
 	resets   int
 	detaches int
+	keeps    int    // of them
+	losts    int    // of starts
 	written  []byte // by WriteConfig
 }
 
@@ -111,9 +113,24 @@ func (e *echo) MapDMA(addr iova.Addr, size uint64, prot iova.Prot, mem iova.Memo
 }
 func (e *echo) UnmapDMA(addr iova.Addr, size uint64) error { return e.bus.Unmap(addr, size) }
 func (e *echo) Attach(f *vhostuser.FrontEnd)               { e.get(func() { e.front = f }) }
-func (e *echo) Detach()                                    { e.get(func() { e.front, e.kept = nil, nil; e.detaches++ }) }
-func (e *echo) Start()                                     { e.get(func() { e.starts++ }) }
-func (e *echo) Reset()                                     { e.get(func() { e.kept = nil; e.resets++ }) }
+func (e *echo) Detach(keep bool) {
+	e.get(func() {
+		e.front, e.kept = nil, nil
+		e.detaches++
+		if keep {
+			e.keeps++
+		}
+	})
+}
+func (e *echo) Start(lost bool) {
+	e.get(func() {
+		e.starts++
+		if lost {
+			e.losts++
+		}
+	})
+}
+func (e *echo) Reset() { e.get(func() { e.kept = nil; e.resets++ }) }
 func (e *echo) Kick(int) {
 	select {
 	case e.wake <- struct{}{}:

@@ -22,11 +22,14 @@ type FrontEnd struct {
 	back *backChannel // set before the first use; see there
 
 	mu       sync.Mutex
-	features uint64   // accepted by the driver
-	status   uint8    // virtio device status
-	rings    []ring   // length is fixed
-	regions  []mapped // guest memory
-	held     bool     // shared memory is being mapped: nothing is taken meanwhile
+	features uint64          // accepted by the driver
+	status   uint8           // virtio device status
+	rings    []ring          // length is fixed
+	regions  []mapped        // guest memory
+	region   *inflightRegion // nil if the front end gave none
+	mapped   bool            // shared memory was asked for
+	window   bool            // it is to be mapped when the next queue runs
+	held     bool            // it is not mapped yet: nothing is taken meanwhile
 	files    filemap.Set
 }
 
@@ -49,12 +52,16 @@ func newFrontEnd(s *Server) *FrontEnd {
 // front end listens for that.
 func (f *FrontEnd) ConfigChanged() { f.back.configChanged() }
 
-// mapWindows maps the device's shared memory. A driver may rely on it from the
-// first answer on, so nothing is taken until then.
+// mapWindows maps the device's shared memory, when the first queue of a driver's life runs. Not earlier: QEMU 11.1 crashes before
+// the guest's first driver. A driver may rely on it from the first answer on, so nothing is taken until then.
 func (f *FrontEnd) mapWindows() {
 	f.mu.Lock()
-	f.held = true
+	due := f.window
+	f.window = false
 	f.mu.Unlock()
+	if !due {
+		return
+	}
 	release := func() {
 		f.mu.Lock()
 		f.held = false
@@ -95,6 +102,21 @@ func (f *FrontEnd) regionLocked(addr iova.Addr) (m *mapped, off uint64) {
 		}
 	}
 	return nil, 0
+}
+
+// coversLocked reports whether size bytes are guest memory, across regions if they touch.
+func (f *FrontEnd) coversLocked(addr iova.Addr, size uint64) bool {
+	for {
+		m, off := f.regionLocked(addr)
+		if m == nil {
+			return false
+		}
+		if size <= m.size-off {
+			return true
+		}
+		size -= m.size - off
+		addr += iova.Addr(m.size - off)
+	}
 }
 
 // copyLocked reads or writes guest memory, across regions if they touch.
@@ -142,6 +164,9 @@ func (f *FrontEnd) drain(r *ring, timeout time.Duration) bool {
 	case <-done:
 		return true
 	case <-timer.C:
-		return false
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r.drained = nil
+	return r.inflight == 0
 }

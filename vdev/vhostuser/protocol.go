@@ -38,6 +38,8 @@ const (
 	reqSetBackendReqFD     request = 21
 	reqGetConfig           request = 24
 	reqSetConfig           request = 25
+	reqGetInflightFD       request = 31
+	reqSetInflightFD       request = 32
 	reqResetDevice         request = 34
 	reqGetMaxMemSlots      request = 36
 	reqAddMemReg           request = 37
@@ -59,10 +61,11 @@ const (
 	FeatureEventIndex = 1 << 29 // VIRTIO_F_EVENT_IDX
 	FeatureProtocol   = 1 << 30 // VHOST_USER_F_PROTOCOL_FEATURES
 	FeatureVersion1   = 1 << 32 // VIRTIO_F_VERSION_1
+	FeaturePacked     = 1 << 34 // VIRTIO_F_RING_PACKED
 
 	// deviceFeatures are the bits that belong to the device type.
 	deviceFeatures = 1<<24 - 1
-	ringFeatures   = FeatureIndirect | FeatureEventIndex | FeatureProtocol | FeatureVersion1
+	ringFeatures   = FeatureIndirect | FeatureEventIndex | FeatureProtocol | FeatureVersion1 | FeaturePacked
 )
 
 // Protocol feature bits.
@@ -72,6 +75,7 @@ const (
 	protoBackendReq    = 1 << 5
 	protoConfig        = 1 << 9
 	protoBackendSendFD = 1 << 10
+	protoInflight      = 1 << 12
 	protoResetDevice   = 1 << 13
 	protoMemSlots      = 1 << 15
 	protoStatus        = 1 << 16
@@ -79,7 +83,7 @@ const (
 
 	// QEMU acknowledges every bit that it knows: only what is here may be offered.
 	protoOffered = protoMQ | protoReplyAck | protoBackendReq | protoConfig | protoBackendSendFD |
-		protoResetDevice | protoMemSlots | protoStatus | protoShmem
+		protoInflight | protoResetDevice | protoMemSlots | protoStatus | protoShmem
 )
 
 // Bits of the virtio device status (VIRTIO 1.3 §2.1).

@@ -21,14 +21,12 @@ type RingError struct {
 
 func (e *RingError) Error() string { return fmt.Sprintf("vhostuser: queue %d: %s", e.Queue, e.Rule) }
 
-// Sizes and bits of a split virtqueue (VIRTIO 1.3 §2.7).
+// What descriptors of split (VIRTIO 1.3 §2.7) and packed (§2.8) virtqueues have in common.
 const (
 	descSize  = 16
 	descNext  = 1 // VIRTQ_DESC_F_NEXT
 	descWrite = 2 // VIRTQ_DESC_F_WRITE
 	descTable = 4 // VIRTQ_DESC_F_INDIRECT
-
-	noInterrupt = 1 // VIRTQ_AVAIL_F_NO_INTERRUPT
 )
 
 // Request is a chain that a driver made available: bytes for the device, and room for
@@ -41,7 +39,9 @@ type Request struct {
 	f     *FrontEnd
 	queue int
 	life  uint32 // of the ring, when it was taken
-	head  uint16
+	id    uint16 // the chain's name to the driver: its head, or its buffer id if packed
+	slots uint16 // packed: descriptors that it has in the ring
+	track uint16 // packed: its entry in the in-flight region, if there is one
 	out   []segment
 }
 
@@ -51,12 +51,20 @@ type segment struct {
 	size uint32
 }
 
+// place is where a ring goes on: an index that runs freely if it is split, an index into the
+// ring and a wrap counter if it is packed.
+type place struct {
+	index uint16
+	wrap  bool
+}
+
 // ring is one virtqueue. Guarded by FrontEnd.mu.
 type ring struct {
 	index             int
 	size              uint16 // entries; 0 until SET_VRING_NUM
-	desc, avail, used uint64 // the front end's virtual addresses; valid if placed
+	desc, avail, used uint64 // the front end's virtual addresses, packed: of descriptors, driver and device area; valid if placed
 	placed            bool
+	base              uint32 // while it is stopped: where it goes on, as SET_VRING_BASE has it
 	enabled           bool
 	kick              int // descriptor, or -1
 	call, err         *eventfd.FD
@@ -66,9 +74,13 @@ type ring struct {
 	broken   bool   // a RingError stopped it
 	fault    error  // that Take has still to tell
 	life     uint32 // counts starts, so that a late answer finds its ring gone
-	next     uint16 // next chain to take, free-running
-	done     uint16 // used index, free-running
-	inflight int
+	packed   bool   // constant while it is started
+	next     place  // of the next chain to take
+	done     place  // of the next used entry
+	inflight int    // chains
+	slots    int    // packed: descriptors in flight
+	track    *tracker
+	again    []uint16      // in-flight entries of an earlier connection that are still to be taken
 	drained  chan struct{} // closed when inflight becomes 0; nil when nobody waits
 }
 
@@ -87,18 +99,20 @@ type span struct {
 func (s span) read(off uint64, p []byte) error    { return s.mem.ReadAt(p, s.off+off) }
 func (s span) load16(off uint64) (uint16, error)  { return s.mem.Load16(s.off + off) }
 func (s span) store16(off uint64, v uint16) error { return s.mem.Store16(s.off+off, v) }
+func (s span) load32(off uint64) (uint32, error)  { return s.mem.Load32(s.off + off) }
+func (s span) store32(off uint64, v uint32) error { return s.mem.Store32(s.off+off, v) }
 func (s span) write(off uint64, p []byte) error   { return s.mem.WriteAt(p, s.off+off) }
 func (r *ring) fail(format string, args ...any) error {
 	return &RingError{r.index, fmt.Sprintf(format, args...)}
 }
-func (r *ring) availSize() (fixed, withEvent uint64) { n := 4 + 2*uint64(r.size); return n, n + 2 }
-func (r *ring) usedSize() (fixed, withEvent uint64)  { n := 4 + 8*uint64(r.size); return n, n + 2 }
-func (f *FrontEnd) has(feature uint64) bool          { return f.features&feature != 0 }
+func (f *FrontEnd) has(feature uint64) bool { return f.features&feature != 0 }
 
 // areasLocked resolves the ring's three areas.
 func (f *FrontEnd) areasLocked(r *ring) (a areas, err error) {
-	_, avail := r.availSize()
-	_, used := r.usedSize()
+	avail, used := uint64(packedEventSize), uint64(packedEventSize)
+	if !r.packed {
+		avail, used = r.availSize()+2, r.usedSize()+2 // with the event index
+	}
 	for _, x := range []struct {
 		name string
 		addr uint64
@@ -115,6 +129,63 @@ func (f *FrontEnd) areasLocked(r *ring) (a areas, err error) {
 		}
 	}
 	return a, nil
+}
+
+// startLocked makes a ring live. One that is not as it should be breaks; Take tells.
+func (f *FrontEnd) startLocked(r *ring) {
+	r.started, r.packed = true, f.has(FeaturePacked)
+	r.life++
+	r.inflight, r.slots, r.again = 0, 0, nil
+	r.next = place{wrap: r.packed}
+	r.done = r.next
+	if err := f.beginLocked(r); err != nil {
+		r.fault = f.breakLocked(r, err)
+	}
+}
+
+func (f *FrontEnd) beginLocked(r *ring) error {
+	a, err := f.areasLocked(r)
+	if err != nil {
+		return err
+	}
+	if r.packed {
+		err = r.beginPacked(a)
+	} else {
+		err = r.beginSplit(a)
+	}
+	if err != nil {
+		return err
+	}
+	if f.region != nil {
+		return f.trackLocked(r, a)
+	}
+	return nil
+}
+
+// rewind makes what is in flight available again: nobody will answer it.
+func (r *ring) rewind() {
+	lost := r.inflight + len(r.again)
+	switch {
+	case !r.packed:
+		r.next.index -= uint16(lost)
+	case lost > 0:
+		r.next = r.done
+	}
+	r.inflight, r.slots, r.again = 0, 0, nil
+}
+
+// position is where a ring is, as GET_VRING_BASE has it.
+func (r *ring) position() uint32 {
+	if r.packed {
+		return r.next.packed() | r.done.packed()<<16
+	}
+	return uint32(r.next.index)
+}
+
+// fresh reports whether a ring that is started is where a new driver begins.
+func (r *ring) fresh() bool {
+	start := place{wrap: r.packed}
+	return r.next == start && (!r.packed || r.done == start)
 }
 
 // Take returns the next chain of a virtqueue with up to limit of its readable
@@ -152,106 +223,71 @@ func (f *FrontEnd) breakLocked(r *ring, err error) error {
 	return err
 }
 
-func (f *FrontEnd) takeLocked(r *ring, limit int) (*Request, error) {
+func (f *FrontEnd) takeLocked(r *ring, limit int) (req *Request, err error) {
 	a, err := f.areasLocked(r)
 	if err != nil {
 		return nil, err
 	}
-	index, err := a.avail.load16(2)
-	if err != nil {
+	req = &Request{f: f, queue: r.index, life: r.life}
+	switch {
+	case len(r.again) > 0:
+		err = f.takeAgainLocked(r, a, req, limit)
+	case r.packed:
+		req, err = f.takePackedLocked(r, a, req, limit)
+	default:
+		req, err = f.takeSplitLocked(r, a, req, limit)
+	}
+	if err != nil || req == nil {
 		return nil, err
 	}
-	if index == r.next && f.has(FeatureEventIndex) {
-		// Ask for a kick at the next entry, then look once more: the driver may
-		// have added it before it could see the request.
-		event, _ := r.usedSize()
-		if err := a.used.store16(event, r.next); err != nil {
-			return nil, err
-		}
-		if index, err = a.avail.load16(2); err != nil {
-			return nil, err
-		}
-	}
-	switch n := index - r.next; {
-	case n == 0:
-		return nil, nil
-	case n > r.size:
-		return nil, r.fail("the available index moved from %d to %d; at most %d entries can be new", r.next, index, r.size)
-	case r.inflight >= int(r.size):
-		return nil, r.fail("%d chains are in flight and another is available; a queue of %d has no more", r.inflight, r.size)
-	}
-	head, err := a.avail.load16(4 + 2*uint64(r.next%r.size))
-	if err != nil {
-		return nil, err
-	}
-	req := &Request{f: f, queue: r.index, life: r.life, head: head}
-	if err := f.walkLocked(r, a.desc, req, limit); err != nil {
-		return nil, err
-	}
-	r.next++
 	r.inflight++
 	return req, nil
 }
 
-// walkLocked follows the chain from req.head. Every descriptor is read once.
-func (f *FrontEnd) walkLocked(r *ring, table span, req *Request, limit int) error {
-	entries, index, indirect := uint64(r.size), uint64(req.head), false
-	for n := 0; ; n++ {
-		if index >= entries {
-			return r.fail("descriptor %d is named; the table has %d", index, entries)
-		}
-		if n == int(r.size) {
-			return r.fail("a chain with more than %d descriptors, or a loop", r.size)
-		}
-		var b [descSize]byte
-		if err := table.read(index*descSize, b[:]); err != nil {
-			return err
-		}
-		addr, size := iova.Addr(order.Uint64(b[:])), order.Uint32(b[8:])
-		flags, next := order.Uint16(b[12:]), order.Uint16(b[14:])
-		switch {
-		case flags&^(descNext|descWrite|descTable) != 0:
-			return r.fail("descriptor %d has flags %#x; only bits 2:0 are defined", index, flags)
-		case size == 0:
-			return r.fail("descriptor %d has length 0; a buffer has at least a byte", index)
-		case flags&descTable != 0:
-			switch {
-			case !f.has(FeatureIndirect):
-				return r.fail("descriptor %d is indirect; INDIRECT_DESC was not accepted", index)
-			case indirect:
-				return r.fail("descriptor %d of an indirect table is indirect", index)
-			case flags&descNext != 0:
-				return r.fail("descriptor %d is indirect and has a next", index)
-			case size%descSize != 0 || uint64(size) > descSize*uint64(r.size):
-				return r.fail("an indirect table of %d bytes; use 16 for each of at most %d descriptors", size, r.size)
-			}
-			t, ok := f.guestLocked(addr, uint64(size))
-			if !ok {
-				return r.fail("the indirect table at %v is not in guest memory", addr)
-			}
-			table, entries, index, indirect = t, uint64(size)/descSize, 0, true
-			n-- // the table stands for its chain
-			continue
-		case flags&descWrite != 0:
-			req.out = append(req.out, segment{addr, size})
-			req.Room += uint64(size)
-		case len(req.out) > 0:
-			return r.fail("descriptor %d is readable and follows a writable one", index)
-		default:
-			req.Size += uint64(size)
-			if want := min(limit-len(req.In), int(size)); want > 0 {
-				at := len(req.In)
-				req.In = append(req.In, make([]byte, want)...)
-				if err := f.copyLocked(addr, req.In[at:], false); err != nil {
-					return r.fail("a readable buffer: %v", err)
-				}
+// addLocked adds a buffer to a request.
+func (f *FrontEnd) addLocked(r *ring, req *Request, index uint64, addr iova.Addr, size uint32, write bool, limit int) error {
+	switch {
+	case size == 0:
+		return r.fail("descriptor %d has length 0; a buffer has at least a byte", index)
+	case !f.coversLocked(addr, uint64(size)) && write:
+		return r.fail("a writable buffer: %d bytes at %v are not in guest memory", size, addr)
+	case !f.coversLocked(addr, uint64(size)):
+		return r.fail("a readable buffer: %d bytes at %v are not in guest memory", size, addr)
+	case write:
+		req.out = append(req.out, segment{addr, size})
+		req.Room += uint64(size)
+	case len(req.out) > 0:
+		return r.fail("descriptor %d is readable and follows a writable one", index)
+	default:
+		req.Size += uint64(size)
+		if want := min(limit-len(req.In), int(size)); want > 0 {
+			at := len(req.In)
+			req.In = append(req.In, make([]byte, want)...)
+			if err := f.copyLocked(addr, req.In[at:], false); err != nil {
+				return r.fail("a readable buffer: %v", err)
 			}
 		}
-		if flags&descNext == 0 {
-			return nil
-		}
-		index = uint64(next)
 	}
+	return nil
+}
+
+// tableLocked resolves an indirect table, which descriptor index names.
+func (f *FrontEnd) tableLocked(r *ring, index uint64, addr iova.Addr, size uint32, flags uint16) (span, error) {
+	switch {
+	case !f.has(FeatureIndirect):
+		return span{}, r.fail("descriptor %d is indirect; INDIRECT_DESC was not accepted", index)
+	case flags&descNext != 0:
+		return span{}, r.fail("descriptor %d is indirect and has a next", index)
+	case size == 0:
+		return span{}, r.fail("descriptor %d has length 0; a buffer has at least a byte", index)
+	case size%descSize != 0 || uint64(size) > descSize*uint64(r.size):
+		return span{}, r.fail("an indirect table of %d bytes; use 16 for each of at most %d descriptors", size, r.size)
+	}
+	t, ok := f.guestLocked(addr, uint64(size))
+	if !ok {
+		return span{}, r.fail("the indirect table at %v is not in guest memory", addr)
+	}
+	return t, nil
 }
 
 // Complete answers a request with out, of which as much is written as there is room
@@ -297,33 +333,14 @@ func (f *FrontEnd) completeLocked(r *ring, req *Request, out []byte) error {
 		out = out[n:]
 		written += uint32(n)
 	}
-	var elem [8]byte
-	order.PutUint32(elem[:], uint32(req.head))
-	order.PutUint32(elem[4:], written)
-	if err := a.used.write(4+8*uint64(r.done%r.size), elem[:]); err != nil {
-		return err
-	}
-	r.done++
-	if err := a.used.store16(2, r.done); err != nil { // after the element
-		return err
-	}
-	notify := false
-	if f.has(FeatureEventIndex) {
-		at, _ := r.availSize()
-		event, err := a.avail.load16(at)
-		if err != nil {
-			return err
-		}
-		notify = event == r.done-1
+	var notify bool
+	if r.packed {
+		notify, err = f.usePackedLocked(r, a, req, written)
 	} else {
-		flags, err := a.avail.load16(0)
-		if err != nil {
-			return err
-		}
-		notify = flags&noInterrupt == 0
+		notify, err = f.useSplitLocked(r, a, req.id, written)
 	}
-	if notify && r.call != nil {
+	if err == nil && notify && r.call != nil {
 		r.call.Signal()
 	}
-	return nil
+	return err
 }

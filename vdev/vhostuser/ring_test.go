@@ -33,93 +33,6 @@ func (e *echo) eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// TestBadRings: what the driver writes → the rule that the device names. The queue
-// stops, its error eventfd and the device status tell, and others go on.
-func TestBadRings(t *testing.T) {
-	le := binary.LittleEndian
-	const size = 8
-	buf := func(q *Queue) Desc { return Desc{Addr: q.F.Put(make([]byte, 64)), Len: 64} }
-	with := func(d Desc, flags, next uint16) Desc { d.Flags, d.Next = flags, next; return d }
-	offer := func(q *Queue, descs ...Desc) {
-		for i, d := range descs {
-			q.Put(i, d)
-		}
-		q.Offer(0)
-	}
-	table := func(q *Queue, descs ...Desc) Desc {
-		b := make([]byte, 16*len(descs))
-		for i, d := range descs {
-			PutDesc(b, i, d)
-		}
-		return Desc{Addr: q.F.Put(b), Len: uint32(len(b)), Flags: Table}
-	}
-	for _, tt := range []struct {
-		name string
-		do   func(q *Queue)
-		want string
-	}{
-		{"head outside the table", func(q *Queue) { q.Offer(size) }, "descriptor 8 is named"},
-		{"head 0xffff", func(q *Queue) { q.Offer(0xffff) }, "descriptor 65535 is named"},
-		{"next outside the table", func(q *Queue) { offer(q, with(buf(q), Next, size)) }, "descriptor 8 is named"},
-		{"a loop of one", func(q *Queue) { offer(q, with(buf(q), Next, 0)) }, "a loop"},
-		{"a loop of two", func(q *Queue) { offer(q, with(buf(q), Next, 1), with(buf(q), Next, 0)) }, "a loop"},
-		{"length 0", func(q *Queue) { d := buf(q); d.Len = 0; offer(q, d) }, "length 0"},
-		{"readable after writable", func(q *Queue) { offer(q, with(buf(q), Next|Write, 1), buf(q)) }, "readable and follows a writable"},
-		{"reserved flags", func(q *Queue) { offer(q, with(buf(q), 1<<7, 0)) }, "flags 0x80"},
-		{"buffer that is not mapped", func(q *Queue) { offer(q, Desc{Addr: 0x1000, Len: 4}) }, "not in guest memory"},
-		{"buffer that ends outside", func(q *Queue) { offer(q, Desc{Addr: MemBase + MemSize - 4, Len: 8}) }, "not in guest memory"},
-		{"buffer that passes 2⁶⁴", func(q *Queue) { offer(q, Desc{Addr: 1<<64 - 4, Len: 8}) }, "not in guest memory"},
-		{"room that is not mapped", func(q *Queue) { offer(q, with(buf(q), Next, 1), Desc{Addr: 0x1000, Len: 64, Flags: Write}) }, "a writable buffer"},
-		{"index jumps", func(q *Queue) { q.SetAvail(size + 1) }, "moved from 0 to 9"},
-		{"index goes back", func(q *Queue) { q.SetAvail(0xffff) }, "moved from 0 to 65535"},
-		{"indirect table not mapped", func(q *Queue) { offer(q, Desc{Addr: 0x1000, Len: 16, Flags: Table}) }, "indirect table at 0x1000"},
-		{"indirect table of 0 bytes", func(q *Queue) { offer(q, Desc{Addr: MemBase, Flags: Table}) }, "length 0"},
-		{"indirect table of 24 bytes", func(q *Queue) { offer(q, Desc{Addr: MemBase, Len: 24, Flags: Table}) }, "table of 24 bytes"},
-		{"indirect table too long", func(q *Queue) { offer(q, Desc{Addr: MemBase, Len: 16 * (size + 1), Flags: Table}) }, "table of 144 bytes"},
-		{"indirect within indirect", func(q *Queue) { offer(q, table(q, table(q, buf(q)))) }, "of an indirect table is indirect"},
-		{"indirect with next", func(q *Queue) { offer(q, with(table(q, buf(q)), Table|Next, 1), buf(q)) }, "indirect and has a next"},
-		{"loop in an indirect table", func(q *Queue) { offer(q, table(q, with(buf(q), Next, 0))) }, "a loop"},
-		{"next outside the indirect table", func(q *Queue) { offer(q, table(q, with(buf(q), Next, 1))) }, "descriptor 1 is named"},
-		{"direct and indirect are too many", func(q *Queue) {
-			offer(q, with(buf(q), Next, 1), table(q, with(buf(q), Next, 1), with(buf(q), Next, 2), with(buf(q), Next, 3), with(buf(q), Next, 4),
-				with(buf(q), Next, 5), with(buf(q), Next, 6), with(buf(q), Next, 7), buf(q)))
-		}, "more than 8 descriptors"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			e := newEcho(t)
-			f := Dial(t, Serve(t, vhostuser.Config{}, e))
-			f.Negotiate(features)
-			f.Do(SetStatus, U64(15))
-			q := f.Start(0, size)
-			tt.do(q)
-			q.Kick.Signal()
-			e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
-			e.get(func() {
-				if got := e.faults[0].Error(); len(e.faults) != 1 || !strings.Contains(got, tt.want) || !strings.Contains(got, "queue 0") {
-					t.Errorf("%q, want one fault with %q", e.faults, tt.want)
-				}
-			})
-			if q.Err.Wait(Timeout) == 0 {
-				t.Error("the error eventfd is not written")
-			}
-			if got := le.Uint64(f.Ask(GetStatus, nil)); got != 15|64 {
-				t.Errorf("status %#x, want NEEDS_RESET", got)
-			}
-			if q.UsedIndex() != 0 {
-				t.Error("something was used")
-			}
-			works(f)
-
-			// The driver resets the device, and all is well.
-			f.Do(SetStatus, U64(0))
-			if got := le.Uint64(f.Ask(GetStatus, nil)); got != 0 {
-				t.Errorf("status %#x after reset", got)
-			}
-			works(f)
-		})
-	}
-}
-
 // TestUnmappedRings: rings that are not in guest memory, from the start or later.
 func TestUnmappedRings(t *testing.T) {
 	for _, tt := range []struct {
@@ -178,7 +91,7 @@ func TestUnmappedRings(t *testing.T) {
 // TestRing drives a queue around its indices with direct and indirect chains, with and
 // without event index.
 func TestRing(t *testing.T) {
-	for _, feat := range []uint64{Version1, Version1 | Indirect, features} {
+	for _, feat := range []uint64{Version1, Version1 | Indirect, features, Version1 | Packed, Version1 | Indirect | Packed, features | Packed} {
 		t.Run(fmt.Sprintf("%#x", feat), func(t *testing.T) {
 			e := newEcho(t)
 			f := Dial(t, Serve(t, vhostuser.Config{}, e))
@@ -187,7 +100,11 @@ func TestRing(t *testing.T) {
 			q.EventIndex = feat&EventIndex != 0
 			const begin = 0xff00 // the indices pass 2¹⁶
 			q.Begin(begin)
-			q.Setup(begin)
+			if q.Fresh() == 0 {
+				q.Setup(begin)
+			} else {
+				q.Setup(q.Fresh())
+			}
 			q.Enable(true)
 			rng := rand.New(rand.NewPCG(1, feat))
 			addr, in := f.Alloc(8192)
@@ -209,6 +126,9 @@ func TestRing(t *testing.T) {
 						if k+1 < len(chain) {
 							d.Flags |= Next
 							d.Next = uint16(k + 1)
+						}
+						if feat&Packed != 0 {
+							d.Flags, d.Next = 0xffff, d.Flags&Write // an id means nothing, nor does a link
 						}
 						PutDesc(tableMem, k, d)
 					}
@@ -344,6 +264,60 @@ func TestDrain(t *testing.T) {
 		}
 	})
 	works(f)
+}
+
+// TestDisable: a disabled queue has nothing in flight and can be set up again; one that does not come to that in time needs a
+// reset of the device, and so do the others.
+func TestDisable(t *testing.T) {
+	for _, feat := range []uint64{features, features | Packed} {
+		e := newEcho(t)
+		f := Dial(t, Serve(t, vhostuser.Config{DrainTimeout: 50 * time.Millisecond}, e))
+		f.Negotiate(feat)
+		q := f.Start(slowQueue, 8)
+		q.Submit([]byte("ping"), 4)
+		e.takes(t, "ping")
+		go e.finish()
+		q.Enable(false)
+		if _, n, ok := q.Await(0); !ok || n != 4 {
+			t.Errorf("%#x: disabled with a request in flight", feat)
+		}
+		q = f.Start(slowQueue, 8) // without GET_VRING_BASE, as virtio_uml does it
+		q.Submit([]byte("pong"), 4)
+		e.takes(t, "pong")
+		q.Enable(false)
+		if status := binary.LittleEndian.Uint64(f.Ask(GetStatus, nil)); status&64 == 0 || q.Err.Wait(Timeout) == 0 {
+			t.Errorf("%#x: status %#x; the driver should know of the reset", feat, status)
+		}
+		e.finish()
+		if _, _, ok := q.Await(time.Millisecond); ok {
+			t.Errorf("%#x: an answer from before the reset", feat)
+		}
+		q = f.Start(slowQueue, 8)
+		q.Submit([]byte("pong"), 4)
+		e.takes(t, "pong")
+		e.finish()
+		if _, _, ok := q.Await(Timeout); !ok {
+			t.Errorf("%#x: not served after it was set up again", feat)
+		}
+		works(f)
+	}
+}
+
+// TestNoProtocolFeatures: queues run as soon as they are kicked, and setting one up again stops it, since it cannot be disabled.
+func TestNoProtocolFeatures(t *testing.T) {
+	f := Dial(t, Serve(t, vhostuser.Config{}, newEcho(t)))
+	f.Negotiate(features)
+	f.Do(SetFeatures, U64(features)) // as virtio_uml does when a driver declines something
+	for range 3 {
+		q := f.NewQueue(0, 8)
+		q.EventIndex = true
+		q.Setup(0)
+		for range 5 {
+			if got := q.Request([]byte("ping"), 4); string(got) != "ping" {
+				t.Errorf("the echo is %q", got)
+			}
+		}
+	}
 }
 
 // TestTooManyInFlight: a driver that offers a chain more than it has descriptors.
@@ -541,19 +515,27 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
-// FuzzRing fills a queue's areas with any bytes. The device ends in a fault or serves what
+// FuzzRing fills a queue's areas, and its in-flight region, with any bytes. The device ends in a fault or serves what
 // it finds, and another queue works.
 func FuzzRing(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0}, []byte{0, 0, 1, 0, 0, 0}, uint16(0))
-	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 32, 0, 0, 0, 4, 0, 0, 0}, []byte{0, 0, 8, 0, 0, 0}, uint16(0))
-	f.Fuzz(func(t *testing.T, desc, avail []byte, base uint16) {
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0}, []byte{0, 0, 1, 0, 0, 0}, uint16(0), []byte(nil))
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 32, 0, 0, 0, 4, 0, 0, 0}, []byte{0, 0, 8, 0, 0, 0}, uint16(0), []byte(nil))
+	f.Add([]byte{0, 0, 0, 16, 0, 0, 0, 0, 4, 0, 0, 0}, []byte{0, 0, 1, 0, 0, 0}, uint16(0), []byte{8: 1, 10: 8, 16: 1, 32: 1})
+	f.Fuzz(func(t *testing.T, desc, avail []byte, base uint16, region []byte) {
 		e := newEcho(t)
-		c := Dial(t, Serve(t, vhostuser.Config{}, e))
+		c := Dial(t, Serve(t, vhostuser.Config{DrainTimeout: 1}, e))
 		c.Negotiate(features)
+		if len(region) > 0 {
+			file := Memfd(t, 4096)
+			if _, err := file.WriteAt(region[:min(len(region), 4096)], 0); err != nil {
+				t.Fatal(err)
+			}
+			c.Do(SetInflightFD, Inflight(4096, 0, 1, 8), int(file.Fd()))
+		}
 		q := c.NewQueue(0, 8)
 		copy(q.Desc, desc)
 		copy(q.Avail, avail)
-		q.Setup(base)
+		q.Setup(uint32(base))
 		q.Enable(true)
 		q.Kick.Signal()
 		q.Stop() // so that nothing is written into the other queue

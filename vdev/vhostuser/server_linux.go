@@ -52,6 +52,7 @@ type Server struct {
 	backend  Backend
 	warnings warnings.Limiter
 	device   uds.Exclusive
+	parked   *inflightRegion // of a front end that may come back; of whoever has claimed device
 }
 
 // NewServer returns a server for b. It panics if b has no queue, or more than
@@ -76,6 +77,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	wait := func(err error) {
 		s.warn("vhost-user front end waits: this process is out of descriptors or memory; raise its limits", slog.Any("rule", err))
 	}
+	defer s.unpark()
 	err := uds.Serve(ctx, ln, wait, func(ctx context.Context, nc *net.UnixConn) {
 		err := s.ServeConn(ctx, nc)
 		var denied *uds.Denied
@@ -141,6 +143,23 @@ func ended(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
+}
+
+// park keeps what tells a front end that comes back from others: the file of its in-flight region, which
+// it alone has.
+func (s *Server) park(g *inflightRegion) {
+	s.unpark()
+	s.parked = g
+}
+
+// unpark forgets it, and reports whether there was one.
+func (s *Server) unpark() bool {
+	if s.parked == nil {
+		return false
+	}
+	s.parked.mem.Close()
+	s.parked = nil
+	return true
 }
 
 // warn logs what a peer did wrong, within the limits.

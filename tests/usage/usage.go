@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package devtest
+// Package usage counts what the test's own process holds, so that a test can show that nothing is left behind.
+package usage
 
 import (
 	"bytes"
@@ -13,19 +14,19 @@ import (
 	"time"
 )
 
-// Usage is what this process holds. Heap and RSS are in bytes.
-type Usage struct {
+// Held is what this process holds. Heap and RSS are in bytes.
+type Held struct {
 	Descriptors, Memfds, Mappings, Goroutines, Threads, Heap, RSS int
 }
 
 // Settled returns what is held when clients that have gone are gone for the server too: when nothing changes any
 // more, and when want, if not nil, is reached. It waits 10 s at most.
-func Settled(t testing.TB, want *Usage) Usage {
+func Settled(t testing.TB, want *Held) Held {
 	t.Helper()
-	last := usage(t)
+	last := count(t)
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
-		u := usage(t)
+		u := count(t)
 		same := u.counts() == last.counts()
 		last = u
 		if same && (want == nil || u.counts() == want.counts()) {
@@ -36,11 +37,11 @@ func Settled(t testing.TB, want *Usage) Usage {
 }
 
 // counts are what must not change at all.
-func (u Usage) counts() [3]int { return [3]int{u.Descriptors, u.Memfds, u.Goroutines} }
+func (u Held) counts() [3]int { return [3]int{u.Descriptors, u.Memfds, u.Goroutines} }
 
 // Left says what u holds more than before, or returns nil. Mappings and live heap vary a little: threads of the
 // runtime, buffers of the log. No bound is put on RSS: kernel and collector decide on it.
-func (u Usage) Left(before Usage) error {
+func (u Held) Left(before Held) error {
 	const mappings, heap = 30, 2 << 20
 	if u.counts() != before.counts() || u.Mappings > before.Mappings+mappings || u.Heap > before.Heap+heap {
 		return fmt.Errorf("left behind: before %+v, after %+v", before, u)
@@ -48,7 +49,7 @@ func (u Usage) Left(before Usage) error {
 	return nil
 }
 
-func usage(t testing.TB) Usage {
+func count(t testing.TB) Held {
 	t.Helper()
 	read := func(name string) []byte {
 		b, err := os.ReadFile("/proc/self/" + name)
@@ -62,7 +63,7 @@ func usage(t testing.TB) Usage {
 		t.Fatal(err)
 	}
 	maps := read("maps")
-	u := Usage{
+	u := Held{
 		Descriptors: len(fds), Goroutines: runtime.NumGoroutine(),
 		Mappings: bytes.Count(maps, []byte("\n")), Memfds: bytes.Count(maps, []byte("/memfd:")),
 	}
