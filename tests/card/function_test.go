@@ -24,6 +24,7 @@ import (
 	"npuemu/tests/guest"
 	"npuemu/vdev"
 	"npuemu/vdev/pci"
+	"npuemu/vdev/vfiouser"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -350,6 +351,14 @@ rmmod npu || die rmmod
 	operator(t, map[string]func(*qmp){
 		"operator: unplug": func(q *qmp) { q.do("device_del", map[string]string{"id": "npu0"}) },
 		"operator: plug": func(q *qmp) {
+			// QEMU may hold the old connection longer than the guest sees the card, and can
+			// abort when the server turns the new one away.
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if c, err := vfiouser.Dial(socket); err == nil {
+					c.Close()
+					break
+				}
+			}
 			if r := plug(q, "npu0", "port0", socket); r != "" {
 				t.Errorf("device_add: %s", r)
 			}
