@@ -16,10 +16,10 @@ import (
 // allowed says which packages of the tree each package may import
 // (docs/architecture.md). A name ending in /... covers what is below it.
 var allowed = map[string][]string{
-	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "firmware", "firmware/image", "mmio", "mmio/npureg"},
+	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "firmware", "firmware/image", "mmio", "mmio/npureg", "internal/uds"},
 	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", words, "internal/eventfd"},
 	"vdev/pci":          {"mmio"},
-	"vdev/vfiouser":     {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds"},
+	"vdev/vfiouser":     {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},
 	"vdev/vhostuser":    {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},
 	"vdev/local":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"vdev/gokvm":        {"vdev/local", "vdev/vfiouser", "dma/iova", "internal/eventfd"},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 
@@ -32,15 +31,15 @@ func bootCommand() *cobra.Command {
 		Example: "  npuemu boot --kernel bzImage --initrd initramfs.cpio.gz\n  npuemu boot --kernel bzImage --initrd i.cpio --memory 1024 --append 'console=ttyS0 panic=-1 quiet'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var lv slog.Level
-			if err := lv.UnmarshalText([]byte(level)); err != nil {
-				return fmt.Errorf("--log %q: use debug, info, warn or error", level)
+			log, err := newLog(c.ErrOrStderr(), level)
+			if err != nil {
+				return err
 			}
 			cfg, err := cf.load()
 			if err != nil {
 				return err
 			}
-			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: lv}))
+			cfg.Log = log
 			guest := gokvm.Config{Memory: memory << 20, Cmdline: cmdline, Console: c.OutOrStdout(), Input: c.InOrStdin(), Log: cfg.Log}
 			k, err := os.Open(kernel)
 			if err != nil {
@@ -63,7 +62,7 @@ func bootCommand() *cobra.Command {
 	c.Flags().StringVar(&initrd, "initrd", "", "initramfs `file`")
 	c.Flags().StringVar(&cmdline, "append", "console=ttyS0 panic=-1", "the kernel's command `line`")
 	c.Flags().Int64Var(&memory, "memory", gokvm.DefaultMemory>>20, "guest memory in `MiB`, 16 to 3072")
-	c.Flags().StringVar(&level, "log", "warn", "least `level` that is logged: debug, info, warn, error")
+	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	_ = c.MarkFlagRequired("kernel")
 	cf.add(c)
 	return c

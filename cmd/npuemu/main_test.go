@@ -5,10 +5,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,15 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"no socket", []string{"serve"}, `required flag(s) "socket" not set`},
 		{"level", []string{"serve", "--socket", "/x", "--log", "loud"}, `--log "loud": use debug, info, warn or error`},
 		{"transport", []string{"serve", "--socket", "/x", "--transport", "pci"}, "use vfio-user or vhost-user"},
+		{"same socket twice", []string{"serve", "--socket", "/x", "--socket", "/x"}, "every card needs a socket of its own"},
+		{"two transports for three sockets", []string{"serve", "--socket", "/x", "--socket", "/y", "--socket", "/z", "--transport", "vfio-user", "--transport", "vhost-user"}, "--transport is given 2 times and --socket 3 times"},
+		{"two configurations for one socket", []string{"serve", "--socket", "/x", "--config", "a", "--config", "b"}, "--config is given 2 times and --socket 1 times"},
+		{"mode is not octal", []string{"serve", "--socket", "/x", "--socket-mode", "0888"}, "octal number up to 0777"},
+		{"mode has more than permissions", []string{"serve", "--socket", "/x", "--socket-mode", "4755"}, "octal number up to 0777"},
+		{"group of the socket", []string{"serve", "--socket", "/x", "--socket-group", "no such group"}, "--socket-group \"no such group\": there is no such group"},
+		{"user", []string{"serve", "--socket", "/x", "--allow-user", "nobody at all"}, "there is no such user"},
+		{"user -1", []string{"serve", "--socket", "/x", "--allow-user", "4294967295"}, "there is no such user"},
+		{"group", []string{"serve", "--socket", "/x", "--allow-group", "-1"}, "there is no such group"},
 		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.0]`},
 		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
@@ -132,6 +143,17 @@ func TestInfo(t *testing.T) {
 	}
 }
 
+// sockets returns a directory whose path is short enough for a socket.
+func sockets(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "npu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // dial waits for a server at path.
 func dial(t *testing.T, path string) *vfiouser.Client {
 	t.Helper()
@@ -147,12 +169,7 @@ func dial(t *testing.T, path string) *vfiouser.Client {
 }
 
 func TestServe(t *testing.T) {
-	dir, err := os.MkdirTemp("", "npu")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "s")
+	path := filepath.Join(sockets(t), "s")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	var log string
@@ -194,5 +211,86 @@ func TestServe(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("serve --once does not end with its client")
+	}
+}
+
+// Several cards in one process are told apart by their serial numbers, and one that
+// cannot start starts none.
+func TestServeSeveral(t *testing.T) {
+	dir := sockets(t)
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := npuemu(ctx, "serve", "--socket", a, "--socket", b, "--config", file(t, "c.toml", "serial = 7\n"), "--socket-mode", "0666")
+		ended <- err
+	}()
+	for i, path := range []string{a, b} {
+		c := dial(t, path) // both at once
+		defer c.Close()
+		config := make([]byte, 4096)
+		if err := c.ReadRegion(vfiouser.RegionConfig, 0, config); err != nil {
+			t.Fatal(err)
+		}
+		// Device Serial Number extended capability, §1.4.
+		at := uint32(0x100)
+		for at != 0 && binary.LittleEndian.Uint16(config[at:]) != 3 {
+			at = binary.LittleEndian.Uint32(config[at:]) >> 20
+		}
+		if serial := binary.LittleEndian.Uint64(config[at+4:]); at == 0 || serial != uint64(7+i) {
+			t.Errorf("card %d has serial number %#x", i, serial)
+		}
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o666 {
+			t.Errorf("mode of %s: %v, %v", path, st.Mode(), err)
+		}
+	}
+	if _, _, err := npuemu(t.Context(), "serve", "--socket", filepath.Join(dir, "new"), "--socket", b); err == nil || !strings.Contains(err.Error(), "another server is live") {
+		t.Errorf("a card on a socket that is in use: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "new")); err == nil {
+		t.Error("the other card's socket was left behind")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("serve after SIGTERM: %v", err)
+	}
+}
+
+// A process whose user is not allowed is turned away before its first message is read,
+// and the card waits for the next.
+func TestServeDenied(t *testing.T) {
+	for _, transport := range []string{"vfio-user", "vhost-user"} {
+		path := filepath.Join(sockets(t), "s")
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		var log string
+		go func() {
+			var err error
+			_, log, err = npuemu(ctx, "serve", "--socket", path, "--transport", transport, "--allow-user", strconv.Itoa(os.Getuid()+1), "--allow-group", strconv.Itoa(os.Getgid()+1))
+			ended <- err
+		}()
+		for range 2 {
+			var nc net.Conn
+			var err error
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if nc, err = net.Dial("unix", path); err == nil || time.Now().After(end) {
+					break
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := nc.Read(make([]byte, 1)); n != 0 || err == nil {
+				t.Errorf("%s: %d bytes, %v", transport, n, err)
+			}
+			nc.Close()
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log, "turned away") || !strings.Contains(log, "may not use the device") {
+			t.Errorf("%s: the log does not say why:\n%s", transport, log)
+		}
 	}
 }

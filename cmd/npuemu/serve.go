@@ -6,18 +6,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
+	"os/user"
+	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/spf13/cobra"
 
+	"npuemu/internal/uds"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev"
 	"npuemu/vdev/vfiouser"
 	"npuemu/vdev/vhostuser"
 )
+
+const (
+	configUsage = "TOML `file` with the card's configuration (default: npuemu info --defaults)"
+	logUsage    = "least `level` that is logged: debug, info, warn, error"
+)
+
+func archUsage() string {
+	return fmt.Sprintf("architecture `version` to present, one of %v", vdev.Arches())
+}
+
+// newLog returns the log that --log asks for.
+func newLog(w io.Writer, level string) (*slog.Logger, error) {
+	var lv slog.Level
+	if err := lv.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log %q: use debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: lv})), nil
+}
 
 // configFlags are the flags that choose a card.
 type configFlags struct {
@@ -25,8 +50,8 @@ type configFlags struct {
 }
 
 func (f *configFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.file, "config", "", "TOML `file` with the card's configuration (default: npuemu info --defaults)")
-	c.Flags().StringVar(&f.arch, "arch", "", fmt.Sprintf("architecture `version` to present, one of %v", vdev.Arches()))
+	c.Flags().StringVar(&f.file, "config", "", configUsage)
+	c.Flags().StringVar(&f.arch, "arch", "", archUsage())
 	_ = c.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(vdev.Arches(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.MarkFlagFilename("config", "toml")
 }
@@ -49,14 +74,22 @@ func (f *configFlags) load() (vdev.Config, error) {
 	return cfg, cfg.Validate()
 }
 
+// serveFlags are what serve is told besides the card.
+type serveFlags struct {
+	sockets    []string
+	configs    []string // none, one for all, or one for each socket
+	transports []string // one for all, or one for each socket
+	arch       string
+	level      string
+	once       bool
+	mode       string
+	group      string
+	users      []string
+	groups     []string
+}
+
 func serveCommand() *cobra.Command {
-	var (
-		cf        configFlags
-		socket    string
-		transport string
-		level     string
-		once      bool
-	)
+	var f serveFlags
 	c := &cobra.Command{
 		Use:   "serve --socket PATH",
 		Short: "Be the card: wait for a VMM on a vfio-user or vhost-user socket",
@@ -67,85 +100,244 @@ func serveCommand() *cobra.Command {
 			"  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"PATH\",\"type\":\"unix\"}}'\n\n" +
 			"With --transport vhost-user the NPU is a virtio device (docs/spec/virtio-npu.md), for QEMU 11.1 or later:\n\n" +
 			"  -chardev socket,id=npu,path=PATH\n" +
-			fmt.Sprintf("  -device vhost-user-test-device-pci,chardev=npu,virtio-id=%d,num_vqs=QUEUES+2,config_size=%d", vdev.VirtioIDInQEMU, vdev.VirtioConfigSize),
-		Example: "  npuemu serve --socket /tmp/npu.sock\n  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once",
-		Args:    cobra.NoArgs,
+			fmt.Sprintf("  -device vhost-user-test-device-pci,chardev=npu,virtio-id=%d,num_vqs=QUEUES+2,config_size=%d\n\n", vdev.VirtioIDInQEMU, vdev.VirtioConfigSize) +
+			"Several cards: give --socket once for each. --config and --transport hold for all cards when given once, and\n" +
+			"otherwise are given once for each --socket, in the same order. Cards of one configuration count its serial\n" +
+			"number up. The cards share nothing but the process.\n\n" +
+			"Who may connect is master of the card. A socket is its user's alone (mode 0600) unless --socket-mode and\n" +
+			"--socket-group open it; with --allow-user or --allow-group the kernel's word on the connecting process\n" +
+			"(SO_PEERCRED) must name one of those users, or one of those groups as its primary group, as well.",
+		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
+			"  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once\n" +
+			"  npuemu serve --socket a.sock --socket b.sock --config small.toml --config large.toml\n" +
+			"  npuemu serve --socket /run/npu.sock --socket-mode 0660 --socket-group kvm --allow-user libvirt-qemu",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var lv slog.Level
-			if err := lv.UnmarshalText([]byte(level)); err != nil {
-				return fmt.Errorf("--log %q: use debug, info, warn or error", level)
-			}
-			cfg, err := cf.load()
+			log, err := newLog(c.ErrOrStderr(), f.level)
 			if err != nil {
 				return err
 			}
-			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: lv}))
-			return serve(c.Context(), cfg, transport, socket, once)
+			cards, err := f.cards(log)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), log, cards, f.once)
 		},
 	}
-	c.Flags().StringVar(&socket, "socket", "", "`path` of the UNIX socket to listen on (required)")
-	c.Flags().StringVar(&transport, "transport", "vfio-user", "what the socket speaks, `vfio-user` or vhost-user")
-	c.Flags().StringVar(&level, "log", "info", "least `level` that is logged: debug, info, warn, error")
-	c.Flags().BoolVar(&once, "once", false, "exit when the first client has left")
+	c.Flags().StringArrayVar(&f.sockets, "socket", nil, "`path` of the UNIX socket to listen on (required); repeat it for more cards")
+	c.Flags().StringArrayVar(&f.transports, "transport", []string{"vfio-user"}, "what the socket speaks, `vfio-user` or vhost-user")
+	c.Flags().StringArrayVar(&f.configs, "config", nil, configUsage)
+	c.Flags().StringVar(&f.arch, "arch", "", archUsage())
+	c.Flags().StringVar(&f.level, "log", "info", logUsage)
+	c.Flags().BoolVar(&f.once, "once", false, "exit when the first client, of each card, has left")
+	c.Flags().StringVar(&f.mode, "socket-mode", "0600", "permissions of the sockets, `octal`")
+	c.Flags().StringVar(&f.group, "socket-group", "", "`group` of the sockets, a name or number")
+	c.Flags().StringArrayVar(&f.users, "allow-user", nil, "`user` whose processes may attach, a name or number; may be repeated")
+	c.Flags().StringArrayVar(&f.groups, "allow-group", nil, "`group` whose processes may attach, a name or number; may be repeated")
 	_ = c.MarkFlagRequired("socket")
+	_ = c.MarkFlagFilename("config", "toml")
 	_ = c.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"vfio-user", "vhost-user"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(vdev.Arches(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
-	cf.add(c)
 	return c
 }
 
-// A server presents the card to clients (package vdev/vfiouser, vdev/vhostuser).
+// card is one NPU to be served, and where.
+type card struct {
+	cfg               vdev.Config
+	transport, socket string
+	mode              fs.FileMode
+	group             int // of the socket; -1 leaves it
+	access            uds.Access
+}
+
+// cards reads the flags and the files they name. Nothing has been started when it fails.
+func (f *serveFlags) cards(log *slog.Logger) ([]card, error) {
+	mode, err := strconv.ParseUint(f.mode, 8, 32)
+	if err != nil || mode > 0o777 {
+		return nil, fmt.Errorf("--socket-mode %q: use an octal number up to 0777", f.mode)
+	}
+	all := card{mode: fs.FileMode(mode), group: -1}
+	if f.group != "" {
+		gid, err := groupID("--socket-group", f.group)
+		if err != nil {
+			return nil, err
+		}
+		all.group = int(gid)
+	}
+	for _, name := range f.users {
+		uid, err := userID("--allow-user", name)
+		if err != nil {
+			return nil, err
+		}
+		all.access.Users = append(all.access.Users, uid)
+	}
+	for _, name := range f.groups {
+		gid, err := groupID("--allow-group", name)
+		if err != nil {
+			return nil, err
+		}
+		all.access.Groups = append(all.access.Groups, gid)
+	}
+	n := len(f.sockets)
+	if len(f.configs) > 1 && len(f.configs) != n {
+		return nil, fmt.Errorf("--config is given %d times and --socket %d times: give it once for all cards, or once for each", len(f.configs), n)
+	}
+	if len(f.transports) > 1 && len(f.transports) != n {
+		return nil, fmt.Errorf("--transport is given %d times and --socket %d times: give it once for all cards, or once for each", len(f.transports), n)
+	}
+	cards := make([]card, 0, n)
+	for i, socket := range f.sockets {
+		if slices.Contains(f.sockets[:i], socket) {
+			return nil, fmt.Errorf("--socket %s is given twice: every card needs a socket of its own", socket)
+		}
+		c := all
+		c.socket = socket
+		c.transport = f.transports[min(i, len(f.transports)-1)]
+		if c.transport != "vfio-user" && c.transport != "vhost-user" {
+			return nil, fmt.Errorf("--transport %q: use vfio-user or vhost-user", c.transport)
+		}
+		cf := configFlags{arch: f.arch}
+		if len(f.configs) > 0 {
+			cf.file = f.configs[min(i, len(f.configs)-1)]
+		}
+		var err error
+		if c.cfg, err = cf.load(); err != nil {
+			return nil, err
+		}
+		c.cfg.Log = log
+		if n > 1 {
+			c.cfg.Log = log.With("card", socket)
+		}
+		if len(f.configs) < 2 {
+			c.cfg.Serial += uint64(i)
+		}
+		cards = append(cards, c)
+	}
+	return cards, nil
+}
+
+// userID and groupID return the number of a user or group that flag names.
+func userID(flag, name string) (uint32, error) {
+	id := name
+	if u, err := user.Lookup(name); err == nil {
+		id = u.Uid
+	}
+	return number(flag, "user", name, id)
+}
+
+func groupID(flag, name string) (uint32, error) {
+	id := name
+	if g, err := user.LookupGroup(name); err == nil {
+		id = g.Gid
+	}
+	return number(flag, "group", name, id)
+}
+
+func number(flag, kind, name, id string) (uint32, error) {
+	// The last number is the kernel's "leave it as it is".
+	if n, err := strconv.ParseUint(id, 10, 32); err == nil && n != math.MaxUint32 {
+		return uint32(n), nil
+	}
+	return 0, fmt.Errorf("%s %q: there is no such %s; use a name that this system knows, or a number", flag, name, kind)
+}
+
+// A server presents a card to clients (package vdev/vfiouser, vdev/vhostuser).
 type server interface {
 	Serve(ctx context.Context, ln *net.UnixListener) error
 	ServeConn(ctx context.Context, nc *net.UnixConn) error
 }
 
-// serve runs a card until ctx is done or, with once, until its first client has
-// left.
-func serve(ctx context.Context, cfg vdev.Config, transport, socket string, once bool) error {
-	if transport != "vfio-user" && transport != "vhost-user" {
-		return fmt.Errorf("--transport %q: use vfio-user or vhost-user", transport)
+// listen opens the card's socket.
+func (c *card) listen() (*net.UnixListener, error) {
+	ln, err := uds.Listen(c.socket)
+	if err != nil {
+		return nil, err
 	}
-	d, err := vdev.New(cfg)
+	if c.group >= 0 {
+		err = os.Chown(c.socket, -1, c.group)
+	}
+	// Only now: until here it was the owner's alone.
+	if err = errors.Join(err, os.Chmod(c.socket, c.mode)); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("socket: %w; check --socket-mode and --socket-group", err)
+	}
+	return ln, nil
+}
+
+// serve runs cards until ctx is done, one of them fails, or, with once, the first
+// client of each has left. It starts all or none.
+func serve(ctx context.Context, log *slog.Logger, cards []card, once bool) (err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var blocks sync.WaitGroup // the cards' loops
+	run := func(f func(context.Context)) {
+		blocks.Add(1)
+		go func() { defer blocks.Done(); f(ctx) }()
+	}
+	var devices []*vdev.Device
+	defer func() {
+		stop()
+		blocks.Wait()
+		for i, d := range devices {
+			report(cards[i].cfg.Log, d)
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	var servers []func() error
+	for i := range cards {
+		c := &cards[i]
+		d, err := vdev.New(c.cfg)
+		if err != nil {
+			return err
+		}
+		devices = append(devices, d)
+		ln, err := c.listen()
+		if err != nil {
+			return err
+		}
+		defer ln.Close() // for a later card that cannot start
+		run(d.Run)
+		var srv server = vfiouser.NewServer(vfiouser.Config{Log: c.cfg.Log, Access: c.access}, d)
+		if c.transport == "vhost-user" {
+			v := vdev.NewParavirt(d)
+			run(v.Run)
+			srv = vhostuser.NewServer(vhostuser.Config{Log: c.cfg.Log, Access: c.access}, v)
+		}
+		c.cfg.Log.Info("listening", "transport", c.transport, "socket", c.socket, "arch", c.cfg.Arch,
+			"array", fmt.Sprintf("%dx%d", c.cfg.Array.Rows, c.cfg.Array.Cols), "memory", c.cfg.Memory.Size)
+		servers = append(servers, func() error {
+			if once {
+				return serveOne(ctx, srv, ln)
+			}
+			return srv.Serve(ctx, ln)
+		})
+	}
+	ended := make(chan error, len(servers))
+	for _, s := range servers {
+		go func() { ended <- s() }()
+	}
+	for range servers {
+		e := <-ended
+		if e == nil || errors.Is(e, context.Canceled) {
+			continue // SIGTERM is how a card is switched off
+		}
+		err = errors.Join(err, e)
+		if !once {
+			stop() // a socket is broken: the operator wants to know now
+		}
+	}
+	return err
+}
+
+// serveOne serves the first client that comes.
+func serveOne(ctx context.Context, srv server, ln *net.UnixListener) error {
+	nc, err := accept(ctx, ln)
 	if err != nil {
 		return err
 	}
-	ln, err := vfiouser.Listen(socket)
-	if err != nil {
-		return errors.Join(err, d.Close())
-	}
-	ctx, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	run := func(f func(context.Context)) {
-		wg.Add(1)
-		go func() { defer wg.Done(); f(ctx) }()
-	}
-	run(d.Run)
-	var srv server = vfiouser.NewServer(vfiouser.Config{Log: cfg.Log}, d)
-	if transport == "vhost-user" {
-		v := vdev.NewParavirt(d)
-		run(v.Run)
-		srv = vhostuser.NewServer(vhostuser.Config{Log: cfg.Log}, v)
-	}
-
-	cfg.Log.Info("listening", "transport", transport, "socket", socket, "arch", cfg.Arch,
-		"array", fmt.Sprintf("%dx%d", cfg.Array.Rows, cfg.Array.Cols), "memory", cfg.Memory.Size)
-	if once {
-		var nc *net.UnixConn
-		if nc, err = accept(ctx, ln); err == nil {
-			err = srv.ServeConn(ctx, nc)
-		}
-		ln.Close()
-	} else {
-		err = srv.Serve(ctx, ln)
-	}
-	if errors.Is(err, context.Canceled) {
-		err = nil // SIGTERM is how a card is switched off
-	}
-	stop()
-	wg.Wait()
-	report(cfg.Log, d)
-	return errors.Join(err, d.Close())
+	defer ln.Close()
+	return srv.ServeConn(ctx, nc)
 }
 
 // report logs what the card did and what guests did wrong.

@@ -44,6 +44,7 @@ type Table struct {
 	mu     sync.Mutex                 // guards master and the order of publications
 	master *btree.Map[Addr, *mapping] // by first address; nil when never used
 	snap   atomic.Pointer[btree.Map[Addr, *mapping]]
+	log    atomic.Pointer[dirtyLog] // nil while written pages are not logged
 }
 
 // mapping is one mapped range. Its fields but dead never change.
@@ -170,6 +171,19 @@ func (t *Table) Len() int {
 	return 0
 }
 
+// Find returns the ends, both inclusive, of the mapping that holds addr.
+func (t *Table) Find(addr Addr) (first, last Addr, ok bool) {
+	s := t.snap.Load()
+	if s == nil {
+		return 0, 0, false
+	}
+	m := below(s, addr)
+	if m == nil || m.last < addr {
+		return 0, 0, false
+	}
+	return m.first, m.last, true
+}
+
 // Read copies len(p) bytes at addr into p. The range may span adjacent mappings.
 // An error is a *Fault; the bytes before its address were copied.
 func (t *Table) Read(addr Addr, p []byte) error {
@@ -197,6 +211,14 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 			n = int(room) + 1
 		}
 		err := m.access(addr, p[:n], access)
+		if access == Write && m.prot&Write != 0 {
+			// Marked after the write and before the mapping is let go: what a
+			// report misses is in the next, and an Unmap that waited has it all.
+			// A write that failed may have written a part.
+			if l := t.log.Load(); l != nil {
+				l.mark(addr, n)
+			}
+		}
 		m.mu.RUnlock()
 		if err != nil {
 			return err

@@ -9,14 +9,18 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Listen opens the socket at path. It removes the socket of a server that is no
-// longer there, and nothing else.
+// Listen opens the socket at path, for this user alone (mode 0600): whoever may
+// connect is master of the device. The owner of the path may widen that with chmod
+// and chown. Listen removes the socket of a server that is no longer there, and
+// nothing else.
 func Listen(path string) (*net.UnixListener, error) {
 	addr := &net.UnixAddr{Name: path, Net: "unix"}
 	st, err := os.Lstat(path)
@@ -39,11 +43,45 @@ func Listen(path string) (*net.UnixListener, error) {
 			return nil, fmt.Errorf("listen: remove the socket of a dead server: %w", err)
 		}
 	}
-	ln, err := net.ListenUnix("unix", addr)
+	// Linux gives the file that bind makes the mode of the socket itself, so nobody
+	// connects before it is restricted.
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		cerr := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+		return errors.Join(err, cerr)
+	}}
+	ln, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w (a socket path has at most 107 bytes)", err)
 	}
-	return ln, nil
+	return ln.(*net.UnixListener), nil
+}
+
+// Access is a rule for the processes that may use a device. A process that the
+// kernel says ran as one of Users, or with one of Groups as its primary group, when it
+// connected may. The zero value lets everybody in whom the socket's file permissions let
+// connect.
+type Access struct {
+	Users, Groups []uint32
+}
+
+// Denied says who was refused, and why.
+type Denied struct{ Peer unix.Ucred }
+
+func (d *Denied) Error() string {
+	return fmt.Sprintf("process %d of user %d, group %d may not use the device; allow the user or the group, or let another one connect", d.Peer.Pid, d.Peer.Uid, d.Peer.Gid)
+}
+
+// Check returns who is at the other end of c, and a *Denied if the rule refuses it.
+func (a Access) Check(c *Conn) (unix.Ucred, error) {
+	peer, err := unix.GetsockoptUcred(c.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return unix.Ucred{}, fmt.Errorf("who is the peer? %w", err)
+	}
+	if len(a.Users)+len(a.Groups) > 0 && !slices.Contains(a.Users, peer.Uid) && !slices.Contains(a.Groups, peer.Gid) {
+		return *peer, &Denied{*peer}
+	}
+	return *peer, nil
 }
 
 // acceptPause is how long Serve waits for the process to have descriptors again.

@@ -21,6 +21,7 @@ import (
 
 	"npuemu/dma/iova"
 	"npuemu/internal/eventfd"
+	"npuemu/internal/uds"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev"
 	"npuemu/vdev/local"
@@ -125,7 +126,7 @@ func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.D
 		t.Fatal(err)
 	}
 	socket = filepath.Join(dir, "npu.sock")
-	ln, err := vfiouser.Listen(socket)
+	ln, err := uds.Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}

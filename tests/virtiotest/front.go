@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"npuemu/internal/eventfd"
+	"npuemu/internal/uds"
 	"npuemu/vdev/vhostuser"
 )
 
@@ -90,7 +91,7 @@ func Serve(t testing.TB, cfg vhostuser.Config, b vhostuser.Backend) (socket stri
 		t.Fatal(err)
 	}
 	socket = filepath.Join(dir, "s")
-	ln, err := vhostuser.Listen(socket)
+	ln, err := uds.Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"npuemu/dma/iova"
 	"npuemu/internal/eventfd"
 	"npuemu/internal/uds"
+	"npuemu/internal/warnings"
 )
 
 const rw = iova.Read | iova.Write
@@ -611,7 +612,7 @@ func TestCyclesLeakNothing(t *testing.T) {
 	f := newFake(t)
 	file := memfd(t, 1<<20)
 	path := filepath.Join(t.TempDir(), "s")
-	ln, err := Listen(path)
+	ln, err := uds.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -667,7 +668,7 @@ func TestCyclesLeakNothing(t *testing.T) {
 func TestSecondClientIsTurnedAway(t *testing.T) {
 	f := newFake(t)
 	path := filepath.Join(t.TempDir(), "s")
-	ln, err := Listen(path)
+	ln, err := uds.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -681,7 +682,7 @@ func TestSecondClientIsTurnedAway(t *testing.T) {
 	if _, err := Dial(path); err == nil {
 		t.Error("two clients at once")
 	}
-	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "live") {
+	if _, err := uds.Listen(path); err == nil || !strings.Contains(err.Error(), "live") {
 		t.Errorf("a second server on a live socket: %v", err)
 	}
 	if err := first.ReadRegion(0, 0, make([]byte, 4)); err != nil {
@@ -705,35 +706,6 @@ func TestSecondClientIsTurnedAway(t *testing.T) {
 		t.Error("a call after the server has gone succeeded")
 	}
 	next.Close()
-}
-
-func TestListen(t *testing.T) {
-	dir := t.TempDir()
-	plain := filepath.Join(dir, "plain")
-	if err := os.WriteFile(plain, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Listen(plain); err == nil || !strings.Contains(err.Error(), "not a socket") {
-		t.Errorf("a plain file: %v", err)
-	}
-	if b, err := os.ReadFile(plain); err != nil || string(b) != "precious" {
-		t.Errorf("the plain file is gone: %v", err)
-	}
-	stale := filepath.Join(dir, "stale")
-	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	old.SetUnlinkOnClose(false)
-	old.Close()
-	ln, err := Listen(stale)
-	if err != nil {
-		t.Fatalf("a stale socket: %v", err)
-	}
-	ln.Close()
-	if _, err := Listen(filepath.Join(dir, strings.Repeat("x", 120))); err == nil {
-		t.Error("a path of more than 107 bytes was accepted")
-	}
 }
 
 // A client that never reads must not keep the server when its context ends.
@@ -803,7 +775,7 @@ func TestTrace(t *testing.T) {
 func TestServeWithoutDescriptors(t *testing.T) {
 	f := newFake(t)
 	path := filepath.Join(t.TempDir(), "npu.sock")
-	ln, err := Listen(path)
+	ln, err := uds.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -868,7 +840,7 @@ func TestWarningsAreLimited(t *testing.T) {
 	if err := <-done; err != nil && !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
-	if n := strings.Count(out.String(), "level=WARN"); n < warnBurst || n > warnBurst+30 {
+	if n := strings.Count(out.String(), "level=WARN"); n < warnings.Burst || n > warnings.Burst+30 {
 		t.Errorf("%d warnings for 1000 bad messages", n)
 	}
 	if !strings.Contains(out.String(), "go beyond its 0x0 bytes") {

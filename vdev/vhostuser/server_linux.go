@@ -34,6 +34,9 @@ var ErrBusy = errors.New("vhostuser: another front end is attached; the device s
 type Config struct {
 	// Log gets a few lines per connection; nil discards them.
 	Log *slog.Logger
+	// Access says which processes may attach; the zero value leaves it to the
+	// socket's file permissions.
+	Access uds.Access
 	// DrainTimeout is how long a queue that is stopped may finish what is in flight
 	// before the device is reset; 0 means 2 s.
 	DrainTimeout time.Duration
@@ -62,16 +65,6 @@ func NewServer(cfg Config, b Backend) *Server {
 	return &Server{cfg: cfg, backend: b}
 }
 
-// Listen opens the socket at path. It removes the socket of a server that is no
-// longer there, and nothing else.
-func Listen(path string) (*net.UnixListener, error) {
-	ln, err := uds.Listen(path)
-	if err != nil {
-		return nil, fmt.Errorf("vhostuser: %w", err)
-	}
-	return ln, nil
-}
-
 // Serve accepts front ends until ctx ends, one at a time: who comes while one is
 // attached is accepted and closed at once, rather than left to time out. Serve
 // closes ln, and returns after the last connection has ended: nil if ctx did it.
@@ -81,10 +74,11 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	}
 	err := uds.Serve(ctx, ln, wait, func(ctx context.Context, nc *net.UnixConn) {
 		err := s.ServeConn(ctx, nc)
+		var denied *uds.Denied
 		switch {
 		case err == nil || ctx.Err() != nil:
 			s.cfg.Log.Info("vhost-user front end detached")
-		case errors.Is(err, ErrBusy):
+		case errors.Is(err, ErrBusy), errors.As(err, &denied):
 			s.warn("vhost-user front end turned away", slog.Any("rule", err))
 		default:
 			s.warn("vhost-user front end lost", slog.Any("rule", err))
@@ -106,6 +100,10 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 		return err
 	}
 	defer sock.Close()
+	peer, err := s.cfg.Access.Check(sock)
+	if err != nil {
+		return fmt.Errorf("vhostuser: %w", err)
+	}
 	release, ok := s.device.Claim(sock)
 	if !ok {
 		return ErrBusy
@@ -122,7 +120,7 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 		return err
 	}
 	defer c.detach()
-	s.cfg.Log.Info("vhost-user front end attached")
+	s.cfg.Log.Info("vhost-user front end attached", "pid", peer.Pid, "uid", peer.Uid)
 	for {
 		if err := c.step(); err != nil {
 			return ended(ctx, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"npuemu/internal/uds"
 	"npuemu/mmio/npureg"
 	"npuemu/tests/guest"
 	"npuemu/vdev"
@@ -57,7 +58,7 @@ func TestGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	ln, err := vhostuser.Listen(socket)
+	ln, err := uds.Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
