@@ -16,7 +16,8 @@ import (
 // allowed says which packages of the tree each package may import
 // (docs/architecture.md). A name ending in /... covers what is below it.
 var allowed = map[string][]string{
-	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "firmware", "firmware/image", "mmio", "mmio/npureg", "internal/uds"},
+	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "firmware", "firmware/image", "mmio", "mmio/npureg", "internal/uds", "umd", "vdev/local"},
+	"umd":               {"vdev/vfiouser", words, "internal/eventfd"},
 	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", words, "internal/eventfd"},
 	"vdev/pci":          {"mmio"},
 	"vdev/vfiouser":     {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},

@@ -12,7 +12,10 @@ import (
 	"npuemu/vdev/vfiouser"
 )
 
-var _ vfiouser.Backend = (*Device)(nil)
+var (
+	_ vfiouser.Backend   = (*Device)(nil)
+	_ vfiouser.DMALogger = (*Device)(nil)
+)
 
 // Regions describes the BARs and config space (§1.2). BAR2 is device memory,
 // which the client maps if Config says so. A card without MSI-X has no BAR4.
@@ -137,6 +140,12 @@ func (d *Device) TriggerVector(index, vector int) {
 		d.fn.INTx().Trigger()
 	case vfiouser.IRQMSI, vfiouser.IRQMSIX:
 		d.fn.Raise(vector)
+	default: // the client asks for it: it finds out whether it would hear
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if fd := d.irqs[irq{index, vector}]; fd != nil {
+			fd.Signal()
+		}
 	}
 }
 
@@ -160,12 +169,17 @@ func (d *Device) MapDMA(addr iova.Addr, size uint64, prot iova.Prot, mem iova.Me
 // UnmapDMA takes a range away. No access to it runs any more when it returns.
 func (d *Device) UnmapDMA(addr iova.Addr, size uint64) error { return d.mem.Bus.Unmap(addr, size) }
 
+// DMATable is where all of the device's DMA goes through, for a log of what it writes.
+func (d *Device) DMATable() *iova.Table { return d.mem.Bus }
+
 // UnmapAllDMA takes everything away.
 func (d *Device) UnmapAllDMA() { d.mem.Bus.UnmapAll() }
 
-// Reset is a conventional reset (§9.4).
+// Reset is a conventional reset (§9.4). It returns when the reset is over, or after 100 ms
+// if the host does not answer an access to the bus; DEVICE_STATUS then says so.
 func (d *Device) Reset() error {
 	d.conventionalReset("conventional reset")
+	d.awaitReset()
 	return nil
 }
 
@@ -174,6 +188,7 @@ func (d *Device) Reset() error {
 // is kept.
 func (d *Device) Detach() {
 	d.conventionalReset("client gone")
+	d.awaitReset()
 	d.fn.MSIX().SetTableOwner(pci.TableInTransport) // forgets what the client masked
 }
 

@@ -15,8 +15,10 @@
 //   - Lock order: the connection's, Device.mu, that of pci's interrupts. The findings' lock is a leaf.
 //
 // A reset (§9.4) disables everything at once and is over when the command and the mover copy that
-// were in flight have ended; until then BAR0 reads all-ones. It does not wait,
-// because what is in flight may need the very connection that asked for the reset.
+// were in flight have ended; until then BAR0 reads all-ones. A reset by register or config
+// space does not wait for that, because what is in flight may need the very connection that
+// asked for it; Reset and Detach do, up to 100 ms, because a transport has failed such
+// accesses before it calls them.
 package vdev
 
 import (
@@ -27,6 +29,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"npuemu/core"
 	"npuemu/dma"
@@ -66,6 +69,7 @@ type Device struct {
 	queues   *queue.Engine               // guarded by mu
 	fw       *firmware.Processor         // guarded by mu
 	resets   int                         // parts of a reset still to end; guarded by mu
+	over     chan struct{}               // closed when the reset is over, if somebody waits; guarded by mu
 	atReset  [npureg.CounterCount]uint64 // counters when the last reset was over; guarded by mu
 	irqs     map[irq]*eventfd.FD         // what the client attached to interrupts; guarded by mu
 	executor *executor
@@ -344,8 +348,33 @@ func (d *Device) resetPartLocked() {
 
 // resetOverLocked makes the guest's counters 0, now that nothing of before counts any more.
 func (d *Device) resetOverLocked() {
+	if d.over != nil {
+		close(d.over)
+		d.over = nil
+	}
 	for i := range d.counters {
 		d.atReset[i] = d.counters[i].Load()
+	}
+}
+
+// resetWait is how long a reset takes at most (§9.4) if the host answers.
+const resetWait = 100 * time.Millisecond
+
+// awaitReset waits until no reset is in progress, up to resetWait.
+func (d *Device) awaitReset() {
+	d.mu.Lock()
+	if d.resets == 0 {
+		d.mu.Unlock()
+		return
+	}
+	if d.over == nil {
+		d.over = make(chan struct{})
+	}
+	over := d.over
+	d.mu.Unlock()
+	select {
+	case <-over:
+	case <-time.After(resetWait):
 	}
 }
 

@@ -19,15 +19,19 @@ func bootCommand() *cobra.Command {
 	var (
 		cf             configFlags
 		kernel, initrd string
+		payload        string
 		cmdline, level string
 		memory         int64
 	)
 	c := &cobra.Command{
-		Use:   "boot --kernel BZIMAGE",
-		Short: "Boot Linux with the card in this process, without QEMU",
+		Use:   "boot {--kernel BZIMAGE | --payload FILE}",
+		Short: "Boot Linux, or bare-metal code, with the card in this process, without QEMU",
 		Long: "boot runs a guest in this process with the card on its PCI bus, through KVM and gokvm. It needs /dev/kvm, a Linux\n" +
 			"bzImage for x86-64 and, usually, an initramfs. The guest has one CPU and a serial console on this terminal, and\n" +
-			"neither disk nor network. boot ends when the guest reboots (reboot -f), or on SIGINT or SIGTERM.",
+			"neither disk nor network. boot ends when the guest reboots (reboot -f), or on SIGINT or SIGTERM.\n\n" +
+			"--payload runs code without an operating system: FILE is put at 1 MiB and entered at its first byte in 64-bit mode, with\n" +
+			"the first 4 GiB mapped one to one, interrupts off, and no stack. The NPU is 00:01.0, its BARs are not placed; the\n" +
+			"serial port is at 0x3f8; a write of 6 to port 0xcf9 ends it.",
 		Example: "  npuemu boot --kernel bzImage --initrd initramfs.cpio.gz\n  npuemu boot --kernel bzImage --initrd i.cpio --memory 1024 --append 'console=ttyS0 panic=-1 quiet'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -41,6 +45,15 @@ func bootCommand() *cobra.Command {
 			}
 			cfg.Log = log
 			guest := gokvm.Config{Memory: memory << 20, Cmdline: cmdline, Console: c.OutOrStdout(), Input: c.InOrStdin(), Log: cfg.Log}
+			if payload != "" {
+				if guest.Payload, err = os.ReadFile(payload); err != nil {
+					return fmt.Errorf("--payload: %w", err)
+				}
+				if len(guest.Payload) == 0 {
+					return fmt.Errorf("--payload: %s is empty", payload)
+				}
+				return boot(c.Context(), cfg, guest)
+			}
 			k, err := os.Open(kernel)
 			if err != nil {
 				return fmt.Errorf("--kernel: %w", err)
@@ -58,12 +71,15 @@ func bootCommand() *cobra.Command {
 			return boot(c.Context(), cfg, guest)
 		},
 	}
-	c.Flags().StringVar(&kernel, "kernel", "", "Linux bzImage `file` (required)")
+	c.Flags().StringVar(&kernel, "kernel", "", "Linux bzImage `file`")
+	c.Flags().StringVar(&payload, "payload", "", "bare-metal code, a flat binary `file`")
 	c.Flags().StringVar(&initrd, "initrd", "", "initramfs `file`")
 	c.Flags().StringVar(&cmdline, "append", "console=ttyS0 panic=-1", "the kernel's command `line`")
 	c.Flags().Int64Var(&memory, "memory", gokvm.DefaultMemory>>20, "guest memory in `MiB`, 16 to 3072")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
-	_ = c.MarkFlagRequired("kernel")
+	c.MarkFlagsOneRequired("kernel", "payload")
+	c.MarkFlagsMutuallyExclusive("payload", "kernel")
+	c.MarkFlagsMutuallyExclusive("payload", "initrd")
 	cf.add(c)
 	return c
 }

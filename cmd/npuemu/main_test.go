@@ -43,6 +43,7 @@ func file(t *testing.T, name, content string) string {
 
 func TestMistakesOfTheOperator(t *testing.T) {
 	notSocket := file(t, "x", "")
+	halt := file(t, "halt.npuasm", ".isa 1.0\nhalt\n")
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -65,8 +66,30 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
 		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
 		{"no such directory", []string{"serve", "--socket", "/does/not/exist/s"}, "/does/not/exist"},
-		{"boot without a kernel", []string{"boot"}, `required flag(s) "kernel" not set`},
+		{"boot without a kernel", []string{"boot"}, "at least one of the flags in the group [kernel payload] is required"},
+		{"boot of both", []string{"boot", "--kernel", "x", "--payload", "y"}, "none of the others can be"},
+		{"no such payload", []string{"boot", "--payload", "/does/not/exist"}, "--payload: open /does/not/exist"},
+		{"empty payload", []string{"boot", "--payload", notSocket}, "is empty"},
 		{"no such kernel", []string{"boot", "--kernel", "/does/not/exist"}, "--kernel: open /does/not/exist"},
+		{"run without a program", []string{"run"}, "accepts 1 arg"},
+		{"run what is not there", []string{"run", "/does/not/exist.npu"}, "no such file"},
+		{"run what is no program", []string{"run", notSocket}, "a descriptor has"},
+		{"binding without a number", []string{"run", halt, "--in", "x"}, "begin with the binding, 0 to 63, and ="},
+		{"binding 64", []string{"run", halt, "--in", "64=x"}, "begin with the binding, 0 to 63, and ="},
+		{"binding of a file that is not there", []string{"run", halt, "--in", "0=/does/not/exist"}, "no such file"},
+		{"binding of an empty file", []string{"run", halt, "--in", "0=" + notSocket}, "is empty"},
+		{"part beyond the file", []string{"run", halt, "--in", "0=" + halt + ":0:1000"}, "1000 at 0 are not there"},
+		{"part of no size", []string{"run", halt, "--in", "0=" + halt + ":0:0"}, "the size is not 0"},
+		{"binding given twice", []string{"run", halt, "--in", "0=" + halt, "--in", "0=" + halt}, "given twice"},
+		{"output given twice", []string{"run", halt, "--out", "0=x:1", "--out", "0=x:1"}, "given twice"},
+		{"output without a size", []string{"run", halt, "--out", "0=x"}, "name a file and its size"},
+		{"output of another size", []string{"run", halt, "--in", "0=" + halt, "--out", "0=x:1"}, "give the same size"},
+		{"binding left out", []string{"run", halt, "--in", "1=" + halt}, "binding 0 is missing"},
+		{"binding too many", []string{"run", halt, "--in", "0=" + halt}, "uses 0 bindings, and --in and --out give 1"},
+		{"no such card", []string{"run", halt, "--device", "/dev/npu"}, "use in-process or vfio-user:PATH"},
+		{"nobody at the socket", []string{"run", halt, "--device", "vfio-user:/does/not/exist"}, "/does/not/exist"},
+		{"run no times", []string{"run", halt, "--repeat", "0"}, "use 1 or more"},
+		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},
 		{"unknown command", []string{"sevre"}, "serve"},
 		{"program does not assemble", []string{"asm", file(t, "p.npuasm", ".isa 1.0\nlaod\nhalt\n")}, ":2:1"},
 		{"not a program", []string{"disasm", file(t, "p.npu", "hello")}, "p.npu"},
@@ -292,5 +315,60 @@ func TestServeDenied(t *testing.T) {
 		if !strings.Contains(log, "turned away") || !strings.Contains(log, "may not use the device") {
 			t.Errorf("%s: the log does not say why:\n%s", transport, log)
 		}
+	}
+}
+
+// The digits program on a card in this process, and on one behind a socket: the bytes
+// that numpy computed (examples/digits), and the card's own word for it.
+func TestRun(t *testing.T) {
+	const digits = "../../examples/digits/"
+	golden, err := os.ReadFile(digits + "golden.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(sockets(t), "s")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := npuemu(ctx, "serve", "--socket", path)
+		ended <- err
+	}()
+	dial(t, path).Close()
+	for _, device := range []string{"in-process", "vfio-user:" + path} {
+		record := filepath.Join(t.TempDir(), "record.bin")
+		out, _, err := npuemu(t.Context(), "run", digits+"digits.npuasm", "--device", device, "--json", "--repeat", "3",
+			"--in", "0="+digits+"weights.bin:64:4120", "--in", "1="+digits+"images.bin:64:64", "--out", "2="+record+":3904")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(record); err != nil || !bytes.Equal(b, golden[64:][:3904]) {
+			t.Errorf("%s: the record differs from the golden one; %v", device, err)
+		}
+		var s runSummary
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Device != device || s.Runs != 3 || s.MACs != 25600 || s.Counters.Programs != 3 || s.Counters.MACs != 3*25600 || s.Counters.BytesWritten != 3*3904 {
+			t.Errorf("summary %+v", s)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+
+	// Results on standard output are nothing but the results.
+	out, summary, err := npuemu(t.Context(), "run", file(t, "p.npuasm", ".isa 1.0\n.spad 1024\n.bindings 1\nload binding=0 local=0 nx=4 signal=0\nstore binding=0 offset=4 local=0 nx=4 wait=0\nhalt\n"),
+		"--in", "0="+file(t, "in", "npu!...."), "--out", "0=-:8")
+	if err != nil || out != "npu!npu!" || !strings.Contains(summary, "1 programs") {
+		t.Errorf("a binding that is read and written: %q, %q, %v", out, summary, err)
+	}
+	// A program that fails leaves no result.
+	never := filepath.Join(t.TempDir(), "never")
+	if _, _, err := npuemu(t.Context(), "run", file(t, "p.npuasm", ".isa 1.0\n.spad 1024\n.bindings 1\nstore binding=0 offset=8 local=0 nx=1\nhalt\n"), "--out", "0="+never+":8"); err == nil || !strings.Contains(err.Error(), "BINDING_BOUNDS") {
+		t.Errorf("a store outside its binding: %v", err)
+	}
+	if _, err := os.Stat(never); err == nil {
+		t.Error("the result of a program that failed was stored")
 	}
 }

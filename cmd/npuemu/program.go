@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -53,18 +52,9 @@ func disasmCommand() *cobra.Command {
 		Long:  "disasm prints an ELF program, or a raw program image (§5.3), in the syntax of §5.8. FILE - is standard input.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			b, err := readInput(c, args[0])
+			p, err := loadProgram(c, args[0])
 			if err != nil {
 				return err
-			}
-			var p *isa.Program
-			if bytes.HasPrefix(b, []byte("\x7fELF")) {
-				p, err = isa.ReadELF(bytes.NewReader(b))
-			} else {
-				p, err = isa.ParseImage(b)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			_, err = io.WriteString(c.OutOrStdout(), isa.Disassemble(p))
 			return err
@@ -84,5 +74,5 @@ func writeOutput(c *cobra.Command, name string, b []byte) error {
 		_, err := c.OutOrStdout().Write(b)
 		return err
 	}
-	return os.WriteFile(name, b, 0o644)
+	return writeFile(name, b)
 }

@@ -52,6 +52,39 @@ func TestResetInAnInstruction(t *testing.T) {
 	}
 }
 
+// TestDeviceResetIsOver: when the host's request for a conventional reset is answered, the
+// reset is over: nothing that was in flight writes to memory any more (§9.4), be it
+// mapped or reached by messages.
+func TestDeviceResetIsOver(t *testing.T) {
+	for _, name := range []string{"mapped", "by messages"} {
+		t.Run(name, func(t *testing.T) {
+			h, _ := ready(t)
+			src, from := h.Alloc(8192)
+			for i := range from {
+				from[i] = byte(i) | 1
+			}
+			dst, to := src+4096, from[4096:]
+			if name != "mapped" {
+				dst = devtest.MsgBase
+			}
+			h.Submit(1, endless(0, 0, src, dst))
+			time.Sleep(5 * time.Millisecond)
+			if err := h.Client.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			clear(to)
+			time.Sleep(20 * time.Millisecond)
+			if bytes.Count(to, []byte{0}) != len(to) {
+				t.Error("the device writes after its reset")
+			}
+			h.SetCommand(6)
+			if s := h.Read32(npureg.DeviceStatus); s != 0 {
+				t.Errorf("DEVICE_STATUS %#x, want 0: the reset is over", s)
+			}
+		})
+	}
+}
+
 // TestCountersAfterResetInFlight: what the command did that a reset ended is not
 // counted after it (§4.7).
 func TestCountersAfterResetInFlight(t *testing.T) {

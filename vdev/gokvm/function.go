@@ -11,19 +11,28 @@ import (
 )
 
 // deviceFunction is the device as a function of the bus. It follows what the guest
-// writes to know where the BARs are.
+// writes to know where the BARs are, and where messages of MSI go.
 type deviceFunction struct {
-	dev     *local.Client
-	log     *slog.Logger
-	sizes   [6]uint64 // of the BARs; 0: none
-	bars    [6]uint64 // where they are, while open
-	open    bool      // the function answers memory requests
-	changed func()    // called when bars or open changed
+	dev      *local.Client
+	log      *slog.Logger
+	sizes    [6]uint64 // of the BARs; 0: none
+	bars     [6]uint64 // where they are, while open
+	open     bool      // the function answers memory requests
+	msi      msi
+	moved    func() // called when bars or open changed
+	rerouted func() // called when msi changed
+}
+
+// msi is what the guest has set up of MSI.
+type msi struct {
+	on           bool
+	count        int // messages that it has allocated, a power of two
+	lo, hi, data uint32
 }
 
 // newFunction finds the BARs of dev, which is in the state after reset.
 func newFunction(dev *local.Client, log *slog.Logger) (*deviceFunction, error) {
-	f := &deviceFunction{dev: dev, log: log, changed: func() {}}
+	f := &deviceFunction{dev: dev, log: log, moved: func() {}, rerouted: func() {}}
 	for i := range f.sizes {
 		r, err := dev.RegionInfo(vfiouser.RegionBAR0 + i)
 		if err != nil {
@@ -58,6 +67,9 @@ const (
 	barIO              = 1 << 0
 	bar64              = 2 << 1
 	capabilityPM       = 0x01
+	capabilityMSI      = 0x05
+	msiEnable          = 1 << 0
+	msi64              = 1 << 7
 )
 
 // update reads where the BARs are. A write may be a reset, so every one counts.
@@ -80,23 +92,51 @@ func (f *deviceFunction) update() {
 		f.bars[at] = v &^ 0xf
 	}
 	if was != f.bars || wasOpen != f.open {
-		f.changed()
+		f.moved()
+	}
+	if m := readMSI(&c); m != f.msi {
+		f.msi = m
+		f.rerouted()
 	}
 }
 
-// inD0 looks for the power management capability. A chain that loops ends.
-func inD0(c *[256]byte) bool {
+// capability returns where a capability is, or 0. A chain that loops ends.
+func capability(c *[256]byte, id byte) int {
 	at := int(c[configCapabilities]) &^ 3
 	for range len(c) / 4 {
-		if at < 0x40 || at > 0xf8 {
+		if at < 0x40 || at > 0xf0 {
 			break
 		}
-		if c[at] == capabilityPM {
-			return c[at+4]&3 == 0
+		if c[at] == id {
+			return at
 		}
 		at = int(c[at+1]) &^ 3
 	}
-	return true
+	return 0
+}
+
+// inD0 reports whether the power state is D0; a function without power management
+// has no other.
+func inD0(c *[256]byte) bool {
+	at := capability(c, capabilityPM)
+	return at == 0 || c[at+4]&3 == 0
+}
+
+// readMSI reads the capability of PCI Local Bus 3.0, §6.8.1; the zero value is MSI
+// that is off.
+func readMSI(c *[256]byte) msi {
+	at := capability(c, capabilityMSI)
+	if at == 0 || c[at+2]&msiEnable == 0 {
+		return msi{}
+	}
+	le := binary.LittleEndian
+	m := msi{on: true, count: 1 << min(c[at+2]>>4&7, 5), lo: le.Uint32(c[at+4:])}
+	data := c[at+8:]
+	if c[at+2]&msi64 != 0 {
+		m.hi, data = le.Uint32(c[at+8:]), c[at+12:]
+	}
+	m.data = uint32(le.Uint16(data))
+	return m
 }
 
 // find returns the BAR, and the offset in it, that holds [addr, addr+n).

@@ -21,7 +21,7 @@ func TestBARs(t *testing.T) {
 		t.Fatal(err)
 	}
 	changes := 0
-	f.changed = func() { changes++ }
+	f.moved = func() { changes++ }
 	write := func(off uint64, v uint32) { f.writeConfig(off, binary.LittleEndian.AppendUint32(nil, v)) }
 	for _, tt := range []struct {
 		name    string
@@ -56,6 +56,38 @@ func TestBARs(t *testing.T) {
 		}
 		if bar != tt.bar || off != tt.off || changes != tt.changes {
 			t.Errorf("%s: BAR %d, offset %#x, %d changes; want %d, %#x, %d", tt.name, bar, off, changes, tt.bar, tt.off, tt.changes)
+		}
+	}
+}
+
+// TestMSI reads what the guest has set up of MSI, which the device's own messages and other
+// shapes of the capability show.
+func TestMSI(t *testing.T) {
+	with := func(fields map[int]byte) *[256]byte {
+		c := new([256]byte)
+		c[0x34] = 0x40
+		for off, v := range fields {
+			c[off] = v
+		}
+		return c
+	}
+	for _, tt := range []struct {
+		name string
+		c    *[256]byte
+		want msi
+	}{
+		{"no capability", new([256]byte), msi{}},
+		{"another capability", with(map[int]byte{0x40: 0x01, 0x42: 1}), msi{}},
+		{"off", with(map[int]byte{0x40: 0x05, 0x44: 1}), msi{}},
+		{"32-bit", with(map[int]byte{0x40: 0x05, 0x42: 1, 0x46: 0xe0, 0x47: 0xfe, 0x48: 0x41}), msi{on: true, count: 1, lo: 0xfee0_0000, data: 0x41}},
+		{"64-bit, 4 messages", with(map[int]byte{0x40: 0x05, 0x42: 0xa1, 0x47: 0xfe, 0x48: 1, 0x4c: 0x44, 0x4d: 2}), msi{on: true, count: 4, lo: 0xfe00_0000, hi: 1, data: 0x244}},
+		{"behind another", with(map[int]byte{0x40: 0x01, 0x41: 0x50, 0x50: 0x05, 0x52: 1}), msi{on: true, count: 1}},
+		{"more messages than there are", with(map[int]byte{0x40: 0x05, 0x42: 0x71}), msi{on: true, count: 32}},
+		{"a chain that loops", with(map[int]byte{0x40: 0x01, 0x41: 0x40}), msi{}},
+		{"at the end of the space", with(map[int]byte{0x34: 0xf8, 0xf8: 0x05, 0xfa: 1}), msi{}},
+	} {
+		if got := readMSI(tt.c); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
 	}
 }

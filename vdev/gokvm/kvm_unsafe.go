@@ -37,6 +37,10 @@ type cpuid struct {
 	entries [maxCPUID]kvm.CPUIDEntry2
 }
 
+// irqfdResample: the pin is a level, and resample is signalled when the guest ends the
+// interrupt (KVM_IRQFD_FLAG_RESAMPLE).
+const irqfdResample = 1 << 1
+
 // irqfd is struct kvm_irqfd.
 type irqfd struct {
 	fd, gsi, flags, resample uint32
@@ -126,9 +130,8 @@ func setIRQLine(vm int, irq uint32, level bool) error {
 	return ioctl(vm, kvm.IIOW(nrIRQLine, unsafe.Sizeof(l)), unsafe.Pointer(&l))
 }
 
-// setIRQFD makes KVM raise gsi when fd is signalled.
-func setIRQFD(vm, fd int, gsi uint32) error {
-	f := irqfd{fd: uint32(fd), gsi: gsi}
+// setIRQFD makes KVM raise f.gsi when f.fd is signalled.
+func setIRQFD(vm int, f irqfd) error {
 	return ioctl(vm, kvm.IIOW(nrIRQFD, unsafe.Sizeof(f)), unsafe.Pointer(&f))
 }
 

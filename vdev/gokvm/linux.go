@@ -66,6 +66,15 @@ func (v *vm) setup64(rip, rsi uint64) error {
 	return nil
 }
 
+// loadPayload puts a payload into guest memory, and the processor at its start.
+func (v *vm) loadPayload(cfg Config) error {
+	if n, room := len(cfg.Payload), len(v.mem)-kernelAt; n > room {
+		return fmt.Errorf("gokvm: a payload of %d bytes; memory from 1 MiB on has %d: give the guest more", n, room)
+	}
+	copy(v.mem[kernelAt:], cfg.Payload)
+	return v.setup64(kernelAt, 0)
+}
+
 // loadLinux puts kernel, initrd and their parameters into guest memory, and the
 // processor at the kernel's 64-bit entry.
 func (v *vm) loadLinux(cfg Config) error {
@@ -171,17 +180,21 @@ func mpTable() []byte {
 		apicID, ioapicID       = 0, 1
 		localAPIC, ioAPIC      = 0xfee0_0000, 0xfec0_0000
 		pointerSize, headerLen = 16, 44
-		isa, irqs              = 0, 16
+		pci, isa, irqs         = 0, 1, 16 // a PCI bus has its own number
+		inta                   = npuSlot << 2
+		levelLow               = 0xf // trigger level, active low
 	)
 	le := binary.LittleEndian
 	entries, count := []byte(nil), uint16(0)
 	add := func(b ...byte) { entries, count = append(entries, b...), count+1 }
 	add(append([]byte{0, apicID, 0x14, 3}, make([]byte, 16)...)...) // enabled boot processor
+	add(append([]byte{1, pci}, "PCI   "...)...)
 	add(append([]byte{1, isa}, "ISA   "...)...)
 	add(le.AppendUint32([]byte{2, ioapicID, 0x11, 1}, ioAPIC)...)
 	for i := range byte(irqs) {
 		add(3, 0, 0, 0, isa, i, ioapicID, i)
 	}
+	add(3, 0, levelLow, 0, pci, inta, ioapicID, irqNPU)
 	add(4, 3, 0, 0, isa, 0, 0xff, 0) // the PICs on LINT0
 	add(4, 1, 0, 0, isa, 0, 0xff, 1) // NMI on LINT1
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"npuemu/tests/guest"
+	"npuemu/vdev"
 )
 
 // kernelPath finds a kernel: NPUEMU_BOOT_KERNEL, or one of the guest environment.
@@ -61,8 +62,18 @@ func TestLinux(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	d := card(t)
-	err = Boot(ctx, d, cfg)
+	npu := vdev.DefaultConfig()
+	npu.Memory.Size = 1 << 20
+	switch kind := os.Getenv("NPUEMU_BOOT_INTERRUPTS"); kind {
+	case "":
+	case "msi":
+		npu.PCI.MSIX = false
+	case "intx":
+		npu.PCI = vdev.PCIConfig{}
+	default:
+		t.Fatalf("NPUEMU_BOOT_INTERRUPTS=%s: use msi or intx", kind)
+	}
+	err = Boot(ctx, cardWith(t, npu), cfg)
 	switch {
 	case errors.Is(err, ErrKVM), errors.Is(err, ErrEmulation):
 		t.Skip("not run: ", err)
@@ -118,12 +129,18 @@ func TestLoadLinuxRefusals(t *testing.T) {
 		{"needs more memory", Config{Kernel: bytes.NewReader(bzImage(0, map[int]uint32{0x260: minMemory}))}, "needs"},
 		{"moves above memory", Config{Kernel: bytes.NewReader(bzImage(0, map[int]uint32{0x258: minMemory, 0x260: 4096}))}, "needs"},
 		{"long command line", Config{Kernel: bytes.NewReader(good), Cmdline: strings.Repeat("x", 256)}, "command line of 256"},
+		{"payload", Config{Payload: []byte{0xf4}}, ""},
+		{"payload larger than memory", Config{Payload: make([]byte, minMemory)}, "give the guest more"},
 		{"large initrd", Config{Kernel: bytes.NewReader(good), Initrd: bytes.NewReader(make([]byte, minMemory))}, "give the guest more memory"},
 		{"nowhere for the initrd", Config{Kernel: bytes.NewReader(bzImage(0, map[int]uint32{0x22c: 0x1000})), Initrd: strings.NewReader("x")}, "give the guest more memory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := machine(t, card(t), nil)
-			err := v.loadLinux(tt.cfg)
+			load := v.loadLinux
+			if tt.cfg.Payload != nil {
+				load = v.loadPayload
+			}
+			err := load(tt.cfg)
 			if tt.want == "" {
 				if err != nil {
 					t.Fatal(err)

@@ -50,6 +50,12 @@ func card(t *testing.T) *vdev.Device {
 	t.Helper()
 	cfg := vdev.DefaultConfig()
 	cfg.Memory.Size = 1 << 20
+	return cardWith(t, cfg)
+}
+
+// cardWith is a running device; it ends with the test.
+func cardWith(t *testing.T, cfg vdev.Config) *vdev.Device {
+	t.Helper()
 	cfg.Log = testLog(t)
 	d, err := vdev.New(cfg)
 	if err != nil {

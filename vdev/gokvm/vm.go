@@ -39,6 +39,7 @@ const (
 	hugePage    = 2 << 20
 	minMemory   = 16 << 20 // page tables, zero page, a small kernel
 	ioapicPins  = 24
+	irqNPU      = 16 // pin of INTA: the first that no ISA interrupt has
 	maxVectors  = 64 // more than the device can have
 	npuSlot     = 1  // device number on the bus
 	slotMemory  = 0  // memory slots of KVM
@@ -59,7 +60,8 @@ type vm struct {
 	cpu      int
 	page     []byte // shared with KVM: struct kvm_run and the data of port accesses
 	run      *kvm.RunData
-	memFile  *os.File
+	memFile  *os.File // ours; nil if the memory is the caller's
+	shared   *os.File // guest memory
 	mem      []byte
 	dev      *local.Client
 	npu      *deviceFunction
@@ -68,9 +70,12 @@ type vm struct {
 	dram     []byte // the device's memory, as BAR2 shows it
 	dramAt   uint64 // where the guest has it mapped, if dramOpen
 	dramOpen bool
-	vectors  []*eventfd.FD
-	table    []byte // MSI-X table as routed; zero after reset, like the device's
-	reset    bool   // the guest asked for a reset
+	vectors  []*eventfd.FD // one for message i of MSI-X or of MSI, whichever is on
+	pin      *eventfd.FD   // INTA is asserted
+	ended    *eventfd.FD   // the guest has ended the interrupt of the pin
+	watching chan struct{} // closed when nobody waits for ended any more
+	table    []byte        // MSI-X table as routed; zero after reset, like the device's
+	reset    bool          // the guest asked for a reset
 }
 
 // newVM builds a machine and attaches to d. close frees it.
@@ -106,7 +111,7 @@ func newVM(d Device, cfg Config) (_ *vm, err error) {
 		what string
 		do   func() error
 	}{
-		{"memory", func() error { return v.newMemory(cfg.Memory) }},
+		{"memory", func() error { return v.newMemory(cfg.Memory, cfg.MemoryFile) }},
 		{"machine", v.newMachine},
 		{"processor", v.newCPU},
 		{"device", func() error { return v.attach(d) }},
@@ -119,18 +124,31 @@ func newVM(d Device, cfg Config) (_ *vm, err error) {
 }
 
 // newMemory makes guest memory: a file that is mapped here, for the guest, and by
-// the device.
-func (v *vm) newMemory(size int64) error {
-	fd, err := unix.MemfdCreate("guest", unix.MFD_CLOEXEC)
+// the device. It is f if that is not nil.
+func (v *vm) newMemory(size int64, f *os.File) error {
+	if f == nil {
+		fd, err := unix.MemfdCreate("guest", unix.MFD_CLOEXEC)
+		if err != nil {
+			return err
+		}
+		f = os.NewFile(uintptr(fd), "guest")
+		v.memFile = f
+		if err := f.Truncate(size); err != nil {
+			return err
+		}
+	}
+	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	v.memFile = os.NewFile(uintptr(fd), "guest")
-	if err := v.memFile.Truncate(size); err != nil {
+	if st.Size() != size {
+		return fmt.Errorf("MemoryFile has %d bytes, guest memory %d: give a file as long as guest memory", st.Size(), size)
+	}
+	if v.mem, err = unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE); err != nil {
 		return err
 	}
-	v.mem, err = unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
-	return err
+	v.shared = f
+	return nil
 }
 
 func (v *vm) newMachine() error {
@@ -184,29 +202,14 @@ func (v *vm) attach(d Device) error {
 	if err := v.dev.Reset(); err != nil {
 		return err
 	}
-	if err := v.dev.MapDMA(0, uint64(len(v.mem)), iova.Read|iova.Write, v.memFile, 0); err != nil {
+	if err := v.dev.MapDMA(0, uint64(len(v.mem)), iova.Read|iova.Write, v.shared, 0); err != nil {
 		return err
 	}
-	irq, err := v.dev.IRQInfo(vfiouser.IRQMSIX)
-	if err != nil {
+	if err := v.attachMessages(); err != nil {
 		return err
 	}
-	if irq.Count > maxVectors {
-		return fmt.Errorf("%d MSI-X vectors; this machine routes %d", irq.Count, maxVectors)
-	}
-	v.table = make([]byte, irq.Count*tableEntry)
-	for i := range irq.Count {
-		fd, err := eventfd.New()
-		if err != nil {
-			return err
-		}
-		v.vectors = append(v.vectors, fd)
-		if err := v.dev.SetVectors(vfiouser.IRQMSIX, i, fd); err != nil {
-			return err
-		}
-		if err := setIRQFD(v.fd, fd.Fd(), uint32(ioapicPins+i)); err != nil {
-			return fmt.Errorf("%w: interrupt of vector %d: %w", ErrKVM, i, err)
-		}
+	if err := v.attachPin(); err != nil {
+		return err
 	}
 	r, err := v.dev.RegionInfo(vfiouser.RegionBAR0 + deviceBAR)
 	if err != nil {
@@ -220,9 +223,82 @@ func (v *vm) attach(d Device) error {
 	if v.npu, err = newFunction(v.dev, v.log); err != nil {
 		return err
 	}
-	v.npu.changed = v.placeDRAM
+	v.npu.moved, v.npu.rerouted = v.placeDRAM, v.mustRoute
 	v.bridge.devices[0] = bridgeFunction{}
 	v.bridge.devices[npuSlot] = v.npu
+	return nil
+}
+
+// attachMessages gives every message of MSI-X and MSI an input of KVM. Message i of
+// both has the same: the guest turns one kind on.
+func (v *vm) attachMessages() error {
+	msix, err := v.dev.IRQInfo(vfiouser.IRQMSIX)
+	if err != nil {
+		return err
+	}
+	msi, err := v.dev.IRQInfo(vfiouser.IRQMSI)
+	if err != nil {
+		return err
+	}
+	if msix.Count > maxVectors {
+		return fmt.Errorf("%d MSI-X vectors; this machine routes %d", msix.Count, maxVectors)
+	}
+	v.table = make([]byte, msix.Count*tableEntry)
+	for i := range max(msix.Count, msi.Count) {
+		fd, err := eventfd.New()
+		if err != nil {
+			return err
+		}
+		v.vectors = append(v.vectors, fd)
+		if i < msix.Count {
+			err = v.dev.SetVectors(vfiouser.IRQMSIX, i, fd)
+		}
+		if i < msi.Count {
+			err = errors.Join(err, v.dev.SetVectors(vfiouser.IRQMSI, i, fd))
+		}
+		if err != nil {
+			return err
+		}
+		if err := setIRQFD(v.fd, irqfd{fd: uint32(fd.Fd()), gsi: uint32(ioapicPins + i)}); err != nil {
+			return fmt.Errorf("%w: interrupt of vector %d: %w", ErrKVM, i, err)
+		}
+	}
+	return nil
+}
+
+// attachPin wires INTA to its pin of the I/O APIC. KVM holds the pin from the signal of
+// one eventfd until the guest ends the interrupt, and then signals the other; the device
+// is unmasked, and signals again if it asserts INTA still.
+func (v *vm) attachPin() error {
+	var err error
+	if v.pin, err = eventfd.New(); err != nil {
+		return err
+	}
+	if v.ended, err = eventfd.New(); err != nil {
+		return err
+	}
+	if err := setIRQFD(v.fd, irqfd{fd: uint32(v.pin.Fd()), gsi: irqNPU, flags: irqfdResample, resample: uint32(v.ended.Fd())}); err != nil {
+		return fmt.Errorf("%w: interrupt pin: %w", ErrKVM, err)
+	}
+	if err := v.dev.SetVectors(vfiouser.IRQINTx, 0, v.pin); err != nil {
+		return err
+	}
+	v.watching = make(chan struct{})
+	go func() {
+		defer close(v.watching)
+		for {
+			// Nothing but close ends this wait; the timeout is what it may take to see it.
+			if v.ended.Wait(100*time.Millisecond) == 0 {
+				if v.ended.Fd() < 0 {
+					return
+				}
+				continue
+			}
+			if err := v.dev.MaskVector(vfiouser.IRQINTx, 0, false); err != nil {
+				return // closed
+			}
+		}
+	}()
 	return nil
 }
 
@@ -231,8 +307,13 @@ func (v *vm) close() {
 	if v.dev != nil {
 		v.dev.Close()
 	}
-	for _, fd := range v.vectors {
-		fd.Close()
+	for _, fd := range append(v.vectors, v.pin, v.ended) {
+		if fd != nil {
+			fd.Close()
+		}
+	}
+	if v.watching != nil {
+		<-v.watching
 	}
 	for _, fd := range []int{v.cpu, v.fd, v.sys} {
 		if fd >= 0 {
@@ -425,27 +506,24 @@ func (v *vm) memoryWrite(addr uint64, p []byte) {
 		v.log.Debug("write dropped", "bar", bar, "off", off, "rule", err)
 	}
 	if bar == tableBAR && off < uint64(len(v.table)) {
-		if err := v.reroute(off / tableEntry * tableEntry); err != nil {
-			v.log.Error("interrupts are not routed", "err", err)
-		}
+		v.reroute(off / tableEntry * tableEntry)
 	}
 }
 
 // reroute takes over the entry of the MSI-X table at off, which the guest has written:
 // address and data, one register after the other.
-func (v *vm) reroute(off uint64) error {
+func (v *vm) reroute(off uint64) {
 	var e [tableEntry - 4]byte
 	for i := 0; i < len(e); i += 4 {
 		if err := v.dev.ReadRegion(vfiouser.RegionBAR0+tableBAR, off+uint64(i), e[i:i+4]); err != nil {
-			return err
+			v.log.Error("an entry of the MSI-X table cannot be read", "off", off, "err", err)
+			return
 		}
 	}
-	routed := v.table[off:][:len(e)]
-	if bytes.Equal(routed, e[:]) {
-		return nil
+	if routed := v.table[off:][:len(e)]; !bytes.Equal(routed, e[:]) {
+		copy(routed, e[:])
+		v.mustRoute()
 	}
-	copy(routed, e[:])
-	return v.route()
 }
 
 // route makes KVM send every vector where the MSI-X table says.
@@ -459,8 +537,14 @@ func (v *vm) route() error {
 		routes = append(routes, route{gsi: i, kind: routeChip, a: 2, b: i})
 	}
 	for i := range v.vectors {
-		e := v.table[i*tableEntry:]
-		lo, hi, data := le.Uint32(e), le.Uint32(e[4:]), le.Uint32(e[8:])
+		var lo, hi, data uint32
+		switch m := v.npu.msi; {
+		case m.on && i < m.count:
+			lo, hi, data = m.lo, m.hi, m.data&^uint32(m.count-1)|uint32(i)
+		case !m.on && i*tableEntry < len(v.table):
+			e := v.table[i*tableEntry:]
+			lo, hi, data = le.Uint32(e), le.Uint32(e[4:]), le.Uint32(e[8:])
+		}
 		if lo&messageMask != messageBase || hi != 0 {
 			continue // not an interrupt: nothing is delivered
 		}
@@ -472,7 +556,14 @@ func (v *vm) route() error {
 	return nil
 }
 
-// Boot boots a Linux kernel with d in its PCI slot, and returns when the guest
+// mustRoute is route for those who have nobody to tell.
+func (v *vm) mustRoute() {
+	if err := v.route(); err != nil {
+		v.log.Error("interrupts are not routed", "err", err)
+	}
+}
+
+// Boot boots a Linux kernel, or a payload, with d in its PCI slot, and returns when the guest
 // resets the machine (nil), when it ends in another way (see the Err variables), or
 // when ctx ends (its error). d runs already and has no other client.
 func Boot(ctx context.Context, d Device, cfg Config) error {
@@ -481,7 +572,12 @@ func Boot(ctx context.Context, d Device, cfg Config) error {
 		return err
 	}
 	defer v.close()
-	if err := v.loadLinux(cfg); err != nil {
+	if cfg.Payload != nil {
+		err = v.loadPayload(cfg)
+	} else {
+		err = v.loadLinux(cfg)
+	}
+	if err != nil {
 		return err
 	}
 	return v.boot(ctx, cfg)

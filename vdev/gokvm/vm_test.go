@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -212,6 +214,14 @@ func TestConfigRefusals(t *testing.T) {
 		}
 	}
 	machine(t, card(t), nil) // skips without KVM
+	short, err := os.CreateTemp(t.TempDir(), "memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer short.Close()
+	if _, err := newVM(card(t), Config{Memory: minMemory, MemoryFile: short}); err == nil || !strings.Contains(err.Error(), "a file as long as guest memory") {
+		t.Errorf("a memory file that is too short: %v", err)
+	}
 	if _, err := newVM(manyVectors{card(t)}, Config{Memory: minMemory}); err == nil {
 		t.Error("a device with too many vectors accepted")
 	}

@@ -21,9 +21,14 @@ import (
 // One goroutine receives replies and serves the server's DMA messages.
 type Client struct {
 	sock *uds.Conn
+	twin *uds.Conn // for the server's commands, or nil
+	// agreed is what VERSION agreed on: what the server takes, and of the rest what
+	// both sides know.
+	agreed Offer
 	// memory holds the ranges that the server reaches by messages.
 	memory iova.Table
 	done   chan struct{} // closed when the receiving goroutine has ended
+	served chan struct{} // closed when that of the twin socket has, if there is one
 
 	mu      sync.Mutex               // guards what follows
 	calls   map[uint16]chan<- result // waiting for a reply, by message id
@@ -47,22 +52,26 @@ func Dial(path string) (*Client, error) {
 	return NewClient(nc)
 }
 
-// NewClient negotiates on nc, which it owns.
+// NewClient negotiates on nc, which it owns, with DefaultOffer.
 func NewClient(nc *net.UnixConn) (*Client, error) {
+	return NewClientWith(nc, DefaultOffer())
+}
+
+// NewClientWith negotiates on nc, which it owns.
+func NewClientWith(nc *net.UnixConn, offer Offer) (*Client, error) {
 	sock, err := uds.New(nc, sendTimeout)
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{sock: sock, done: make(chan struct{}), calls: make(map[uint16]chan<- result)}
 	go c.receive()
-	fds, data := uint64(maxFDs), uint64(maxData)
-	offer := appendVersion(nil, 0, capabilities{MaxMsgFDs: &fds, MaxDataXferSize: &data, WriteMultiple: true})
-	body, err := c.call(cmdVersion, offer, nil)
+	r := c.do(cmdVersion, appendVersion(nil, 0, offer.capabilities()), nil, 0)
+	err = r.err
 	if err == nil {
-		var minor uint16
-		if minor, _, err = parseVersion(body); err == nil && minor != 0 {
-			err = fmt.Errorf("vfiouser: the server answers minor version %d to 0", minor)
-		}
+		err = c.agree(offer, r)
+	}
+	for _, fd := range r.fds {
+		unix.Close(fd)
 	}
 	if err != nil {
 		c.Close()
@@ -76,6 +85,11 @@ func NewClient(nc *net.UnixConn) (*Client, error) {
 func (c *Client) Close() {
 	c.sock.Shutdown()
 	<-c.done
+	if c.twin != nil {
+		c.twin.Shutdown()
+		<-c.served
+		c.twin.Close()
+	}
 	c.sock.Close()
 	c.memory.UnmapAll()
 }
@@ -197,8 +211,11 @@ type MultiWrite struct {
 	Data  []byte
 }
 
-// WriteMulti does several writes in one message.
+// WriteMulti does several writes in one message, if the server has agreed to that.
 func (c *Client) WriteMulti(writes []MultiWrite) error {
+	if !c.agreed.WriteMultiple {
+		return errors.New("vfiouser: the server does not take several writes in a message; use WriteRegion")
+	}
 	req := order.AppendUint64(nil, uint64(len(writes)))
 	for _, w := range writes {
 		if len(w.Data) > multiDataSize {
@@ -260,46 +277,42 @@ func (c *Client) UnmapAllDMA() error {
 }
 
 func (c *Client) unmap(flags uint32, addr iova.Addr, size uint64) error {
+	_, err := c.call(cmdDMAUnmap, unmapRequest(flags, addr, size), nil)
+	return err
+}
+
+func unmapRequest(flags uint32, addr iova.Addr, size uint64) []byte {
 	req := order.AppendUint32(nil, dmaUnmapSize)
 	req = order.AppendUint32(req, flags)
 	req = order.AppendUint64(req, uint64(addr))
-	_, err := c.call(cmdDMAUnmap, order.AppendUint64(req, size), nil)
-	return err
+	return order.AppendUint64(req, size)
 }
 
-func irqSetRequest(flags uint32, index, start, count int) []byte {
-	req := order.AppendUint32(nil, irqSetSize)
-	for _, v := range []uint32{flags, uint32(index), uint32(start), uint32(count)} {
-		req = order.AppendUint32(req, v)
-	}
-	return req
-}
-
-// SetVectors attaches an eventfd to each vector from start on; at most 16. The
-// eventfds stay the caller's.
+// SetVectors attaches an eventfd to each vector from start on, with as many messages as
+// the server's limit of descriptors takes. The eventfds stay the caller's.
 func (c *Client) SetVectors(index, start int, fds ...*eventfd.FD) error {
-	raw := make([]int, len(fds))
-	for i, f := range fds {
-		raw[i] = f.Fd()
+	for len(fds) > 0 {
+		n := min(len(fds), max(1, int(c.agreed.MaxMsgFDs)))
+		if err := c.SetIRQs(IRQSet{Index: index, Start: start, Count: n, Action: IRQTrigger, FDs: fds[:n]}); err != nil {
+			return err
+		}
+		start, fds = start+n, fds[n:]
 	}
-	_, err := c.call(cmdSetIRQs, irqSetRequest(setDataEventfd|setActionTrigger, index, start, len(fds)), raw)
-	return err
+	return nil
 }
 
 // ClearVectors detaches every eventfd of an interrupt type.
 func (c *Client) ClearVectors(index int) error {
-	_, err := c.call(cmdSetIRQs, irqSetRequest(setDataNone|setActionTrigger, index, 0, 0), nil)
-	return err
+	return c.SetIRQs(IRQSet{Index: index, Action: IRQTrigger})
 }
 
 // MaskVector masks or unmasks a vector.
 func (c *Client) MaskVector(index, vector int, masked bool) error {
-	action := uint32(setActionUnmask)
+	action := IRQUnmask
 	if masked {
-		action = setActionMask
+		action = IRQMask
 	}
-	_, err := c.call(cmdSetIRQs, irqSetRequest(setDataNone|action, index, vector, 1), nil)
-	return err
+	return c.SetIRQs(IRQSet{Index: index, Start: vector, Count: 1, Action: action})
 }
 
 // Reset resets the function.
@@ -360,7 +373,7 @@ func (c *Client) receive() {
 	defer close(c.done)
 	var err error
 	for err == nil {
-		err = c.receiveOne()
+		err = c.receiveOne(c.sock)
 	}
 	c.sock.Shutdown()
 	c.mu.Lock()
@@ -372,23 +385,23 @@ func (c *Client) receive() {
 	}
 }
 
-func (c *Client) receiveOne() error {
+func (c *Client) receiveOne(sock *uds.Conn) error {
 	var head [headerSize]byte
-	rights := uds.Rights{Limit: maxFDs}
+	rights := uds.Rights{Limit: maxReplyFDs}
 	defer rights.Close()
-	if err := c.sock.Recv(head[:], &rights); err != nil {
+	if err := sock.Recv(head[:], &rights); err != nil {
 		return err
 	}
 	h := decodeHeader(head[:])
-	if h.size < headerSize || h.size > maxMessage {
+	if h.size < headerSize || h.size > maxReply {
 		return fmt.Errorf("%v of %d bytes from the server", h.command, h.size)
 	}
 	body := make([]byte, h.size-headerSize)
-	if err := c.sock.Recv(body, &rights); err != nil {
+	if err := sock.Recv(body, &rights); err != nil {
 		return err
 	}
 	if !h.isReply() {
-		return c.serveDMA(h, body)
+		return c.serveDMA(sock, h, body)
 	}
 	c.mu.Lock()
 	done := c.calls[h.id]
@@ -409,7 +422,7 @@ func (c *Client) receiveOne() error {
 }
 
 // serveDMA answers a command of the server, with QEMU's errnos.
-func (c *Client) serveDMA(h header, body []byte) error {
+func (c *Client) serveDMA(sock *uds.Conn, h header, body []byte) error {
 	out, errno := c.dma(h.command, body)
 	reply := header{id: h.id, command: h.command, size: headerSize, flags: flagReply}
 	if errno != 0 {
@@ -420,7 +433,7 @@ func (c *Client) serveDMA(h header, body []byte) error {
 	reply.size += uint32(len(out))
 	msg := make([]byte, headerSize, reply.size)
 	reply.put(msg)
-	return c.sock.Send(append(msg, out...), nil)
+	return sock.Send(append(msg, out...), nil)
 }
 
 func (c *Client) dma(cmd Command, body []byte) (reply []byte, errno unix.Errno) {

@@ -11,27 +11,41 @@ import (
 	"golang.org/x/sys/unix"
 
 	"npuemu/dma/iova"
-	"npuemu/internal/eventfd"
 	"npuemu/internal/uds"
 )
 
 // conn is one client. The goroutine in ServeConn owns all fields but those that
 // name mu; the buffers are valid until its next message.
 type conn struct {
-	s        *Server
-	sock     *uds.Conn
-	regions  []Region
-	irqs     []IRQ
-	peerData int // largest data of a message to the client, at most maxData
-	files    files
+	s       *Server
+	sock    *uds.Conn
+	regions []Region
+	irqs    []IRQ
+	files   files
+
+	// What VERSION agreed on.
+	peerFDs   int    // descriptors that a message to the client may have
+	peerData  int    // largest data of a message to the client, at most maxData
+	maxMaps   uint64 // ranges that the client may have mapped
+	pageMask  uint64 // bits that are 0 in addresses and sizes of ranges
+	maxBitmap uint64 // bytes of a bitmap of written pages
+	twin      *twin  // nil if there is none
+
+	// cmds is where our commands go: sock, or the twin socket.
+	cmds *uds.Conn
 
 	head   [headerSize]byte // header received
 	in     []byte           // body received
 	rights uds.Rights       // descriptors received with the message
 	out    []byte           // reply: header, then payload
 
-	// events are the eventfds that tell the client of MASK and UNMASK.
-	events map[irqEvent]*eventfd.FD
+	// turn is held while the Backend is called: by the connection's goroutine for a
+	// message, by the watch's for a signal. watch is nil until there is something to
+	// watch.
+	turn     sync.Mutex
+	watch    *watch
+	events   map[irqEvent]watched
+	ioEvents [NumRegions]*ioEvents
 
 	mu      sync.Mutex             // guards what follows
 	pending map[uint16]*dmaRequest // by message id
@@ -46,10 +60,11 @@ func newConn(s *Server, sock *uds.Conn) *conn {
 	return &conn{
 		s:       s,
 		sock:    sock,
+		cmds:    sock,
 		in:      make([]byte, 4096),
 		out:     make([]byte, headerSize, 4096),
 		rights:  uds.Rights{Limit: maxFDs},
-		events:  make(map[irqEvent]*eventfd.FD),
+		events:  make(map[irqEvent]watched),
 		pending: make(map[uint16]*dmaRequest),
 	}
 }
@@ -74,29 +89,35 @@ func (c *conn) negotiate() error {
 		}
 		return err
 	}
-	c.peerData = maxData
-	if n := caps.MaxDataXferSize; n != nil && *n < maxData {
-		c.peerData = int(*n)
-	}
 	c.regions, c.irqs = c.s.backend.Regions(), c.s.backend.IRQs()
 	if len(c.regions) != NumRegions || len(c.irqs) != NumIRQs {
 		panic("vfiouser: BUG: the Backend does not have the regions and interrupt types of a PCI function")
 	}
 
-	fds, data := uint64(maxFDs), uint64(maxData)
-	c.out = appendVersion(c.out[:headerSize], min(minor, 0), capabilities{
-		MaxMsgFDs:       &fds,
-		MaxDataXferSize: &data,
-		WriteMultiple:   caps.WriteMultiple, // only what was proposed may be in the reply
-	})
-	return c.reply(h, c.out)
+	reply := c.agree(caps)
+	var fds []int
+	if t := caps.TwinSocket; t != nil && t.Supported && c.peerFDs > 0 {
+		far, err := c.openTwin()
+		if err != nil {
+			return err
+		}
+		defer far.Close()
+		fds = []int{int(far.Fd())}
+		reply.TwinSocket = &twinCapability{Supported: true, FDIndex: new(uint64)}
+	}
+	c.out = appendVersion(c.out[:headerSize], min(minor, 0), reply)
+	err = c.reply(h, c.out, fds...)
+	if err != nil && c.twin != nil {
+		c.twin.close()
+	}
+	return err
 }
 
 // step serves one message. An error means that the connection is over.
 func (c *conn) step() error {
 	defer c.rights.Close()
 	h, body, err := c.receive()
-	var fd int
+	var fds []int
 	if err == nil {
 		if h.isReply() {
 			err = c.deliver(h, body)
@@ -105,14 +126,11 @@ func (c *conn) step() error {
 			}
 		} else {
 			c.out = c.out[:headerSize]
-			fd, err = c.handle(h, body)
+			fds, err = c.handle(h, body)
 		}
 	}
 	if err == nil {
-		if fd > 0 {
-			return c.reply(h, c.out, fd)
-		}
-		return c.reply(h, c.out)
+		return c.reply(h, c.out, fds...)
 	}
 	var wrong *refusal
 	if !errors.As(err, &wrong) {
@@ -189,9 +207,7 @@ func (c *conn) reply(h header, msg []byte, fds ...int) error {
 
 // replyError sends the error reply, a header alone, and logs the rule.
 func (c *conn) replyError(h header, wrong *refusal) error {
-	c.s.warn("vfio-user message refused",
-		slog.String("command", h.command.String()), slog.Int("id", int(h.id)),
-		slog.String("errno", unix.ErrnoName(wrong.errno)), slog.String("rule", wrong.rule))
+	c.warnRefused(h, wrong)
 	if h.flags&flagNoReply != 0 {
 		return nil
 	}
@@ -201,6 +217,12 @@ func (c *conn) replyError(h header, wrong *refusal) error {
 		flags: flagReply | flagError, errno: uint32(wrong.errno),
 	}.put(c.out)
 	return c.send(c.out, nil)
+}
+
+func (c *conn) warnRefused(h header, wrong *refusal) {
+	c.s.warn("vfio-user message refused",
+		slog.String("command", h.command.String()), slog.Int("id", int(h.id)),
+		slog.String("errno", unix.ErrnoName(wrong.errno)), slog.String("rule", wrong.rule))
 }
 
 func (c *conn) send(msg []byte, fds []int) error {
@@ -222,9 +244,20 @@ func (c *conn) trace(dir Direction, head, body, tail []byte, nfds int) {
 // detach leaves the device as Backend.Detach describes.
 func (c *conn) detach() {
 	c.depart()
+	if c.twin != nil {
+		c.twin.close()
+	}
+	if c.watch != nil {
+		c.watch.close()
+	}
 	c.s.backend.Detach()
+	c.s.migration.state = MigrationRunning
 	for index := range c.irqs {
 		c.clearIRQs(index)
 	}
+	c.closeIOEvents()
 	c.s.backend.UnmapAllDMA()
+	if c.s.table != nil {
+		c.s.table.StopLog()
+	}
 }

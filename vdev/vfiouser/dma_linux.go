@@ -82,7 +82,7 @@ func (c *conn) dma(cmd Command, addr iova.Addr, p []byte) error {
 	msg = order.AppendUint64(msg, uint64(addr))
 	msg = order.AppendUint64(msg, uint64(len(p)))
 	c.trace(Sent, msg[:headerSize], msg[headerSize:], data, 0)
-	if err := c.sock.Send(msg, data); err != nil {
+	if err := c.cmds.Send(msg, data); err != nil {
 		c.sock.Shutdown()
 		c.settle(r, err)
 	}

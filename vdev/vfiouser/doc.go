@@ -3,7 +3,9 @@
 // Package vfiouser speaks the vfio-user protocol, version 0.0, as QEMU's
 // docs/interop/vfio-user.rst describes it and as QEMU 11.1 uses it: a [Server]
 // presents a [Backend], one PCI function, to one client at a time; a [Client]
-// is the other side, for tests and for a driver in this process.
+// is the other side, for tests and for a driver in this process. A Backend may also be
+// a [Migrator], a [DMALogger] and an [IOEventer]. Choices, and where others answer otherwise:
+// docs/vfio-user.md.
 //
 // # What the server does with a wrong message
 //
@@ -23,13 +25,14 @@
 // came with a descriptor is copied directly; one mapping per file is shared by
 // all ranges in it. Memory without a descriptor is reached by DMA_READ and
 // DMA_WRITE, whose replies the connection's goroutine hands out: the Backend must
-// not access such memory while that goroutine waits for it. Lock order:
-// Server.mu; conn.mu; files.mu; the socket's. None is held across a copy of
-// guest memory or a Backend call, and only the socket's own send lock is held
-// across a socket call.
+// not access such memory while that goroutine waits for it. With a twin socket
+// another goroutine hands them out. When the client may signal eventfds, to write
+// registers or to unmask, one more goroutine waits for them and calls the Backend
+// in turn with the connection's. Lock order: conn.turn; conn.mu; files.mu; the
+// socket's. Only turn is held across Backend calls, and only the socket's own send
+// lock across a socket call; none across a copy of guest memory that the device makes.
 //
 // # Left out
 //
-// Region I/O descriptors, device features, migration, dirty page logging and the
-// twin socket; requests for them get the errno that the specification asks for.
+// ioregionfds, which no released kernel has.
 package vfiouser

@@ -179,6 +179,11 @@ const memfdName = "vfiouser-test"
 // end. The connection has ended when the test ends.
 func serve(t testing.TB, cfg Config, b Backend) *net.UnixConn {
 	t.Helper()
+	return serveOn(t, NewServer(cfg, b))
+}
+
+func serveOn(t testing.TB, s *Server) *net.UnixConn {
+	t.Helper()
 	near, far, err := uds.Pair()
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +192,7 @@ func serve(t testing.TB, cfg Config, b Backend) *net.UnixConn {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = NewServer(cfg, b).ServeConn(ctx, near) // how it ends is the test's doing
+		_ = s.ServeConn(ctx, near) // how it ends is the test's doing
 	}()
 	t.Cleanup(func() {
 		cancel()

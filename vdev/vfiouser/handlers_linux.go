@@ -5,7 +5,6 @@ package vfiouser
 import (
 	"errors"
 	"log/slog"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -25,8 +24,6 @@ const (
 	irqInfoSize    = 16
 	irqSetSize     = 20
 	accessSize     = 16
-	dmaMapSize     = 32
-	dmaUnmapSize   = 24
 	multiEntrySize = 24
 	multiDataSize  = 8 // data bytes of a REGION_WRITE_MULTI entry
 
@@ -40,14 +37,20 @@ const (
 	setActionTrigger = 1 << 5 // VFIO_IRQ_SET_ACTION_TRIGGER
 	setData          = setDataNone | setDataBool | setDataEventfd
 	setAction        = setActionMask | setActionUnmask | setActionTrigger
-
-	unmapDirty = 1 << 0 // report dirty pages
-	unmapAll   = 1 << 1 // unmap everything
 )
 
-// handle obeys a command and appends the reply's payload to c.out. fd, if not 0,
-// goes with the reply. Errors are refusals.
-func (c *conn) handle(h header, body []byte) (fd int, err error) {
+// handle obeys a command and appends the reply's payload to c.out. The descriptors fds
+// go with the reply. Errors are refusals. What the client did by signalling eventfds
+// before it sent the command comes first.
+func (c *conn) handle(h header, body []byte) (fds []int, err error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.watch != nil {
+		c.watch.pending()
+	}
+	if err := c.stopped(h.command); err != nil {
+		return nil, err
+	}
 	switch h.command {
 	case cmdDMAMap:
 		err = c.dmaMap(body)
@@ -68,17 +71,17 @@ func (c *conn) handle(h header, body []byte) (fd int, err error) {
 	case cmdWriteMulti:
 		err = c.writeMulti(body)
 	case cmdReset:
-		if rerr := c.s.backend.Reset(); rerr != nil {
-			err = refuse(errnoOf(rerr), "DEVICE_RESET: %v", rerr)
-		}
+		err = c.reset()
 	case cmdVersion:
 		err = refuse(unix.EINVAL, "VERSION again; it is sent once, at the start")
 	case cmdGetRegionIOFDs:
-		err = c.regionIOFDs(body)
+		return c.regionIOFDs(body)
 	case cmdFeature:
-		err = refuse(unix.EINVAL, "DEVICE_FEATURE: the device has no features; do without migration and dirty page logging")
-	case cmdMigDataRead, cmdMigDataWrite:
-		err = refuse(unix.EINVAL, "%v: the device cannot migrate; probe DEVICE_FEATURE first", h.command)
+		err = c.feature(body)
+	case cmdMigDataRead:
+		err = c.migDataRead(body)
+	case cmdMigDataWrite:
+		err = c.migDataWrite(body)
 	case cmdDirtyPages:
 		err = refuse(unix.EINVAL, "DIRTY_PAGES was withdrawn from the protocol; use DEVICE_FEATURE")
 	case cmdDMARead, cmdDMAWrite:
@@ -86,7 +89,20 @@ func (c *conn) handle(h header, body []byte) (fd int, err error) {
 	default:
 		err = refuse(unix.EINVAL, "%v is not in the protocol", h.command)
 	}
-	return 0, err
+	return nil, err
+}
+
+// reset resets the function. Messages to memory that are under way, and those that come
+// meanwhile, fail at once: the device must not wait for replies that this
+// goroutine has to hand out, and when the reset is answered none of its DMA is left.
+func (c *conn) reset() error {
+	end := c.revoke(0, ^iova.Addr(0))
+	defer end()
+	if err := c.s.backend.Reset(); err != nil {
+		return refuse(errnoOf(err), "DEVICE_RESET: %v", err)
+	}
+	c.s.migration.state = MigrationRunning
+	return nil
 }
 
 // fixed checks the fixed part of a payload of size bytes that starts with argsz.
@@ -114,17 +130,17 @@ func (c *conn) info(body []byte) error {
 // out only when the client has room for them; argsz says how much it takes.
 // Without them the flag for capabilities stays clear: QEMU takes a capability
 // offset outside the reply for an error.
-func (c *conn) regionInfo(body []byte) (fd int, err error) {
+func (c *conn) regionInfo(body []byte) (fds []int, err error) {
 	if err := fixed(cmdGetRegionInfo, body, regionInfoSize); err != nil {
-		return 0, err
+		return nil, err
 	}
 	argsz, index := order.Uint32(body), order.Uint32(body[8:])
 	if index >= NumRegions {
-		return 0, refuse(unix.EINVAL, "DEVICE_GET_REGION_INFO: region %d; the device has %d", index, NumRegions)
+		return nil, refuse(unix.EINVAL, "DEVICE_GET_REGION_INFO: region %d; the device has %d", index, NumRegions)
 	}
 	r := &c.regions[index]
 	need, flags, capOff := uint32(regionInfoSize), r.Flags, uint32(0)
-	mappable := r.Flags&RegionMmap != 0 && r.File != nil
+	mappable := r.Flags&RegionMmap != 0 && r.File != nil && c.peerFDs > 0
 	if !mappable {
 		flags &^= RegionMmap
 	}
@@ -154,21 +170,9 @@ func (c *conn) regionInfo(body []byte) (fd int, err error) {
 		}
 	}
 	if mappable && fits {
-		fd = int(r.File.Fd())
+		fds = []int{int(r.File.Fd())}
 	}
-	return fd, nil
-}
-
-func (c *conn) regionIOFDs(body []byte) error {
-	if err := fixed(cmdGetRegionIOFDs, body, 16); err != nil {
-		return err
-	}
-	argsz, flags := order.Uint32(body), order.Uint32(body[4:])
-	index, count := order.Uint32(body[8:]), order.Uint32(body[12:])
-	if argsz > maxData || flags != 0 || count != 0 || index >= NumRegions || c.regions[index].Size == 0 {
-		return refuse(unix.EINVAL, "DEVICE_GET_REGION_IO_FDS: argsz %d, flags %#x, region %d, count %d; name a region, with flags and count 0", argsz, flags, index, count)
-	}
-	return refuse(unix.ENOTSUP, "DEVICE_GET_REGION_IO_FDS: the device has none; use REGION_WRITE")
+	return fds, nil
 }
 
 func (c *conn) irqInfo(body []byte) error {
@@ -184,12 +188,6 @@ func (c *conn) irqInfo(body []byte) error {
 		c.out = order.AppendUint32(c.out, v)
 	}
 	return nil
-}
-
-// irqEvent names the eventfd that tells of a vector's masking or unmasking.
-type irqEvent struct {
-	index, vector int
-	action        uint32 // setActionMask or setActionUnmask
 }
 
 func (c *conn) setIRQs(body []byte) error {
@@ -254,12 +252,11 @@ func (c *conn) setEventfds(index, start, count int, action uint32) error {
 		}
 		fds[i] = fd
 	}
+	if action != setActionTrigger {
+		return c.setEvents(index, start, action, fds)
+	}
 	for i, fd := range fds {
-		if action == setActionTrigger {
-			c.s.backend.SetVector(index, start+i, fd)
-		} else {
-			c.setEvent(irqEvent{index, start + i, action}, fd)
-		}
+		c.s.backend.SetVector(index, start+i, fd)
 	}
 	return nil
 }
@@ -270,20 +267,6 @@ func (c *conn) actOnVector(index, vector int, action uint32) {
 		return
 	}
 	c.s.backend.MaskVector(index, vector, action == setActionMask)
-	if fd := c.events[irqEvent{index, vector, action}]; fd != nil {
-		fd.Signal()
-	}
-}
-
-// setEvent keeps fd for e and closes what was there; nil removes.
-func (c *conn) setEvent(e irqEvent, fd *eventfd.FD) {
-	if old := c.events[e]; old != nil {
-		old.Close()
-	}
-	delete(c.events, e)
-	if fd != nil {
-		c.events[e] = fd
-	}
 }
 
 // clearIRQs detaches every eventfd of an interrupt type.
@@ -291,11 +274,7 @@ func (c *conn) clearIRQs(index int) {
 	for v := range c.irqs[index].Count {
 		c.s.backend.SetVector(index, v, nil)
 	}
-	for e := range c.events {
-		if e.index == index {
-			c.setEvent(e, nil)
-		}
-	}
+	c.dropEvents(index)
 }
 
 // access is the fixed part of REGION_READ, REGION_WRITE and of an entry of
@@ -395,84 +374,4 @@ func (c *conn) warnAccess(cmd Command, a access, err error) {
 	c.s.warn("vfio-user access not done; reads give all ones, writes are dropped",
 		slog.String("command", cmd.String()), slog.Int("region", int(a.region)),
 		slog.Uint64("off", a.off), slog.Int("count", int(a.count)), slog.Any("rule", err))
-}
-
-func (c *conn) dmaMap(body []byte) error {
-	if err := fixed(cmdDMAMap, body, dmaMapSize); err != nil {
-		return err
-	}
-	flags, off := order.Uint32(body[4:]), order.Uint64(body[8:])
-	addr, size := iova.Addr(order.Uint64(body[16:])), order.Uint64(body[24:])
-	prot := iova.Prot(flags & 3) // the protocol's bits are the package's
-	switch {
-	case flags&^3 != 0 || prot == 0:
-		return refuse(unix.EINVAL, "DMA_MAP: flags %#x; set readable (1), writeable (2) or both", flags)
-	case size == 0 || size-1 > math.MaxUint64-uint64(addr):
-		return refuse(unix.EINVAL, "DMA_MAP: %#x bytes at %v are not an address range", size, addr)
-	case size > maxDMABytes:
-		return refuse(unix.ENOSPC, "DMA_MAP: %#x bytes; map at most %#x at once", size, uint64(maxDMABytes))
-	case c.rights.Len() > 1:
-		return refuse(unix.EINVAL, "DMA_MAP: %d descriptors; send one or none", c.rights.Len())
-	}
-	var mem iova.Memory = &messageMemory{c: c, base: addr}
-	if c.rights.Len() == 1 {
-		fd := c.rights.Take(0)
-		var err error
-		mem, err = c.files.open(fd, off, size, prot)
-		unix.Close(fd)
-		if err != nil {
-			return err
-		}
-	}
-	if err := c.s.backend.MapDMA(addr, size, prot, mem); err != nil {
-		mem.Close()
-		return refuse(dmaErrno(err, unix.EEXIST), "DMA_MAP: %v", err)
-	}
-	return nil
-}
-
-// dmaUnmap succeeds where nothing is mapped: with a virtual IOMMU, QEMU sweeps
-// the address space in large pieces.
-func (c *conn) dmaUnmap(body []byte) error {
-	if err := fixed(cmdDMAUnmap, body, dmaUnmapSize); err != nil {
-		return err
-	}
-	flags := order.Uint32(body[4:])
-	addr, size := iova.Addr(order.Uint64(body[8:])), order.Uint64(body[16:])
-	switch {
-	case flags&^(unmapDirty|unmapAll) != 0:
-		return refuse(unix.EINVAL, "DMA_UNMAP: flags %#x; set none, or unmap-all (%#x)", flags, unmapAll)
-	case flags&unmapDirty != 0:
-		return refuse(unix.EINVAL, "DMA_UNMAP: dirty pages are not logged; do without the bitmap")
-	case flags&unmapAll != 0:
-		if addr != 0 || size != 0 {
-			return refuse(unix.EINVAL, "DMA_UNMAP of everything: address %v, size %#x; both are 0", addr, size)
-		}
-		end := c.revoke(0, ^iova.Addr(0))
-		c.s.backend.UnmapAllDMA()
-		end()
-	case size == 0 || size-1 > math.MaxUint64-uint64(addr):
-		return refuse(unix.EINVAL, "DMA_UNMAP: %#x bytes at %v are not an address range", size, addr)
-	default:
-		end := c.revoke(addr, addr+iova.Addr(size-1))
-		err := c.s.backend.UnmapDMA(addr, size)
-		end()
-		if err != nil {
-			return refuse(dmaErrno(err, unix.EINVAL), "DMA_UNMAP: %v", err)
-		}
-	}
-	c.out = append(c.out, body[:dmaUnmapSize]...)
-	return nil
-}
-
-// dmaErrno is errnoOf for what iova.Table refuses; overlap is the errno for
-// ErrOverlap.
-func dmaErrno(err error, overlap unix.Errno) unix.Errno {
-	switch {
-	case errors.Is(err, iova.ErrOverlap):
-		return overlap
-	case errors.Is(err, iova.ErrLimit), errors.Is(err, iova.ErrRange):
-		return unix.EINVAL
-	}
-	return errnoOf(err)
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"npuemu/dma/iova"
 	"npuemu/internal/uds"
 	"npuemu/internal/warnings"
 )
@@ -60,6 +61,11 @@ type Config struct {
 	// DMATimeout is how long an access to memory without a descriptor waits
 	// for the client; 0 means 5 s.
 	DMATimeout time.Duration
+	// Strict refuses what libvfio-user refuses and the protocol or QEMU do not:
+	// DMA_UNMAP of anything but one whole mapping, a report of written pages for
+	// anything else, and in the migration states STOP and STOP_COPY everything but
+	// region accesses, features and MIG_DATA_READ. It is for that library's tests.
+	Strict bool
 	// Trace, if set, is called for every message with its 16-byte header, its
 	// body and the number of descriptors that came or went with it. The body
 	// of a message that is too large is not kept, and is nil. The slices are
@@ -73,6 +79,10 @@ type Server struct {
 	backend  Backend
 	warnings warnings.Limiter
 	device   uds.Exclusive
+	table    *iova.Table // of a DMALogger, or nil
+
+	// migration belongs to the client that is attached.
+	migration migration
 }
 
 // NewServer returns a server for b.
@@ -83,7 +93,11 @@ func NewServer(cfg Config, b Backend) *Server {
 	if cfg.DMATimeout == 0 {
 		cfg.DMATimeout = defaultDMATimeout
 	}
-	return &Server{cfg: cfg, backend: b}
+	s := &Server{cfg: cfg, backend: b, migration: newMigration(b)}
+	if dev, ok := b.(DMALogger); ok {
+		s.table = dev.DMATable()
+	}
+	return s
 }
 
 // Serve accepts clients until ctx ends, one at a time: who comes while one is

@@ -113,7 +113,7 @@ func TestRegionAccess(t *testing.T) {
 	}
 }
 
-func newEventfd(t *testing.T) *eventfd.FD {
+func newEventfd(t testing.TB) *eventfd.FD {
 	t.Helper()
 	fd, err := eventfd.New()
 	if err != nil {
@@ -399,7 +399,12 @@ type raw struct {
 
 func rawClient(t testing.TB, cfg Config, b Backend) *raw {
 	t.Helper()
-	sock, err := uds.New(serve(t, cfg, b), 5*time.Second)
+	return rawClientOf(t, NewServer(cfg, b))
+}
+
+func rawClientOf(t testing.TB, s *Server) *raw {
+	t.Helper()
+	sock, err := uds.New(serveOn(t, s), 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,6 +443,52 @@ func (r *raw) recv() (h header, body []byte, nfds int, err error) {
 	err = r.sock.Recv(body, &rights)
 	return h, body, rights.Len(), err
 }
+
+// recvFDs is recv that keeps the descriptors, which are the caller's.
+func (r *raw) recvFDs() (h header, body []byte, fds []int) {
+	r.t.Helper()
+	rights := uds.Rights{Limit: 64}
+	defer rights.Close()
+	head := make([]byte, headerSize)
+	err := r.sock.Recv(head, &rights)
+	if err == nil {
+		h = decodeHeader(head)
+		body = make([]byte, h.size-headerSize)
+		err = r.sock.Recv(body, &rights)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := range rights.Len() {
+		fds = append(fds, rights.Take(i))
+	}
+	return h, body, fds
+}
+
+// socketFrom and socketOf make a socket that the end of the test closes.
+func socketFrom(t testing.TB, nc *net.UnixConn) *uds.Conn {
+	t.Helper()
+	sock, err := uds.New(nc, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sock.Close)
+	return sock
+}
+
+func socketOf(t testing.TB, fd int) *uds.Conn {
+	t.Helper()
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	nc, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return socketFrom(t, nc.(*net.UnixConn))
+}
+
+// newBytes returns memory of n bytes.
+func newBytes(n int) *iova.Bytes { return iova.NewBytes(make([]byte, n)) }
 
 func (r *raw) mustRecv() (header, []byte) {
 	r.t.Helper()

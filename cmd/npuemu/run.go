@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"npuemu/core/isa"
+	"npuemu/firmware"
+	"npuemu/umd"
+	"npuemu/vdev"
+	"npuemu/vdev/local"
+	"npuemu/vdev/vfiouser"
+)
+
+func runCommand() *cobra.Command {
+	var (
+		cf      configFlags
+		o       runOptions
+		ins     []string
+		outs    []string
+		level   string
+		timeout time.Duration
+	)
+	c := &cobra.Command{
+		Use:   "run PROGRAM",
+		Short: "Run a program on a card, without a virtual machine",
+		Long: "run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
+			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
+			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
+			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
+			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
+			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.",
+		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
+			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			log, err := newLog(c.ErrOrStderr(), level)
+			if err != nil {
+				return err
+			}
+			if o.cfg, err = cf.load(); err != nil {
+				return err
+			}
+			o.cfg.Log = log
+			if o.repeat < 1 {
+				return fmt.Errorf("--repeat %d: use 1 or more", o.repeat)
+			}
+			if o.program, err = loadProgram(c, args[0]); err != nil {
+				return err
+			}
+			if o.bindings, err = parseBindings(c, ins, outs); err != nil {
+				return err
+			}
+			if n := len(o.bindings); n != int(o.program.Bindings) {
+				return fmt.Errorf("%s uses %d bindings, and --in and --out give %d: give each one of 0 to %d", args[0], o.program.Bindings, n, int(o.program.Bindings)-1)
+			}
+			ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
+			defer cancel()
+			return o.run(ctx, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	c.Flags().StringArrayVar(&ins, "in", nil, "`N=FILE[:OFFSET:SIZE]` bound for reading; may be repeated")
+	c.Flags().StringArrayVar(&outs, "out", nil, "`N=FILE:SIZE` bound for writing; may be repeated")
+	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, or vfio-user:PATH")
+	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run the program")
+	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
+	c.Flags().StringVar(&level, "log", "warn", logUsage)
+	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
+	cf.add(c)
+	return c
+}
+
+// runOptions is what run is told.
+type runOptions struct {
+	cfg      vdev.Config
+	program  *isa.Program
+	bindings []runBinding
+	device   string
+	repeat   int
+	json     bool
+}
+
+// runBinding is a binding and where it comes from and goes to.
+type runBinding struct {
+	given, read, write bool
+	content            []byte // at the start; as long as the binding
+	out                string // file for what is there at the end
+}
+
+func loadProgram(c *cobra.Command, name string) (*isa.Program, error) {
+	b, err := readInput(c, name)
+	if err != nil {
+		return nil, err
+	}
+	var p *isa.Program
+	switch {
+	case filepath.Ext(name) == ".npuasm":
+		if p, err = isa.Assemble(name, b); err != nil {
+			return nil, fmt.Errorf("%s does not assemble:\n%w", name, err)
+		}
+		return p, nil
+	case bytes.HasPrefix(b, []byte("\x7fELF")):
+		p, err = isa.ReadELF(bytes.NewReader(b))
+	default:
+		p, err = isa.ParseImage(b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+// parseBindings returns the bindings that --in and --out describe, without gaps.
+func parseBindings(c *cobra.Command, ins, outs []string) ([]runBinding, error) {
+	var l []runBinding
+	at := func(flag, arg string) (b *runBinding, rest string, err error) {
+		num, rest, found := strings.Cut(arg, "=")
+		n, nerr := strconv.Atoi(num)
+		if !found || nerr != nil || n < 0 || n >= isa.MaxBindings {
+			return nil, "", fmt.Errorf("%s %q: begin with the binding, 0 to %d, and =", flag, arg, isa.MaxBindings-1)
+		}
+		for len(l) <= n {
+			l = append(l, runBinding{})
+		}
+		l[n].given = true
+		return &l[n], rest, nil
+	}
+	for _, arg := range ins {
+		b, name, err := at("--in", arg)
+		if err != nil {
+			return nil, err
+		}
+		if b.read {
+			return nil, fmt.Errorf("--in %q: the binding is given twice", arg)
+		}
+		b.read = true
+		if b.content, err = readPart(c, name); err != nil {
+			return nil, fmt.Errorf("--in %q: %w", arg, err)
+		}
+	}
+	for _, arg := range outs {
+		b, rest, err := at("--out", arg)
+		if err != nil {
+			return nil, err
+		}
+		if b.write {
+			return nil, fmt.Errorf("--out %q: the binding is given twice", arg)
+		}
+		b.write = true
+		i := strings.LastIndexByte(rest, ':')
+		size, serr := strconv.ParseUint(rest[i+1:], 0, 32)
+		if i < 1 || serr != nil || size == 0 {
+			return nil, fmt.Errorf("--out %q: name a file and its size, as 2=result.bin:3904", arg)
+		}
+		b.out = rest[:i]
+		if b.read && uint64(len(b.content)) != size {
+			return nil, fmt.Errorf("--out %q: --in has %d bytes for this binding; give the same size", arg, len(b.content))
+		}
+		if !b.read {
+			b.content = make([]byte, size)
+		}
+	}
+	for i := range l {
+		if !l[i].given {
+			return nil, fmt.Errorf("binding %d is missing: bindings are numbered without gaps", i)
+		}
+	}
+	return l, nil
+}
+
+// readPart reads FILE or FILE:OFFSET:SIZE.
+func readPart(c *cobra.Command, arg string) ([]byte, error) {
+	name, off, size := arg, uint64(0), uint64(0)
+	part := strings.Split(arg, ":")
+	if n := len(part); n >= 3 {
+		var oerr, serr error
+		off, oerr = strconv.ParseUint(part[n-2], 0, 64)
+		size, serr = strconv.ParseUint(part[n-1], 0, 64)
+		if oerr != nil || serr != nil || size == 0 {
+			return nil, errors.New("offset and size are numbers, and the size is not 0")
+		}
+		name = strings.Join(part[:n-2], ":")
+	}
+	b, err := readInput(c, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case off > uint64(len(b)) || size > uint64(len(b))-off:
+		return nil, fmt.Errorf("%s has %d bytes; %d at %d are not there", name, len(b), size, off)
+	case size > 0:
+		return b[off:][:size], nil
+	case len(b) == 0:
+		return nil, fmt.Errorf("%s is empty; a binding has at least one byte", name)
+	}
+	return b, nil
+}
+
+// runSummary is what run prints: the card's word for what ran there.
+type runSummary struct {
+	Device       string       `json:"device"`
+	Runs         int          `json:"runs"`
+	Instructions uint32       `json:"instructions_per_run"`
+	MACs         uint64       `json:"macs_per_run"`
+	Seconds      float64      `json:"seconds"` // of all runs, boot not included
+	Counters     umd.Counters `json:"counters"`
+}
+
+// run runs the program, stores its results and writes the summary to w, or to errw
+// if results go to standard output.
+func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
+	fn, stop, err := o.attach(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	d, err := umd.Open(ctx, fn, umd.Config{Firmware: firmware.Image()})
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.device, err)
+	}
+	defer d.Close()
+	program, err := d.Put(o.program.Image())
+	if err != nil {
+		return err
+	}
+	bindings := make([]umd.Binding, len(o.bindings))
+	for i, b := range o.bindings {
+		buf, err := d.Put(b.content)
+		if err != nil {
+			return err
+		}
+		bindings[i] = umd.Binding{Buffer: buf, Read: b.read, Write: b.write}
+	}
+	s := runSummary{Device: o.device, Runs: o.repeat}
+	begin := time.Now()
+	for range o.repeat {
+		st, err := d.Launch(ctx, program, bindings)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.device, err)
+		}
+		s.Instructions, s.MACs = st.Instructions, st.MACs
+	}
+	s.Seconds = time.Since(begin).Seconds()
+	if s.Counters, err = d.Counters(ctx); err != nil {
+		return err
+	}
+	for i, b := range o.bindings {
+		switch {
+		case b.out == "-":
+			_, err = w.Write(bindings[i].Bytes)
+		case b.out != "":
+			err = writeFile(b.out, bindings[i].Bytes)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, b := range o.bindings {
+		if b.out == "-" {
+			w = errw
+		}
+	}
+	if o.json {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	return s.print(w)
+}
+
+func (s *runSummary) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "device\t%s\n", s.Device)
+	fmt.Fprintf(t, "runs\t%d in %.6f s\n", s.Runs, s.Seconds)
+	fmt.Fprintf(t, "a run\t%d instructions, %d multiply-accumulates\n", s.Instructions, s.MACs)
+	c := s.Counters
+	fmt.Fprintf(t, "the card counted\t%d programs, %d commands (%d with errors), %d instructions, %d multiply-accumulates\n", c.Programs, c.Commands, c.Errors, c.Instructions, c.MACs)
+	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA, %d interrupts\n", c.BytesRead, c.BytesWritten, c.Interrupts)
+	return t.Flush()
+}
+
+// attach returns the card that --device names, and what ends it.
+func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() error, err error) {
+	if path, ok := strings.CutPrefix(o.device, "vfio-user:"); ok {
+		c, err := vfiouser.Dial(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--device %s: %w", o.device, err)
+		}
+		return c, func() error { return nil }, nil
+	}
+	if o.device != "in-process" {
+		return nil, nil, fmt.Errorf("--device %q: use in-process or vfio-user:PATH", o.device)
+	}
+	d, err := vdev.New(o.cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the card outlives its driver
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() { defer wg.Done(); d.Run(ctx) }()
+	return local.Attach(d), func() error {
+		cancel()
+		wg.Wait()
+		for _, f := range d.Findings() {
+			o.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "finding", slog.String("id", string(f.ID)), slog.Any("count", f.Count), slog.String("rule", f.Rule), slog.String("last", f.Last))
+		}
+		return d.Close()
+	}, nil
+}
+
+// writeFile writes b to name, all or nothing: a reader never sees half of it.
+func writeFile(name string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
