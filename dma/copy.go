@@ -48,13 +48,13 @@ func (d Side) row(z, y uint64) uint64 { return d.Addr + z*d.StrideZ + y*d.Stride
 
 // Copy executes the strided copy of §7.4 row by row, in (z, y) order. It
 // returns the number of bytes copied; on an error that is a *Fault or ctx's, row
-// is the number z·NY + y of the row that stopped it. A buffer of up to Chunk
-// bytes is used; buf is taken for it if it is large enough.
+// is the number z·NY + y of the row that stopped it. From bus to bus a buffer of up to
+// Chunk bytes is used; buf is taken for it if it is large enough.
 func (m *Memory) Copy(ctx context.Context, dst, src Side, s Shape, buf []byte) (n, row uint64, err error) {
 	if s.NX == 0 || s.NY == 0 || s.NZ == 0 {
 		panic(fmt.Sprintf("dma: BUG: empty shape %+v", s))
 	}
-	if need := min(s.NX, Chunk); uint64(len(buf)) < need {
+	if need := min(s.NX, Chunk); src.Space == Bus && dst.Space == Bus && uint64(len(buf)) < need {
 		buf = make([]byte, need)
 	}
 	for z := range s.NZ {
@@ -63,17 +63,41 @@ func (m *Memory) Copy(ctx context.Context, dst, src Side, s Shape, buf []byte) (
 				if err := ctx.Err(); err != nil {
 					return n, z*s.NY + y, err
 				}
-				p := buf[:min(s.NX-x, uint64(len(buf)))]
-				if err := m.Read(src.Space, src.row(z, y)+x, p); err != nil {
+				size := min(s.NX-x, Chunk)
+				if err := m.move(dst.Space, dst.row(z, y)+x, src.Space, src.row(z, y)+x, size, buf); err != nil {
 					return n, z*s.NY + y, err
 				}
-				if err := m.Write(dst.Space, dst.row(z, y)+x, p); err != nil {
-					return n, z*s.NY + y, err
-				}
-				x += uint64(len(p))
-				n += uint64(len(p))
+				x += size
+				n += size
 			}
 		}
 	}
 	return n, 0, nil
+}
+
+// move copies size bytes, at most Chunk. What cannot be read is reported before what
+// cannot be written. Device memory is its own buffer.
+func (m *Memory) move(dst Space, to uint64, src Space, from, size uint64, buf []byte) error {
+	if src == Device {
+		p, err := m.device(from, size, false)
+		if err != nil {
+			return err
+		}
+		return m.Write(dst, to, p)
+	}
+	if dst == Device {
+		p, err := m.device(to, size, true)
+		if err != nil {
+			if fault := m.Read(src, from, make([]byte, size)); fault != nil {
+				return fault
+			}
+			return err
+		}
+		return m.Read(src, from, p)
+	}
+	p := buf[:size]
+	if err := m.Read(src, from, p); err != nil {
+		return err
+	}
+	return m.Write(dst, to, p)
 }

@@ -68,8 +68,16 @@ type Memory struct {
 	Bus  *iova.Table
 	DRAM []byte // device memory; shared with the host, which may change it at any time
 
-	master atomic.Bool // §1.5
+	// ReadFailed, if set, is told of every read of the bus that failed, but not of one that
+	// was not made for want of bus mastering. It runs on the reader's goroutine.
+	ReadFailed func(error)
+
+	master atomic.Bool  // §1.5
+	reads  atomic.Int32 // of the bus, in flight
 }
+
+// Reading reports whether a read of the bus is in flight.
+func (m *Memory) Reading() bool { return m.reads.Load() != 0 }
 
 // SetBusMaster allows or forbids accesses to the bus (§1.5).
 func (m *Memory) SetBusMaster(on bool) { m.master.Store(on) }
@@ -84,14 +92,14 @@ func (m *Memory) Write(s Space, addr uint64, p []byte) error { return m.access(s
 
 func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 	if s == Device {
-		size := uint64(len(m.DRAM))
-		if addr > size || uint64(len(p)) > size-addr {
-			return &Fault{Space: s, Addr: max(addr, size), Write: write, Err: fmt.Errorf("outside device memory of %#x bytes (§7.2)", size)}
+		local, err := m.device(addr, uint64(len(p)), write)
+		if err != nil {
+			return err
 		}
 		if write {
-			copy(m.DRAM[addr:], p)
+			copy(local, p)
 		} else {
-			copy(p, m.DRAM[addr:])
+			copy(p, local)
 		}
 		return nil
 	}
@@ -102,7 +110,12 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 	if write {
 		err = m.Bus.Write(iova.Addr(addr), p)
 	} else {
+		m.reads.Add(1)
 		err = m.Bus.Read(iova.Addr(addr), p)
+		m.reads.Add(-1)
+		if err != nil && m.ReadFailed != nil {
+			m.ReadFailed(err)
+		}
 	}
 	if err != nil {
 		at := addr
@@ -113,4 +126,13 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 		return &Fault{Space: s, Addr: at, Write: write, Err: err}
 	}
 	return nil
+}
+
+// device returns n bytes of device memory, or a *Fault.
+func (m *Memory) device(addr, n uint64, write bool) ([]byte, error) {
+	size := uint64(len(m.DRAM))
+	if addr > size || n > size-addr {
+		return nil, &Fault{Space: Device, Addr: max(addr, size), Write: write, Err: fmt.Errorf("outside device memory of %#x bytes (§7.2)", size)}
+	}
+	return m.DRAM[addr : addr+n], nil
 }

@@ -88,6 +88,12 @@ type Engine struct {
 	next    int    // where arbitration goes on; guarded by mu
 	current *flight
 	wake    chan struct{} // capacity 1: something may be runnable
+
+	// These are Run's. They are here, rather than made for each command, because a
+	// command allocates nothing.
+	flight flight
+	entry  Entry
+	cqe    [npureg.CQEntrySize]byte
 }
 
 // ring is one queue. Guarded by Engine.mu.
@@ -223,6 +229,9 @@ func (e *Engine) kick() {
 
 // Run executes commands until ctx is done. It is called once.
 func (e *Engine) Run(ctx context.Context) {
+	// A command gets the context of the one before unless that one was cancelled.
+	cmd, cancel := context.WithCancelCause(ctx)
+	defer func() { cancel(nil) }()
 	for {
 		e.mu.Lock()
 		index := e.pickLocked()
@@ -236,13 +245,14 @@ func (e *Engine) Run(ctx context.Context) {
 			continue
 		}
 		q := e.queues[index]
-		cmd, cancel := context.WithCancelCause(ctx)
-		f := &flight{queue: index, cancel: cancel}
-		e.current = f
+		if cmd.Err() != nil {
+			cmd, cancel = context.WithCancelCause(ctx)
+		}
+		e.flight = flight{queue: index, cancel: cancel}
+		e.current = &e.flight
 		e.mu.Unlock()
 
-		e.run(cmd, f, q)
-		cancel(nil)
+		e.run(cmd, &e.flight, q)
 		if ctx.Err() != nil {
 			return
 		}
@@ -266,16 +276,15 @@ func (e *Engine) pickLocked() int {
 // run executes the entry at q's head. q is a copy: Enable, Disable and Reset may
 // change the queue meanwhile.
 func (e *Engine) run(ctx context.Context, f *flight, q ring) {
-	var entry Entry
 	at := q.cfg.SQ + iova.Addr(q.sqHead)*npureg.SQEntrySize
-	if err := e.bus.Read(at, entry[:]); err != nil {
+	if err := e.bus.Read(at, e.entry[:]); err != nil {
 		e.end(f, func() {
 			e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultFetch, Index: q.sqHead, Addr: at})
 		})
 		return
 	}
 	head := (q.sqHead + 1) % q.cfg.SQEntries
-	c := e.exec.Execute(ctx, q.cfg.Context, &entry)
+	c := e.exec.Execute(ctx, q.cfg.Context, &e.entry)
 
 	// The indices move before the entry is written: software may answer it with
 	// CQ_HEAD at once.
@@ -299,7 +308,7 @@ func (e *Engine) run(ctx context.Context, f *flight, q ring) {
 		c = Completion{Status: npureg.StatusAborted}
 	}
 	at = q.cfg.CQ + iova.Addr(q.cqTail)*npureg.CQEntrySize
-	if err := e.post(at, f.queue, head, q.phase, entry.ID(), c); err != nil {
+	if err := e.post(at, f.queue, head, q.phase, e.entry.ID(), c); err != nil {
 		e.end(f, func() {
 			e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultPost, Index: q.cqTail, Addr: at})
 		})
@@ -329,7 +338,8 @@ func (e *Engine) end(f *flight, publish func()) {
 
 // post writes a completion entry, the half-word with the phase last (§7.5).
 func (e *Engine) post(at iova.Addr, index int, head, phase, id uint16, c Completion) error {
-	var b [npureg.CQEntrySize]byte
+	b := &e.cqe
+	*b = [npureg.CQEntrySize]byte{}
 	binary.LittleEndian.PutUint32(b[0x00:], c.Result)
 	binary.LittleEndian.PutUint64(b[0x08:], c.Info)
 	binary.LittleEndian.PutUint16(b[0x18:], head)

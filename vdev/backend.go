@@ -36,13 +36,15 @@ func (d *Device) Regions() []vfiouser.Region {
 	return r
 }
 
-// IRQs describes the interrupts (§8): INTx, which a client unmasks after each one,
+// IRQs describes the interrupts (§8): INTx except in a virtual function, which a client unmasks after each one,
 // MSI and MSI-X if the card has them, and the type by which VFIO clients want to hear
-// of fatal errors, which this device never uses.
+// of fatal errors, which this device uses if Config says so.
 func (d *Device) IRQs() []vfiouser.IRQ {
 	q := make([]vfiouser.IRQ, vfiouser.NumIRQs)
 	const flags = vfiouser.IRQEventfd | vfiouser.IRQMaskable
-	q[vfiouser.IRQINTx] = vfiouser.IRQ{Count: 1, Flags: flags | vfiouser.IRQAutomasked}
+	if !d.virtual {
+		q[vfiouser.IRQINTx] = vfiouser.IRQ{Count: 1, Flags: flags | vfiouser.IRQAutomasked}
+	}
 	if d.cfg.PCI.MSI {
 		q[vfiouser.IRQMSI] = vfiouser.IRQ{Count: d.fn.MSI().Count(), Flags: flags}
 	}
@@ -55,6 +57,10 @@ func (d *Device) IRQs() []vfiouser.IRQ {
 
 // ReadRegion serves a read of a BAR or of config space.
 func (d *Device) ReadRegion(index int, off uint64, p []byte) error {
+	if d.missing() {
+		fillOnes(p)
+		return nil
+	}
 	switch index {
 	case vfiouser.RegionBAR0:
 		d.readBAR0(off, p)
@@ -82,6 +88,9 @@ func (d *Device) ReadRegion(index int, off uint64, p []byte) error {
 
 // WriteRegion serves a write to a BAR or to config space.
 func (d *Device) WriteRegion(index int, off uint64, p []byte) error {
+	if d.missing() {
+		return nil
+	}
 	switch index {
 	case vfiouser.RegionBAR0:
 		d.writeBAR0(off, p)
@@ -127,7 +136,6 @@ func (d *Device) SetVector(index, vector int, fd *eventfd.FD) {
 	case vfiouser.IRQMSIX:
 		d.fn.MSIX().SetVector(vector, s)
 	}
-	// The error interrupt stops a QEMU guest for good; nothing raises it.
 	if old != nil {
 		old.Close()
 	}
@@ -140,7 +148,7 @@ func (d *Device) TriggerVector(index, vector int) {
 		d.fn.INTx().Trigger()
 	case vfiouser.IRQMSI, vfiouser.IRQMSIX:
 		d.fn.Raise(vector)
-	default: // the client asks for it: it finds out whether it would hear
+	case vfiouser.IRQErr:
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if fd := d.irqs[irq{index, vector}]; fd != nil {
@@ -195,6 +203,10 @@ func (d *Device) Detach() {
 func (d *Device) conventionalReset(why string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.hotResetLocked(why)
+}
+
+func (d *Device) hotResetLocked(why string) {
 	d.fn.Reset(pci.ResetHot)
 	d.resetLocked(why)
 }

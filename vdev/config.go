@@ -25,6 +25,7 @@ type Config struct {
 	Array  ArrayConfig `toml:"array"`
 	Memory MemConfig   `toml:"memory"`
 	Queues QueueConfig `toml:"queues"`
+	SRIOV  SRIOVConfig `toml:"sriov"`
 
 	// Log receives what the operator should know, firmware's console among it; nil
 	// discards.
@@ -35,6 +36,15 @@ type Config struct {
 type PCIConfig struct {
 	MSIX bool `toml:"msix"` // and BAR4
 	MSI  bool `toml:"msi"`
+	// ErrorInterrupt signals VFIO's error interrupt when the function reports a fatal
+	// error (§1.6). QEMU stops the machine for good then.
+	ErrorInterrupt bool `toml:"error_interrupt"`
+}
+
+// SRIOVConfig makes the card a physical function with virtual functions, each an NPU of its own
+// (§1.9). Experimental.
+type SRIOVConfig struct {
+	VFs int `toml:"vfs"` // 0 for none
 }
 
 // ArrayConfig is the compute core (§5.1).
@@ -128,6 +138,7 @@ func (c Config) Validate() error {
 		{"queues.max_entries", int64(c.Queues.MaxEntries), 2, maxRing},
 		{"queues.contexts", int64(c.Queues.Contexts), 1, maxContexts},
 		{"queues.vectors", int64(c.Queues.Vectors), 1, pci.MaxVectors},
+		{"sriov.vfs", int64(c.SRIOV.VFs), 0, pci.MaxVFs},
 	} {
 		if r.v < r.min || r.v > r.max {
 			return fmt.Errorf("vdev: config: %s is %d: use %d to %d", r.key, r.v, r.min, r.max)
@@ -136,8 +147,20 @@ func (c Config) Validate() error {
 	if bits.OnesCount64(uint64(c.Memory.Size)) != 1 {
 		return fmt.Errorf("vdev: config: memory.size is %d: a BAR needs a power of two", c.Memory.Size)
 	}
+	if c.SRIOV.VFs == 0 {
+		return nil
+	}
+	if n := c.partition(); n < minDRAM {
+		return fmt.Errorf("vdev: config: memory.size is %d, which leaves %d for each of %d functions: use at least %d", c.Memory.Size, n, c.SRIOV.VFs+1, c.Memory.Size/n*minDRAM)
+	}
+	if !c.PCI.MSI && !c.PCI.MSIX {
+		return fmt.Errorf("vdev: config: sriov.vfs is %d without pci.msix or pci.msi: a virtual function has no INTx; enable one", c.SRIOV.VFs)
+	}
 	return nil
 }
+
+// partition returns how much of the device memory each function has: an equal part that is a power of two.
+func (c Config) partition() int64 { return c.Memory.Size >> bits.Len(uint(c.SRIOV.VFs)) }
 
 func (c Config) core() core.Config {
 	return core.Config{Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators)}

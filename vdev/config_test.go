@@ -33,6 +33,9 @@ func TestParseConfig(t *testing.T) {
 		{"no queues", "[queues]\ncount = 0\n", "queues.count is 0: use 1 to 127"},
 		{"ring", "[queues]\nmax_entries = 1\n", "queues.max_entries is 1"},
 		{"contexts", "[queues]\ncontexts = -1\n", "queues.contexts is -1"},
+		{"virtual functions", "[sriov]\nvfs = 8\n", "sriov.vfs is 8: use 0 to 7"},
+		{"memory for all functions", "[memory]\nsize = 4194304\n[sriov]\nvfs = 4\n", "which leaves 524288 for each of 5 functions: use at least 8388608"},
+		{"virtual functions without messages", "[pci]\nmsi = false\nmsix = false\n[sriov]\nvfs = 1\n", "a virtual function has no INTx"},
 		{"vectors", "[queues]\nvectors = 65\n", "queues.vectors is 65"},
 	} {
 		if _, err := ParseConfig([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {

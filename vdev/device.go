@@ -12,7 +12,7 @@
 //   - Two goroutines, started by Run, do the work: the control processor's loop and the
 //     queue engine's. The connection's goroutine records and replies.
 //   - The bus table (dma/iova) and the counters have their own synchronization.
-//   - Lock order: the connection's, Device.mu, that of pci's interrupts. The findings' lock is a leaf.
+//   - Lock order: the connection's, Device.mu, that of a virtual function, that of pci's interrupts. The findings' lock is a leaf.
 //
 // A reset (§9.4) disables everything at once and is over when the command and the mover copy that
 // were in flight have ended; until then BAR0 reads all-ones. A reset by register or config
@@ -23,9 +23,11 @@ package vdev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,7 @@ import (
 	"npuemu/mmio/npureg"
 	"npuemu/queue"
 	"npuemu/vdev/pci"
+	"npuemu/vdev/vfiouser"
 )
 
 // Identity of the PCI function (§1.1).
@@ -61,30 +64,48 @@ type Device struct {
 	mem      dma.Memory
 	paravirt atomic.Pointer[Paravirt]           // the front door if it is not PCI, or nil
 	counters [npureg.CounterCount]atomic.Uint64 // since New
-	claimed  map[uint32]bool                    // offsets of the host's registers
+	vfs      []*Device                          // of a physical function
+	virtual  bool
+	claimed  map[uint32]bool // offsets of the host's registers
 
 	mu       sync.Mutex
 	fn       *pci.Function               // guarded by mu
 	bar0     *mmio.Bank                  // guarded by mu
 	queues   *queue.Engine               // guarded by mu
 	fw       *firmware.Processor         // guarded by mu
+	absent   bool                        // a virtual function that does not exist now; guarded by mu
+	closed   bool                        // a virtual function whose VF MSE is clear; guarded by mu
 	resets   int                         // parts of a reset still to end; guarded by mu
 	over     chan struct{}               // closed when the reset is over, if somebody waits; guarded by mu
 	atReset  [npureg.CounterCount]uint64 // counters when the last reset was over; guarded by mu
+	messages [pci.ErrFatal + 1]uint64    // error messages that would have gone out; guarded by mu
 	irqs     map[irq]*eventfd.FD         // what the client attached to interrupts; guarded by mu
 	executor *executor
 }
 
-// New builds a device from cfg: powered on, boot ROM ready to run. Close frees
+// New builds a device from cfg, with its virtual functions: powered on, boot ROM ready to run. Close frees
 // it. The error names the wrong part of cfg.
 func New(cfg Config) (*Device, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg.Memory.Size = cfg.partition()
+	d, err := newDevice(cfg, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.addVFs(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// newDevice builds one function from a valid cfg.
+func newDevice(cfg Config, virtual bool) (*Device, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), irqs: map[irq]*eventfd.FD{}, claimed: map[uint32]bool{}}
+	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), irqs: map[irq]*eventfd.FD{}, claimed: map[uint32]bool{}, virtual: virtual, absent: virtual}
 	var err error
 	if d.dram, err = newDRAM(cfg.Memory.Size); err != nil {
 		return nil, err
@@ -96,21 +117,26 @@ func New(cfg Config) (*Device, error) {
 		VendorID: VendorID, DeviceID: DeviceID, SubsystemVendorID: SubsystemVendor, SubsystemID: SubsystemID,
 		Revision: Revision, Class: [3]uint8{0x12, 0x00, 0x00},
 		Vectors: cfg.Queues.Vectors, MSIX: cfg.PCI.MSIX, MSI: cfg.PCI.MSI, Serial: cfg.Serial,
+		VFs: cfg.SRIOV.VFs, Virtual: virtual,
 	}
 	pcfg.BARs[0] = pci.BAR{Size: npureg.BAR0Size}
-	pcfg.BARs[2] = pci.BAR{Size: uint64(cfg.Memory.Size), Prefetchable: true, Resizable: true}
+	pcfg.BARs[2] = pci.BAR{Size: uint64(cfg.Memory.Size), Prefetchable: true, Resizable: !virtual}
 	if cfg.PCI.MSIX {
 		pcfg.BARs[4] = pci.BAR{Size: bar4Size}
 	}
 	d.fn, err = pci.New(pcfg, pci.Hooks{
 		FLR:     func() { d.resetLocked("function-level reset") },
+		VFs:     d.vfsChangedLocked,
 		Power:   func(pci.PowerState) { d.mem.SetBusMaster(d.fn.BusMaster()) },
 		Command: func() { d.mem.SetBusMaster(d.fn.BusMaster()) },
+		Error:   d.errorMessage,
+		Pending: d.mem.Reading,
 		Mistake: d.findings.add,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
+	d.mem.ReadFailed = d.readFailed
 	d.fn.MSIX().SetTableOwner(pci.TableInTransport)
 	d.fn.MSIX().Trace(d.traceBank("bar4"))
 
@@ -135,17 +161,25 @@ func New(cfg Config) (*Device, error) {
 	return d, nil
 }
 
-// Run runs the device's goroutines until ctx is done.
+// Run runs the goroutines of the device, and of its virtual functions, until ctx is done.
 func (d *Device) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	wg.Add(2)
-	go func() { defer wg.Done(); d.fw.Run(ctx) }()
-	go func() { defer wg.Done(); d.queues.Run(ctx) }()
+	for _, f := range d.Functions() {
+		wg.Add(2)
+		go func() { defer wg.Done(); f.fw.Run(ctx) }()
+		go func() { defer wg.Done(); f.queues.Run(ctx) }()
+	}
 	wg.Wait()
 }
 
-// Close frees device memory. Run has returned, and no client is attached.
-func (d *Device) Close() error { return d.dram.close() }
+// Close frees device memory, also that of virtual functions. Run has returned, and no client is attached.
+func (d *Device) Close() error {
+	var err error
+	for _, f := range d.Functions() {
+		err = errors.Join(err, f.dram.close())
+	}
+	return err
+}
 
 // Findings returns what guests did wrong so far.
 func (d *Device) Findings() []Finding { return d.findings.list() }
@@ -272,6 +306,30 @@ func ruleID(r mmio.Rule) string {
 	return "access"
 }
 
+// readFailed shows in config space how a read of the bus failed (§1.6). Device.mu is not held.
+func (d *Device) readFailed(err error) {
+	how := pci.CompletedUnsupported
+	var f *iova.Fault
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		how = pci.CompletedNever
+	case errors.As(err, &f) && f.Reason == iova.Failed:
+		how = pci.CompletedAbort
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fn.LogCompletion(how)
+}
+
+// errorMessage is called with Device.mu held when the host wants to hear of an error of the
+// function. A fatal one goes out as VFIO's error interrupt if the operator wants that.
+func (d *Device) errorMessage(m pci.ErrorMessage) {
+	d.messages[m]++
+	if fd := d.irqs[irq{vfiouser.IRQErr, 0}]; m == pci.ErrFatal && d.cfg.PCI.ErrorInterrupt && fd != nil {
+		fd.Signal()
+	}
+}
+
 // raiseLocked raises a vector and counts it.
 func (d *Device) raiseLocked(vector int) {
 	d.count(npureg.CounterInterrupts, 1)
@@ -324,6 +382,7 @@ func (d *Device) resetLocked(why string) {
 	d.bar0.Reset()
 	d.parametersLocked()
 	d.levelLocked()
+	d.vfsChangedLocked()
 	d.resets = 0
 	if d.queues.ResetLocked() {
 		d.resets++
@@ -389,6 +448,8 @@ func (d *Device) open(bar int, off uint64, n int, write bool) bool {
 func (d *Device) openLocked(bar int, off uint64, n int, write bool) bool {
 	size := d.fn.BARSize(bar)
 	switch {
+	case d.closed:
+		d.findings.add("vf-memory", "BARs of virtual functions are accessed while VF MSE is set (§1.9)", fmt.Sprintf("BAR%d", bar))
 	case !d.fn.MemoryEnabled():
 		d.findings.add("bar-closed", "BARs are accessed in D0 and with Memory Space Enable set (§1.2)",
 			fmt.Sprintf("BAR%d, power state %v", bar, d.fn.Power()))
@@ -512,7 +573,7 @@ func (b board) CompletedLocked(vector uint16, c queue.Completion) {
 		b.d.count(npureg.CounterErrors, 1)
 		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
 	}
-	if !b.d.fn.Messages() {
+	if b.d.fn.Interrupts() == pci.ByINTx {
 		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
 		b.d.levelLocked()
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"npuemu/core"
 	"npuemu/core/isa"
@@ -22,8 +23,13 @@ import (
 type executor struct {
 	d    *Device
 	core *core.Core
-	buf  []byte // staging of COPY, dma.Chunk bytes
-	text []byte // program image, reused
+
+	// Reused, because a command allocates nothing.
+	buf    []byte // staging of COPY, dma.Chunk bytes
+	text   []byte // program image
+	table  []byte // binding table in memory
+	bound  []core.Binding
+	memory programMemory
 }
 
 // Limits of a program's text (§5.3).
@@ -165,7 +171,8 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	if err := x.d.mem.Read(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
 		return fault(err)
 	}
-	stats, err := x.core.Run(ctx, image, bindings, programMemory{&x.d.mem, ctx.Err})
+	x.memory = programMemory{&x.d.mem, ctx}
+	stats, err := x.core.Run(ctx, image, bindings, &x.memory)
 	x.d.count(npureg.CounterInstructions, stats.Instructions)
 	x.d.count(npureg.CounterMACs, stats.MACs)
 	x.d.count(npureg.CounterDMARead, stats.BytesLoaded)
@@ -187,17 +194,19 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 	return queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
 }
 
-// bindings reads and checks a binding table (§7.3).
+// bindings reads and checks a binding table (§7.3). The list is valid until the next call.
 func (x *executor) bindings(space dma.Space, addr uint64, count int) ([]core.Binding, queue.Completion) {
 	if count == 0 {
 		return nil, queue.Completion{}
 	}
-	raw := make([]byte, count*npureg.BindingSize)
+	x.table = slices.Grow(x.table[:0], count*npureg.BindingSize)
+	raw := x.table[:count*npureg.BindingSize]
 	if err := x.d.mem.Read(space, addr, raw); err != nil {
 		return nil, fault(err)
 	}
 	le := binary.LittleEndian
-	list := make([]core.Binding, count)
+	x.bound = slices.Grow(x.bound[:0], count)
+	list := x.bound[:count]
 	for i := range list {
 		b := raw[i*npureg.BindingSize:][:npureg.BindingSize]
 		flags := le.Uint32(b[0x10:])
@@ -216,25 +225,28 @@ func wraps(addr, size uint64) bool { return size != 0 && addr > ^uint64(0)-(size
 // programMemory is a program's way to memory (core.Memory). An instruction can have
 // a million rows, so the end of the command is looked at before each of them.
 type programMemory struct {
-	mem   *dma.Memory
-	ended func() error // the command's context's Err
+	mem *dma.Memory
+	cmd context.Context // the command's, which outlives its programMemory
 }
 
-func (m programMemory) Load(b core.Binding, off uint64, p []byte) error {
-	if err := m.ended(); err != nil {
+func (m *programMemory) Load(b core.Binding, off uint64, p []byte) error {
+	if err := m.cmd.Err(); err != nil {
 		return err
 	}
 	return memoryError(m.mem.Read(dma.Space(b.Space), b.Addr+off, p))
 }
 
-func (m programMemory) Store(b core.Binding, off uint64, p []byte) error {
-	if err := m.ended(); err != nil {
+func (m *programMemory) Store(b core.Binding, off uint64, p []byte) error {
+	if err := m.cmd.Err(); err != nil {
 		return err
 	}
 	return memoryError(m.mem.Write(dma.Space(b.Space), b.Addr+off, p))
 }
 
 func memoryError(err error) error {
+	if err == nil {
+		return nil // before f, which errors.As puts on the heap
+	}
 	var f *dma.Fault
 	if errors.As(err, &f) {
 		return &core.MemoryError{Addr: f.Addr, Err: err}

@@ -13,10 +13,10 @@ import (
 
 // A Finding is one kind of mistake that a guest made, and how often.
 type Finding struct {
-	ID    string // stable identifier
-	Rule  string // what the specification asks for, with its section
-	Count uint64
-	Last  string // evidence of the last one
+	ID    string `json:"id"`   // stable identifier
+	Rule  string `json:"rule"` // what the specification asks for, with its section
+	Count uint64 `json:"count"`
+	Last  string `json:"last"` // evidence of the last one
 }
 
 // findings collects what the guest did wrong. Its lock is a leaf.

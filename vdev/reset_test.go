@@ -37,7 +37,7 @@ func (s *stuck) access() error {
 }
 
 // power starts a device without a transport; its memory at 0x10000 is m.
-func power(t *testing.T, m iova.Memory) *Device {
+func power(t testing.TB, m iova.Memory) *Device {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Memory.Size = 1 << 20
@@ -62,7 +62,7 @@ func power(t *testing.T, m iova.Memory) *Device {
 	return d
 }
 
-func command(t *testing.T, d *Device, v uint16) {
+func command(t testing.TB, d *Device, v uint16) {
 	t.Helper()
 	if err := d.WriteRegion(vfiouser.RegionConfig, 4, binary.LittleEndian.AppendUint16(nil, v)); err != nil {
 		t.Fatal(err)

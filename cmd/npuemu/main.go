@@ -41,7 +41,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(serveCommand(), bootCommand(), runCommand(), infoCommand(), asmCommand(), disasmCommand(), versionCommand())
+	c.AddCommand(serveCommand(), ctlCommand(), bootCommand(), runCommand(), infoCommand(), asmCommand(), disasmCommand(), versionCommand())
 	return c
 }
 

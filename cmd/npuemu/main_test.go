@@ -65,6 +65,8 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
 		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
+		{"virtual functions over virtio", []string{"serve", "--socket", "/x", "--transport", "vhost-user", "--config", file(t, "c.toml", "[sriov]\nvfs = 1\n")}, "use --transport vfio-user"},
+		{"virtual functions once", []string{"serve", "--socket", "/x", "--once", "--config", file(t, "c.toml", "[sriov]\nvfs = 1\n")}, "not --once"},
 		{"no such directory", []string{"serve", "--socket", "/does/not/exist/s"}, "/does/not/exist"},
 		{"boot without a kernel", []string{"boot"}, "at least one of the flags in the group [kernel payload] is required"},
 		{"boot of both", []string{"boot", "--kernel", "x", "--payload", "y"}, "none of the others can be"},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"npuemu/internal/control"
 	"npuemu/internal/uds"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev"
@@ -81,6 +82,7 @@ type serveFlags struct {
 	transports []string // one for all, or one for each socket
 	arch       string
 	level      string
+	control    string
 	once       bool
 	mode       string
 	group      string
@@ -106,7 +108,9 @@ func serveCommand() *cobra.Command {
 			"number up. The cards share nothing but the process.\n\n" +
 			"Who may connect is master of the card. A socket is its user's alone (mode 0600) unless --socket-mode and\n" +
 			"--socket-group open it; with --allow-user or --allow-group the kernel's word on the connecting process\n" +
-			"(SO_PEERCRED) must name one of those users, or one of those groups as its primary group, as well.",
+			"(SO_PEERCRED) must name one of those users, or one of those groups as its primary group, as well.\n\n" +
+			"A configuration with [sriov] vfs = N makes the card a physical function, on PATH, with N virtual functions, on\n" +
+			"PATH.vf0 and up (docs/spec/pci.md §1.9). Experimental.",
 		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
 			"  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once\n" +
 			"  npuemu serve --socket a.sock --socket b.sock --config small.toml --config large.toml\n" +
@@ -121,7 +125,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), log, cards, f.once)
+			return serve(c.Context(), log, cards, f.control, f.once)
 		},
 	}
 	c.Flags().StringArrayVar(&f.sockets, "socket", nil, "`path` of the UNIX socket to listen on (required); repeat it for more cards")
@@ -129,6 +133,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&f.configs, "config", nil, configUsage)
 	c.Flags().StringVar(&f.arch, "arch", "", archUsage())
 	c.Flags().StringVar(&f.level, "log", "info", logUsage)
+	c.Flags().StringVar(&f.control, "control", "", "`path` of a UNIX socket for npuemu ctl; only this user's processes may command")
 	c.Flags().BoolVar(&f.once, "once", false, "exit when the first client, of each card, has left")
 	c.Flags().StringVar(&f.mode, "socket-mode", "0600", "permissions of the sockets, `octal`")
 	c.Flags().StringVar(&f.group, "socket-group", "", "`group` of the sockets, a name or number")
@@ -205,6 +210,9 @@ func (f *serveFlags) cards(log *slog.Logger) ([]card, error) {
 		if c.cfg, err = cf.load(); err != nil {
 			return nil, err
 		}
+		if c.cfg.SRIOV.VFs > 0 && (c.transport != "vfio-user" || f.once) {
+			return nil, fmt.Errorf("sriov.vfs is %d: use --transport vfio-user, and not --once: virtual functions are PCI, and nobody knows which client comes first", c.cfg.SRIOV.VFs)
+		}
 		c.cfg.Log = log
 		if n > 1 {
 			c.cfg.Log = log.With("card", socket)
@@ -248,17 +256,17 @@ type server interface {
 	ServeConn(ctx context.Context, nc *net.UnixConn) error
 }
 
-// listen opens the card's socket.
-func (c *card) listen() (*net.UnixListener, error) {
-	ln, err := uds.Listen(c.socket)
+// listen opens a socket of the card: its own, or that of one of its virtual functions.
+func (c *card) listen(path string) (*net.UnixListener, error) {
+	ln, err := uds.Listen(path)
 	if err != nil {
 		return nil, err
 	}
 	if c.group >= 0 {
-		err = os.Chown(c.socket, -1, c.group)
+		err = os.Chown(path, -1, c.group)
 	}
 	// Only now: until here it was the owner's alone.
-	if err = errors.Join(err, os.Chmod(c.socket, c.mode)); err != nil {
+	if err = errors.Join(err, os.Chmod(path, c.mode)); err != nil {
 		ln.Close()
 		return nil, fmt.Errorf("socket: %w; check --socket-mode and --socket-group", err)
 	}
@@ -266,8 +274,8 @@ func (c *card) listen() (*net.UnixListener, error) {
 }
 
 // serve runs cards until ctx is done, one of them fails, or, with once, the first
-// client of each has left. It starts all or none.
-func serve(ctx context.Context, log *slog.Logger, cards []card, once bool) (err error) {
+// client of each has left. It starts all or none. controlPath is that of the control socket, or "".
+func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath string, once bool) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var blocks sync.WaitGroup // the cards' loops
@@ -280,7 +288,9 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, once bool) (err 
 		stop()
 		blocks.Wait()
 		for i, d := range devices {
-			report(cards[i].cfg.Log, d)
+			for _, f := range d.Functions() {
+				report(cards[i].cfg.Log, f)
+			}
 			err = errors.Join(err, d.Close())
 		}
 	}()
@@ -292,25 +302,47 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, once bool) (err 
 			return err
 		}
 		devices = append(devices, d)
-		ln, err := c.listen()
-		if err != nil {
-			return err
-		}
-		defer ln.Close() // for a later card that cannot start
 		run(d.Run)
-		var srv server = vfiouser.NewServer(vfiouser.Config{Log: c.cfg.Log, Access: c.access}, d)
-		if c.transport == "vhost-user" {
-			v := vdev.NewParavirt(d)
-			run(v.Run)
-			srv = vhostuser.NewServer(vhostuser.Config{Log: c.cfg.Log, Access: c.access}, v)
-		}
-		c.cfg.Log.Info("listening", "transport", c.transport, "socket", c.socket, "arch", c.cfg.Arch,
-			"array", fmt.Sprintf("%dx%d", c.cfg.Array.Rows, c.cfg.Array.Cols), "memory", c.cfg.Memory.Size)
-		servers = append(servers, func() error {
-			if once {
-				return serveOne(ctx, srv, ln)
+		for n, f := range d.Functions() {
+			socket := c.socket
+			if n > 0 {
+				socket += fmt.Sprintf(".vf%d", n-1)
 			}
-			return srv.Serve(ctx, ln)
+			ln, err := c.listen(socket)
+			if err != nil {
+				return err
+			}
+			defer ln.Close() // for a later card that cannot start
+			var srv server = vfiouser.NewServer(vfiouser.Config{Log: c.cfg.Log, Access: c.access}, f)
+			if c.transport == "vhost-user" {
+				v := vdev.NewParavirt(f)
+				run(v.Run)
+				srv = vhostuser.NewServer(vhostuser.Config{Log: c.cfg.Log, Access: c.access}, v)
+			}
+			c.cfg.Log.Info("listening", "transport", c.transport, "socket", socket, "arch", c.cfg.Arch,
+				"array", fmt.Sprintf("%dx%d", c.cfg.Array.Rows, c.cfg.Array.Cols), "memory", c.cfg.Memory.Size)
+			servers = append(servers, func() error {
+				if once {
+					return serveOne(ctx, srv, ln)
+				}
+				return srv.Serve(ctx, ln)
+			})
+		}
+	}
+	if controlPath != "" {
+		ln, err := control.Listen(controlPath)
+		if err != nil {
+			return fmt.Errorf("--control: %w", err)
+		}
+		var functions [][]*vdev.Device
+		for _, d := range devices {
+			functions = append(functions, d.Functions())
+		}
+		s := &control.Server{Commands: controlCommands(functions), Log: log}
+		run(func(ctx context.Context) {
+			if err := s.Serve(ctx, ln); err != nil {
+				log.Error("the control socket is lost; the cards go on", "error", err)
+			}
 		})
 	}
 	ended := make(chan error, len(servers))

@@ -57,13 +57,8 @@ func (f *FD) Signal() {
 	if f.fd < 0 || f.blocking && !f.ready(unix.POLLOUT, 0) {
 		return
 	}
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	for {
-		// Any error but EINTR is the peer's doing and has no remedy here.
-		if _, err := unix.Write(f.fd, one[:]); err != unix.EINTR {
-			return
-		}
+	// Any error but EINTR is the peer's doing and has no remedy here.
+	for add(f.fd, f.blocking) == unix.EINTR {
 	}
 }
 

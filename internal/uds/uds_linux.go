@@ -26,12 +26,16 @@ var ErrClosed = errors.New("uds: connection closed")
 
 // Conn is a connected UNIX stream socket.
 type Conn struct {
-	fd  int
-	oob []byte // reader's
+	fd int
+
+	in    message // reader's
+	oob   []byte  // reader's; for what maxRightsPerCall descriptors take
+	reads uint    // reader's: calls of Read
 
 	send sync.Mutex // serializes senders, so that messages stay whole
+	out  message    // guarded by send
 	// state guards closed, so that Shutdown and HungUp never touch a reused
-	// descriptor. Lock order: send, state.
+	// descriptor; it changes under both locks. Lock order: send, state.
 	state  sync.Mutex
 	closed bool
 }
@@ -108,12 +112,7 @@ func (c *Conn) Recv(p []byte, rights *Rights) error {
 		if err != nil {
 			return fmt.Errorf("uds: receive: %w", err)
 		}
-		if oobn > 0 {
-			rights.take(c.oob[:oobn])
-		}
-		if flags&unix.MSG_CTRUNC != 0 { // this process ran out of descriptors
-			rights.lost++
-		}
+		rights.arrive(c.oob[:oobn], flags)
 		if n == 0 {
 			if got == 0 {
 				return io.EOF
@@ -127,41 +126,30 @@ func (c *Conn) Recv(p []byte, rights *Rights) error {
 
 // Send sends head and tail as one message with the descriptors fds, which stay
 // the caller's. After an error the stream is out of step: shut it down.
+//
+// One system call is the rule: some peers need a header, or a whole reply, in one
+// piece. Messages larger than the socket's buffer take more.
 func (c *Conn) Send(head, tail []byte, fds ...int) error {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
 	c.send.Lock()
 	defer c.send.Unlock()
-	c.state.Lock()
-	closed := c.closed
-	c.state.Unlock()
-	if closed {
+	if c.closed {
 		return ErrClosed
 	}
-	// One call is the rule: some peers need a header, or a whole reply, in one
-	// piece. The loop is for messages larger than the socket's buffer that a
-	// signal cuts.
-	for len(head)+len(tail) > 0 {
-		var n int
-		var err error
-		if len(tail) == 0 {
-			n, err = unix.SendmsgN(c.fd, head, oob, nil, unix.MSG_NOSIGNAL)
-		} else {
-			n, err = unix.SendmsgBuffers(c.fd, [][]byte{head, tail}, oob, nil, unix.MSG_NOSIGNAL)
+	if len(tail) > 0 || len(fds) > 0 {
+		var oob []byte
+		if len(fds) > 0 {
+			oob = unix.UnixRights(fds...)
 		}
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("uds: send: %w", err)
-		}
-		oob = nil
-		cut := min(n, len(head))
-		head, tail = head[cut:], tail[n-cut:]
+		return c.sendAll(head, tail, oob)
 	}
-	return nil
+	n, errno := c.sendNow(head)
+	if n == len(head) {
+		return nil
+	}
+	if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
+		return fmt.Errorf("uds: send: %w", errno)
+	}
+	return c.sendAll(head[n:], nil, nil)
 }
 
 // Shutdown makes the reader and every sender return, now and later.
@@ -225,6 +213,12 @@ func (r *Rights) Take(i int) int {
 
 // Close closes what was not taken, and empties r for the next message.
 func (r *Rights) Close() {
+	if r.Len() > 0 {
+		r.close()
+	}
+}
+
+func (r *Rights) close() {
 	for _, fd := range r.fds {
 		if fd >= 0 {
 			unix.Close(fd)
@@ -232,6 +226,38 @@ func (r *Rights) Close() {
 	}
 	r.fds = r.fds[:0]
 	r.lost = 0
+}
+
+// MoveTo adds what is in r to to, and empties r.
+func (r *Rights) MoveTo(to *Rights) {
+	if r.Len() == 0 {
+		return
+	}
+	for _, fd := range r.fds {
+		to.add(fd)
+	}
+	to.lost += r.lost
+	r.fds, r.lost = r.fds[:0], 0
+}
+
+// arrive adds what recvmsg returned: control messages and flags.
+func (r *Rights) arrive(oob []byte, flags int) {
+	if len(oob) > 0 {
+		r.take(oob)
+	}
+	if flags&unix.MSG_CTRUNC != 0 { // this process ran out of descriptors
+		r.lost++
+	}
+}
+
+// add keeps fd, within the limit.
+func (r *Rights) add(fd int) {
+	if len(r.fds) < r.Limit {
+		r.fds = append(r.fds, fd)
+		return
+	}
+	unix.Close(fd)
+	r.lost++
 }
 
 func (r *Rights) take(oob []byte) {
@@ -246,12 +272,7 @@ func (r *Rights) take(oob []byte) {
 			continue // credentials and the like carry no descriptor
 		}
 		for _, fd := range fds {
-			if len(r.fds) < r.Limit {
-				r.fds = append(r.fds, fd)
-				continue
-			}
-			unix.Close(fd)
-			r.lost++
+			r.add(fd)
 		}
 	}
 }

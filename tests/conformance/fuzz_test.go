@@ -148,6 +148,7 @@ func FuzzDevice(f *testing.F) {
 	f.Add([]byte{8, 0, 2, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}) // a long COPY
 	f.Add([]byte{0, 0x50, 1, 0, 0, 0, 11, 1, 11, 2, 12, 3, 7, 12, 0, 6})
 	f.Add([]byte{6, 0x10, 0, 0, 0, 0, 0, 7, 1, 0, 0, 0, 0, 0, 1, 1, 2, 4, 4, 0, 0})
+	devtest.NeedsBus(f)
 	h := devtest.New(f, config())
 	mark, _ := h.Alloc(0)
 	fd, err := unix.MemfdCreate("extra", unix.MFD_CLOEXEC)

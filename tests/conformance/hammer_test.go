@@ -23,6 +23,7 @@ import (
 // that come and go. What the device answers does not matter; it must not hang, nor
 // keep anything, and it must work afterwards.
 func TestHammer(t *testing.T) {
+	devtest.NeedsBus(t)
 	h, _ := ready(t)
 	addr := map[string]uint64{"image": h.Put(firmware.Image())}
 	var admin [][]byte

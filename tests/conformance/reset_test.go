@@ -38,6 +38,7 @@ func soon(h *devtest.Host) {
 func TestResetInAnInstruction(t *testing.T) {
 	for _, r := range resets {
 		t.Run(r.name, func(t *testing.T) {
+			devtest.NeedsBus(t)
 			h, _ := ready(t)
 			p := program(t, ".spad 262144\n.bindings 1\nload binding=0 local=0 nx=1 ny=65535 nz=4 stride_y=2 local_stride=1\nhalt\n")
 			h.Submit(1, h.Launch(p, devtest.Binding{Addr: devtest.MsgBase, Size: devtest.MsgSize, Read: true}))
@@ -56,6 +57,7 @@ func TestResetInAnInstruction(t *testing.T) {
 // reset is over: nothing that was in flight writes to memory any more (§9.4), be it
 // mapped or reached by messages.
 func TestDeviceResetIsOver(t *testing.T) {
+	devtest.NeedsBus(t)
 	for _, name := range []string{"mapped", "by messages"} {
 		t.Run(name, func(t *testing.T) {
 			h, _ := ready(t)
@@ -158,6 +160,7 @@ func power(h *devtest.Host, state byte) {
 
 // TestUnmapInFlight takes memory away under a COPY; only the command notices.
 func TestUnmapInFlight(t *testing.T) {
+	devtest.NeedsBus(t)
 	h, _ := ready(t)
 	fd, err := unix.MemfdCreate("extra", unix.MFD_CLOEXEC)
 	if err != nil {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package devtest is a scripted host for tests: it starts a device, attaches a
-// client with guest memory over a real vfio-user socket or in this process (the
-// test flag -transport says which), and takes the first steps of a driver as
-// docs/spec describes them. It uses the register table but nothing else of the
-// device.
+// client with guest memory over a real vfio-user socket, in this process, or by the
+// processor of a guest in the embedded VMM (the test flag -transport says which), and
+// takes the first steps of a driver as docs/spec describes them. It uses the register
+// table but nothing else of the device.
 package devtest
 
 import (
@@ -32,15 +32,26 @@ import (
 const (
 	VFIOUser  = "vfio-user"
 	InProcess = "in-process"
+	GoKVM     = "gokvm"
 )
 
-var transport = flag.String("transport", VFIOUser, "how hosts reach their device: "+VFIOUser+" or "+InProcess)
+var transport = flag.String("transport", VFIOUser, "how hosts reach their device: "+VFIOUser+", "+InProcess+" or "+GoKVM)
 
 // InUse returns the transport that New uses.
 func InUse() string { return *transport }
 
+// NeedsBus skips a test that does what the machine around the processor does, such as
+// unmapping memory, resetting the bus or answering DMA by messages, or that needs
+// extended configuration space, which the embedded VMM has not. A guest cannot.
+func NeedsBus(t testing.TB) {
+	t.Helper()
+	if *transport == GoKVM {
+		t.Skip("not run: a guest's processor cannot do this")
+	}
+}
+
 // Transport is what a Host needs of its client; vfiouser.Client and local.Client
-// have it.
+// have it, and hands.Client as far as a guest can.
 type Transport interface {
 	ReadRegion(index int, off uint64, p []byte) error
 	WriteRegion(index int, off uint64, p []byte) error
@@ -55,7 +66,7 @@ type Transport interface {
 }
 
 // Guest memory: MemSize bytes at MemBase, reached through a descriptor, and
-// MsgSize bytes at MsgBase, reached by messages.
+// MsgSize bytes at MsgBase, reached by messages (NeedsBus).
 const (
 	MemBase = 0x1000_0000
 	MemSize = 8 << 20
@@ -121,6 +132,12 @@ func Start(t testing.TB, cfg vdev.Config) (d *vdev.Device, socket string) {
 func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.Device, socket string) {
 	t.Helper()
 	d = run(t, cfg)
+	return d, Serve(t, d, scfg)
+}
+
+// Serve serves a device that runs, such as a virtual function of one, on a socket; it ends with the test.
+func Serve(t testing.TB, d *vdev.Device, scfg vfiouser.Config) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "npu") // t.TempDir can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +158,7 @@ func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.D
 		<-done
 		os.RemoveAll(dir)
 	})
-	return d, socket
+	return socket
 }
 
 // run makes a device that runs until the test ends.
@@ -171,10 +188,10 @@ func New(t testing.TB, cfg vdev.Config) *Host {
 	switch *transport {
 	case VFIOUser:
 		h.Dev, h.Socket = Start(t, cfg)
-	case InProcess:
+	case InProcess, GoKVM:
 		h.Dev = run(t, cfg)
 	default:
-		t.Fatalf("devtest: -transport %q: use %s or %s", *transport, VFIOUser, InProcess)
+		t.Fatalf("devtest: -transport %q: use %s, %s or %s", *transport, VFIOUser, InProcess, GoKVM)
 	}
 	t.Cleanup(func() {
 		h.gone = append(h.gone, h.live...)
@@ -197,10 +214,15 @@ func (h *Host) Attach() {
 	}
 	f := os.NewFile(uintptr(fd), "guest")
 	defer f.Close()
-	if err := f.Truncate(MemSize); err != nil {
+	// A guest's memory begins at 0, and what a test uses is a part of it.
+	var at int64
+	if *transport == GoKVM {
+		at = MemBase
+	}
+	if err := f.Truncate(at + MemSize); err != nil {
 		t.Fatal(err)
 	}
-	if h.mem, err = unix.Mmap(fd, 0, MemSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+	if h.mem, err = unix.Mmap(fd, at, MemSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		t.Fatal(err)
 	}
 	mem := h.mem
@@ -209,17 +231,23 @@ func (h *Host) Attach() {
 	h.MsgMem = make([]byte, MsgSize)
 	h.Msg = iova.NewBytes(h.MsgMem)
 
-	if h.Socket == "" {
+	switch *transport {
+	case InProcess:
 		h.Client = local.Attach(h.Dev)
-	} else {
+	case GoKVM:
+		h.Client = bootGuest(t, h.Dev, f)
+	default:
 		c, err := vfiouser.Dial(h.Socket)
 		h.must(err)
 		h.Client = c
 	}
 	c := h.Client
 	h.later(c.Close)
-	h.must(c.MapDMA(MemBase, MemSize, iova.Read|iova.Write, f, 0))
-	h.must(c.MapMemory(MsgBase, MsgSize, iova.Read|iova.Write, h.Msg))
+	if *transport != GoKVM {
+		h.must(c.MapDMA(MemBase, MemSize, iova.Read|iova.Write, f, 0))
+		h.must(c.MapMemory(MsgBase, MsgSize, iova.Read|iova.Write, h.Msg))
+	}
+	h.SetCommand(0x6) // memory space, bus master
 	irq, err := c.IRQInfo(vfiouser.IRQMSIX)
 	h.must(err)
 	h.vectors = nil
@@ -230,7 +258,6 @@ func (h *Host) Attach() {
 		h.vectors = append(h.vectors, v)
 		h.later(v.Close)
 	}
-	h.SetCommand(0x6) // memory space, bus master
 }
 
 func (h *Host) later(f func()) { h.live = append(h.live, f) }

@@ -33,6 +33,9 @@ type Config struct {
 	// Files maps paths in the guest to files of the host; permission bits are kept.
 	Files map[string]string
 
+	// Tools are programs of the tool root, such as lspci, that the guest has in /usr/bin, with their libraries.
+	Tools []string
+
 	// Script is run by busybox sh as root, with proc, sysfs and devtmpfs mounted and the console as output. The
 	// command "stage NAME" ends one stage of Result.Stages and begins the next. Files below the directory $RESULT
 	// come back in Result.Files. The guest powers off when the script ends.
@@ -314,8 +317,13 @@ func (e *Env) writeInitramfs(ctx context.Context, path, release string, cfg Conf
 	if err := e.addModules(ctx, w, release, cfg.Modules); err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Files)) {
-		source := cfg.Files[name]
+	files, err := toolFiles(e.root(""), cfg.Tools)
+	if err != nil {
+		return err
+	}
+	maps.Copy(files, cfg.Files)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		source := files[name]
 		info, err := os.Stat(source)
 		if err != nil {
 			return fmt.Errorf("guest: %w", err)

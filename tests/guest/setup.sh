@@ -213,6 +213,7 @@ kernels=$(kernel trixie && kernel trixie-backports) ||
 # shellcheck disable=SC2206 # words wanted
 packages=($kernels
 	busybox-static kmod xz-utils # the guest's user space; depmod; modules are compressed
+	pciutils # what a guest says of the card
 	gcc-14 make libc6-dev bash dash coreutils sed grep mawk findutils diffutils perl # modules and guest programs
 	gcc-riscv64-unknown-elf # firmware
 	qemu-system-x86) # also when the host's is used: changing one's mind shall not cost a new tool root

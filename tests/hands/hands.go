@@ -65,9 +65,16 @@ type Client struct {
 	ended chan error
 	stop  context.CancelFunc
 
+	set  []vectors                                // what SetVectors was told
 	fds  [messages + 1]atomic.Pointer[eventfd.FD] // who hears of an interrupt
 	quit chan struct{}
 	done chan struct{}
+}
+
+// vectors are the arguments of a SetVectors.
+type vectors struct {
+	index, start int
+	fds          []*eventfd.FD
 }
 
 // Boot starts a guest with d whose memory is f, and places the BARs. The test is
@@ -203,8 +210,39 @@ func (c *Client) ReadRegion(index int, off uint64, p []byte) error {
 	return pieces(off, len(p), 8, func(off uint64, at, size int) error { return read(opLoad, base+off, at, size) })
 }
 
-// WriteRegion is ReadRegion's counterpart.
+// WriteRegion is ReadRegion's counterpart. A write of the command register that opens
+// the BARs first restores what a reset of the function took away, as a driver does: the
+// BARs and the interrupts.
 func (c *Client) WriteRegion(index int, off uint64, p []byte) error {
+	if err := c.write(index, off, p); err != nil {
+		return err
+	}
+	if index == vfiouser.RegionConfig && off == 4 && p[0]&2 != 0 {
+		return c.restore()
+	}
+	return nil
+}
+
+func (c *Client) restore() error {
+	var p [4]byte
+	if err := c.ReadRegion(vfiouser.RegionConfig, 0x10, p[:]); err != nil {
+		return err
+	}
+	if uint64(binary.LittleEndian.Uint32(p[:])&^0xf) == c.bars[0] {
+		return nil
+	}
+	if err := c.place(); err != nil {
+		return err
+	}
+	for _, v := range c.set {
+		if err := c.setVectors(v.index, v.start, v.fds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Client) write(index int, off uint64, p []byte) error {
 	write := func(op uint32, addr uint64, at, size int) error {
 		var v uint64
 		for i := range size {
@@ -252,6 +290,11 @@ func (c *Client) IRQInfo(index int) (vfiouser.IRQ, error) { return c.irqs[index]
 // does: entries of the MSI-X table and MSI-X Enable; MSI for all messages, and MSI Enable; or
 // the pin of the I/O APIC, whose handler clears the causes in IRQ_STATUS as §8.4 says.
 func (c *Client) SetVectors(index, start int, fds ...*eventfd.FD) error {
+	c.set = append(c.set, vectors{index, start, fds})
+	return c.setVectors(index, start, fds)
+}
+
+func (c *Client) setVectors(index, start int, fds []*eventfd.FD) error {
 	switch index {
 	case vfiouser.IRQMSIX:
 		for i, fd := range fds {

@@ -123,11 +123,11 @@ type server struct {
 }
 
 // startServer runs program with a socket and connects.
-func startServer(t *testing.T, program string, wait time.Duration) *server {
+func startServer(t *testing.T, wait time.Duration, program string, args ...string) *server {
 	t.Helper()
 	dir := socketDir(t)
 	path := filepath.Join(dir, "sock")
-	s := &server{cmd: exec.Command(program, path), wait: wait, out: new(output)}
+	s := &server{cmd: exec.Command(program, append(args, path)...), wait: wait, out: new(output)}
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

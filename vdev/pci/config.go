@@ -92,6 +92,8 @@ const (
 	capMSIX     = 0x11
 	extCapAER   = 0x0001
 	extCapSerNo = 0x0003
+	extCapARI   = 0x000e
+	extCapSRIOV = 0x0010
 	extCapRebar = 0x0015
 )
 
@@ -105,20 +107,33 @@ const (
 
 	interruptPinA = 1 << 8
 
-	statusINTx    = 1 << (16 + 3)
-	statusCapList = 1 << (16 + 4)
-	statusSERR    = 1 << (16 + 14)
-	statusErrors  = 0xf900 << 16 // parity, SERR, three aborts, master data parity
+	statusINTx          = 1 << (16 + 3)
+	statusCapList       = 1 << (16 + 4)
+	statusSignaledAbort = 1 << (16 + 11)
+	statusTargetAbort   = 1 << (16 + 12) // received
+	statusMasterAbort   = 1 << (16 + 13) // received
+	statusSERR          = 1 << (16 + 14)
+	statusParity        = 1 << (16 + 15)
+	statusErrors        = 0xf900 << 16 // those above, and master data parity
 
 	pmcsrState       = 0x3
 	pmcsrNoSoftReset = 1 << 3
 
+	devCtlCorr       = 1 << 0 // report by messages: correctable errors, …
+	devCtlNonFatal   = 1 << 1
+	devCtlFatal      = 1 << 2
+	devCtlUnsupp     = 1 << 3
 	devCtlMaxPayload = 7 << 5
 	devCtlFLR        = 1 << 15
 	devStaCorr       = 1 << (16 + 0)
 	devStaNonFatal   = 1 << (16 + 1)
 	devStaFatal      = 1 << (16 + 2)
 	devStaUnsupp     = 1 << (16 + 3)
+	devStaPending    = 1 << (16 + 5)
+
+	linkSpeed = 2       // 5 GT/s
+	linkWidth = 16 << 4 // ×16
+	linkCtl2  = 0xff9f  // what of Link Control 2 is stored
 
 	msixMasked  = 1 << (16 + 14)
 	msixEnabled = 1 << (16 + 15)
@@ -165,6 +180,8 @@ type Config struct {
 	Vectors                        int      // 1 to MaxVectors
 	MSIX, MSI                      bool     // which capabilities there are; INTx always is
 	Serial                         uint64   // IEEE EUI-64
+	VFs                            int      // virtual functions of a physical function, with the same BARs
+	Virtual                        bool     // this is a virtual function
 }
 
 // Validate reports the first rule that c breaks.
@@ -190,6 +207,9 @@ func (c Config) Validate() error {
 	// mmio banks are addressed by 32 bits.
 	if c.MSIX && c.BARs[MSIXBAR].Size > 1<<31 {
 		return fmt.Errorf("pci: config: BAR%d: size %#x exceeds 2 GiB: use %#x", MSIXBAR, c.BARs[MSIXBAR].Size, minMSIXBARLen)
+	}
+	if c.VFs < 0 || c.VFs > MaxVFs || c.VFs > 0 && c.Virtual {
+		return fmt.Errorf("pci: config: %d virtual functions: use 0 to %d, and none in a virtual function", c.VFs, MaxVFs)
 	}
 	if c.Vectors < 1 || c.Vectors > MaxVectors {
 		return fmt.Errorf("pci: config: %d vectors: use 1 to %d", c.Vectors, MaxVectors)
@@ -271,18 +291,20 @@ func (c Config) registers() []configRegister {
 		row("DEV_CTL_STATUS", offDevCtl, 1<<4|1<<8|1<<11|2<<12, 0x79ff, 0xf<<16,
 			"§7.5.3.4", "Device Control and Device Status; bit 15 resets the function and reads zero.").
 			keep(devCtlMaxPayload),
-		// 16 GT/s ×16, no ASPM (optionality compliant).
-		row("LINK_CAP", offLinkCap, 4|16<<4|1<<22, 0, 0, "§7.5.3.6", "Link Capabilities."),
+		// 5 GT/s ×16, no ASPM (optionality compliant). A faster link would need the
+		// capabilities of equalization and margining, which only hardware can mean.
+		row("LINK_CAP", offLinkCap, linkSpeed|linkWidth|1<<22, 0, 0, "§7.5.3.6", "Link Capabilities."),
 		// ASPM, read completion boundary, common clock, extended synch; the
 		// status shows the link trained to its best, with the slot's clock.
-		row("LINK_CTL_STATUS", offLinkCtl, (4|16<<4|1<<12)<<16, 0xcb, 0,
+		row("LINK_CTL_STATUS", offLinkCtl, (linkSpeed|linkWidth|1<<12)<<16, 0xcb, 0,
 			"§7.5.3.7", "Link Control and Link Status.").keep(0xcb),
 		row("DEV_CAP2", offDevCap2, 1<<4, 0, 0, "§7.5.3.15", "Device Capabilities 2: Completion Timeout Disable."),
 		row("DEV_CTL2", offDevCtl2, 0, 1<<4, 0, "§7.5.3.16", "Device Control 2."),
-		row("LINK_CAP2", offLinkCap2, 0x1e, 0, 0, "§7.5.3.18", "Link Capabilities 2: 2.5 to 16 GT/s."),
-		// Target speed 16 GT/s; status: equalization complete.
-		row("LINK_CTL2_STATUS2", offLinkCtl2, 4|0x1e<<16, 0xf, 0,
-			"§7.5.3.19", "Link Control 2 and Link Status 2.").stick(0xf))
+		row("LINK_CAP2", offLinkCap2, 3<<1, 0, 0, "§7.5.3.18", "Link Capabilities 2: 2.5 and 5 GT/s."),
+		// Target speed, compliance, margins and preset are stored; there is no
+		// selectable de-emphasis and no autonomous change of speed.
+		row("LINK_CTL2_STATUS2", offLinkCtl2, linkSpeed, linkCtl2, 0,
+			"§7.5.3.19", "Link Control 2 and Link Status 2.").stick(linkCtl2))
 	if c.MSIX {
 		rows = append(rows,
 			row("MSIX_CAP", offMSIX, capMSIX|afterMSIX<<8|uint32(c.Vectors-1)<<16, msixMasked|msixEnabled, 0,
@@ -319,7 +341,10 @@ func (c Config) registers() []configRegister {
 		rows = append(rows, row(fmt.Sprintf("AER_HEADER_LOG%d", i), offHeaderLog+4*i, 0, 0, 0,
 			"§7.8.4.8", "Header of the packet of the first error.").stick(^uint32(0)))
 	}
-	var afterSerial uint32
+	var afterSerial, afterRebar uint32
+	if c.VFs != 0 {
+		afterSerial, afterRebar = offARI, offARI
+	}
 	if c.resizable() != 0 {
 		afterSerial = offRebar
 	}
@@ -328,7 +353,7 @@ func (c Config) registers() []configRegister {
 		row("SERIAL_LO", offDeviceSerialLow, uint32(c.Serial), 0, 0, "§7.9.3.2", "Serial number, low half."),
 		row("SERIAL_HI", offDeviceSerialLow+4, uint32(c.Serial>>32), 0, 0, "§7.9.3.2", "Serial number, high half."))
 	if c.resizable() != 0 {
-		rows = append(rows, row("REBAR_CAP", offRebar, extCapRebar|1<<16, 0, 0, "§7.8.6.1", "Resizable BAR; the last capability."))
+		rows = append(rows, row("REBAR_CAP", offRebar, extCapRebar|1<<16|afterRebar<<20, 0, 0, "§7.8.6.1", "Resizable BAR."))
 	}
 	entry := uint32(0)
 	for i, b := range c.BARs {
@@ -346,6 +371,12 @@ func (c Config) registers() []configRegister {
 			row(fmt.Sprintf("REBAR%d_CTL", i), offRebarCtl+8*entry, ctl, rebarSize, 0,
 				"§7.8.6.3", "Resizable BAR Control: BAR, number of BARs, size."))
 		entry++
+	}
+	if c.VFs != 0 {
+		rows = append(rows, c.sriovRegisters()...)
+	}
+	if c.Virtual {
+		rows = virtual(rows)
 	}
 	return rows
 }

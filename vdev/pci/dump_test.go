@@ -45,7 +45,7 @@ func bootedFunction(t *testing.T) *Function {
 	f.Write(0x20, u64(0xfe10_0000))
 	f.Write(0x04, u16(commandMemory|commandBusMaster|commandINTxOff))
 	f.Write(0x92, u16(0x8000))
-	f.LogUncorrectable(UnsupportedRequest, [4]uint32{0x4000_0001, 0x0000_000f, 0xfe00_0010, 0})
+	f.LogUncorrectable(UnsupportedRequest, [4]uint32{0x4000_0001, 0x0000_000f, 0xfe00_0010, 0}, false)
 	return f
 }
 

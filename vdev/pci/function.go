@@ -65,6 +65,14 @@ type Hooks struct {
 	Power func(PowerState)
 	// Command: the Command register changed; see MemoryEnabled, BusMaster.
 	Command func()
+	// VFs: how many virtual functions are there, or whether their BARs answer, may
+	// have changed; see Function.VFs.
+	VFs func()
+	// Error: the host wants this error message. No transport carries it.
+	Error func(ErrorMessage)
+	// Pending reports whether the function waits for completions of its own requests:
+	// Transactions Pending. It is asked with the caller's lock held, and must not call the Function.
+	Pending func() bool
 	// Mistake: a write breaks rule, and a part of it was discarded or makes no sense. id
 	// is short and stable.
 	Mistake func(id, rule, evidence string)
@@ -78,6 +86,9 @@ type Function struct {
 	row       [ConfigSpaceSize / 4]*configRegister // nil: reads zero, ignores writes
 	value     [ConfigSpaceSize / 4]uint32
 	bars      [6]BAR // as built; BARSize is the size now
+	maxVFs    int
+	virtual   bool
+	aerHeld   bool // First Error Pointer and header log show an error that is still recorded
 	irq       *interrupts
 }
 
@@ -86,7 +97,7 @@ func New(cfg Config, hooks Hooks) (*Function, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	f := &Function{hooks: hooks, registers: cfg.registers(), bars: cfg.BARs, irq: newInterrupts(cfg)}
+	f := &Function{hooks: hooks, registers: cfg.registers(), bars: cfg.BARs, maxVFs: cfg.VFs, virtual: cfg.Virtual, irq: newInterrupts(cfg, hooks.Mistake)}
 	for i := range f.registers {
 		r := &f.registers[i]
 		f.row[r.Off/4] = r
@@ -130,11 +141,13 @@ func (f *Function) Read(off uint64, p []byte) {
 	}
 }
 
-// read returns the doubleword at off; interrupts change without Device.mu.
+// read returns the doubleword at off; interrupts and requests change without Device.mu.
 func (f *Function) read(off uint32) uint32 {
 	v := f.value[off/4]
 	switch {
-	case off == offCommand && f.irq.intx.pending():
+	case off == offDevCtl && f.hooks.Pending != nil && f.hooks.Pending():
+		v |= devStaPending
+	case off == offCommand && !f.virtual && f.irq.intx.pending():
 		v |= statusINTx
 	case off == offMSIPending && f.row[off/4] != nil:
 		v = f.irq.msi.pending()
@@ -188,6 +201,9 @@ func (f *Function) write(off, v, enable uint32) {
 			f.mistake("config-bar-resize", "a BAR gets a size that Resizable BAR Capability announces (§1.4)", off, v)
 		}
 	}
+	if f.maxVFs != 0 {
+		rw = f.sriovWrite(&r.Register, v, rw)
+	}
 	now := (old&^rw | v&rw) &^ (v & r.W1C)
 	f.value[off/4] = now
 	changed := old ^ now
@@ -210,6 +226,8 @@ func (f *Function) write(off, v, enable uint32) {
 			f.Reset(ResetFLR)
 			call(f.hooks.FLR)
 		}
+	case off == offUncorrStatus && !f.virtual:
+		f.releaseLog()
 	case off == offMSIX && changed != 0:
 		f.irq.msix.setControl(now&msixEnabled != 0, now&msixMasked != 0)
 		f.checkMessages(off, now)
@@ -219,6 +237,10 @@ func (f *Function) write(off, v, enable uint32) {
 		f.checkMessages(off, now)
 	case resizes && changed != 0:
 		f.setBARMask(bar)
+	case off == offSRIOVPage && f.maxVFs != 0:
+		f.setVFBARMasks()
+	case off == offSRIOVCtl && changed != 0:
+		call(f.hooks.VFs)
 	}
 }
 
@@ -324,6 +346,10 @@ func (f *Function) Reset(kind ResetKind) {
 			f.setBARMask(i)
 		}
 	}
+	if f.maxVFs != 0 {
+		f.setVFBARMasks()
+	}
+	f.releaseLog()
 	f.irq.reset()
 }
 

@@ -75,7 +75,11 @@ func TestConfigAccess(t *testing.T) {
 		{name: "device control default", off: 0x58, want: u32(0x0000_2910)},
 		{name: "device control: FLR bit reads zero", off: 0x58, in: u16(0xffff), want: u16(0x2910 | devCtlMaxPayload)},
 		{name: "device control without FLR", off: 0x58, in: u16(0x7fff), want: u16(0x79ff)},
-		{name: "link status", off: 0x60, in: u32(^uint32(0)), want: u32(0x1104_00cb)},
+		{name: "link status", off: 0x60, in: u32(^uint32(0)), want: u32(0x1102_00cb)},
+		{name: "link capabilities: 5 GT/s, ×16", off: 0x5c, in: u32(^uint32(0)), want: u32(0x0040_0102)},
+		{name: "link capabilities 2: up to the same speed", off: 0x7c, in: u32(0), want: u32(0x6)},
+		{name: "link control 2: target speed", off: 0x80, want: u32(0x2)},
+		{name: "link control 2: what is stored", off: 0x80, in: u32(^uint32(0)), want: u32(0xff9f)},
 		{name: "MSI-X control", off: 0x92, in: u16(0xffff), want: u16(0xc01f)},
 		{name: "MSI-X table in BAR4", off: 0x94, in: u64(0), want: u64(0x0000_2004_0000_0004)},
 		{name: "MSI control: five bits of messages, 64-bit, maskable", off: 0xa0, want: u32(0x018a_0005)},
@@ -237,7 +241,7 @@ func TestHooks(t *testing.T) {
 func TestReset(t *testing.T) {
 	// Sticky: link target speed, AER. After FLR also payload size, link control.
 	sticky := map[uint32]uint32{
-		offLinkCtl2:       0x001e_000f,
+		offLinkCtl2:       0x0000_ff9f,
 		offUncorrStatus:   1 << UnsupportedRequest,
 		offUncorrMask:     0x0057_f010,
 		offUncorrSeverity: 0x0057_f010,
@@ -246,7 +250,7 @@ func TestReset(t *testing.T) {
 		offAERControl:     uint32(UnsupportedRequest),
 		offHeaderLog:      0x11, offHeaderLog + 4: 0x22, offHeaderLog + 8: 0x33, offHeaderLog + 12: 0x44,
 	}
-	flr := map[uint32]uint32{offDevCtl: 0x2910 | devCtlMaxPayload, offLinkCtl: 0x1104_00cb}
+	flr := map[uint32]uint32{offDevCtl: 0x2910 | devCtlMaxPayload, offLinkCtl: 0x1102_00cb}
 	tests := []struct {
 		kind ResetKind
 		kept []map[uint32]uint32
@@ -258,7 +262,7 @@ func TestReset(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.kind.String(), func(t *testing.T) {
 			f := newFunction(t, Hooks{})
-			f.LogUncorrectable(UnsupportedRequest, [4]uint32{0x11, 0x22, 0x33, 0x44})
+			f.LogUncorrectable(UnsupportedRequest, [4]uint32{0x11, 0x22, 0x33, 0x44}, false)
 			f.LogCorrectable(BadTLP)
 			for i := range f.registers {
 				r := &f.registers[i]
@@ -325,15 +329,15 @@ func TestAER(t *testing.T) {
 			state{Device: 1, Corr: 0x1000, PCI: 0x0010},
 		},
 		{
-			"masked: status but no log", func() { f.LogUncorrectable(UncorrectableInternal, [4]uint32{9}) },
+			"masked: status but no log", func() { f.LogUncorrectable(UncorrectableInternal, [4]uint32{9}, false) },
 			state{Device: 5, Uncorr: 0x40_0000, Corr: 0x1000, PCI: 0x0010},
 		},
 		{
-			"first error is logged", func() { f.LogUncorrectable(UnsupportedRequest, [4]uint32{7}) },
+			"first error is logged", func() { f.LogUncorrectable(UnsupportedRequest, [4]uint32{7}, false) },
 			state{Device: 0xf, Uncorr: 0x50_0000, Corr: 0x1000, First: 20, Header: 7, PCI: 0x4010},
 		},
 		{
-			"the next one is not", func() { f.LogUncorrectable(MalformedTLP, [4]uint32{8}) },
+			"the next one is not", func() { f.LogUncorrectable(MalformedTLP, [4]uint32{8}, false) },
 			state{Device: 0xf, Uncorr: 0x54_0000, Corr: 0x1000, First: 20, Header: 7, PCI: 0x4010},
 		},
 		{
@@ -349,17 +353,39 @@ func TestAER(t *testing.T) {
 			state{Device: 0x4, Uncorr: 0x44_0000, First: 20, Header: 7, PCI: 0x0010},
 		},
 		{
-			"the log is free again", func() { f.LogUncorrectable(CompletionTimeout, [4]uint32{6}) },
+			"the log is free again", func() { f.LogUncorrectable(CompletionTimeout, [4]uint32{6}, false) },
 			state{Device: 0x6, Uncorr: 0x44_4000, First: 14, Header: 6, PCI: 0x4010},
 		},
 		{
 			"a masked error does not hold the log", func() {
 				f.Write(0x104, u32(^uint32(0)))
 				f.Write(0x108, u32(1<<CompletionTimeout))
-				f.LogUncorrectable(CompletionTimeout, [4]uint32{5})
-				f.LogUncorrectable(PoisonedTLP, [4]uint32{4})
+				f.LogUncorrectable(CompletionTimeout, [4]uint32{5}, false)
+				f.LogUncorrectable(PoisonedTLP, [4]uint32{4}, false)
 			},
 			state{Device: 0x6, Uncorr: 0x5000, First: 12, Header: 4, PCI: 0x4010},
+		},
+		{
+			"an error that is masked later keeps the log", func() {
+				f.Write(0x108, u32(1<<PoisonedTLP))
+				f.LogUncorrectable(MalformedTLP, [4]uint32{3}, false)
+			},
+			state{Device: 0x6, Uncorr: 0x4_5000, First: 12, Header: 4, PCI: 0x4010},
+		},
+		{
+			"over a reset", func() {
+				f.Reset(ResetHot)
+				f.Write(0x04, u16(commandSERR))
+				f.LogUncorrectable(UnsupportedRequest, [4]uint32{2}, false)
+			},
+			state{Device: 0xa, Uncorr: 0x14_5000, First: 12, Header: 4, PCI: 0x4010},
+		},
+		{
+			"until its status is cleared", func() {
+				f.Write(0x104, u32(1<<PoisonedTLP))
+				f.LogUncorrectable(ReceiverOverflow, [4]uint32{}, false)
+			},
+			state{Device: 0xe, Uncorr: 0x16_4000, First: 17, PCI: 0x4010},
 		},
 	}
 	for _, s := range steps {

@@ -53,8 +53,9 @@ func (d Delivery) String() string {
 // The specification does not say what becomes of a vector raised while messages are
 // off. docs/spec/interrupts.md §8.3 does: it pends like a masked one.
 type interrupts struct {
-	mu      sync.Mutex // guards all that follows
-	vectors int        // never changes
+	mu      sync.Mutex                      // guards all that follows
+	vectors int                             // never changes
+	mistake func(id, rule, evidence string) // Hooks.Mistake; called with mu held; never changes
 	owner   TableOwner
 	ready   bool   // bus master in D0
 	pending uint64 // by vector: raised and not sent
@@ -124,12 +125,28 @@ func (m *messages) MaskVector(message int, masked bool) {
 // goroutine may call Raise.
 func (f *Function) Raise(vector int) Delivery { return f.irq.raise(vector) }
 
-// Messages reports whether the function sends messages, of MSI or of MSI-X, and
-// so does not use INTx. Any goroutine may call Messages.
-func (f *Function) Messages() bool {
+// Interrupts is what a function asks for service with.
+type Interrupts uint8
+
+const (
+	ByINTx Interrupts = iota
+	ByMSI
+	ByMSIX
+)
+
+func (i Interrupts) String() string { return [...]string{"INTx", "MSI", "MSI-X"}[i] }
+
+// Interrupts returns what the function uses now. Any goroutine may call it.
+func (f *Function) Interrupts() Interrupts {
 	f.irq.mu.Lock()
 	defer f.irq.mu.Unlock()
-	return f.irq.messagesLocked()
+	switch {
+	case f.irq.msix.onLocked():
+		return ByMSIX
+	case f.irq.msi.onLocked():
+		return ByMSI
+	}
+	return ByINTx
 }
 
 func (q *interrupts) raise(vector int) Delivery {

@@ -140,7 +140,7 @@ func TestMSIAttachIsEnable(t *testing.T) {
 	r.f.Raise(2)
 	r.want("attachments survive a reset", 2, 2, 0)
 	r.SetVector(2, nil)
-	if r.f.Messages() {
+	if r.f.Interrupts() != ByINTx {
 		t.Error("MSI is on without Enable and without an eventfd")
 	}
 

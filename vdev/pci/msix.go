@@ -44,8 +44,8 @@ const (
 	entryMask    = 1
 )
 
-func newInterrupts(c Config) *interrupts {
-	q := &interrupts{vectors: c.Vectors}
+func newInterrupts(c Config, mistake func(id, rule, evidence string)) *interrupts {
+	q := &interrupts{vectors: c.Vectors, mistake: mistake}
 	q.intx.irq = q
 	q.msi.messages = messages{irq: q, signalers: make([]Signaler, 1<<c.msiCapable())}
 	q.msix.messages = messages{irq: q, signalers: make([]Signaler, c.Vectors)}
@@ -69,10 +69,21 @@ func (m *MSIX) newBank(size uint32) {
 		mmio.Register{Name: "PBA_HI", Off: MSIXPBAOff + 4})
 	m.bank = mmio.New(size, table)
 	for i := range m.signalers {
+		for off := entryOff(i); off < entryOff(i)+entryControl; off += 4 {
+			m.bank.OnWrite(off, func(v uint32) { m.entryWrittenLocked(i, off, v) })
+		}
 		m.bank.OnWrite(entryOff(i)+entryControl, func(uint32) { m.irq.updateLocked() })
 	}
 	m.bank.OnRead(MSIXPBAOff, func() uint32 { return uint32(m.irq.pending) })
 	m.bank.OnRead(MSIXPBAOff+4, func() uint32 { return uint32(m.irq.pending >> 32) })
+}
+
+// entryWrittenLocked finds that the host changes an entry which may be in use: what a message
+// then carries is undefined (§7.7.2.6).
+func (m *MSIX) entryWrittenLocked(vector int, off, v uint32) {
+	if m.irq.mistake != nil && m.enabled && !m.maskedLocked(vector) {
+		m.irq.mistake("msix-entry-in-use", "an entry of the MSI-X table is masked while address or data change (§8.3)", fmt.Sprintf("%#x = %#x", off, v))
+	}
 }
 
 func entryOff(vector int) uint32 { return MSIXTableOff + uint32(vector)*entrySize }
@@ -127,12 +138,15 @@ func (m *MSIX) resetLocked() {
 }
 
 func (m *MSIX) signalerLocked(vector int) Signaler {
-	masked := m.bank.Value(entryOff(vector)+entryControl)&entryMask != 0
-	if m.irq.owner == TableInTransport {
-		masked = m.peerMask&(1<<vector) != 0
-	}
-	if masked || m.masked {
+	if m.maskedLocked(vector) {
 		return nil
 	}
 	return m.signalers[vector]
+}
+
+func (m *MSIX) maskedLocked(vector int) bool {
+	if m.irq.owner == TableInTransport {
+		return m.masked || m.peerMask&(1<<vector) != 0
+	}
+	return m.masked || m.bank.Value(entryOff(vector)+entryControl)&entryMask != 0
 }

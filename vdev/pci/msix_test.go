@@ -373,7 +373,7 @@ func FuzzInterrupts(f *testing.F) {
 					fn.Write(offCommand+1, []byte{in[1] << 2})
 				}
 			}
-			if x := fn.INTx(); x.level && !x.off && !x.masked && x.signaler != nil && !fn.Messages() {
+			if x := fn.INTx(); x.level && !x.off && !x.masked && x.signaler != nil && fn.Interrupts() == ByINTx {
 				t.Fatal("INTx is asserted, and neither masked nor signalled")
 			}
 			var messages, raises int64
@@ -407,5 +407,41 @@ func BenchmarkRaise(b *testing.B) {
 	f.MSIX().SetVector(0, &counter{})
 	for b.Loop() {
 		f.Raise(0)
+	}
+}
+
+// TestEntryInUse: an entry is masked while address or data change (§7.7.2.6); a host that does not
+// care is found out.
+func TestEntryInUse(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(*rig)
+		want int // findings
+	}{
+		{"masked", func(r *rig) { r.MSIX.Write(0x10, u64(0xfee0_0000)); r.MSIX.Write(0x18, u32(1)) }, 0},
+		{"function masked", func(r *rig) { r.unmask(1); r.control(0xc000); r.MSIX.Write(0x10, u32(0xfee0_0000)) }, 0},
+		{"MSI-X off", func(r *rig) { r.unmask(1); r.control(0); r.MSIX.Write(0x10, u32(0xfee0_0000)) }, 0},
+		{"another entry", func(r *rig) { r.unmask(1); r.MSIX.Write(0x20, u32(0xfee0_0000)) }, 0},
+		{"data and unmask in one", func(r *rig) { r.MSIX.Write(0x18, u64(1)) }, 0},
+		{"address low", func(r *rig) { r.unmask(1); r.MSIX.Write(0x10, u32(0xfee0_0000)) }, 1},
+		{"address high", func(r *rig) { r.unmask(1); r.MSIX.Write(0x14, u32(1)) }, 1},
+		{"data", func(r *rig) { r.unmask(1); r.MSIX.Write(0x18, u32(1)) }, 1},
+		{"mask bit", func(r *rig) { r.unmask(1); r.mask(1); r.unmask(1) }, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := 0
+			f := newFunction(t, Hooks{Mistake: func(id, _, _ string) {
+				if id == "msix-entry-in-use" {
+					got++
+				}
+			}})
+			r := &rig{t: t, f: f, MSIX: f.MSIX()}
+			r.SetTableOwner(TableInFunction)
+			r.control(0x8000)
+			tt.do(r)
+			if got != tt.want {
+				t.Errorf("%d findings, want %d", got, tt.want)
+			}
+		})
 	}
 }

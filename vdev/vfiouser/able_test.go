@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"npuemu/dma/iova"
+	"npuemu/internal/eventfd"
 	"npuemu/internal/uds"
 )
 
@@ -465,6 +467,35 @@ func TestMigrationData(t *testing.T) {
 	}
 }
 
+// A reply to MIG_DATA_READ is as long as what there is; to libvfio-user's client it is as
+// long as it asked for. Ours takes both.
+func TestMigrationReadIsTrimmed(t *testing.T) {
+	const asked, there = 1 << 20, 16*(4+statePage) + 4
+	for _, strict := range []bool{false, true} {
+		r := rawClient(t, Config{Strict: strict}, newAble(t, 0))
+		r.negotiate("")
+		r.send(message(cmdFeature, 2, 0, u32(16, featureSet|featMigState, uint32(stopCopy), 0)))
+		r.mustRecv()
+		r.send(message(cmdMigDataRead, 3, 0, u32(8+asked, asked)))
+		want := 8 + there
+		if strict {
+			want = 8 + asked
+		}
+		_, body := r.mustRecv()
+		if len(body) != want || order.Uint32(body) != 8+there || order.Uint32(body[4:]) != there || bytes.Count(body[8+there:], []byte{0}) != len(body)-8-there {
+			t.Errorf("strict %v: %d bytes, argsz %d, size %d; want %d bytes with %d of data", strict, len(body), order.Uint32(body), order.Uint32(body[4:]), want, there)
+		}
+
+		c := attach(t, Config{Strict: strict}, newAble(t, 0))
+		if err := c.SetMigrationState(stopCopy); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.ReadMigration(make([]byte, asked)); n != there || err != nil {
+			t.Errorf("strict %v: the client reads %d bytes, %v, want %d", strict, n, err, there)
+		}
+	}
+}
+
 func TestProbe(t *testing.T) {
 	c := attach(t, Config{}, newAble(t, 0))
 	plain := attach(t, Config{}, newFake(t))
@@ -625,4 +656,65 @@ func pair(t testing.TB) (a, b *net.UnixConn) {
 		t.Fatal(err)
 	}
 	return a, b
+}
+
+// Clients that use everything and go without a goodbye leave nothing behind: no
+// descriptor, mapping, goroutine, log or state.
+func TestAbleCyclesLeakNothing(t *testing.T) {
+	a := ioAble(t)
+	a.flags |= MigrationCanPreCopy
+	s := NewServer(Config{}, a)
+	file, ack := memfd(t, 1<<20), newEventfd(t)
+	count := func() [5]int {
+		return [5]int{descriptors(t), openFiles(t, "socket:"), openFiles(t, "[eventpoll]"), mappings(t), runtime.NumGoroutine()}
+	}
+	before := count()
+	for i := range 100 {
+		near, far := pair(t)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = s.ServeConn(t.Context(), near) // how it ends is the test's doing
+		}()
+		offer := DefaultOffer()
+		offer.TwinSocket = i%2 == 0
+		c, err := NewClientWith(far, offer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := c.RegionIOFDs(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shadowed, err := c.RegionIOFDs(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, logErr := c.StartLog(4096)
+		if err := errors.Join(
+			logErr,
+			c.MapDMA(0, 1<<20, rw, file, 0),
+			c.MapMemory(1<<20, 4096, rw, newBytes(4096)),
+			c.SetVectors(IRQMSIX, 0, ack, ack),
+			c.SetIRQs(IRQSet{Index: IRQINTx, Count: 1, Action: IRQUnmask, FDs: []*eventfd.FD{ack}}),
+			a.table.Write(1<<20-2, make([]byte, 4)),
+			c.SetMigrationState([]MigrationState{preCopy, stopCopy, resuming}[i%3]),
+		); err != nil {
+			t.Fatal(err)
+		}
+		ack.Signal()
+		_ = plain[0].Write(0) // without a shadow it cannot fail
+		c.Close()
+		<-done
+		closeIOFDs(append(plain, shadowed...))
+	}
+	eventually(t, "everything given back", func() bool {
+		after := count()
+		for i := range after {
+			if after[i] > before[i] {
+				return false
+			}
+		}
+		return a.table.Len() == 0 && a.attached() == 0 && !a.table.Logging()
+	})
 }

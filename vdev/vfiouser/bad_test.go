@@ -93,7 +93,7 @@ func TestBadMessages(t *testing.T) {
 func (tt *badRow) check(t *testing.T) {
 	f := newFake(t)
 	var b Backend = f
-	if tt.dev != plain {
+	if tt.dev != basic {
 		a := newAble(t, MigrationCanPreCopy)
 		a.events = map[int][]IOEvent{0: {{Off: 0x100, Size: 4, Value: 7}}}
 		f, b = a.fake, a
@@ -111,9 +111,14 @@ func (tt *badRow) check(t *testing.T) {
 	open := descriptors(t)
 	r.send(tt.msg, fds...)
 	if !tt.silent {
-		h, body, nfds, err := r.recv()
-		if err != nil {
-			t.Fatalf("no reply: %v", err)
+		h, body, got := r.recvFDs()
+		nfds := len(got)
+		for _, fd := range got {
+			if !tt.first { // a twin socket is open as long as the connection
+				unix.Close(fd)
+				continue
+			}
+			defer unix.Close(fd)
 		}
 		want := header{id: 5, command: decodeHeader(tt.msg).command, size: h.size, flags: flagReply, errno: uint32(tt.want)}
 		if tt.want != ok {
@@ -154,7 +159,7 @@ func (tt *badRow) check(t *testing.T) {
 	if !tt.first {
 		count(t, "ranges", f.table.Len(), tt.ranges)
 		count(t, "vectors", vectors, tt.vectors)
-		if tt.dev != plain {
+		if tt.dev != basic {
 			want := stdcmp.Or(tt.after, tt.state, running)
 			r.send(message(cmdFeature, 10, 0, u32(16, featureGet|featMigState)))
 			if _, body := r.mustRecv(); MigrationState(order.Uint32(body[8:])) != want {

@@ -82,7 +82,7 @@ func (c *Client) ReadMigration(p []byte) (int, error) {
 		return 0, err
 	}
 	n := order.Uint32(b[4:])
-	data := b[migDataSize:] // servers differ in whether there is more of it than size says
+	data := b[migDataSize:] // libvfio-user sends as much as was asked for; size says what counts
 	if uint64(n) > uint64(len(data)) || uint64(n) > uint64(len(p)) {
 		return 0, fmt.Errorf("vfiouser: reply to %v has size %d and %d bytes of data, asked for %d", cmdMigDataRead, n, len(data), len(p))
 	}

@@ -4,7 +4,6 @@ package vfiouser
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
 
@@ -34,10 +33,10 @@ type conn struct {
 	// cmds is where our commands go: sock, or the twin socket.
 	cmds *uds.Conn
 
-	head   [headerSize]byte // header received
-	in     []byte           // body received
-	rights uds.Rights       // descriptors received with the message
-	out    []byte           // reply: header, then payload
+	in     inbox
+	rights uds.Rights // descriptors received with the message
+	out    []byte     // reply in the making: header, then payload
+	batch  []byte     // replies to be sent; at most maxBatch bytes
 
 	// turn is held while the Backend is called: by the connection's goroutine for a
 	// message, by the watch's for a signal. watch is nil until there is something to
@@ -57,16 +56,18 @@ type conn struct {
 }
 
 func newConn(s *Server, sock *uds.Conn) *conn {
-	return &conn{
+	c := &conn{
 		s:       s,
 		sock:    sock,
 		cmds:    sock,
-		in:      make([]byte, 4096),
-		out:     make([]byte, headerSize, 4096),
 		rights:  uds.Rights{Limit: maxFDs},
+		out:     make([]byte, headerSize, 4096),
+		batch:   make([]byte, 0, maxBatch),
 		events:  make(map[irqEvent]watched),
 		pending: make(map[uint16]*dmaRequest),
 	}
+	c.in = newInbox(sock, &c.rights)
+	return c
 }
 
 // negotiate receives VERSION and answers it. After an error the connection is to
@@ -83,9 +84,10 @@ func (c *conn) negotiate() error {
 		minor, caps, err = parseVersion(body)
 	}
 	if err != nil {
+		c.in.close() // framing may be lost, and descriptors with what follows
 		var wrong *refusal
 		if errors.As(err, &wrong) {
-			return errors.Join(err, c.replyError(h, wrong))
+			return errors.Join(err, c.replyError(h, wrong), c.flush())
 		}
 		return err
 	}
@@ -113,90 +115,66 @@ func (c *conn) negotiate() error {
 	return err
 }
 
-// step serves one message. An error means that the connection is over.
-func (c *conn) step() error {
-	defer c.rights.Close()
+// run serves the client until the connection is over, and returns why: what it says with
+// one receive is answered with one send.
+func (c *conn) run() error {
+	for {
+		if c.in.empty() {
+			if err := c.more(); err != nil {
+				return err
+			}
+		}
+		if err := c.registers(); err != nil {
+			return err
+		}
+		if c.in.empty() {
+			continue
+		}
+		err := c.serve()
+		c.rights.Close()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// serve receives one message and serves it.
+func (c *conn) serve() error {
 	h, body, err := c.receive()
-	var fds []int
 	if err == nil {
 		if h.isReply() {
-			err = c.deliver(h, body)
-			if err == nil {
+			if err = c.deliver(h, body); err == nil {
 				return nil
 			}
 		} else {
+			if err := c.settleReplies(h.command); err != nil {
+				return err
+			}
+			if cap(c.out) > 2*maxMessage { // a bitmap of written pages was in it
+				c.out = make([]byte, headerSize, 4096)
+			}
 			c.out = c.out[:headerSize]
-			fds, err = c.handle(h, body)
+			var fds []int
+			if fds, err = c.handle(h, body); err == nil {
+				return c.reply(h, c.out, fds...)
+			}
 		}
-	}
-	if err == nil {
-		return c.reply(h, c.out, fds...)
 	}
 	var wrong *refusal
 	if !errors.As(err, &wrong) {
 		return err
 	}
-	if err := c.replyError(h, wrong); err != nil {
+	if err := c.replyError(h, wrong); err != nil || h.size <= maxMessage {
 		return err
 	}
-	if h.size > maxMessage {
-		return c.skip(h.size - headerSize)
+	if err := c.flush(); err != nil {
+		return err
 	}
-	return nil
-}
-
-// receive reads one message. A *refusal means that the message is wrong and was
-// read to its end, but for the body of one that is too large; any other error
-// means that the connection is over.
-func (c *conn) receive() (h header, body []byte, err error) {
-	if err := c.sock.Recv(c.head[:], &c.rights); err != nil {
-		return h, nil, err
-	}
-	h = decodeHeader(c.head[:])
-	if h.size < headerSize || h.size > maxMessage {
-		c.trace(Received, c.head[:], nil, nil, c.rights.Len())
-		return h, nil, refuse(unix.EINVAL, "%v has message size %d; sizes are %d to %d", h.command, h.size, headerSize, maxMessage)
-	}
-	n := int(h.size - headerSize)
-	if n > len(c.in) {
-		c.in = make([]byte, max(n, min(2*len(c.in), maxMessage-headerSize)))
-	}
-	body = c.in[:n]
-	if err := c.sock.Recv(body, &c.rights); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return h, nil, err
-	}
-	c.trace(Received, c.head[:], body, nil, c.rights.Len())
-	switch {
-	case c.rights.Lost() > 0:
-		err = refuse(unix.EINVAL, "%v comes with %d descriptors, and %d could not be taken; send at most %d, within this process's limit", h.command, c.rights.Len(), c.rights.Lost(), maxFDs)
-	case h.isReply():
-	case h.flags&^flagNoReply != 0:
-		err = refuse(unix.EINVAL, "%v has flags %#x; a command has type 0 and perhaps No_reply (%#x)", h.command, h.flags, flagNoReply)
-	}
-	return h, body, err
-}
-
-// skip reads and drops n bytes of a message that was refused.
-func (c *conn) skip(n uint32) error {
-	for n > 0 {
-		part := c.in[:min(uint64(n), uint64(len(c.in)))]
-		if err := c.sock.Recv(part, &c.rights); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-		c.rights.Close()
-		n -= uint32(len(part))
-	}
-	return nil
+	return c.in.skip(int64(h.size) - headerSize)
 }
 
 // reply sends msg, whose first headerSize bytes are free, as the reply to h,
-// unless h wants none.
+// unless h wants none: now, or with the next flush.
 func (c *conn) reply(h header, msg []byte, fds ...int) error {
 	if h.flags&flagNoReply != 0 {
 		return nil
@@ -225,9 +203,38 @@ func (c *conn) warnRefused(h header, wrong *refusal) {
 		slog.String("errno", unix.ErrnoName(wrong.errno)), slog.String("rule", wrong.rule))
 }
 
+// send leaves msg for the next flush. If it does not fit, or has descriptors, it goes
+// out at once, behind what is collected.
 func (c *conn) send(msg []byte, fds []int) error {
 	c.trace(Sent, msg[:headerSize], msg[headerSize:], nil, len(fds))
+	if len(fds) == 0 && len(msg) <= maxBatch-len(c.batch) {
+		c.batch = append(c.batch, msg...)
+		return nil
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
 	return c.sock.Send(msg, nil, fds...)
+}
+
+// flush sends the collected replies.
+func (c *conn) flush() error {
+	if len(c.batch) == 0 {
+		return nil
+	}
+	err := c.sock.Send(c.batch, nil)
+	c.batch = c.batch[:0]
+	return err
+}
+
+// settleReplies sends the collected replies before a command that may wait for what the
+// client does when it has them: an unmap or a reset that waits for DMA messages. Only
+// reading a register never waits.
+func (c *conn) settleReplies(next Command) error {
+	if next == cmdRegionRead {
+		return nil
+	}
+	return c.flush()
 }
 
 // trace reports a message whose body is body and tail.

@@ -5,6 +5,7 @@ package vfiouser
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -91,7 +92,7 @@ func (c *conn) dma(cmd Command, addr iova.Addr, p []byte) error {
 	select {
 	case <-r.done:
 	case <-timeout.C:
-		c.settle(r, fmt.Errorf("vfiouser: no reply to %v of %d bytes at %v within %v", cmd, len(p), addr, c.s.cfg.DMATimeout))
+		c.settle(r, fmt.Errorf("vfiouser: no reply to %v of %d bytes at %v within %v: %w", cmd, len(p), addr, c.s.cfg.DMATimeout, os.ErrDeadlineExceeded))
 		<-r.done
 	}
 	return r.err

@@ -277,6 +277,11 @@ func (c *conn) clearIRQs(index int) {
 	c.dropEvents(index)
 }
 
+var (
+	errUnreadable = errors.New("the region cannot be read")
+	errUnwritable = errors.New("the region cannot be written")
+)
+
 // access is the fixed part of REGION_READ, REGION_WRITE and of an entry of
 // REGION_WRITE_MULTI.
 type access struct {
@@ -311,17 +316,22 @@ func (c *conn) regionRead(body []byte) error {
 	n := len(c.out)
 	c.out = slices.Grow(c.out, int(a.count))[:n+int(a.count)]
 	p := c.out[n:]
-	err = errors.New("the region cannot be read")
+	err = errUnreadable
 	if c.regions[a.region].Flags&RegionRead != 0 {
 		err = c.s.backend.ReadRegion(int(a.region), a.off, p)
 	}
 	if err != nil {
-		for i := range p {
-			p[i] = 0xff
-		}
-		c.warnAccess(cmdRegionRead, a, err)
+		c.notRead(a, p, err)
 	}
 	return nil
+}
+
+// notRead makes p what a read gives that the device refused.
+func (c *conn) notRead(a access, p []byte, err error) {
+	for i := range p {
+		p[i] = 0xff
+	}
+	c.warnAccess(cmdRegionRead, a, err)
 }
 
 func (c *conn) regionWrite(body []byte) error {
@@ -361,7 +371,7 @@ func (c *conn) writeMulti(body []byte) error {
 }
 
 func (c *conn) write(cmd Command, a access, p []byte) {
-	err := errors.New("the region cannot be written")
+	err := errUnwritable
 	if c.regions[a.region].Flags&RegionWrite != 0 {
 		err = c.s.backend.WriteRegion(int(a.region), a.off, p)
 	}

@@ -220,6 +220,42 @@ func TestIOEventfdStorm(t *testing.T) {
 	_ = all[0].Write(0) // to nobody
 }
 
+// More signals than one look takes: all of them come before the read.
+func TestManySignals(t *testing.T) {
+	a := newAble(t, 0)
+	events := make([]IOEvent, MaxIOEvents)
+	for i := range events {
+		events[i] = IOEvent{Off: uint64(4 * i), Size: 4, Value: uint64(i + 1)}
+	}
+	a.events = map[int][]IOEvent{0: events}
+	c := attach(t, Config{}, a)
+	all, err := c.RegionIOFDs(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeIOFDs(all)
+	if len(all) != MaxIOEvents {
+		t.Fatalf("%d eventfds, want %d", len(all), MaxIOEvents)
+	}
+	p := make([]byte, 4*MaxIOEvents)
+	for round := range 20 {
+		if err := c.WriteRegion(0, 0, make([]byte, len(p))); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			_ = e.Write(0) // without a shadow it cannot fail
+		}
+		if err := c.ReadRegion(0, 0, p); err != nil {
+			t.Fatal(err)
+		}
+		for i := range all {
+			if got := order.Uint32(p[4*i:]); got != uint32(i+1) {
+				t.Fatalf("round %d: register %d is %d after its signal, want %d", round, i, got, i+1)
+			}
+		}
+	}
+}
+
 // A shadow that its owner made too small: the write is not done, and the server lives.
 func TestShadowTruncated(t *testing.T) {
 	a := ioAble(t)

@@ -168,9 +168,9 @@ func (c *conn) migDataRead(body []byte) error {
 	if n < 0 || n > size {
 		panic("vfiouser: BUG: ReadMigration returned more than there was room for")
 	}
-	// libvfio-user's client wants a reply as long as it asked for; size says how much
-	// of it is data.
-	clear(c.out[at+migDataSize+n:])
+	if clear(c.out[at+migDataSize+n:]); !c.s.cfg.Strict { // libvfio-user's client wants as much as it asked for
+		c.out = c.out[:at+migDataSize+n]
+	}
 	order.PutUint32(c.out[at:], migDataSize+uint32(n))
 	order.PutUint32(c.out[at+4:], uint32(n))
 	return nil

@@ -99,6 +99,7 @@ type header struct {
 
 // decodeHeader reads the first headerSize bytes of b.
 func decodeHeader(b []byte) header {
+	_ = b[headerSize-1] // one bounds check
 	return header{
 		id:      order.Uint16(b[0:]),
 		command: Command(order.Uint16(b[2:])),
@@ -110,6 +111,7 @@ func decodeHeader(b []byte) header {
 
 // put writes h to the first headerSize bytes of b.
 func (h header) put(b []byte) {
+	_ = b[headerSize-1]
 	order.PutUint16(b[0:], h.id)
 	order.PutUint16(b[2:], uint16(h.command))
 	order.PutUint32(b[4:], h.size)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,7 +63,8 @@ type Config struct {
 	// Strict refuses what libvfio-user refuses and the protocol or QEMU do not:
 	// DMA_UNMAP of anything but one whole mapping, a report of written pages for
 	// anything else, and in the migration states STOP and STOP_COPY everything but
-	// region accesses, features and MIG_DATA_READ. It is for that library's tests.
+	// region accesses, features and MIG_DATA_READ. Replies have that library's sizes where
+	// they differ. It is for its tests and its client.
 	Strict bool
 	// Trace, if set, is called for every message with its 16-byte header, its
 	// body and the number of descriptors that came or went with it. The body
@@ -147,11 +147,8 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	stop := context.AfterFunc(ctx, sock.Shutdown)
 	defer stop()
 
-	// The goroutine blocks in system calls: give it the thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	c := newConn(s, sock)
-	defer c.rights.Close()
+	defer c.in.close()
 
 	hello := time.AfterFunc(helloTimeout, sock.Shutdown)
 	err = c.negotiate()
@@ -167,11 +164,7 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	if m, ok := s.backend.(Messenger); ok {
 		m.UseMessages(&messageMemory{c: c})
 	}
-	for {
-		if err := c.step(); err != nil {
-			return ended(ctx, err)
-		}
-	}
+	return ended(ctx, c.run())
 }
 
 // ended tells an ordinary end from a loss.

@@ -95,15 +95,24 @@ func (w *watch) run() {
 // caller holds turn.
 func (w *watch) pending() (stopped bool) {
 	var events [32]unix.EpollEvent
-	n, err := unix.EpollWait(w.epoll, events[:], 0)
-	if err != nil { // EINTR: they are still there
-		return false
-	}
-	for _, ev := range events[:n] {
-		if ev.Fd == 0 {
-			stopped = true
-		} else if f := w.calls[ev.Fd]; f != nil {
-			f()
+	// All that were there before; who signals without end does not keep us here.
+	for left := len(w.calls) + 1; left > 0; {
+		n, err := unix.EpollWait(w.epoll, events[:], 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			panic("vfiouser: BUG: epoll descriptor of ours: " + err.Error())
+		}
+		for _, ev := range events[:n] {
+			if ev.Fd == 0 {
+				stopped = true
+			} else if f := w.calls[ev.Fd]; f != nil {
+				f()
+			}
+		}
+		if left -= n; n < len(events) {
+			break
 		}
 	}
 	return stopped

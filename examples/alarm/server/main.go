@@ -24,8 +24,9 @@ import (
 
 func main() {
 	verbose := flag.Bool("v", false, "log what the function does")
+	strict := flag.Bool("strict", true, "answer as libvfio-user's server where others expect something else; its client needs that")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: server [-v] SOCKET\n\nServes a PCI function with an alarm clock over vfio-user to one client at the UNIX\n"+
+		fmt.Fprintln(os.Stderr, "usage: server [-v] [-strict=false] SOCKET\n\nServes a PCI function with an alarm clock over vfio-user to one client at the UNIX\n"+
 			"socket SOCKET, and ends when the client leaves, or at SIGINT or SIGTERM.")
 		flag.PrintDefaults()
 	}
@@ -34,13 +35,13 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), *verbose); err != nil {
+	if err := run(flag.Arg(0), *verbose, *strict); err != nil {
 		fmt.Fprintln(os.Stderr, "server:", err)
 		os.Exit(1)
 	}
 }
 
-func run(path string, verbose bool) error {
+func run(path string, verbose, strict bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	level := slog.LevelWarn
@@ -63,7 +64,7 @@ func run(path string, verbose bool) error {
 	nc, err := ln.AcceptUnix()
 	ln.Close()
 	if err == nil {
-		err = vfiouser.NewServer(vfiouser.Config{Log: log}, d).ServeConn(ctx, nc)
+		err = vfiouser.NewServer(vfiouser.Config{Log: log, Strict: strict}, d).ServeConn(ctx, nc)
 	}
 	if ctx.Err() != nil {
 		return nil // a signal ended it

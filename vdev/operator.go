@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vdev
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"npuemu/vdev/pci"
+)
+
+// Status is what an operator is told of a device, at one moment.
+type Status struct {
+	Arch         string   `json:"arch"`
+	PowerState   string   `json:"power_state"`
+	MemorySpace  bool     `json:"memory_space"` // the BARs answer (§1.2)
+	BusMaster    bool     `json:"bus_master"`
+	Interrupts   string   `json:"interrupts"` // INTx, MSI or MSI-X
+	Resetting    bool     `json:"resetting"`
+	BusReads     bool     `json:"bus_reads"` // Transactions Pending
+	DeviceStatus uint16   `json:"device_status"`
+	Messages     Messages `json:"error_messages"`
+
+	// AER's registers (§1.6).
+	Uncorrectable uint32    `json:"uncorrectable_status"`
+	Correctable   uint32    `json:"correctable_status"`
+	FirstError    uint8     `json:"first_error"`
+	Header        [4]uint32 `json:"header_log"`
+
+	Findings []Finding `json:"findings"`
+}
+
+// Messages counts the error messages that the host wanted, since New.
+type Messages struct {
+	Correctable uint64 `json:"err_cor"`
+	NonFatal    uint64 `json:"err_nonfatal"`
+	Fatal       uint64 `json:"err_fatal"`
+}
+
+// Status returns what the device is doing.
+func (d *Device) Status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.fn.Errors()
+	return Status{
+		Arch: d.cfg.Arch, PowerState: d.fn.Power().String(), MemorySpace: d.fn.MemoryEnabled(), BusMaster: d.fn.BusMaster(),
+		Interrupts: d.fn.Interrupts().String(), Resetting: d.resets != 0, BusReads: d.mem.Reading(),
+		DeviceStatus: e.Device, Uncorrectable: e.Uncorrectable, Correctable: e.Correctable, FirstError: e.FirstError, Header: e.Header,
+		Messages: Messages{d.messages[pci.ErrCor], d.messages[pci.ErrNonFatal], d.messages[pci.ErrFatal]},
+		Findings: d.findings.list(),
+	}
+}
+
+// ErrorKinds lists what InjectError takes.
+func ErrorKinds() []string {
+	var l []string
+	for _, k := range pci.ErrorKinds() {
+		l = append(l, k.Name)
+	}
+	return l
+}
+
+// InjectError makes the function have an error of the link or of its own (§1.6). header is the
+// packet that it is about, at most four doublewords, for those kinds that are about one. It returns
+// the message that the host wanted for it.
+func (d *Device) InjectError(kind string, header []uint32) (pci.ErrorMessage, error) {
+	all := pci.ErrorKinds()
+	i := slices.IndexFunc(all, func(k pci.ErrorKind) bool { return k.Name == kind })
+	switch {
+	case i < 0:
+		return 0, fmt.Errorf("vdev: inject: there is no error %q: use one of %s", kind, strings.Join(ErrorKinds(), ", "))
+	case len(header) != 0 && !all[i].Packet:
+		return 0, fmt.Errorf("vdev: inject: %s is about no packet: leave the header out", kind)
+	case len(header) > 4:
+		return 0, fmt.Errorf("vdev: inject: a header of %d doublewords: use 1 to 4 doublewords", len(header))
+	}
+	var h [4]uint32
+	copy(h[:], header)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fn.Inject(all[i], h), nil
+}
