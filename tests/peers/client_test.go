@@ -3,6 +3,7 @@
 package peers
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +62,7 @@ func TestLibvfioUserClient(t *testing.T) {
 	var status unix.WaitStatus
 	for {
 		_, err = unix.Wait4(-group, &status, 0, nil)
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}

@@ -4,14 +4,11 @@ package peers
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // row is a message, and what comes of it: "ok" or an errno, with ", closed" if the
@@ -392,7 +389,7 @@ func TestErrors(t *testing.T) {
 	lib := ""
 	if dir := libvfioUser(); dir != "" {
 		lib = filepath.Join(dir, "server")
-		checkStarts(t, lib)
+		checkServes(t, lib)
 	}
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
@@ -434,29 +431,19 @@ func judge(t *testing.T, r row, want []string, wait time.Duration, program strin
 	}
 }
 
-// checkStarts fails the test if libvfio-user's server does not begin to listen.
-func checkStarts(t *testing.T, program string) {
+// checkServes fails the test if libvfio-user's server does not serve at all.
+func checkServes(t *testing.T, program string) {
 	t.Helper()
-	socket := filepath.Join(socketDir(t), "sock")
-	out := new(output)
-	cmd := exec.Command(program, socket)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			_ = cmd.Process.Signal(unix.SIGKILL) // it serves nobody
-			<-ended
-			return
+	const hint = "libvfio-user's own server starts up to its commit 7e7a0a6 (docs/testing.md)"
+	defer func() {
+		if t.Failed() {
+			t.Log(hint)
 		}
-		select {
-		case err := <-ended:
-			t.Fatalf("%s does not start: %v\n%s\nlibvfio-user's own server starts up to commit 7e7a0a6 (docs/testing.md)", program, err, out)
-		default:
-		}
+	}()
+	s := startServer(t, time.Second, program)
+	defer s.stop()
+	got, err := s.outcome(t, row{msg: msg(getInfo, u32(16, 0, 0, 0))})
+	if err != nil || got != "ok" {
+		t.Fatalf("%s does not serve: %q, %v\n%s", program, got, err, s.out)
 	}
-	t.Fatalf("%s does not listen", program)
 }

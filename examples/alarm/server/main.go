@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -41,7 +42,7 @@ func main() {
 	}
 }
 
-func run(path string, verbose, strict bool) error {
+func run(path string, verbose, strict bool) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	level := slog.LevelWarn
@@ -53,12 +54,12 @@ func run(path string, verbose, strict bool) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { err = errors.Join(err, d.Close()) }()
 	ln, err := listen(path)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(path)
+	defer func() { _ = os.Remove(path) }() // somebody may have done so
 	stopAccept := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stopAccept()
 	nc, err := ln.AcceptUnix()
@@ -82,7 +83,7 @@ func listen(path string) (*net.UnixListener, error) {
 	ln.SetUnlinkOnClose(false)
 	if err := unix.Renameat2(unix.AT_FDCWD, path+"~", unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
 		ln.Close()
-		os.Remove(path + "~")
+		_ = os.Remove(path + "~") // the first error counts
 		return nil, fmt.Errorf("listen at %s: %w; remove what is there, or choose another path", path, err)
 	}
 	return ln, nil
