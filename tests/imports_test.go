@@ -42,6 +42,9 @@ var allowed = map[string][]string{
 	"internal/uds":      {},
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
+
+	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
+	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},
 }
 
 // words are what blocks and transports may use to talk of the same things.

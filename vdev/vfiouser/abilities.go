@@ -98,6 +98,16 @@ type DMALogger interface {
 	DMATable() *iova.Table
 }
 
+// Messenger is a Backend that reaches memory of the client by messages even where
+// a descriptor came with it.
+type Messenger interface {
+	// UseMessages is called for every client before its first command, with memory
+	// that is the bus: offset a is address a, and every access is DMA_READ or
+	// DMA_WRITE, mapped or not. It fails once the client is gone, and must not be
+	// used by the goroutine that calls the Backend.
+	UseMessages(mem iova.Memory)
+}
+
 // IOEventer is a Backend with registers that a client may write by signalling an
 // eventfd: from KVM, for example, without a message. The server makes the
 // eventfds, and calls WriteRegion for each signal as for a REGION_WRITE; signals

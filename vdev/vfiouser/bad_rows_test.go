@@ -352,6 +352,7 @@ func badRows() []badRow {
 		{name: "migration read in STOP", dev: full, state: stop, msg: cmd(cmdMigDataRead, u32(12, 4)), want: unix.EINVAL},
 		{name: "migration read in RESUMING", dev: full, state: resuming, msg: cmd(cmdMigDataRead, u32(12, 4)), want: unix.EINVAL},
 		{name: "migration read: nothing", dev: full, state: stopCopy, msg: cmd(cmdMigDataRead, u32(8, 0)), body: u32(8, 0)},
+		{name: "migration read, strict: more than there is, so zeros follow", dev: strict, state: stopCopy, msg: cmd(cmdMigDataRead, u32(70008, 70000)), body: freshState(70000)},
 		{name: "migration read", dev: full, state: preCopy, msg: cmd(cmdMigDataRead, u32(100, 6)), body: cat(u32(14, 6, 0), []byte{0, 0})},
 		{name: "migration write: no payload", dev: full, state: resuming, msg: cmd(cmdMigDataWrite), want: unix.EINVAL},
 		{name: "migration write: short", dev: full, state: resuming, msg: cmd(cmdMigDataWrite, u32(8)), want: unix.EINVAL},
@@ -430,4 +431,17 @@ func badRows() []badRow {
 		{name: "version: twin_socket not supported", first: true, msg: capability(`"twin_socket":{"supported":false}`)},
 		{name: "version: null capabilities", first: true, msg: version("{\"capabilities\":null}\x00")},
 	}
+}
+
+// freshState is the reply to MIG_DATA_READ of n bytes, more than there are, of a device
+// whose memory is all zero.
+func freshState(n int) []byte {
+	const pages = 64 << 10 / statePage
+	var state []byte
+	for page := range uint32(pages) {
+		state = append(append(state, u32(page)...), make([]byte, statePage)...)
+	}
+	state = append(state, u32(stateEnd)...)
+	size := uint32(len(state))
+	return cat(u32(migDataSize+size, size), state, make([]byte, n-len(state)))
 }

@@ -168,6 +168,9 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	hello.Stop()
 	s.cfg.Log.Info("vfio-user client attached", "pid", peer.Pid, "uid", peer.Uid, "max_data_xfer_size", c.peerData)
 	defer c.detach()
+	if m, ok := s.backend.(Messenger); ok {
+		m.UseMessages(&messageMemory{c: c})
+	}
 	return ended(ctx, c.run())
 }
 

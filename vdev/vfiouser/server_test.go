@@ -362,6 +362,35 @@ func TestDMAByMessage(t *testing.T) {
 	}
 }
 
+// messenger is a fake that is a Messenger.
+type messenger struct {
+	*fake
+	bus chan iova.Memory
+}
+
+func (m messenger) UseMessages(mem iova.Memory) { m.bus <- mem }
+
+func TestMessenger(t *testing.T) {
+	m := messenger{newFake(t), make(chan iova.Memory, 1)}
+	c := attach(t, Config{}, m)
+	if err := c.MapMemory(0x2000, 12, rw, iova.NewBytes([]byte("guest memory"))); err != nil {
+		t.Fatal(err)
+	}
+	bus := <-m.bus
+	got := make([]byte, 6)
+	if err := bus.ReadAt(got, 0x2006); err != nil || string(got) != "memory" {
+		t.Errorf("ReadAt = %q, %v", got, err)
+	}
+	if err := errors.Join(bus.WriteAt([]byte("host's"), 0x2000), bus.ReadAt(got, 0x2000)); err != nil || string(got) != "host's" {
+		t.Errorf("after WriteAt: %q, %v", got, err)
+	}
+	if err := bus.ReadAt(got, 0x8000); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("ReadAt where nothing is mapped: %v, want the client's ENODEV", err)
+	}
+	c.Close()
+	eventually(t, "messages fail", func() bool { return errors.Is(bus.ReadAt(got, 0x2000), errDetached) })
+}
+
 // raw is a client without manners: it sends what the test says.
 type raw struct {
 	t    testing.TB
