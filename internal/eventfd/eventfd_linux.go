@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +20,22 @@ type FD struct {
 	mu       sync.RWMutex // held for reading while the descriptor is in use, but by Signal
 	signal   sync.Mutex   // held by Signal: cheaper than mu
 	fd       int          // -1 after Close; changes under both
-	blocking bool         // the description lacks O_NONBLOCK: ask before writing
+	blocking bool         // the description lacked O_NONBLOCK: ask before writing
 	socket   bool         // not an eventfd: the count is a message
+
+	// A peer can make the description blocking, and its count full, whenever it likes. A
+	// Signal that does not get through is helped by reading the count.
+	begun    atomic.Uint32 // odd while a Signal writes
+	seen     atomic.Uint32 // begun when help was last here
+	watched  atomic.Bool   // help will come
+	drain    sync.Mutex    // held by help, so that fd stays open for it
+	draining atomic.Bool   // help reads
+	help     *time.Timer   // nil if no peer has the descriptor
 }
+
+// patience is how long a Signal may take before the peer is to blame; it is helped after
+// twice that at most.
+const patience = 250 * time.Millisecond
 
 // New creates an eventfd with count 0.
 func New() (*FD, error) {
@@ -48,7 +62,10 @@ func Adopt(fd int) (*FD, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("eventfd: adopt: %w", err)
 	}
-	return &FD{fd: fd, blocking: flags&unix.O_NONBLOCK == 0}, nil
+	f := &FD{fd: fd, blocking: flags&unix.O_NONBLOCK == 0}
+	f.help = time.AfterFunc(time.Hour, f.lookAfter)
+	f.help.Stop()
+	return f, nil
 }
 
 // AdoptCall is Adopt that takes a UNIX stream socket as well: User-mode Linux, which gets
@@ -66,7 +83,8 @@ func AdoptCall(fd int) (*FD, error) {
 }
 
 // Signal adds one to the count. It does not block: when the count is full,
-// "pending" is what the peer sees anyway. A closed FD ignores it.
+// "pending" is what the peer sees anyway. If the peer makes it block all the same, that
+// ends after 500 ms, and the count begins anew. A closed FD ignores it.
 func (f *FD) Signal() {
 	f.signal.Lock()
 	switch {
@@ -75,17 +93,36 @@ func (f *FD) Signal() {
 		one := binary.NativeEndian.AppendUint64(nil, 1)
 		for unix.Send(f.fd, one, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == unix.EINTR {
 		}
-	case !f.blocking:
+	case f.help == nil:
 		addNow(f.fd)
-	case f.ready(unix.POLLOUT, 0):
-		var one [8]byte
-		binary.NativeEndian.PutUint64(one[:], 1)
-		_, err := unix.Write(f.fd, one[:])
-		for err == unix.EINTR {
-			_, err = unix.Write(f.fd, one[:])
+	case !f.blocking || f.ready(unix.POLLOUT, 0):
+		f.begun.Add(1)
+		if !f.watched.Load() {
+			f.watched.Store(true)
+			f.help.Reset(patience)
 		}
+		add(f.fd)
+		f.begun.Add(1)
 	}
 	f.signal.Unlock()
+}
+
+// lookAfter helps a Signal that has been writing since the last time. It comes again while
+// one writes, and no Signal begins without knowing whether it will.
+func (f *FD) lookAfter() {
+	f.drain.Lock()
+	if n := f.begun.Load(); n&1 == 1 && f.seen.Swap(n) == n {
+		// Read blocks if the peer has just emptied the count; then the Signal is through.
+		f.draining.Store(true)
+		var count [8]byte
+		_, _ = unix.Read(f.fd, count[:])
+		f.draining.Store(false)
+	}
+	f.drain.Unlock()
+	f.watched.Store(false)
+	if f.begun.Load()&1 == 1 && !f.watched.Swap(true) {
+		f.help.Reset(patience)
+	}
 }
 
 // Wait takes the count, waiting until it is not zero or the timeout has passed;
@@ -129,8 +166,19 @@ func (f *FD) Close() {
 	defer f.mu.Unlock()
 	f.signal.Lock()
 	defer f.signal.Unlock()
-	if f.fd >= 0 {
-		unix.Close(f.fd)
-		f.fd = -1
+	if f.fd < 0 {
+		return
 	}
+	if f.help != nil {
+		f.help.Stop()
+	}
+	for !f.drain.TryLock() {
+		if f.draining.Load() {
+			add(f.fd) // what it waits for
+		}
+		time.Sleep(time.Millisecond)
+	}
+	defer f.drain.Unlock()
+	unix.Close(f.fd)
+	f.fd = -1
 }

@@ -47,6 +47,59 @@ func TestSignalNeverBlocks(t *testing.T) {
 	}
 }
 
+// TestPeerBlocks: a peer that makes the description blocking and its count full, when it
+// has been adopted, holds up neither Signal nor Close for long.
+func TestPeerBlocks(t *testing.T) {
+	peer, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(peer)
+	fd, err := unix.FcntlInt(uintptr(peer), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Adopt(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(peer), unix.F_SETFL, 0); err != nil {
+		t.Fatal(err)
+	}
+	within := func(what string, do func()) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() { do(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s blocks", what)
+		}
+	}
+	full := binary.NativeEndian.AppendUint64(nil, ^uint64(1))
+	for range 3 {
+		if n := f.Wait(0); n > 1 {
+			t.Fatalf("count %d", n)
+		}
+		if _, err := unix.Write(peer, full); err != nil {
+			t.Fatal(err)
+		}
+		within("Signal", f.Signal)
+		within("Signal after that", f.Signal)
+		if n := f.Wait(0); n != 2 {
+			t.Errorf("count %d after two signals", n)
+		}
+	}
+	if _, err := unix.Write(peer, full); err != nil {
+		t.Fatal(err)
+	}
+	go f.Signal()
+	time.Sleep(10 * time.Millisecond)
+	within("Close", f.Close)
+	// Long enough for help to come once more, to a descriptor that is closed.
+	f.lookAfter()
+}
+
 func TestAdoptRefuses(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
