@@ -18,6 +18,7 @@ import (
 // seen a few, in all its goroutines: doorbell, fetch, execution, completion, interrupt.
 func TestCommandsAllocateNothing(t *testing.T) {
 	devtest.NeedsFunction(t, "rings in guest memory")
+	devtest.NeedsBus(t) // who watches the guest allocates
 	h := devtest.New(t, config())
 	h.Bring(firmware.Image())
 	ctx := h.CreateContext()

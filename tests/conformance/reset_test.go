@@ -59,6 +59,7 @@ func TestResetInAnInstruction(t *testing.T) {
 // mapped or reached by messages.
 func TestDeviceResetIsOver(t *testing.T) {
 	devtest.NeedsBus(t)
+	devtest.NeedsFunction(t, "function reset")
 	for _, name := range []string{"mapped", "by messages"} {
 		t.Run(name, func(t *testing.T) {
 			h, _ := ready(t)

@@ -56,6 +56,7 @@ func succeed(h *devtest.Host) {
 }
 
 func TestShadowDoorbells(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	h, _, l := shadowed(t, config())
 	want := [16]uint32{npureg.ShadowRing / 4: npureg.RingSQTail | npureg.RingCQHead}
 	if got := l.Words(); got != want {
@@ -83,6 +84,7 @@ func TestShadowDoorbells(t *testing.T) {
 
 // TestShadowIdle: a device that has nothing to do uses no processor.
 func TestShadowIdle(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	devtest.NeedsBus(t) // a guest's processor is never idle
 	if testing.Short() {
 		t.Skip("takes a second")
@@ -106,6 +108,7 @@ func TestShadowIdle(t *testing.T) {
 
 // TestShadowSetup: what CREATE_QUEUE says of a line.
 func TestShadowSetup(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	const readOnly, unmapped = 0x4000_0000, 0x5000_0000
 	for _, tt := range []struct {
 		name string
@@ -171,6 +174,7 @@ func memfd(t testing.TB, size int64) *os.File {
 
 // TestArchitecture10: a card that presents 1.0 is one.
 func TestArchitecture10(t *testing.T) {
+	devtest.NeedsFunction(t, "registers")
 	cfg := config()
 	cfg.Arch = "1.0"
 	h := devtest.New(t, cfg)
@@ -189,6 +193,7 @@ func TestArchitecture10(t *testing.T) {
 
 // TestShadowByMessages: in memory without a descriptor the device can see nothing by itself.
 func TestShadowByMessages(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	devtest.NeedsBus(t)
 	h := devtest.New(t, config())
 	h.Bring(firmware.Image())
@@ -221,6 +226,7 @@ func TestShadowByMessages(t *testing.T) {
 
 // TestShadowMistakes: the line lies, or is gone; the queue stops with a record, and comes back.
 func TestShadowMistakes(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	const lineBase = 0x4000_0000
 	type ctx struct {
 		h    *devtest.Host
@@ -321,6 +327,7 @@ func mustDo(h *devtest.Host, err error) {
 
 // TestShadowEnds: when the device was told to leave a line alone, it does.
 func TestShadowEnds(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	const marker = 0x5a5a_0000
 	type row struct {
 		name string
@@ -357,6 +364,7 @@ func TestShadowEnds(t *testing.T) {
 
 // TestShadowOverPowerStates: RING may be 0 when the bus goes away; nothing is lost.
 func TestShadowOverPowerStates(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	for _, r := range []struct {
 		name    string
 		off, on func(h *devtest.Host)
@@ -391,6 +399,7 @@ func TestShadowOverPowerStates(t *testing.T) {
 // TestShadowUnmapReturns: unmapping a line that the device watches does not wait for it to sleep,
 // and the memory is the host's again.
 func TestShadowUnmapReturns(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	devtest.NeedsBus(t)
 	h, _, l := shadowed(t, config())
 	h.Submit(1, endless(1, 1, 0, 4096))
@@ -413,6 +422,7 @@ func TestShadowUnmapReturns(t *testing.T) {
 // TestShadowHammer: several queues, random pauses around the time that lines sleep; nothing is lost
 // through memory that is really shared.
 func TestShadowHammer(t *testing.T) {
+	devtest.NeedsFunction(t, "doorbells")
 	cfg := config()
 	h := devtest.New(t, cfg)
 	h.Bring(firmware.Image())

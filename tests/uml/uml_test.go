@@ -110,9 +110,9 @@ func boot(t *testing.T, dir, root, script string) (string, *vdev.Device) {
 	if err := os.WriteFile(filepath.Join(root, "init"), []byte(init), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	limit, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "linux"), "mem=256M", "rootfstype=hostfs", "rootflags="+root, "rw", "init=/init",
+	cmd := exec.CommandContext(limit, filepath.Join(dir, "linux"), "mem=256M", "rootfstype=hostfs", "rootflags="+root, "rw", "init=/init",
 		"uml_dir="+t.TempDir(), "con0=fd:0,fd:1", "con=null", "ssl=null", fmt.Sprintf("virtio_uml.device=%s:%d", socket, vdev.VirtioID))
 	// The kernel's user processes begin as copies of itself that have unmapped everything: also where the C library
 	// would have restartable sequences.
