@@ -36,16 +36,16 @@ type clock stamped
 
 func (c *clock) Signal() { c.took += time.Since(c.start) }
 
-// BenchmarkInterrupt measures the way from a completion entry in memory to a client's eventfd
+// BenchmarkInterrupt measures the way from a completion entry in memory to an eventfd
 // that can be read, in turns with a bare write to such an eventfd. What the clock costs is
 // taken off both.
 func BenchmarkInterrupt(b *testing.B) {
 	d := power(b, iova.NewBytes(make([]byte, 0x10000)))
-	raw, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	peer, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) // as QEMU passes them
 	if err != nil {
 		b.Fatal(err)
 	}
-	fd, err := eventfd.Adopt(raw) // as one that a client sent
+	fd, err := eventfd.Adopt(peer)
 	if err != nil {
 		b.Fatal(err)
 	}
