@@ -4,7 +4,7 @@
 // and a payload, docs/spec/boot.md §3.3.
 //
 // The boot ROM checks an image by itself; this package gives the same verdict
-// (§3.5) to tools before a driver meets it, for architecture 1.0.
+// (§3.5) to tools before a driver meets it, for the newest architecture.
 package image
 
 import (
