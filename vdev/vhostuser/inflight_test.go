@@ -342,6 +342,59 @@ func TestRegions(t *testing.T) {
 	})
 }
 
+// TestRegionChanges: a front end writes to an in-flight region that was believed once.
+func TestRegionChanges(t *testing.T) {
+	le := binary.LittleEndian
+	for _, tt := range []struct {
+		name   string
+		change func(entry []byte)
+		want   string
+	}{
+		{"longer", func(e []byte) { le.PutUint16(e[6:], 8) }, "has a chain with 8 descriptors"},
+		{"shorter", func(e []byte) { le.PutUint16(e[6:], 1) }, "has a chain with 1 descriptors"},
+		{"does not end", func(e []byte) { le.PutUint16(e[32+18:], 1) }, "where its descriptors say"},
+		{"ends early", func(e []byte) { le.PutUint16(e[18:], 0) }, "where its descriptors say"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEcho(t)
+			f := Dial(t, Serve(t, vhostuser.Config{DrainTimeout: 10 * time.Millisecond}, e))
+			f.Negotiate(features | Packed)
+			size, region := f.InflightRegion(echoQueues, 8)
+			p := Mmap(t, region, int(size))
+			f.Do(SetInflightFD, Inflight(size, 0, echoQueues, 8), int(region.Fd()))
+			q := f.Start(slowQueue, 8)
+			q.Submit([]byte("a"), 1)
+			e.takes(t, "a")
+			part := p[slowQueue*((32+32*8+63)&^63):]
+			saved := append([]byte(nil), part[:32+32*8]...)
+			q.Stop()
+			q.Enable(false)
+			copy(part, saved)
+			q.Setup(q.Fresh())
+			tt.change(part[32:])
+			q.Enable(true)
+			e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
+			if got := e.faults[0].Error(); !strings.Contains(got, tt.want) {
+				t.Errorf("%s, want %q", got, tt.want)
+			}
+			works(f)
+		})
+	}
+}
+
+// TestRegionOfAnotherLayout: the front end chooses packed queues when it has a region for split ones, which is smaller.
+func TestRegionOfAnotherLayout(t *testing.T) {
+	e := newEcho(t)
+	f := Dial(t, Serve(t, vhostuser.Config{}, e))
+	f.Negotiate(features)
+	size := uint64(echoQueues * ((16 + 16*1024 + 63) &^ 63))
+	f.Do(SetInflightFD, Inflight(size, 0, echoQueues, 1024), int(Memfd(t, int64(size)).Fd()))
+	f.Do(SetFeatures, U64(features|Packed|Protocol))
+	f.Do(ResetDevice, nil)
+	f.Do(SetFeatures, U64(features|Protocol))
+	works(f)
+}
+
 const childSocket = "NPUEMU_TEST_ECHO_SOCKET" // makes this program an echo device on that socket
 
 func TestMain(m *testing.M) {
