@@ -342,6 +342,36 @@ func TestRegions(t *testing.T) {
 	})
 }
 
+// TestProbe: a front end that only looks, between the end of a connection and the return of its front end, leaves the life
+// of the driver alone.
+func TestProbe(t *testing.T) {
+	e := newEcho(t)
+	socket := Serve(t, vhostuser.Config{}, e)
+	f := Dial(t, socket)
+	f.Negotiate(features)
+	size, region := f.InflightRegion(echoQueues, 8)
+	f.Do(SetInflightFD, Inflight(size, 0, echoQueues, 8), int(region.Fd()))
+	q := f.Start(0, 8)
+	q.Request([]byte("ping"), 4)
+	f.Close()
+	e.eventually(t, "the end", func() bool { return e.detaches == 1 })
+	g := Dial(t, socket)
+	g.Negotiate(features)
+	_, other := g.InflightRegion(echoQueues, 8)
+	g.Do(SetInflightFD, Inflight(size, 0, echoQueues, 8), int(other.Fd()))
+	g.Close()
+	e.eventually(t, "the end", func() bool { return e.detaches == 2 })
+	f = again(t, f, socket, features, region, size, q)
+	if got := q.Request([]byte("pong"), 4); string(got) != "pong" {
+		t.Errorf("the echo of pong is %q", got)
+	}
+	e.get(func() {
+		if e.keeps != 2 || e.starts != 1 || e.resets != 0 || e.losts != 0 {
+			t.Errorf("%d kept, %d starts, %d resets, %d lost; the life should go on", e.keeps, e.starts, e.resets, e.losts)
+		}
+	})
+}
+
 // TestRegionChanges: a front end writes to an in-flight region that was believed once.
 func TestRegionChanges(t *testing.T) {
 	le := binary.LittleEndian
