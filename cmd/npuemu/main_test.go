@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"npuemu/vdev/vfiouser"
 )
@@ -124,6 +126,32 @@ func TestAsmDisasmRoundTrip(t *testing.T) {
 	b, _ := os.ReadFile(again)
 	if len(a) == 0 || !bytes.Equal(a, b) {
 		t.Errorf("the disassembly assembles to other bytes:\n%s", text)
+	}
+}
+
+// TestOutputIsNotReplaced: an output that is a device or a pipe is written to; so is the file behind a link.
+func TestOutputIsNotReplaced(t *testing.T) {
+	src := file(t, "halt.npuasm", ".isa 1.0\nhalt\n")
+	dir := t.TempDir()
+	pipe, behind, link := filepath.Join(dir, "pipe"), filepath.Join(dir, "behind"), filepath.Join(dir, "link")
+	if err := errors.Join(unix.Mkfifo(pipe, 0o600), os.WriteFile(behind, nil, 0o600), os.Symlink("behind", link)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := os.OpenFile(pipe, os.O_RDWR, 0) // so that nobody waits for a reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for name, kind := range map[string]os.FileMode{pipe: os.ModeNamedPipe, link: os.ModeSymlink} {
+		if _, _, err := npuemu(t.Context(), "asm", src, "-o", name); err != nil {
+			t.Errorf("%v: %v", kind, err)
+		}
+		if st, err := os.Lstat(name); err != nil || st.Mode().Type() != kind {
+			t.Errorf("%v was replaced by %v, %v", kind, st.Mode(), err)
+		}
+	}
+	if b, err := os.ReadFile(behind); err != nil || !bytes.HasPrefix(b, []byte("\x7fELF")) {
+		t.Errorf("behind the link: %d bytes, %v", len(b), err)
 	}
 }
 

@@ -324,8 +324,17 @@ func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() e
 	}, nil
 }
 
-// writeFile writes b to name, all or nothing: a reader never sees half of it.
+// writeFile writes b to name, all or nothing: a reader never sees half of it. What is there and
+// no regular file, such as a device or a pipe, is written to and not replaced.
 func writeFile(name string, b []byte) error {
+	if st, err := os.Stat(name); err == nil {
+		if !st.Mode().IsRegular() {
+			return os.WriteFile(name, b, 0o644)
+		}
+		if name, err = filepath.EvalSymlinks(name); err != nil {
+			return err
+		}
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
 		return err

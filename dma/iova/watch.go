@@ -19,6 +19,7 @@ type Words interface {
 // fail with a *Fault from the Unmap of the mapping on, and Unmap waits for the access
 // that runs; a Watch needs no closing.
 type Watch struct {
+	t     *Table
 	m     *mapping
 	words Words
 	addr  Addr
@@ -38,7 +39,7 @@ func (t *Table) Watch(addr Addr, size uint64) *Watch {
 	if !ok || m.prot != Read|Write || size == 0 || size-1 > uint64(m.last-addr) || !words.Watchable(off) {
 		return nil
 	}
-	return &Watch{m: m, words: words, addr: addr, off: off}
+	return &Watch{t: t, m: m, words: words, addr: addr, off: off}
 }
 
 // Load64 loads the word at offset off, a multiple of 8.
@@ -57,13 +58,18 @@ func (w *Watch) Load64(off uint64) (uint64, error) {
 
 // Store32 stores the half of a word at offset off, a multiple of 4. It is a full
 // barrier: loads that follow see what others stored before they loaded the old value.
+// A log of written pages has it, as it has a Write.
 func (w *Watch) Store32(off uint64, v uint32) error {
 	w.m.mu.RLock()
 	defer w.m.mu.RUnlock()
 	if w.m.dead {
 		return &Fault{Addr: w.addr + Addr(off), Size: 4, Access: Write, Reason: Unmapped}
 	}
-	if err := w.words.Store32(w.off+off, v); err != nil {
+	err := w.words.Store32(w.off+off, v)
+	if l := w.t.log.Load(); l != nil {
+		l.mark(w.addr+Addr(off), 4)
+	}
+	if err != nil {
 		return &Fault{Addr: w.addr + Addr(off), Size: 4, Access: Write, Reason: Failed, Err: err}
 	}
 	return nil

@@ -125,3 +125,28 @@ func TestWatch(t *testing.T) {
 		t.Error("a Watch of nothing")
 	}
 }
+
+// TestWatchIsLogged: what is stored word by word is written to, like everything else.
+func TestWatchIsLogged(t *testing.T) {
+	var tab Table
+	m := newShared()
+	if err := tab.Map(0x1000, 64, Read|Write, m); err != nil {
+		t.Fatal(err)
+	}
+	w := tab.Watch(0x1010, 16)
+	if _, err := tab.StartLog(4096, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Load64(0); err != nil {
+		t.Fatal(err)
+	}
+	if got := report(t, &tab, 0, 1<<16, 4096); len(got) != 0 {
+		t.Errorf("a load wrote to pages %v", got)
+	}
+	if err := w.Store32(12, 5); err != nil {
+		t.Fatal(err)
+	}
+	if got := report(t, &tab, 0, 1<<16, 4096); !equal(got, []uint64{1}) {
+		t.Errorf("a store to page 1 wrote to pages %v", got)
+	}
+}

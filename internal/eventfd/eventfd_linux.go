@@ -37,6 +37,9 @@ type FD struct {
 // twice that at most.
 const patience = 250 * time.Millisecond
 
+// helpPause is between two reads of help.
+const helpPause = time.Millisecond
+
 // New creates an eventfd with count 0.
 func New() (*FD, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
@@ -84,7 +87,8 @@ func AdoptCall(fd int) (*FD, error) {
 
 // Signal adds one to the count. It does not block: when the count is full,
 // "pending" is what the peer sees anyway. If the peer makes it block all the same, that
-// ends after 500 ms, and the count begins anew. A closed FD ignores it.
+// ends after 500 ms, later only while more writers of the peer's win the room that is made,
+// and the count begins anew. A closed FD ignores it.
 func (f *FD) Signal() {
 	f.signal.Lock()
 	switch {
@@ -96,15 +100,20 @@ func (f *FD) Signal() {
 	case f.help == nil:
 		addNow(f.fd)
 	case !f.blocking || f.ready(unix.POLLOUT, 0):
-		f.begun.Add(1)
-		if !f.watched.Load() {
-			f.watched.Store(true)
-			f.help.Reset(patience)
-		}
-		add(f.fd)
-		f.begun.Add(1)
+		f.addHelped()
 	}
 	f.signal.Unlock()
+}
+
+// addHelped is add for a descriptor that a peer has. The caller holds signal.
+func (f *FD) addHelped() {
+	f.begun.Add(1)
+	if !f.watched.Load() {
+		f.watched.Store(true)
+		f.help.Reset(patience)
+	}
+	add(f.fd)
+	f.begun.Add(1)
 }
 
 // lookAfter helps a Signal that has been writing since the last time. It comes again while
@@ -112,11 +121,14 @@ func (f *FD) Signal() {
 func (f *FD) lookAfter() {
 	f.drain.Lock()
 	if n := f.begun.Load(); n&1 == 1 && f.seen.Swap(n) == n {
-		// Read blocks if the peer has just emptied the count; then the Signal is through.
-		f.draining.Store(true)
-		var count [8]byte
-		_, _ = unix.Read(f.fd, count[:])
-		f.draining.Store(false)
+		for f.begun.Load() == n {
+			// Read blocks if the peer has just emptied the count; then the Signal is through.
+			f.draining.Store(true)
+			var count [8]byte
+			_, _ = unix.Read(f.fd, count[:])
+			f.draining.Store(false)
+			time.Sleep(helpPause) // for the Signal to take the room, if no writer of the peer's does
+		}
 	}
 	f.drain.Unlock()
 	f.watched.Store(false)
@@ -169,16 +181,16 @@ func (f *FD) Close() {
 	if f.fd < 0 {
 		return
 	}
+	for !f.drain.TryLock() {
+		if f.draining.Load() {
+			f.addHelped() // what it waits for; if the peer was faster, and filled the count, help comes again
+		}
+		time.Sleep(helpPause)
+	}
+	defer f.drain.Unlock()
 	if f.help != nil {
 		f.help.Stop()
 	}
-	for !f.drain.TryLock() {
-		if f.draining.Load() {
-			add(f.fd) // what it waits for
-		}
-		time.Sleep(time.Millisecond)
-	}
-	defer f.drain.Unlock()
 	unix.Close(f.fd)
 	f.fd = -1
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +99,69 @@ func TestPeerBlocks(t *testing.T) {
 	within("Close", f.Close)
 	// Long enough for help to come once more, to a descriptor that is closed.
 	f.lookAfter()
+}
+
+// TestSignalAgainstWriters: a peer keeps the count full with many writers, so that room made is mostly taken by them.
+func TestSignalAgainstWriters(t *testing.T) {
+	const writers, signals = 64, 3
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(peer)
+	f, err := Adopt(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.blocking = false // it was when it came
+	full := binary.NativeEndian.AppendUint64(nil, ^uint64(1))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for !stop.Load() {
+				if _, err := unix.Write(peer, full); err != nil && err != unix.EINTR {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	time.Sleep(10 * time.Millisecond)
+	done := make(chan struct{})
+	begin := time.Now()
+	go func() {
+		defer close(done)
+		for range signals {
+			f.Signal()
+		}
+		f.Close()
+	}()
+	<-done
+	if took := time.Since(begin); took > signals*4*patience {
+		t.Errorf("%d signals took %v; help comes after %v at most", signals, took, 2*patience)
+	}
+	stop.Store(true)
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-time.After(time.Millisecond):
+			var count [8]byte
+			p := []unix.PollFd{{Fd: int32(peer), Events: unix.POLLIN}}
+			if n, _ := unix.Poll(p, 0); n == 1 {
+				_, _ = unix.Read(peer, count[:]) // room for one more writer
+			}
+		}
+	}
 }
 
 func TestAdoptRefuses(t *testing.T) {

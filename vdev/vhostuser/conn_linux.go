@@ -45,11 +45,12 @@ func newConn(s *Server, sock *uds.Conn) (*conn, error) {
 }
 
 // detach gives back all that the connection took. A front end that keeps an in-flight region may
-// come back: then what is in flight is finished, and the driver's life goes on.
+// come back: then what is in flight is finished, and the driver's life goes on. So does the one that an earlier
+// connection left, if this one began none.
 func (c *conn) detach() {
 	c.rights.Close()
 	c.kicks.stop()
-	keep := c.alive && c.f.region != nil && c.finish()
+	mine := c.alive && c.f.region != nil && c.finish()
 	c.f.mu.Lock()
 	for i := range c.f.rings {
 		c.dropLocked(&c.f.rings[i])
@@ -57,12 +58,12 @@ func (c *conn) detach() {
 	regions, region := c.f.regions, c.f.region
 	c.f.regions, c.f.region = nil, nil
 	c.f.mu.Unlock()
-	c.s.backend.Detach(keep)
+	c.s.backend.Detach(mine || c.s.parked != nil)
 	for _, m := range regions {
 		c.forget(m)
 	}
 	switch {
-	case keep:
+	case mine:
 		c.s.park(region)
 	case region != nil:
 		region.mem.Close()

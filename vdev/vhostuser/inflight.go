@@ -63,10 +63,12 @@ func trackSize(n uint16, packed bool) uint64 {
 	return (size + trackAlign - 1) &^ (trackAlign - 1)
 }
 
-// forget makes every part say nothing: no request of before will be answered.
+// forget makes every part say nothing: no request of before will be answered. The region may be too small for all:
+// the features can have changed since it came.
 func (g *inflightRegion) forget(packed bool) error {
-	for i := range uint64(g.queues) {
-		if err := g.mem.Store16(i*trackSize(g.entries, packed)+trackAtVersion, 0); err != nil {
+	size := trackSize(g.entries, packed)
+	for i := range min(uint64(g.queues), g.size/size) {
+		if err := g.mem.Store16(i*size+trackAtVersion, 0); err != nil {
 			return err
 		}
 	}
@@ -162,11 +164,11 @@ func (t *tracker) resubmit(entries []byte, size, counter int) {
 	of := func(i uint16) uint64 { return order.Uint64(entries[int(i)*size+counter:]) }
 	for i := range t.n {
 		if entries[int(i)*size] == 1 {
-			t.r.again = append(t.r.again, i)
+			t.r.again = append(t.r.again, flying{entry: i})
 			t.counter = max(t.counter, of(i)+1)
 		}
 	}
-	slices.SortFunc(t.r.again, func(a, b uint16) int { return cmp.Compare(of(a), of(b)) })
+	slices.SortFunc(t.r.again, func(a, b flying) int { return cmp.Compare(of(a.entry), of(b.entry)) })
 }
 
 func (t *tracker) resumeSplit() error {
@@ -285,8 +287,10 @@ func (t *tracker) resumePacked(a areas) error {
 	}
 	t.resubmit(entries, packedEntry, packedCounter)
 	t.r.slots = 0
-	for _, i := range t.r.again {
-		num := order.Uint16(entries[int(i)*packedEntry+packedNum:])
+	for i := range t.r.again {
+		again := &t.r.again[i]
+		num := order.Uint16(entries[int(again.entry)*packedEntry+packedNum:])
+		again.slots = num
 		if t.r.slots += int(num); num == 0 || t.r.slots > int(t.r.size) {
 			return t.r.fail("the in-flight region has chains with %d descriptors; the ring has %d", t.r.slots, t.r.size)
 		}
@@ -387,7 +391,7 @@ func (t *tracker) usedPacked(head uint16) error {
 
 // takeAgainLocked fills req with the oldest chain that was in flight when the ring began.
 func (f *FrontEnd) takeAgainLocked(r *ring, a areas, req *Request, limit int) error {
-	head := r.again[0]
+	head, slots := r.again[0].entry, r.again[0].slots
 	r.again = r.again[1:]
 	if !r.packed {
 		req.id = head
@@ -400,8 +404,8 @@ func (f *FrontEnd) takeAgainLocked(r *ring, a areas, req *Request, limit int) er
 		return err
 	}
 	num := order.Uint16(b[packedNum:])
-	if num > r.size {
-		return r.fail("the in-flight region has a chain with %d descriptors; the ring has %d", num, r.size)
+	if num != slots { // they are what r.slots counts
+		return r.fail("the in-flight region has a chain with %d descriptors; it had %d when the queue began", num, slots)
 	}
 	for i, at := uint16(0), head; i < num; i++ {
 		if err := t.entry(at); err != nil {
@@ -412,6 +416,9 @@ func (f *FrontEnd) takeAgainLocked(r *ring, a areas, req *Request, limit int) er
 		}
 		d := packedDesc{size: order.Uint32(b[packedID+4:]), id: order.Uint16(b[packedID:]), flags: order.Uint16(b[packedID+2:])}
 		d.addr = iova.Addr(order.Uint64(b[packedID+8:]))
+		if (d.flags&descNext != 0) != (i < num-1) { // tables stand only at the end
+			return r.fail("entry %d of the in-flight region: its chain of %d does not end where its descriptors say", at, num)
+		}
 		if err := f.addPackedLocked(r, req, uint64(at), d, limit); err != nil {
 			return err
 		}

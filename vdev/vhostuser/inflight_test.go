@@ -342,6 +342,89 @@ func TestRegions(t *testing.T) {
 	})
 }
 
+// TestProbe: a front end that only looks, between the end of a connection and the return of its front end, leaves the life
+// of the driver alone.
+func TestProbe(t *testing.T) {
+	e := newEcho(t)
+	socket := Serve(t, vhostuser.Config{}, e)
+	f := Dial(t, socket)
+	f.Negotiate(features)
+	size, region := f.InflightRegion(echoQueues, 8)
+	f.Do(SetInflightFD, Inflight(size, 0, echoQueues, 8), int(region.Fd()))
+	q := f.Start(0, 8)
+	q.Request([]byte("ping"), 4)
+	f.Close()
+	e.eventually(t, "the end", func() bool { return e.detaches == 1 })
+	g := Dial(t, socket)
+	g.Negotiate(features)
+	_, other := g.InflightRegion(echoQueues, 8)
+	g.Do(SetInflightFD, Inflight(size, 0, echoQueues, 8), int(other.Fd()))
+	g.Close()
+	e.eventually(t, "the end", func() bool { return e.detaches == 2 })
+	f = again(t, f, socket, features, region, size, q)
+	if got := q.Request([]byte("pong"), 4); string(got) != "pong" {
+		t.Errorf("the echo of pong is %q", got)
+	}
+	e.get(func() {
+		if e.keeps != 2 || e.starts != 1 || e.resets != 0 || e.losts != 0 {
+			t.Errorf("%d kept, %d starts, %d resets, %d lost; the life should go on", e.keeps, e.starts, e.resets, e.losts)
+		}
+	})
+}
+
+// TestRegionChanges: a front end writes to an in-flight region that was believed once.
+func TestRegionChanges(t *testing.T) {
+	le := binary.LittleEndian
+	for _, tt := range []struct {
+		name   string
+		change func(entry []byte)
+		want   string
+	}{
+		{"longer", func(e []byte) { le.PutUint16(e[6:], 8) }, "has a chain with 8 descriptors"},
+		{"shorter", func(e []byte) { le.PutUint16(e[6:], 1) }, "has a chain with 1 descriptors"},
+		{"does not end", func(e []byte) { le.PutUint16(e[32+18:], 1) }, "where its descriptors say"},
+		{"ends early", func(e []byte) { le.PutUint16(e[18:], 0) }, "where its descriptors say"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEcho(t)
+			f := Dial(t, Serve(t, vhostuser.Config{DrainTimeout: 10 * time.Millisecond}, e))
+			f.Negotiate(features | Packed)
+			size, region := f.InflightRegion(echoQueues, 8)
+			p := Mmap(t, region, int(size))
+			f.Do(SetInflightFD, Inflight(size, 0, echoQueues, 8), int(region.Fd()))
+			q := f.Start(slowQueue, 8)
+			q.Submit([]byte("a"), 1)
+			e.takes(t, "a")
+			part := p[slowQueue*((32+32*8+63)&^63):]
+			saved := append([]byte(nil), part[:32+32*8]...)
+			q.Stop()
+			q.Enable(false)
+			copy(part, saved)
+			q.Setup(q.Fresh())
+			tt.change(part[32:])
+			q.Enable(true)
+			e.eventually(t, "the fault", func() bool { return len(e.faults) > 0 })
+			if got := e.faults[0].Error(); !strings.Contains(got, tt.want) {
+				t.Errorf("%s, want %q", got, tt.want)
+			}
+			works(f)
+		})
+	}
+}
+
+// TestRegionOfAnotherLayout: the front end chooses packed queues when it has a region for split ones, which is smaller.
+func TestRegionOfAnotherLayout(t *testing.T) {
+	e := newEcho(t)
+	f := Dial(t, Serve(t, vhostuser.Config{}, e))
+	f.Negotiate(features)
+	size := uint64(echoQueues * ((16 + 16*1024 + 63) &^ 63))
+	f.Do(SetInflightFD, Inflight(size, 0, echoQueues, 1024), int(Memfd(t, int64(size)).Fd()))
+	f.Do(SetFeatures, U64(features|Packed|Protocol))
+	f.Do(ResetDevice, nil)
+	f.Do(SetFeatures, U64(features|Protocol))
+	works(f)
+}
+
 const childSocket = "NPUEMU_TEST_ECHO_SOCKET" // makes this program an echo device on that socket
 
 func TestMain(m *testing.M) {

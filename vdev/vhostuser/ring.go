@@ -80,8 +80,14 @@ type ring struct {
 	inflight int    // chains
 	slots    int    // packed: descriptors in flight
 	track    *tracker
-	again    []uint16      // in-flight entries of an earlier connection that are still to be taken
+	again    []flying      // chains that an earlier connection left in flight, still to be taken
 	drained  chan struct{} // closed when inflight becomes 0; nil when nobody waits
+}
+
+// flying is a chain that an in-flight region names.
+type flying struct {
+	entry uint16 // of the region
+	slots uint16 // packed: descriptors that it has in the ring
 }
 
 // areas is where a ring lies: resolved for each use, under the lock, since guest memory
