@@ -471,9 +471,11 @@ int npu_start(struct npu_device *npu)
 void npu_quiesce(struct npu_device *npu)
 {
 	mutex_lock(&npu->lock);
+	npu_reset_begin(npu);
 	npu->up = false;
-	npu_mbox_disable(npu);
 	npu->ops->stop(npu);
+	npu_queues_cancel(npu, NULL); /* before shutdown files have jobs there */
+	npu_queues_restart(npu, NULL);
 	mutex_unlock(&npu->lock);
 	cancel_work_sync(&npu->recover_work);
 }

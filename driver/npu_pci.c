@@ -292,6 +292,9 @@ static int npu_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	pci->regs = pcim_iomap_region(pdev, 0, DRM_NPU_NAME);
 	if (IS_ERR(pci->regs))
 		return dev_err_probe(dev, PTR_ERR(pci->regs), "BAR0 cannot be mapped\n");
+	if (pci_resource_len(pdev, 0) < NPU_BAR0_SIZE)
+		return dev_err_probe(dev, -ENODEV, "BAR0 has %llu bytes, needed are %u (§1.2)\n",
+				     (u64)pci_resource_len(pdev, 0), (u32)NPU_BAR0_SIZE);
 	ret = npu_pci_check_identity(pci);
 	if (ret)
 		return ret;

@@ -165,11 +165,11 @@ err_fini_sched:
 err_detach:
 	npu_queue_detach(q);
 err_unlock:
-	mutex_unlock(&npu->lock);
-	if (ret == -ETIMEDOUT) {
+	if (ret == -ETIMEDOUT || ret == -EIO) { /* no more commands before a reset */
 		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
 		ret = -EIO;
 	}
+	mutex_unlock(&npu->lock);
 	return ERR_PTR(ret);
 }
 

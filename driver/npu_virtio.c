@@ -437,7 +437,7 @@ static int npu_virtio_boot(struct npu_device *npu)
 	for (i = 0; i < events; i++)
 		npu_virtio_fill(nv, &nv->events[i]);
 	virtio_device_ready(nv->vdev);
-	virtqueue_kick(nv->event_vq);
+	queue_work(nv->wq, &nv->event_work); /* kicks; it may be running already */
 	return 0;
 }
 

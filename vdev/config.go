@@ -9,6 +9,9 @@ import (
 	"log/slog"
 	"math/bits"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -117,6 +120,11 @@ const (
 // errors: a misspelt key must not silently leave the default.
 func ParseConfig(b []byte) (Config, error) {
 	c := DefaultConfig()
+	// Errors quote lines of the file, and a terminal obeys control characters.
+	control := func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) }
+	if !utf8.Valid(b) || bytes.ContainsFunc(b, control) {
+		return c, errors.New("vdev: config: this is not text: TOML is UTF-8 without control characters")
+	}
 	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
 		var strict *toml.StrictMissingError

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -86,6 +87,10 @@ func ctlCommand() *cobra.Command {
 		Short: "Command a running server: status, error injection",
 		Long: "ctl sends one command to the control socket of a running server (npuemu serve --control PATH) and prints the\n" +
 			"answer as JSON. Guests see nothing of this road. The protocol is in docs/control.md.",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("ctl: give it a command, status or aer-inject (see npuemu ctl --help)")
+		},
 	}
 	c.PersistentFlags().StringVar(&socket, "control", "", "`path` of the server's control socket (required)")
 	c.PersistentFlags().IntVar(&to.Card, "card", 0, "`number` of the card, in the order of the server's --socket flags, from 0")

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -95,6 +96,12 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"run no times", []string{"run", halt, "--repeat", "0"}, "use 1 or more"},
 		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},
 		{"unknown command", []string{"sevre"}, "serve"},
+		{"unknown command of ctl", []string{"ctl", "--control", "/x", "statsu"}, `unknown command "statsu"`},
+		{"ctl without a command", []string{"ctl", "--control", "/x"}, "status or aer-inject"},
+		{"unknown flag", []string{"serve", "--scoket", "/x"}, "see npuemu serve --help"},
+		{"socket in no folder", []string{"serve", "--socket", "/nowhere/x"}, "listen: /nowhere/x: bind: no such file"},
+		{"configuration is no text", []string{"info", "--config", file(t, "c.toml", "a = 1\x1b[2J\n")}, "this is not text"},
+		{"configuration is not UTF-8", []string{"info", "--config", file(t, "c.toml", "a\xff = 1\n")}, "this is not text"},
 		{"program does not assemble", []string{"asm", file(t, "p.npuasm", ".isa 1.0\nlaod\nhalt\n")}, ":2:1"},
 		{"not a program", []string{"disasm", file(t, "p.npu", "hello")}, "p.npu"},
 		{"not an NPU program", []string{"disasm", file(t, "p.npu", "\x7fELF")}, "p.npu"},
@@ -402,5 +409,41 @@ func TestRun(t *testing.T) {
 	}
 	if _, err := os.Stat(never); err == nil {
 		t.Error("the result of a program that failed was stored")
+	}
+}
+
+// --out keeps what a file is: its permissions, a link to it, and that it is a device or FIFO.
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	secret, link, fifo := filepath.Join(dir, "secret"), filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
+	if err := errors.Join(os.WriteFile(secret, []byte("a longer old one"), 0o600), os.Symlink("secret", link), unix.Mkfifo(fifo, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(link, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Lstat(secret); err != nil || st.Mode() != 0o600 {
+		t.Errorf("the file has mode %v, %v", st.Mode(), err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != "secret" {
+		t.Errorf("the link: %q, %v", to, err)
+	}
+	if b, err := os.ReadFile(secret); err != nil || string(b) != "new" {
+		t.Errorf("through the link: %q, %v", b, err)
+	}
+	end, err := os.OpenFile(fifo, os.O_RDWR, 0) // so that nobody waits for the other end
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	if err := writeFile(fifo, []byte("piped")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(end, b); err != nil || string(b) != "piped" {
+		t.Errorf("the FIFO: %q, %v", b, err)
+	}
+	if st, err := os.Lstat(fifo); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the FIFO is replaced: %v, %v", st.Mode(), err)
 	}
 }

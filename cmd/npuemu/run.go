@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -324,13 +325,20 @@ func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() e
 	}, nil
 }
 
-// writeFile writes b to name, all or nothing: a reader never sees half of it. What is there and
-// no regular file, such as a device or a pipe, is written to and not replaced.
+// writeFile writes b to name. A regular file is written all or nothing, so that a reader never
+// sees half of it, and keeps its permissions; what is no regular file, as /dev/null, is
+// written to and never replaced.
 func writeFile(name string, b []byte) error {
-	if st, err := os.Stat(name); err == nil {
-		if !st.Mode().IsRegular() {
-			return os.WriteFile(name, b, 0o644)
-		}
+	mode := fs.FileMode(0o644)
+	st, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !st.Mode().IsRegular():
+		return writeSpecial(name, b)
+	default:
+		mode = st.Mode().Perm()
 		if name, err = filepath.EvalSymlinks(name); err != nil {
 			return err
 		}
@@ -340,7 +348,7 @@ func writeFile(name string, b []byte) error {
 		return err
 	}
 	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	err = errors.Join(err, f.Chmod(mode), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), name)
 	}
@@ -348,4 +356,14 @@ func writeFile(name string, b []byte) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
+}
+
+// writeSpecial writes b to a device, a FIFO or the like, which exists.
+func writeSpecial(name string, b []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
 }

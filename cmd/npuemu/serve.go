@@ -254,25 +254,21 @@ func number(flag, kind, name, id string) (uint32, error) {
 
 // A server presents a card to clients (package vdev/vfiouser, vdev/vhostuser).
 type server interface {
-	Serve(ctx context.Context, ln *net.UnixListener) error
+	Serve(ctx context.Context, ln uds.Acceptor) error
 	ServeConn(ctx context.Context, nc *net.UnixConn) error
 }
 
 // listen opens a socket of the card: its own, or that of one of its virtual functions.
-func (c *card) listen(path string) (*net.UnixListener, error) {
-	ln, err := uds.Listen(path)
-	if err != nil {
-		return nil, err
-	}
-	if c.group >= 0 {
-		err = os.Chown(path, -1, c.group)
-	}
-	// Only now: until here it was the owner's alone.
-	if err = errors.Join(err, os.Chmod(path, c.mode)); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("socket: %w; check --socket-mode and --socket-group", err)
-	}
-	return ln, nil
+func (c *card) listen(path string) (*uds.Listener, error) {
+	return uds.Listen(path, func(name string) (err error) {
+		if c.group >= 0 {
+			err = os.Chown(name, -1, c.group)
+		}
+		if err = errors.Join(err, os.Chmod(name, c.mode)); err != nil {
+			return fmt.Errorf("socket: %w; check --socket-mode and --socket-group", err)
+		}
+		return nil
+	})
 }
 
 // serve runs cards until ctx is done, one of them fails, or, with once, the first
@@ -365,7 +361,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 }
 
 // serveOne serves the first client that comes.
-func serveOne(ctx context.Context, srv server, ln *net.UnixListener) error {
+func serveOne(ctx context.Context, srv server, ln uds.Acceptor) error {
 	nc, err := accept(ctx, ln)
 	if err != nil {
 		return err
@@ -384,7 +380,7 @@ func report(log *slog.Logger, d *vdev.Device) {
 }
 
 // accept takes one connection, or returns ctx's error.
-func accept(ctx context.Context, ln *net.UnixListener) (*net.UnixConn, error) {
+func accept(ctx context.Context, ln uds.Acceptor) (*net.UnixConn, error) {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	nc, err := ln.AcceptUnix()

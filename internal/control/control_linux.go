@@ -57,8 +57,8 @@ type Handler func(args json.RawMessage) (any, error)
 
 // Listen opens the socket at path with mode 0600. It removes the socket of a server that is no longer
 // there, and nothing else.
-func Listen(path string) (*net.UnixListener, error) {
-	ln, err := uds.Listen(path)
+func Listen(path string) (*uds.Listener, error) {
+	ln, err := uds.Listen(path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
@@ -72,7 +72,7 @@ type Server struct {
 }
 
 // Serve answers peers until ctx ends, and closes ln. It returns nil if ctx ended it.
-func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
+func (s *Server) Serve(ctx context.Context, ln uds.Acceptor) error {
 	places := make(chan struct{}, maxPeers)
 	wait := func(err error) { s.Log.Warn("control peer waits: out of descriptors or memory", "error", err) }
 	return uds.Serve(ctx, ln, wait, func(ctx context.Context, nc *net.UnixConn) {

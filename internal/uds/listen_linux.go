@@ -4,11 +4,13 @@ package uds
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -17,32 +19,94 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// An Acceptor is where clients connect: a [net.UnixListener], or a Listener.
+type Acceptor interface {
+	AcceptUnix() (*net.UnixConn, error)
+	Close() error
+}
+
+// Listener is the socket that Listen opened. Its Addr is not the path: the socket was bound
+// under another name.
+type Listener struct {
+	*net.UnixListener
+	path string
+	once sync.Once // removes path
+}
+
+// Close removes the socket and stops listening.
+func (l *Listener) Close() error {
+	l.once.Do(func() { _ = os.Remove(l.path) }) // somebody may have done so
+	return l.UnixListener.Close()
+}
+
+// maxPath is what a socket's address holds besides the NUL.
+const maxPath = 107
+
 // Listen opens the socket at path, for this user alone (mode 0600): whoever may
-// connect is master of the device. The owner of the path may widen that with chmod
-// and chown. Listen removes the socket of a server that is no longer there, and
-// nothing else.
-func Listen(path string) (*net.UnixListener, error) {
-	addr := &net.UnixAddr{Name: path, Net: "unix"}
+// connect is master of the device. prepare, which may be nil, may widen that: it is called
+// with another name that the socket has until it accepts clients. Only then it is
+// seen at path, so that whoever sees it can connect. Listen removes the socket of a server
+// that is no longer there, and nothing else.
+func Listen(path string, prepare func(name string) error) (*Listener, error) {
+	if len(path) == 0 || len(path) > maxPath {
+		return nil, fmt.Errorf("listen: a socket path has 1 to %d bytes, this one has %d; choose a shorter one, or one relative to the working directory: %s", maxPath, len(path), path)
+	}
+	if path[0] == '@' {
+		return nil, fmt.Errorf("listen: %s would be an abstract name, which has no permissions; for a file write ./%[1]s", path)
+	}
+	if err := vacate(path); err != nil {
+		return nil, err
+	}
+	ln, name, err := bindBeside(path)
+	if err != nil {
+		return nil, err
+	}
+	if prepare != nil {
+		err = prepare(name)
+	}
+	if err == nil {
+		// Unlike a rename, a link never replaces what somebody put there meanwhile.
+		if err = os.Link(name, path); err != nil {
+			err = fmt.Errorf("listen: %w; is another server starting there?", err)
+		}
+	}
+	if rerr := os.Remove(name); err == nil && rerr != nil {
+		err = errors.Join(rerr, os.Remove(path))
+	}
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return &Listener{UnixListener: ln, path: path}, nil
+}
+
+// vacate removes the socket of a dead server from path. It fails if something else is there.
+func vacate(path string) error {
 	st, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		return nil
 	case err != nil:
-		return nil, fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen: %w", err)
 	case st.Mode()&fs.ModeSocket == 0:
-		return nil, fmt.Errorf("listen: %s exists and is not a socket; choose another path or remove it", path)
-	default:
-		probe, err := net.DialUnix("unix", nil, addr)
-		if err == nil {
-			probe.Close()
-			return nil, fmt.Errorf("listen: another server is live at %s; stop it or choose another path", path)
-		}
-		if !errors.Is(err, unix.ECONNREFUSED) {
-			return nil, fmt.Errorf("listen: is a server live at %s? %w", path, err)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("listen: remove the socket of a dead server: %w", err)
-		}
+		return fmt.Errorf("listen: %s exists and is not a socket; choose another path or remove it", path)
 	}
+	probe, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err == nil {
+		probe.Close()
+		return fmt.Errorf("listen: another server is live at %s; stop it or choose another path", path)
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("listen: is a server live at %s? %w", path, err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("listen: remove the socket of a dead server: %w", err)
+	}
+	return nil
+}
+
+// bindBeside opens a socket in the folder of path, under a name that nothing had.
+func bindBeside(path string) (ln *net.UnixListener, name string, err error) {
 	// Linux gives the file that bind makes the mode of the socket itself, so nobody
 	// connects before it is restricted.
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -50,11 +114,31 @@ func Listen(path string) (*net.UnixListener, error) {
 		cerr := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
 		return errors.Join(err, cerr)
 	}}
-	ln, err := lc.Listen(context.Background(), "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w (a socket path has at most 107 bytes)", err)
+	for range 100 {
+		name = beside(path, rand.Text()[:8])
+		var l net.Listener
+		l, err = lc.Listen(context.Background(), "unix", name)
+		if err == nil {
+			ln = l.(*net.UnixListener)
+			ln.SetUnlinkOnClose(false)
+			return ln, name, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
 	}
-	return ln.(*net.UnixListener), nil
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		err = op.Err // without a name that nobody gave
+	}
+	return nil, "", fmt.Errorf("listen: %s: %w", path, err)
+}
+
+// beside returns path with a suffix, so that lists of sockets tell whose it is. If that is
+// longer than an address holds, the start of the file's name is left out.
+func beside(path, suffix string) string {
+	dir, base := filepath.Split(path)
+	base += "." + suffix
+	return dir + base[max(0, len(dir)+len(base)-maxPath):]
 }
 
 // Access is a rule for the processes that may use a device. A process that the
@@ -90,7 +174,7 @@ const acceptPause = 100 * time.Millisecond
 // Serve accepts connections until ctx ends and calls serve for each on a goroutine of its
 // own. When the process is out of descriptors or memory it calls wait and tries again.
 // Serve closes ln, and returns after the last serve has: nil if ctx ended it.
-func Serve(ctx context.Context, ln *net.UnixListener, wait func(error), serve func(context.Context, *net.UnixConn)) error {
+func Serve(ctx context.Context, ln Acceptor, wait func(error), serve func(context.Context, *net.UnixConn)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()

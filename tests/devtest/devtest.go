@@ -162,7 +162,7 @@ func Serve(t testing.TB, d *vdev.Device, scfg vfiouser.Config) (socket string) {
 		t.Fatal(err)
 	}
 	socket = filepath.Join(dir, "npu.sock")
-	ln, err := uds.Listen(socket)
+	ln, err := uds.Listen(socket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func Serve(t testing.TB, cfg vhostuser.Config, b vhostuser.Backend) (socket stri
 		t.Fatal(err)
 	}
 	socket = filepath.Join(dir, "s")
-	ln, err := uds.Listen(socket)
+	ln, err := uds.Listen(socket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

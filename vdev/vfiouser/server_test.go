@@ -692,7 +692,7 @@ func TestCyclesLeakNothing(t *testing.T) {
 	f := newFake(t)
 	file := memfd(t, 1<<20)
 	path := filepath.Join(t.TempDir(), "s")
-	ln, err := uds.Listen(path)
+	ln, err := uds.Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -748,7 +748,7 @@ func TestCyclesLeakNothing(t *testing.T) {
 func TestSecondClientIsTurnedAway(t *testing.T) {
 	f := newFake(t)
 	path := filepath.Join(t.TempDir(), "s")
-	ln, err := uds.Listen(path)
+	ln, err := uds.Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -762,7 +762,7 @@ func TestSecondClientIsTurnedAway(t *testing.T) {
 	if _, err := Dial(path); err == nil {
 		t.Error("two clients at once")
 	}
-	if _, err := uds.Listen(path); err == nil || !strings.Contains(err.Error(), "live") {
+	if _, err := uds.Listen(path, nil); err == nil || !strings.Contains(err.Error(), "live") {
 		t.Errorf("a second server on a live socket: %v", err)
 	}
 	if err := first.ReadRegion(0, 0, make([]byte, 4)); err != nil {
@@ -855,7 +855,7 @@ func TestTrace(t *testing.T) {
 func TestServeWithoutDescriptors(t *testing.T) {
 	f := newFake(t)
 	path := filepath.Join(t.TempDir(), "npu.sock")
-	ln, err := uds.Listen(path)
+	ln, err := uds.Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

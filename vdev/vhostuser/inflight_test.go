@@ -442,7 +442,7 @@ func serveEcho(socket string) {
 			e.serve()
 		}
 	}()
-	ln, err := uds.Listen(socket)
+	ln, err := uds.Listen(socket, nil)
 	if err == nil {
 		err = vhostuser.NewServer(vhostuser.Config{}, e).Serve(context.Background(), ln)
 	}

@@ -73,7 +73,7 @@ func NewServer(cfg Config, b Backend) *Server {
 // Serve accepts front ends until ctx ends, one at a time: who comes while one is
 // attached is accepted and closed at once, rather than left to time out. Serve
 // closes ln, and returns after the last connection has ended: nil if ctx did it.
-func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
+func (s *Server) Serve(ctx context.Context, ln uds.Acceptor) error {
 	wait := func(err error) {
 		s.warn("vhost-user front end waits: this process is out of descriptors or memory; raise its limits", slog.Any("rule", err))
 	}

@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 
@@ -55,11 +54,10 @@ func run(path string, verbose, strict bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	ln, err := listen(path)
+	ln, err := uds.Listen(path, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(path) }() // somebody may have done so
 	stopAccept := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stopAccept()
 	nc, err := ln.AcceptUnix()
@@ -71,20 +69,4 @@ func run(path string, verbose, strict bool) (err error) {
 		return nil // a signal ended it
 	}
 	return err
-}
-
-// listen opens the socket under another name and renames it: libvfio-user's client
-// connects as soon as it sees the file, which is before the socket listens.
-func listen(path string) (*net.UnixListener, error) {
-	ln, err := uds.Listen(path + "~")
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	if err := unix.Renameat2(unix.AT_FDCWD, path+"~", unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
-		ln.Close()
-		_ = os.Remove(path + "~") // the first error counts
-		return nil, fmt.Errorf("listen at %s: %w; remove what is there, or choose another path", path, err)
-	}
-	return ln, nil
 }

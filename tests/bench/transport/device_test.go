@@ -247,7 +247,7 @@ func serveCard(socket string) error {
 		return err
 	}
 	go d.Run(ctx)
-	ln, err := uds.Listen(socket)
+	ln, err := uds.Listen(socket, nil)
 	if err != nil {
 		return err
 	}

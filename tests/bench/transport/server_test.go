@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 func serveTrivial(socket string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
-	ln, err := uds.Listen(socket)
+	ln, err := uds.Listen(socket, nil)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func TestGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	ln, err := uds.Listen(socket)
+	ln, err := uds.Listen(socket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
