@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,13 @@ const (
 	// helloTimeout is how long a client may take for VERSION: it occupies the
 	// only place meanwhile.
 	helloTimeout = 10 * time.Second
+
+	// refusalTimeout is how long a client that is turned away may take for the message
+	// that is answered, and maxRefusing how many of them may take it at once: each costs a thread.
+	// maxRefused is more than any VERSION.
+	refusalTimeout = time.Second
+	maxRefusing    = 16
+	maxRefused     = 4096
 
 	// sendTimeout ends the connection of a client that does not read. QEMU
 	// reads in a thread of its own and never comes near.
@@ -81,7 +89,8 @@ type Server struct {
 	backend  Backend
 	warnings warnings.Limiter
 	device   uds.Exclusive
-	table    *iova.Table // of a DMALogger, or nil
+	refusing atomic.Int32 // clients that are being turned away
+	table    *iova.Table  // of a DMALogger, or nil
 
 	// migration belongs to the client that is attached.
 	migration migration
@@ -103,7 +112,7 @@ func NewServer(cfg Config, b Backend) *Server {
 }
 
 // Serve accepts clients until ctx ends, one at a time: who comes while one is
-// attached is accepted and closed at once, rather than left to time out. Serve
+// attached is told so, rather than left to time out. Serve
 // closes ln, and returns after the last connection has ended: nil if ctx did it.
 func (s *Server) Serve(ctx context.Context, ln uds.Acceptor) error {
 	wait := func(err error) {
@@ -128,7 +137,7 @@ func (s *Server) Serve(ctx context.Context, ln uds.Acceptor) error {
 }
 
 // ServeConn serves the client on nc, which it owns, until the client closes (nil),
-// ctx ends (its error) or the connection is lost. It returns ErrBusy at once if
+// ctx ends (its error) or the connection is lost. It refuses the client, and returns ErrBusy, if
 // another client is attached, unless that one has hung up: then it waits until
 // the device is free.
 func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
@@ -137,22 +146,25 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 		return err
 	}
 	defer sock.Close()
+	stop := context.AfterFunc(ctx, sock.Shutdown)
+	defer stop()
 	peer, err := s.cfg.Access.Check(sock)
 	if err != nil {
+		s.turnAway(sock, unix.EACCES)
 		return fmt.Errorf("vfiouser: %w", err)
 	}
 	if s.cfg.Admit != nil {
 		if err := s.cfg.Admit(); err != nil {
+			s.turnAway(sock, unix.ENODEV)
 			return fmt.Errorf("vfiouser: %w", err)
 		}
 	}
 	release, ok := s.device.Claim(sock)
 	if !ok {
+		s.turnAway(sock, unix.EBUSY)
 		return ErrBusy
 	}
 	defer release()
-	stop := context.AfterFunc(ctx, sock.Shutdown)
-	defer stop()
 
 	c := newConn(s, sock)
 	defer c.in.close()
@@ -172,6 +184,29 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 		m.UseMessages(&messageMemory{c: c})
 	}
 	return ended(ctx, c.run())
+}
+
+// turnAway answers the first message of a client that may not attach. A client that has its
+// answer can tell why; and QEMU 11.1 aborts now and then when a device that is plugged in
+// has a server that closes without a word.
+func (s *Server) turnAway(sock *uds.Conn, why unix.Errno) {
+	defer s.refusing.Add(-1)
+	if s.refusing.Add(1) > maxRefusing {
+		return
+	}
+	limit := time.AfterFunc(refusalTimeout, sock.Shutdown)
+	defer limit.Stop()
+	var b [maxRefused]byte
+	var rights uds.Rights // keeps no descriptor
+	if sock.Recv(b[:headerSize], &rights) != nil {
+		return
+	}
+	h := decodeHeader(b[:])
+	if h.isReply() || h.flags&flagNoReply != 0 || h.size < headerSize || h.size > maxRefused || sock.Recv(b[headerSize:h.size], &rights) != nil {
+		return
+	}
+	header{id: h.id, command: h.command, size: headerSize, flags: flagReply | flagError, errno: uint32(why)}.put(b[:])
+	_ = sock.Send(b[:headerSize], nil) // the client may have gone
 }
 
 // ended tells an ordinary end from a loss.

@@ -948,3 +948,72 @@ func BenchmarkPostedWrite(b *testing.B) {
 		}
 	}
 }
+
+// TestTurnedAway: who may not attach is told so in answer to its first message; who says
+// nothing, or says nonsense, or is one too many, is closed.
+func TestTurnedAway(t *testing.T) {
+	gone := errors.New("gone")
+	s := NewServer(Config{Admit: func() error { return gone }}, newFake(t))
+	refused := func() (*uds.Conn, chan error) {
+		t.Helper()
+		near, far, err := uds.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.ServeConn(t.Context(), far) }()
+		c, err := uds.New(near, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c, served
+	}
+	version := message(cmdVersion, 1, 0, make([]byte, 4))
+	long := message(cmdVersion, 1, 0)
+	order.PutUint32(long[4:], maxRefused+1)
+	for _, tt := range []struct {
+		name   string
+		send   []byte
+		answer bool
+	}{
+		{"VERSION", version, true},
+		{"VERSION in pieces", version, true},
+		{"another command", message(cmdReset, 1, 0), true},
+		{"a reply", message(cmdVersion, 1, flagReply), false},
+		{"a posted command", message(cmdVersion, 1, flagNoReply), false},
+		{"too long", long, false},
+		{"half a header", version[:8], false},
+		{"nothing", nil, false},
+	} {
+		c, served := refused()
+		for len(tt.send) > 0 {
+			n := len(tt.send)
+			if tt.name == "VERSION in pieces" {
+				n = 1
+			}
+			if err := c.Send(tt.send[:n], nil); err != nil {
+				t.Fatal(err)
+			}
+			tt.send = tt.send[n:]
+		}
+		var b [headerSize]byte
+		err := c.Recv(b[:], new(uds.Rights))
+		if h := decodeHeader(b[:]); tt.answer != (err == nil) || tt.answer && (h.flags != flagReply|flagError || unix.Errno(h.errno) != unix.ENODEV) {
+			t.Errorf("%s: %+v, %v; want an answer: %t", tt.name, h, err, tt.answer)
+		}
+		if err := <-served; !errors.Is(err, gone) {
+			t.Errorf("%s: ServeConn: %v", tt.name, err)
+		}
+	}
+	for range maxRefusing {
+		refused() // and says nothing
+	}
+	eventually(t, "places taken", func() bool { return s.refusing.Load() == maxRefusing })
+	c, _ := refused()
+	if err := c.Send(version, nil); err == nil {
+		if err := c.Recv(make([]byte, headerSize), new(uds.Rights)); err == nil {
+			t.Error("one too many is answered")
+		}
+	}
+}
