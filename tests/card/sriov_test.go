@@ -4,7 +4,6 @@ package card
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -49,35 +48,34 @@ load
 [ -e $dev/driver ] && die "the physical function has a driver"
 digits `+Digits+` >$RESULT/digits.json || die "digits on the virtual function"
 rmmod npu || die rmmod
-echo "operator: plug absent"
-sleep 5
-grep -l 0x10f0 /sys/bus/pci/devices/*/device | wc -l >$RESULT/cards
 $set 198.w=0 || die setpci
 /usr/bin/setpci -s ${new##*/} 0.l >$RESULT/vanished
 `)
 	cfg.RootPort = true
 	pciutils(&cfg)
-	var refusals []string
-	done := make(chan struct{})
+	plugged := make(chan string, 2) // the operator's answers; a guest that never began is booted again
 	operator(t, map[string]func(*qmp){
-		"operator: plug 0":      func(q *qmp) { refusals = append(refusals, plug(q, "vf0", "spare0", vfSocket)) },
-		"operator: plug absent": func(q *qmp) { refusals = append(refusals, plug(q, "vf1", "spare1", absentSocket)); close(done) },
+		"operator: plug 0": func(q *qmp) {
+			// QEMU itself may abort when it is turned away (docs/limits.md).
+			if c, err := vfiouser.Dial(absentSocket); err == nil {
+				c.Close()
+				t.Error("the socket of a function that does not exist takes a client")
+			}
+			plugged <- plug(q, "vf0", "spare0", vfSocket)
+		},
 	})(&cfg)
-	for i := range 2 { // with room for what is plugged in later
-		cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", fmt.Sprintf("pcie-root-port,id=spare%d,bus=pcie.0,chassis=%d,mem-reserve=4M,pref64-reserve=64M", i, 90+i))
-	}
+	// With room for what is plugged in later.
+	cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", "pcie-root-port,id=spare0,bus=pcie.0,chassis=90,mem-reserve=4M,pref64-reserve=64M")
 	res, err := guest.Boot(t.Context(), e, cfg)
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v\n%s", err, console(res))
 	}
-	for _, name := range []string{"attributes", "numvfs", "registers", "vf", "cards", "vanished"} {
+	for _, name := range []string{"attributes", "numvfs", "registers", "vf", "vanished"} {
 		t.Logf("%s:\n%s", name, res.Files[name])
 	}
-	<-done // the guest waited for it
-	if len(refusals) != 2 || refusals[0] != "" || refusals[1] == "" {
-		t.Errorf("device_add of a function that exists, and of one that does not: %q", refusals)
+	if refusal := <-plugged; refusal != "" { // the guest waited for it
+		t.Errorf("device_add of a function that exists: %s", refusal)
 	}
-	t.Logf("QEMU on a function that does not exist: %s", refusals[1])
 	checkDigits(t, res.Files["digits.json"])
 	if b := res.Files["lspci"]; bytes.Contains(b, []byte("SR-IOV")) || bytes.Contains(b, []byte("Alternative Routing")) {
 		t.Errorf("QEMU shows SR-IOV or ARI: docs/limits.md says that it does not\n%s", b)

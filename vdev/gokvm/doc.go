@@ -23,8 +23,8 @@
 // device's eventfd through KVM's irqfd to the local APIC; the table is the one in
 // BAR4, and its mask bits are obeyed by the device.
 //
-// Of gokvm only the package kvm is used: its types, the numbers of the ioctls, and
-// the calls that pass no pointer. Its machine keeps ports and memory to itself
+// Of gokvm the packages bootparam and kvm are used; of the latter its types, the numbers of
+// the ioctls, and the calls that pass no pointer. Its machine keeps ports and memory to itself
 // and gives up on MMIO; its pci takes any enable bit and panics on a read at 0x40;
 // its ioctls with pointers convert them to integers too early, so that a stack
 // that moves would leave the kernel with a stale address.
