@@ -131,7 +131,11 @@ func TestBusTakenAwayInFlight(t *testing.T) {
 			h.Submit(2, endless(0, 0, buf, buf+4096))
 			time.Sleep(5 * time.Millisecond)
 			tt.off(h)
-			time.Sleep(5 * time.Millisecond)
+			for end := time.Now().Add(devtest.Timeout); h.Dev.Counter(npureg.CounterFaults) == 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("a command goes on without the bus") // the BARs may be closed, so nothing else tells
+				}
+			}
 			tt.on(h)
 			if got, want := h.Read32(npureg.FaultStatus), uint32(npureg.StatusBusFault)<<16|npureg.FaultValid; got != want {
 				t.Errorf("FAULT_STATUS %#x, want %#x", got, want)
