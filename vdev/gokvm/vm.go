@@ -591,6 +591,10 @@ func (v *vm) boot(ctx context.Context, cfg Config) error {
 	}
 	start := time.Now()
 	err := v.execute(ctx)
-	v.log.Info("guest ended", "after", time.Since(start), "reason", err)
+	reason := any("it reset the machine")
+	if err != nil {
+		reason = err
+	}
+	v.log.Info("guest ended", "after", time.Since(start), "reason", reason)
 	return errors.Join(err, v.uart.failure())
 }
