@@ -361,7 +361,7 @@ func TestProbe(t *testing.T) {
 	g.Do(SetInflightFD, Inflight(size, 0, echoQueues, 8), int(other.Fd()))
 	g.Close()
 	e.eventually(t, "the end", func() bool { return e.detaches == 2 })
-	f = again(t, f, socket, features, region, size, q)
+	again(t, f, socket, features, region, size, q)
 	if got := q.Request([]byte("pong"), 4); string(got) != "pong" {
 		t.Errorf("the echo of pong is %q", got)
 	}
