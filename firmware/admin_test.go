@@ -370,10 +370,10 @@ func TestIdentify(t *testing.T) {
 	}
 	d.do(t, goodIdentify)
 	want := make([]byte, 257)
-	for i, v := range []uint32{256, 1<<16 | 1, 0x00020000, 1<<16 | 1, testContexts, testQueues, testEntries} {
+	for i, v := range []uint32{256, 1<<16 | 2, 0x00030000, 1<<16 | 2, testContexts, testQueues, testEntries} {
 		binary.LittleEndian.PutUint32(want[4*i:], v)
 	}
-	copy(want[0x20:], "npuemu firmware 0.2.0")
+	copy(want[0x20:], "npuemu firmware 0.3.0")
 	want[256] = 0xee
 	if diff := cmp.Diff(want, d.bus(bufAddr, 257)); diff != "" {
 		t.Errorf("buffer (-want +got):\n%s", diff)
@@ -391,7 +391,7 @@ func TestLogPages(t *testing.T) {
 	d.do(t, goodLog)
 	var want []byte
 	p32, p64 := binary.LittleEndian.AppendUint32, binary.LittleEndian.AppendUint64
-	want = p64(p32(p32(want, 1<<16|1), 0x00020000), 4_500_000_000)
+	want = p64(p32(p32(want, 1<<16|2), 0x00030000), 4_500_000_000)
 	want = p64(p32(p32(want, 2), 1), 4)
 	if diff := cmp.Diff(want, d.bus(bufAddr, 32)); diff != "" {
 		t.Errorf("page 1 (-want +got):\n%s", diff)

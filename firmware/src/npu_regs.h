@@ -6,9 +6,9 @@
 /* Identity and geometry (§1, §2.1). */
 #define NPU_MAGIC				0x4555504e
 #define NPU_ARCH_MAJOR				0x1
-#define NPU_ARCH_MINOR				0x1
+#define NPU_ARCH_MINOR				0x2
 #define NPU_FIRMWARE_MAJOR			0x1
-#define NPU_FIRMWARE_MINOR			0x1
+#define NPU_FIRMWARE_MINOR			0x2
 #define NPU_BAR0_SIZE				0x100000
 #define NPU_DOORBELL_SQ_TAIL			0x0
 #define NPU_DOORBELL_CQ_HEAD			0x4

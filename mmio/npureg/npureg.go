@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package npureg is the one register table of the NPU, architecture 1.1: the
+// Package npureg is the one register table of the NPU, architecture 1.2: the
 // host's registers in BAR0 (Host) and the control processor's own (CP).
 //
 // The banks of the device, the C header of driver and firmware, and the page
@@ -15,10 +15,10 @@ import "npuemu/mmio"
 const (
 	Magic     = 0x4555504e // ID register: "NPUE"
 	ArchMajor = 1
-	ArchMinor = 1
+	ArchMinor = 2
 	// Firmware interface that the boot ROM of this architecture accepts.
 	FirmwareMajor = 1
-	FirmwareMinor = 1 // of the firmware in this tree
+	FirmwareMinor = 2 // of the firmware in this tree
 )
 
 // Feature bits, FEATURES_LO (§2.1).
