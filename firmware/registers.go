@@ -81,6 +81,8 @@ func (p *Processor) hooks() {
 
 	b.OnWrite(npureg.CPMoverControl, p.startCopy)
 
+	p.rasHooks()
+
 	b.OnWrite(npureg.CPQueueControl, p.controlQueue)
 	b.OnRead(npureg.CPQueueState, func() uint32 {
 		if q, ok := p.queue(); ok {

@@ -86,7 +86,11 @@ func (c Config) features() uint32 {
 	if c.archMinor() == 0 {
 		return 0
 	}
-	return npureg.FeatureShadowDoorbells
+	f := uint32(npureg.FeatureShadowDoorbells)
+	if c.archMinor() >= 2 {
+		f |= npureg.FeatureRAS
+	}
+	return f
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.

@@ -21,8 +21,9 @@ import (
 // the DMA channel and the core. Its methods run on the queue engine's goroutine,
 // without Device.mu.
 type executor struct {
-	d    *Device
-	core *core.Core
+	d       *Device
+	core    *core.Core
+	engines engines
 
 	// Reused, because a command allocates nothing.
 	buf    []byte // staging of COPY, dma.Chunk bytes
@@ -37,6 +38,10 @@ const maxProgram = isa.DescriptorSize + 16<<20
 
 // Execute runs one user command (§4.9, §4.10).
 func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry) queue.Completion {
+	if x.d.ras.thermal.level.Load() != 0 {
+		x.throttle(ctx)
+	}
+	ctx = x.engines.begin(ctx, e[0])
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -47,6 +52,10 @@ func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry
 		c = x.launch(ctx, e)
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
+	}
+	c = x.engines.end(c)
+	if c.Status == npureg.StatusPoison {
+		x.d.metPoison(contextID, e, c)
 	}
 	if x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(contextID)), slog.Int("opcode", int(e[0])),
@@ -79,6 +88,9 @@ func fault(err error) queue.Completion {
 	var f *dma.Fault
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
+	}
+	if errors.Is(f.Err, dma.ErrPoison) {
+		return poison(npureg.UnitDRAM, f.Addr)
 	}
 	if f.Space == dma.Device {
 		return queue.Completion{Status: npureg.StatusDeviceFault, Info: f.Addr}
@@ -191,7 +203,15 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
 	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
-	return queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
+	c := queue.Completion{Status: npureg.Status(f.Status), Info: f.Info}
+	switch {
+	case f.Status == core.StatusPoison:
+		c = poison(npureg.UnitScratchpad, f.Info)
+	case errors.Is(err, dma.ErrPoison):
+		c = poison(npureg.UnitDRAM, f.Info)
+	}
+	c.Result = f.Instr
+	return c
 }
 
 // bindings reads and checks a binding table (§7.3). The list is valid until the next call.

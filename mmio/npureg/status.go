@@ -20,9 +20,11 @@ const (
 	StatusNoResource         Status = 0x07
 	StatusInvalidLogPage     Status = 0x08
 	StatusAborted            Status = 0x09
+	StatusEngineReset        Status = 0x0c
 	StatusBusFault           Status = 0x10
 	StatusDeviceFault        Status = 0x11
 	StatusInvalidBinding     Status = 0x12
+	StatusPoison             Status = 0x15
 	StatusInvalidDoorbell    Status = 0x20
 	StatusQueueDisabled      Status = 0x21
 	StatusFirmwareTrap       Status = 0x22
@@ -63,9 +65,11 @@ func Statuses() []Named {
 		{"NO_RESOURCE", uint32(StatusNoResource)},
 		{"INVALID_LOG_PAGE", uint32(StatusInvalidLogPage)},
 		{"ABORTED", uint32(StatusAborted)},
+		{"ENGINE_RESET", uint32(StatusEngineReset)},
 		{"BUS_FAULT", uint32(StatusBusFault)},
 		{"DEVICE_FAULT", uint32(StatusDeviceFault)},
 		{"INVALID_BINDING", uint32(StatusInvalidBinding)},
+		{"POISON", uint32(StatusPoison)},
 		{"INVALID_DOORBELL", uint32(StatusInvalidDoorbell)},
 		{"QUEUE_DISABLED", uint32(StatusQueueDisabled)},
 		{"FIRMWARE_TRAP", uint32(StatusFirmwareTrap)},
@@ -106,6 +110,8 @@ const (
 	AdminDestroyContext = 0x11
 	AdminCreateQueue    = 0x20
 	AdminDestroyQueue   = 0x21
+	AdminResetEngine    = 0x30
+	AdminSetThreshold   = 0x31
 )
 
 // User opcodes (§4.9, §4.10).
@@ -140,7 +146,7 @@ type Group struct {
 
 // Groups returns the enumerations that driver and firmware share.
 func Groups() []Group {
-	return []Group{
+	return append([]Group{
 		{"NPU_", "Identity and geometry (§1, §2.1).", []Named{
 			{"MAGIC", Magic}, {"ARCH_MAJOR", ArchMajor}, {"ARCH_MINOR", ArchMinor}, {"FIRMWARE_MAJOR", FirmwareMajor}, {"FIRMWARE_MINOR", FirmwareMinor},
 			{"BAR0_SIZE", BAR0Size}, {"DOORBELL_SQ_TAIL", DoorbellSQTail}, {"DOORBELL_CQ_HEAD", DoorbellCQHead},
@@ -156,16 +162,18 @@ func Groups() []Group {
 			{"RANGE", BootErrRange}, {"TIMEOUT", BootErrTimeout}, {"TRAP", BootErrTrap}, {"WATCHDOG", BootErrWatchdog}}},
 		{"NPU_ADMIN_", "Admin opcodes (§4.4).", []Named{
 			{"IDENTIFY", AdminIdentify}, {"GET_LOG_PAGE", AdminGetLogPage}, {"CREATE_CONTEXT", AdminCreateContext},
-			{"DESTROY_CONTEXT", AdminDestroyContext}, {"CREATE_QUEUE", AdminCreateQueue}, {"DESTROY_QUEUE", AdminDestroyQueue}}},
+			{"DESTROY_CONTEXT", AdminDestroyContext}, {"CREATE_QUEUE", AdminCreateQueue}, {"DESTROY_QUEUE", AdminDestroyQueue},
+			{"RESET_ENGINE", AdminResetEngine}, {"SET_THRESHOLD", AdminSetThreshold}}},
 		{"NPU_CMD_", "User opcodes (§4.9, §4.10).", []Named{{"NOP", CmdNop}, {"COPY", CmdCopy}, {"LAUNCH", CmdLaunch}}},
 		{"NPU_FAULT_SOURCE_", "Sources of a fault record (§9.3).", []Named{
 			{"DOORBELL", FaultDoorbell}, {"FETCH", FaultFetch}, {"POST", FaultPost}, {"CP", FaultCP}}},
 		{"NPU_COUNTER_", "Counters (§4.7).", []Named{
 			{"COMMANDS", CounterCommands}, {"ERRORS", CounterErrors}, {"PROGRAMS", CounterPrograms}, {"INSTRUCTIONS", CounterInstructions},
 			{"MACS", CounterMACs}, {"DMA_READ", CounterDMARead}, {"DMA_WRITTEN", CounterDMAWritten}, {"INTERRUPTS", CounterInterrupts},
-			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"SHADOW", CounterShadow}, {"COUNT", CounterCount}}},
+			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"SHADOW", CounterShadow},
+			{"ECC_CORRECTED", CounterECCCorrected}, {"ECC_UNCORRECTED", CounterECCUncorrected}, {"ENGINE_RESETS", CounterEngineResets}, {"COUNT", CounterCount}}},
 		{"NPU_STATUS_", "Status codes (§9.1).", Statuses()},
-	}
+	}, rasGroups()...)
 }
 
 // CPGroups returns what only firmware needs.
