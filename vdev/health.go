@@ -104,31 +104,26 @@ func (d *Device) InjectMemoryError(kind, memory string, addr uint64) error {
 	return nil
 }
 
-// SetAmbient sets the temperature around the card in °C (§12.5).
-func (d *Device) SetAmbient(celsius float64) error {
-	return d.setThermal(celsius, func(t *thermal) { t.ambient = celsius })
-}
-
-// ForceTemperature makes the sensor show a temperature in °C, until ReleaseTemperature.
-func (d *Device) ForceTemperature(celsius float64) error {
-	return d.setThermal(celsius, func(t *thermal) { t.forced = &celsius })
-}
-
-// ReleaseTemperature makes the sensor show the model's temperature again.
-func (d *Device) ReleaseTemperature() error {
-	return d.setThermal(0, func(t *thermal) { t.forced = nil })
-}
-
-func (d *Device) setThermal(celsius float64, set func(*thermal)) error {
+// SetThermal sets the temperature around the card, and what the sensor shows, in °C (§12.4); nil leaves one as it is, and model
+// makes the sensor show the model's temperature again. It sets all or nothing.
+func (d *Device) SetThermal(ambient, shown *float64, model bool) error {
 	if err := d.hasRAS(); err != nil {
 		return err
 	}
-	if !(celsius >= minTemperature/1000 && celsius <= maxTemperature/1000) {
-		return fmt.Errorf("vdev: temperature %v °C: use %d to %d", celsius, minTemperature/1000, maxTemperature/1000)
+	for _, c := range []*float64{ambient, shown} {
+		if c != nil && !(*c >= minTemperature && *c <= maxTemperature) {
+			return fmt.Errorf("vdev: temperature %v °C: use %d to %d", *c, minTemperature, maxTemperature)
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	set(&d.ras.thermal)
+	t := &d.ras.thermal
+	if ambient != nil {
+		t.ambient = *ambient
+	}
+	if shown != nil || model {
+		t.forced = shown
+	}
 	d.throttleLocked()
 	return nil
 }

@@ -50,7 +50,7 @@ func (d *Device) Status() Status {
 		Interrupts: d.fn.Interrupts().String(), Removed: d.removed, Resetting: d.resets != 0, BusReads: d.mem.Reading(),
 		DeviceStatus: e.Device, Uncorrectable: e.Uncorrectable, Correctable: e.Correctable, FirstError: e.FirstError, Header: e.Header,
 		Messages: Messages{d.messages[pci.ErrCor], d.messages[pci.ErrNonFatal], d.messages[pci.ErrFatal]},
-		Health: d.healthLocked(), Findings: d.findings.list(),
+		Health:   d.healthLocked(), Findings: d.findings.list(),
 	}
 }
 

@@ -20,7 +20,7 @@ const (
 	riseDMA        = 5.0  // more, with the DMA channel always busy
 	timeConstant   = 20 * time.Second
 
-	minTemperature, maxTemperature = -40_000, 150_000 // that an operator sets, m°C
+	minTemperature, maxTemperature = -40, 150 // that an operator sets, °C
 
 	sampleInterval = 100 * time.Millisecond // at least, between looks at the sensor
 	nominalClock   = 1_000_000              // kHz
@@ -35,7 +35,7 @@ type thermal struct {
 
 	ambient     float64
 	temperature float64
-	forced      *float64 // what the operator makes the sensor show
+	forced      *float64 // if not nil, what the operator makes the sensor show
 	thresholds  [npureg.ThrottleCritical]float64
 
 	at   time.Duration               // of the last sample, since engines.start
