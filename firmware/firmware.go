@@ -398,6 +398,7 @@ func (p *Processor) step() (idle bool) {
 	_, state := p.core.Run(slice)
 	if state == cpu.Lockup { // §3.8
 		pc, _ := p.core.CSR(cpu.Mepc)
+		p.bank.Set(npureg.CPTrapFrame, 0) // what it saved, if anything, is not of this exception
 		p.die(npureg.BootErrTrap, pc)
 	}
 	if p.copy.control != 0 {

@@ -63,9 +63,11 @@ func TestTelemetry(t *testing.T) {
 	if d := diff(npureg.SensorCoreBusy); d != 0 {
 		t.Errorf("the core says it worked for %d µs, but no program ran", d)
 	}
-	if u := after[npureg.SensorDMAUtilization]; u < 20 || u > 1000 {
-		t.Errorf("utilization of the DMA channel %d ‰", u)
-	}
+	within(t, "the DMA channel is utilized", func() bool { // a busy machine may leave it idle for the time of a sample
+		h.Do(1, copyEntry(1, 1, 0, 1<<19, 1<<19, 20, 1))
+		u := sensors(h)[npureg.SensorDMAUtilization]
+		return u >= 20 && u <= 1000
+	})
 	if u := after[npureg.SensorCoreUtilization]; u != 0 {
 		t.Errorf("utilization of the core %d ‰", u)
 	}
@@ -104,6 +106,7 @@ func TestThrottle(t *testing.T) {
 				t.Fatal(c)
 			}
 		}
+		succeed(h) // after the rest that the last one makes
 		return time.Since(start)
 	}
 	for _, tt := range []struct {
@@ -121,8 +124,7 @@ func TestThrottle(t *testing.T) {
 		}
 		took := work()
 		busy := time.Duration(sensors(h)[npureg.SensorDMABusy]-before[npureg.SensorDMABusy]) * time.Microsecond
-		// The first command of the n need not wait, so up to two of them may be worth a rest.
-		if limit := time.Duration(float64(busy) * (n - 2) / n / tt.share); took < limit {
+		if limit := time.Duration(float64(busy) / tt.share); took < limit*99/100 {
 			t.Errorf("%v °C: worked %v of %v; at a duty of %v it takes at least %v", tt.celsius, busy, took, tt.share, limit)
 		}
 	}
@@ -160,7 +162,7 @@ func TestCritical(t *testing.T) {
 	succeed(h)
 	hot := 130.0
 	must(t, h.Dev.SetThermal(&hot, nil, false)) // the model follows its surroundings
-	becomes(func() uint64 { return uint64(sensors(h)[npureg.SensorTemperature] / 1000) }, 46)
+	within(t, "the card warms up", func() bool { return sensors(h)[npureg.SensorTemperature] > 46_000 })
 	if s := sensors(h); s[npureg.SensorTemperature] < 46_000 || s[npureg.SensorAmbient] != 130_000 {
 		t.Errorf("temperature %d m°C, ambient %d", s[npureg.SensorTemperature], s[npureg.SensorAmbient])
 	}
