@@ -53,6 +53,7 @@ type board struct {
 	moved  chan struct{} // closed by the first copy, when not nil, which then waits for release
 	hold   chan struct{}
 
+	mmu     fakeMMU
 	queues  map[int]QueueConfig
 	state   map[int]uint32
 	busy    map[int]bool // a command is in flight
@@ -65,6 +66,7 @@ func newBoard(t testing.TB, now func() time.Duration) *board {
 		host: mmio.New(npureg.HostBankSize, npureg.Host()), mem: make([]byte, busSize),
 		queues: map[int]QueueConfig{}, state: map[int]uint32{}, busy: map[int]bool{},
 	}
+	b.mmu = fakeMMU{b: b, contexts: map[uint16]translation{}, faulted: map[uint16]bool{}}
 	b.host.Set(npureg.QueueParam, testEntries<<16|testQueues)
 	b.host.Set(npureg.ContextParam, testContexts)
 	b.host.Set(npureg.VectorCount, testVectors)
@@ -72,7 +74,7 @@ func newBoard(t testing.TB, now func() time.Duration) *board {
 		now = func() time.Duration { return b.now }
 	}
 	b.p = New(Config{
-		Lock: &b.mu, Mover: b, Host: b, Queues: b, Now: now,
+		Lock: &b.mu, Mover: b, Host: b, Queues: b, MMU: &b.mmu, Now: now,
 		Counter: func(i int) uint64 { return b.counter[i] },
 		Log:     slog.New(slog.NewTextHandler(&b.log, nil)),
 	})

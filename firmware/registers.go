@@ -88,6 +88,23 @@ func (p *Processor) hooks() {
 		}
 		return npureg.QueueDisabled
 	})
+	b.OnWrite(npureg.CPMMUControl, p.controlMMU)
+	b.OnRead(npureg.CPMMUStatus, func() uint32 {
+		s := p.cfg.MMU.State(uint16(b.Value(npureg.CPMMUContext)))
+		if p.invalidate != nil {
+			s |= npureg.MMUBusy
+		}
+		return s
+	})
+	b.OnWrite(npureg.CPMMULog, func(uint32) { p.faults = p.cfg.MMU.Log() })
+	b.OnRead(npureg.CPMMULog, func() uint32 {
+		if len(p.faults) == 0 {
+			return 0
+		}
+		v := binary.LittleEndian.Uint32(p.faults)
+		p.faults = p.faults[4:]
+		return v
+	})
 	p.latched(npureg.CPCounterLo, npureg.CPCounterHi, func() uint64 {
 		if i := b.Value(npureg.CPCounterIndex); i < npureg.CounterCount {
 			return p.cfg.Counter(int(i))
@@ -161,6 +178,27 @@ func (p *Processor) controlQueue(v uint32) {
 		}
 	case npureg.QueueControlDisable:
 		p.cfg.Queues.Disable(q)
+	}
+}
+
+// controlMMU is a write to CP_MMU_CONTROL (§11.7). Run does invalidations.
+func (p *Processor) controlMMU(v uint32) {
+	context, addr := uint16(p.bank.Value(npureg.CPMMUContext)), uint64(p.addr(npureg.CPMMUAddrLo))
+	size := uint64(p.bank.Value(npureg.CPMMUPages)) * npureg.PageSize
+	if p.invalidate != nil {
+		return
+	}
+	switch v & 15 {
+	case npureg.MMUTranslate:
+		p.cfg.MMU.Translate(context, uint8(v>>4), addr)
+	case npureg.MMURemove:
+		p.cfg.MMU.Remove(context)
+	case npureg.MMUInvalidate:
+		p.invalidate = func() { p.cfg.MMU.Invalidate(context, addr, size) }
+		p.core.Yield()
+	case npureg.MMUInvalidateAll:
+		p.invalidate = p.cfg.MMU.InvalidateAll
+		p.core.Yield()
 	}
 }
 

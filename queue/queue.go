@@ -48,6 +48,15 @@ type Completion struct {
 	Status npureg.Status
 	Result uint32
 	Info   uint64
+
+	Faulted bool // the command's context faulted: all its queues stop (§11.5)
+}
+
+// An Origin is where a command comes from.
+type Origin struct {
+	Context uint16
+	Queue   int
+	Index   uint16 // ring entry
 }
 
 // A Fault is a failure that has no completion to be reported in (§9.3).
@@ -70,16 +79,17 @@ type Bus interface {
 // Executor runs commands. Execute is called without the lock, from one
 // goroutine; when ctx is done it returns soon, and its result is not used.
 type Executor interface {
-	Execute(ctx context.Context, context uint16, e *Entry) Completion
+	Execute(ctx context.Context, from Origin, e *Entry) Completion
 }
 
 // Board is told what happens, with the lock held.
 type Board interface {
 	CompletedLocked(vector uint16, c Completion) // a completion is in memory
 	FaultLocked(f Fault)
-	QueueEventLocked() // a queue entered the error state or finished draining (§3.7)
-	IdleLocked()       // what a reset found in flight has ended
-	ShadowLocked()     // an SQ_TAIL or CQ_HEAD was taken from a shadow line
+	ContextFaultLocked() // the command just executed faulted its context; its queues have stopped
+	QueueEventLocked()   // a queue entered the error state or finished draining (§3.7)
+	IdleLocked()         // what a reset found in flight has ended
+	ShadowLocked()       // an SQ_TAIL or CQ_HEAD was taken from a shadow line
 }
 
 // errDestroyed cancels the command in flight when its queue is disabled.
@@ -262,6 +272,16 @@ func (e *Engine) failLocked(index int, f Fault) {
 	e.board.QueueEventLocked()
 }
 
+// StopContextLocked puts the enabled queues of a context into the error state (§11.5).
+func (e *Engine) StopContextLocked(context uint16) {
+	for i := range e.queues {
+		if q := &e.queues[i]; q.state == npureg.QueueEnabled && q.cfg.Context == context {
+			q.state = npureg.QueueError
+		}
+	}
+	e.board.QueueEventLocked()
+}
+
 func (e *Engine) kick() {
 	select {
 	case e.wake <- struct{}{}:
@@ -335,7 +355,7 @@ func (e *Engine) run(ctx context.Context, f *flight, q ring) {
 		return
 	}
 	head := (q.sqHead + 1) % q.cfg.SQEntries
-	c := e.exec.Execute(ctx, q.cfg.Context, &e.entry)
+	c := e.exec.Execute(ctx, Origin{Context: q.cfg.Context, Queue: f.queue, Index: q.sqHead}, &e.entry)
 
 	// The indices move before the entry is written: software may answer it with
 	// CQ_HEAD at once.
@@ -348,6 +368,10 @@ func (e *Engine) run(ctx context.Context, f *flight, q ring) {
 		if live.cqTail++; live.cqTail == live.cfg.CQEntries {
 			live.cqTail = 0
 			live.phase ^= 1
+		}
+		if c.Faulted && !aborted { // before the entry is written: who reads it finds the record
+			e.StopContextLocked(q.cfg.Context)
+			e.board.ContextFaultLocked()
 		}
 	}
 	e.mu.Unlock()

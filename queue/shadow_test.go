@@ -447,11 +447,12 @@ func (c *counting) Write(_ iova.Addr, p []byte) error {
 	return nil
 }
 func (c *counting) Watch(addr iova.Addr) *iova.Watch { return c.lines.Watch(addr, npureg.ShadowSize) }
-func (c *counting) Execute(context.Context, uint16, *Entry) Completion {
+func (c *counting) Execute(context.Context, Origin, *Entry) Completion {
 	return Completion{}
 }
 func (c *counting) CompletedLocked(uint16, Completion) {}
 func (c *counting) FaultLocked(f Fault)                { c.fault.Store(&f) }
+func (c *counting) ContextFaultLocked()                {}
 func (c *counting) QueueEventLocked()                  {}
 func (c *counting) IdleLocked()                        {}
 func (c *counting) ShadowLocked()                      {}

@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"mmio":              {},
 	"mmio/npureg":       {"mmio"},
 	"queue":             {words},
-	"dma":               {"dma/iova"},
+	"dma":               {words},
 	"dma/iova":          {},
 	"core":              {"core/isa", "core/num", "core/systolic"},
 	"core/isa":          {"core/num", "core/systolic"},

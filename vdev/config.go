@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"npuemu/core"
+	"npuemu/mmio"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev/pci"
 )
@@ -74,7 +75,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.1", "1.0"} }
+func Arches() []string { return []string{"1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -83,10 +84,22 @@ func (c Config) archMinor() uint32 {
 
 // features returns FEATURES_LO (§2.1); c is valid.
 func (c Config) features() uint32 {
-	if c.archMinor() == 0 {
+	switch c.archMinor() {
+	case 0:
 		return 0
+	case 1:
+		return npureg.FeatureShadowDoorbells
 	}
-	return npureg.FeatureShadowDoorbells
+	return npureg.FeatureShadowDoorbells | npureg.FeatureMMU
+}
+
+// registers returns the host's registers; c is valid.
+func (c Config) registers() []mmio.Register {
+	all := npureg.Host()
+	if c.features()&npureg.FeatureMMU != 0 {
+		return all
+	}
+	return slices.DeleteFunc(all, func(r mmio.Register) bool { return r.Off >= npureg.FaultContext && r.Off <= npureg.FaultVAHi })
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.

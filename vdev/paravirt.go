@@ -327,6 +327,11 @@ func (v *Paravirt) causesLocked() {
 			le.PutUint16(e[0x00:], eventFault)
 			le.PutUint16(e[0x04:], uint16(st>>16))
 			le.PutUint32(e[0x08:], v.readLocked(npureg.FaultInfo))
+			if v.d.claimed[npureg.FaultContext] {
+				le.PutUint32(e[0x0c:], v.readLocked(npureg.FaultContext))
+				le.PutUint32(e[0x18:], v.readLocked(npureg.FaultVALo))
+				le.PutUint32(e[0x1c:], v.readLocked(npureg.FaultVAHi))
+			}
 			le.PutUint32(e[0x10:], v.readLocked(npureg.FaultAddrLo))
 			le.PutUint32(e[0x14:], v.readLocked(npureg.FaultAddrHi))
 			v.writeLocked(npureg.FaultStatus, npureg.FaultValid|npureg.FaultOverflow)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package npureg is the one register table of the NPU, architecture 1.1: the
+// Package npureg is the one register table of the NPU, architecture 1.2: the
 // host's registers in BAR0 (Host) and the control processor's own (CP).
 //
 // The banks of the device, the C header of driver and firmware, and the page
@@ -15,15 +15,16 @@ import "npuemu/mmio"
 const (
 	Magic     = 0x4555504e // ID register: "NPUE"
 	ArchMajor = 1
-	ArchMinor = 1
+	ArchMinor = 2
 	// Firmware interface that the boot ROM of this architecture accepts.
 	FirmwareMajor = 1
-	FirmwareMinor = 1 // of the firmware in this tree
+	FirmwareMinor = 2 // of the firmware in this tree
 )
 
 // Feature bits, FEATURES_LO (§2.1).
 const (
 	FeatureShadowDoorbells = 1 << 0 // SHADOW_DOORBELLS, architecture 1.1
+	FeatureMMU             = 1 << 1 // MMU, architecture 1.2
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -93,6 +94,11 @@ const (
 	FaultInfo   = 0x204
 	FaultAddrLo = 0x208
 	FaultAddrHi = 0x20c
+
+	FaultContext = 0x210
+	FaultCommand = 0x214
+	FaultVALo    = 0x218
+	FaultVAHi    = 0x21c
 )
 
 // Bits of host registers.
@@ -189,6 +195,14 @@ const (
 	CPCounterIndex   = 0x140
 	CPCounterLo      = 0x144
 	CPCounterHi      = 0x148
+
+	CPMMUContext = 0x160
+	CPMMUAddrLo  = 0x164
+	CPMMUAddrHi  = 0x168
+	CPMMUPages   = 0x16c
+	CPMMUControl = 0x170
+	CPMMUStatus  = 0x174
+	CPMMULog     = 0x178
 )
 
 // Control processor's address map (§3.6).
@@ -224,6 +238,15 @@ const (
 	QueueEnabled  = 1
 	QueueDraining = 2
 	QueueError    = 3
+
+	MMUTranslate     = 1
+	MMURemove        = 2
+	MMUInvalidate    = 3
+	MMUInvalidateAll = 4
+
+	MMUBusy       = 1 << 0
+	MMUTranslated = 1 << 1
+	MMUFaulted    = 1 << 2
 )
 
 // Counters, CP_COUNTER_INDEX and log page 2 (§4.7), in this order.
@@ -241,6 +264,9 @@ const (
 	CounterCopies
 	CounterAdmin
 	CounterShadow
+	CounterTLBHits
+	CounterTLBMisses
+	CounterTranslationFaults
 	CounterCount
 )
 
@@ -259,7 +285,8 @@ func Host() []mmio.Register {
 			{Name: "MINOR", Shift: 0, Width: 16, Doc: "Minor version."},
 			{Name: "MAJOR", Shift: 16, Width: 16, Doc: "Major version."}}},
 		{Name: "FEATURES_LO", Off: FeaturesLo, Spec: "§2.1", Doc: "Feature bits 31:0. Architecture 1.0 defines none.", Fields: []mmio.Field{
-			{Name: "SHADOW_DOORBELLS", Shift: 0, Width: 1, Doc: "CREATE_QUEUE takes a shadow line (§4.11); architecture 1.1."}}},
+			{Name: "SHADOW_DOORBELLS", Shift: 0, Width: 1, Doc: "CREATE_QUEUE takes a shadow line (§4.11); architecture 1.1."},
+			{Name: "MMU", Shift: 1, Width: 1, Doc: "Contexts can have page tables (§11); architecture 1.2."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},
@@ -330,10 +357,21 @@ func Host() []mmio.Register {
 			{Name: "CODE", Shift: 16, Width: 16, Doc: "Status code of §9.1."}}},
 		{Name: "FAULT_INFO", Off: FaultInfo, Spec: "§9.3", Doc: "Where the fault happened.", Fields: []mmio.Field{
 			{Name: "QUEUE", Shift: 0, Width: 8, Doc: "Queue; 0 is the admin queue."},
-			{Name: "SOURCE", Shift: 8, Width: 8, Doc: "0 doorbell, 1 submission fetch, 2 completion post, 3 control processor."},
+			{Name: "SOURCE", Shift: 8, Width: 8, Doc: "0 doorbell, 1 submission fetch, 2 completion post, 3 control processor, 4 device MMU."},
 			{Name: "INDEX", Shift: 16, Width: 16, Doc: "Ring entry, or the doorbell value."}}},
-		{Name: "FAULT_ADDR_LO", Off: FaultAddrLo, Spec: "§9.3", Doc: "Bus address of the failed access, bits 31:0."},
+		{Name: "FAULT_ADDR_LO", Off: FaultAddrLo, Spec: "§9.3", Doc: "Bus address of the failed access, bits 31:0; of a device MMU fault, what §11.5 says."},
 		{Name: "FAULT_ADDR_HI", Off: FaultAddrHi, Spec: "§9.3", Doc: "Bus address of the failed access, bits 63:32."},
+		{Name: "FAULT_CONTEXT", Off: FaultContext, Spec: "§11.5", Doc: "Of a device MMU fault, otherwise 0: whose access, and why. Architecture 1.2.", Fields: []mmio.Field{
+			{Name: "CONTEXT", Shift: 0, Width: 16, Doc: "Context."},
+			{Name: "ENGINE", Shift: 16, Width: 4, Doc: "0 command processor, 1 DMA, 2 core load, 3 core store."},
+			{Name: "ACCESS", Shift: 20, Width: 4, Doc: "1 read, 2 write, 3 execute."},
+			{Name: "REASON", Shift: 24, Width: 4, Doc: "1 not present, 2 permission, 3 reserved bit, 4 table unreadable, 5 target refused, 6 out of range."},
+			{Name: "LEVEL", Shift: 28, Width: 4, Doc: "Level of the entry that refused, 4 to 1; 0 if none did."}}},
+		{Name: "FAULT_COMMAND", Off: FaultCommand, Spec: "§11.5", Doc: "Of a device MMU fault, otherwise 0. Architecture 1.2.", Fields: []mmio.Field{
+			{Name: "ID", Shift: 0, Width: 16, Doc: "command_id."},
+			{Name: "INDEX", Shift: 16, Width: 16, Doc: "Ring entry."}}},
+		{Name: "FAULT_VA_LO", Off: FaultVALo, Spec: "§11.5", Doc: "Virtual address of a device MMU fault, bits 31:0; otherwise 0. Architecture 1.2."},
+		{Name: "FAULT_VA_HI", Off: FaultVAHi, Spec: "§11.5", Doc: "Virtual address of a device MMU fault, bits 63:32; otherwise 0."},
 	}
 }
 
@@ -392,5 +430,17 @@ func CP() []mmio.Register {
 		{Name: "CP_COUNTER_INDEX", Off: CPCounterIndex, RW: 0xff, Spec: "§4.7", Doc: "Counter to read. Reading CP_COUNTER_LO latches CP_COUNTER_HI."},
 		{Name: "CP_COUNTER_LO", Off: CPCounterLo, Spec: "§4.7", Doc: "Counter, bits 31:0."},
 		{Name: "CP_COUNTER_HI", Off: CPCounterHi, Spec: "§4.7", Doc: "Counter, latched bits 63:32."},
+		{Name: "CP_MMU_CONTEXT", Off: CPMMUContext, RW: 0xffff, Spec: "§11.7", Doc: "Context that the registers below mean. Architecture 1.2, as all of CP_MMU."},
+		{Name: "CP_MMU_ADDR_LO", Off: CPMMUAddrLo, RW: ^uint32(0), Spec: "§11.7", Doc: "Root table, or first virtual address to invalidate, bits 31:0."},
+		{Name: "CP_MMU_ADDR_HI", Off: CPMMUAddrHi, RW: ^uint32(0), Spec: "§11.7", Doc: "Bits 63:32."},
+		{Name: "CP_MMU_PAGES", Off: CPMMUPages, RW: ^uint32(0), Spec: "§11.7", Doc: "Pages of 4 KiB to invalidate; 0 is the whole context."},
+		{Name: "CP_MMU_CONTROL", Off: CPMMUControl, RW: 0xff, WO: true, Spec: "§11.7", Doc: "Starts an operation.", Fields: []mmio.Field{
+			{Name: "OPERATION", Shift: 0, Width: 4, Doc: "1 the context is translated by the table at CP_MMU_ADDR, 2 it is not translated, 3 invalidate in the context, 4 invalidate everything."},
+			{Name: "SPACE", Shift: 4, Width: 4, Doc: "Space of the root table."}}},
+		{Name: "CP_MMU_STATUS", Off: CPMMUStatus, Spec: "§11.7", Doc: "State of the MMU and of the context.", Fields: []mmio.Field{
+			{Name: "BUSY", Shift: 0, Width: 1, Doc: "An invalidation is not over."},
+			{Name: "TRANSLATED", Shift: 1, Width: 1, Doc: "The context is translated."},
+			{Name: "FAULTED", Shift: 2, Width: 1, Doc: "The context has faulted (§11.5)."}}},
+		{Name: "CP_MMU_LOG", Off: CPMMULog, RW: ^uint32(0), Spec: "§11.7", Doc: "A write takes a copy of the fault log (§11.6); each read returns the next word of it, 0 behind its end."},
 	}
 }

@@ -23,6 +23,8 @@ const (
 	StatusBusFault           Status = 0x10
 	StatusDeviceFault        Status = 0x11
 	StatusInvalidBinding     Status = 0x12
+	StatusTranslationFault   Status = 0x13
+	StatusContextFaulted     Status = 0x14
 	StatusInvalidDoorbell    Status = 0x20
 	StatusQueueDisabled      Status = 0x21
 	StatusFirmwareTrap       Status = 0x22
@@ -66,6 +68,8 @@ func Statuses() []Named {
 		{"BUS_FAULT", uint32(StatusBusFault)},
 		{"DEVICE_FAULT", uint32(StatusDeviceFault)},
 		{"INVALID_BINDING", uint32(StatusInvalidBinding)},
+		{"TRANSLATION_FAULT", uint32(StatusTranslationFault)},
+		{"CONTEXT_FAULTED", uint32(StatusContextFaulted)},
 		{"INVALID_DOORBELL", uint32(StatusInvalidDoorbell)},
 		{"QUEUE_DISABLED", uint32(StatusQueueDisabled)},
 		{"FIRMWARE_TRAP", uint32(StatusFirmwareTrap)},
@@ -104,6 +108,7 @@ const (
 	AdminGetLogPage     = 0x02
 	AdminCreateContext  = 0x10
 	AdminDestroyContext = 0x11
+	AdminInvalidateTLB  = 0x12
 	AdminCreateQueue    = 0x20
 	AdminDestroyQueue   = 0x21
 )
@@ -130,6 +135,54 @@ const (
 	FaultFetch    = 1
 	FaultPost     = 2
 	FaultCP       = 3
+	FaultMMU      = 4
+)
+
+// Page tables (§11.2): the size of a table and of the pages of level 1, and the bits of an entry.
+const (
+	PageSize     = 4096
+	VirtualLimit = 1 << 48 // first address that is none
+
+	EntryValid      = 1 << 0
+	EntryRead       = 1 << 1
+	EntryWrite      = 1 << 2
+	EntryExecute    = 1 << 3
+	EntrySpaceShift = 4 // SPACE, bits 7:4
+	EntryLeaf       = 1 << 8
+	EntryReserved   = 3 << 9 // bits 10:9; bit 11 is software's
+	EntryAddress    = ^uint64(PageSize - 1)
+)
+
+// Flags of CREATE_CONTEXT (§4.6).
+const (
+	ContextTranslated = 1 << 0
+	ContextSpaceShift = 4 // space of the root table, bits 7:4
+)
+
+// What a device MMU fault says: FAULT_CONTEXT's ENGINE, ACCESS and REASON (§11.5).
+const (
+	EngineCommand = 0 // command processor: program, binding table
+	EngineDMA     = 1 // COPY
+	EngineLoad    = 2 // the core's LOAD
+	EngineStore   = 3 // the core's STORE
+
+	AccessRead    = 1
+	AccessWrite   = 2
+	AccessExecute = 3
+
+	ReasonNotPresent = 1
+	ReasonPermission = 2
+	ReasonReserved   = 3
+	ReasonTable      = 4
+	ReasonTarget     = 5
+	ReasonRange      = 6
+)
+
+// The fault log, log page 3 (§11.6).
+const (
+	FaultLogHeader  = 16
+	FaultLogRecord  = 48
+	FaultLogRecords = 64
 )
 
 // A Group is a set of named values for the C header.
@@ -156,14 +209,25 @@ func Groups() []Group {
 			{"RANGE", BootErrRange}, {"TIMEOUT", BootErrTimeout}, {"TRAP", BootErrTrap}, {"WATCHDOG", BootErrWatchdog}}},
 		{"NPU_ADMIN_", "Admin opcodes (§4.4).", []Named{
 			{"IDENTIFY", AdminIdentify}, {"GET_LOG_PAGE", AdminGetLogPage}, {"CREATE_CONTEXT", AdminCreateContext},
-			{"DESTROY_CONTEXT", AdminDestroyContext}, {"CREATE_QUEUE", AdminCreateQueue}, {"DESTROY_QUEUE", AdminDestroyQueue}}},
+			{"DESTROY_CONTEXT", AdminDestroyContext}, {"INVALIDATE_TLB", AdminInvalidateTLB},
+			{"CREATE_QUEUE", AdminCreateQueue}, {"DESTROY_QUEUE", AdminDestroyQueue}}},
 		{"NPU_CMD_", "User opcodes (§4.9, §4.10).", []Named{{"NOP", CmdNop}, {"COPY", CmdCopy}, {"LAUNCH", CmdLaunch}}},
 		{"NPU_FAULT_SOURCE_", "Sources of a fault record (§9.3).", []Named{
-			{"DOORBELL", FaultDoorbell}, {"FETCH", FaultFetch}, {"POST", FaultPost}, {"CP", FaultCP}}},
+			{"DOORBELL", FaultDoorbell}, {"FETCH", FaultFetch}, {"POST", FaultPost}, {"CP", FaultCP}, {"MMU", FaultMMU}}},
+		{"NPU_PAGE_", "Page tables (§11.2).", []Named{{"SIZE", PageSize}, {"VALID", EntryValid}, {"READ", EntryRead}, {"WRITE", EntryWrite},
+			{"EXECUTE", EntryExecute}, {"SPACE_SHIFT", EntrySpaceShift}, {"LEAF", EntryLeaf}}},
+		{"NPU_CONTEXT_", "Flags of CREATE_CONTEXT (§4.6).", []Named{{"TRANSLATED", ContextTranslated}, {"SPACE_SHIFT", ContextSpaceShift}}},
+		{"NPU_FAULT_ENGINE_", "Engines in FAULT_CONTEXT (§11.5).", []Named{
+			{"COMMAND", EngineCommand}, {"DMA", EngineDMA}, {"LOAD", EngineLoad}, {"STORE", EngineStore}}},
+		{"NPU_FAULT_ACCESS_", "Accesses in FAULT_CONTEXT (§11.5).", []Named{{"READ", AccessRead}, {"WRITE", AccessWrite}, {"EXECUTE", AccessExecute}}},
+		{"NPU_FAULT_REASON_", "Reasons in FAULT_CONTEXT (§11.5).", []Named{{"NOT_PRESENT", ReasonNotPresent}, {"PERMISSION", ReasonPermission},
+			{"RESERVED", ReasonReserved}, {"TABLE", ReasonTable}, {"TARGET", ReasonTarget}, {"RANGE", ReasonRange}}},
+		{"NPU_FAULT_LOG_", "The fault log (§11.6).", []Named{{"HEADER", FaultLogHeader}, {"RECORD", FaultLogRecord}, {"RECORDS", FaultLogRecords}}},
 		{"NPU_COUNTER_", "Counters (§4.7).", []Named{
 			{"COMMANDS", CounterCommands}, {"ERRORS", CounterErrors}, {"PROGRAMS", CounterPrograms}, {"INSTRUCTIONS", CounterInstructions},
 			{"MACS", CounterMACs}, {"DMA_READ", CounterDMARead}, {"DMA_WRITTEN", CounterDMAWritten}, {"INTERRUPTS", CounterInterrupts},
-			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"SHADOW", CounterShadow}, {"COUNT", CounterCount}}},
+			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"SHADOW", CounterShadow},
+			{"TLB_HITS", CounterTLBHits}, {"TLB_MISSES", CounterTLBMisses}, {"TRANSLATION_FAULTS", CounterTranslationFaults}, {"COUNT", CounterCount}}},
 		{"NPU_STATUS_", "Status codes (§9.1).", Statuses()},
 	}
 }
@@ -178,5 +242,7 @@ func CPGroups() []Group {
 			{"IDLE", MoverIdle}, {"BUSY", MoverBusy}, {"FAULT", MoverFault}, {"RANGE", MoverRange}}},
 		{"NPU_CP_QUEUE_", "User queues (§4.8).", []Named{{"ENABLE", QueueControlEnable}, {"DISABLE", QueueControlDisable},
 			{"STATE_DISABLED", QueueDisabled}, {"STATE_ENABLED", QueueEnabled}, {"STATE_DRAINING", QueueDraining}, {"STATE_ERROR", QueueError}}},
+		{"NPU_CP_MMU_", "Device MMU (§11.7).", []Named{{"TRANSLATE", MMUTranslate}, {"REMOVE", MMURemove},
+			{"INVALIDATE", MMUInvalidate}, {"INVALIDATE_ALL", MMUInvalidateAll}}},
 	}
 }

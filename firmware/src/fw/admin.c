@@ -34,7 +34,7 @@ static uint32_t refusals;	/* since the last tick */
 static struct entry entry;	/* the command in progress */
 static struct completion completion;
 static union {
-	uint32_t word[IDENTIFY_SIZE / 4];
+	uint32_t word[LOG_PAGE_MAX / 4];
 	char text[IDENTIFY_SIZE];
 } page;				/* what the command returns */
 
@@ -118,8 +118,7 @@ static void post(uint16_t command_id, struct outcome o)
 	cp_write(NPU_CP_HOST_EVENT, NPU_IRQ_STATUS_ADMIN_MASK);
 }
 
-/* reserved_from returns whether a byte from offset off to the end of the entry is set; off is a multiple of 4. */
-static bool reserved_from(uint32_t off)
+bool reserved_from(uint32_t off)
 {
 	for (uint32_t i = (off - 8) / 4; i < 14; i++)
 		if (entry.word[i])
@@ -198,6 +197,11 @@ static struct outcome get_log_page(void)
 		}
 		have = 8 * NPU_COUNTER_COUNT;
 		break;
+	case 3:
+		if (!mmu_present())
+			return refused(NPU_STATUS_INVALID_LOG_PAGE, 0);
+		have = mmu_log(page.word);
+		break;
 	default:
 		return refused(NPU_STATUS_INVALID_LOG_PAGE, 0);
 	}
@@ -220,6 +224,13 @@ static struct outcome execute(bool *pending)
 		first = 0x0c;
 		break;
 	case NPU_ADMIN_CREATE_CONTEXT:
+		if (mmu_present())
+			first = sizeof(entry);
+		break;
+	case NPU_ADMIN_INVALIDATE_TLB:
+		if (!mmu_present())
+			return refused(NPU_STATUS_INVALID_OPCODE, 0);
+		first = sizeof(entry);
 		break;
 	default:
 		return refused(NPU_STATUS_INVALID_OPCODE, 0);
@@ -237,9 +248,11 @@ static struct outcome execute(bool *pending)
 	case NPU_ADMIN_GET_LOG_PAGE:
 		return get_log_page();
 	case NPU_ADMIN_CREATE_CONTEXT:
-		return create_context();
+		return create_context(&entry);
 	case NPU_ADMIN_DESTROY_CONTEXT:
 		return destroy_context(entry.object.number);
+	case NPU_ADMIN_INVALIDATE_TLB:
+		return invalidate_tlb(&entry);
 	case NPU_ADMIN_CREATE_QUEUE:
 		return create_queue(&entry);
 	default:

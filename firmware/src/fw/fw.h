@@ -44,6 +44,14 @@ struct entry {
 			uint32_t number;
 		} object;
 		struct {
+			uint64_t root;
+			uint32_t flags;
+		} context;	/* reserved without MMU */
+		struct {
+			uint64_t addr, size;
+			uint32_t context;
+		} tlb;
+		struct {
 			uint64_t sq, cq;
 			uint16_t queue, vector, sq_entries, cq_entries;
 			uint32_t context;
@@ -61,7 +69,8 @@ void resources_init(void);
 uint32_t contexts_limit(void);
 uint32_t contexts_used(void);
 uint32_t queues_used(void);
-struct outcome create_context(void);
+bool context_exists(uint32_t context);
+struct outcome create_context(const struct entry *e);
 struct outcome destroy_context(uint32_t context);
 struct outcome create_queue(const struct entry *e);
 /* Sets *pending and returns nothing of use if the queue is still draining; its completion follows. */
@@ -70,6 +79,20 @@ struct outcome destroy_queue(uint32_t queue, uint16_t command_id, bool *pending)
 bool queue_drained(uint16_t *command_id, bool *report);
 /* The admin queue went away: nobody waits for the queues that drain. */
 void forget_destroyers(void);
+
+/* mmu.c: page tables of contexts (§11). */
+bool mmu_present(void);
+/* Returns the offset of the first wrong field of a CREATE_CONTEXT, or 0. */
+uint32_t mmu_wrong_field(const struct entry *e);
+void mmu_create(uint32_t context, const struct entry *e);
+void mmu_remove(uint32_t context);
+bool mmu_faulted(uint32_t context);
+struct outcome invalidate_tlb(const struct entry *e);
+/* Fills word with log page 3 and returns its size in bytes. */
+uint32_t mmu_log(uint32_t *word);
+
+/* Says whether a byte from offset off, a multiple of 4, to the end of the command in progress is set. */
+bool reserved_from(uint32_t off);
 
 /* admin.c: the admin queue (§4.4). Does at most one command; false if there is nothing to do. */
 bool admin_serve(void);

@@ -50,7 +50,7 @@ uint32_t queues_used(void)
 	return n;
 }
 
-static bool context_exists(uint32_t c)
+bool context_exists(uint32_t c)
 {
 	return c >= 1 && c <= contexts_limit() && context_bits[c / 32] >> c % 32 & 1;
 }
@@ -78,13 +78,18 @@ void resources_init(void)
 		}
 }
 
-struct outcome create_context(void)
+struct outcome create_context(const struct entry *e)
 {
+	uint32_t wrong = mmu_present() ? mmu_wrong_field(e) : 0;
+
+	if (wrong)
+		return refused(NPU_STATUS_INVALID_FIELD, wrong);
 	for (uint32_t c = 1; c <= contexts_limit(); c++) {
 		if (context_exists(c))
 			continue;
 		context_bits[c / 32] |= 1u << c % 32;
 		contexts++;
+		mmu_create(c, e);
 		return done(c);
 	}
 	return refused(NPU_STATUS_NO_RESOURCE, 0);
@@ -99,6 +104,7 @@ struct outcome destroy_context(uint32_t c)
 			return refused(NPU_STATUS_BUSY, 0);
 	context_bits[c / 32] &= ~(1u << c % 32);
 	contexts--;
+	mmu_remove(c);
 	return done(0);
 }
 
@@ -161,6 +167,8 @@ struct outcome create_queue(const struct entry *e)
 		return refused(NPU_STATUS_INVALID_FIELD, reserved);
 	if (!context_exists(e->create.context))
 		return refused(NPU_STATUS_INVALID_CONTEXT, 0);
+	if (mmu_faulted(e->create.context))
+		return refused(NPU_STATUS_CONTEXT_FAULTED, 0);
 	if (queues[q].state != QUEUE_FREE)
 		return refused(NPU_STATUS_QUEUE_EXISTS, 0);
 	if (e->create.shadow && !shadow_init(e->create.shadow))

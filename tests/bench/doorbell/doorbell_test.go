@@ -53,11 +53,12 @@ func (p *probe) Write(addr iova.Addr, b []byte) error {
 	return err
 }
 func (p *probe) Watch(addr iova.Addr) *iova.Watch { return p.bus.Watch(addr, npureg.ShadowSize) }
-func (p *probe) Execute(context.Context, uint16, *queue.Entry) queue.Completion {
+func (p *probe) Execute(context.Context, queue.Origin, *queue.Entry) queue.Completion {
 	return queue.Completion{}
 }
 func (p *probe) CompletedLocked(uint16, queue.Completion) {}
 func (p *probe) FaultLocked(f queue.Fault)                { panic(f) }
+func (p *probe) ContextFaultLocked()                      {}
 func (p *probe) QueueEventLocked()                        {}
 func (p *probe) IdleLocked()                              {}
 func (p *probe) ShadowLocked()                            {}
