@@ -76,26 +76,6 @@ type Host interface {
 	MoverIdle()
 }
 
-// Queues is the hardware behind CP_QUEUE_… (§4.8). index is 1 to
-// QUEUE_PARAM.COUNT.
-type Queues interface {
-	// Configure enables an empty queue. Rings have at least 2 entries; everything
-	// else is as firmware wrote it.
-	Configure(index int, c QueueConfig)
-	// Disable stops a queue; it drains while a command is in flight.
-	Disable(index int)
-	// State returns npureg.Queue….
-	State(index int) uint32
-}
-
-// QueueConfig is what firmware says of a user queue.
-type QueueConfig struct {
-	SQ, CQ               iova.Addr
-	SQEntries, CQEntries uint16
-	Context, Vector      uint16
-	Shadow               iova.Addr // shadow line (§4.11), or 0
-}
-
 // Fault is a fault record (§9.3).
 type Fault struct {
 	Code          npureg.Status
@@ -138,6 +118,8 @@ type Processor struct {
 
 	console []byte
 	logs    limiter
+
+	status [npureg.QueueStatusSize / 4]uint32 // latched for CP_QUEUE_STATUS
 }
 
 // deadline is a point of Config.Now.

@@ -83,10 +83,14 @@ func (c Config) archMinor() uint32 {
 
 // features returns FEATURES_LO (§2.1); c is valid.
 func (c Config) features() uint32 {
-	if c.archMinor() == 0 {
-		return 0
+	var f uint32
+	if c.archMinor() >= 1 {
+		f |= npureg.FeatureShadowDoorbells
 	}
-	return npureg.FeatureShadowDoorbells
+	if c.archMinor() >= 2 {
+		f |= npureg.FeatureQueueControl | npureg.FeatureTimelines
+	}
+	return f
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.

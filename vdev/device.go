@@ -571,37 +571,3 @@ func (h host) MoverIdle() { h.d.resetPartLocked() }
 func (h host) Fault(f firmware.Fault) {
 	h.d.faultLocked(queue.Fault{Code: f.Code, Queue: int(f.Queue), Source: f.Source, Index: f.Index, Addr: f.Addr})
 }
-
-// queues is the user queues, as firmware programs them.
-type queues struct{ d *Device }
-
-func (q queues) Configure(index int, c firmware.QueueConfig) {
-	if q.d.cfg.features()&npureg.FeatureShadowDoorbells == 0 {
-		c.Shadow = 0
-	}
-	q.d.queues.EnableLocked(index, queue.Config(c))
-}
-func (q queues) Disable(index int)      { q.d.queues.DisableLocked(index) }
-func (q queues) State(index int) uint32 { return uint32(q.d.queues.StateLocked(index)) }
-
-// board is what the queue engine tells.
-type board struct{ d *Device }
-
-// CompletedLocked raises the interrupt first: somebody waits for it.
-func (b board) CompletedLocked(vector uint16, c queue.Completion) {
-	b.d.raiseLocked(int(vector))
-	if b.d.fn.Interrupts() == pci.ByINTx {
-		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
-		b.d.levelLocked()
-	}
-	b.d.count(npureg.CounterCommands, 1)
-	if c.Status != npureg.StatusSuccess {
-		b.d.count(npureg.CounterErrors, 1)
-		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
-	}
-}
-
-func (b board) FaultLocked(f queue.Fault) { b.d.faultLocked(f) }
-func (b board) QueueEventLocked()         { b.d.fw.QueueEvent() }
-func (b board) IdleLocked()               { b.d.resetPartLocked() }
-func (b board) ShadowLocked()             { b.d.count(npureg.CounterShadow, 1) }

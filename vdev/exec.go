@@ -28,6 +28,7 @@ type executor struct {
 	buf    []byte // staging of COPY, dma.Chunk bytes
 	text   []byte // program image
 	table  []byte // binding table in memory
+	word   [8]byte
 	bound  []core.Binding
 	memory programMemory
 }
@@ -35,8 +36,8 @@ type executor struct {
 // Limits of a program's text (§5.3).
 const maxProgram = isa.DescriptorSize + 16<<20
 
-// Execute runs one user command (§4.9, §4.10).
-func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry) queue.Completion {
+// Execute runs one user command (§4.9, §4.10, §4.17, §4.18).
+func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entry) queue.Completion {
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -45,11 +46,13 @@ func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry
 		c = x.copy(ctx, e)
 	case npureg.CmdLaunch:
 		c = x.launch(ctx, e)
+	case npureg.CmdWait, npureg.CmdSignal:
+		c = x.timeline(from, e)
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
 	}
-	if x.d.log.Enabled(ctx, slog.LevelDebug) {
-		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(contextID)), slog.Int("opcode", int(e[0])),
+	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
+		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
 			slog.Int("id", int(e.ID())), slog.String("status", c.Status.String()), slog.Uint64("result", uint64(c.Result)),
 			slog.String("info", fmt.Sprintf("%#x", c.Info)))
 	}
