@@ -405,7 +405,7 @@ func TestLogPages(t *testing.T) {
 		want = p64(want, d.counter[i])
 	}
 	d.do(t, with(goodLog, 0x14, uint32(2)))
-	if diff := cmp.Diff(want, d.bus(bufAddr, 8*npureg.CounterCount)); diff != "" {
+	if diff := cmp.Diff(want, d.bus(bufAddr, len(want))); diff != "" {
 		t.Errorf("page 2 (-want +got):\n%s", diff)
 	}
 }

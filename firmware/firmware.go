@@ -76,18 +76,6 @@ type Host interface {
 	MoverIdle()
 }
 
-// Queues is the hardware behind CP_QUEUE_… (§4.8). index is 1 to
-// QUEUE_PARAM.COUNT.
-type Queues interface {
-	// Configure enables an empty queue. Rings have at least 2 entries; everything
-	// else is as firmware wrote it.
-	Configure(index int, c QueueConfig)
-	// Disable stops a queue; it drains while a command is in flight.
-	Disable(index int)
-	// State returns npureg.Queue….
-	State(index int) uint32
-}
-
 // MMU is the hardware behind CP_MMU_… (§11.7). Invalidate and InvalidateAll are called without the
 // lock, and return when no access runs with an old translation.
 type MMU interface {
@@ -101,14 +89,6 @@ type MMU interface {
 	InvalidateAll()
 	// Log returns the fault log (§11.6), a multiple of 4 bytes.
 	Log() []byte
-}
-
-// QueueConfig is what firmware says of a user queue.
-type QueueConfig struct {
-	SQ, CQ               iova.Addr
-	SQEntries, CQEntries uint16
-	Context, Vector      uint16
-	Shadow               iova.Addr // shadow line (§4.11), or 0
 }
 
 // Fault is a fault record (§9.3).
@@ -157,6 +137,8 @@ type Processor struct {
 
 	console []byte
 	logs    limiter
+
+	status [npureg.QueueStatusSize / 4]uint32 // latched for CP_QUEUE_STATUS
 }
 
 // deadline is a point of Config.Now.

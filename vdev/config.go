@@ -84,13 +84,14 @@ func (c Config) archMinor() uint32 {
 
 // features returns FEATURES_LO (§2.1); c is valid.
 func (c Config) features() uint32 {
-	switch c.archMinor() {
-	case 0:
-		return 0
-	case 1:
-		return npureg.FeatureShadowDoorbells
+	var f uint32
+	if c.archMinor() >= 1 {
+		f |= npureg.FeatureShadowDoorbells
 	}
-	return npureg.FeatureShadowDoorbells | npureg.FeatureMMU
+	if c.archMinor() >= 2 {
+		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines
+	}
+	return f
 }
 
 // registers returns the host's registers; c is valid.

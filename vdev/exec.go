@@ -29,6 +29,7 @@ type executor struct {
 	buf    []byte // staging of COPY, dma.Chunk bytes
 	text   []byte // program image
 	table  []byte // binding table in memory
+	word   [8]byte
 	bound  []core.Binding
 	memory programMemory
 
@@ -39,7 +40,7 @@ type executor struct {
 // Limits of a program's text (§5.3).
 const maxProgram = isa.DescriptorSize + 16<<20
 
-// Execute runs one user command (§4.9, §4.10).
+// Execute runs one user command (§4.9, §4.10, §4.17, §4.18).
 func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entry) queue.Completion {
 	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
 	x.refused = nil
@@ -51,6 +52,8 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 		c = x.copy(ctx, e)
 	case npureg.CmdLaunch:
 		c = x.launch(ctx, e)
+	case npureg.CmdWait, npureg.CmdSignal:
+		c = x.timeline(e)
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
 	}
@@ -59,7 +62,7 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 		x.d.count(npureg.CounterTLBMisses, x.view.Misses)
 	}
 	x.status, c.Faulted = c.Status, x.refused != nil
-	if x.d.log.Enabled(ctx, slog.LevelDebug) {
+	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
 			slog.Int("id", int(e.ID())), slog.String("status", c.Status.String()), slog.Uint64("result", uint64(c.Result)),
 			slog.String("info", fmt.Sprintf("%#x", c.Info)))

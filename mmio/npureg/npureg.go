@@ -25,6 +25,8 @@ const (
 const (
 	FeatureShadowDoorbells = 1 << 0 // SHADOW_DOORBELLS, architecture 1.1
 	FeatureMMU             = 1 << 1 // MMU, architecture 1.2
+	FeatureQueueControl    = 1 << 2 // QUEUE_CONTROL, architecture 1.2
+	FeatureTimelines       = 1 << 3 // TIMELINES, architecture 1.2
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -196,13 +198,26 @@ const (
 	CPCounterLo      = 0x144
 	CPCounterHi      = 0x148
 
-	CPMMUContext = 0x160
-	CPMMUAddrLo  = 0x164
-	CPMMUAddrHi  = 0x168
-	CPMMUPages   = 0x16c
-	CPMMUControl = 0x170
-	CPMMUStatus  = 0x174
-	CPMMULog     = 0x178
+	CPMMUContext       = 0x160
+	CPMMUAddrLo        = 0x164
+	CPMMUAddrHi        = 0x168
+	CPMMUPages         = 0x16c
+	CPMMUControl       = 0x170
+	CPMMUStatus        = 0x174
+	CPMMULog           = 0x178
+	CPQueueSchedule    = 0x180
+	CPQueueTimeout     = 0x184
+	CPQueueCoalesce    = 0x188
+	CPQueueStatusIndex = 0x18c
+	CPQueueStatus      = 0x190
+	CPQueueSequence    = 0x194
+	CPQueueAgeLo       = 0x198
+	CPQueueAgeHi       = 0x19c
+	CPQueueResult      = 0x1a0
+	CPQueueAbort       = 0x1a4
+	CPQueueOverdue     = 0x1a8
+	CPQueueCurrent     = 0x1ac
+	CPQueueLoad        = 0x1b0
 )
 
 // Control processor's address map (§3.6).
@@ -233,11 +248,21 @@ const (
 
 	QueueControlEnable  = 1
 	QueueControlDisable = 2
+	QueueControlSuspend = 3
+	QueueControlResume  = 4
+	QueueControlModify  = 5
 
-	QueueDisabled = 0
-	QueueEnabled  = 1
-	QueueDraining = 2
-	QueueError    = 3
+	QueueDisabled   = 0
+	QueueEnabled    = 1
+	QueueDraining   = 2
+	QueueError      = 3
+	QueueSuspended  = 4
+	QueueSuspending = 5
+
+	// Flags of a queue status (§4.19).
+	QueueFlagWaiting  = 1 << 0
+	QueueFlagInFlight = 1 << 1
+	QueueFlagTimedOut = 1 << 2
 
 	MMUTranslate     = 1
 	MMURemove        = 2
@@ -267,6 +292,10 @@ const (
 	CounterTLBHits
 	CounterTLBMisses
 	CounterTranslationFaults
+	CounterWaits
+	CounterSignals
+	CounterQueueTimeouts
+	CounterCoalesced
 	CounterCount
 )
 
@@ -286,7 +315,9 @@ func Host() []mmio.Register {
 			{Name: "MAJOR", Shift: 16, Width: 16, Doc: "Major version."}}},
 		{Name: "FEATURES_LO", Off: FeaturesLo, Spec: "§2.1", Doc: "Feature bits 31:0. Architecture 1.0 defines none.", Fields: []mmio.Field{
 			{Name: "SHADOW_DOORBELLS", Shift: 0, Width: 1, Doc: "CREATE_QUEUE takes a shadow line (§4.11); architecture 1.1."},
-			{Name: "MMU", Shift: 1, Width: 1, Doc: "Contexts can have page tables (§11); architecture 1.2."}}},
+			{Name: "MMU", Shift: 1, Width: 1, Doc: "Contexts can have page tables (§11); architecture 1.2."},
+			{Name: "QUEUE_CONTROL", Shift: 2, Width: 1, Doc: "Priorities, suspension, timeouts, shared completion rings and coalescing (§4.12 to §4.16, §4.19); architecture 1.2."},
+			{Name: "TIMELINES", Shift: 3, Width: 1, Doc: "Commands WAIT and SIGNAL (§4.17, §4.18); architecture 1.2."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},
@@ -381,7 +412,7 @@ func CP() []mmio.Register {
 		{Name: "CP_IRQ_PENDING", Off: CPIRQPending, Spec: "§3.7", Doc: "Pending external interrupts.", Fields: []mmio.Field{
 			{Name: "BOOT", Shift: 0, Width: 1, Doc: "The host wrote BOOT_CONTROL.START."},
 			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "Admin doorbell written, or AQ_CONTROL changed."},
-			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "A user queue entered the error state or finished draining."}}},
+			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "A user queue entered the error state, finished draining or suspending, or its command became overdue."}}},
 		{Name: "CP_IRQ_ENABLE", Off: CPIRQEnable, RW: CPIRQAll, Spec: "§3.7", Doc: "Pending bits that drive the machine external interrupt.", Fields: []mmio.Field{
 			{Name: "BOOT", Shift: 0, Width: 1, Doc: "As CP_IRQ_PENDING."},
 			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "As CP_IRQ_PENDING."},
@@ -423,8 +454,8 @@ func CP() []mmio.Register {
 		{Name: "CP_QUEUE_BINDING", Off: CPQueueBinding, RW: ^uint32(0), Spec: "§4.8", Doc: "Owner and vector.", Fields: []mmio.Field{
 			{Name: "CONTEXT", Shift: 0, Width: 16, Doc: "Context that owns the queue."},
 			{Name: "VECTOR", Shift: 16, Width: 16, Doc: "Vector of its completions."}}},
-		{Name: "CP_QUEUE_CONTROL", Off: CPQueueControl, RW: 0x3, WO: true, Spec: "§4.8", Doc: "1 enables the queue with the values above and empty rings, 2 disables it."},
-		{Name: "CP_QUEUE_STATE", Off: CPQueueState, Spec: "§4.8", Doc: "0 disabled, 1 enabled, 2 draining, 3 error."},
+		{Name: "CP_QUEUE_CONTROL", Off: CPQueueControl, RW: 0x7, WO: true, Spec: "§4.8", Doc: "1 enables the queue with the values of CP_QUEUE_… and empty rings, 2 disables it. Architecture 1.2: 3 suspends it, 4 resumes it, 5 gives it CP_QUEUE_SCHEDULE, CP_QUEUE_TIMEOUT and CP_QUEUE_COALESCE."},
+		{Name: "CP_QUEUE_STATE", Off: CPQueueState, Spec: "§4.8", Doc: "0 disabled, 1 enabled, 2 draining, 3 error, 4 suspended, 5 suspending."},
 		{Name: "CP_QUEUE_SHADOW_LO", Off: CPQueueShadowLo, RW: ^uint32(0), Spec: "§4.11", Doc: "Shadow line, bits 31:0; a multiple of 64. Architecture 1.1; ignored without FEATURES_LO.SHADOW_DOORBELLS."},
 		{Name: "CP_QUEUE_SHADOW_HI", Off: CPQueueShadowHi, RW: ^uint32(0), Spec: "§4.11", Doc: "Shadow line, bits 63:32. The queue has none if both are 0."},
 		{Name: "CP_COUNTER_INDEX", Off: CPCounterIndex, RW: 0xff, Spec: "§4.7", Doc: "Counter to read. Reading CP_COUNTER_LO latches CP_COUNTER_HI."},
@@ -442,5 +473,26 @@ func CP() []mmio.Register {
 			{Name: "TRANSLATED", Shift: 1, Width: 1, Doc: "The context is translated."},
 			{Name: "FAULTED", Shift: 2, Width: 1, Doc: "The context has faulted (§11.5)."}}},
 		{Name: "CP_MMU_LOG", Off: CPMMULog, RW: ^uint32(0), Spec: "§11.7", Doc: "A write takes a copy of the fault log (§11.6); each read returns the next word of it, 0 behind its end."},
+		{Name: "CP_QUEUE_SCHEDULE", Off: CPQueueSchedule, RW: 0xff01ff03, Spec: "§4.8", Doc: "Place in the schedule, and whose completion ring.", Fields: []mmio.Field{
+			{Name: "PRIORITY", Shift: 0, Width: 2, Doc: "Class (§4.12)."},
+			{Name: "WEIGHT", Shift: 8, Width: 8, Doc: "Commands a turn (§4.12); 0 means 1."},
+			{Name: "SHARED", Shift: 16, Width: 1, Doc: "The queue posts into the completion ring of queue OWNER (§4.15); CP_QUEUE_CQ_BASE, ENTRIES.CQ, BINDING.VECTOR and CP_QUEUE_COALESCE are ignored."},
+			{Name: "OWNER", Shift: 24, Width: 8, Doc: "See SHARED."}}},
+		{Name: "CP_QUEUE_TIMEOUT", Off: CPQueueTimeout, RW: ^uint32(0), Spec: "§4.14", Doc: "Milliseconds after which a command is overdue; 0 is never."},
+		{Name: "CP_QUEUE_COALESCE", Off: CPQueueCoalesce, RW: ^uint32(0), Spec: "§4.16", Doc: "Interrupt coalescing.", Fields: []mmio.Field{
+			{Name: "COUNT", Shift: 0, Width: 16, Doc: "Completions that one interrupt tells of."},
+			{Name: "TIME", Shift: 16, Width: 16, Doc: "Microseconds that a completion waits at most."}}},
+		{Name: "CP_QUEUE_STATUS_INDEX", Off: CPQueueStatusIndex, RW: 0xf, Spec: "§4.8", Doc: "Word of the queue status (§4.19) to read; writing 0 latches the status of CP_QUEUE_INDEX."},
+		{Name: "CP_QUEUE_STATUS", Off: CPQueueStatus, Spec: "§4.8", Doc: "The word of the latched status."},
+		{Name: "CP_QUEUE_SEQUENCE", Off: CPQueueSequence, Spec: "§4.14", Doc: "Number of the command that CP_QUEUE_INDEX executes or that waits in it, different for each; 0 for none. Reading it latches CP_QUEUE_AGE."},
+		{Name: "CP_QUEUE_AGE_LO", Off: CPQueueAgeLo, Spec: "§4.14", Doc: "Microseconds since that command started, bits 31:0; its start is CP_TIME less this."},
+		{Name: "CP_QUEUE_AGE_HI", Off: CPQueueAgeHi, Spec: "§4.14", Doc: "Bits 63:32."},
+		{Name: "CP_QUEUE_RESULT", Off: CPQueueResult, RW: ^uint32(0), Spec: "§4.14", Doc: "Result that a WAIT completes with when it is aborted."},
+		{Name: "CP_QUEUE_ABORT", Off: CPQueueAbort, RW: ^uint32(0), WO: true, Spec: "§4.14", Doc: "A command number: CP_QUEUE_INDEX's command ends as TIMEOUT or WAIT_TIMEOUT if it has that number."},
+		{Name: "CP_QUEUE_OVERDUE", Off: CPQueueOverdue, Spec: "§4.14", Doc: "Lowest queue whose command is overdue and was not aborted; 0 for none."},
+		{Name: "CP_QUEUE_CURRENT", Off: CPQueueCurrent, Spec: "§4.14", Doc: "Queue of the command that executes now; 0 for none."},
+		{Name: "CP_QUEUE_LOAD", Off: CPQueueLoad, Spec: "§4.14", Doc: "What the user queues do.", Fields: []mmio.Field{
+			{Name: "RUNNABLE", Shift: 0, Width: 8, Doc: "Queues with a command that executes or could."},
+			{Name: "WAITING", Shift: 8, Width: 8, Doc: "Queues in which a WAIT waits, or that a WAIT_TIMEOUT suspended."}}},
 	}
 }

@@ -3,7 +3,6 @@
 #include "fw.h"
 
 #define IDENTIFY_SIZE	256u
-#define LOG_PAGE_MAX	4096u
 #define REFUSALS	8u	/* lines a tick; more are only counted */
 
 struct completion {
@@ -174,6 +173,13 @@ static struct outcome get_log_page(void)
 
 	if (size < 1 || size > LOG_PAGE_MAX)
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, buffer.size));
+	if (entry.buffer.page == NPU_QUEUE_LOG_PAGE && qos_exists()) {
+		if (entry.buffer.first > FIELD_GET(NPU_QUEUE_PARAM_COUNT, host_read(NPU_QUEUE_PARAM)))
+			return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, buffer.first));
+		if (reserved_from(0x1c))
+			return refused(NPU_STATUS_INVALID_FIELD, 0x1c);
+		return queue_log(entry.buffer.addr, size, entry.buffer.first);
+	}
 	if (reserved_from(0x18))
 		return refused(NPU_STATUS_INVALID_FIELD, 0x18);
 	switch (entry.buffer.page) {
@@ -223,6 +229,13 @@ static struct outcome execute(bool *pending)
 	case NPU_ADMIN_DESTROY_QUEUE:
 		first = 0x0c;
 		break;
+	case NPU_ADMIN_MODIFY_QUEUE:
+	case NPU_ADMIN_SUSPEND_QUEUE:
+	case NPU_ADMIN_RESUME_QUEUE:
+		if (!qos_exists())
+			return refused(NPU_STATUS_INVALID_OPCODE, 0);
+		first = entry.opcode == NPU_ADMIN_MODIFY_QUEUE ? sizeof(entry) : 0x0c;
+		break;
 	case NPU_ADMIN_CREATE_CONTEXT:
 		if (mmu_present())
 			first = sizeof(entry);
@@ -255,6 +268,12 @@ static struct outcome execute(bool *pending)
 		return invalidate_tlb(&entry);
 	case NPU_ADMIN_CREATE_QUEUE:
 		return create_queue(&entry);
+	case NPU_ADMIN_MODIFY_QUEUE:
+		return modify_queue(&entry);
+	case NPU_ADMIN_SUSPEND_QUEUE:
+		return suspend_queue(entry.object.number, entry.command_id, pending);
+	case NPU_ADMIN_RESUME_QUEUE:
+		return resume_queue(entry.object.number);
 	default:
 		return destroy_queue(entry.object.number, entry.command_id, pending);
 	}
@@ -315,6 +334,7 @@ bool admin_serve(void)
 	if (epoch != aq.epoch || !enabled) {
 		aq.running = false;
 		forget_destroyers();
+		forget_suspenders();
 	}
 	if (enabled && epoch != aq.epoch) {
 		start(epoch);
@@ -325,6 +345,10 @@ bool admin_serve(void)
 	if ((!aq.running || !cq_full()) && queue_drained(&id, &report)) {
 		if (report && aq.running)
 			post(id, done(0));
+		return true;
+	}
+	if (aq.running && !cq_full() && queue_suspended(&id, &o)) {
+		post(id, o);
 		return true;
 	}
 	if (!aq.running || aq.sq_head == tail || cq_full())
