@@ -36,7 +36,12 @@ type completion struct {
 
 func newDriver(t testing.TB, sqEntries, cqEntries uint32) *driver {
 	t.Helper()
-	d := &driver{board: lockedBoard(t)}
+	return startDriver(t, lockedBoard(t), sqEntries, cqEntries)
+}
+
+func startDriver(t testing.TB, b *board, sqEntries, cqEntries uint32) *driver {
+	t.Helper()
+	d := &driver{board: b}
 	if s := d.start(t, Image()); s != npureg.BootReady {
 		t.Fatalf("BOOT_STATUS %#x", s)
 	}

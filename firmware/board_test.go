@@ -64,7 +64,10 @@ type board struct {
 	counter  [npureg.CounterCount]uint64
 }
 
-func newBoard(t testing.TB, now func() time.Duration) *board {
+func newBoard(t testing.TB, now func() time.Duration) *board { return newBoardWith(t, now, nil) }
+
+// newBoardWith is newBoard with RAS.
+func newBoardWith(t testing.TB, now func() time.Duration, ras RAS) *board {
 	t.Helper()
 	b := &board{
 		host: mmio.New(npureg.HostBankSize, npureg.Host()), mem: make([]byte, busSize),
@@ -74,11 +77,14 @@ func newBoard(t testing.TB, now func() time.Duration) *board {
 	b.host.Set(npureg.QueueParam, testEntries<<16|testQueues)
 	b.host.Set(npureg.ContextParam, testContexts)
 	b.host.Set(npureg.VectorCount, testVectors)
+	if ras != nil {
+		b.host.Set(npureg.FeaturesLo, npureg.FeatureRAS)
+	}
 	if now == nil {
 		now = func() time.Duration { return b.now }
 	}
 	b.p = New(Config{
-		Lock: &b.mu, Mover: b, Host: b, Queues: b, MMU: &b.mmu, Now: now,
+		Lock: &b.mu, Mover: b, Host: b, Queues: b, MMU: &b.mmu, RAS: ras, Now: now,
 		Counter: func(i int) uint64 { return b.counter[i] },
 		Log:     slog.New(slog.NewTextHandler(&b.log, nil)),
 	})

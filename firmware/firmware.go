@@ -91,6 +91,26 @@ type MMU interface {
 	Log() []byte
 }
 
+// RAS is the hardware behind CP_ERROR_…, CP_SENSOR_…, CP_THERMAL_… and CP_ENGINE_… (§12).
+type RAS interface {
+	// ErrorNext returns the number of the error log's next record, ErrorWord the word i of a
+	// record, 0 if it is not there (any more).
+	ErrorNext() uint32
+	ErrorWord(number uint32, i int) uint32
+	// Sensor returns npureg.Sensor….
+	Sensor(index int) uint64
+	// Thresholds sets the thresholds in m°C (§12.5).
+	Thresholds(milli [npureg.ThrottleCritical]int32)
+	// ResetEngines resets npureg.Engine…; Processor.QueueEvent is called when that takes a while and is over. EngineState
+	// returns those whose reset is not over, and how many commands the last one ended.
+	ResetEngines(mask uint32)
+	EngineState() (resetting, ended uint32)
+	// Queue returns a queue as the crash dump has it (§12.8).
+	Queue(index int) [npureg.CrashQueue / 4]uint32
+	// Crashed is told that there is a crash dump. code is npureg.BootErr….
+	Crashed(code, pc uint32)
+}
+
 // Fault is a fault record (§9.3).
 type Fault struct {
 	Code          npureg.Status
@@ -99,13 +119,14 @@ type Fault struct {
 	Addr          iova.Addr
 }
 
-// Config is what New needs. Everything but Now is required.
+// Config is what New needs. Everything but RAS and Now is required.
 type Config struct {
 	Lock    sync.Locker
 	Mover   Mover
 	Host    Host
 	Queues  Queues
 	MMU     MMU
+	RAS     RAS                    // nil without FEATURES_LO.RAS
 	Counter func(index int) uint64 // npureg.Counter…
 	Log     *slog.Logger
 	Now     func() time.Duration // monotonic; nil is the time since New
@@ -134,6 +155,10 @@ type Processor struct {
 	stale      bool   // and Reset found it there
 	generation uint64 // of the hart's reset; a copy of an earlier one has no effect
 	staging    []byte // Run's, without the lock
+
+	errorWord int // of the selected record of the error log
+	crash     crash
+	hung      bool // by HangHart
 
 	console []byte
 	logs    limiter
@@ -211,7 +236,7 @@ func (p *Processor) Reset() (busy bool) {
 }
 
 func (p *Processor) resetHart() {
-	p.halted = false
+	p.halted, p.hung = false, false
 	p.generation++
 	p.copy = move{}
 	p.invalidate, p.faults = nil, nil
@@ -219,6 +244,7 @@ func (p *Processor) resetHart() {
 	p.boot, p.watchdog, p.late = deadline{}, deadline{}, 0
 	p.console = p.console[:0]
 	p.bank.Reset()
+	p.rasReset()
 	clear(p.sram)
 	p.core.Reset()
 	p.external()
@@ -326,6 +352,7 @@ func (p *Processor) setBoot(state, code uint32) {
 		p.halted = true
 		p.boot, p.watchdog = deadline{}, deadline{}
 		p.core.Yield()
+		p.dump(code)
 		p.log(slog.LevelWarn, "firmware failed: BOOT_STATUS is FAILED (§3.5)", slog.Uint64("error", uint64(code)),
 			slog.String("detail", fmt.Sprintf("%#x", p.cfg.Host.Register(npureg.FWErrorDetail))))
 		if s, ok := map[uint32]npureg.Status{
@@ -366,9 +393,14 @@ func (p *Processor) step() (idle bool) {
 	}
 	now := p.cfg.Now()
 	p.timer(now)
+	if p.hung {
+		p.deadlines(now, true)
+		return true
+	}
 	_, state := p.core.Run(slice)
 	if state == cpu.Lockup { // §3.8
 		pc, _ := p.core.CSR(cpu.Mepc)
+		p.bank.Set(npureg.CPTrapFrame, 0) // what it saved, if anything, is not of this exception
 		p.die(npureg.BootErrTrap, pc)
 	}
 	if p.copy.control != 0 {

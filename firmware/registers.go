@@ -82,6 +82,7 @@ func (p *Processor) hooks() {
 	b.OnWrite(npureg.CPMoverControl, p.startCopy)
 
 	p.queueHooks()
+	p.rasHooks()
 	b.OnWrite(npureg.CPMMUControl, p.controlMMU)
 	b.OnRead(npureg.CPMMUStatus, func() uint32 {
 		s := p.cfg.MMU.State(uint16(b.Value(npureg.CPMMUContext)))

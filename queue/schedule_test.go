@@ -101,6 +101,7 @@ func (b *bench) CompletedLocked(c *Completion) {
 }
 func (b *bench) InterruptLocked(uint16)            { b.irqs = append(b.irqs, time.Now()) }
 func (b *bench) FaultLocked(f Fault)               { b.faults = append(b.faults, f) }
+func (b *bench) ContextFaultLocked()               {}
 func (b *bench) QueueEventLocked()                 { b.events <- struct{}{} }
 func (b *bench) IdleLocked()                       {}
 func (b *bench) CountLocked(counter int, n uint64) { b.counts[counter] += n }

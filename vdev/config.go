@@ -16,7 +16,6 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"npuemu/core"
-	"npuemu/mmio"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev/pci"
 )
@@ -89,18 +88,9 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureShadowDoorbells
 	}
 	if c.archMinor() >= 2 {
-		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines
+		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS
 	}
 	return f
-}
-
-// registers returns the host's registers; c is valid.
-func (c Config) registers() []mmio.Register {
-	all := npureg.Host()
-	if c.features()&npureg.FeatureMMU != 0 {
-		return all
-	}
-	return slices.DeleteFunc(all, func(r mmio.Register) bool { return r.Off >= npureg.FaultContext && r.Off <= npureg.FaultVAHi })
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.

@@ -73,7 +73,10 @@ type Device struct {
 	bar0     *mmio.Bank                  // guarded by mu
 	queues   *queue.Engine               // guarded by mu
 	fw       *firmware.Processor         // guarded by mu
+	ras      ras                         // guarded by mu
 	absent   bool                        // a virtual function that does not exist now; guarded by mu
+	removed  bool                        // by the operator (§9.4); guarded by mu
+	gone     atomic.Bool                 // absent or removed; set with mu held
 	closed   bool                        // a virtual function whose VF MSE is clear; guarded by mu
 	resets   int                         // parts of a reset still to end; guarded by mu
 	over     chan struct{}               // closed when the reset is over, if somebody waits; guarded by mu
@@ -112,6 +115,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), irqs: map[irq]*eventfd.FD{}, claimed: map[uint32]bool{}, virtual: virtual, absent: virtual}
+	d.gone.Store(virtual)
 	var err error
 	if d.dram, err = newDRAM(cfg.Memory.Size); err != nil {
 		return nil, err
@@ -151,18 +155,25 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
 	d.executor = &executor{d: d, core: c, view: dma.NewView(&d.mem), buf: make([]byte, dma.Chunk)}
+	d.executor.engines.start = time.Now()
+	d.ras.on = cfg.features()&npureg.FeatureRAS != 0
+	d.ras.thermal.init()
 	d.spaces = make([]atomic.Pointer[dma.AddressSpace], cfg.Queues.Count+1)
 	d.contexts = map[uint16]*translation{}
 	d.queues = queue.New(&d.mu, cfg.Queues.Count, bus{d}, d.executor, board{d})
-	registers := cfg.registers()
+	registers := cfg.hostRegisters()
 	d.bar0 = mmio.New(npureg.BAR0Size, registers)
 	for _, r := range registers {
 		d.claimed[r.Off] = true
 	}
 	d.hooks()
-	d.fw = firmware.New(firmware.Config{
+	fcfg := firmware.Config{
 		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d}, MMU: translator{d}, Counter: d.counterLocked, Log: d.log,
-	})
+	}
+	if d.ras.on {
+		fcfg.RAS = health{d}
+	}
+	d.fw = firmware.New(fcfg)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.parametersLocked()
@@ -185,6 +196,7 @@ func (d *Device) Run(ctx context.Context) {
 func (d *Device) Close() error {
 	var err error
 	for _, f := range d.Functions() {
+		f.stopThermal()
 		err = errors.Join(err, f.dram.close())
 	}
 	return err
@@ -238,6 +250,7 @@ func (d *Device) parametersLocked() {
 	} {
 		d.bar0.Set(off, v)
 	}
+	d.crashLocked()
 }
 
 // hooks connects registers to blocks. All hooks run with Device.mu held.
@@ -283,6 +296,7 @@ func (d *Device) hooks() {
 			d.raiseLocked(0)
 		}
 	})
+	d.rasHooks()
 	n := d.cfg.Queues.Count + 1
 	d.bar0.OnWriteRange(npureg.DoorbellBase, npureg.DoorbellStride, n, npureg.DoorbellSQTail, func(q int, v uint32) {
 		d.count(npureg.CounterDoorbells, 1)
@@ -416,6 +430,7 @@ func (d *Device) resetLocked(why string) {
 	d.vfsChangedLocked()
 	d.forgetContextsLocked()
 	d.faultLog = faultLog{}
+	d.ras.engines = 0
 	d.resets = 0
 	if d.queues.ResetLocked() {
 		d.resets++

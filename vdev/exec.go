@@ -21,9 +21,10 @@ import (
 // the DMA channel and the core. Its methods run on the queue engine's goroutine,
 // without Device.mu.
 type executor struct {
-	d    *Device
-	core *core.Core
-	view *dma.View // the command's way to memory
+	d       *Device
+	core    *core.Core
+	engines engines
+	view    *dma.View // the command's way to memory
 
 	// Reused, because a command allocates nothing.
 	buf    []byte // staging of COPY, dma.Chunk bytes
@@ -42,6 +43,10 @@ const maxProgram = isa.DescriptorSize + 16<<20
 
 // Execute runs one user command (§4.9, §4.10, §4.17, §4.18).
 func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entry) queue.Completion {
+	if x.d.ras.thermal.level.Load() != 0 {
+		x.throttle(ctx)
+	}
+	ctx = x.engines.begin(ctx, e[0])
 	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
 	x.refused = nil
 	var c queue.Completion
@@ -57,11 +62,15 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
 	}
+	c = x.engines.end(c)
 	if x.view.Hits|x.view.Misses != 0 {
 		x.d.count(npureg.CounterTLBHits, x.view.Hits)
 		x.d.count(npureg.CounterTLBMisses, x.view.Misses)
 	}
 	x.status, c.Faulted = c.Status, x.refused != nil
+	if c.Status == npureg.StatusPoison {
+		x.d.metPoison(from.Context, e, c)
+	}
 	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
 			slog.Int("id", int(e.ID())), slog.String("status", c.Status.String()), slog.Uint64("result", uint64(c.Result)),
@@ -93,6 +102,9 @@ func (x *executor) fault(err error) queue.Completion {
 	var f *dma.Fault
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
+	}
+	if errors.Is(f.Err, dma.ErrPoison) {
+		return poison(npureg.UnitDRAM, f.Addr)
 	}
 	x.refuse(f)
 	return queue.Completion{Status: faultStatus(f), Info: f.Addr}
@@ -224,14 +236,20 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
 	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
-	c := queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
+	c := queue.Completion{Status: npureg.Status(f.Status), Info: f.Info}
 	var memory *dma.Fault
-	if errors.As(f.Err, &memory) {
+	switch {
+	case f.Status == core.StatusPoison:
+		c = poison(npureg.UnitScratchpad, f.Info)
+	case errors.Is(err, dma.ErrPoison):
+		c = poison(npureg.UnitDRAM, f.Info)
+	case errors.As(f.Err, &memory):
 		x.refuse(memory)
 		if s := faultStatus(memory); s == npureg.StatusTranslationFault {
 			c.Status = s
 		}
 	}
+	c.Result = f.Instr
 	return c
 }
 

@@ -4,6 +4,7 @@ package vdev
 
 import (
 	"fmt"
+	"time"
 
 	"npuemu/firmware"
 	"npuemu/mmio/npureg"
@@ -82,6 +83,8 @@ func (b board) InterruptLocked(vector uint16) {
 }
 
 func (b board) CompletedLocked(c *queue.Completion) {
+	b.d.engineOverLocked()
+	b.d.sampleLocked(time.Duration(b.d.executor.engines.ended.Load()))
 	b.d.count(npureg.CounterCommands, 1)
 	if c.Status == npureg.StatusSuccess {
 		return
@@ -94,7 +97,11 @@ func (b board) CompletedLocked(c *queue.Completion) {
 	b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), evidence)
 }
 
-func (b board) FaultLocked(f queue.Fault)         { b.d.faultLocked(f) }
+func (b board) FaultLocked(f queue.Fault) {
+	b.d.engineOverLocked()
+	b.d.faultLocked(f)
+}
+
 func (b board) ContextFaultLocked()               { b.d.contextFaultLocked() }
 func (b board) QueueEventLocked()                 { b.d.fw.QueueEvent() }
 func (b board) IdleLocked()                       { b.d.resetPartLocked() }

@@ -97,7 +97,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},
 		{"unknown command", []string{"sevre"}, "serve"},
 		{"unknown command of ctl", []string{"ctl", "--control", "/x", "statsu"}, `unknown command "statsu"`},
-		{"ctl without a command", []string{"ctl", "--control", "/x"}, "status or aer-inject"},
+		{"ctl without a command", []string{"ctl", "--control", "/x"}, "give it a command"},
 		{"unknown flag", []string{"serve", "--scoket", "/x"}, "see npuemu serve --help"},
 		{"socket in no folder", []string{"serve", "--socket", "/nowhere/x"}, "listen: /nowhere/x: bind: no such file"},
 		{"configuration is no text", []string{"info", "--config", file(t, "c.toml", "a = 1\x1b[2J\n")}, "this is not text"},

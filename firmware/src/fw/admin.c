@@ -46,6 +46,7 @@ static void stop(uint32_t code, uint32_t source, uint32_t index, uint64_t addr)
 				    FIELD_PREP(NPU_FAULT_INFO_INDEX, index));
 	cp_write(NPU_CP_FAULT_CODE, code);
 	aq.running = false;
+	log_level(LOG_ERROR);
 	console("admin: queue stopped, status ");
 	console_hex(code);
 	console(", source ");
@@ -168,7 +169,7 @@ static struct outcome identify(void)
 
 static struct outcome get_log_page(void)
 {
-	uint32_t size = entry.buffer.size, have;
+	uint32_t size = entry.buffer.size, cursor, have;
 	uint64_t now;
 
 	if (size < 1 || size > LOG_PAGE_MAX)
@@ -180,8 +181,13 @@ static struct outcome get_log_page(void)
 			return refused(NPU_STATUS_INVALID_FIELD, 0x1c);
 		return queue_log(entry.buffer.addr, size, entry.buffer.first);
 	}
-	if (reserved_from(0x18))
+	cursor = ras_page_cursor(entry.buffer.page);
+	if (cursor ? entry.buffer.first % cursor : reserved_from(0x18))
 		return refused(NPU_STATUS_INVALID_FIELD, 0x18);
+	if (reserved_from(0x1c))
+		return refused(NPU_STATUS_INVALID_FIELD, 0x1c);
+	if (ras_page_exists(entry.buffer.page))
+		return ras_page(&entry);
 	switch (entry.buffer.page) {
 	case 1:
 		now = uptime();
@@ -236,6 +242,12 @@ static struct outcome execute(bool *pending)
 			return refused(NPU_STATUS_INVALID_OPCODE, 0);
 		first = entry.opcode == NPU_ADMIN_MODIFY_QUEUE ? sizeof(entry) : 0x0c;
 		break;
+	case NPU_ADMIN_RESET_ENGINE:
+	case NPU_ADMIN_SET_THRESHOLD:
+		if (!has_ras())
+			return refused(NPU_STATUS_INVALID_OPCODE, 0);
+		first = sizeof(entry);
+		break;
 	case NPU_ADMIN_CREATE_CONTEXT:
 		if (mmu_present())
 			first = sizeof(entry);
@@ -274,6 +286,10 @@ static struct outcome execute(bool *pending)
 		return suspend_queue(entry.object.number, entry.command_id, pending);
 	case NPU_ADMIN_RESUME_QUEUE:
 		return resume_queue(entry.object.number);
+	case NPU_ADMIN_RESET_ENGINE:
+		return reset_engine(&entry, pending);
+	case NPU_ADMIN_SET_THRESHOLD:
+		return set_threshold(&entry);
 	default:
 		return destroy_queue(entry.object.number, entry.command_id, pending);
 	}
@@ -335,6 +351,7 @@ bool admin_serve(void)
 		aq.running = false;
 		forget_destroyers();
 		forget_suspenders();
+		forget_engine_reset();
 	}
 	if (enabled && epoch != aq.epoch) {
 		start(epoch);
@@ -349,6 +366,11 @@ bool admin_serve(void)
 	}
 	if (aq.running && !cq_full() && queue_suspended(&id, &o)) {
 		post(id, o);
+		return true;
+	}
+	if ((!aq.running || !cq_full()) && engine_reset_over(&id, &o)) {
+		if (aq.running)
+			post(id, o);
 		return true;
 	}
 	if (!aq.running || aq.sq_head == tail || cq_full())

@@ -2,6 +2,12 @@
 #ifndef FW_H
 #define FW_H
 
+#include <stdint.h>
+
+/* log.c: the firmware log (§12.7). A line of the console is an entry of it. */
+void log_put(uint8_t c);
+#define CONSOLE_PUT(c)	log_put(c)
+
 #include "../npu_cp.h"
 
 /* FW_BUILD_* come from the Makefile, which also puts them into the image header. */
@@ -39,8 +45,12 @@ struct entry {
 			uint64_t addr;
 			uint32_t size;
 			uint32_t page;
-			uint32_t first;		/* page 8; otherwise reserved */
+			uint32_t first;	/* of log pages that have a cursor (§12); the first queue of page 8 */
 		} buffer;
+		struct {
+			uint32_t level;
+			int32_t threshold;
+		} thermal;
 		struct {
 			uint32_t number;
 		} object;
@@ -132,6 +142,33 @@ struct outcome queue_log(uint64_t addr, uint32_t size, uint32_t first);
 bool admin_serve(void);
 /* Lets refused commands be logged again. */
 void admin_tick(void);
+
+/* log.c: levels are those of syslog. A line has LOG_INFO unless log_level was called before its first byte. */
+enum { LOG_ERROR = 3, LOG_WARNING = 4, LOG_INFO = 6 };
+void log_init(void);
+void log_level(uint8_t level);
+/* Fills page with log page 6 from entry first on, at most size bytes; returns how many. */
+uint32_t log_page(uint32_t *page, uint32_t size, uint32_t first);
+
+/* ras.c: log pages 4, 5 and 7, RESET_ENGINE, SET_THRESHOLD (§12). */
+bool has_ras(void);
+void ras_init(void);
+bool ras_page_exists(uint32_t page);
+/* What the cursor of a log page has to be a multiple of; 0 if the page has none. */
+uint32_t ras_page_cursor(uint32_t page);
+/* Writes a log page of §12 to the command's buffer. */
+struct outcome ras_page(const struct entry *e);
+struct outcome set_threshold(const struct entry *e);
+/* Sets *pending and returns nothing of use if a command is still in flight; its completion follows. */
+struct outcome reset_engine(const struct entry *e, bool *pending);
+/* Takes an engine reset that is over; false if there is none. */
+bool engine_reset_over(uint16_t *command_id, struct outcome *o);
+/* The admin queue went away: nobody waits for the reset. */
+void forget_engine_reset(void);
+void ras_tick(void);
+
+/* start.S: where the trap vector saves x1 to x31. */
+extern uint32_t trap_frame[32];
 
 /* main.c */
 uint64_t uptime(void);

@@ -28,7 +28,9 @@ void fw_main(void)
 {
 	uint64_t next;
 
+	log_init();
 	resources_init();
+	ras_init();
 	cp_write(NPU_CP_WATCHDOG_PERIOD, WATCHDOG_MS);
 	cp_write(NPU_CP_IRQ_ENABLE, NPU_CP_IRQ_PENDING_ADMIN_MASK | NPU_CP_IRQ_PENDING_QUEUE_MASK);
 	__asm__ volatile("csrw mie, %0" ::"r"(MIE_MEIE | MIE_MTIE));
@@ -50,6 +52,7 @@ void fw_main(void)
 		if (uptime() >= next) {
 			cp_write(NPU_CP_WATCHDOG_KICK, 1);
 			admin_tick();
+			ras_tick();
 			next = uptime() + TICK_US;
 			timer_set(next);
 		}
@@ -60,6 +63,8 @@ void fw_main(void)
 
 void fw_trap(uint32_t cause, uint32_t pc, uint32_t value)
 {
+	console("\n"); /* ends a line that it interrupted */
+	log_level(LOG_ERROR);
 	console("trap: cause ");
 	console_hex(cause);
 	console(" at ");

@@ -11,7 +11,7 @@ static struct {
 } qos[NPU_CP_QUEUE_LIMIT];
 static uint32_t suspending;	/* queues that are */
 static uint32_t status[NPU_QUEUE_STATUS_SIZE / 4];
-static uint32_t log_page[LOG_PAGE_MAX / 4];
+static uint32_t status_page[LOG_PAGE_MAX / 4];
 
 bool qos_exists(void)
 {
@@ -279,7 +279,7 @@ bool timeout_serve(void)
 struct outcome queue_log(uint64_t addr, uint32_t size, uint32_t first)
 {
 	uint32_t limit = FIELD_GET(NPU_QUEUE_PARAM_COUNT, host_read(NPU_QUEUE_PARAM)), have = 0;
-	uint32_t *word = log_page;
+	uint32_t *word = status_page;
 
 	for (uint32_t q = first ? first : 1; q <= limit && have < LOG_PAGE_MAX; q++) {
 		read_status(q);
@@ -289,7 +289,7 @@ struct outcome queue_log(uint64_t addr, uint32_t size, uint32_t first)
 		have += NPU_QUEUE_STATUS_SIZE;
 	}
 	size = size < have ? size : have;
-	if (mover_copy(NPU_CP_MOVER_WRITE, addr, log_page, size) != NPU_CP_MOVER_IDLE)
+	if (mover_copy(NPU_CP_MOVER_WRITE, addr, status_page, size) != NPU_CP_MOVER_IDLE)
 		return refused(NPU_STATUS_BUS_FAULT, addr);
 	return done(size);
 }
