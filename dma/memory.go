@@ -2,7 +2,8 @@
 
 // Package dma moves bytes for the device: it resolves an address in one of the
 // device's address spaces (docs/spec/memory.md §7.1) to memory, and executes
-// strided copies (§7.4).
+// strided copies (§7.4). Commands reach it through a [View], which translates the addresses of
+// contexts that have page tables (docs/spec/mmu.md).
 //
 // Nothing here takes the board's lock; callers run on workers. A Memory is safe
 // for concurrent use; ranges that two commands touch at the same time are not
@@ -21,14 +22,15 @@ import (
 // Space is an address space number as commands and bindings carry it (§7.1).
 type Space uint8
 
-// The address spaces of architecture 1.0.
+// The address spaces.
 const (
-	Bus    Space = 0
-	Device Space = 1
+	Bus     Space = 0
+	Device  Space = 1
+	Virtual Space = 2 // of a translated context, architecture 1.2
 )
 
-// Valid reports whether architecture 1.0 defines s.
-func (s Space) Valid() bool { return s <= Device }
+// memory reports whether s is one of memory, not of virtual addresses.
+func (s Space) memory() bool { return s <= Device }
 
 func (s Space) String() string {
 	switch s {
@@ -36,6 +38,8 @@ func (s Space) String() string {
 		return "bus"
 	case Device:
 		return "device"
+	case Virtual:
+		return "virtual"
 	}
 	return fmt.Sprintf("space %d", uint8(s))
 }
@@ -54,6 +58,8 @@ type Fault struct {
 	Addr  uint64 // first byte that could not be accessed, in Space
 	Write bool
 	Err   error // why; never nil
+
+	Refusal *Refusal // of an access to Virtual; otherwise nil
 }
 
 func (f *Fault) Error() string {
@@ -72,6 +78,7 @@ func (f *Fault) Unwrap() error { return f.Err }
 type Memory struct {
 	Bus  *iova.Table
 	DRAM []byte // device memory; shared with the host, which may change it at any time
+	MMU  MMU    // in front of both, for the commands of translated contexts
 
 	Poison ecc.Poison // of device memory; what the host writes does not clear it
 

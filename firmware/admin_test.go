@@ -214,6 +214,8 @@ func TestAdminCommands(t *testing.T) {
 		{"log, wrong page and reserved", with(goodLog, 0x14, uint32(7), 0x3c, uint32(1)), field(0x18)},
 
 		{"create context", goodContext, result(2)},
+		{"create context, translated without the feature", command(npureg.AdminCreateContext, 0x10, uint32(1)), field(8)},
+		{"invalidate TLB without the feature", command(npureg.AdminInvalidateTLB), status(npureg.StatusInvalidOpcode)},
 
 		{"destroy context 0", destroyContext(0), status(npureg.StatusInvalidContext)},
 		{"destroy context 1 with a queue", destroyContext(1), status(npureg.StatusBusy)},
@@ -408,7 +410,7 @@ func TestLogPages(t *testing.T) {
 		want = p64(want, d.counter[i])
 	}
 	d.do(t, with(goodLog, 0x14, uint32(2)))
-	if diff := cmp.Diff(want, d.bus(bufAddr, 8*npureg.CounterCount)); diff != "" {
+	if diff := cmp.Diff(want, d.bus(bufAddr, len(want))); diff != "" {
 		t.Errorf("page 2 (-want +got):\n%s", diff)
 	}
 }
@@ -701,56 +703,76 @@ func TestRefusalsLogged(t *testing.T) {
 	}
 }
 
-// Any bytes as commands: each is completed, or pending because its queue drains,
+// Any bytes as commands: each is completed, or pending because its queue drains or is to be suspended,
 // and the device serves on.
 func FuzzAdmin(f *testing.F) {
-	for _, e := range [][64]byte{goodIdentify, goodLog, goodContext, goodQueue, destroyContext(1), destroyQueue(2), command(0x55)} {
+	for _, e := range [][64]byte{goodIdentify, goodLog, goodContext, goodQueue, destroyContext(1), destroyQueue(2), command(0x55), modifyQueue, sharedQueue, fullQueue,
+		suspendQueue(2), resumeQueue(2), translatedContext, goodInvalidate, with(goodLog, 0x14, uint32(3))} {
 		f.Add(e[:], uint8(0))
+		f.Add(e[:], uint8(1))
 	}
 	var all []byte
 	for _, e := range [][64]byte{goodContext, goodQueue, destroyQueue(2), goodQueue, destroyContext(1)} {
 		all = append(all, e[:]...)
 	}
 	f.Add(all, uint8(0xff))
+	all = all[:0]
+	for _, e := range [][64]byte{goodContext, with(goodQueue, 0x18, uint16(1)), sharedQueue, suspendQueue(2), suspendQueue(1), destroyQueue(2), destroyQueue(1)} {
+		all = append(all, e[:]...)
+	}
+	f.Add(all, uint8(0x4))
 	f.Fuzz(func(t *testing.T, in []byte, busy uint8) {
 		d := newDriver(t, 16, 16)
+		if busy&1 != 0 {
+			d.host.Set(npureg.FeaturesLo, npureg.FeatureMMU|npureg.FeatureQueueControl)
+		}
 		for q := 1; q <= testQueues; q++ {
 			d.busy[q] = busy>>q&1 != 0
 		}
-		pending := 0
+		d.host.Set(npureg.FeaturesLo, npureg.FeatureShadowDoorbells|npureg.FeatureQueueControl)
+		pending := map[uint16]bool{}
 		for ; len(in) >= 64; in = in[64:] {
 			e := [64]byte(in)
 			if a := iova.Addr(binary.LittleEndian.Uint64(e[8:])); a > asqAddr-4096 && a < acqAddr+512 {
 				continue // the guest writes over its own rings
 			}
 			id := d.put(e)
+			pending[id] = true
 			d.ring(t)
-			c, ok := d.take(t)
-			switch {
-			case !ok && e[0] == npureg.AdminDestroyQueue:
-				pending++
-			case !ok || c.CommandID != id:
-				t.Fatalf("% x: %+v, completed %v", e, c, ok)
-			case c.Status == npureg.StatusInvalidField && c.Info >= 64:
-				t.Fatalf("% x: info %#x is no offset in an entry", e, c.Info)
+			for {
+				c, ok := d.take(t)
+				if !ok {
+					break
+				}
+				if !pending[c.CommandID] {
+					t.Fatalf("% x: %+v, which nobody waits for", e, c)
+				}
+				delete(pending, c.CommandID)
+				if c.Status == npureg.StatusInvalidField && c.Info >= 64 {
+					t.Fatalf("% x: info %#x is no offset in an entry", e, c.Info)
+				}
+			}
+			if pending[id] && e[0] != npureg.AdminDestroyQueue && e[0] != npureg.AdminSuspendQueue {
+				t.Fatalf("% x: not completed", e)
 			}
 			d.p.RingAdminHead(d.head)
 		}
 		for q := 1; q <= testQueues; q++ {
-			if d.state[q] == npureg.QueueDraining {
+			if d.state[q] == npureg.QueueDraining || d.state[q] == npureg.QueueSuspending {
 				d.finish(q)
-				pending--
 			}
 		}
 		d.settle(t)
 		for {
-			if _, ok := d.take(t); !ok {
+			c, ok := d.take(t)
+			if !ok {
 				break
 			}
+			delete(pending, c.CommandID)
 		}
 		d.p.RingAdminHead(d.head)
-		if c := d.do(t, goodIdentify); c.Status != 0 || len(d.faults) != 0 || pending != 0 {
-			t.Errorf("IDENTIFY %+v, fault records %v, %d commands lost", c, d.faults, pending)
+		if c := d.do(t, goodIdentify); c.Status != 0 || len(d.faults) != 0 || len(pending) != 0 {
+			t.Errorf("IDENTIFY %+v, fault records %v, %d commands lost", c, d.faults, len(pending))
 		}
 	})
 }

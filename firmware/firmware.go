@@ -7,14 +7,14 @@
 //
 // Ownership. The board's lock (Config.Lock) guards everything here. Run executes
 // the hart in slices of a few thousand instructions with the lock held, and
-// releases it between slices, while the hart waits, and during a mover copy. All
+// releases it between slices, while the hart waits, and during a mover copy or an invalidation. All
 // other methods are called with the lock held, from any goroutine, and only
-// record and wake Run. Calls to Host, Queues and Counter are made with the lock held; of the methods here they may call QueueEvent
+// record and wake Run. Calls to Host, Queues, MMU and Counter are made with the lock held, but for invalidations; of the methods here they may call QueueEvent
 // only. Calls to Mover are made without the lock.
 //
 // Time is the host's, read through Config.Now; it drives CP_TIME, the timer
 // interrupt, the boot timeout and the watchdog, each checked between slices. Left
-// out: software interrupts, and a hart that runs while the mover copies.
+// out: software interrupts, and a hart that runs while the mover copies or the MMU invalidates.
 package firmware
 
 import (
@@ -76,24 +76,19 @@ type Host interface {
 	MoverIdle()
 }
 
-// Queues is the hardware behind CP_QUEUE_… (§4.8). index is 1 to
-// QUEUE_PARAM.COUNT.
-type Queues interface {
-	// Configure enables an empty queue. Rings have at least 2 entries; everything
-	// else is as firmware wrote it.
-	Configure(index int, c QueueConfig)
-	// Disable stops a queue; it drains while a command is in flight.
-	Disable(index int)
-	// State returns npureg.Queue….
-	State(index int) uint32
-}
-
-// QueueConfig is what firmware says of a user queue.
-type QueueConfig struct {
-	SQ, CQ               iova.Addr
-	SQEntries, CQEntries uint16
-	Context, Vector      uint16
-	Shadow               iova.Addr // shadow line (§4.11), or 0
+// MMU is the hardware behind CP_MMU_… (§11.7). Invalidate and InvalidateAll are called without the
+// lock, and return when no access runs with an old translation.
+type MMU interface {
+	// Translate makes the addresses of a context virtual, by the table at root in a space.
+	// It ignores what hardware does not have.
+	Translate(context uint16, space uint8, root uint64)
+	Remove(context uint16)
+	// State returns npureg.MMUTranslated and MMUFaulted of a context.
+	State(context uint16) uint32
+	Invalidate(context uint16, va, size uint64) // no size: all of the context
+	InvalidateAll()
+	// Log returns the fault log (§11.6), a multiple of 4 bytes.
+	Log() []byte
 }
 
 // RAS is the hardware behind CP_ERROR_…, CP_SENSOR_…, CP_THERMAL_… and CP_ENGINE_… (§12).
@@ -130,6 +125,7 @@ type Config struct {
 	Mover   Mover
 	Host    Host
 	Queues  Queues
+	MMU     MMU
 	RAS     RAS                    // nil without FEATURES_LO.RAS
 	Counter func(index int) uint64 // npureg.Counter…
 	Log     *slog.Logger
@@ -151,6 +147,9 @@ type Processor struct {
 	late           int // slices since a deadline passed
 	aqEnabled      bool
 
+	invalidate func() // an invalidation that was started and has not ended, or nil
+	faults     []byte // what reads of CP_MMU_LOG return
+
 	copy       move
 	moving     bool   // Run accesses the bus for a copy
 	stale      bool   // and Reset found it there
@@ -163,6 +162,8 @@ type Processor struct {
 
 	console []byte
 	logs    limiter
+
+	status [npureg.QueueStatusSize / 4]uint32 // latched for CP_QUEUE_STATUS
 }
 
 // deadline is a point of Config.Now.
@@ -238,6 +239,7 @@ func (p *Processor) resetHart() {
 	p.halted, p.hung = false, false
 	p.generation++
 	p.copy = move{}
+	p.invalidate, p.faults = nil, nil
 	p.resetAt = p.cfg.Now()
 	p.boot, p.watchdog, p.late = deadline{}, deadline{}, 0
 	p.console = p.console[:0]
@@ -404,6 +406,9 @@ func (p *Processor) step() (idle bool) {
 	if p.copy.control != 0 {
 		p.doCopy()
 	}
+	if p.invalidate != nil {
+		p.doInvalidate()
+	}
 	p.deadlines(now, state == cpu.Waiting)
 	return state == cpu.Waiting
 }
@@ -499,6 +504,18 @@ func (p *Processor) doCopy() {
 		p.core.Invalidate()
 	}
 	p.bank.Set(npureg.CPMoverStatus, npureg.MoverIdle)
+}
+
+// doInvalidate does the invalidation that the hart started, with the lock released: it may have to wait for
+// an access to the bus. The hart does not run meanwhile.
+func (p *Processor) doInvalidate() {
+	do, generation := p.invalidate, p.generation
+	p.cfg.Lock.Unlock()
+	do()
+	p.cfg.Lock.Lock()
+	if generation == p.generation {
+		p.invalidate = nil
+	}
 }
 
 // log writes what a guest can cause, and so as much as it likes.

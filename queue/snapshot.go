@@ -16,8 +16,11 @@ func (e *Engine) SnapshotLocked(index int) Snapshot {
 		return Snapshot{}
 	}
 	q := &e.queues[index]
-	return Snapshot{State: q.state, Context: q.cfg.Context, SQHead: q.sqHead, SQTail: q.sqTail, CQHead: q.cqHead, CQTail: q.cqTail,
-		SQEntries: q.cfg.SQEntries, CQEntries: q.cfg.CQEntries}
+	s := Snapshot{State: e.StateLocked(index), Context: q.cfg.Context, SQHead: q.sqHead, SQTail: q.sqTail, SQEntries: q.cfg.SQEntries}
+	if cq := q.cq; cq != nil {
+		s.CQHead, s.CQTail, s.CQEntries = cq.head, cq.tail, cq.entries
+	}
+	return s
 }
 
 // FlightLocked returns the queue whose command is in flight, from its fetch until its completion is

@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"mmio":              {},
 	"mmio/npureg":       {"mmio"},
 	"queue":             {words},
-	"dma":               {"dma/iova", "ecc"},
+	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
 	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},

@@ -83,12 +83,12 @@ func (c Config) archMinor() uint32 {
 
 // features returns FEATURES_LO (§2.1); c is valid.
 func (c Config) features() uint32 {
-	if c.archMinor() == 0 {
-		return 0
+	var f uint32
+	if c.archMinor() >= 1 {
+		f |= npureg.FeatureShadowDoorbells
 	}
-	f := uint32(npureg.FeatureShadowDoorbells)
 	if c.archMinor() >= 2 {
-		f |= npureg.FeatureRAS
+		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS
 	}
 	return f
 }

@@ -13,6 +13,7 @@
 //     queue engine's. The connection's goroutine records and replies.
 //   - The bus table (dma/iova) and the counters have their own synchronization.
 //   - Lock order: the connection's, Device.mu, that of a virtual function, that of pci's interrupts. The findings' lock is a leaf.
+//     The MMU's (dma.MMU) is held during an access to memory, and so comes before all of them.
 //
 // A reset (§9.4) disables everything at once and is over when the command and the mover copy that
 // were in flight have ended; until then BAR0 reads all-ones. A reset by register or config
@@ -83,6 +84,12 @@ type Device struct {
 	messages [pci.ErrFatal + 1]uint64    // error messages that would have gone out; guarded by mu
 	irqs     map[irq]*eventfd.FD         // what the client attached to interrupts; guarded by mu
 	executor *executor
+	contexts map[uint16]*translation // contexts that are translated; guarded by mu
+	faultLog faultLog                // guarded by mu
+
+	// By user queue, what its context's addresses meant when it was enabled, or nil. Stored
+	// with mu held, loaded by the executor.
+	spaces []atomic.Pointer[dma.AddressSpace]
 }
 
 // New builds a device from cfg, with its virtual functions: powered on, boot ROM ready to run. Close frees
@@ -147,18 +154,21 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
-	d.executor = &executor{d: d, core: c, buf: make([]byte, dma.Chunk)}
+	d.executor = &executor{d: d, core: c, view: dma.NewView(&d.mem), buf: make([]byte, dma.Chunk)}
 	d.executor.engines.start = time.Now()
 	d.ras.on = cfg.features()&npureg.FeatureRAS != 0
 	d.ras.thermal.init()
+	d.spaces = make([]atomic.Pointer[dma.AddressSpace], cfg.Queues.Count+1)
+	d.contexts = map[uint16]*translation{}
 	d.queues = queue.New(&d.mu, cfg.Queues.Count, bus{d}, d.executor, board{d})
-	d.bar0 = mmio.New(npureg.BAR0Size, cfg.hostRegisters())
-	for _, r := range cfg.hostRegisters() {
+	registers := cfg.hostRegisters()
+	d.bar0 = mmio.New(npureg.BAR0Size, registers)
+	for _, r := range registers {
 		d.claimed[r.Off] = true
 	}
 	d.hooks()
 	fcfg := firmware.Config{
-		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d}, Counter: d.counterLocked, Log: d.log,
+		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d}, MMU: translator{d}, Counter: d.counterLocked, Log: d.log,
 	}
 	if d.ras.on {
 		fcfg.RAS = health{d}
@@ -381,15 +391,7 @@ func (d *Device) causeLocked(bits uint32) {
 
 // faultLocked writes a fault record (§9.3).
 func (d *Device) faultLocked(f queue.Fault) {
-	d.count(npureg.CounterFaults, 1)
-	if s := d.bar0.Value(npureg.FaultStatus); s&npureg.FaultValid != 0 {
-		d.bar0.SetBits(npureg.FaultStatus, npureg.FaultOverflow)
-	} else {
-		d.bar0.Set(npureg.FaultStatus, s&npureg.FaultOverflow|npureg.FaultValid|uint32(f.Code)<<16)
-		d.bar0.Set(npureg.FaultInfo, uint32(f.Queue&0xff)|uint32(f.Source)<<8|uint32(f.Index)<<16)
-		d.bar0.Set(npureg.FaultAddrLo, uint32(f.Addr))
-		d.bar0.Set(npureg.FaultAddrHi, uint32(f.Addr>>32))
-	}
+	d.recordLocked(f, [4]uint32{})
 	name := f.Code.String()
 	if !slices.Contains(npureg.Statuses(), npureg.Named{Name: name, Value: uint32(f.Code)}) {
 		name = "UNKNOWN" // firmware chose it: one finding for all
@@ -397,6 +399,24 @@ func (d *Device) faultLocked(f queue.Fault) {
 	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(),
 		fmt.Sprintf("queue %d, source %d, index %d, address %#x", f.Queue, f.Source, f.Index, f.Addr))
 	d.causeLocked(npureg.IRQFault)
+}
+
+// recordLocked fills the registers of the fault record, FAULT_CONTEXT and the three behind it with mmu.
+func (d *Device) recordLocked(f queue.Fault, mmu [4]uint32) {
+	d.count(npureg.CounterFaults, 1)
+	if s := d.bar0.Value(npureg.FaultStatus); s&npureg.FaultValid != 0 {
+		d.bar0.SetBits(npureg.FaultStatus, npureg.FaultOverflow)
+		return
+	}
+	d.bar0.Set(npureg.FaultStatus, d.bar0.Value(npureg.FaultStatus)&npureg.FaultOverflow|npureg.FaultValid|uint32(f.Code)<<16)
+	d.bar0.Set(npureg.FaultInfo, uint32(f.Queue&0xff)|uint32(f.Source)<<8|uint32(f.Index)<<16)
+	d.bar0.Set(npureg.FaultAddrLo, uint32(f.Addr))
+	d.bar0.Set(npureg.FaultAddrHi, uint32(f.Addr>>32))
+	for i, v := range mmu {
+		if off := npureg.FaultContext + 4*uint32(i); d.claimed[off] {
+			d.bar0.Set(off, v)
+		}
+	}
 }
 
 // resetLocked begins a reset of everything but config space and device memory
@@ -408,6 +428,8 @@ func (d *Device) resetLocked(why string) {
 	d.parametersLocked()
 	d.levelLocked()
 	d.vfsChangedLocked()
+	d.forgetContextsLocked()
+	d.faultLog = faultLog{}
 	d.ras.engines = 0
 	d.resets = 0
 	if d.queues.ResetLocked() {
@@ -567,6 +589,8 @@ func (h host) SetRegister(off, v uint32) {
 	}
 	h.d.bar0.ClearBits(npureg.DeviceStatus, npureg.DeviceStatusReady|npureg.DeviceStatusFailed)
 	switch v & 0xff {
+	case npureg.BootLoading: // the next firmware begins without contexts
+		h.d.forgetContextsLocked()
 	case npureg.BootReady:
 		h.d.bar0.SetBits(npureg.DeviceStatus, npureg.DeviceStatusReady)
 	case npureg.BootFailed:
@@ -586,43 +610,3 @@ func (h host) MoverIdle() { h.d.resetPartLocked() }
 func (h host) Fault(f firmware.Fault) {
 	h.d.faultLocked(queue.Fault{Code: f.Code, Queue: int(f.Queue), Source: f.Source, Index: f.Index, Addr: f.Addr})
 }
-
-// queues is the user queues, as firmware programs them.
-type queues struct{ d *Device }
-
-func (q queues) Configure(index int, c firmware.QueueConfig) {
-	if q.d.cfg.features()&npureg.FeatureShadowDoorbells == 0 {
-		c.Shadow = 0
-	}
-	q.d.queues.EnableLocked(index, queue.Config(c))
-}
-func (q queues) Disable(index int)      { q.d.queues.DisableLocked(index) }
-func (q queues) State(index int) uint32 { return uint32(q.d.queues.StateLocked(index)) }
-
-// board is what the queue engine tells.
-type board struct{ d *Device }
-
-// CompletedLocked raises the interrupt first: somebody waits for it.
-func (b board) CompletedLocked(vector uint16, c queue.Completion) {
-	b.d.raiseLocked(int(vector))
-	if b.d.fn.Interrupts() == pci.ByINTx {
-		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
-		b.d.levelLocked()
-	}
-	b.d.engineOverLocked()
-	b.d.sampleLocked(time.Duration(b.d.executor.engines.ended.Load()))
-	b.d.count(npureg.CounterCommands, 1)
-	if c.Status != npureg.StatusSuccess {
-		b.d.count(npureg.CounterErrors, 1)
-		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
-	}
-}
-
-func (b board) FaultLocked(f queue.Fault) {
-	b.d.engineOverLocked()
-	b.d.faultLocked(f)
-}
-
-func (b board) QueueEventLocked() { b.d.fw.QueueEvent() }
-func (b board) IdleLocked()       { b.d.resetPartLocked() }
-func (b board) ShadowLocked()     { b.d.count(npureg.CounterShadow, 1) }

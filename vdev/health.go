@@ -100,7 +100,7 @@ func (d *Device) InjectMemoryError(kind, memory string, addr uint64) error {
 	}
 	d.count(counter, 1)
 	d.fn.Inject(pci.ErrorKind{Correctable: kind == "corrected", Bit: bit}, [4]uint32{})
-	d.recordLocked(r)
+	d.logErrorLocked(r)
 	return nil
 }
 

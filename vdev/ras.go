@@ -60,6 +60,9 @@ func (r *record) word(number uint32, i int) uint32 {
 // hostRegisters returns the host's registers as the architecture version has them (§2.1).
 func (c Config) hostRegisters() []mmio.Register {
 	table := npureg.Host()
+	if c.features()&npureg.FeatureMMU == 0 {
+		table = slices.DeleteFunc(table, func(r mmio.Register) bool { return r.Off >= npureg.FaultContext && r.Off <= npureg.FaultVAHi })
+	}
 	if c.features()&npureg.FeatureRAS == 0 {
 		table = slices.DeleteFunc(table, func(r mmio.Register) bool { return r.Off >= npureg.CrashStatus && r.Off <= npureg.CrashData })
 		for i := range table {
@@ -106,8 +109,8 @@ func (d *Device) crashLocked() {
 	d.bar0.Set(npureg.CrashSize, uint32(size))
 }
 
-// recordLocked writes r into the error log and raises ERROR (§12.3).
-func (d *Device) recordLocked(r record) {
+// logErrorLocked writes r into the error log and raises ERROR (§12.3).
+func (d *Device) logErrorLocked(r record) {
 	if !d.ras.on {
 		return
 	}
@@ -125,7 +128,7 @@ func (d *Device) metPoison(contextID uint16, e *queue.Entry, c queue.Completion)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.log.LogAttrs(context.Background(), slog.LevelDebug, "poison", slog.Uint64("info", c.Info))
-	d.recordLocked(record{
+	d.logErrorLocked(record{
 		kind: npureg.ErrorPoison, unit: uint8(c.Info >> poisonUnitShift), flags: npureg.ErrorCommand, addr: c.Info &^ (0xf << poisonUnitShift),
 		queue: uint16(d.queues.FlightLocked()), id: e.ID(), context: contextID, detail: uint16(c.Status),
 	})
@@ -206,7 +209,7 @@ func (h health) ResetEngines(mask uint32) {
 	if mask&npureg.EngineCore == 0 {
 		unit = npureg.UnitDMA
 	}
-	d.recordLocked(record{kind: npureg.ErrorEngineReset, unit: unit, detail: uint16(mask)})
+	d.logErrorLocked(record{kind: npureg.ErrorEngineReset, unit: unit, detail: uint16(mask)})
 }
 
 func (h health) EngineState() (resetting, ended uint32) {
@@ -228,6 +231,6 @@ func (h health) Queue(index int) [npureg.CrashQueue / 4]uint32 {
 }
 
 func (h health) Crashed(code, pc uint32) {
-	h.d.recordLocked(record{kind: npureg.ErrorFirmware, unit: npureg.UnitCP, addr: uint64(pc), detail: uint16(code)})
+	h.d.logErrorLocked(record{kind: npureg.ErrorFirmware, unit: npureg.UnitCP, addr: uint64(pc), detail: uint16(code)})
 	h.d.crashLocked()
 }

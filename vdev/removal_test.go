@@ -78,7 +78,7 @@ func TestRemovedIsSilent(t *testing.T) {
 	}
 	raised := d.Counter(npureg.CounterInterrupts)
 	d.mu.Lock()
-	d.recordLocked(record{kind: npureg.ErrorThermal})
+	d.logErrorLocked(record{kind: npureg.ErrorThermal})
 	d.mu.Unlock()
 	if n := d.Counter(npureg.CounterInterrupts); n != raised || fds[vfiouser.IRQINTx].Wait(0) != 0 {
 		t.Errorf("%d interrupts of a removed card", n-raised)

@@ -103,7 +103,7 @@ func (d *Device) throttleLocked() {
 	level := t.next(old)
 	if level != old {
 		t.level.Store(level)
-		d.recordLocked(record{kind: npureg.ErrorThermal, unit: npureg.UnitThermal, addr: uint64(milli(t.shown())), detail: uint16(level)})
+		d.logErrorLocked(record{kind: npureg.ErrorThermal, unit: npureg.UnitThermal, addr: uint64(milli(t.shown())), detail: uint16(level)})
 	}
 	if level != 0 && t.tick == nil {
 		t.tick = time.AfterFunc(sampleInterval, d.thermalTick)

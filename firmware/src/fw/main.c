@@ -56,7 +56,7 @@ void fw_main(void)
 			next = uptime() + TICK_US;
 			timer_set(next);
 		}
-		if (!admin_serve())
+		if (!timeout_serve() && !admin_serve())
 			wait_for_interrupt();
 	}
 }

@@ -118,15 +118,6 @@ struct outcome ras_page(const struct entry *e)
 	return done(n);
 }
 
-/* reserved_from: whether a byte from offset off on is set; off is a multiple of 4. */
-static bool reserved_from(const struct entry *e, uint32_t off)
-{
-	for (uint32_t i = (off - 8) / 4; i < 14; i++)
-		if (e->word[i])
-			return true;
-	return false;
-}
-
 struct outcome set_threshold(const struct entry *e)
 {
 	static const uint32_t reg[NPU_THERMAL_LEVEL_CRITICAL] = { NPU_CP_THERMAL_1, NPU_CP_THERMAL_2, NPU_CP_THERMAL_CRITICAL };
@@ -141,7 +132,7 @@ struct outcome set_threshold(const struct entry *e)
 		above = (int32_t)cp_read(reg[level]);
 	if (e->thermal.threshold <= below || e->thermal.threshold >= above)
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, thermal.threshold));
-	if (reserved_from(e, 0x10))
+	if (reserved_from(0x10))
 		return refused(NPU_STATUS_INVALID_FIELD, 0x10);
 	cp_write(reg[level - 1], (uint32_t)e->thermal.threshold);
 	return done(0);
@@ -153,7 +144,7 @@ struct outcome reset_engine(const struct entry *e, bool *pending)
 
 	if (!mask || mask & ~NPU_ENGINE_ALL)
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, object.number));
-	if (reserved_from(e, 0x0c))
+	if (reserved_from(0x0c))
 		return refused(NPU_STATUS_INVALID_FIELD, 0x0c);
 	if (engine.running)
 		return refused(NPU_STATUS_BUSY, 0);
