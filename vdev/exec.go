@@ -34,6 +34,7 @@ type executor struct {
 	bound  []core.Binding
 	memory programMemory
 
+	granule uint64     // that the command met poisoned
 	refused *dma.Fault // of the command's translation, or nil
 	status  npureg.Status
 }
@@ -69,7 +70,7 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	}
 	x.status, c.Faulted = c.Status, x.refused != nil
 	if c.Status == npureg.StatusPoison {
-		x.d.metPoison(from.Context, e, c)
+		x.d.metPoison(from, e, uint8(c.Info>>poisonUnitShift), x.granule)
 	}
 	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
@@ -104,10 +105,21 @@ func (x *executor) fault(err error) queue.Completion {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
 	if errors.Is(f.Err, dma.ErrPoison) {
-		return poison(npureg.UnitDRAM, f.Addr)
+		return x.poison(f)
 	}
 	x.refuse(f)
 	return queue.Completion{Status: faultStatus(f), Info: f.Addr}
+}
+
+// poison is the completion of a command that met poison of device memory (§12.2). It tells a process of its own address;
+// the error log has the granule's.
+func (x *executor) poison(f *dma.Fault) queue.Completion {
+	c := queue.Completion{Status: npureg.StatusPoison, Info: npureg.UnitDRAM<<poisonUnitShift | f.Addr}
+	if inner := (*dma.Fault)(nil); f.Space == dma.Virtual && errors.As(f.Err, &inner) {
+		f = inner
+	}
+	x.granule = f.Addr
+	return c
 }
 
 // refuse takes note of a fault that its context does not survive (§11.5).
@@ -240,10 +252,11 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 	var memory *dma.Fault
 	switch {
 	case f.Status == core.StatusPoison:
-		c = poison(npureg.UnitScratchpad, f.Info)
-	case errors.Is(err, dma.ErrPoison):
-		c = poison(npureg.UnitDRAM, f.Info)
-	case errors.As(f.Err, &memory):
+		c = queue.Completion{Status: npureg.StatusPoison, Info: npureg.UnitScratchpad<<poisonUnitShift | f.Info}
+		x.granule = f.Info
+	case errors.As(f.Err, &memory) && errors.Is(memory.Err, dma.ErrPoison):
+		c = x.poison(memory)
+	case memory != nil:
 		x.refuse(memory)
 		if s := faultStatus(memory); s == npureg.StatusTranslationFault {
 			c.Status = s
