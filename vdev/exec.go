@@ -44,8 +44,8 @@ const maxProgram = isa.DescriptorSize + 16<<20
 
 // Execute runs one user command (§4.9, §4.10, §4.17, §4.18).
 func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entry) queue.Completion {
-	if x.d.ras.thermal.level.Load() != 0 {
-		x.throttle(ctx)
+	if x.d.ras.thermal.level.Load() != 0 && !x.throttle(ctx) {
+		return queue.Completion{Status: npureg.StatusAborted}
 	}
 	ctx = x.engines.begin(ctx, e[0])
 	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
