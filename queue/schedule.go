@@ -27,13 +27,6 @@ func (s *set) put(i int, in bool) {
 func (s *set) has(i int) bool { return s[i/64]>>(i%64)&1 != 0 }
 func (s *set) empty() bool    { return *s == set{} }
 
-func (s *set) count() (n int) {
-	for _, w := range s {
-		n += bits.OnesCount64(w)
-	}
-	return n
-}
-
 // next returns the first member behind i, or 0, which is no queue.
 func (s *set) next(i int) int {
 	i++
