@@ -153,9 +153,9 @@ func play(t *testing.T, script []byte) {
 			}
 			n := len(b.done)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			q := e.startLocked(index, cancel)
+			e.startLocked(index, cancel)
 			b.mu.Unlock()
-			e.run(ctx, &e.flight, q)
+			e.run(ctx, &e.flight)
 			b.mu.Lock()
 			cancel(nil)
 			if len(b.done) != n {
@@ -289,9 +289,9 @@ func (b *bench) next(ctx context.Context, cancel context.CancelCauseFunc) {
 		b.mu.Unlock()
 		return
 	}
-	q := b.e.startLocked(index, cancel)
+	b.e.startLocked(index, cancel)
 	b.mu.Unlock()
-	b.e.run(ctx, &b.e.flight, q)
+	b.e.run(ctx, &b.e.flight)
 }
 
 // TestTurnsAllocateNothing: commands with a timeout and held interrupts, and looks at a WAIT.
@@ -348,9 +348,9 @@ func BenchmarkTurn(b *testing.B) {
 				for b.Loop() {
 					r.mu.Lock()
 					index := e.pickLocked()
-					q := e.startLocked(index, cancel)
+					e.startLocked(index, cancel)
 					r.mu.Unlock()
-					e.run(ctx, &e.flight, q)
+					e.run(ctx, &e.flight)
 					r.mu.Lock()
 					e.RingCQLocked(index, uint32(e.queues[index].cq.tail))
 					e.RingSQLocked(index, uint32(e.queues[index].sqTail+1)%2)

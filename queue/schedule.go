@@ -4,6 +4,7 @@ package queue
 
 import (
 	"math/bits"
+	"time"
 
 	"npuemu/mmio/npureg"
 )
@@ -67,6 +68,9 @@ func (e *Engine) ModifyLocked(index int, s Schedule) {
 	e.classes[q.sched.Priority].ready.put(index, false)
 	s.Priority %= npureg.QueuePriorities
 	q.sched, q.overdue = s, false
+	if q.sequence != 0 && q.since.IsZero() {
+		q.since = time.Now()
+	}
 	if q.cq.owner == index {
 		e.flushLocked(q.cq)
 		q.cq.count, q.cq.time = s.CoalesceCount, s.CoalesceTime
