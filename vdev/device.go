@@ -397,7 +397,7 @@ func (d *Device) faultLocked(f queue.Fault) {
 		name = "UNKNOWN" // firmware chose it: one finding for all
 	}
 	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(),
-		fmt.Sprintf("queue %d, source %d, index %d, address %#x", f.Queue, f.Source, f.Index, f.Addr))
+		fmt.Sprintf("queue %d, source %d, index %d, address %v", f.Queue, f.Source, f.Index, f.Addr))
 	d.causeLocked(npureg.IRQFault)
 }
 

@@ -25,7 +25,9 @@ func TestCommandsAllocateNothing(t *testing.T) {
 	const n = 8
 	sqAt, sq := h.Alloc(n * npureg.SQEntrySize)
 	cqAt, cq := h.Alloc(n * npureg.CQEntrySize)
-	if c := h.Admin(devtest.CreateQueueEntry(1, ctx, 1, sqAt, cqAt, n, n)); c.Status != npureg.StatusSuccess {
+	create := devtest.CreateQueueEntry(1, ctx, 1, sqAt, cqAt, n, n)
+	create[0x24], create[0x25], create[0x30+2], create[0x34], create[0x36] = 2, 3, 1, 3, 100 // class, weight, timeout, coalescing
+	if c := h.Admin(create); c.Status != npureg.StatusSuccess {
 		t.Fatal(c)
 	}
 	buf, _ := h.Alloc(64 << 10)
@@ -83,6 +85,8 @@ func TestCommandsAllocateNothing(t *testing.T) {
 		{"COPY to the device", copyEntry(1<<4, 64<<10)},
 		{"COPY from the device", copyEntry(1, 64<<10)},
 		{"LAUNCH", launch},
+		{"SIGNAL", signal(0, buf+4096, 5)},
+		{"WAIT", wait(0, buf+4096, 5)},
 	} {
 		if n := testing.AllocsPerRun(200, func() { do(&tt.e) }); n != 0 {
 			t.Errorf("%s: %v allocations", tt.name, n)
