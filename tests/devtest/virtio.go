@@ -23,6 +23,7 @@ type virtio struct {
 	window []byte
 	lines  map[int]*virtiotest.Queue // by vector: who raises it
 	event  *virtiotest.Queue
+	queues map[int]*virtqueue // that were started, by index
 }
 
 // virtqueue is a queue as the virtio driver has it. A request's buffers are where its ring slot says.
@@ -56,7 +57,7 @@ func (h *Host) attachVirtio() {
 	h.T.Helper()
 	f := virtiotest.Dial(h.T, h.Socket)
 	f.Negotiate(virtiotest.Version1 | virtiotest.Indirect | virtiotest.EventIndex)
-	h.virtio = &virtio{front: f, back: f.BackEnd(), lines: map[int]*virtiotest.Queue{}}
+	h.virtio = &virtio{front: f, back: f.BackEnd(), lines: map[int]*virtiotest.Queue{}, queues: map[int]*virtqueue{}}
 	f.Ask(virtiotest.GetShmemConfig, nil)
 	h.mem = f.Mem
 	h.MsgMem, h.Msg = nil, nil
@@ -81,9 +82,13 @@ func (v *virtio) bring(h *Host, image []byte) {
 	}
 }
 
-// queue starts a virtqueue for n-1 requests at once, which is what a ring of n entries holds.
+// queue starts a virtqueue for n-1 requests at once, which is what a ring of n entries holds. One that was started
+// goes on: it outlives the queue behind it.
 func (v *virtio) queue(h *Host, index, vector, n int) *virtqueue {
 	h.T.Helper()
+	if q := v.queues[index]; q != nil && q.n >= n {
+		return q
+	}
 	size := 2
 	for size < 2*n {
 		size *= 2
@@ -92,6 +97,7 @@ func (v *virtio) queue(h *Host, index, vector, n int) *virtqueue {
 	q.q.EventIndex = true
 	q.addr, q.mem = h.Alloc(n * slotSize)
 	v.lines[vector] = q.q
+	v.queues[index] = q
 	return q
 }
 
