@@ -294,6 +294,10 @@ func TestTranslationFaults(t *testing.T) {
 			if c := h.Do(2, nop()); c.Status != 0 {
 				t.Fatalf("NOP before it: %v", c)
 			}
+			var event []byte
+			if devtest.InUse() == devtest.VHostUser {
+				event = h.OfferEvent()
+			}
 			id := h.Submit(2, tt.e(t, p))
 			c := h.Wait(2)
 			if c.Status != tt.status || c.Result != tt.result || c.Info != tt.want.VA || c.ID != id {
@@ -318,8 +322,11 @@ func TestTranslationFaults(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("record (-want +got):\n%s", diff)
 			}
-			if devtest.InUse() != devtest.VHostUser {
+			if event == nil {
 				wantRegs(t, h, got)
+			} else if h.AwaitEvent(); le.Uint16(event) != 1 || npureg.Status(le.Uint16(event[4:])) != got.Status || event[8] != 2 || event[9] != npureg.FaultMMU ||
+				le.Uint32(event[0x0c:]) != contextReg(got) || le.Uint64(event[0x10:]) != got.Addr || le.Uint64(event[0x18:]) != got.VA {
+				t.Errorf("event % x of record %+v", event, got)
 			}
 
 			// The context has stopped: its queues are deaf, and none can be added.
@@ -370,6 +377,11 @@ func TestTranslationFaults(t *testing.T) {
 	}
 }
 
+// contextReg is FAULT_CONTEXT of a record.
+func contextReg(f devtest.FaultRecord) uint32 {
+	return uint32(f.Context) | uint32(f.Engine)<<16 | uint32(f.Access)<<20 | uint32(f.Reason)<<24 | uint32(f.Level)<<28
+}
+
 // wantRegs compares the fault record with a record of the log, and clears it.
 func wantRegs(t *testing.T, h *devtest.Host, f devtest.FaultRecord) {
 	t.Helper()
@@ -382,7 +394,7 @@ func wantRegs(t *testing.T, h *devtest.Host, f devtest.FaultRecord) {
 		{"FAULT_INFO", npureg.FaultInfo, uint32(f.Queue) | npureg.FaultMMU<<8 | uint32(f.Index)<<16},
 		{"FAULT_ADDR_LO", npureg.FaultAddrLo, uint32(f.Addr)},
 		{"FAULT_ADDR_HI", npureg.FaultAddrHi, uint32(f.Addr >> 32)},
-		{"FAULT_CONTEXT", npureg.FaultContext, uint32(f.Context) | uint32(f.Engine)<<16 | uint32(f.Access)<<20 | uint32(f.Reason)<<24 | uint32(f.Level)<<28},
+		{"FAULT_CONTEXT", npureg.FaultContext, contextReg(f)},
 		{"FAULT_COMMAND", npureg.FaultCommand, uint32(f.ID) | uint32(f.Index)<<16},
 		{"FAULT_VA_LO", npureg.FaultVALo, uint32(f.VA)},
 		{"FAULT_VA_HI", npureg.FaultVAHi, uint32(f.VA >> 32)},
@@ -670,5 +682,102 @@ func TestWithoutMMU(t *testing.T) {
 				t.Errorf("FAULT_STATUS %#x", got)
 			}
 		})
+	}
+}
+
+// TestInvalidateUnderLoad moves and removes a page under commands that write to it all the time: once INVALIDATE_TLB
+// has completed, nothing is written to the old place, and the command in flight goes on by the new tables (§11.4).
+func TestInvalidateUnderLoad(t *testing.T) {
+	h, context := ready(t)
+	free := reserve(h, context)
+	rounds := 30
+	if testing.Short() {
+		rounds = 15
+	}
+	inFlight := 0
+	for life := range 2 {
+		h.Rewind(free)
+		p := newProcess(h, 2, life == 1)
+		for _, at := range p.sourceAt {
+			for i := range p.guest(at) {
+				p.guest(at)[i] = 0xc3
+			}
+		}
+		var places [2]uint64
+		var pages [2][]byte
+		for i := range places {
+			places[i], pages[i] = h.Alloc(npureg.PageSize)
+		}
+		const va = 0x1000
+		p.Map(va, npureg.PageSize, 0, places[0], w)
+		// 400 times a page to the same page.
+		busy := copyEntry(2, 2, vaSource, va, npureg.PageSize, 400, 1)
+		outstanding := 0
+		fill := func() {
+			for ; outstanding < 6; outstanding++ {
+				h.Submit(2, busy)
+			}
+		}
+		reap := func() {
+			t.Helper()
+			if c := h.Wait(2); c.Status != 0 || c.Info != 400*npureg.PageSize {
+				t.Fatalf("COPY: %v", c)
+			}
+			outstanding--
+		}
+		fill()
+		for i := 1; i <= rounds; i++ {
+			fill()
+			reap() // the next has begun
+			old, now := (i-1)%2, i%2
+			clear(pages[now])
+			commands := h.Dev.Counter(npureg.CounterCommands)
+			p.Map(va, npureg.PageSize, 0, places[now], w)
+			switch i % 3 {
+			case 0:
+				h.InvalidateTLB(p.context, va, npureg.PageSize)
+			case 1:
+				h.InvalidateTLB(p.context, 0, 0)
+			case 2:
+				h.InvalidateTLB(0, 0, 0)
+			}
+			clear(pages[old])
+			if h.Dev.Counter(npureg.CounterCommands) == commands {
+				inFlight++ // one and the same command before and after
+			}
+			fill()
+			for outstanding > 0 {
+				reap()
+			}
+			if at := bytes.IndexByte(pages[old], 0xc3); at >= 0 {
+				t.Fatalf("round %d: byte %#x of the old page was written after INVALIDATE_TLB had completed", i, at)
+			}
+			if bytes.IndexByte(pages[now], 0xc3) < 0 {
+				t.Fatalf("round %d: nothing arrived at the new page", i)
+			}
+		}
+		// Taken away under a command in flight: it faults where it was, the page is not written any more, and what waited
+		// does not run.
+		fill()
+		p.Set(va, 1, 0)
+		h.InvalidateTLB(p.context, va, npureg.PageSize)
+		clear(pages[rounds%2])
+		h.Submit(2, busy) // if all of them have ended
+		c := h.Wait(2)
+		for ; c.Status == 0; c = h.Wait(2) { // it had ended before
+		}
+		if c.Status != npureg.StatusTranslationFault || c.Info != va || c.Result >= 400 {
+			t.Errorf("the command in flight: %v", c)
+		}
+		if c := h.Do(1, nop()); c.Status != 0 {
+			t.Errorf("NOP: %v", c)
+		}
+		if bytes.IndexByte(pages[rounds%2], 0xc3) >= 0 {
+			t.Error("written after the page was taken away")
+		}
+		p.end()
+	}
+	if inFlight == 0 {
+		t.Error("no invalidation met a command in flight")
 	}
 }

@@ -87,6 +87,8 @@ func (v *virtio) bring(h *Host, image []byte) {
 func (v *virtio) queue(h *Host, index, vector, n int) *virtqueue {
 	h.T.Helper()
 	if q := v.queues[index]; q != nil && q.n >= n {
+		for ok := true; ok; _, _, ok = q.q.Await(0) { // what DESTROY_QUEUE aborted
+		}
 		return q
 	}
 	size := 2
@@ -119,4 +121,22 @@ func (q *virtqueue) wait(h *Host) []byte {
 		h.T.Fatalf("devtest: no completion in virtqueue %d: %d bytes, %v", q.q.Index, n, ok)
 	}
 	return q.mem[q.slots[head]+npureg.SQEntrySize:][:npureg.CQEntrySize]
+}
+
+// OfferEvent gives the event virtqueue a buffer (§10.6), over vhost-user.
+func (h *Host) OfferEvent() []byte {
+	h.T.Helper()
+	const size = 32
+	at, b := h.Alloc(size)
+	h.virtio.event.Add(virtiotest.Desc{Addr: at, Len: size, Flags: virtiotest.Write})
+	h.virtio.event.Kick.Signal()
+	return b
+}
+
+// AwaitEvent waits until a buffer of OfferEvent is filled.
+func (h *Host) AwaitEvent() {
+	h.T.Helper()
+	if _, n, ok := h.virtio.event.Await(Timeout); !ok || n != 32 {
+		h.T.Fatalf("devtest: no event: %d bytes, %v", n, ok)
+	}
 }
