@@ -137,6 +137,9 @@ func New(mu sync.Locker, count int, bus Bus, exec Executor, board Board) *Engine
 		queues: make([]ring, count+1), next: 1, wake: make(chan struct{}, 1)}
 }
 
+// Executing returns the queue whose command runs. Only Executor.Execute may ask.
+func (e *Engine) Executing() int { return e.flight.queue }
+
 func (e *Engine) valid(index int) bool { return index >= 1 && index < len(e.queues) }
 
 // StateLocked returns the state of a queue, CP_QUEUE_STATE. A queue that does not

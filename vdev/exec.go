@@ -13,6 +13,7 @@ import (
 	"npuemu/core"
 	"npuemu/core/isa"
 	"npuemu/dma"
+	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 	"npuemu/queue"
 )
@@ -30,6 +31,10 @@ type executor struct {
 	table  []byte // binding table in memory
 	bound  []core.Binding
 	memory programMemory
+
+	// Of the command that runs.
+	began   uint64      // d.mem.Bus.Unmaps when it was fetched
+	refused *iova.Fault // the access to the bus that stopped it, or nil
 }
 
 // Limits of a program's text (§5.3).
@@ -37,6 +42,7 @@ const maxProgram = isa.DescriptorSize + 16<<20
 
 // Execute runs one user command (§4.9, §4.10).
 func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry) queue.Completion {
+	x.began, x.refused = x.d.mem.Bus.Unmaps(), nil
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -47,6 +53,9 @@ func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry
 		c = x.launch(ctx, e)
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
+	}
+	if x.refused != nil && ctx.Err() == nil {
+		x.d.blame(x.refused, x.began, fmt.Sprintf("queue %d, context %d, command %d, opcode %#02x", x.d.queues.Executing(), contextID, e.ID(), e[0]))
 	}
 	if x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(contextID)), slog.Int("opcode", int(e[0])),
@@ -75,11 +84,12 @@ func invalidField(off int) queue.Completion {
 
 // fault turns an error of dma into a completion (§7.2). Errors of the context
 // need no completion: the engine discards it or makes it ABORTED.
-func fault(err error) queue.Completion {
+func (x *executor) fault(err error) queue.Completion {
 	var f *dma.Fault
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
+	errors.As(err, &x.refused)
 	if f.Space == dma.Device {
 		return queue.Completion{Status: npureg.StatusDeviceFault, Info: f.Addr}
 	}
@@ -120,7 +130,7 @@ func (x *executor) copy(ctx context.Context, e *queue.Entry) queue.Completion {
 	x.d.count(npureg.CounterDMARead, n)
 	x.d.count(npureg.CounterDMAWritten, n)
 	if err != nil {
-		c := fault(err)
+		c := x.fault(err)
 		c.Result = uint32(row)
 		return c
 	}
@@ -159,7 +169,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	image := x.text[:size]
 	desc := (*[isa.DescriptorSize]byte)(image)
 	if err := x.d.mem.Read(space, addr, desc[:]); err != nil {
-		return fault(err)
+		return x.fault(err)
 	}
 	text, err := x.core.CheckDescriptor(desc, int(count))
 	if err != nil {
@@ -169,7 +179,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 		return queue.Completion{Status: npureg.StatusBadProgram, Info: 0x10}
 	}
 	if err := x.d.mem.Read(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
-		return fault(err)
+		return x.fault(err)
 	}
 	x.memory = programMemory{&x.d.mem, ctx}
 	stats, err := x.core.Run(ctx, image, bindings, &x.memory)
@@ -190,6 +200,7 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
+	errors.As(err, &x.refused)
 	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
 	return queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
 }
@@ -202,7 +213,7 @@ func (x *executor) bindings(space dma.Space, addr uint64, count int) ([]core.Bin
 	x.table = slices.Grow(x.table[:0], count*npureg.BindingSize)
 	raw := x.table[:count*npureg.BindingSize]
 	if err := x.d.mem.Read(space, addr, raw); err != nil {
-		return nil, fault(err)
+		return nil, x.fault(err)
 	}
 	le := binary.LittleEndian
 	x.bound = slices.Grow(x.bound[:0], count)
