@@ -3,6 +3,7 @@
 package vdev
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -77,10 +78,33 @@ func (d *Device) blame(f *iova.Fault, began uint64, who string) {
 	}
 }
 
+// mover is the bus for the control processor: boot image, admin queue, and what admin
+// commands name.
+type mover struct{ bus }
+
+func (m mover) Read(addr iova.Addr, p []byte) error { return m.blame(m.bus.Read(addr, p)) }
+
+func (m mover) Write(addr iova.Addr, p []byte) error { return m.blame(m.bus.Write(addr, p)) }
+
+// blame returns err, after Device.blame unless a reset found the access in flight.
+func (m mover) blame(err error) error {
+	var f *iova.Fault
+	if m.d.paravirt.Load() != nil || !errors.As(err, &f) {
+		return err
+	}
+	m.d.mu.Lock()
+	stale := m.d.resets != 0
+	m.d.mu.Unlock()
+	if !stale {
+		m.d.blame(f, math.MaxUint64, "control processor")
+	}
+	return err
+}
+
 // blameRing is blame for a fault record of a ring or line (§9.3).
 func (d *Device) blameRing(f queue.Fault, who string) {
-	if d.paravirt.Load() != nil || f.Source == npureg.FaultCP {
-		return // it is not the host that maps rings; firmware says what it likes
+	if d.paravirt.Load() != nil || f.Queue == 0 {
+		return // it is not the host that maps rings; the mover told of the admin queue's
 	}
 	b := iova.Fault{Addr: f.Addr, Size: npureg.SQEntrySize, Access: iova.Read, Reason: iova.Unmapped}
 	if f.Source == npureg.FaultPost {

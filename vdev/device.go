@@ -152,7 +152,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	}
 	d.hooks()
 	d.fw = firmware.New(firmware.Config{
-		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d}, Counter: d.counterLocked, Log: d.log,
+		Lock: &d.mu, Mover: mover{bus{d}}, Host: host{d}, Queues: queues{d}, Counter: d.counterLocked, Log: d.log,
 	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -382,7 +382,7 @@ func (d *Device) faultLocked(f queue.Fault) {
 		name = "UNKNOWN" // firmware chose it: one finding for all
 	}
 	who := fmt.Sprintf("queue %d, source %d, index %d", f.Queue, f.Source, f.Index)
-	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(), fmt.Sprintf("%s, address %#x", who, f.Addr))
+	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(), fmt.Sprintf("%s, address %v", who, f.Addr))
 	if f.Code == npureg.StatusBusFault && d.fn.BusMaster() {
 		d.blameRing(f, who)
 	}

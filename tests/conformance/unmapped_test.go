@@ -125,6 +125,26 @@ func TestUnmapped(t *testing.T) {
 		})
 	}
 
+	t.Run("firmware image", func(t *testing.T) {
+		h := devtest.New(t, config())
+		if s := h.BootAt(0x6670_0000, 4096); s != npureg.BootFailed|npureg.BootErrFetch<<8 {
+			t.Errorf("BOOT_STATUS %#x", s)
+		}
+		blamed(t, h, "dma-unmapped", `^control processor: read of \d+ bytes at 0x66700000: was never mapped`)
+	})
+	t.Run("buffer of an admin command", func(t *testing.T) {
+		h := devtest.New(t, config())
+		prepare(h)
+		extra(h, iova.Read)
+		e := devtest.Entry{npureg.AdminIdentify}
+		le.PutUint64(e[8:], extraBase)
+		le.PutUint32(e[0x10:], 256)
+		if c := h.Admin(e); c.Status != npureg.StatusBusFault {
+			t.Errorf("status %v", c.Status)
+		}
+		blamed(t, h, "dma-direction", `^control processor: write of 256 bytes at 0x40000000: `+extraRange+` is mapped for read$`)
+	})
+
 	// What has no completion has a fault record.
 	t.Run("submission ring that was unmapped", func(t *testing.T) {
 		h := devtest.New(t, config())
