@@ -23,7 +23,9 @@
 #define NF_TIMEOUT_US	(20 * USEC_PER_SEC)
 
 /* Linux's driver for Intel's IOMMU prints three faults in five seconds, not more. */
-#define NF_QUIET_MS	2000
+static unsigned int quiet_ms = 2000;
+module_param(quiet_ms, uint, 0444);
+MODULE_PARM_DESC(quiet_ms, "pause after a mistake");
 
 #define NF_BUS_TO_DEVICE	FIELD_PREP_CONST(NPU_SPACES_SECOND, NPU_SPACE_DEVICE)
 #define NF_DEVICE_TO_BUS	FIELD_PREP_CONST(NPU_SPACES_FIRST, NPU_SPACE_DEVICE)
@@ -170,7 +172,7 @@ static void nf_report(struct nf *nf, const char *name, u64 addr)
 	dev_info(nf->dev, "%s: 0x%llx status 0x%02x info 0x%llx\n", name, addr,
 		 nf_status(&cqe), le64_to_cpu(cqe.info));
 	if (nf_status(&cqe))
-		msleep(NF_QUIET_MS);
+		msleep(quiet_ms);
 }
 
 static void nf_copy(struct nf *nf, const char *name, u32 spaces, u64 bus, u32 size)
@@ -230,7 +232,7 @@ static int nf_mistakes(struct nf *nf, u32 context)
 	if (ret)
 		return ret;
 	nf_write(nf, nf_doorbell(nf, 2) + NPU_DOORBELL_SQ_TAIL, 1);
-	msleep(NF_QUIET_MS);
+	msleep(max(quiet_ms, 100U)); /* it has no completion */
 	dev_info(dev, "ring-after-unmap: 0x%llx status 0x%02x info 0x%x\n", addr,
 		 (u32)FIELD_GET(NPU_FAULT_STATUS_CODE, nf_read(nf, NPU_FAULT_STATUS)),
 		 nf_read(nf, NPU_FAULT_ADDR_LO));
@@ -270,7 +272,7 @@ static int nf_boot(struct nf *nf)
 		return ret;
 	dev_info(nf->dev, "firmware-unmapped: 0x%llx status 0x%02x info 0x0\n",
 		 NF_NOWHERE + 2 * SZ_1M, (u32)FIELD_GET(NPU_BOOT_STATUS_ERROR, status));
-	msleep(NF_QUIET_MS);
+	msleep(quiet_ms);
 
 	ret = request_firmware(&fw, NF_FIRMWARE, nf->dev);
 	if (ret)
