@@ -82,12 +82,14 @@ func (p *Processor) hooks() {
 	b.OnWrite(npureg.CPMoverControl, p.startCopy)
 
 	b.OnWrite(npureg.CPQueueControl, p.controlQueue)
-	b.OnRead(npureg.CPQueueState, func() uint32 {
+	state := func() uint32 {
 		if q, ok := p.queue(); ok {
 			return p.cfg.Queues.State(q)
 		}
 		return npureg.QueueDisabled
-	})
+	}
+	b.OnRead(npureg.CPQueueState, state)
+	p.pure[npureg.CPQueueState] = state
 	p.latched(npureg.CPCounterLo, npureg.CPCounterHi, func() uint64 {
 		if i := b.Value(npureg.CPCounterIndex); i < npureg.CounterCount {
 			return p.cfg.Counter(int(i))
@@ -99,6 +101,7 @@ func (p *Processor) hooks() {
 // latched makes a read of lo return the low half of value, and of hi the high
 // half of the same.
 func (p *Processor) latched(lo, hi uint32, value func() uint64) {
+	p.pure[lo] = func() uint32 { return uint32(value()) }
 	p.bank.OnRead(lo, func() uint32 {
 		v := value()
 		p.bank.Set(hi, uint32(v>>32))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"npuemu/firmware"
 	"npuemu/vdev/pci"
 )
 
@@ -51,6 +52,9 @@ func (d *Device) Status() Status {
 		Findings: d.findings.list(),
 	}
 }
+
+// Debugger returns an external debugger's road to the control processor.
+func (d *Device) Debugger() *firmware.Debugger { return d.fw.Debugger() }
 
 // ErrorKinds lists what InjectError takes.
 func ErrorKinds() []string {

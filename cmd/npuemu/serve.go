@@ -88,6 +88,7 @@ type serveFlags struct {
 	group      string
 	users      []string
 	groups     []string
+	debug      debugFlags
 }
 
 func serveCommand() *cobra.Command {
@@ -111,10 +112,13 @@ func serveCommand() *cobra.Command {
 			"Who may connect is master of the card. A socket is its user's alone (mode 0600) unless --socket-mode and\n" +
 			"--socket-group open it; with --allow-user or --allow-group the kernel's word on the connecting process\n" +
 			"(SO_PEERCRED) must name one of those users, or one of those groups as its primary group, as well.\n\n" +
+			"--gdb lets GDB debug the firmware (docs/debugging.md). It is given once for each card, in the order of\n" +
+			"--socket, or less often; - leaves a card out. Virtual functions have no debugger.\n\n" +
 			"A configuration with [sriov] vfs = N makes the card a physical function, on PATH, with N virtual functions, on\n" +
 			"PATH.vf0 and up, which take clients while the function exists (docs/spec/pci.md §1.9). Experimental.",
 		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
 			"  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once\n" +
+			"  npuemu serve --socket /tmp/npu.sock --gdb :1234\n" +
 			"  npuemu serve --socket a.sock --socket b.sock --config small.toml --config large.toml\n" +
 			"  npuemu serve --socket /run/npu.sock --socket-mode 0660 --socket-group kvm --allow-user libvirt-qemu",
 		Args: cobra.NoArgs,
@@ -127,7 +131,10 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), log, cards, f.control, f.once)
+			if err := f.debug.check(len(cards)); err != nil {
+				return err
+			}
+			return serve(c.Context(), log, cards, f.debug, f.control, f.once)
 		},
 	}
 	c.Flags().StringArrayVar(&f.sockets, "socket", nil, "`path` of the UNIX socket to listen on (required); repeat it for more cards")
@@ -141,6 +148,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.group, "socket-group", "", "`group` of the sockets, a name or number")
 	c.Flags().StringArrayVar(&f.users, "allow-user", nil, "`user` whose processes may attach, a name or number; may be repeated")
 	c.Flags().StringArrayVar(&f.groups, "allow-group", nil, "`group` whose processes may attach, a name or number; may be repeated")
+	f.debug.add(c)
 	_ = c.MarkFlagRequired("socket")
 	_ = c.MarkFlagFilename("config", "toml")
 	_ = c.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"vfio-user", "vhost-user"}, cobra.ShellCompDirectiveNoFileComp))
@@ -273,7 +281,7 @@ func (c *card) listen(path string) (*uds.Listener, error) {
 
 // serve runs cards until ctx is done, one of them fails, or, with once, the first
 // client of each has left. It starts all or none. controlPath is that of the control socket, or "".
-func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath string, once bool) (err error) {
+func serve(ctx context.Context, log *slog.Logger, cards []card, debug debugFlags, controlPath string, once bool) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var blocks sync.WaitGroup // the cards' loops
@@ -300,6 +308,9 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 			return err
 		}
 		devices = append(devices, d)
+		if err := debug.start(c.cfg.Log, i, d, run); err != nil {
+			return err
+		}
 		run(d.Run)
 		for n, f := range d.Functions() {
 			socket := c.socket

@@ -190,7 +190,9 @@ func (c *Core) exception(cause, tval uint32) {
 	c.csr.instretBase--
 	from := c.pc
 	c.trap(cause, tval)
-	c.lockup = c.pc == from
+	if c.pc == from {
+		c.stop = Lockup
+	}
 }
 
 // interrupt takes the pending and enabled interrupt of the highest priority
