@@ -493,6 +493,7 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x03+-$$#"))
 	f.Add([]byte(frame("c") + "\x03" + frame("s") + "$"))
 	s := newStub(f)
+	s.Log = slog.New(slog.DiscardHandler)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c := s.dial(t)
 		go io.Copy(io.Discard, c.conn) //nolint:errcheck // ends with the connection
