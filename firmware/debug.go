@@ -32,31 +32,42 @@ type debug struct {
 	attached bool
 	stopped  bool
 	stepping bool          // one instruction, then stopped again
-	since    time.Duration // when it stopped, of Config.Now
-	lost     time.Duration // time before that was spent stopped
-	events   chan Stop     // holds the one of the present stop
+	events   chan Stop // holds the one of the present stop
+
+	frozen bool          // the model's time stands still
+	since  time.Duration // when that began, of the host's clock
+	lost   time.Duration // how long it stood still before that
 }
 
-// now is Config.Now of what the model sees: it stands still while a debugger has the processor stopped.
+// now is the model's time at now of the host's clock.
 func (d *debug) now(now time.Duration) time.Duration {
-	if d.stopped {
+	if d.frozen {
 		now = d.since
 	}
 	return now - d.lost
 }
 
-// stop stops the processor; now is that of Config.Now.
-func (d *debug) stop(now time.Duration) {
-	if !d.stopped {
-		d.stopped, d.stepping, d.since = true, false, now
+func (d *debug) freeze(now time.Duration) {
+	if !d.frozen {
+		d.frozen, d.since = true, now
 	}
 }
 
-func (d *debug) resume(now time.Duration) {
-	if d.stopped {
-		d.stopped = false
+func (d *debug) thaw(now time.Duration) {
+	if d.frozen {
+		d.frozen = false
 		d.lost += now - d.since
 	}
+}
+
+func (d *debug) stop(now time.Duration) {
+	d.stopped, d.stepping = true, false
+	d.freeze(now)
+}
+
+func (d *debug) resume(now time.Duration) {
+	d.stopped = false
+	d.thaw(now)
 	select {
 	case <-d.events: // of a stop that the debugger does not wait for any more
 	default:
@@ -138,10 +149,19 @@ func (p *Processor) event(reason StopReason) {
 
 // execute runs the hart for a slice, or for a debugger's step.
 func (p *Processor) execute() (state cpu.State) {
+	if p.trace.w != nil { // what tracing costs is not the hart's time
+		p.debug.freeze(p.clock())
+		defer func() {
+			p.trace.flush(p)
+			if !p.debug.stopped {
+				p.debug.thaw(p.clock())
+			}
+		}()
+	}
 	if p.debug.stepping {
 		state = p.core.Step()
 	} else {
-		_, state = p.core.Run(slice)
+		_, state = p.core.Run(p.trace.slice())
 	}
 	switch state {
 	case cpu.AtBreakpoint:

@@ -141,6 +141,7 @@ type Processor struct {
 	console []byte
 	logs    limiter
 
+	trace trace
 	debug debug
 	clock func() time.Duration     // that of the host; cfg.Now leaves out what a debugger took
 	pure  map[uint32]func() uint32 // what reading a CP register returns, without the read's effects
@@ -211,6 +212,7 @@ func (p *Processor) Reset() (busy bool) {
 	p.resetHart()
 	p.setBoot(npureg.BootOff, npureg.BootErrNone)
 	p.runROM()
+	p.trace.flush(p)
 	if p.state != npureg.BootWaiting {
 		panic(fmt.Sprintf("firmware: BUG: boot ROM is in state %d after reset", p.state))
 	}
@@ -229,6 +231,7 @@ func (p *Processor) resetHart() {
 	p.bank.Reset()
 	clear(p.sram)
 	p.core.Reset()
+	p.trace.note("reset")
 	p.external()
 	p.timer(p.resetAt)
 	for _, off := range []uint32{npureg.FWVersion, npureg.FWBuild, npureg.FWErrorDetail} {

@@ -4,6 +4,7 @@ package vdev
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -55,6 +56,14 @@ func (d *Device) Status() Status {
 
 // Debugger returns an external debugger's road to the control processor.
 func (d *Device) Debugger() *firmware.Debugger { return d.fw.Debugger() }
+
+// TraceControlProcessor writes a line for each instruction of the control processor to w (docs/debugging.md), with whole lines in
+// each Write. It is called before Run.
+func (d *Device) TraceControlProcessor(w io.Writer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fw.SetTrace(w)
+}
 
 // ErrorKinds lists what InjectError takes.
 func ErrorKinds() []string {

@@ -101,8 +101,9 @@ func boot(ctx context.Context, cfg vdev.Config, debug debugFlags, guest gokvm.Co
 		wg.Add(1)
 		go func() { defer wg.Done(); f(ctx) }()
 	}
-	run(d.Run)
-	if err = debug.start(cfg.Log, 0, d, run); err == nil {
+	closeTrace, err := debug.start(cfg.Log, 0, d, run)
+	if err == nil {
+		run(d.Run)
 		err = gokvm.Boot(ctx, d, guest)
 	}
 	if errors.Is(err, context.Canceled) {
@@ -111,5 +112,5 @@ func boot(ctx context.Context, cfg vdev.Config, debug debugFlags, guest gokvm.Co
 	stop()
 	wg.Wait()
 	report(cfg.Log, d)
-	return errors.Join(err, d.Close())
+	return errors.Join(err, d.Close(), closeTrace())
 }

@@ -4,9 +4,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,29 +23,57 @@ const gdbUsage = "let GDB debug the control processor through `ADDR`: :PORT or H
 
 // debugFlags are the flags that look into control processors: each is given as often as there are cards, or less.
 type debugFlags struct {
-	gdb []string
+	gdb   []string
+	trace []string
+	limit int64 // of a trace file, in MiB
 }
 
 func (f *debugFlags) add(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.gdb, "gdb", nil, gdbUsage)
+	c.Flags().StringArrayVar(&f.trace, "cp-trace", nil, "write each instruction of the control processor to `FILE`")
+	c.Flags().Int64Var(&f.limit, "cp-trace-limit", 64, "when FILE has so many `MiB` it becomes FILE.1, and a new one begins")
+	_ = c.MarkFlagFilename("cp-trace")
 }
 
 // check compares the flags with the number of cards.
 func (f *debugFlags) check(cards int) error {
-	if n := len(f.gdb); n > cards {
-		return fmt.Errorf("--gdb is given %d times for %d cards: the first is the first card's, and so on; - leaves a card out", n, cards)
+	for _, l := range []struct {
+		flag  string
+		given []string
+	}{{"--gdb", f.gdb}, {"--cp-trace", f.trace}} {
+		if n := len(l.given); n > cards {
+			return fmt.Errorf("%s is given %d times and there are %d cards: the first is the first card's, and so on; - leaves a card out", l.flag, n, cards)
+		}
+		for i, v := range l.given {
+			if v != "-" && slices.Contains(l.given[:i], v) {
+				return fmt.Errorf("%s %s is given twice: every card needs one of its own", l.flag, v)
+			}
+		}
+	}
+	if f.limit < 1 || f.limit > 1<<20 {
+		return fmt.Errorf("--cp-trace-limit %d: use 1 to %d MiB", f.limit, 1<<20)
 	}
 	return nil
 }
 
-// start starts what the flags ask for card number i. run starts a function that ends with its context.
-func (f *debugFlags) start(log *slog.Logger, i int, d *vdev.Device, run func(func(context.Context))) error {
+// start starts what the flags ask for card number i, which does not run yet. run starts a function that ends with its
+// context. close is for when the card has ended.
+func (f *debugFlags) start(log *slog.Logger, i int, d *vdev.Device, run func(func(context.Context))) (closeTrace func() error, err error) {
+	closeTrace = func() error { return nil }
+	if i < len(f.trace) && f.trace[i] != "-" {
+		t, err := newTraceFile(f.trace[i], f.limit<<20)
+		if err != nil {
+			return closeTrace, err
+		}
+		d.TraceControlProcessor(t)
+		closeTrace = t.close
+	}
 	if i >= len(f.gdb) || f.gdb[i] == "-" {
-		return nil
+		return closeTrace, nil
 	}
 	ln, err := listenGDB(log, f.gdb[i])
 	if err != nil {
-		return err
+		return closeTrace, err
 	}
 	log.Info("gdb: listening", "address", f.gdb[i])
 	s := gdb.Server{Target: d.Debugger(), Log: log}
@@ -51,7 +82,7 @@ func (f *debugFlags) start(log *slog.Logger, i int, d *vdev.Device, run func(fun
 			log.Error("the road for GDB is lost; the card goes on", "error", err)
 		}
 	})
-	return nil
+	return closeTrace, nil
 }
 
 // listenGDB opens what --gdb names. Without a host it is this machine's alone.
@@ -78,4 +109,56 @@ func listenGDB(log *slog.Logger, addr string) (net.Listener, error) {
 		log.Warn("gdb: other machines can reach this port; whoever connects is master of the control processor and, through its mover, of guest memory", "address", ln.Addr())
 	}
 	return ln, nil
+}
+
+// traceFile is a file that becomes PATH.1 when it has limit bytes, so that the last of a long run is kept and the disk is not filled. What is
+// no regular file, as a FIFO or /dev/null, is only written to.
+type traceFile struct {
+	path        string
+	f           *os.File
+	regular     bool
+	size, limit int64
+}
+
+func newTraceFile(path string, limit int64) (*traceFile, error) {
+	t := &traceFile{path: path, limit: limit}
+	if err := t.open(); err != nil {
+		return nil, err
+	}
+	st, err := t.f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("--cp-trace: %w", errors.Join(err, t.f.Close()))
+	}
+	t.regular = st.Mode().IsRegular()
+	return t, nil
+}
+
+func (t *traceFile) open() (err error) {
+	if t.f, err = os.Create(t.path); err != nil {
+		return fmt.Errorf("--cp-trace: %w", err)
+	}
+	t.size = 0
+	return nil
+}
+
+// Write writes whole lines.
+func (t *traceFile) Write(p []byte) (int, error) {
+	if t.regular && t.size > 0 && t.size+int64(len(p)) > t.limit {
+		if err := errors.Join(t.f.Close(), os.Rename(t.path, t.path+".1")); err != nil {
+			return 0, fmt.Errorf("--cp-trace: %w", err)
+		}
+		if err := t.open(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := t.f.Write(p)
+	t.size += int64(n)
+	return n, err
+}
+
+func (t *traceFile) close() error {
+	if err := t.f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("--cp-trace: %w", err)
+	}
+	return nil
 }

@@ -112,8 +112,8 @@ func serveCommand() *cobra.Command {
 			"Who may connect is master of the card. A socket is its user's alone (mode 0600) unless --socket-mode and\n" +
 			"--socket-group open it; with --allow-user or --allow-group the kernel's word on the connecting process\n" +
 			"(SO_PEERCRED) must name one of those users, or one of those groups as its primary group, as well.\n\n" +
-			"--gdb lets GDB debug the firmware (docs/debugging.md). It is given once for each card, in the order of\n" +
-			"--socket, or less often; - leaves a card out. Virtual functions have no debugger.\n\n" +
+			"--gdb lets GDB debug the firmware, --cp-trace writes down what its processor does (docs/debugging.md). They are\n" +
+			"given once for each card, in the order of --socket, or less often; - leaves a card out. Virtual functions have neither.\n\n" +
 			"A configuration with [sriov] vfs = N makes the card a physical function, on PATH, with N virtual functions, on\n" +
 			"PATH.vf0 and up, which take clients while the function exists (docs/spec/pci.md §1.9). Experimental.",
 		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
@@ -290,6 +290,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, debug debugFlags
 		go func() { defer blocks.Done(); f(ctx) }()
 	}
 	var devices []*vdev.Device
+	var traces []func() error
 	defer func() {
 		stop()
 		blocks.Wait()
@@ -298,6 +299,9 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, debug debugFlags
 				report(cards[i].cfg.Log, f)
 			}
 			err = errors.Join(err, d.Close())
+		}
+		for _, closeTrace := range traces {
+			err = errors.Join(err, closeTrace())
 		}
 	}()
 	var servers []func() error
@@ -308,7 +312,9 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, debug debugFlags
 			return err
 		}
 		devices = append(devices, d)
-		if err := debug.start(c.cfg.Log, i, d, run); err != nil {
+		closeTrace, err := debug.start(c.cfg.Log, i, d, run)
+		traces = append(traces, closeTrace)
+		if err != nil {
 			return err
 		}
 		run(d.Run)

@@ -97,6 +97,9 @@ type Core struct {
 	stop  State // and so it must if this is not Running
 	debug debug
 
+	trace   func(TraceEvent)
+	trapped bool // the instruction in progress raised an exception; for trace
+
 	bus     Bus
 	resetPC uint32
 	hartID  uint32
@@ -158,7 +161,9 @@ func (c *Core) Run(budget int) (steps int, state State) {
 			return steps, Waiting
 		}
 		start := c.steps
-		if c.run(budget - steps) {
+		if c.trace != nil {
+			c.traced()
+		} else if c.run(budget - steps) {
 			c.step()
 		}
 		steps += int(c.steps - start)
