@@ -31,7 +31,7 @@ type Stop struct {
 type debug struct {
 	attached bool
 	stopped  bool
-	stepping bool          // one instruction, then stopped again
+	stepping bool      // one instruction, then stopped again
 	events   chan Stop // holds the one of the present stop
 
 	frozen bool          // the model's time stands still

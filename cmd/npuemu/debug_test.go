@@ -118,6 +118,9 @@ func TestRunDebug(t *testing.T) {
 	}
 	step := 0
 	for i, line := range lines {
+		if line == "# reset" {
+			continue
+		}
 		f := strings.Split(line, "\t")
 		if len(f) != 5 {
 			t.Fatalf("line %d of the trace has %d columns: %q", i, len(f), line)
@@ -126,7 +129,7 @@ func TestRunDebug(t *testing.T) {
 		for _, c := range f[0] {
 			n = n*10 + int(c-'0')
 		}
-		if i > 0 && n != step+1 {
+		if step > 0 && n != step+1 {
 			t.Fatalf("line %d is step %d, after %d", i, n, step)
 		}
 		step = n
