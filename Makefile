@@ -6,7 +6,7 @@ FUZZTIME      ?= 60s
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check driver check setup-arm64 soak bench-guest test-uml
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check setup-arm64 soak bench-guest test-uml
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ test-race: ## The same under the race detector
 	@$(GO) test -short -race ./...
 
 test-guest: setup-arm64 ## Tests that boot Linux in QEMU
-	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/card/... ./tests/embedded/...
+	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/gdb/... ./tests/card/... ./tests/embedded/...
 
 soak: ## 10,000 clients that attach and are killed, over each transport
 	@$(GO) test -count=1 -v -run 'TestSoak$$' ./tests/conformance ./tests/virtiotest -soak 10000
@@ -69,6 +69,9 @@ firmware: setup ## Rebuild boot ROM and firmware image from C
 firmware-check: setup ## Show that ROM and firmware rebuild to the committed bytes
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads
 	@$(MAKE) -s -C firmware/src O=$(CURDIR)/build/firmware/build check
+
+firmware-compilers: setup ## Build ROM and firmware with clang too, and test that they behave like gcc's
+	@tests/firmware-compilers
 
 driver: setup ## Build the kernel module for both guest kernels into build/
 	@$(GO) run ./tests/demo -build-only

@@ -207,6 +207,14 @@ func (c *cell) read() uint32 {
 // write-only or has a read hook.
 func (b *Bank) Value(off uint32) uint32 { return b.mustCell(off).value }
 
+// Peek is Value for an offset that may be no register's; then ok is false.
+func (b *Bank) Peek(off uint32) (v uint32, ok bool) {
+	if c := b.cell(uint64(off)); c != nil {
+		return c.value, true
+	}
+	return 0, false
+}
+
 // Set stores v in the register at off: no masks, no hook.
 func (b *Bank) Set(off, v uint32) { b.mustCell(off).value = v }
 

@@ -90,6 +90,7 @@ type serveFlags struct {
 	groups     []string
 	touch      bool
 	touchSet   bool // on the command line
+	debug      debugFlags
 }
 
 func serveCommand() *cobra.Command {
@@ -116,10 +117,13 @@ func serveCommand() *cobra.Command {
 			"Behind a guest's IOMMU (-device intel-iommu,caching-mode=on,intremap=on before the card, or virtio-iommu-pci) an\n" +
 			"access to what the guest has not mapped fails, leaves a finding, and is repeated as a message of one byte, so that\n" +
 			"the guest's kernel logs the fault; --touch=false, or [pci] touch = false, leaves the message out.\n\n" +
+			"--gdb lets GDB debug the firmware, --cp-trace writes down what its processor does (docs/debugging.md). They are\n" +
+			"given once for each card, in the order of --socket, or less often; - leaves a card out. Virtual functions have neither.\n\n" +
 			"A configuration with [sriov] vfs = N makes the card a physical function, on PATH, with N virtual functions, on\n" +
 			"PATH.vf0 and up, which take clients while the function exists (docs/spec/pci.md §1.9). Experimental.",
 		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
 			"  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once\n" +
+			"  npuemu serve --socket /tmp/npu.sock --gdb :1234\n" +
 			"  npuemu serve --socket a.sock --socket b.sock --config small.toml --config large.toml\n" +
 			"  npuemu serve --socket /run/npu.sock --socket-mode 0660 --socket-group kvm --allow-user libvirt-qemu",
 		Args: cobra.NoArgs,
@@ -133,7 +137,10 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), log, cards, f.control, f.once)
+			if err := f.debug.check(len(cards)); err != nil {
+				return err
+			}
+			return serve(c.Context(), log, cards, f.debug, f.control, f.once)
 		},
 	}
 	c.Flags().StringArrayVar(&f.sockets, "socket", nil, "`path` of the UNIX socket to listen on (required); repeat it for more cards")
@@ -148,6 +155,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&f.users, "allow-user", nil, "`user` whose processes may attach, a name or number; may be repeated")
 	c.Flags().StringArrayVar(&f.groups, "allow-group", nil, "`group` whose processes may attach, a name or number; may be repeated")
 	c.Flags().BoolVar(&f.touch, "touch", true, "show the VMM accesses that it has not mapped, for its IOMMU's log of faults; overrides pci.touch")
+	f.debug.add(c)
 	_ = c.MarkFlagRequired("socket")
 	_ = c.MarkFlagFilename("config", "toml")
 	_ = c.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"vfio-user", "vhost-user"}, cobra.ShellCompDirectiveNoFileComp))
@@ -283,7 +291,7 @@ func (c *card) listen(path string) (*uds.Listener, error) {
 
 // serve runs cards until ctx is done, one of them fails, or, with once, the first
 // client of each has left. It starts all or none. controlPath is that of the control socket, or "".
-func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath string, once bool) (err error) {
+func serve(ctx context.Context, log *slog.Logger, cards []card, debug debugFlags, controlPath string, once bool) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var blocks sync.WaitGroup // the cards' loops
@@ -292,6 +300,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 		go func() { defer blocks.Done(); f(ctx) }()
 	}
 	var devices []*vdev.Device
+	var traces []func() error
 	defer func() {
 		stop()
 		blocks.Wait()
@@ -300,6 +309,9 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 				report(cards[i].cfg.Log, f)
 			}
 			err = errors.Join(err, d.Close())
+		}
+		for _, closeTrace := range traces {
+			err = errors.Join(err, closeTrace())
 		}
 	}()
 	var servers []func() error
@@ -310,6 +322,11 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 			return err
 		}
 		devices = append(devices, d)
+		closeTrace, err := debug.start(c.cfg.Log, i, d, run)
+		traces = append(traces, closeTrace)
+		if err != nil {
+			return err
+		}
 		run(d.Run)
 		for n, f := range d.Functions() {
 			socket := c.socket

@@ -100,3 +100,6 @@ func (e *Env) BuildProgram(ctx context.Context, out string, srcs []string, inclu
 	}
 	return nil
 }
+
+// Tool returns the path of a program of the tool root that runs on this machine: gdb-multiarch or qemu-system-riscv32.
+func (e *Env) Tool(name string) string { return filepath.Join(e.Cache, "bin", name) }
