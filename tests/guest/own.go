@@ -59,7 +59,7 @@ func RequireLean(tb testing.TB) (e *Env, release string) {
 	return e, release
 }
 
-// own returns a file of one of our kernels, or of a stock one if release is that.
+// own returns a file of one of our kernels.
 func (e *Env) own(release, path string) string {
 	return filepath.Join(e.Cache, "kernels", release, path)
 }
@@ -118,7 +118,7 @@ func (e *Env) BuildSelftests(tb testing.TB, release, dir string, change func(src
 		change(vfio)
 	}
 	if _, err := e.Run(tb.Context(), src, filepath.Join(dir, "built"), "sh", "-c",
-		`top=$PWD && make -s -C tools/testing/selftests/vfio OUTPUT="$top/programs" ARCH=x86_64 KHDR_INCLUDES="-isystem $top/usr/include" `+
+		`top=$PWD && mkdir programs && make -s -C tools/testing/selftests/vfio OUTPUT="$top/programs" ARCH=x86_64 KHDR_INCLUDES="-isystem $top/usr/include" `+
 			`LDFLAGS="-static -L$top/lib" && rm -rf usr tools scripts lib`); err != nil {
 		tb.Fatal(err)
 	}

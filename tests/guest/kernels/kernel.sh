@@ -116,13 +116,14 @@ export KBUILD_BUILD_USER=npuemu KBUILD_BUILD_HOST=localhost KBUILD_BUILD_TIMESTA
 ln -sf "/$lib/libelf.so.1" "$t/$lib/libelf.so"
 cd linux
 
-# The selftests' source, before anything touches the tree, and the DMA test for kernels that come without it.
-echo 'progress: headers for user space'
+# The selftests' source, with what it links to elsewhere in the tree, and the DMA test for kernels that come without it.
 make -s headers
 mkdir -p ../out/selftests/tools/testing/selftests ../out/selftests/scripts
-cp -R tools/testing/selftests/vfio tools/testing/selftests/lib.mk tools/testing/selftests/kselftest.h \
+cp -RL tools/testing/selftests/vfio tools/testing/selftests/lib.mk tools/testing/selftests/kselftest.h \
 	tools/testing/selftests/kselftest_harness.h ../out/selftests/tools/testing/selftests/
-cp -R tools/include ../out/selftests/tools/
+mkdir -p ../out/selftests/tools/arch/x86
+cp -RL tools/include ../out/selftests/tools/
+cp -RL tools/arch/x86/include ../out/selftests/tools/arch/x86/
 cp scripts/subarch.include ../out/selftests/scripts/
 cp -R usr ../out/selftests/
 find ../out/selftests/usr -mindepth 1 -maxdepth 1 ! -name include -exec rm -rf {} +
@@ -147,7 +148,7 @@ make -j"$jobs" bzImage modules
 
 cp "$(make -s image_name)" ../out/vmlinuz
 cp .config ../out/config
-cp modules.builtin ../out/
+cp modules.builtin modules.builtin.modinfo ../out/
 while read -r m; do
 	mkdir -p "../out/kernel/$(dirname "$m")"
 	cp "${m%.o}.ko" "../out/kernel/$(dirname "$m")/"
@@ -167,7 +168,7 @@ mv "../root/lib/modules/$release" ../out
 	find include/config scripts -type f ! -name '*.o' ! -name '*.cmd'
 	find tools/objtool -maxdepth 1 -type f -name objtool
 	printf '%s\n' .config Module.symvers scripts/module.lds include/config/auto.conf
-} | sort -u >../list
+} | sed "s,^[.]/,," | sort -u >../list
 mkdir ../out/build
 cpio -pdm --quiet ../out/build <../list
 cd ..
@@ -182,7 +183,7 @@ progress() {
 		say "$((($(date +%s) - start) / 60)) min: $(grep -c '^  ' "$log") steps, now $(tail -1 "$log" | cut -c1-70)"
 	done
 }
-progress &
+progress 9<&- &
 ticker=$!
 trap 'kill $ticker 2>/dev/null || true' EXIT
 nice "$here/../toolroot-run" --src "$work/src" --out "$work/built" -- sh build "$release" "-$name-$key" >"$log" 2>&1 || {
