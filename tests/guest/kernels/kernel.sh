@@ -139,10 +139,10 @@ sed -i '/^config DRM_SCHED$/,/^$/s/^\ttristate$/\ttristate "GPU scheduler"/
 sed -i '/^config WANT_DEV_COREDUMP$/,/^$/s/^\tbool$/\tbool "Device coredumps"/' drivers/base/Kconfig
 make -s tinyconfig
 scripts/kconfig/merge_config.sh -m .config ../config >/dev/null
-echo "CONFIG_LOCALVERSION=\"$local\"" >>.config
+scripts/config --set-str LOCALVERSION "$local"
 make -s olddefconfig
 grep -v '^#' ../config | grep . | grep -vxFf .config && { echo 'options that the kernel did not take' >&2; exit 1; }
-jobs=$(getconf _NPROCESSORS_ONLN)
+jobs=$(nproc)
 make -j"$jobs" bzImage modules
 [ "$(make -s kernelrelease)" = "$release" ] || { echo "the kernel calls itself $(make -s kernelrelease), not $release" >&2; exit 1; }
 
@@ -187,7 +187,7 @@ progress 9<&- &
 ticker=$!
 trap 'kill $ticker 2>/dev/null || true' EXIT
 nice "$here/../toolroot-run" --src "$work/src" --out "$work/built" -- sh build "$release" "-$name-$key" >"$log" 2>&1 || {
-	grep -n 'rror' "$log" | tail -20 >&2
+	tail -20 "$log" >&2
 	die "the kernel does not build" "see above; the whole log is in $log"
 }
 rm -rf "$dir"
