@@ -6,7 +6,7 @@ FUZZTIME      ?= 60s
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check setup-arm64 soak bench-guest test-uml
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check setup-arm64 soak bench-guest test-uml kernel-lean test-vfio
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ test-race: ## The same under the race detector
 	@$(GO) test -short -race ./...
 
 test-guest: setup-arm64 ## Tests that boot Linux in QEMU
-	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/gdb/... ./tests/card/... ./tests/embedded/...
+	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/gdb/... ./tests/card/... ./tests/embedded/... ./tests/vfio/...
 
 soak: ## 10,000 clients that attach and are killed, over each transport
 	@$(GO) test -count=1 -v -run 'TestSoak$$' ./tests/conformance ./tests/virtiotest -soak 10000
@@ -41,6 +41,12 @@ soak: ## 10,000 clients that attach and are killed, over each transport
 test-uml: setup ## User-mode Linux with the virtio device; the first time it is built
 	@tests/uml/setup.sh
 	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_UML=1 $(GO) test -count=1 -v ./tests/uml/
+
+kernel-lean: setup ## Build the lean guest kernel into the cache, unless it is there; 15 minutes of processor time
+	@tests/guest/kernels/kernel.sh tests/guest/kernels/lean.config
+
+test-vfio: kernel-lean ## The kernel's VFIO selftests and dmatest on the ioat device, in guests with the lean and the stock kernel
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_LEAN=1 $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)

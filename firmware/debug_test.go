@@ -29,7 +29,7 @@ func (b *board) run(t *testing.T) {
 	b.settle(t)
 }
 
-func (b *board) status() uint32 { return b.host.Value(npureg.BootStatus) }
+func (b *board) bootStatus() uint32 { return b.host.Value(npureg.BootStatus) }
 
 func word(t *testing.T, d *Debugger, addr uint32) uint32 {
 	t.Helper()
@@ -75,8 +75,8 @@ func TestDebugTime(t *testing.T) {
 		b.run(t)
 		b.now += 500 * time.Millisecond
 	}
-	if b.status() != npureg.BootReady {
-		t.Errorf("BOOT_STATUS %#x after an hour in the debugger", b.status())
+	if b.bootStatus() != npureg.BootReady {
+		t.Errorf("BOOT_STATUS %#x after an hour in the debugger", b.bootStatus())
 	}
 	if err := d.Attach(); err != nil {
 		t.Errorf("attach after detach: %v", err)
@@ -89,8 +89,8 @@ func TestDebugTime(t *testing.T) {
 	b.p.core.Invalidate()
 	b.settle(t)
 	b.mu.Unlock()
-	if b.status() != failed(npureg.BootErrWatchdog) {
-		t.Fatalf("BOOT_STATUS %#x, want WATCHDOG", b.status())
+	if b.bootStatus() != failed(npureg.BootErrWatchdog) {
+		t.Fatalf("BOOT_STATUS %#x, want WATCHDOG", b.bootStatus())
 	}
 	if s := event(t, d); s.Reason != StopFailed {
 		t.Errorf("stop %+v, want StopFailed", s)
@@ -125,15 +125,15 @@ func TestDebugBoot(t *testing.T) {
 		b.now += time.Minute
 		b.run(t)
 	}
-	if b.status() != npureg.BootLoading {
-		t.Errorf("BOOT_STATUS %#x, want LOADING", b.status())
+	if b.bootStatus() != npureg.BootLoading {
+		t.Errorf("BOOT_STATUS %#x, want LOADING", b.bootStatus())
 	}
 	// Before the image is loaded: a breakpoint is not in memory.
 	d.SetBreakpoint(npureg.CPSRAMBase, true)
 	d.Continue()
 	b.run(t)
-	if s := event(t, d); s.Reason != StopBreakpoint || d.Reg(32) != npureg.CPSRAMBase || b.status() != npureg.BootStarting {
-		t.Fatalf("stop %+v at %#x, BOOT_STATUS %#x; want the image's entry", s, d.Reg(32), b.status())
+	if s := event(t, d); s.Reason != StopBreakpoint || d.Reg(32) != npureg.CPSRAMBase || b.bootStatus() != npureg.BootStarting {
+		t.Fatalf("stop %+v at %#x, BOOT_STATUS %#x; want the image's entry", s, d.Reg(32), b.bootStatus())
 	}
 	for i := range 20 {
 		d.Step()
@@ -147,8 +147,8 @@ func TestDebugBoot(t *testing.T) {
 	b.mu.Lock()
 	b.p.Reset()
 	b.mu.Unlock()
-	if b.status() != npureg.BootWaiting {
-		t.Errorf("BOOT_STATUS %#x after reset, want WAITING", b.status())
+	if b.bootStatus() != npureg.BootWaiting {
+		t.Errorf("BOOT_STATUS %#x after reset, want WAITING", b.bootStatus())
 	}
 	d.Detach()
 	b.mu.Lock()

@@ -277,7 +277,7 @@ func (e *Env) accelArgs(accel string) []string {
 }
 
 func (e *Env) kernelImage(release string) string {
-	image := e.guestRoot("usr/lib/modules/" + release + "/vmlinuz")
+	image := filepath.Join(e.modulesDir(release), "vmlinuz")
 	if _, err := os.Stat(image); err != nil {
 		image = e.guestRoot("boot/vmlinuz-" + release) // where it is in trixie
 	}

@@ -44,8 +44,11 @@ func (e *Env) BuildModule(ctx context.Context, kernel, srcDir, outDir string) (k
 	if err != nil {
 		return "", nil, err
 	}
-	output, err := e.Run(ctx, srcDir, outDir,
-		"sh", "-c", `make -C "/lib/modules/$0/build" M="$PWD" W=1 modules`, release)
+	build, err := e.buildDir(release)
+	if err != nil {
+		return "", nil, err
+	}
+	output, err := e.Run(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 modules`, build)
 	if err != nil {
 		return "", nil, err
 	}

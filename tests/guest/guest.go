@@ -147,12 +147,16 @@ func RequireArch(tb testing.TB, arch *Arch) *Env {
 // Kernels returns the releases of the guest kernels, as uname -r prints them, newest first.
 func (e *Env) Kernels() []string { return slices.Clone(e.kernels) }
 
-// release resolves what a caller names a kernel: "" is the newest, "6.12" the newest 6.12, or a whole release.
+// release resolves what a caller names a kernel: "" is the newest, "6.12" the newest 6.12, or a whole release, also of
+// a kernel of our own.
 func (e *Env) release(name string) (string, error) {
 	for _, k := range e.kernels {
 		if name == "" || k == name || strings.HasPrefix(k, name+".") {
 			return k, nil
 		}
+	}
+	if e.Arch == AMD64 && e.isOwn(name) {
+		return name, nil
 	}
 	return "", fmt.Errorf("guest: no kernel %q: the tool root has %s", name, strings.Join(e.kernels, ", "))
 }
