@@ -57,6 +57,13 @@ func (m *Memory) Copy(ctx context.Context, dst, src Side, s Shape, buf []byte) (
 	if need := min(s.NX, Chunk); src.Space == Bus && dst.Space == Bus && uint64(len(buf)) < need {
 		buf = make([]byte, need)
 	}
+	return walkRows(ctx, dst, src, s, func(to, from, size uint64) error {
+		return m.move(dst.Space, to, src.Space, from, size, buf)
+	})
+}
+
+// walkRows calls move for every row, in (z, y) order, in pieces of at most Chunk bytes.
+func walkRows(ctx context.Context, dst, src Side, s Shape, move func(to, from, size uint64) error) (n, row uint64, err error) {
 	for z := range s.NZ {
 		for y := range s.NY {
 			for x := uint64(0); x < s.NX; {
@@ -64,7 +71,7 @@ func (m *Memory) Copy(ctx context.Context, dst, src Side, s Shape, buf []byte) (
 					return n, z*s.NY + y, err
 				}
 				size := min(s.NX-x, Chunk)
-				if err := m.move(dst.Space, dst.row(z, y)+x, src.Space, src.row(z, y)+x, size, buf); err != nil {
+				if err := move(dst.row(z, y)+x, src.row(z, y)+x, size); err != nil {
 					return n, z*s.NY + y, err
 				}
 				x += size
@@ -93,7 +100,11 @@ func (m *Memory) move(dst Space, to uint64, src Space, from, size uint64, buf []
 			}
 			return err
 		}
-		return m.Read(src, from, p)
+		if err := m.Read(src, from, p); err != nil {
+			return err
+		}
+		m.Poison.Overwritten(to, size)
+		return nil
 	}
 	p := buf[:size]
 	if err := m.Read(src, from, p); err != nil {

@@ -2,7 +2,8 @@
 
 // Package dma moves bytes for the device: it resolves an address in one of the
 // device's address spaces (docs/spec/memory.md §7.1) to memory, and executes
-// strided copies (§7.4).
+// strided copies (§7.4). Commands reach it through a [View], which translates the addresses of
+// contexts that have page tables (docs/spec/mmu.md).
 //
 // Nothing here takes the board's lock; callers run on workers. A Memory is safe
 // for concurrent use; ranges that two commands touch at the same time are not
@@ -15,19 +16,21 @@ import (
 	"sync/atomic"
 
 	"npuemu/dma/iova"
+	"npuemu/ecc"
 )
 
 // Space is an address space number as commands and bindings carry it (§7.1).
 type Space uint8
 
-// The address spaces of architecture 1.0.
+// The address spaces.
 const (
-	Bus    Space = 0
-	Device Space = 1
+	Bus     Space = 0
+	Device  Space = 1
+	Virtual Space = 2 // of a translated context, architecture 1.2
 )
 
-// Valid reports whether architecture 1.0 defines s.
-func (s Space) Valid() bool { return s <= Device }
+// memory reports whether s is one of memory, not of virtual addresses.
+func (s Space) memory() bool { return s <= Device }
 
 func (s Space) String() string {
 	switch s {
@@ -35,6 +38,8 @@ func (s Space) String() string {
 		return "bus"
 	case Device:
 		return "device"
+	case Virtual:
+		return "virtual"
 	}
 	return fmt.Sprintf("space %d", uint8(s))
 }
@@ -43,12 +48,18 @@ func (s Space) String() string {
 // bus (§1.5).
 var ErrBusMaster = errors.New("bus mastering is off or the function is not in D0 (§1.5)")
 
+// ErrPoison is the reason of a Fault at a poisoned granule of device memory (§12.2). Its address is the
+// granule's.
+var ErrPoison = errors.New("uncorrectable memory error (§12.2)")
+
 // Fault is an access that the memory refused (§7.2).
 type Fault struct {
 	Space Space
 	Addr  uint64 // first byte that could not be accessed, in Space
 	Write bool
 	Err   error // why; never nil
+
+	Refusal *Refusal // of an access to Virtual; otherwise nil
 }
 
 func (f *Fault) Error() string {
@@ -67,6 +78,9 @@ func (f *Fault) Unwrap() error { return f.Err }
 type Memory struct {
 	Bus  *iova.Table
 	DRAM []byte // device memory; shared with the host, which may change it at any time
+	MMU  MMU    // in front of both, for the commands of translated contexts
+
+	Poison ecc.Poison // of device memory; what the host writes does not clear it
 
 	// ReadFailed, if set, is told of every read of the bus that failed, but not of one that
 	// was not made for want of bus mastering. It runs on the reader's goroutine.
@@ -98,6 +112,7 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 		}
 		if write {
 			copy(local, p)
+			m.Poison.Overwritten(addr, uint64(len(p)))
 		} else {
 			copy(p, local)
 		}
@@ -128,11 +143,16 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 	return nil
 }
 
-// device returns n bytes of device memory, or a *Fault.
+// device returns n bytes of device memory, or a *Fault. Who writes them tells Poison.
 func (m *Memory) device(addr, n uint64, write bool) ([]byte, error) {
 	size := uint64(len(m.DRAM))
 	if addr > size || n > size-addr {
 		return nil, &Fault{Space: Device, Addr: max(addr, size), Write: write, Err: fmt.Errorf("outside device memory of %#x bytes (§7.2)", size)}
+	}
+	if !write && m.Poison.Some() {
+		if at, bad := m.Poison.Find(addr, n); bad {
+			return nil, &Fault{Space: Device, Addr: at, Err: ErrPoison}
+		}
 	}
 	return m.DRAM[addr : addr+n], nil
 }

@@ -36,7 +36,12 @@ type completion struct {
 
 func newDriver(t testing.TB, sqEntries, cqEntries uint32) *driver {
 	t.Helper()
-	d := &driver{board: lockedBoard(t)}
+	return startDriver(t, lockedBoard(t), sqEntries, cqEntries)
+}
+
+func startDriver(t testing.TB, b *board, sqEntries, cqEntries uint32) *driver {
+	t.Helper()
+	d := &driver{board: b}
 	if s := d.start(t, Image()); s != npureg.BootReady {
 		t.Fatalf("BOOT_STATUS %#x", s)
 	}
@@ -198,7 +203,7 @@ func TestAdminCommands(t *testing.T) {
 
 		{"log page 1", goodLog, result(32)},
 		{"log page 1, cut", with(goodLog, 0x10, uint32(1)), result(1)},
-		{"log page 2", with(goodLog, 0x14, uint32(2)), result(104)},
+		{"log page 2", with(goodLog, 0x14, uint32(2)), result(8 * npureg.CounterCount)},
 		{"log page 2, cut", with(goodLog, 0x14, uint32(2), 0x10, uint32(95)), result(95)},
 		{"log page 0", with(goodLog, 0x14, uint32(0)), status(npureg.StatusInvalidLogPage)},
 		{"log page 3", with(goodLog, 0x14, uint32(3)), status(npureg.StatusInvalidLogPage)},
@@ -209,6 +214,8 @@ func TestAdminCommands(t *testing.T) {
 		{"log, wrong page and reserved", with(goodLog, 0x14, uint32(7), 0x3c, uint32(1)), field(0x18)},
 
 		{"create context", goodContext, result(2)},
+		{"create context, translated without the feature", command(npureg.AdminCreateContext, 0x10, uint32(1)), field(8)},
+		{"invalidate TLB without the feature", command(npureg.AdminInvalidateTLB), status(npureg.StatusInvalidOpcode)},
 
 		{"destroy context 0", destroyContext(0), status(npureg.StatusInvalidContext)},
 		{"destroy context 1 with a queue", destroyContext(1), status(npureg.StatusBusy)},
@@ -370,10 +377,10 @@ func TestIdentify(t *testing.T) {
 	}
 	d.do(t, goodIdentify)
 	want := make([]byte, 257)
-	for i, v := range []uint32{256, 1<<16 | 1, 0x00020000, 1<<16 | 1, testContexts, testQueues, testEntries} {
+	for i, v := range []uint32{256, 1<<16 | 2, 0x00030000, 1<<16 | 2, testContexts, testQueues, testEntries} {
 		binary.LittleEndian.PutUint32(want[4*i:], v)
 	}
-	copy(want[0x20:], "npuemu firmware 0.2.0")
+	copy(want[0x20:], "npuemu firmware 0.3.0")
 	want[256] = 0xee
 	if diff := cmp.Diff(want, d.bus(bufAddr, 257)); diff != "" {
 		t.Errorf("buffer (-want +got):\n%s", diff)
@@ -391,7 +398,7 @@ func TestLogPages(t *testing.T) {
 	d.do(t, goodLog)
 	var want []byte
 	p32, p64 := binary.LittleEndian.AppendUint32, binary.LittleEndian.AppendUint64
-	want = p64(p32(p32(want, 1<<16|1), 0x00020000), 4_500_000_000)
+	want = p64(p32(p32(want, 1<<16|2), 0x00030000), 4_500_000_000)
 	want = p64(p32(p32(want, 2), 1), 4)
 	if diff := cmp.Diff(want, d.bus(bufAddr, 32)); diff != "" {
 		t.Errorf("page 1 (-want +got):\n%s", diff)
@@ -403,7 +410,7 @@ func TestLogPages(t *testing.T) {
 		want = p64(want, d.counter[i])
 	}
 	d.do(t, with(goodLog, 0x14, uint32(2)))
-	if diff := cmp.Diff(want, d.bus(bufAddr, 104)); diff != "" {
+	if diff := cmp.Diff(want, d.bus(bufAddr, len(want))); diff != "" {
 		t.Errorf("page 2 (-want +got):\n%s", diff)
 	}
 }
@@ -696,56 +703,76 @@ func TestRefusalsLogged(t *testing.T) {
 	}
 }
 
-// Any bytes as commands: each is completed, or pending because its queue drains,
+// Any bytes as commands: each is completed, or pending because its queue drains or is to be suspended,
 // and the device serves on.
 func FuzzAdmin(f *testing.F) {
-	for _, e := range [][64]byte{goodIdentify, goodLog, goodContext, goodQueue, destroyContext(1), destroyQueue(2), command(0x55)} {
+	for _, e := range [][64]byte{goodIdentify, goodLog, goodContext, goodQueue, destroyContext(1), destroyQueue(2), command(0x55), modifyQueue, sharedQueue, fullQueue,
+		suspendQueue(2), resumeQueue(2), translatedContext, goodInvalidate, with(goodLog, 0x14, uint32(3))} {
 		f.Add(e[:], uint8(0))
+		f.Add(e[:], uint8(1))
 	}
 	var all []byte
 	for _, e := range [][64]byte{goodContext, goodQueue, destroyQueue(2), goodQueue, destroyContext(1)} {
 		all = append(all, e[:]...)
 	}
 	f.Add(all, uint8(0xff))
+	all = all[:0]
+	for _, e := range [][64]byte{goodContext, with(goodQueue, 0x18, uint16(1)), sharedQueue, suspendQueue(2), suspendQueue(1), destroyQueue(2), destroyQueue(1)} {
+		all = append(all, e[:]...)
+	}
+	f.Add(all, uint8(0x4))
 	f.Fuzz(func(t *testing.T, in []byte, busy uint8) {
 		d := newDriver(t, 16, 16)
+		if busy&1 != 0 {
+			d.host.Set(npureg.FeaturesLo, npureg.FeatureMMU|npureg.FeatureQueueControl)
+		}
 		for q := 1; q <= testQueues; q++ {
 			d.busy[q] = busy>>q&1 != 0
 		}
-		pending := 0
+		d.host.Set(npureg.FeaturesLo, npureg.FeatureShadowDoorbells|npureg.FeatureQueueControl)
+		pending := map[uint16]bool{}
 		for ; len(in) >= 64; in = in[64:] {
 			e := [64]byte(in)
 			if a := iova.Addr(binary.LittleEndian.Uint64(e[8:])); a > asqAddr-4096 && a < acqAddr+512 {
 				continue // the guest writes over its own rings
 			}
 			id := d.put(e)
+			pending[id] = true
 			d.ring(t)
-			c, ok := d.take(t)
-			switch {
-			case !ok && e[0] == npureg.AdminDestroyQueue:
-				pending++
-			case !ok || c.CommandID != id:
-				t.Fatalf("% x: %+v, completed %v", e, c, ok)
-			case c.Status == npureg.StatusInvalidField && c.Info >= 64:
-				t.Fatalf("% x: info %#x is no offset in an entry", e, c.Info)
+			for {
+				c, ok := d.take(t)
+				if !ok {
+					break
+				}
+				if !pending[c.CommandID] {
+					t.Fatalf("% x: %+v, which nobody waits for", e, c)
+				}
+				delete(pending, c.CommandID)
+				if c.Status == npureg.StatusInvalidField && c.Info >= 64 {
+					t.Fatalf("% x: info %#x is no offset in an entry", e, c.Info)
+				}
+			}
+			if pending[id] && e[0] != npureg.AdminDestroyQueue && e[0] != npureg.AdminSuspendQueue {
+				t.Fatalf("% x: not completed", e)
 			}
 			d.p.RingAdminHead(d.head)
 		}
 		for q := 1; q <= testQueues; q++ {
-			if d.state[q] == npureg.QueueDraining {
+			if d.state[q] == npureg.QueueDraining || d.state[q] == npureg.QueueSuspending {
 				d.finish(q)
-				pending--
 			}
 		}
 		d.settle(t)
 		for {
-			if _, ok := d.take(t); !ok {
+			c, ok := d.take(t)
+			if !ok {
 				break
 			}
+			delete(pending, c.CommandID)
 		}
 		d.p.RingAdminHead(d.head)
-		if c := d.do(t, goodIdentify); c.Status != 0 || len(d.faults) != 0 || pending != 0 {
-			t.Errorf("IDENTIFY %+v, fault records %v, %d commands lost", c, d.faults, pending)
+		if c := d.do(t, goodIdentify); c.Status != 0 || len(d.faults) != 0 || len(pending) != 0 {
+			t.Errorf("IDENTIFY %+v, fault records %v, %d commands lost", c, d.faults, len(pending))
 		}
 	})
 }

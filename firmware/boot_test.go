@@ -35,19 +35,19 @@ func TestBoot(t *testing.T) {
 	}
 	b.settle(t)
 	got := []uint32{b.host.Value(npureg.BootStatus), b.host.Value(npureg.FWVersion), b.host.Value(npureg.FWBuild), b.host.Value(npureg.FWErrorDetail)}
-	if diff := cmp.Diff([]uint32{npureg.BootReady, 0x00010001, 0x00020000, 0}, got); diff != "" {
+	if diff := cmp.Diff([]uint32{npureg.BootReady, 0x00010002, 0x00030000, 0}, got); diff != "" {
 		t.Errorf("BOOT_STATUS, FW_VERSION, FW_BUILD, FW_ERROR_DETAIL (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]uint32{npureg.IRQBoot}, b.irqs); diff != "" {
 		t.Errorf("causes (-want +got):\n%s", diff)
 	}
-	b.logged(t, "npuemu firmware 0.2.0: ready, contexts 0x3, queues 0x5")
+	b.logged(t, "npuemu firmware 0.3.0: ready, contexts 0x3, queues 0x5")
 	b.p.Start()
 	if s := b.host.Value(npureg.BootStatus); s != npureg.BootReady {
 		t.Errorf("START in READY is not ignored: BOOT_STATUS %#x", s)
 	}
 	h, _, err := image.Parse(Image())
-	if err != nil || h.Build != 0x00020000 || h.InterfaceMajor != 1 || h.InterfaceMinor != 1 || h.ArchMinor != 0 {
+	if err != nil || h.Build != 0x00030000 || h.InterfaceMajor != 1 || h.InterfaceMinor != 2 || h.ArchMinor != 0 {
 		t.Errorf("header %+v, %v: it must agree with FW_VERSION and FW_BUILD", h, err)
 	}
 }

@@ -7,14 +7,14 @@
 //
 // Ownership. The board's lock (Config.Lock) guards everything here. Run executes
 // the hart in slices of a few thousand instructions with the lock held, and
-// releases it between slices, while the hart waits, and during a mover copy. All
+// releases it between slices, while the hart waits, and during a mover copy or an invalidation. All
 // other methods are called with the lock held, from any goroutine, and only
-// record and wake Run. Calls to Host, Queues and Counter are made with the lock held; of the methods here they may call QueueEvent
+// record and wake Run. Calls to Host, Queues, MMU and Counter are made with the lock held, but for invalidations; of the methods here they may call QueueEvent
 // only. Calls to Mover are made without the lock.
 //
 // Time is the host's, read through Config.Now; it drives CP_TIME, the timer
 // interrupt, the boot timeout and the watchdog, each checked between slices. Left
-// out: software interrupts, and a hart that runs while the mover copies.
+// out: software interrupts, and a hart that runs while the mover copies or the MMU invalidates.
 package firmware
 
 import (
@@ -76,24 +76,39 @@ type Host interface {
 	MoverIdle()
 }
 
-// Queues is the hardware behind CP_QUEUE_… (§4.8). index is 1 to
-// QUEUE_PARAM.COUNT.
-type Queues interface {
-	// Configure enables an empty queue. Rings have at least 2 entries; everything
-	// else is as firmware wrote it.
-	Configure(index int, c QueueConfig)
-	// Disable stops a queue; it drains while a command is in flight.
-	Disable(index int)
-	// State returns npureg.Queue….
-	State(index int) uint32
+// MMU is the hardware behind CP_MMU_… (§11.7). Invalidate and InvalidateAll are called without the
+// lock, and return when no access runs with an old translation.
+type MMU interface {
+	// Translate makes the addresses of a context virtual, by the table at root in a space.
+	// It ignores what hardware does not have.
+	Translate(context uint16, space uint8, root uint64)
+	Remove(context uint16)
+	// State returns npureg.MMUTranslated and MMUFaulted of a context.
+	State(context uint16) uint32
+	Invalidate(context uint16, va, size uint64) // no size: all of the context
+	InvalidateAll()
+	// Log returns the fault log (§11.6), a multiple of 4 bytes.
+	Log() []byte
 }
 
-// QueueConfig is what firmware says of a user queue.
-type QueueConfig struct {
-	SQ, CQ               iova.Addr
-	SQEntries, CQEntries uint16
-	Context, Vector      uint16
-	Shadow               iova.Addr // shadow line (§4.11), or 0
+// RAS is the hardware behind CP_ERROR_…, CP_SENSOR_…, CP_THERMAL_… and CP_ENGINE_… (§12).
+type RAS interface {
+	// ErrorNext returns the number of the error log's next record, ErrorWord the word i of a
+	// record, 0 if it is not there (any more).
+	ErrorNext() uint32
+	ErrorWord(number uint32, i int) uint32
+	// Sensor returns npureg.Sensor….
+	Sensor(index int) uint64
+	// Thresholds sets the thresholds in m°C (§12.5).
+	Thresholds(milli [npureg.ThrottleCritical]int32)
+	// ResetEngines resets npureg.Engine…; Processor.QueueEvent is called when that takes a while and is over. EngineState
+	// returns those whose reset is not over, and how many commands the last one ended.
+	ResetEngines(mask uint32)
+	EngineState() (resetting, ended uint32)
+	// Queue returns a queue as the crash dump has it (§12.8).
+	Queue(index int) [npureg.CrashQueue / 4]uint32
+	// Crashed is told that there is a crash dump. code is npureg.BootErr….
+	Crashed(code, pc uint32)
 }
 
 // Fault is a fault record (§9.3).
@@ -104,12 +119,14 @@ type Fault struct {
 	Addr          iova.Addr
 }
 
-// Config is what New needs. Everything but Now is required.
+// Config is what New needs. Everything but RAS and Now is required.
 type Config struct {
 	Lock    sync.Locker
 	Mover   Mover
 	Host    Host
 	Queues  Queues
+	MMU     MMU
+	RAS     RAS                    // nil without FEATURES_LO.RAS
 	Counter func(index int) uint64 // npureg.Counter…
 	Log     *slog.Logger
 	Now     func() time.Duration // monotonic; nil is the time since New
@@ -130,14 +147,23 @@ type Processor struct {
 	late           int // slices since a deadline passed
 	aqEnabled      bool
 
+	invalidate func() // an invalidation that was started and has not ended, or nil
+	faults     []byte // what reads of CP_MMU_LOG return
+
 	copy       move
 	moving     bool   // Run accesses the bus for a copy
 	stale      bool   // and Reset found it there
 	generation uint64 // of the hart's reset; a copy of an earlier one has no effect
 	staging    []byte // Run's, without the lock
 
+	errorWord int // of the selected record of the error log
+	crash     crash
+	hung      bool // by HangHart
+
 	console []byte
 	logs    limiter
+
+	status [npureg.QueueStatusSize / 4]uint32 // latched for CP_QUEUE_STATUS
 }
 
 // deadline is a point of Config.Now.
@@ -210,13 +236,15 @@ func (p *Processor) Reset() (busy bool) {
 }
 
 func (p *Processor) resetHart() {
-	p.halted = false
+	p.halted, p.hung = false, false
 	p.generation++
 	p.copy = move{}
+	p.invalidate, p.faults = nil, nil
 	p.resetAt = p.cfg.Now()
 	p.boot, p.watchdog, p.late = deadline{}, deadline{}, 0
 	p.console = p.console[:0]
 	p.bank.Reset()
+	p.rasReset()
 	clear(p.sram)
 	p.core.Reset()
 	p.external()
@@ -324,6 +352,7 @@ func (p *Processor) setBoot(state, code uint32) {
 		p.halted = true
 		p.boot, p.watchdog = deadline{}, deadline{}
 		p.core.Yield()
+		p.dump(code)
 		p.log(slog.LevelWarn, "firmware failed: BOOT_STATUS is FAILED (§3.5)", slog.Uint64("error", uint64(code)),
 			slog.String("detail", fmt.Sprintf("%#x", p.cfg.Host.Register(npureg.FWErrorDetail))))
 		if s, ok := map[uint32]npureg.Status{
@@ -364,13 +393,21 @@ func (p *Processor) step() (idle bool) {
 	}
 	now := p.cfg.Now()
 	p.timer(now)
+	if p.hung {
+		p.deadlines(now, true)
+		return true
+	}
 	_, state := p.core.Run(slice)
 	if state == cpu.Lockup { // §3.8
 		pc, _ := p.core.CSR(cpu.Mepc)
+		p.bank.Set(npureg.CPTrapFrame, 0) // what it saved, if anything, is not of this exception
 		p.die(npureg.BootErrTrap, pc)
 	}
 	if p.copy.control != 0 {
 		p.doCopy()
+	}
+	if p.invalidate != nil {
+		p.doInvalidate()
 	}
 	p.deadlines(now, state == cpu.Waiting)
 	return state == cpu.Waiting
@@ -467,6 +504,18 @@ func (p *Processor) doCopy() {
 		p.core.Invalidate()
 	}
 	p.bank.Set(npureg.CPMoverStatus, npureg.MoverIdle)
+}
+
+// doInvalidate does the invalidation that the hart started, with the lock released: it may have to wait for
+// an access to the bus. The hart does not run meanwhile.
+func (p *Processor) doInvalidate() {
+	do, generation := p.invalidate, p.generation
+	p.cfg.Lock.Unlock()
+	do()
+	p.cfg.Lock.Lock()
+	if generation == p.generation {
+		p.invalidate = nil
+	}
 }
 
 // log writes what a guest can cause, and so as much as it likes.

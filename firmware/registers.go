@@ -81,12 +81,24 @@ func (p *Processor) hooks() {
 
 	b.OnWrite(npureg.CPMoverControl, p.startCopy)
 
-	b.OnWrite(npureg.CPQueueControl, p.controlQueue)
-	b.OnRead(npureg.CPQueueState, func() uint32 {
-		if q, ok := p.queue(); ok {
-			return p.cfg.Queues.State(q)
+	p.queueHooks()
+	p.rasHooks()
+	b.OnWrite(npureg.CPMMUControl, p.controlMMU)
+	b.OnRead(npureg.CPMMUStatus, func() uint32 {
+		s := p.cfg.MMU.State(uint16(b.Value(npureg.CPMMUContext)))
+		if p.invalidate != nil {
+			s |= npureg.MMUBusy
 		}
-		return npureg.QueueDisabled
+		return s
+	})
+	b.OnWrite(npureg.CPMMULog, func(uint32) { p.faults = p.cfg.MMU.Log() })
+	b.OnRead(npureg.CPMMULog, func() uint32 {
+		if len(p.faults) == 0 {
+			return 0
+		}
+		v := binary.LittleEndian.Uint32(p.faults)
+		p.faults = p.faults[4:]
+		return v
 	})
 	p.latched(npureg.CPCounterLo, npureg.CPCounterHi, func() uint64 {
 		if i := b.Value(npureg.CPCounterIndex); i < npureg.CounterCount {
@@ -137,30 +149,24 @@ func (p *Processor) startCopy(control uint32) {
 	p.core.Yield()
 }
 
-// queue returns CP_QUEUE_INDEX if it is a user queue of this device.
-func (p *Processor) queue() (int, bool) {
-	q := p.bank.Value(npureg.CPQueueIndex)
-	return int(q), q >= 1 && q <= p.cfg.Host.Register(npureg.QueueParam)&0xffff
-}
-
-func (p *Processor) controlQueue(v uint32) {
-	q, ok := p.queue()
-	if !ok {
+// controlMMU is a write to CP_MMU_CONTROL (§11.7). Run does invalidations.
+func (p *Processor) controlMMU(v uint32) {
+	context, addr := uint16(p.bank.Value(npureg.CPMMUContext)), uint64(p.addr(npureg.CPMMUAddrLo))
+	size := uint64(p.bank.Value(npureg.CPMMUPages)) * npureg.PageSize
+	if p.invalidate != nil {
 		return
 	}
-	switch v {
-	case npureg.QueueControlEnable:
-		entries, binding := p.bank.Value(npureg.CPQueueEntries), p.bank.Value(npureg.CPQueueBinding)
-		c := QueueConfig{
-			SQ: p.addr(npureg.CPQueueSQBaseLo), CQ: p.addr(npureg.CPQueueCQBaseLo),
-			SQEntries: uint16(entries), CQEntries: uint16(entries >> 16),
-			Context: uint16(binding), Vector: uint16(binding >> 16), Shadow: p.addr(npureg.CPQueueShadowLo),
-		}
-		if c.SQEntries >= 2 && c.CQEntries >= 2 {
-			p.cfg.Queues.Configure(q, c)
-		}
-	case npureg.QueueControlDisable:
-		p.cfg.Queues.Disable(q)
+	switch v & 15 {
+	case npureg.MMUTranslate:
+		p.cfg.MMU.Translate(context, uint8(v>>4), addr)
+	case npureg.MMURemove:
+		p.cfg.MMU.Remove(context)
+	case npureg.MMUInvalidate:
+		p.invalidate = func() { p.cfg.MMU.Invalidate(context, addr, size) }
+		p.core.Yield()
+	case npureg.MMUInvalidateAll:
+		p.invalidate = p.cfg.MMU.InvalidateAll
+		p.core.Yield()
 	}
 }
 

@@ -36,6 +36,8 @@ type rig struct {
 
 	lines   iova.Table // of memory with shadow lines, at lineAt and above
 	shadows atomic.Int64
+	faulted atomic.Int64
+	from    atomic.Pointer[Origin] // of the last command
 
 	posted func() // called after the last half-word of a completion was written
 
@@ -94,7 +96,8 @@ func (r *rig) Write(addr iova.Addr, p []byte) error {
 
 func (r *rig) Watch(addr iova.Addr) *iova.Watch { return r.lines.Watch(addr, npureg.ShadowSize) }
 
-func (r *rig) Execute(ctx context.Context, _ uint16, e *Entry) Completion {
+func (r *rig) Execute(ctx context.Context, from Origin, e *Entry) Completion {
+	r.from.Store(&from)
 	r.started <- e.ID()
 	if r.hold {
 		select {
@@ -102,14 +105,20 @@ func (r *rig) Execute(ctx context.Context, _ uint16, e *Entry) Completion {
 		case <-r.release:
 		}
 	}
-	return Completion{Result: uint32(e.ID()) * 3, Info: uint64(e.ID()) * 5}
+	return Completion{Result: uint32(e.ID()) * 3, Info: uint64(e.ID()) * 5, Faulted: e.ID() >= faulting}
 }
 
-func (r *rig) CompletedLocked(vector uint16, _ Completion) { r.completed <- vector }
-func (r *rig) FaultLocked(f Fault)                         { r.faults <- f }
-func (r *rig) QueueEventLocked()                           { r.events <- struct{}{} }
-func (r *rig) ShadowLocked()                               { r.shadows.Add(1) }
-func (r *rig) IdleLocked()                                 { r.idle <- struct{}{} }
+func (r *rig) CompletedLocked(*Completion)   {}
+func (r *rig) InterruptLocked(vector uint16) { r.completed <- vector }
+func (r *rig) FaultLocked(f Fault)           { r.faults <- f }
+func (r *rig) ContextFaultLocked()           { r.faulted.Add(1) }
+func (r *rig) QueueEventLocked()             { r.events <- struct{}{} }
+func (r *rig) CountLocked(counter int, n uint64) {
+	if counter == npureg.CounterShadow {
+		r.shadows.Add(int64(n))
+	}
+}
+func (r *rig) IdleLocked() { r.idle <- struct{}{} }
 
 func (r *rig) locked(f func()) { r.mu.Lock(); defer r.mu.Unlock(); f() }
 

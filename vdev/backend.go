@@ -144,6 +144,9 @@ func (d *Device) SetVector(index, vector int, fd *eventfd.FD) {
 
 // TriggerVector raises an interrupt for the client, which tests it that way.
 func (d *Device) TriggerVector(index, vector int) {
+	if d.missing() {
+		return
+	}
 	switch index {
 	case vfiouser.IRQINTx:
 		d.fn.INTx().Trigger()

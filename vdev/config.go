@@ -77,7 +77,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.1", "1.0"} }
+func Arches() []string { return []string{"1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -86,10 +86,14 @@ func (c Config) archMinor() uint32 {
 
 // features returns FEATURES_LO (§2.1); c is valid.
 func (c Config) features() uint32 {
-	if c.archMinor() == 0 {
-		return 0
+	var f uint32
+	if c.archMinor() >= 1 {
+		f |= npureg.FeatureShadowDoorbells
 	}
-	return npureg.FeatureShadowDoorbells
+	if c.archMinor() >= 2 {
+		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS
+	}
+	return f
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.

@@ -13,6 +13,7 @@
 //     queue engine's. The connection's goroutine records and replies.
 //   - The bus table (dma/iova) and the counters have their own synchronization.
 //   - Lock order: the connection's, Device.mu, that of a virtual function, that of pci's interrupts. The findings' lock is a leaf.
+//     The MMU's (dma.MMU) is held during an access to memory, and so comes before all of them.
 //
 // A reset (§9.4) disables everything at once and is over when the command and the mover copy that
 // were in flight have ended; until then BAR0 reads all-ones. A reset by register or config
@@ -73,7 +74,10 @@ type Device struct {
 	bar0     *mmio.Bank                  // guarded by mu
 	queues   *queue.Engine               // guarded by mu
 	fw       *firmware.Processor         // guarded by mu
+	ras      ras                         // guarded by mu
 	absent   bool                        // a virtual function that does not exist now; guarded by mu
+	removed  bool                        // by the operator (§9.4); guarded by mu
+	gone     atomic.Bool                 // absent or removed; set with mu held
 	closed   bool                        // a virtual function whose VF MSE is clear; guarded by mu
 	resets   int                         // parts of a reset still to end; guarded by mu
 	over     chan struct{}               // closed when the reset is over, if somebody waits; guarded by mu
@@ -81,6 +85,12 @@ type Device struct {
 	messages [pci.ErrFatal + 1]uint64    // error messages that would have gone out; guarded by mu
 	irqs     map[irq]*eventfd.FD         // what the client attached to interrupts; guarded by mu
 	executor *executor
+	contexts map[uint16]*translation // contexts that are translated; guarded by mu
+	faultLog faultLog                // guarded by mu
+
+	// By user queue, what its context's addresses meant when it was enabled, or nil. Stored
+	// with mu held, loaded by the executor.
+	spaces []atomic.Pointer[dma.AddressSpace]
 }
 
 // New builds a device from cfg, with its virtual functions: powered on, boot ROM ready to run. Close frees
@@ -106,6 +116,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), irqs: map[irq]*eventfd.FD{}, claimed: map[uint32]bool{}, virtual: virtual, absent: virtual}
+	d.gone.Store(virtual)
 	var err error
 	if d.dram, err = newDRAM(cfg.Memory.Size); err != nil {
 		return nil, err
@@ -144,16 +155,26 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
-	d.executor = &executor{d: d, core: c, buf: make([]byte, dma.Chunk)}
+	d.executor = &executor{d: d, core: c, view: dma.NewView(&d.mem), buf: make([]byte, dma.Chunk)}
+	d.executor.engines.start = time.Now()
+	d.ras.on = cfg.features()&npureg.FeatureRAS != 0
+	d.ras.thermal.init()
+	d.spaces = make([]atomic.Pointer[dma.AddressSpace], cfg.Queues.Count+1)
+	d.contexts = map[uint16]*translation{}
 	d.queues = queue.New(&d.mu, cfg.Queues.Count, bus{d}, d.executor, board{d})
-	d.bar0 = mmio.New(npureg.BAR0Size, npureg.Host())
-	for _, r := range npureg.Host() {
+	registers := cfg.hostRegisters()
+	d.bar0 = mmio.New(npureg.BAR0Size, registers)
+	for _, r := range registers {
 		d.claimed[r.Off] = true
 	}
 	d.hooks()
-	d.fw = firmware.New(firmware.Config{
-		Lock: &d.mu, Mover: mover{bus{d}}, Host: host{d}, Queues: queues{d}, Counter: d.counterLocked, Log: d.log,
-	})
+	fcfg := firmware.Config{
+		Lock: &d.mu, Mover: mover{bus{d}}, Host: host{d}, Queues: queues{d}, MMU: translator{d}, Counter: d.counterLocked, Log: d.log,
+	}
+	if d.ras.on {
+		fcfg.RAS = health{d}
+	}
+	d.fw = firmware.New(fcfg)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.parametersLocked()
@@ -176,6 +197,7 @@ func (d *Device) Run(ctx context.Context) {
 func (d *Device) Close() error {
 	var err error
 	for _, f := range d.Functions() {
+		f.stopThermal()
 		err = errors.Join(err, f.dram.close())
 	}
 	return err
@@ -229,6 +251,7 @@ func (d *Device) parametersLocked() {
 	} {
 		d.bar0.Set(off, v)
 	}
+	d.crashLocked()
 }
 
 // hooks connects registers to blocks. All hooks run with Device.mu held.
@@ -274,6 +297,7 @@ func (d *Device) hooks() {
 			d.raiseLocked(0)
 		}
 	})
+	d.rasHooks()
 	n := d.cfg.Queues.Count + 1
 	d.bar0.OnWriteRange(npureg.DoorbellBase, npureg.DoorbellStride, n, npureg.DoorbellSQTail, func(q int, v uint32) {
 		d.count(npureg.CounterDoorbells, 1)
@@ -368,15 +392,7 @@ func (d *Device) causeLocked(bits uint32) {
 
 // faultLocked writes a fault record (§9.3).
 func (d *Device) faultLocked(f queue.Fault) {
-	d.count(npureg.CounterFaults, 1)
-	if s := d.bar0.Value(npureg.FaultStatus); s&npureg.FaultValid != 0 {
-		d.bar0.SetBits(npureg.FaultStatus, npureg.FaultOverflow)
-	} else {
-		d.bar0.Set(npureg.FaultStatus, s&npureg.FaultOverflow|npureg.FaultValid|uint32(f.Code)<<16)
-		d.bar0.Set(npureg.FaultInfo, uint32(f.Queue&0xff)|uint32(f.Source)<<8|uint32(f.Index)<<16)
-		d.bar0.Set(npureg.FaultAddrLo, uint32(f.Addr))
-		d.bar0.Set(npureg.FaultAddrHi, uint32(f.Addr>>32))
-	}
+	d.recordLocked(f, [4]uint32{})
 	name := f.Code.String()
 	if !slices.Contains(npureg.Statuses(), npureg.Named{Name: name, Value: uint32(f.Code)}) {
 		name = "UNKNOWN" // firmware chose it: one finding for all
@@ -389,6 +405,24 @@ func (d *Device) faultLocked(f queue.Fault) {
 	d.causeLocked(npureg.IRQFault)
 }
 
+// recordLocked fills the registers of the fault record, FAULT_CONTEXT and the three behind it with mmu.
+func (d *Device) recordLocked(f queue.Fault, mmu [4]uint32) {
+	d.count(npureg.CounterFaults, 1)
+	if s := d.bar0.Value(npureg.FaultStatus); s&npureg.FaultValid != 0 {
+		d.bar0.SetBits(npureg.FaultStatus, npureg.FaultOverflow)
+		return
+	}
+	d.bar0.Set(npureg.FaultStatus, d.bar0.Value(npureg.FaultStatus)&npureg.FaultOverflow|npureg.FaultValid|uint32(f.Code)<<16)
+	d.bar0.Set(npureg.FaultInfo, uint32(f.Queue&0xff)|uint32(f.Source)<<8|uint32(f.Index)<<16)
+	d.bar0.Set(npureg.FaultAddrLo, uint32(f.Addr))
+	d.bar0.Set(npureg.FaultAddrHi, uint32(f.Addr>>32))
+	for i, v := range mmu {
+		if off := npureg.FaultContext + 4*uint32(i); d.claimed[off] {
+			d.bar0.Set(off, v)
+		}
+	}
+}
+
 // resetLocked begins a reset of everything but config space and device memory
 // (§9.4). It is over when resets is 0 again.
 func (d *Device) resetLocked(why string) {
@@ -398,6 +432,9 @@ func (d *Device) resetLocked(why string) {
 	d.parametersLocked()
 	d.levelLocked()
 	d.vfsChangedLocked()
+	d.forgetContextsLocked()
+	d.faultLog = faultLog{}
+	d.ras.engines = 0
 	d.resets = 0
 	if d.queues.ResetLocked() {
 		d.resets++
@@ -556,6 +593,8 @@ func (h host) SetRegister(off, v uint32) {
 	}
 	h.d.bar0.ClearBits(npureg.DeviceStatus, npureg.DeviceStatusReady|npureg.DeviceStatusFailed)
 	switch v & 0xff {
+	case npureg.BootLoading: // the next firmware begins without contexts
+		h.d.forgetContextsLocked()
 	case npureg.BootReady:
 		h.d.bar0.SetBits(npureg.DeviceStatus, npureg.DeviceStatusReady)
 	case npureg.BootFailed:
@@ -575,37 +614,3 @@ func (h host) MoverIdle() { h.d.resetPartLocked() }
 func (h host) Fault(f firmware.Fault) {
 	h.d.faultLocked(queue.Fault{Code: f.Code, Queue: int(f.Queue), Source: f.Source, Index: f.Index, Addr: f.Addr})
 }
-
-// queues is the user queues, as firmware programs them.
-type queues struct{ d *Device }
-
-func (q queues) Configure(index int, c firmware.QueueConfig) {
-	if q.d.cfg.features()&npureg.FeatureShadowDoorbells == 0 {
-		c.Shadow = 0
-	}
-	q.d.queues.EnableLocked(index, queue.Config(c))
-}
-func (q queues) Disable(index int)      { q.d.queues.DisableLocked(index) }
-func (q queues) State(index int) uint32 { return uint32(q.d.queues.StateLocked(index)) }
-
-// board is what the queue engine tells.
-type board struct{ d *Device }
-
-// CompletedLocked raises the interrupt first: somebody waits for it.
-func (b board) CompletedLocked(vector uint16, c queue.Completion) {
-	b.d.raiseLocked(int(vector))
-	if b.d.fn.Interrupts() == pci.ByINTx {
-		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
-		b.d.levelLocked()
-	}
-	b.d.count(npureg.CounterCommands, 1)
-	if c.Status != npureg.StatusSuccess {
-		b.d.count(npureg.CounterErrors, 1)
-		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
-	}
-}
-
-func (b board) FaultLocked(f queue.Fault) { b.d.faultLocked(f) }
-func (b board) QueueEventLocked()         { b.d.fw.QueueEvent() }
-func (b board) IdleLocked()               { b.d.resetPartLocked() }
-func (b board) ShadowLocked()             { b.d.count(npureg.CounterShadow, 1) }

@@ -22,27 +22,39 @@ import (
 // the DMA channel and the core. Its methods run on the queue engine's goroutine,
 // without Device.mu.
 type executor struct {
-	d    *Device
-	core *core.Core
+	d       *Device
+	core    *core.Core
+	engines engines
+	view    *dma.View // the command's way to memory
 
 	// Reused, because a command allocates nothing.
 	buf    []byte // staging of COPY, dma.Chunk bytes
 	text   []byte // program image
 	table  []byte // binding table in memory
+	word   [8]byte
 	bound  []core.Binding
 	memory programMemory
 
+	refused *dma.Fault // of the command's translation, or nil
+	status  npureg.Status
+
 	// Of the command that runs.
-	began   uint64      // d.mem.Bus.Unmaps when it was fetched
-	refused *iova.Fault // the access to the bus that stopped it, or nil
+	began  uint64      // d.mem.Bus.Unmaps when it was fetched
+	unseen *iova.Fault // the access to the bus that stopped it, or nil
 }
 
 // Limits of a program's text (§5.3).
 const maxProgram = isa.DescriptorSize + 16<<20
 
-// Execute runs one user command (§4.9, §4.10).
-func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry) queue.Completion {
-	x.began, x.refused = x.d.mem.Bus.Unmaps(), nil
+// Execute runs one user command (§4.9, §4.10, §4.17, §4.18).
+func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entry) queue.Completion {
+	if x.d.ras.thermal.level.Load() != 0 {
+		x.throttle(ctx)
+	}
+	ctx = x.engines.begin(ctx, e[0])
+	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
+	x.refused = nil
+	x.began, x.unseen = x.d.mem.Bus.Unmaps(), nil
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -51,14 +63,25 @@ func (x *executor) Execute(ctx context.Context, contextID uint16, e *queue.Entry
 		c = x.copy(ctx, e)
 	case npureg.CmdLaunch:
 		c = x.launch(ctx, e)
+	case npureg.CmdWait, npureg.CmdSignal:
+		c = x.timeline(e)
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
 	}
-	if x.refused != nil && ctx.Err() == nil {
-		x.d.blame(x.refused, x.began, fmt.Sprintf("queue %d, context %d, command %d, opcode %#02x", x.d.queues.Executing(), contextID, e.ID(), e[0]))
+	if x.unseen != nil && ctx.Err() == nil {
+		x.d.blame(x.unseen, x.began, fmt.Sprintf("queue %d, context %d, command %d, opcode %#02x", from.Queue, from.Context, e.ID(), e[0]))
 	}
-	if x.d.log.Enabled(ctx, slog.LevelDebug) {
-		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(contextID)), slog.Int("opcode", int(e[0])),
+	c = x.engines.end(c)
+	if x.view.Hits|x.view.Misses != 0 {
+		x.d.count(npureg.CounterTLBHits, x.view.Hits)
+		x.d.count(npureg.CounterTLBMisses, x.view.Misses)
+	}
+	x.status, c.Faulted = c.Status, x.refused != nil
+	if c.Status == npureg.StatusPoison {
+		x.d.metPoison(from.Context, e, c)
+	}
+	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
+		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
 			slog.Int("id", int(e.ID())), slog.String("status", c.Status.String()), slog.Uint64("result", uint64(c.Result)),
 			slog.String("info", fmt.Sprintf("%#x", c.Info)))
 	}
@@ -82,18 +105,40 @@ func invalidField(off int) queue.Completion {
 	return queue.Completion{Status: npureg.StatusInvalidField, Info: uint64(off)}
 }
 
-// fault turns an error of dma into a completion (§7.2). Errors of the context
+// fault turns an error of dma into a completion (§7.2, §11.5). Errors of the context
 // need no completion: the engine discards it or makes it ABORTED.
 func (x *executor) fault(err error) queue.Completion {
 	var f *dma.Fault
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
-	errors.As(err, &x.refused)
-	if f.Space == dma.Device {
-		return queue.Completion{Status: npureg.StatusDeviceFault, Info: f.Addr}
+	errors.As(err, &x.unseen)
+	if errors.Is(f.Err, dma.ErrPoison) {
+		return poison(npureg.UnitDRAM, f.Addr)
 	}
-	return queue.Completion{Status: npureg.StatusBusFault, Info: f.Addr}
+	x.refuse(f)
+	return queue.Completion{Status: faultStatus(f), Info: f.Addr}
+}
+
+// refuse takes note of a fault that its context does not survive (§11.5).
+func (x *executor) refuse(f *dma.Fault) {
+	if f.Refusal != nil {
+		x.refused = f
+	}
+}
+
+func faultStatus(f *dma.Fault) npureg.Status {
+	space := f.Space
+	if f.Refusal != nil {
+		if f.Refusal.Reason != dma.NoTarget {
+			return npureg.StatusTranslationFault
+		}
+		space = f.Refusal.Space
+	}
+	if space == dma.Device {
+		return npureg.StatusDeviceFault
+	}
+	return npureg.StatusBusFault
 }
 
 func (x *executor) nop(e *queue.Entry) queue.Completion {
@@ -111,7 +156,7 @@ func (x *executor) copy(ctx context.Context, e *queue.Entry) queue.Completion {
 	dst := dma.Side{Space: dma.Space(e[4] >> 4), Addr: le.Uint64(e[0x10:]), StrideY: le.Uint64(e[0x30:]), StrideZ: le.Uint64(e[0x38:])}
 	s := dma.Shape{NX: uint64(le.Uint32(e[0x18:])), NY: uint64(le.Uint16(e[0x1c:])), NZ: uint64(le.Uint16(e[0x1e:]))}
 	switch {
-	case !src.Space.Valid() || !dst.Space.Valid():
+	case !x.view.Reaches(src.Space) || !x.view.Reaches(dst.Space):
 		return invalidField(4)
 	case s.NX == 0:
 		return invalidField(0x18)
@@ -126,7 +171,7 @@ func (x *executor) copy(ctx context.Context, e *queue.Entry) queue.Completion {
 	if _, ok := dst.Last(s); !ok {
 		return invalidField(0x10)
 	}
-	n, row, err := x.d.mem.Copy(ctx, dst, src, s, x.buf)
+	n, row, err := x.view.Copy(ctx, dst, src, s, x.buf)
 	x.d.count(npureg.CounterDMARead, n)
 	x.d.count(npureg.CounterDMAWritten, n)
 	if err != nil {
@@ -154,7 +199,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 		return invalidField(0x10)
 	case count > npureg.MaxBindings:
 		return invalidField(0x18)
-	case !space.Valid() || !tableSpace.Valid():
+	case !x.view.Reaches(space) || !x.view.Reaches(tableSpace):
 		return invalidField(0x1c)
 	case size < isa.DescriptorSize || size > maxProgram:
 		return invalidField(0x20)
@@ -168,7 +213,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	}
 	image := x.text[:size]
 	desc := (*[isa.DescriptorSize]byte)(image)
-	if err := x.d.mem.Read(space, addr, desc[:]); err != nil {
+	if err := x.view.Fetch(space, addr, desc[:]); err != nil {
 		return x.fault(err)
 	}
 	text, err := x.core.CheckDescriptor(desc, int(count))
@@ -178,10 +223,10 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	if uint64(size) != isa.DescriptorSize+uint64(text) {
 		return queue.Completion{Status: npureg.StatusBadProgram, Info: 0x10}
 	}
-	if err := x.d.mem.Read(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
+	if err := x.view.Fetch(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
 		return x.fault(err)
 	}
-	x.memory = programMemory{&x.d.mem, ctx}
+	x.memory = programMemory{x.view, ctx}
 	stats, err := x.core.Run(ctx, image, bindings, &x.memory)
 	x.d.count(npureg.CounterInstructions, stats.Instructions)
 	x.d.count(npureg.CounterMACs, stats.MACs)
@@ -200,9 +245,23 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
-	errors.As(err, &x.refused)
+	errors.As(err, &x.unseen)
 	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
-	return queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
+	c := queue.Completion{Status: npureg.Status(f.Status), Info: f.Info}
+	var memory *dma.Fault
+	switch {
+	case f.Status == core.StatusPoison:
+		c = poison(npureg.UnitScratchpad, f.Info)
+	case errors.Is(err, dma.ErrPoison):
+		c = poison(npureg.UnitDRAM, f.Info)
+	case errors.As(f.Err, &memory):
+		x.refuse(memory)
+		if s := faultStatus(memory); s == npureg.StatusTranslationFault {
+			c.Status = s
+		}
+	}
+	c.Result = f.Instr
+	return c
 }
 
 // bindings reads and checks a binding table (§7.3). The list is valid until the next call.
@@ -212,7 +271,7 @@ func (x *executor) bindings(space dma.Space, addr uint64, count int) ([]core.Bin
 	}
 	x.table = slices.Grow(x.table[:0], count*npureg.BindingSize)
 	raw := x.table[:count*npureg.BindingSize]
-	if err := x.d.mem.Read(space, addr, raw); err != nil {
+	if err := x.view.Read(dma.Command, space, addr, raw); err != nil {
 		return nil, x.fault(err)
 	}
 	le := binary.LittleEndian
@@ -223,7 +282,7 @@ func (x *executor) bindings(space dma.Space, addr uint64, count int) ([]core.Bin
 		flags := le.Uint32(b[0x10:])
 		list[i] = core.Binding{Addr: le.Uint64(b), Size: le.Uint64(b[8:]), Read: flags&1 != 0, Write: flags&2 != 0, Space: uint8(flags >> 4 & 15)}
 		reserved := le.Uint32(b[0x14:])|le.Uint32(b[0x18:])|le.Uint32(b[0x1c:]) != 0
-		if list[i].Size == 0 || wraps(list[i].Addr, list[i].Size) || reserved || flags&^0xf3 != 0 || !dma.Space(list[i].Space).Valid() {
+		if list[i].Size == 0 || wraps(list[i].Addr, list[i].Size) || reserved || flags&^0xf3 != 0 || !x.view.Reaches(dma.Space(list[i].Space)) {
 			return nil, queue.Completion{Status: npureg.StatusInvalidBinding, Info: uint64(i)}
 		}
 	}
@@ -236,22 +295,22 @@ func wraps(addr, size uint64) bool { return size != 0 && addr > ^uint64(0)-(size
 // programMemory is a program's way to memory (core.Memory). An instruction can have
 // a million rows, so the end of the command is looked at before each of them.
 type programMemory struct {
-	mem *dma.Memory
-	cmd context.Context // the command's, which outlives its programMemory
+	view *dma.View
+	cmd  context.Context // the command's, which outlives its programMemory
 }
 
 func (m *programMemory) Load(b core.Binding, off uint64, p []byte) error {
 	if err := m.cmd.Err(); err != nil {
 		return err
 	}
-	return memoryError(m.mem.Read(dma.Space(b.Space), b.Addr+off, p))
+	return memoryError(m.view.Read(dma.Load, dma.Space(b.Space), b.Addr+off, p))
 }
 
 func (m *programMemory) Store(b core.Binding, off uint64, p []byte) error {
 	if err := m.cmd.Err(); err != nil {
 		return err
 	}
-	return memoryError(m.mem.Write(dma.Space(b.Space), b.Addr+off, p))
+	return memoryError(m.view.Write(dma.Store, dma.Space(b.Space), b.Addr+off, p))
 }
 
 func memoryError(err error) error {

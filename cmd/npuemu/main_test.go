@@ -65,7 +65,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"user", []string{"serve", "--socket", "/x", "--allow-user", "nobody at all"}, "there is no such user"},
 		{"user -1", []string{"serve", "--socket", "/x", "--allow-user", "4294967295"}, "there is no such user"},
 		{"group", []string{"serve", "--socket", "/x", "--allow-group", "-1"}, "there is no such group"},
-		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.1 1.0]`},
+		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.2 1.1 1.0]`},
 		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
 		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
@@ -98,7 +98,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},
 		{"unknown command", []string{"sevre"}, "serve"},
 		{"unknown command of ctl", []string{"ctl", "--control", "/x", "statsu"}, `unknown command "statsu"`},
-		{"ctl without a command", []string{"ctl", "--control", "/x"}, "status or aer-inject"},
+		{"ctl without a command", []string{"ctl", "--control", "/x"}, "give it a command"},
 		{"unknown flag", []string{"serve", "--scoket", "/x"}, "see npuemu serve --help"},
 		{"socket in no folder", []string{"serve", "--socket", "/nowhere/x"}, "listen: /nowhere/x: bind: no such file"},
 		{"configuration is no text", []string{"info", "--config", file(t, "c.toml", "a = 1\x1b[2J\n")}, "this is not text"},
@@ -199,7 +199,7 @@ func TestInfo(t *testing.T) {
 			t.Errorf("info %s: %q, %v", flag, out, err)
 		}
 	}
-	if out, _, err := npuemu(t.Context(), "version"); err != nil || !strings.Contains(out, "hardware architecture 1.1") {
+	if out, _, err := npuemu(t.Context(), "version"); err != nil || !strings.Contains(out, "hardware architecture 1.2") {
 		t.Errorf("version: %q, %v", out, err)
 	}
 }
