@@ -38,7 +38,7 @@ func (d *Device) healthLocked() *Health {
 	t := &d.ras.thermal
 	number, _ := d.fw.CrashDump()
 	return &Health{
-		Temperature: t.shown(), Ambient: t.ambient, Thresholds: t.thresholds[:], Throttle: int(t.level.Load()),
+		Temperature: t.shown(), Ambient: t.ambient, Thresholds: slices.Clone(t.thresholds[:]), Throttle: int(t.level.Load()),
 		CoreUtilization: t.used[engineCore], DMAUtilization: t.used[engineDMA],
 		Corrected: d.counters[npureg.CounterECCCorrected].Load(), Uncorrected: d.counters[npureg.CounterECCUncorrected].Load(),
 		Poisoned: d.mem.Poison.Count(), Records: d.ras.next, CrashDump: number,
