@@ -49,7 +49,7 @@ func (s Space) String() string {
 var ErrBusMaster = errors.New("bus mastering is off or the function is not in D0 (§1.5)")
 
 // ErrPoison is the reason of a Fault at a poisoned granule of device memory (§12.2). Its address is the
-// granule's.
+// granule's; in Virtual it is that of the first byte of it that was read, and Err is the Fault with the granule's.
 var ErrPoison = errors.New("uncorrectable memory error (§12.2)")
 
 // Fault is an access that the memory refused (§7.2).

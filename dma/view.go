@@ -129,8 +129,11 @@ func (v *View) refused(e Engine, a Access, va uint64, r Refusal, cause error) er
 // targetRefused makes the *Fault of an access whose translation at va is to, and whose target failed with err.
 func (v *View) targetRefused(err error, e Engine, a Access, va uint64, to target) error {
 	var f *Fault
-	if !errors.As(err, &f) || errors.Is(err, ErrPoison) { // poison is no matter of the context (§12.2)
+	if !errors.As(err, &f) {
 		return err
+	}
+	if errors.Is(f, ErrPoison) { // no matter of the context (§12.2)
+		return &Fault{Space: Virtual, Addr: va + (max(f.Addr, to.addr) - to.addr), Err: f}
 	}
 	return v.refused(e, a, va+(f.Addr-to.addr), Refusal{Reason: NoTarget, Space: f.Space, Addr: f.Addr}, f)
 }

@@ -35,12 +35,12 @@ type executor struct {
 	bound  []core.Binding
 	memory programMemory
 
-	refused *dma.Fault // of the command's translation, or nil
-	status  npureg.Status
-
 	// Of the command that runs.
-	began  uint64      // d.mem.Bus.Unmaps when it was fetched
-	unseen *iova.Fault // the access to the bus that stopped it, or nil
+	began     uint64      // d.mem.Bus.Unmaps when it was fetched
+	unreached *iova.Fault // the access to the bus that stopped it, or nil
+	granule   uint64      // that it met poisoned
+	refused   *dma.Fault  // of its translation, or nil
+	status    npureg.Status
 }
 
 // Limits of a program's text (§5.3).
@@ -48,13 +48,12 @@ const maxProgram = isa.DescriptorSize + 16<<20
 
 // Execute runs one user command (§4.9, §4.10, §4.17, §4.18).
 func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entry) queue.Completion {
-	if x.d.ras.thermal.level.Load() != 0 {
-		x.throttle(ctx)
+	if x.d.ras.thermal.level.Load() != 0 && !x.throttle(ctx) {
+		return queue.Completion{Status: npureg.StatusAborted}
 	}
 	ctx = x.engines.begin(ctx, e[0])
 	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
-	x.refused = nil
-	x.began, x.unseen = x.d.mem.Bus.Unmaps(), nil
+	x.began, x.unreached, x.refused = x.d.mem.Bus.Unmaps(), nil, nil
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -68,9 +67,6 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
 	}
-	if x.unseen != nil && ctx.Err() == nil {
-		x.d.blame(x.unseen, x.began, fmt.Sprintf("queue %d, context %d, command %d, opcode %#02x", from.Queue, from.Context, e.ID(), e[0]))
-	}
 	c = x.engines.end(c)
 	if x.view.Hits|x.view.Misses != 0 {
 		x.d.count(npureg.CounterTLBHits, x.view.Hits)
@@ -78,7 +74,10 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	}
 	x.status, c.Faulted = c.Status, x.refused != nil
 	if c.Status == npureg.StatusPoison {
-		x.d.metPoison(from.Context, e, c)
+		x.d.metPoison(from, e, uint8(c.Info>>poisonUnitShift), x.granule)
+	}
+	if x.unreached != nil && ctx.Err() == nil {
+		x.d.blame(x.unreached, x.began, fmt.Sprintf("queue %d, context %d, command %d, opcode %#02x", from.Queue, from.Context, e.ID(), e[0]))
 	}
 	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
@@ -112,12 +111,23 @@ func (x *executor) fault(err error) queue.Completion {
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
-	errors.As(err, &x.unseen)
 	if errors.Is(f.Err, dma.ErrPoison) {
-		return poison(npureg.UnitDRAM, f.Addr)
+		return x.poison(f)
 	}
+	errors.As(err, &x.unreached)
 	x.refuse(f)
 	return queue.Completion{Status: faultStatus(f), Info: f.Addr}
+}
+
+// poison is the completion of a command that met poison of device memory (§12.2). It tells a process of its own address;
+// the error log has the granule's.
+func (x *executor) poison(f *dma.Fault) queue.Completion {
+	c := queue.Completion{Status: npureg.StatusPoison, Info: npureg.UnitDRAM<<poisonUnitShift | f.Addr}
+	if inner := (*dma.Fault)(nil); f.Space == dma.Virtual && errors.As(f.Err, &inner) {
+		f = inner
+	}
+	x.granule = f.Addr
+	return c
 }
 
 // refuse takes note of a fault that its context does not survive (§11.5).
@@ -245,16 +255,17 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
-	errors.As(err, &x.unseen)
+	errors.As(err, &x.unreached)
 	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
 	c := queue.Completion{Status: npureg.Status(f.Status), Info: f.Info}
 	var memory *dma.Fault
 	switch {
 	case f.Status == core.StatusPoison:
-		c = poison(npureg.UnitScratchpad, f.Info)
-	case errors.Is(err, dma.ErrPoison):
-		c = poison(npureg.UnitDRAM, f.Info)
-	case errors.As(f.Err, &memory):
+		c = queue.Completion{Status: npureg.StatusPoison, Info: npureg.UnitScratchpad<<poisonUnitShift | f.Info}
+		x.granule = f.Info
+	case errors.As(f.Err, &memory) && errors.Is(memory.Err, dma.ErrPoison):
+		c = x.poison(memory)
+	case memory != nil:
 		x.refuse(memory)
 		if s := faultStatus(memory); s == npureg.StatusTranslationFault {
 			c.Status = s

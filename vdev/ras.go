@@ -3,8 +3,6 @@
 package vdev
 
 import (
-	"context"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -123,24 +121,18 @@ func (d *Device) logErrorLocked(r record) {
 // uptime is the card's time: microseconds since New.
 func (d *Device) uptime() uint64 { return uint64(time.Since(d.executor.engines.start).Microseconds()) }
 
-// metPoison records that a command met poison (§12.2).
-func (d *Device) metPoison(contextID uint16, e *queue.Entry, c queue.Completion) {
+// metPoison records that a command met a poisoned granule of a unit (§12.2).
+func (d *Device) metPoison(from queue.Origin, e *queue.Entry, unit uint8, granule uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.log.LogAttrs(context.Background(), slog.LevelDebug, "poison", slog.Uint64("info", c.Info))
 	d.logErrorLocked(record{
-		kind: npureg.ErrorPoison, unit: uint8(c.Info >> poisonUnitShift), flags: npureg.ErrorCommand, addr: c.Info &^ (0xf << poisonUnitShift),
-		queue: uint16(d.queues.FlightLocked()), id: e.ID(), context: contextID, detail: uint16(c.Status),
+		kind: npureg.ErrorPoison, unit: unit, flags: npureg.ErrorCommand, addr: granule,
+		queue: uint16(from.Queue), id: e.ID(), context: from.Context, detail: uint16(npureg.StatusPoison),
 	})
 }
 
 // poisonUnitShift is where info of POISON has the unit (§12.2).
 const poisonUnitShift = 60
-
-// poison is the completion of a command that met poison in a unit.
-func poison(unit uint64, addr uint64) queue.Completion {
-	return queue.Completion{Status: npureg.StatusPoison, Info: unit<<poisonUnitShift | addr}
-}
 
 // health is the RAS block as the control processor sees it (firmware.RAS).
 type health struct{ d *Device }

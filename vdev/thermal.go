@@ -134,8 +134,9 @@ func (d *Device) stopThermal() {
 
 func milli(celsius float64) int64 { return int64(math.Round(celsius * 1000)) }
 
-// throttle waits until the next command may begin (§12.5), or ctx is done. It runs on the queue engine's goroutine.
-func (x *executor) throttle(ctx context.Context) {
+// throttle waits until the next command may begin (§12.5). It reports false if ctx is done before that. It runs on the
+// queue engine's goroutine.
+func (x *executor) throttle(ctx context.Context) bool {
 	for {
 		level := x.d.ras.thermal.level.Load()
 		wait := sampleInterval
@@ -144,13 +145,13 @@ func (x *executor) throttle(ctx context.Context) {
 			wait = min(wait, rest-(time.Since(x.engines.start)-time.Duration(x.engines.ended.Load())))
 		}
 		if wait <= 0 {
-			return
+			return true
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return
+			return false
 		case <-timer.C:
 		}
 	}

@@ -449,7 +449,7 @@ func CP() []mmio.Register {
 		{Name: "CP_IRQ_PENDING", Off: CPIRQPending, Spec: "§3.7", Doc: "Pending external interrupts.", Fields: []mmio.Field{
 			{Name: "BOOT", Shift: 0, Width: 1, Doc: "The host wrote BOOT_CONTROL.START."},
 			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "Admin doorbell written, or AQ_CONTROL changed."},
-			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "A user queue entered the error state, finished draining or suspending, or its command became overdue."}}},
+			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "A user queue entered the error state, finished draining or suspending, or its command became overdue; or an engine reset is over (§12.6)."}}},
 		{Name: "CP_IRQ_ENABLE", Off: CPIRQEnable, RW: CPIRQAll, Spec: "§3.7", Doc: "Pending bits that drive the machine external interrupt.", Fields: []mmio.Field{
 			{Name: "BOOT", Shift: 0, Width: 1, Doc: "As CP_IRQ_PENDING."},
 			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "As CP_IRQ_PENDING."},

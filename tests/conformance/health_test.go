@@ -168,6 +168,53 @@ func TestCritical(t *testing.T) {
 	}
 }
 
+// TestCriticalTimeout: what ends a command ends one that waits for the card to cool (§12.5), and throttling leaves WAIT its other queues.
+func TestCriticalTimeout(t *testing.T) {
+	h, context := ready(t)
+	h.CreateQueue(2, context, 2, 8)
+	modify := devtest.Entry{npureg.AdminModifyQueue, 8: 2}
+	le.PutUint32(modify[0x30:], 150)
+	if c := h.Admin(modify); c.Status != npureg.StatusSuccess {
+		t.Fatal(c)
+	}
+	must(t, force(h, 110))
+	start := time.Now()
+	if c := h.Do(2, nop()); c.Status != npureg.StatusTimeout || time.Since(start) < 150*time.Millisecond {
+		t.Errorf("NOP that cannot start: %v after %v, want TIMEOUT after 150 ms", c, time.Since(start))
+	}
+	h.Submit(1, endless(1, 1, 0, 4096))
+	time.Sleep(50 * time.Millisecond)
+	if c := h.Admin(resetEngine(npureg.EngineAll)); c.Result != 0 {
+		t.Errorf("RESET_ENGINE ends a command that has no engine yet: %v", c)
+	}
+	h.DestroyQueue(1)
+	if s := sensors(h); s[npureg.SensorDMABusy] != 0 || s[npureg.SensorCoreBusy] != 0 {
+		t.Errorf("engines worked at the critical level: %d, %d µs", s[npureg.SensorDMABusy], s[npureg.SensorCoreBusy])
+	}
+
+	must(t, force(h, 96))
+	h.CreateQueue(3, context, 3, 8)
+	if c := h.Admin(devtest.Entry{npureg.AdminResumeQueue, 8: 2}); c.Status != npureg.StatusSuccess {
+		t.Fatal(c)
+	}
+	le.PutUint32(modify[0x30:], 0)
+	if c := h.Admin(modify); c.Status != npureg.StatusSuccess {
+		t.Fatal(c)
+	}
+	wait := h.Submit(3, timelineEntry(npureg.CmdWait, 0x100, 7))
+	for range 5 {
+		if c := h.Do(2, copyEntry(1, 1, 0x1000, 0x2000, 1<<19, 1, 1)); c.Status != npureg.StatusSuccess {
+			t.Fatal(c)
+		}
+	}
+	if c := h.Do(2, timelineEntry(npureg.CmdSignal, 0x100, 7)); c.Status != npureg.StatusSuccess {
+		t.Error(c)
+	}
+	if c := h.Wait(3); c.ID != wait || c.Status != npureg.StatusSuccess || c.Info != 7 {
+		t.Errorf("WAIT: %v", c)
+	}
+}
+
 // TestThermalMistakes: what an operator cannot set.
 func TestThermalMistakes(t *testing.T) {
 	h, _ := ready(t)

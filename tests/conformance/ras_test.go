@@ -114,6 +114,9 @@ func TestPoison(t *testing.T) {
 			return h.Launch(program(h.T.(*testing.T), ".spad 1024\n.bindings 2\nload binding=1 local=0 nx=64\nload binding=0 local=0 nx=64\nhalt\n"),
 				devtest.Binding{Addr: bad, Size: 64, Read: true, Space: 1}, devtest.Binding{Addr: 0, Size: 64, Read: true, Space: 1})
 		}, npureg.StatusPoison, 1},
+		{"WAIT", func(h *devtest.Host) devtest.Entry { return timelineEntry(npureg.CmdWait, bad+8, 0) }, npureg.StatusPoison, 0},
+		{"SIGNAL", func(h *devtest.Host) devtest.Entry { return timelineEntry(npureg.CmdSignal, bad+56, 1) }, npureg.StatusPoison, 0},
+		{"SIGNAL beside it", func(h *devtest.Host) devtest.Entry { return timelineEntry(npureg.CmdSignal, bad+64, 1) }, npureg.StatusSuccess, 0},
 		{"program", func(h *devtest.Host) devtest.Entry {
 			p := program(h.T.(*testing.T), "halt\n")
 			h.WriteDRAM(bad-64, p)
@@ -166,6 +169,55 @@ func TestPoison(t *testing.T) {
 				t.Errorf("COPY from it when it was overwritten: %v", c)
 			}
 		})
+	}
+}
+
+// timelineEntry is WAIT or SIGNAL for a value in device memory.
+func timelineEntry(op uint8, addr, value uint64) devtest.Entry {
+	e := devtest.Entry{op, 4: 1}
+	le.PutUint64(e[0x08:], addr)
+	le.PutUint64(e[0x10:], value)
+	return e
+}
+
+// TestPoisonTranslated: a process is told of its own address, the error log of the granule's, and its context goes on; but a page
+// table that cannot be read is a fault (§12.2).
+func TestPoisonTranslated(t *testing.T) {
+	const va, at, tables = 0x7000_0000_0000, 0x4000, 0x20000
+	h, _ := ready(t)
+	p := h.NewDevicePageTable(tables)
+	p.Map(va, 2*npureg.PageSize, 1, at, npureg.EntryRead|npureg.EntryWrite)
+	context := h.CreateTranslated(p)
+	h.CreateQueue(2, context, 2, 8)
+	inject(h, "uncorrected", "dram", at+0x80)
+	for _, tt := range []struct {
+		name       string
+		from, info uint64
+		want       npureg.Status
+	}{
+		{"from before it", va, va + 0x80, npureg.StatusPoison},
+		{"from within", va + 0x90, va + 0x90, npureg.StatusPoison},
+		{"from behind it", va + 0xc0, 0x400, npureg.StatusSuccess},
+	} {
+		if c := h.Do(2, copyEntry(2, 2, tt.from, va+npureg.PageSize, 0x400, 1, 1)); c.Status != tt.want || c.Info != tt.info {
+			t.Errorf("%s: %v, want %v, info %#x", tt.name, c, tt.want, tt.info)
+		}
+	}
+	_, _, got := errorLog(h, 1)
+	if len(got) != 2 || got[0].Addr != at+0x80 || got[1].Addr != at+0x80 || got[0].Context != uint16(context) || got[0].Queue != 2 {
+		t.Errorf("error log %+v", got)
+	}
+	if n, _ := h.FaultLog(); n != 0 || h.Faulted() {
+		t.Errorf("%d faults of the MMU: poison is none", n)
+	}
+
+	inject(h, "uncorrected", "dram", tables+va>>39*8) // the root's entry
+	h.InvalidateTLB(context, 0, 0)
+	if c := h.Do(2, copyEntry(2, 2, va+0x400, va+npureg.PageSize, 64, 1, 1)); c.Status != npureg.StatusTranslationFault || c.Info != va+0x400 {
+		t.Errorf("with a page table that is poisoned: %v, want TRANSLATION_FAULT", c)
+	}
+	if _, l := h.FaultLog(); len(l) != 1 || l[0].Reason != npureg.ReasonTable {
+		t.Errorf("fault log %+v, want reason TABLE", l)
 	}
 }
 
