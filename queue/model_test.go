@@ -4,8 +4,10 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"npuemu/dma/iova"
@@ -151,9 +153,9 @@ func play(t *testing.T, script []byte) {
 			}
 			n := len(b.done)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			q := e.startLocked(index, cancel)
+			e.startLocked(index, cancel)
 			b.mu.Unlock()
-			e.run(ctx, &e.flight, q)
+			e.run(ctx, &e.flight)
 			b.mu.Lock()
 			cancel(nil)
 			if len(b.done) != n {
@@ -278,3 +280,98 @@ func TestScheduleAgainstModel(t *testing.T) {
 		play(t, script)
 	}
 }
+
+// next takes one turn of Run, as Run does.
+func (b *bench) next(ctx context.Context, cancel context.CancelCauseFunc) {
+	b.mu.Lock()
+	index := b.e.pickLocked()
+	if index == 0 {
+		b.mu.Unlock()
+		return
+	}
+	b.e.startLocked(index, cancel)
+	b.mu.Unlock()
+	b.e.run(ctx, &b.e.flight)
+}
+
+// TestTurnsAllocateNothing: commands with a timeout and held interrupts, and looks at a WAIT.
+func TestTurnsAllocateNothing(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	for name, op := range map[string]byte{"NOP": 0, "WAIT": waitOp} {
+		b := newBench(1)
+		b.entries = func(int, uint16) Entry { return Entry{0: op, 8: 1} }
+		b.create(1, Schedule{Timeout: 60_000, CoalesceCount: 5, CoalesceTime: 60_000}, benchEntries-1)
+		b.done, b.status, b.irqs = make([]int, 0, 300), make([]Completion, 0, 300), nil
+		n := testing.AllocsPerRun(200, func() {
+			b.locked(func() {
+				b.irqs = b.irqs[:0]
+				if op == waitOp {
+					b.e.queues[1].due = b.e.queues[1].waiting
+					b.e.refreshLocked(1)
+				}
+			})
+			looks := b.looks
+			b.next(ctx, cancel)
+			if b.looks != looks+1 {
+				t.Fatal("nothing was executed")
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// BenchmarkTurn is a command that does nothing, from the choice to its completion, beside other queues: ready ones
+// of all classes, or ones that wait.
+func BenchmarkTurn(b *testing.B) {
+	for _, n := range []int{1, 64, npureg.MaxQueues - 1} {
+		for _, kind := range []string{"ready", "waiting"} {
+			b.Run(fmt.Sprintf("%s-%d", kind, n), func(b *testing.B) {
+				r := &idle{}
+				e := New(&r.mu, npureg.MaxQueues-1, r, r, r)
+				for q := 1; q <= n; q++ {
+					e.EnableLocked(q, Config{SQ: benchSQ(q), SQEntries: 2, CQEntries: 65535})
+					e.ModifyLocked(q, Schedule{Priority: uint8(q % 4), Weight: uint8(q % 3)})
+					e.RingSQLocked(q, 1)
+				}
+				if kind == "waiting" {
+					for q := 2; q <= n; q++ {
+						e.queues[q].waiting = true
+						e.refreshLocked(q)
+					}
+				}
+				ctx, cancel := context.WithCancelCause(b.Context())
+				defer cancel(nil)
+				b.ReportAllocs()
+				for b.Loop() {
+					r.mu.Lock()
+					index := e.pickLocked()
+					e.startLocked(index, cancel)
+					r.mu.Unlock()
+					e.run(ctx, &e.flight)
+					r.mu.Lock()
+					e.RingCQLocked(index, uint32(e.queues[index].cq.tail))
+					e.RingSQLocked(index, uint32(e.queues[index].sqTail+1)%2)
+					r.mu.Unlock()
+				}
+			})
+		}
+	}
+}
+
+// idle is memory, executor and board that do nothing.
+type idle struct{ mu sync.Mutex }
+
+func (*idle) Read(iova.Addr, []byte) error                       { return nil }
+func (*idle) Write(iova.Addr, []byte) error                      { return nil }
+func (*idle) Watch(iova.Addr) *iova.Watch                        { return nil }
+func (*idle) Execute(context.Context, Origin, *Entry) Completion { return Completion{} }
+func (*idle) CompletedLocked(*Completion)                        {}
+func (*idle) InterruptLocked(uint16)                             {}
+func (*idle) FaultLocked(f Fault)                                { panic(f) }
+func (*idle) ContextFaultLocked()                                {}
+func (*idle) QueueEventLocked()                                  {}
+func (*idle) IdleLocked()                                        {}
+func (*idle) CountLocked(int, uint64)                            {}

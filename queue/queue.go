@@ -157,7 +157,7 @@ type ring struct {
 
 	// The command that executes or waits.
 	sequence uint32    // its number; 0 for none
-	since    time.Time // it started
+	since    time.Time // it started; zero if nobody wants to know
 	overdue  bool      // firmware was told
 	aborted  bool      // firmware wants it to end …
 	result   uint32    // … with this result if it waits
@@ -179,9 +179,17 @@ type ring struct {
 // one queue. Guarded by Engine.mu.
 type flight struct {
 	queue  int
-	class  int                     // that it was started in
 	stale  bool                    // a reset came: nothing of it is published
 	cancel context.CancelCauseFunc // nil of a look
+
+	// Of a command: what it needs of its queue, which Enable, Disable and Reset may change meanwhile.
+	class     int // that it was started in
+	context   uint16
+	waited    bool      // it is a WAIT that waits already; the entry was fetched
+	sq        iova.Addr // first entry of its ring
+	index, to uint16    // of its entry, and of the next
+	cq        *completions
+	shadow    *shadow
 }
 
 // New returns an engine with the user queues 1 to count, at most npureg.MaxQueues − 1, all disabled.
@@ -331,8 +339,8 @@ func (e *Engine) headLocked(index int, v uint32) {
 	cq.head = uint16(v)
 	if full {
 		e.roomLocked(cq)
-		e.kick()
 	}
+	e.kick()
 }
 
 func badDoorbell(index int, v uint32) Fault {
@@ -453,11 +461,11 @@ func (e *Engine) Run(ctx context.Context) {
 		if cmd.Err() != nil {
 			cmd, cancel = context.WithCancelCause(ctx)
 		}
-		q := e.startLocked(index, cancel)
+		e.startLocked(index, cancel)
 		e.mu.Unlock()
 
-		if e.run(cmd, &e.flight, q) && q.shadow != nil {
-			q.shadow.active = time.Now()
+		if e.run(cmd, &e.flight) && e.flight.shadow != nil {
+			e.flight.shadow.active = time.Now()
 		}
 		if ctx.Err() != nil {
 			return
@@ -465,51 +473,52 @@ func (e *Engine) Run(ctx context.Context) {
 	}
 }
 
-// startLocked takes a command of a queue, or the WAIT that it is at, into flight. It returns a copy
-// of the queue.
-func (e *Engine) startLocked(index int, cancel context.CancelCauseFunc) ring {
+// startLocked takes a command of a queue, or the WAIT that it is at, into flight.
+func (e *Engine) startLocked(index int, cancel context.CancelCauseFunc) {
 	q := &e.queues[index]
-	e.flight = flight{queue: index, class: int(q.sched.Priority), cancel: cancel}
+	e.flight = flight{
+		queue: index, cancel: cancel, class: int(q.sched.Priority), context: q.cfg.Context, waited: q.waiting,
+		sq: q.cfg.SQ, index: q.sqHead, to: (q.sqHead + 1) % q.cfg.SQEntries, cq: q.cq, shadow: q.shadow,
+	}
 	e.current = &e.flight
 	if q.waiting {
 		q.due, q.again = false, false
 		e.entry = e.parked[index]
-		return *q
+		return
 	}
 	if e.sequence++; e.sequence == 0 {
 		e.sequence = 1
 	}
-	q.sequence = e.sequence
-	e.beginLocked(index)
-	return *q
+	q.sequence, q.overdue, q.aborted, q.since = e.sequence, false, false, time.Time{}
+	if q.sched.Timeout != 0 {
+		e.beginLocked(index)
+	}
 }
 
-// run executes the entry at q's head. q is a copy: Enable, Disable and Reset may
-// change the queue meanwhile. It reports whether the command did not just wait.
-func (e *Engine) run(ctx context.Context, f *flight, q ring) bool {
-	if at := q.cfg.SQ + iova.Addr(q.sqHead)*npureg.SQEntrySize; !q.waiting {
+// run executes the command in flight. It reports whether it did not just wait.
+func (e *Engine) run(ctx context.Context, f *flight) bool {
+	if at := f.sq + iova.Addr(f.index)*npureg.SQEntrySize; !f.waited {
 		if err := e.bus.Read(at, e.entry[:]); err != nil {
 			e.end(f, func() {
-				e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultFetch, Index: q.sqHead, Addr: at})
+				e.failLocked(f.queue, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultFetch, Index: f.index, Addr: at})
 			})
 			return true
 		}
 	}
-	head := (q.sqHead + 1) % q.cfg.SQEntries
 	c := &e.completion
-	*c = e.exec.Execute(ctx, Origin{Context: q.cfg.Context, Queue: f.queue, Index: q.sqHead}, &e.entry)
+	*c = e.exec.Execute(ctx, Origin{Context: f.context, Queue: f.queue, Index: f.index}, &e.entry)
 
 	// The indices move before the entry is written: software may answer it with
 	// CQ_HEAD at once.
 	e.mu.Lock()
-	verdict := e.judgeLocked(f, context.Cause(ctx), q.waiting, c)
-	tail, phase := q.cq.tail, q.cq.phase
+	verdict := e.judgeLocked(f, context.Cause(ctx), c)
+	tail, phase := f.cq.tail, f.cq.phase
 	if verdict == completes {
-		live := &e.queues[f.queue]
-		live.sqHead, live.waiting = head, false
-		q.cq.advance()
-		if !q.cq.room() {
-			e.fullLocked(q.cq)
+		q := &e.queues[f.queue]
+		q.sqHead, q.waiting = f.to, false
+		f.cq.advance()
+		if !f.cq.room() {
+			e.fullLocked(f.cq)
 		}
 		if c.Faulted { // before the entry is written: who reads it finds the record
 			e.StopContextLocked(q.cfg.Context)
@@ -521,14 +530,14 @@ func (e *Engine) run(ctx context.Context, f *flight, q ring) bool {
 		e.end(f, nil)
 		return verdict != waits
 	}
-	at := q.cq.base + iova.Addr(tail)*npureg.CQEntrySize
-	if err := e.post(at, f.queue, head, phase, e.entry.ID(), c); err != nil {
+	at := f.cq.base + iova.Addr(tail)*npureg.CQEntrySize
+	if err := e.post(at, f.queue, f.to, phase, e.entry.ID(), c); err != nil {
 		e.end(f, func() {
-			e.failRingLocked(q.cq, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultPost, Index: tail, Addr: at})
+			e.failRingLocked(f.cq, Fault{Code: npureg.StatusBusFault, Queue: f.queue, Source: npureg.FaultPost, Index: tail, Addr: at})
 		})
 		return true
 	}
-	e.end(f, func() { e.publishLocked(f, q.cq, c) })
+	e.end(f, func() { e.publishLocked(f, c) })
 	return true
 }
 
@@ -542,15 +551,15 @@ const (
 )
 
 // judgeLocked decides what becomes of a command that gave c, and writes c anew if that is not what is
-// reported. cause is that of its context, waiting says that it had waited already.
-func (e *Engine) judgeLocked(f *flight, cause error, waiting bool, c *Completion) verdict {
+// reported. cause is that of its context.
+func (e *Engine) judgeLocked(f *flight, cause error, c *Completion) verdict {
 	destroyed, timeout := errors.Is(cause, errDestroyed), errors.Is(cause, errTimeout)
 	if f.stale || cause != nil && !destroyed && !timeout {
 		return vanishes
 	}
 	q := &e.queues[f.queue]
 	switch {
-	case q.state == npureg.QueueDraining && (waiting || c.Pending):
+	case q.state == npureg.QueueDraining && (f.waited || c.Pending):
 		return vanishes
 	case destroyed:
 		*c = Completion{Status: npureg.StatusAborted}
@@ -580,7 +589,7 @@ func (e *Engine) fullLocked(cq *completions) {
 }
 
 // publishLocked tells of a completion that is in memory.
-func (e *Engine) publishLocked(f *flight, cq *completions, c *Completion) {
+func (e *Engine) publishLocked(f *flight, c *Completion) {
 	q := &e.queues[f.queue]
 	q.executed++
 	if c.Status != npureg.StatusSuccess {
@@ -595,7 +604,7 @@ func (e *Engine) publishLocked(f *flight, cq *completions, c *Completion) {
 	if c.Signalled {
 		e.signalledLocked(c.Addr)
 	}
-	e.completedLocked(cq, c.Status != npureg.StatusSuccess)
+	e.completedLocked(f.cq, c.Status != npureg.StatusSuccess)
 	e.board.CompletedLocked(c)
 }
 

@@ -4,6 +4,7 @@ package queue
 
 import (
 	"math/bits"
+	"time"
 
 	"npuemu/mmio/npureg"
 )
@@ -26,13 +27,6 @@ func (s *set) put(i int, in bool) {
 
 func (s *set) has(i int) bool { return s[i/64]>>(i%64)&1 != 0 }
 func (s *set) empty() bool    { return *s == set{} }
-
-func (s *set) count() (n int) {
-	for _, w := range s {
-		n += bits.OnesCount64(w)
-	}
-	return n
-}
 
 // next returns the first member behind i, or 0, which is no queue.
 func (s *set) next(i int) int {
@@ -74,6 +68,9 @@ func (e *Engine) ModifyLocked(index int, s Schedule) {
 	e.classes[q.sched.Priority].ready.put(index, false)
 	s.Priority %= npureg.QueuePriorities
 	q.sched, q.overdue = s, false
+	if q.sequence != 0 && q.since.IsZero() {
+		q.since = time.Now()
+	}
 	if q.cq.owner == index {
 		e.flushLocked(q.cq)
 		q.cq.count, q.cq.time = s.CoalesceCount, s.CoalesceTime

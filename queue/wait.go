@@ -115,6 +115,9 @@ func (e *Engine) parkLocked(index int, c *Completion) {
 		e.parked[index] = e.entry
 	}
 	now := time.Now()
+	if q.since.IsZero() {
+		q.since = now
+	}
 	q.waitAddr, q.want, q.found = c.Addr, c.Want, c.Info
 	q.interval = min(max(now.Sub(q.since)/8, minPoll), maxPoll)
 	q.due, q.dueAt = false, now.Add(q.interval)
@@ -162,9 +165,9 @@ type Status struct {
 	Timeout                               uint32
 	Executed                              uint64
 	Errors, Timeouts                      uint32
-	WaitAddr, Want, Found                 uint64 // of the WAIT that waits or was the last to wait
-	Sequence                              uint32 // of the command in progress, 0 for none
-	Age                                   time.Duration
+	WaitAddr, Want, Found                 uint64        // of the WAIT that waits or was the last to wait
+	Sequence                              uint32        // of the command in progress, 0 for none
+	Age                                   time.Duration // of a command with a timeout
 }
 
 // StatusLocked returns the status of a queue.
@@ -188,7 +191,10 @@ func (e *Engine) StatusLocked(index int) Status {
 		s.Flags |= npureg.QueueFlagTimedOut
 	}
 	if q.sequence != 0 {
-		s.Sequence, s.Age = q.sequence, time.Since(q.since)
+		s.Sequence = q.sequence
+		if !q.since.IsZero() {
+			s.Age = time.Since(q.since)
+		}
 	}
 	return s
 }

@@ -15,6 +15,7 @@ import (
 var (
 	_ vfiouser.Backend   = (*Device)(nil)
 	_ vfiouser.DMALogger = (*Device)(nil)
+	_ vfiouser.Toucher   = (*Device)(nil)
 )
 
 // Regions describes the BARs and config space (§1.2). BAR2 is device memory,
@@ -200,6 +201,7 @@ func (d *Device) Reset() error {
 func (d *Device) Detach() {
 	d.conventionalReset("client gone")
 	d.awaitReset()
+	d.toucher.Store(nil)
 	d.fn.MSIX().SetTableOwner(pci.TableInTransport) // forgets what the client masked
 }
 

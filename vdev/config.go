@@ -43,6 +43,9 @@ type PCIConfig struct {
 	// ErrorInterrupt signals VFIO's error interrupt when the function reports a fatal
 	// error (§1.6). QEMU stops the machine for good then.
 	ErrorInterrupt bool `toml:"error_interrupt"`
+	// Touch repeats an access that the host has not mapped as a message to it, so that its
+	// IOMMU logs the fault (§7.6).
+	Touch bool `toml:"touch"`
 }
 
 // SRIOVConfig makes the card a physical function with virtual functions, each an NPU of its own
@@ -99,7 +102,7 @@ func DefaultConfig() Config {
 		Arch:   Arches()[0],
 		Serial: 0x1,
 		Array:  ArrayConfig{Rows: 32, Cols: 32, Scratchpad: 256 << 10, Accumulators: 128 << 10},
-		PCI:    PCIConfig{MSIX: true, MSI: true},
+		PCI:    PCIConfig{MSIX: true, MSI: true, Touch: true},
 		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
 	}

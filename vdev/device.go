@@ -63,6 +63,7 @@ type Device struct {
 	dram     *dram
 	mem      dma.Memory
 	paravirt atomic.Pointer[Paravirt]           // the front door if it is not PCI, or nil
+	toucher  atomic.Pointer[touchFunc]          // of the client, or nil
 	counters [npureg.CounterCount]atomic.Uint64 // since New
 	vfs      []*Device                          // of a physical function
 	virtual  bool
@@ -120,7 +121,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	if d.dram, err = newDRAM(cfg.Memory.Size); err != nil {
 		return nil, err
 	}
-	d.mem.Bus = new(iova.Table)
+	d.mem.Bus = &iova.Table{Refused: d.touch, Tick: d.counters[npureg.CounterCommands].Load}
 	d.mem.DRAM = d.dram.mem
 
 	pcfg := pci.Config{
@@ -168,7 +169,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	}
 	d.hooks()
 	fcfg := firmware.Config{
-		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d}, MMU: translator{d}, Counter: d.counterLocked, Log: d.log,
+		Lock: &d.mu, Mover: mover{bus{d}}, Host: host{d}, Queues: queues{d}, MMU: translator{d}, Counter: d.counterLocked, Log: d.log,
 	}
 	if d.ras.on {
 		fcfg.RAS = health{d}
@@ -396,8 +397,11 @@ func (d *Device) faultLocked(f queue.Fault) {
 	if !slices.Contains(npureg.Statuses(), npureg.Named{Name: name, Value: uint32(f.Code)}) {
 		name = "UNKNOWN" // firmware chose it: one finding for all
 	}
-	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(),
-		fmt.Sprintf("queue %d, source %d, index %d, address %#x", f.Queue, f.Source, f.Index, f.Addr))
+	who := fmt.Sprintf("queue %d, source %d, index %d", f.Queue, f.Source, f.Index)
+	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(), fmt.Sprintf("%s, address %v", who, f.Addr))
+	if f.Code == npureg.StatusBusFault && d.fn.BusMaster() {
+		d.blameRing(f, who)
+	}
 	d.causeLocked(npureg.IRQFault)
 }
 

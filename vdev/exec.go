@@ -13,6 +13,7 @@ import (
 	"npuemu/core"
 	"npuemu/core/isa"
 	"npuemu/dma"
+	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 	"npuemu/queue"
 )
@@ -34,9 +35,12 @@ type executor struct {
 	bound  []core.Binding
 	memory programMemory
 
-	granule uint64     // that the command met poisoned
-	refused *dma.Fault // of the command's translation, or nil
-	status  npureg.Status
+	// Of the command that runs.
+	began     uint64      // d.mem.Bus.Unmaps when it was fetched
+	unreached *iova.Fault // the access to the bus that stopped it, or nil
+	granule   uint64      // that it met poisoned
+	refused   *dma.Fault  // of its translation, or nil
+	status    npureg.Status
 }
 
 // Limits of a program's text (§5.3).
@@ -49,7 +53,7 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	}
 	ctx = x.engines.begin(ctx, e[0])
 	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
-	x.refused = nil
+	x.began, x.unreached, x.refused = x.d.mem.Bus.Unmaps(), nil, nil
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -71,6 +75,9 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	x.status, c.Faulted = c.Status, x.refused != nil
 	if c.Status == npureg.StatusPoison {
 		x.d.metPoison(from, e, uint8(c.Info>>poisonUnitShift), x.granule)
+	}
+	if x.unreached != nil && ctx.Err() == nil {
+		x.d.blame(x.unreached, x.began, fmt.Sprintf("queue %d, context %d, command %d, opcode %#02x", from.Queue, from.Context, e.ID(), e[0]))
 	}
 	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
@@ -107,6 +114,7 @@ func (x *executor) fault(err error) queue.Completion {
 	if errors.Is(f.Err, dma.ErrPoison) {
 		return x.poison(f)
 	}
+	errors.As(err, &x.unreached)
 	x.refuse(f)
 	return queue.Completion{Status: faultStatus(f), Info: f.Addr}
 }
@@ -247,6 +255,7 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
+	errors.As(err, &x.unreached)
 	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
 	c := queue.Completion{Status: npureg.Status(f.Status), Info: f.Info}
 	var memory *dma.Fault

@@ -22,6 +22,7 @@ import (
 var countedAlike = map[string]int{
 	"COMMANDS": npureg.CounterCommands, "ERRORS": npureg.CounterErrors, "PROGRAMS": npureg.CounterPrograms, "INSTRUCTIONS": npureg.CounterInstructions,
 	"MACS": npureg.CounterMACs, "FAULTS": npureg.CounterFaults, "COPIES": npureg.CounterCopies, "ADMIN": npureg.CounterAdmin,
+	"TLB_HITS": npureg.CounterTLBHits, "TLB_MISSES": npureg.CounterTLBMisses, "TRANSLATION_FAULTS": npureg.CounterTranslationFaults,
 }
 
 // TestTransportsAgree runs the same programs over every transport: results, memory, counters and findings are the same.
@@ -53,6 +54,8 @@ func transcript(t *testing.T, transport string) (lines []string) {
 	note("context %d", context)
 	h.CreateQueue(1, context, 1, 8)
 	h.CreateQueue(2, context, 2, 16)
+	h.CreateQueue(3, context, 3, 8) // a virtqueue keeps its memory
+	h.DestroyQueue(3)
 
 	const base = devtest.MemBase + devtest.MemSize/2 // a place that no transport's rings take
 	h.Rewind(base)
@@ -89,6 +92,20 @@ func transcript(t *testing.T, transport string) (lines []string) {
 	}
 	note("device memory %x", sha256.Sum256(d))
 
+	for i, f := range faults() {
+		h.Rewind(base)
+		p := newProcess(h, 3, i%2 == 1)
+		note("%s: %v", f.name, h.Do(3, nop()))
+		h.Submit(3, f.e(t, p))
+		note("%s: %v", f.name, h.Wait(3))
+		p.end()
+	}
+	_, log := h.FaultLog()
+	for _, f := range log {
+		f.Index, f.ID = 0, 0 // over virtio they are the device's own
+		note("fault %+v", f)
+	}
+
 	for range 40 { // opcodes and fields of no sense
 		var e devtest.Entry
 		for k := range e {
@@ -105,7 +122,7 @@ func transcript(t *testing.T, transport string) (lines []string) {
 	note("admin: %v", h.Admin(devtest.Entry{npureg.AdminDestroyContext, 8: byte(context)}))
 
 	// Firmware counts a command after it has posted its completion.
-	becomes(func() uint64 { return h.Dev.Counter(npureg.CounterAdmin) }, 10)
+	becomes(func() uint64 { return h.Dev.Counter(npureg.CounterAdmin) }, uint64(13+4*len(log)))
 	for _, name := range slices.Sorted(maps.Keys(countedAlike)) {
 		note("%s %d", name, h.Dev.Counter(countedAlike[name]))
 	}

@@ -287,8 +287,8 @@ func TestEngineReset(t *testing.T) {
 			}
 			id := h.Submit(1, e)
 			next := h.Submit(1, nop())
-			other := h.Submit(2, nop())
 			time.Sleep(20 * time.Millisecond)
+			other := h.Submit(2, nop())
 			c := h.Admin(resetEngine(tt.mask))
 			want := uint32(0)
 			if tt.hit {

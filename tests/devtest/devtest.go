@@ -113,6 +113,7 @@ type Host struct {
 	admin     ring
 	queues    map[int]*ring
 	nextID    uint16
+	tables    map[uint64][]byte // page tables in device memory, by address
 }
 
 // ring is a queue as the driver sees it.
@@ -202,7 +203,7 @@ func Run(t testing.TB, cfg vdev.Config) *vdev.Device {
 
 // On returns a host for the device that somebody serves on socket, not attached yet.
 func On(t testing.TB, socket string) *Host {
-	h := &Host{T: t, Socket: socket, queues: map[int]*ring{}}
+	h := &Host{T: t, Socket: socket, queues: map[int]*ring{}, tables: map[uint64][]byte{}}
 	t.Cleanup(h.Detach)
 	return h
 }
@@ -237,7 +238,7 @@ func NewOver(t testing.TB, transport string, cfg vdev.Config) *Host {
 // Dial attaches a host to the device that another process serves on socket. Its Dev is nil.
 func Dial(t testing.TB, socket string) *Host {
 	t.Helper()
-	h := &Host{T: t, Socket: socket, queues: map[int]*ring{}}
+	h := &Host{T: t, Socket: socket, queues: map[int]*ring{}, tables: map[uint64][]byte{}}
 	t.Cleanup(func() {
 		h.gone = append(h.gone, h.live...)
 		h.Release()
@@ -690,4 +691,19 @@ func (h *Host) Launch(image []byte, bindings ...Binding) Entry {
 
 func (c CQE) String() string {
 	return fmt.Sprintf("%v result %d info %#x", c.Status, c.Result, c.Info)
+}
+
+// Bytes returns size bytes of guest memory at an address that Alloc returned.
+func (h *Host) Bytes(at uint64, size int) []byte {
+	h.T.Helper()
+	if h.virtio != nil {
+		return h.virtio.front.Bytes(at, size)
+	}
+	return h.mem[at-MemBase:][:size:size]
+}
+
+// Posted reports whether a user queue has a completion that Wait would return.
+func (h *Host) Posted(queue int) bool {
+	r := h.queues[queue]
+	return binary.LittleEndian.Uint16(r.cqMem[r.head*npureg.CQEntrySize+0x1e:])&1 == r.phase
 }

@@ -25,7 +25,8 @@ func (h *Host) NewPageTable() *PageTable {
 	return p
 }
 
-// NewDevicePageTable returns empty page tables in device memory, from an address on.
+// NewDevicePageTable returns empty page tables in device memory, from an address on, where everything is 0 or was left
+// by earlier ones. (A guest in the embedded VMM writes a word of device memory at a time, slowly.)
 func (h *Host) NewDevicePageTable(at uint64) *PageTable {
 	h.T.Helper()
 	p := &PageTable{h: h, space: 1, next: at, bytes: map[uint64][]byte{}}
@@ -42,8 +43,17 @@ func (p *PageTable) table() uint64 {
 	}
 	at := p.next
 	p.next += npureg.PageSize
-	p.bytes[at] = make([]byte, npureg.PageSize)
-	p.h.WriteDRAM(at, p.bytes[at])
+	b := p.h.tables[at]
+	if b == nil {
+		b = make([]byte, npureg.PageSize)
+		p.h.tables[at] = b
+	}
+	p.bytes[at] = b
+	for off := uint64(0); off < npureg.PageSize; off += 8 {
+		if binary.LittleEndian.Uint64(b[off:]) != 0 {
+			p.store(at, off, 0)
+		}
+	}
 	return at
 }
 

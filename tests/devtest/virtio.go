@@ -23,6 +23,7 @@ type virtio struct {
 	window []byte
 	lines  map[int]*virtiotest.Queue // by vector: who raises it
 	event  *virtiotest.Queue
+	queues map[int]*virtqueue // that were started, by index
 }
 
 // virtqueue is a queue as the virtio driver has it. A request's buffers are where its ring slot says.
@@ -56,7 +57,7 @@ func (h *Host) attachVirtio() {
 	h.T.Helper()
 	f := virtiotest.Dial(h.T, h.Socket)
 	f.Negotiate(virtiotest.Version1 | virtiotest.Indirect | virtiotest.EventIndex)
-	h.virtio = &virtio{front: f, back: f.BackEnd(), lines: map[int]*virtiotest.Queue{}}
+	h.virtio = &virtio{front: f, back: f.BackEnd(), lines: map[int]*virtiotest.Queue{}, queues: map[int]*virtqueue{}}
 	f.Ask(virtiotest.GetShmemConfig, nil)
 	h.mem = f.Mem
 	h.MsgMem, h.Msg = nil, nil
@@ -81,9 +82,15 @@ func (v *virtio) bring(h *Host, image []byte) {
 	}
 }
 
-// queue starts a virtqueue for n-1 requests at once, which is what a ring of n entries holds.
+// queue starts a virtqueue for n-1 requests at once, which is what a ring of n entries holds. One that was started
+// goes on: it outlives the queue behind it.
 func (v *virtio) queue(h *Host, index, vector, n int) *virtqueue {
 	h.T.Helper()
+	if q := v.queues[index]; q != nil && q.n >= n {
+		for ok := true; ok; _, _, ok = q.q.Await(0) { // what DESTROY_QUEUE aborted
+		}
+		return q
+	}
 	size := 2
 	for size < 2*n {
 		size *= 2
@@ -92,6 +99,7 @@ func (v *virtio) queue(h *Host, index, vector, n int) *virtqueue {
 	q.q.EventIndex = true
 	q.addr, q.mem = h.Alloc(n * slotSize)
 	v.lines[vector] = q.q
+	v.queues[index] = q
 	return q
 }
 
@@ -113,4 +121,22 @@ func (q *virtqueue) wait(h *Host) []byte {
 		h.T.Fatalf("devtest: no completion in virtqueue %d: %d bytes, %v", q.q.Index, n, ok)
 	}
 	return q.mem[q.slots[head]+npureg.SQEntrySize:][:npureg.CQEntrySize]
+}
+
+// OfferEvent gives the event virtqueue a buffer (§10.6), over vhost-user.
+func (h *Host) OfferEvent() []byte {
+	h.T.Helper()
+	const size = 32
+	at, b := h.Alloc(size)
+	h.virtio.event.Add(virtiotest.Desc{Addr: at, Len: size, Flags: virtiotest.Write})
+	h.virtio.event.Kick.Signal()
+	return b
+}
+
+// AwaitEvent waits until a buffer of OfferEvent is filled.
+func (h *Host) AwaitEvent() {
+	h.T.Helper()
+	if _, n, ok := h.virtio.event.Await(Timeout); !ok || n != 32 {
+		h.T.Fatalf("devtest: no event: %d bytes, %v", n, ok)
+	}
 }
