@@ -65,7 +65,7 @@ func TestWaitGivesWay(t *testing.T) {
 }
 
 // TestWaitPolls: a value that the host stores is noticed after an eighth of the time waited, or
-// 10 ms; an idle device with many old WAITs rarely wakes up (§4.17).
+// 50 ms; an idle device with many old WAITs rarely wakes up (§4.17).
 func TestWaitPolls(t *testing.T) {
 	for _, waited := range []time.Duration{0, 100 * time.Microsecond, 10 * time.Millisecond, time.Second, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
@@ -117,8 +117,8 @@ func TestWaitPolls(t *testing.T) {
 				}
 			})
 		}
-		if wakes == 0 || wakes > 200 {
-			t.Errorf("%d WAITs woke an idle device up %d times in a second, want at most 200", n, wakes)
+		if wakes == 0 || wakes > 40 {
+			t.Errorf("%d WAITs woke an idle device up %d times in a second, want at most 40", n, wakes)
 		}
 		t.Logf("%d WAITs: %d wake-ups in a second, the last at %v", n, wakes, last)
 	})
@@ -342,7 +342,7 @@ func TestLastLook(t *testing.T) {
 		b := newBench(1)
 		b.script(map[int][]Entry{1: {waitFor(0, 1)}}, Schedule{Timeout: 1000})
 		defer b.run(t)()
-		time.Sleep(time.Second - time.Microsecond) // the last look was up to 10 ms ago
+		time.Sleep(time.Second - time.Microsecond) // the last look was a while ago
 		synctest.Wait()
 		b.locked(func() { b.timeline[0] = 1 })
 		defer b.firmware(t, 1)()
