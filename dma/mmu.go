@@ -109,9 +109,10 @@ type AddressSpace struct {
 type MMU struct {
 	tags atomic.Uint64 // AddressSpaces made so far
 
-	mu   sync.Mutex
-	tlb  tlb     // guarded by mu
-	word [8]byte // an entry on its way; guarded by mu
+	mu     sync.Mutex
+	tlb    tlb      // guarded by mu
+	recent [4]*leaf // places in tlb that were hit last, by Access; guarded by mu
+	word   [8]byte  // an entry on its way; guarded by mu
 }
 
 // Space returns the address space of a root table. Nothing in the TLB belongs to it.
