@@ -157,8 +157,10 @@ func (m *MMU) walk(mem *Memory, s *AddressSpace, va uint64, a Access) (e leaf, l
 		}
 		entry := binary.LittleEndian.Uint64(m.word[:])
 		refused.Entry = entry
-		e = leaf{tag: s.tag, page: va >> shift << shift, addr: entry & npureg.EntryAddress, mask: 1<<shift - 1,
-			bits: entry & (npureg.EntryRead | npureg.EntryWrite | npureg.EntryExecute), space: Space(entry >> npureg.EntrySpaceShift & 15)}
+		e = leaf{
+			tag: s.tag, page: va >> shift << shift, addr: entry & npureg.EntryAddress, mask: 1<<shift - 1,
+			bits: entry & (npureg.EntryRead | npureg.EntryWrite | npureg.EntryExecute), space: Space(entry >> npureg.EntrySpaceShift & 15),
+		}
 		switch isLeaf := entry&npureg.EntryLeaf != 0; {
 		case entry&npureg.EntryValid == 0:
 			refused.Reason = NotPresent
