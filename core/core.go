@@ -9,6 +9,7 @@ import (
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/ecc"
 )
 
 // MaxLocalSize bounds each local memory: 1 GiB keeps every offset in it, and
@@ -97,6 +98,9 @@ type Core struct {
 	tokens   [16]uint8
 	stats    Stats
 
+	poison  ecc.Poison // of the scratchpad; Run's own
+	strikes strikes    // that wait for the next program
+
 	staging []byte      // a row on its way between memory and the accumulators
 	scales  []num.Scale // REQUANT's parameter table
 }
@@ -161,6 +165,8 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 // reset makes everything zero that a program with descriptor d can see (§5.1).
 func (c *Core) reset(d isa.Descriptor) {
 	clear(c.spad[:d.SpadSize])
+	c.poison.Overwritten(0, uint64(d.SpadSize))
+	c.strikes.land(&c.poison)
 	clear(c.acc[:d.AccSize/4])
 	c.array.Reset()
 	c.tokens = [16]uint8{}

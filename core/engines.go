@@ -67,6 +67,11 @@ func (c *Core) transfer(i isa.Load, store bool) *Fault {
 		for y := range m.Inner {
 			off := m.Base + z*m.OuterStride + y*m.InnerStride
 			local := int(uint64(i.Local) + z*plane + y*step)
+			if store && !i.Acc && c.poison.Some() {
+				if f := c.poisoned(local, int(m.Bytes)); f != nil {
+					return f
+				}
+			}
 			var err error
 			if store {
 				err = c.store(b, off, i.Acc, local, int(m.Bytes))
@@ -95,6 +100,9 @@ func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
 	to := c.row(acc, local, n)
 	if err := c.mem.Load(b, off, to); err != nil {
 		return err
+	}
+	if !acc {
+		c.poison.Overwritten(uint64(local), uint64(n))
 	}
 	c.stats.BytesLoaded += uint64(n)
 	if acc {
@@ -135,6 +143,9 @@ func (c *Core) preload(i isa.Preload) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
+	if f := c.poisonedRows(int(i.Weights), int(i.K), int(i.Stride), int(i.N)); f != nil {
+		return f
+	}
 	c.array.Preload(c.spad[i.Weights:], int(i.Stride), int(i.K), int(i.N))
 	return nil
 }
@@ -143,6 +154,13 @@ func (c *Core) preload(i isa.Preload) *Fault {
 func (c *Core) matmul(i isa.Matmul) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
+	}
+	if c.poison.Some() {
+		for y := range int(i.MY) {
+			if f := c.poisonedRows(int(i.Ifmap)+y*int(i.StrideY), int(i.MX), int(i.StrideX), int(i.K)); f != nil {
+				return f
+			}
+		}
 	}
 	c.array.MatMul(c.acc[i.Acc/4:], c.spad[i.Ifmap:], systolic.Shape{
 		K: int(i.K), N: int(i.N), MX: int(i.MX), MY: int(i.MY),
@@ -172,6 +190,7 @@ func (c *Core) fill(i isa.Fill) *Fault {
 		for x := range row {
 			row[x] = i.Value
 		}
+		c.poison.Overwritten(uint64(from), uint64(nx))
 	}
 	return nil
 }
@@ -182,6 +201,9 @@ func (c *Core) bias(i isa.Bias) *Fault {
 		return violation(0, v)
 	}
 	n, stride := int(i.N), int(i.AccStride/4)
+	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*n); f != nil {
+		return f
+	}
 	first := c.acc[i.Acc/4:][:n]
 	for j := range first {
 		first[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
@@ -197,6 +219,9 @@ func (c *Core) bias(i isa.Bias) *Fault {
 func (c *Core) requant(i isa.Requant) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
+	}
+	if f := c.poisonedRows(int(i.Params), 1, 0, i.ParamCount()*isa.ParamSize); f != nil {
+		return f
 	}
 	c.scales = c.scales[:0]
 	for p := range i.ParamCount() {
@@ -218,6 +243,7 @@ func (c *Core) requant(i isa.Requant) *Fault {
 			for j, s := range c.scales {
 				out[j] = byte(num.Requantize(row[j], s, i.ZeroPoint, i.Lo, i.Hi))
 			}
+			c.poison.Overwritten(uint64(int(i.Out)+y*int(i.OutStrideY)+x*int(i.OutStrideX)), uint64(len(c.scales)))
 		}
 	}
 	return nil

@@ -29,6 +29,7 @@ const (
 	StatusTokenOverflow      = Status(0x4c)                   // TOKEN_OVERFLOW
 	StatusDeadlock           = Status(0x4d)                   // DEADLOCK
 	StatusNoHalt             = Status(0x4e)                   // NO_HALT
+	StatusPoison             = Status(0x15)                   // POISON (§12.2)
 )
 
 // String returns the name in the specification.
@@ -48,6 +49,8 @@ func (s Status) String() string {
 		return "DEADLOCK"
 	case StatusNoHalt:
 		return "NO_HALT"
+	case StatusPoison:
+		return "POISON"
 	}
 	if s >= StatusBadProgram && s <= StatusBindingIndex {
 		return isa.Rule(s).String()

@@ -100,7 +100,11 @@ func (m *Memory) move(dst Space, to uint64, src Space, from, size uint64, buf []
 			}
 			return err
 		}
-		return m.Read(src, from, p)
+		if err := m.Read(src, from, p); err != nil {
+			return err
+		}
+		m.Poison.Overwritten(to, size)
+		return nil
 	}
 	p := buf[:size]
 	if err := m.Read(src, from, p); err != nil {

@@ -76,6 +76,51 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// Poison of device memory: what reads it fails, with its address; what overwrites it, in pieces too, makes it clean.
+func TestPoison(t *testing.T) {
+	m, guest := newMemory(t)
+	const bad = 0x1_0000 - 128
+	poisoned := func(err error) bool {
+		var f *dma.Fault
+		return errors.As(err, &f) && errors.Is(err, dma.ErrPoison) && f.Addr == bad && f.Space == dma.Device && !f.Write
+	}
+	row := func(space dma.Space, addr uint64) dma.Side { return dma.Side{Space: space, Addr: addr} }
+	ctx := context.Background()
+	m.Poison.Mark(bad)
+	for range 2 { // it stays
+		if err := m.Read(dma.Device, bad+63, make([]byte, 1)); !poisoned(err) {
+			t.Errorf("read of its last byte: %v", err)
+		}
+	}
+	if err := m.Read(dma.Device, bad-64, make([]byte, 64)); err != nil {
+		t.Errorf("read before it: %v", err)
+	}
+	for _, to := range []dma.Side{row(dma.Bus, busBase), row(dma.Device, 0)} {
+		if _, _, err := m.Copy(ctx, to, row(dma.Device, 0), dma.Shape{NX: 0xffff, NY: 1, NZ: 1}, nil); !poisoned(err) {
+			t.Errorf("copy from it: %v", err)
+		}
+	}
+	// A copy onto it that fails leaves it, be it the source that fails or the destination.
+	if _, _, err := m.Copy(ctx, row(dma.Device, bad), row(dma.Bus, busBase+uint64(len(guest))-63), dma.Shape{NX: 64, NY: 1, NZ: 1}, nil); err == nil {
+		t.Error("a copy from where nothing is succeeded")
+	}
+	if err := m.Write(dma.Device, bad, make([]byte, 129)); err == nil {
+		t.Error("a write beyond device memory succeeded")
+	}
+	if !m.Poison.Some() {
+		t.Fatal("clean after writes that failed")
+	}
+	if err := m.Write(dma.Device, bad-8, make([]byte, 40)); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := m.Copy(ctx, row(dma.Device, bad+32), row(dma.Bus, busBase), dma.Shape{NX: 32, NY: 1, NZ: 1}, nil); err != nil {
+		t.Error(err)
+	}
+	if err := m.Read(dma.Device, bad, make([]byte, 64)); err != nil || m.Poison.Some() {
+		t.Errorf("read of what was overwritten: %v", err)
+	}
+}
+
 // TestCopyAgainstModel compares copies of random shapes with a byte-by-byte model.
 func TestCopyAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

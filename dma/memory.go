@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 
 	"npuemu/dma/iova"
+	"npuemu/ecc"
 )
 
 // Space is an address space number as commands and bindings carry it (§7.1).
@@ -47,6 +48,10 @@ func (s Space) String() string {
 // bus (§1.5).
 var ErrBusMaster = errors.New("bus mastering is off or the function is not in D0 (§1.5)")
 
+// ErrPoison is the reason of a Fault at a poisoned granule of device memory (§12.2). Its address is the
+// granule's; in Virtual it is that of the first byte of it that was read, and Err is the Fault with the granule's.
+var ErrPoison = errors.New("uncorrectable memory error (§12.2)")
+
 // Fault is an access that the memory refused (§7.2).
 type Fault struct {
 	Space Space
@@ -74,6 +79,8 @@ type Memory struct {
 	Bus  *iova.Table
 	DRAM []byte // device memory; shared with the host, which may change it at any time
 	MMU  MMU    // in front of both, for the commands of translated contexts
+
+	Poison ecc.Poison // of device memory; what the host writes does not clear it
 
 	// ReadFailed, if set, is told of every read of the bus that failed, but not of one that
 	// was not made for want of bus mastering. It runs on the reader's goroutine.
@@ -105,6 +112,7 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 		}
 		if write {
 			copy(local, p)
+			m.Poison.Overwritten(addr, uint64(len(p)))
 		} else {
 			copy(p, local)
 		}
@@ -135,11 +143,16 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 	return nil
 }
 
-// device returns n bytes of device memory, or a *Fault.
+// device returns n bytes of device memory, or a *Fault. Who writes them tells Poison.
 func (m *Memory) device(addr, n uint64, write bool) ([]byte, error) {
 	size := uint64(len(m.DRAM))
 	if addr > size || n > size-addr {
 		return nil, &Fault{Space: Device, Addr: max(addr, size), Write: write, Err: fmt.Errorf("outside device memory of %#x bytes (§7.2)", size)}
+	}
+	if !write && m.Poison.Some() {
+		if at, bad := m.Poison.Find(addr, n); bad {
+			return nil, &Fault{Space: Device, Addr: at, Err: ErrPoison}
+		}
 	}
 	return m.DRAM[addr : addr+n], nil
 }

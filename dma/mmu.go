@@ -16,10 +16,10 @@ type Engine uint8
 
 // The engines.
 const (
-	Command Engine = npureg.EngineCommand // command processor: program, binding table
-	DMA     Engine = npureg.EngineDMA     // COPY
-	Load    Engine = npureg.EngineLoad    // the core's LOAD
-	Store   Engine = npureg.EngineStore   // the core's STORE
+	Command Engine = npureg.FaultByCommand // command processor: program, binding table
+	DMA     Engine = npureg.FaultByDMA     // COPY
+	Load    Engine = npureg.FaultByLoad    // the core's LOAD
+	Store   Engine = npureg.FaultByStore   // the core's STORE
 )
 
 func (e Engine) String() string {

@@ -136,6 +136,9 @@ func (v *View) targetRefused(err error, e Engine, a Access, va uint64, to target
 	if !errors.As(err, &f) {
 		return err
 	}
+	if errors.Is(f, ErrPoison) { // no matter of the context (§12.2)
+		return &Fault{Space: Virtual, Addr: va + (max(f.Addr, to.addr) - to.addr), Err: f}
+	}
 	return v.refused(e, a, va+(f.Addr-to.addr), Refusal{Reason: NoTarget, Space: f.Space, Addr: f.Addr}, f)
 }
 

@@ -53,28 +53,38 @@ type board struct {
 	moved  chan struct{} // closed by the first copy, when not nil, which then waits for release
 	hold   chan struct{}
 
-	mmu     fakeMMU
-	queues  map[int]QueueConfig
-	state   map[int]uint32
-	busy    map[int]bool // a command is in flight
-	counter [npureg.CounterCount]uint64
+	mmu      fakeMMU
+	queues   map[int]QueueConfig
+	sched    map[int]QueueSchedule
+	status   map[int]QueueStatus // of the enabled queues; State does not count
+	overview QueueOverview
+	aborts   [][3]uint32 // queue, sequence, result
+	state    map[int]uint32
+	busy     map[int]bool // a command is in flight
+	counter  [npureg.CounterCount]uint64
 }
 
-func newBoard(t testing.TB, now func() time.Duration) *board {
+func newBoard(t testing.TB, now func() time.Duration) *board { return newBoardWith(t, now, nil) }
+
+// newBoardWith is newBoard with RAS.
+func newBoardWith(t testing.TB, now func() time.Duration, ras RAS) *board {
 	t.Helper()
 	b := &board{
 		host: mmio.New(npureg.HostBankSize, npureg.Host()), mem: make([]byte, busSize),
-		queues: map[int]QueueConfig{}, state: map[int]uint32{}, busy: map[int]bool{},
+		queues: map[int]QueueConfig{}, sched: map[int]QueueSchedule{}, status: map[int]QueueStatus{}, state: map[int]uint32{}, busy: map[int]bool{},
 	}
 	b.mmu = fakeMMU{b: b, contexts: map[uint16]translation{}, faulted: map[uint16]bool{}}
 	b.host.Set(npureg.QueueParam, testEntries<<16|testQueues)
 	b.host.Set(npureg.ContextParam, testContexts)
 	b.host.Set(npureg.VectorCount, testVectors)
+	if ras != nil {
+		b.host.Set(npureg.FeaturesLo, npureg.FeatureRAS)
+	}
 	if now == nil {
 		now = func() time.Duration { return b.now }
 	}
 	b.p = New(Config{
-		Lock: &b.mu, Mover: b, Host: b, Queues: b, MMU: &b.mmu, Now: now,
+		Lock: &b.mu, Mover: b, Host: b, Queues: b, MMU: &b.mmu, RAS: ras, Now: now,
 		Counter: func(i int) uint64 { return b.counter[i] },
 		Log:     slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
@@ -97,23 +107,49 @@ func (b *board) Fault(f Fault) {
 
 func (b *board) MoverIdle() { b.idle++ }
 
-func (b *board) Configure(q int, c QueueConfig) {
-	b.queues[q], b.state[q] = c, npureg.QueueEnabled
+func (b *board) Configure(q int, c QueueConfig, s QueueSchedule) {
+	b.queues[q], b.sched[q], b.state[q] = c, s, npureg.QueueEnabled
 }
 
-func (b *board) Disable(q int) {
-	b.state[q] = npureg.QueueDisabled
+func (b *board) Control(q int, op uint32) {
+	idle, busy := uint32(npureg.QueueDisabled), uint32(npureg.QueueDraining)
+	switch op {
+	case npureg.QueueControlSuspend:
+		idle, busy = npureg.QueueSuspended, npureg.QueueSuspending
+	case npureg.QueueControlResume:
+		idle, busy = npureg.QueueEnabled, npureg.QueueEnabled
+	}
+	b.state[q] = idle
 	if b.busy[q] {
-		b.state[q] = npureg.QueueDraining
+		b.state[q] = busy
 	}
 }
 
-func (b *board) State(q int) uint32 { return b.state[q] }
+func (b *board) Modify(q int, s QueueSchedule) { b.sched[q] = s }
+
+func (b *board) Abort(q int, sequence, result uint32) {
+	b.aborts = append(b.aborts, [3]uint32{uint32(q), sequence, result})
+	if b.overview.Overdue == q {
+		b.overview.Overdue = 0
+	}
+}
+
+func (b *board) Status(q int) QueueStatus {
+	s := b.status[q]
+	s.State = uint8(b.state[q])
+	return s
+}
+
+func (b *board) Overview() QueueOverview { return b.overview }
 
 // finish ends the command in flight of a queue.
 func (b *board) finish(q int) {
 	b.busy[q] = false
-	b.state[q] = npureg.QueueDisabled
+	if b.state[q] == npureg.QueueSuspending {
+		b.state[q] = npureg.QueueSuspended
+	} else {
+		b.state[q] = npureg.QueueDisabled
+	}
 	b.p.QueueEvent()
 }
 

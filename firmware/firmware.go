@@ -76,18 +76,6 @@ type Host interface {
 	MoverIdle()
 }
 
-// Queues is the hardware behind CP_QUEUE_… (§4.8). index is 1 to
-// QUEUE_PARAM.COUNT.
-type Queues interface {
-	// Configure enables an empty queue. Rings have at least 2 entries; everything
-	// else is as firmware wrote it.
-	Configure(index int, c QueueConfig)
-	// Disable stops a queue; it drains while a command is in flight.
-	Disable(index int)
-	// State returns npureg.Queue….
-	State(index int) uint32
-}
-
 // MMU is the hardware behind CP_MMU_… (§11.7). Invalidate and InvalidateAll are called without the
 // lock, and return when no access runs with an old translation.
 type MMU interface {
@@ -103,12 +91,24 @@ type MMU interface {
 	Log() []byte
 }
 
-// QueueConfig is what firmware says of a user queue.
-type QueueConfig struct {
-	SQ, CQ               iova.Addr
-	SQEntries, CQEntries uint16
-	Context, Vector      uint16
-	Shadow               iova.Addr // shadow line (§4.11), or 0
+// RAS is the hardware behind CP_ERROR_…, CP_SENSOR_…, CP_THERMAL_… and CP_ENGINE_… (§12).
+type RAS interface {
+	// ErrorNext returns the number of the error log's next record, ErrorWord the word i of a
+	// record, 0 if it is not there (any more).
+	ErrorNext() uint32
+	ErrorWord(number uint32, i int) uint32
+	// Sensor returns npureg.Sensor….
+	Sensor(index int) uint64
+	// Thresholds sets the thresholds in m°C (§12.5).
+	Thresholds(milli [npureg.ThrottleCritical]int32)
+	// ResetEngines resets npureg.Engine…; Processor.QueueEvent is called when that takes a while and is over. EngineState
+	// returns those whose reset is not over, and how many commands the last one ended.
+	ResetEngines(mask uint32)
+	EngineState() (resetting, ended uint32)
+	// Queue returns a queue as the crash dump has it (§12.8).
+	Queue(index int) [npureg.CrashQueue / 4]uint32
+	// Crashed is told that there is a crash dump. code is npureg.BootErr….
+	Crashed(code, pc uint32)
 }
 
 // Fault is a fault record (§9.3).
@@ -119,13 +119,14 @@ type Fault struct {
 	Addr          iova.Addr
 }
 
-// Config is what New needs. Everything but Now is required.
+// Config is what New needs. Everything but RAS and Now is required.
 type Config struct {
 	Lock    sync.Locker
 	Mover   Mover
 	Host    Host
 	Queues  Queues
 	MMU     MMU
+	RAS     RAS                    // nil without FEATURES_LO.RAS
 	Counter func(index int) uint64 // npureg.Counter…
 	Log     *slog.Logger
 	Now     func() time.Duration // monotonic; nil is the time since New
@@ -155,8 +156,14 @@ type Processor struct {
 	generation uint64 // of the hart's reset; a copy of an earlier one has no effect
 	staging    []byte // Run's, without the lock
 
+	errorWord int // of the selected record of the error log
+	crash     crash
+	hung      bool // by HangHart
+
 	console []byte
 	logs    limiter
+
+	status [npureg.QueueStatusSize / 4]uint32 // latched for CP_QUEUE_STATUS
 }
 
 // deadline is a point of Config.Now.
@@ -229,7 +236,7 @@ func (p *Processor) Reset() (busy bool) {
 }
 
 func (p *Processor) resetHart() {
-	p.halted = false
+	p.halted, p.hung = false, false
 	p.generation++
 	p.copy = move{}
 	p.invalidate, p.faults = nil, nil
@@ -237,6 +244,7 @@ func (p *Processor) resetHart() {
 	p.boot, p.watchdog, p.late = deadline{}, deadline{}, 0
 	p.console = p.console[:0]
 	p.bank.Reset()
+	p.rasReset()
 	clear(p.sram)
 	p.core.Reset()
 	p.external()
@@ -344,6 +352,7 @@ func (p *Processor) setBoot(state, code uint32) {
 		p.halted = true
 		p.boot, p.watchdog = deadline{}, deadline{}
 		p.core.Yield()
+		p.dump(code)
 		p.log(slog.LevelWarn, "firmware failed: BOOT_STATUS is FAILED (§3.5)", slog.Uint64("error", uint64(code)),
 			slog.String("detail", fmt.Sprintf("%#x", p.cfg.Host.Register(npureg.FWErrorDetail))))
 		if s, ok := map[uint32]npureg.Status{
@@ -384,9 +393,14 @@ func (p *Processor) step() (idle bool) {
 	}
 	now := p.cfg.Now()
 	p.timer(now)
+	if p.hung {
+		p.deadlines(now, true)
+		return true
+	}
 	_, state := p.core.Run(slice)
 	if state == cpu.Lockup { // §3.8
 		pc, _ := p.core.CSR(cpu.Mepc)
+		p.bank.Set(npureg.CPTrapFrame, 0) // what it saved, if anything, is not of this exception
 		p.die(npureg.BootErrTrap, pc)
 	}
 	if p.copy.control != 0 {

@@ -81,13 +81,8 @@ func (p *Processor) hooks() {
 
 	b.OnWrite(npureg.CPMoverControl, p.startCopy)
 
-	b.OnWrite(npureg.CPQueueControl, p.controlQueue)
-	b.OnRead(npureg.CPQueueState, func() uint32 {
-		if q, ok := p.queue(); ok {
-			return p.cfg.Queues.State(q)
-		}
-		return npureg.QueueDisabled
-	})
+	p.queueHooks()
+	p.rasHooks()
 	b.OnWrite(npureg.CPMMUControl, p.controlMMU)
 	b.OnRead(npureg.CPMMUStatus, func() uint32 {
 		s := p.cfg.MMU.State(uint16(b.Value(npureg.CPMMUContext)))
@@ -152,33 +147,6 @@ func (p *Processor) startCopy(control uint32) {
 	p.copy = move{control, addr, p.sram[local : local+size]}
 	p.bank.Set(npureg.CPMoverStatus, npureg.MoverBusy)
 	p.core.Yield()
-}
-
-// queue returns CP_QUEUE_INDEX if it is a user queue of this device.
-func (p *Processor) queue() (int, bool) {
-	q := p.bank.Value(npureg.CPQueueIndex)
-	return int(q), q >= 1 && q <= p.cfg.Host.Register(npureg.QueueParam)&0xffff
-}
-
-func (p *Processor) controlQueue(v uint32) {
-	q, ok := p.queue()
-	if !ok {
-		return
-	}
-	switch v {
-	case npureg.QueueControlEnable:
-		entries, binding := p.bank.Value(npureg.CPQueueEntries), p.bank.Value(npureg.CPQueueBinding)
-		c := QueueConfig{
-			SQ: p.addr(npureg.CPQueueSQBaseLo), CQ: p.addr(npureg.CPQueueCQBaseLo),
-			SQEntries: uint16(entries), CQEntries: uint16(entries >> 16),
-			Context: uint16(binding), Vector: uint16(binding >> 16), Shadow: p.addr(npureg.CPQueueShadowLo),
-		}
-		if c.SQEntries >= 2 && c.CQEntries >= 2 {
-			p.cfg.Queues.Configure(q, c)
-		}
-	case npureg.QueueControlDisable:
-		p.cfg.Queues.Disable(q)
-	}
 }
 
 // controlMMU is a write to CP_MMU_CONTROL (§11.7). Run does invalidations.

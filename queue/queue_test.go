@@ -108,12 +108,17 @@ func (r *rig) Execute(ctx context.Context, from Origin, e *Entry) Completion {
 	return Completion{Result: uint32(e.ID()) * 3, Info: uint64(e.ID()) * 5, Faulted: e.ID() >= faulting}
 }
 
-func (r *rig) CompletedLocked(vector uint16, _ Completion) { r.completed <- vector }
-func (r *rig) FaultLocked(f Fault)                         { r.faults <- f }
-func (r *rig) ContextFaultLocked()                         { r.faulted.Add(1) }
-func (r *rig) QueueEventLocked()                           { r.events <- struct{}{} }
-func (r *rig) ShadowLocked()                               { r.shadows.Add(1) }
-func (r *rig) IdleLocked()                                 { r.idle <- struct{}{} }
+func (r *rig) CompletedLocked(*Completion)   {}
+func (r *rig) InterruptLocked(vector uint16) { r.completed <- vector }
+func (r *rig) FaultLocked(f Fault)           { r.faults <- f }
+func (r *rig) ContextFaultLocked()           { r.faulted.Add(1) }
+func (r *rig) QueueEventLocked()             { r.events <- struct{}{} }
+func (r *rig) CountLocked(counter int, n uint64) {
+	if counter == npureg.CounterShadow {
+		r.shadows.Add(int64(n))
+	}
+}
+func (r *rig) IdleLocked() { r.idle <- struct{}{} }
 
 func (r *rig) locked(f func()) { r.mu.Lock(); defer r.mu.Unlock(); f() }
 

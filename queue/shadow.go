@@ -65,6 +65,7 @@ func (e *Engine) BusLocked(on bool) {
 // line may hold a newer one.
 func (e *Engine) ringShadowLocked(s *shadow) {
 	s.rung = true
+	e.looks.put(s.index, true)
 	e.stopLook.Store(true)
 	e.kick()
 }
@@ -79,20 +80,21 @@ func (e *Engine) lookLocked(ctx context.Context, wait bool) (awake bool) {
 	default:
 	}
 	e.lines = e.lines[:0]
-	for i := range e.queues {
+	for i := e.looks.next(0); i != 0; i = e.looks.next(i) {
 		q := &e.queues[i]
 		s := q.shadow
-		if s == nil || q.state != npureg.QueueEnabled || !s.rung && (!s.awake || e.busOff.Load()) {
+		if q.state != npureg.QueueEnabled || !s.rung && e.busOff.Load() {
 			continue
 		}
 		s.asked, s.rung, s.looked = s.rung, false, true
-		s.full = !q.room()
-		s.idle = s.full || q.sqHead == q.sqTail
+		s.full = !q.cq.room()
+		s.idle = !q.runnable()
 		e.lines = append(e.lines, s)
 	}
 	if len(e.lines) == 0 {
 		return false
 	}
+	e.until = e.nextDue
 	e.look = flight{}
 	e.current = &e.look
 	e.stopLook.Store(false)
@@ -107,6 +109,7 @@ func (e *Engine) lookLocked(ctx context.Context, wait bool) (awake bool) {
 	for _, s := range e.lines {
 		s.looked = false
 		e.takeOverLocked(s)
+		e.looks.put(s.index, e.queues[s.index].state == npureg.QueueEnabled && (s.awake || s.rung))
 		awake = awake || s.awake
 	}
 	return awake
@@ -116,8 +119,7 @@ func (e *Engine) lookLocked(ctx context.Context, wait bool) (awake bool) {
 func (e *Engine) takeOverLocked(s *shadow) {
 	q := &e.queues[s.index]
 	if q.state == npureg.QueueDraining { // destroyed meanwhile
-		q.state = npureg.QueueDisabled
-		e.board.QueueEventLocked()
+		e.disabledLocked(s.index)
 	}
 	news := s.news
 	s.news = false
@@ -133,12 +135,16 @@ func (e *Engine) takeOverLocked(s *shadow) {
 	if !news {
 		return
 	}
-	if head := uint32(s.seen >> 32); head != uint32(q.cqHead) {
-		e.board.ShadowLocked()
+	was := uint32(q.cq.head)
+	if q.cq.owner != s.index {
+		was = 0 // it has none (§4.15)
+	}
+	if head := uint32(s.seen >> 32); head != was {
+		e.board.CountLocked(npureg.CounterShadow, 1)
 		e.headLocked(s.index, head)
 	}
 	if tail := uint32(s.seen); tail != uint32(q.sqTail) && q.state == npureg.QueueEnabled {
-		e.board.ShadowLocked()
+		e.board.CountLocked(npureg.CounterShadow, 1)
 		e.tailLocked(s.index, tail)
 	}
 }
@@ -153,6 +159,9 @@ func (e *Engine) watch(ctx context.Context, wait bool) {
 			e.visit(s, now, wait)
 			awake = awake || s.awake
 			stop = stop || s.news || s.err != nil
+		}
+		if !e.until.IsZero() && now.After(e.until) { // a WAIT is to be looked at
+			return
 		}
 		if stop || !awake || e.stopLook.Load() || len(e.wake) > 0 || ctx.Err() != nil {
 			return

@@ -15,6 +15,7 @@ import (
 var (
 	_ vfiouser.Backend   = (*Device)(nil)
 	_ vfiouser.DMALogger = (*Device)(nil)
+	_ vfiouser.Toucher   = (*Device)(nil)
 )
 
 // Regions describes the BARs and config space (§1.2). BAR2 is device memory,
@@ -143,6 +144,9 @@ func (d *Device) SetVector(index, vector int, fd *eventfd.FD) {
 
 // TriggerVector raises an interrupt for the client, which tests it that way.
 func (d *Device) TriggerVector(index, vector int) {
+	if d.missing() {
+		return
+	}
 	switch index {
 	case vfiouser.IRQINTx:
 		d.fn.INTx().Trigger()
@@ -197,6 +201,7 @@ func (d *Device) Reset() error {
 func (d *Device) Detach() {
 	d.conventionalReset("client gone")
 	d.awaitReset()
+	d.toucher.Store(nil)
 	d.fn.MSIX().SetTableOwner(pci.TableInTransport) // forgets what the client masked
 }
 

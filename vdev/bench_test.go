@@ -78,7 +78,8 @@ func BenchmarkInterrupt(b *testing.B) {
 		for range turn {
 			s.start = time.Now()
 			d.mu.Lock()
-			board{d}.CompletedLocked(1, queue.Completion{})
+			board{d}.InterruptLocked(1)
+			board{d}.CompletedLocked(&queue.Completion{})
 			d.mu.Unlock()
 		}
 		n += turn

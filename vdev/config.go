@@ -16,7 +16,6 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"npuemu/core"
-	"npuemu/mmio"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev/pci"
 )
@@ -44,6 +43,9 @@ type PCIConfig struct {
 	// ErrorInterrupt signals VFIO's error interrupt when the function reports a fatal
 	// error (§1.6). QEMU stops the machine for good then.
 	ErrorInterrupt bool `toml:"error_interrupt"`
+	// Touch repeats an access that the host has not mapped as a message to it, so that its
+	// IOMMU logs the fault (§7.6).
+	Touch bool `toml:"touch"`
 }
 
 // SRIOVConfig makes the card a physical function with virtual functions, each an NPU of its own
@@ -84,22 +86,14 @@ func (c Config) archMinor() uint32 {
 
 // features returns FEATURES_LO (§2.1); c is valid.
 func (c Config) features() uint32 {
-	switch c.archMinor() {
-	case 0:
-		return 0
-	case 1:
-		return npureg.FeatureShadowDoorbells
+	var f uint32
+	if c.archMinor() >= 1 {
+		f |= npureg.FeatureShadowDoorbells
 	}
-	return npureg.FeatureShadowDoorbells | npureg.FeatureMMU
-}
-
-// registers returns the host's registers; c is valid.
-func (c Config) registers() []mmio.Register {
-	all := npureg.Host()
-	if c.features()&npureg.FeatureMMU != 0 {
-		return all
+	if c.archMinor() >= 2 {
+		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS
 	}
-	return slices.DeleteFunc(all, func(r mmio.Register) bool { return r.Off >= npureg.FaultContext && r.Off <= npureg.FaultVAHi })
+	return f
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.
@@ -108,7 +102,7 @@ func DefaultConfig() Config {
 		Arch:   Arches()[0],
 		Serial: 0x1,
 		Array:  ArrayConfig{Rows: 32, Cols: 32, Scratchpad: 256 << 10, Accumulators: 128 << 10},
-		PCI:    PCIConfig{MSIX: true, MSI: true},
+		PCI:    PCIConfig{MSIX: true, MSI: true, Touch: true},
 		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
 	}

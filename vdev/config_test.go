@@ -8,13 +8,13 @@ import (
 )
 
 func TestParseConfig(t *testing.T) {
-	c, err := ParseConfig([]byte("serial = 7\n[array]\nrows = 64\n[memory]\nsize = 2097152\nwindow = false\n[pci]\nmsix = false\n"))
+	c, err := ParseConfig([]byte("serial = 7\n[array]\nrows = 64\n[memory]\nsize = 2097152\nwindow = false\n[pci]\nmsix = false\ntouch = false\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := DefaultConfig()
 	want.Serial, want.Array.Rows, want.Memory.Size = 7, 64, 2<<20
-	want.Memory.Window, want.PCI.MSIX = false, false
+	want.Memory.Window, want.PCI.MSIX, want.PCI.Touch = false, false, false
 	if c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}

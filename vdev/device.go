@@ -63,6 +63,7 @@ type Device struct {
 	dram     *dram
 	mem      dma.Memory
 	paravirt atomic.Pointer[Paravirt]           // the front door if it is not PCI, or nil
+	toucher  atomic.Pointer[touchFunc]          // of the client, or nil
 	counters [npureg.CounterCount]atomic.Uint64 // since New
 	vfs      []*Device                          // of a physical function
 	virtual  bool
@@ -73,7 +74,10 @@ type Device struct {
 	bar0     *mmio.Bank                  // guarded by mu
 	queues   *queue.Engine               // guarded by mu
 	fw       *firmware.Processor         // guarded by mu
+	ras      ras                         // guarded by mu
 	absent   bool                        // a virtual function that does not exist now; guarded by mu
+	removed  bool                        // by the operator (§9.4); guarded by mu
+	gone     atomic.Bool                 // absent or removed; set with mu held
 	closed   bool                        // a virtual function whose VF MSE is clear; guarded by mu
 	resets   int                         // parts of a reset still to end; guarded by mu
 	over     chan struct{}               // closed when the reset is over, if somebody waits; guarded by mu
@@ -112,11 +116,12 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Device{cfg: cfg, log: cfg.Log, findings: newFindings(cfg.Log), irqs: map[irq]*eventfd.FD{}, claimed: map[uint32]bool{}, virtual: virtual, absent: virtual}
+	d.gone.Store(virtual)
 	var err error
 	if d.dram, err = newDRAM(cfg.Memory.Size); err != nil {
 		return nil, err
 	}
-	d.mem.Bus = new(iova.Table)
+	d.mem.Bus = &iova.Table{Refused: d.touch, Tick: d.counters[npureg.CounterCommands].Load}
 	d.mem.DRAM = d.dram.mem
 
 	pcfg := pci.Config{
@@ -151,18 +156,25 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 		return nil, fmt.Errorf("vdev: %w", err)
 	}
 	d.executor = &executor{d: d, core: c, view: dma.NewView(&d.mem), buf: make([]byte, dma.Chunk)}
+	d.executor.engines.start = time.Now()
+	d.ras.on = cfg.features()&npureg.FeatureRAS != 0
+	d.ras.thermal.init()
 	d.spaces = make([]atomic.Pointer[dma.AddressSpace], cfg.Queues.Count+1)
 	d.contexts = map[uint16]*translation{}
 	d.queues = queue.New(&d.mu, cfg.Queues.Count, bus{d}, d.executor, board{d})
-	registers := cfg.registers()
+	registers := cfg.hostRegisters()
 	d.bar0 = mmio.New(npureg.BAR0Size, registers)
 	for _, r := range registers {
 		d.claimed[r.Off] = true
 	}
 	d.hooks()
-	d.fw = firmware.New(firmware.Config{
-		Lock: &d.mu, Mover: bus{d}, Host: host{d}, Queues: queues{d}, MMU: translator{d}, Counter: d.counterLocked, Log: d.log,
-	})
+	fcfg := firmware.Config{
+		Lock: &d.mu, Mover: mover{bus{d}}, Host: host{d}, Queues: queues{d}, MMU: translator{d}, Counter: d.counterLocked, Log: d.log,
+	}
+	if d.ras.on {
+		fcfg.RAS = health{d}
+	}
+	d.fw = firmware.New(fcfg)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.parametersLocked()
@@ -185,6 +197,7 @@ func (d *Device) Run(ctx context.Context) {
 func (d *Device) Close() error {
 	var err error
 	for _, f := range d.Functions() {
+		f.stopThermal()
 		err = errors.Join(err, f.dram.close())
 	}
 	return err
@@ -238,6 +251,7 @@ func (d *Device) parametersLocked() {
 	} {
 		d.bar0.Set(off, v)
 	}
+	d.crashLocked()
 }
 
 // hooks connects registers to blocks. All hooks run with Device.mu held.
@@ -283,6 +297,7 @@ func (d *Device) hooks() {
 			d.raiseLocked(0)
 		}
 	})
+	d.rasHooks()
 	n := d.cfg.Queues.Count + 1
 	d.bar0.OnWriteRange(npureg.DoorbellBase, npureg.DoorbellStride, n, npureg.DoorbellSQTail, func(q int, v uint32) {
 		d.count(npureg.CounterDoorbells, 1)
@@ -382,8 +397,11 @@ func (d *Device) faultLocked(f queue.Fault) {
 	if !slices.Contains(npureg.Statuses(), npureg.Named{Name: name, Value: uint32(f.Code)}) {
 		name = "UNKNOWN" // firmware chose it: one finding for all
 	}
-	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(),
-		fmt.Sprintf("queue %d, source %d, index %d, address %#x", f.Queue, f.Source, f.Index, f.Addr))
+	who := fmt.Sprintf("queue %d, source %d, index %d", f.Queue, f.Source, f.Index)
+	d.findings.add("fault-"+name, "§9.1 "+f.Code.String(), fmt.Sprintf("%s, address %v", who, f.Addr))
+	if f.Code == npureg.StatusBusFault && d.fn.BusMaster() {
+		d.blameRing(f, who)
+	}
 	d.causeLocked(npureg.IRQFault)
 }
 
@@ -416,6 +434,7 @@ func (d *Device) resetLocked(why string) {
 	d.vfsChangedLocked()
 	d.forgetContextsLocked()
 	d.faultLog = faultLog{}
+	d.ras.engines = 0
 	d.resets = 0
 	if d.queues.ResetLocked() {
 		d.resets++
@@ -595,49 +614,3 @@ func (h host) MoverIdle() { h.d.resetPartLocked() }
 func (h host) Fault(f firmware.Fault) {
 	h.d.faultLocked(queue.Fault{Code: f.Code, Queue: int(f.Queue), Source: f.Source, Index: f.Index, Addr: f.Addr})
 }
-
-// queues is the user queues, as firmware programs them.
-type queues struct{ d *Device }
-
-func (q queues) Configure(index int, c firmware.QueueConfig) {
-	if q.d.cfg.features()&npureg.FeatureShadowDoorbells == 0 {
-		c.Shadow = 0
-	}
-	if q.d.queues.StateLocked(index) != npureg.QueueDisabled {
-		return
-	}
-	t := q.d.contexts[c.Context]
-	if t == nil {
-		t = &translation{}
-	}
-	q.d.spaces[index].Store(t.space)
-	q.d.queues.EnableLocked(index, queue.Config(c))
-	if t.faulted {
-		q.d.queues.StopContextLocked(c.Context)
-	}
-}
-func (q queues) Disable(index int)      { q.d.queues.DisableLocked(index) }
-func (q queues) State(index int) uint32 { return uint32(q.d.queues.StateLocked(index)) }
-
-// board is what the queue engine tells.
-type board struct{ d *Device }
-
-// CompletedLocked raises the interrupt first: somebody waits for it.
-func (b board) CompletedLocked(vector uint16, c queue.Completion) {
-	b.d.raiseLocked(int(vector))
-	if b.d.fn.Interrupts() == pci.ByINTx {
-		b.d.bar0.SetBits(npureg.IRQStatus, npureg.IRQQueue)
-		b.d.levelLocked()
-	}
-	b.d.count(npureg.CounterCommands, 1)
-	if c.Status != npureg.StatusSuccess {
-		b.d.count(npureg.CounterErrors, 1)
-		b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), fmt.Sprintf("result %d, info %#x", c.Result, c.Info))
-	}
-}
-
-func (b board) FaultLocked(f queue.Fault) { b.d.faultLocked(f) }
-func (b board) ContextFaultLocked()       { b.d.contextFaultLocked() }
-func (b board) QueueEventLocked()         { b.d.fw.QueueEvent() }
-func (b board) IdleLocked()               { b.d.resetPartLocked() }
-func (b board) ShadowLocked()             { b.d.count(npureg.CounterShadow, 1) }

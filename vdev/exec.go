@@ -13,6 +13,7 @@ import (
 	"npuemu/core"
 	"npuemu/core/isa"
 	"npuemu/dma"
+	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 	"npuemu/queue"
 )
@@ -21,28 +22,38 @@ import (
 // the DMA channel and the core. Its methods run on the queue engine's goroutine,
 // without Device.mu.
 type executor struct {
-	d    *Device
-	core *core.Core
-	view *dma.View // the command's way to memory
+	d       *Device
+	core    *core.Core
+	engines engines
+	view    *dma.View // the command's way to memory
 
 	// Reused, because a command allocates nothing.
 	buf    []byte // staging of COPY, dma.Chunk bytes
 	text   []byte // program image
 	table  []byte // binding table in memory
+	word   [8]byte
 	bound  []core.Binding
 	memory programMemory
 
-	refused *dma.Fault // of the command's translation, or nil
-	status  npureg.Status
+	// Of the command that runs.
+	began     uint64      // d.mem.Bus.Unmaps when it was fetched
+	unreached *iova.Fault // the access to the bus that stopped it, or nil
+	granule   uint64      // that it met poisoned
+	refused   *dma.Fault  // of its translation, or nil
+	status    npureg.Status
 }
 
 // Limits of a program's text (§5.3).
 const maxProgram = isa.DescriptorSize + 16<<20
 
-// Execute runs one user command (§4.9, §4.10).
+// Execute runs one user command (§4.9, §4.10, §4.17, §4.18).
 func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entry) queue.Completion {
+	if x.d.ras.thermal.level.Load() != 0 && !x.throttle(ctx) {
+		return queue.Completion{Status: npureg.StatusAborted}
+	}
+	ctx = x.engines.begin(ctx, e[0])
 	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
-	x.refused = nil
+	x.began, x.unreached, x.refused = x.d.mem.Bus.Unmaps(), nil, nil
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -51,15 +62,24 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 		c = x.copy(ctx, e)
 	case npureg.CmdLaunch:
 		c = x.launch(ctx, e)
+	case npureg.CmdWait, npureg.CmdSignal:
+		c = x.timeline(e)
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
 	}
+	c = x.engines.end(c)
 	if x.view.Hits|x.view.Misses != 0 {
 		x.d.count(npureg.CounterTLBHits, x.view.Hits)
 		x.d.count(npureg.CounterTLBMisses, x.view.Misses)
 	}
 	x.status, c.Faulted = c.Status, x.refused != nil
-	if x.d.log.Enabled(ctx, slog.LevelDebug) {
+	if c.Status == npureg.StatusPoison {
+		x.d.metPoison(from, e, uint8(c.Info>>poisonUnitShift), x.granule)
+	}
+	if x.unreached != nil && ctx.Err() == nil {
+		x.d.blame(x.unreached, x.began, fmt.Sprintf("queue %d, context %d, command %d, opcode %#02x", from.Queue, from.Context, e.ID(), e[0]))
+	}
+	if !c.Pending && x.d.log.Enabled(ctx, slog.LevelDebug) {
 		x.d.log.LogAttrs(ctx, slog.LevelDebug, "command", slog.Int("context", int(from.Context)), slog.Int("opcode", int(e[0])),
 			slog.Int("id", int(e.ID())), slog.String("status", c.Status.String()), slog.Uint64("result", uint64(c.Result)),
 			slog.String("info", fmt.Sprintf("%#x", c.Info)))
@@ -91,8 +111,23 @@ func (x *executor) fault(err error) queue.Completion {
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
+	if errors.Is(f.Err, dma.ErrPoison) {
+		return x.poison(f)
+	}
+	errors.As(err, &x.unreached)
 	x.refuse(f)
 	return queue.Completion{Status: faultStatus(f), Info: f.Addr}
+}
+
+// poison is the completion of a command that met poison of device memory (§12.2). It tells a process of its own address;
+// the error log has the granule's.
+func (x *executor) poison(f *dma.Fault) queue.Completion {
+	c := queue.Completion{Status: npureg.StatusPoison, Info: npureg.UnitDRAM<<poisonUnitShift | f.Addr}
+	if inner := (*dma.Fault)(nil); f.Space == dma.Virtual && errors.As(f.Err, &inner) {
+		f = inner
+	}
+	x.granule = f.Addr
+	return c
 }
 
 // refuse takes note of a fault that its context does not survive (§11.5).
@@ -220,15 +255,23 @@ func (x *executor) programError(ctx context.Context, err error) queue.Completion
 	if !errors.As(err, &f) {
 		return queue.Completion{Status: npureg.StatusAborted}
 	}
+	errors.As(err, &x.unreached)
 	x.d.log.LogAttrs(ctx, slog.LevelDebug, "program error", slog.String("error", f.Error()))
-	c := queue.Completion{Status: npureg.Status(f.Status), Result: f.Instr, Info: f.Info}
+	c := queue.Completion{Status: npureg.Status(f.Status), Info: f.Info}
 	var memory *dma.Fault
-	if errors.As(f.Err, &memory) {
+	switch {
+	case f.Status == core.StatusPoison:
+		c = queue.Completion{Status: npureg.StatusPoison, Info: npureg.UnitScratchpad<<poisonUnitShift | f.Info}
+		x.granule = f.Info
+	case errors.As(f.Err, &memory) && errors.Is(memory.Err, dma.ErrPoison):
+		c = x.poison(memory)
+	case memory != nil:
 		x.refuse(memory)
 		if s := faultStatus(memory); s == npureg.StatusTranslationFault {
 			c.Status = s
 		}
 	}
+	c.Result = f.Instr
 	return c
 }
 

@@ -17,6 +17,7 @@ type Status struct {
 	MemorySpace  bool     `json:"memory_space"` // the BARs answer (§1.2)
 	BusMaster    bool     `json:"bus_master"`
 	Interrupts   string   `json:"interrupts"` // INTx, MSI or MSI-X
+	Removed      bool     `json:"removed"`    // by the operator (§9.4)
 	Resetting    bool     `json:"resetting"`
 	BusReads     bool     `json:"bus_reads"` // Transactions Pending
 	DeviceStatus uint16   `json:"device_status"`
@@ -28,6 +29,7 @@ type Status struct {
 	FirstError    uint8     `json:"first_error"`
 	Header        [4]uint32 `json:"header_log"`
 
+	Health   *Health   `json:"health,omitempty"` // of a card with RAS (§12)
 	Findings []Finding `json:"findings"`
 }
 
@@ -45,10 +47,10 @@ func (d *Device) Status() Status {
 	e := d.fn.Errors()
 	return Status{
 		Arch: d.cfg.Arch, PowerState: d.fn.Power().String(), MemorySpace: d.fn.MemoryEnabled(), BusMaster: d.fn.BusMaster(),
-		Interrupts: d.fn.Interrupts().String(), Resetting: d.resets != 0, BusReads: d.mem.Reading(),
+		Interrupts: d.fn.Interrupts().String(), Removed: d.removed, Resetting: d.resets != 0, BusReads: d.mem.Reading(),
 		DeviceStatus: e.Device, Uncorrectable: e.Uncorrectable, Correctable: e.Correctable, FirstError: e.FirstError, Header: e.Header,
 		Messages: Messages{d.messages[pci.ErrCor], d.messages[pci.ErrNonFatal], d.messages[pci.ErrFatal]},
-		Findings: d.findings.list(),
+		Health:   d.healthLocked(), Findings: d.findings.list(),
 	}
 }
 
@@ -79,5 +81,8 @@ func (d *Device) InjectError(kind string, header []uint32) (pci.ErrorMessage, er
 	copy(h[:], header)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.removed {
+		return 0, errRemoved
+	}
 	return d.fn.Inject(all[i], h), nil
 }

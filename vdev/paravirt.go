@@ -491,12 +491,12 @@ func (v *Paravirt) adminEntry(e *[npureg.SQEntrySize]byte) (npureg.Status, uint6
 			return npureg.StatusBusFault, addr
 		}
 	case npureg.AdminCreateQueue:
-		for _, run := range [][2]int{{0x08, 0x18}, {0x1a, 0x20}, {0x24, npureg.SQEntrySize}} {
-			for _, b := range e[run[0]:run[1]] {
-				if b != 0 {
-					return npureg.StatusInvalidField, uint64(run[0])
-				}
-			}
+		reserved := [][2]int{{0x08, 0x18}, {0x1a, 0x20}, {0x26, 0x30}, {0x34, npureg.SQEntrySize}}
+		if v.d.cfg.features()&npureg.FeatureQueueControl == 0 {
+			reserved = [][2]int{{0x08, 0x18}, {0x1a, 0x20}, {0x24, npureg.SQEntrySize}}
+		}
+		if off, ok := firstSet(e, reserved...); ok {
+			return npureg.StatusInvalidField, off
 		}
 		// The ring of a queue that does not exist is not used: firmware refuses it.
 		ch := v.newChannel(min(int(le.Uint16(e[0x18:])), len(v.users)-1), 0)
@@ -504,8 +504,24 @@ func (v *Paravirt) adminEntry(e *[npureg.SQEntrySize]byte) (npureg.Status, uint6
 		le.PutUint64(e[0x10:], uint64(privateBase)+ch.cq)
 		le.PutUint16(e[0x1c:], ringEntries)
 		le.PutUint16(e[0x1e:], ringEntries)
+	case npureg.AdminModifyQueue:
+		if off, ok := firstSet(e, [2]int{0x34, 0x38}); ok && v.d.cfg.features()&npureg.FeatureQueueControl != 0 {
+			return npureg.StatusInvalidField, off
+		}
 	}
 	return npureg.StatusSuccess, 0
+}
+
+// firstSet returns where the first of the half-open ranges of e begins that is not all 0.
+func firstSet(e *[npureg.SQEntrySize]byte, ranges ...[2]int) (off uint64, ok bool) {
+	for _, r := range ranges {
+		for _, b := range e[r[0]:r[1]] {
+			if b != 0 {
+				return uint64(r[0]), true
+			}
+		}
+	}
+	return 0, false
 }
 
 // completeLocked passes the device's completions of a queue on, and tells the device so

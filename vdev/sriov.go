@@ -44,6 +44,7 @@ func (d *Device) exist(yes, memory bool) {
 		return
 	}
 	d.absent = !yes
+	d.gone.Store(d.absent)
 	d.hotResetLocked("VF Enable")
 }
 
@@ -52,16 +53,19 @@ func (d *Device) exist(yes, memory bool) {
 func (d *Device) Admit() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.removed {
+		return errors.New("the card is removed: the operator inserts it (npuemu ctl insert)")
+	}
 	if d.absent {
 		return errors.New("this virtual function does not exist: the physical function's driver sets NumVFs and VF Enable first (§1.9)")
 	}
 	return nil
 }
 
-// missing reports whether d is a virtual function that does not exist now: nothing answers an access, which
-// leaves a finding.
+// missing reports whether nothing answers an access: the card is removed (§9.4), or d is a virtual function that
+// does not exist now. The latter leaves a finding.
 func (d *Device) missing() bool {
-	if !d.virtual {
+	if !d.gone.Load() {
 		return false
 	}
 	d.mu.Lock()
@@ -69,5 +73,5 @@ func (d *Device) missing() bool {
 	if d.absent {
 		d.findings.add("vf-absent", "a virtual function is accessed while VF Enable is set and NumVFs counts it (§1.9)", "no function answers")
 	}
-	return d.absent
+	return d.absent || d.removed
 }

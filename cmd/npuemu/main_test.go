@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -97,7 +98,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},
 		{"unknown command", []string{"sevre"}, "serve"},
 		{"unknown command of ctl", []string{"ctl", "--control", "/x", "statsu"}, `unknown command "statsu"`},
-		{"ctl without a command", []string{"ctl", "--control", "/x"}, "status or aer-inject"},
+		{"ctl without a command", []string{"ctl", "--control", "/x"}, "give it a command"},
 		{"unknown flag", []string{"serve", "--scoket", "/x"}, "see npuemu serve --help"},
 		{"socket in no folder", []string{"serve", "--socket", "/nowhere/x"}, "listen: /nowhere/x: bind: no such file"},
 		{"configuration is no text", []string{"info", "--config", file(t, "c.toml", "a = 1\x1b[2J\n")}, "this is not text"},
@@ -445,5 +446,35 @@ func TestWriteFile(t *testing.T) {
 	}
 	if st, err := os.Lstat(fifo); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
 		t.Errorf("the FIFO is replaced: %v, %v", st.Mode(), err)
+	}
+}
+
+// The command line has the last word on --touch, if it has any.
+func TestTouchFlag(t *testing.T) {
+	for _, tt := range []struct {
+		args   []string
+		config string
+		want   bool
+	}{
+		{nil, "", true},
+		{nil, "[pci]\ntouch = false\n", false},
+		{[]string{"--touch=false"}, "", false},
+		{[]string{"--touch"}, "[pci]\ntouch = false\n", true},
+	} {
+		c := serveCommand()
+		if err := c.ParseFlags(tt.args); err != nil {
+			t.Fatal(err)
+		}
+		f := serveFlags{sockets: []string{"/x"}, transports: []string{"vfio-user"}, mode: "0600", configs: []string{file(t, "c.toml", tt.config)}}
+		if fl := c.Flags().Lookup("touch"); fl.Changed {
+			f.touch, f.touchSet = fl.Value.String() == "true", true
+		}
+		cards, err := f.cards(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cards[0].cfg.PCI.Touch; got != tt.want {
+			t.Errorf("serve %q with %q: touch is %v, want %v", tt.args, tt.config, got, tt.want)
+		}
 	}
 }

@@ -88,6 +88,8 @@ type serveFlags struct {
 	group      string
 	users      []string
 	groups     []string
+	touch      bool
+	touchSet   bool // on the command line
 }
 
 func serveCommand() *cobra.Command {
@@ -111,6 +113,9 @@ func serveCommand() *cobra.Command {
 			"Who may connect is master of the card. A socket is its user's alone (mode 0600) unless --socket-mode and\n" +
 			"--socket-group open it; with --allow-user or --allow-group the kernel's word on the connecting process\n" +
 			"(SO_PEERCRED) must name one of those users, or one of those groups as its primary group, as well.\n\n" +
+			"Behind a guest's IOMMU (-device intel-iommu,caching-mode=on,intremap=on before the card, or virtio-iommu-pci) an\n" +
+			"access to what the guest has not mapped fails, leaves a finding, and is repeated as a message of one byte, so that\n" +
+			"the guest's kernel logs the fault; --touch=false, or [pci] touch = false, leaves the message out.\n\n" +
 			"A configuration with [sriov] vfs = N makes the card a physical function, on PATH, with N virtual functions, on\n" +
 			"PATH.vf0 and up, which take clients while the function exists (docs/spec/pci.md §1.9). Experimental.",
 		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
@@ -123,6 +128,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			f.touchSet = c.Flags().Changed("touch")
 			cards, err := f.cards(log)
 			if err != nil {
 				return err
@@ -141,6 +147,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.group, "socket-group", "", "`group` of the sockets, a name or number")
 	c.Flags().StringArrayVar(&f.users, "allow-user", nil, "`user` whose processes may attach, a name or number; may be repeated")
 	c.Flags().StringArrayVar(&f.groups, "allow-group", nil, "`group` whose processes may attach, a name or number; may be repeated")
+	c.Flags().BoolVar(&f.touch, "touch", true, "show the VMM accesses that it has not mapped, for its IOMMU's log of faults; overrides pci.touch")
 	_ = c.MarkFlagRequired("socket")
 	_ = c.MarkFlagFilename("config", "toml")
 	_ = c.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"vfio-user", "vhost-user"}, cobra.ShellCompDirectiveNoFileComp))
@@ -214,6 +221,9 @@ func (f *serveFlags) cards(log *slog.Logger) ([]card, error) {
 		}
 		if c.cfg.SRIOV.VFs > 0 && (c.transport != "vfio-user" || f.once) {
 			return nil, fmt.Errorf("sriov.vfs is %d: use --transport vfio-user, and not --once: virtual functions are PCI, and nobody knows which client comes first", c.cfg.SRIOV.VFs)
+		}
+		if f.touchSet {
+			c.cfg.PCI.Touch = f.touch
 		}
 		c.cfg.Log = log
 		if n > 1 {

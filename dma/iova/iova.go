@@ -4,8 +4,10 @@
 // the memory that the host mapped there.
 //
 // A [Table] is written by the connection that receives map and unmap requests
-// and read by every DMA engine. Lookups take no lock: they use an immutable
-// snapshot of the ordered map. An access then holds the lock of the one mapping
+// and read by every DMA engine. Lookups use an immutable snapshot of the ordered
+// map, and take no lock but in the first one after a change, which makes the
+// snapshot: an IOMMU with 4 KiB pages makes hundreds of changes for one
+// buffer. An access then holds the lock of the one mapping
 // it touches, for at most [Slice] bytes, so Unmap returns once no access can
 // reach the removed memory any more and never waits for a whole transfer.
 //

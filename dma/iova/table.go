@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// MaxMappings is how many ranges a Table holds: the default of the
-	// vfio-user capability max_dma_maps. With an IOMMU and 4 KiB pages it
-	// allows 256 MiB to be mapped at once.
-	MaxMappings = 65535
+	// MaxMappings is how many ranges a Table holds. Behind an IOMMU with 4 KiB
+	// pages that is 4 GiB mapped at once; at about 200 bytes each, files included,
+	// 200 MiB of bookkeeping.
+	MaxMappings = 1 << 20
 
 	// Slice is the largest piece that one access moves while it keeps its
 	// mapping alive: 1 MiB is about 0.1 ms of copying, which bounds how long
@@ -39,14 +39,25 @@ var (
 )
 
 // Table maps ranges of bus addresses to Memory. The zero value is empty and
-// ready to use. All methods are safe for concurrent use.
+// ready to use. All methods are safe for concurrent use; the two functions are set
+// before the first of them is called.
 type Table struct {
+	// Refused, if set, is told of every access that no mapping permitted, before the
+	// access returns: on its goroutine, without a lock of the table. data is
+	// what a write would have put at f.Addr, and nil for a read.
+	Refused func(f *Fault, data []byte)
+	// Tick, if set, counts something whose value is kept with each range that is
+	// unmapped (Past.Tick). It is called with the table's lock held.
+	Tick func() uint64
+
 	recent atomic.Pointer[mapping] // the mapping found last; it may be dead
 
 	mu     sync.Mutex                 // guards master and the order of publications
 	master *btree.Map[Addr, *mapping] // by first address; nil when never used
 	snap   atomic.Pointer[btree.Map[Addr, *mapping]]
+	stale  atomic.Bool              // master has changed since snap; set with mu held
 	log    atomic.Pointer[dirtyLog] // nil while written pages are not logged
+	past   past                     // guarded by mu, but for its counter
 }
 
 // mapping is one mapped range. Its fields but dead never change.
@@ -87,7 +98,7 @@ func (t *Table) Map(addr Addr, size uint64, prot Prot, mem Memory) error {
 		return fmt.Errorf("%w: %d; unmap some, or map larger ranges", ErrLimit, MaxMappings)
 	}
 	t.master.Set(addr, &mapping{first: addr, last: last, prot: prot, mem: mem})
-	t.snap.Store(t.master.Copy())
+	t.stale.Store(true)
 	return nil
 }
 
@@ -146,12 +157,14 @@ func (t *Table) takeOut(addr, last Addr) (removed []*mapping, err error) {
 	}
 	if len(removed) == t.master.Len() {
 		t.master.Clear()
+		t.snap.Store(t.master.Copy()) // keeps nothing of what is gone
 	} else {
 		for _, m := range removed {
 			t.master.Delete(m.first)
 		}
+		t.stale.Store(true)
 	}
-	t.snap.Store(t.master.Copy())
+	t.rememberLocked(removed)
 	return removed, nil
 }
 
@@ -165,25 +178,57 @@ func below(tree *btree.Map[Addr, *mapping], addr Addr) (found *mapping) {
 	return found
 }
 
-// Len returns the number of mappings.
-func (t *Table) Len() int {
-	if s := t.snap.Load(); s != nil {
-		return s.Len()
+// current returns the map as it is, which never changes, or nil. The first lookup after
+// a change makes the copy, so that a run of changes costs one, however long.
+func (t *Table) current() *btree.Map[Addr, *mapping] {
+	if t.stale.Load() {
+		t.mu.Lock()
+		if t.stale.Load() {
+			t.snap.Store(t.master.Copy())
+			t.stale.Store(false)
+		}
+		t.mu.Unlock()
 	}
-	return 0
+	return t.snap.Load()
 }
 
-// Find returns the ends, both inclusive, of the mapping that holds addr.
-func (t *Table) Find(addr Addr) (first, last Addr, ok bool) {
-	s := t.snap.Load()
-	if s == nil {
-		return 0, 0, false
+// Len returns the number of mappings.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.master == nil {
+		return 0
 	}
-	m := below(s, addr)
+	return t.master.Len()
+}
+
+// Find returns the ends, both inclusive, of the mapping that holds addr, and what the
+// device may do there.
+func (t *Table) Find(addr Addr) (first, last Addr, prot Prot, ok bool) {
+	m := t.floor(addr)
 	if m == nil || m.last < addr {
+		return 0, 0, 0, false
+	}
+	return m.first, m.last, m.prot, true
+}
+
+// Below returns the ends, both inclusive, of the last mapping that ends below addr, which
+// is not mapped.
+func (t *Table) Below(addr Addr) (first, last Addr, ok bool) {
+	m := t.floor(addr)
+	if m == nil || m.last >= addr {
 		return 0, 0, false
 	}
 	return m.first, m.last, true
+}
+
+// floor returns the mapping with the highest first address that is not above addr, or nil.
+func (t *Table) floor(addr Addr) *mapping {
+	s := t.current()
+	if s == nil {
+		return nil
+	}
+	return below(s, addr)
 }
 
 // Read copies len(p) bytes at addr into p. The range may span adjacent mappings.
@@ -203,7 +248,7 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 	for len(p) > 0 {
 		m := t.acquire(addr)
 		if m == nil {
-			return &Fault{Addr: addr, Size: len(p), Access: access, Reason: Unmapped}
+			return t.refuse(&Fault{Addr: addr, Size: len(p), Access: access, Reason: Unmapped}, p)
 		}
 		n := len(p)
 		if n > Slice {
@@ -212,7 +257,7 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 		if room := uint64(m.last - addr); uint64(n-1) > room {
 			n = int(room) + 1
 		}
-		err := m.access(addr, p[:n], access)
+		f := m.access(addr, p[:n], access)
 		if access == Write && m.prot&Write != 0 {
 			// Marked after the write and before the mapping is let go: what a
 			// report misses is in the next, and an Unmap that waited has it all.
@@ -222,8 +267,8 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 			}
 		}
 		m.mu.RUnlock()
-		if err != nil {
-			return err
+		if f != nil {
+			return t.refuse(f, p)
 		}
 		p = p[n:]
 		addr += Addr(n)
@@ -232,6 +277,18 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 		}
 	}
 	return nil
+}
+
+// refuse returns f, after it was told if no mapping permitted the access. p begins
+// with what is for f.Addr.
+func (t *Table) refuse(f *Fault, p []byte) error {
+	if t.Refused != nil && f.Reason != Failed {
+		if f.Access == Read {
+			p = nil
+		}
+		t.Refused(f, p)
+	}
+	return f
 }
 
 // acquire returns the mapping that holds addr with its mu locked for reading,
@@ -245,11 +302,7 @@ func (t *Table) acquire(addr Addr) *mapping {
 		m.mu.RUnlock()
 	}
 	for {
-		s := t.snap.Load()
-		if s == nil {
-			return nil
-		}
-		m := below(s, addr)
+		m := t.floor(addr)
 		if m == nil || m.last < addr {
 			return nil
 		}
@@ -262,7 +315,7 @@ func (t *Table) acquire(addr Addr) *mapping {
 	}
 }
 
-func (m *mapping) access(addr Addr, p []byte, access Prot) error {
+func (m *mapping) access(addr Addr, p []byte, access Prot) *Fault {
 	if m.prot&access == 0 {
 		return &Fault{Addr: addr, Size: len(p), Access: access, Reason: NotPermitted}
 	}

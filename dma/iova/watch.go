@@ -2,6 +2,8 @@
 
 package iova
 
+import "encoding/binary"
+
 // Words is a Memory that host and device share as memory, not by messages: its
 // aligned words can be accessed atomically, with the order of sync/atomic, so a
 // device can watch what the host stores. The table keeps accesses inside the range.
@@ -45,10 +47,11 @@ func (t *Table) Watch(addr Addr, size uint64) *Watch {
 // Load64 loads the word at offset off, a multiple of 8.
 func (w *Watch) Load64(off uint64) (uint64, error) {
 	w.m.mu.RLock()
-	defer w.m.mu.RUnlock()
 	if w.m.dead {
-		return 0, &Fault{Addr: w.addr + Addr(off), Size: 8, Access: Read, Reason: Unmapped}
+		w.m.mu.RUnlock()
+		return 0, w.t.refuse(&Fault{Addr: w.addr + Addr(off), Size: 8, Access: Read, Reason: Unmapped}, nil)
 	}
+	defer w.m.mu.RUnlock()
 	v, err := w.words.Load64(w.off + off)
 	if err != nil {
 		return 0, &Fault{Addr: w.addr + Addr(off), Size: 8, Access: Read, Reason: Failed, Err: err}
@@ -61,10 +64,11 @@ func (w *Watch) Load64(off uint64) (uint64, error) {
 // A log of written pages has it, as it has a Write.
 func (w *Watch) Store32(off uint64, v uint32) error {
 	w.m.mu.RLock()
-	defer w.m.mu.RUnlock()
 	if w.m.dead {
-		return &Fault{Addr: w.addr + Addr(off), Size: 4, Access: Write, Reason: Unmapped}
+		w.m.mu.RUnlock()
+		return w.t.refuse(&Fault{Addr: w.addr + Addr(off), Size: 4, Access: Write, Reason: Unmapped}, binary.LittleEndian.AppendUint32(nil, v))
 	}
+	defer w.m.mu.RUnlock()
 	err := w.words.Store32(w.off+off, v)
 	if l := w.t.log.Load(); l != nil {
 		l.mark(w.addr+Addr(off), 4)

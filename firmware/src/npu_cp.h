@@ -74,10 +74,15 @@ static inline uint32_t mover_copy(uint32_t control, uint64_t addr, volatile void
 	return status;
 }
 
+/* Firmware keeps what it prints, and defines CONSOLE_PUT for that (fw.h). */
+#ifndef CONSOLE_PUT
+#define CONSOLE_PUT(c)	cp_write(NPU_CP_CONSOLE, c)
+#endif
+
 static inline void console(const char *s)
 {
 	while (*s)
-		cp_write(NPU_CP_CONSOLE, (uint8_t)*s++);
+		CONSOLE_PUT((uint8_t)*s++);
 }
 
 static inline void console_hex(uint32_t v)
@@ -88,7 +93,7 @@ static inline void console_hex(uint32_t v)
 	while (shift && !(v >> shift))
 		shift -= 4;
 	for (; shift >= 0; shift -= 4)
-		cp_write(NPU_CP_CONSOLE, (uint8_t)"0123456789abcdef"[v >> shift & 15]);
+		CONSOLE_PUT((uint8_t)"0123456789abcdef"[v >> shift & 15]);
 }
 
 #endif /* NPU_CP_H */

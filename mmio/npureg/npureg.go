@@ -25,6 +25,9 @@ const (
 const (
 	FeatureShadowDoorbells = 1 << 0 // SHADOW_DOORBELLS, architecture 1.1
 	FeatureMMU             = 1 << 1 // MMU, architecture 1.2
+	FeatureQueueControl    = 1 << 2 // QUEUE_CONTROL, architecture 1.2
+	FeatureTimelines       = 1 << 3 // TIMELINES, architecture 1.2
+	FeatureRAS             = 1 << 4 // RAS, architecture 1.2
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -99,6 +102,10 @@ const (
 	FaultCommand = 0x214
 	FaultVALo    = 0x218
 	FaultVAHi    = 0x21c
+	CrashStatus  = 0x240
+	CrashSize    = 0x244
+	CrashSelect  = 0x248
+	CrashData    = 0x24c
 )
 
 // Bits of host registers.
@@ -118,10 +125,13 @@ const (
 	IRQFault    = 1 << 2 // FAULT
 	IRQFirmware = 1 << 3 // FIRMWARE
 	IRQQueue    = 1 << 4 // QUEUE
-	IRQAll      = IRQAdmin | IRQBoot | IRQFault | IRQFirmware | IRQQueue
+	IRQError    = 1 << 5 // ERROR, architecture 1.2
+	IRQAll      = IRQAdmin | IRQBoot | IRQFault | IRQFirmware | IRQQueue | IRQError
 
 	FaultValid    = 1 << 0
 	FaultOverflow = 1 << 1
+
+	CrashValid = 1 << 0
 )
 
 // Boot states, BOOT_STATUS.STATE (§3.2).
@@ -196,13 +206,42 @@ const (
 	CPCounterLo      = 0x144
 	CPCounterHi      = 0x148
 
-	CPMMUContext = 0x160
-	CPMMUAddrLo  = 0x164
-	CPMMUAddrHi  = 0x168
-	CPMMUPages   = 0x16c
-	CPMMUControl = 0x170
-	CPMMUStatus  = 0x174
-	CPMMULog     = 0x178
+	CPMMUContext       = 0x160
+	CPMMUAddrLo        = 0x164
+	CPMMUAddrHi        = 0x168
+	CPMMUPages         = 0x16c
+	CPMMUControl       = 0x170
+	CPMMUStatus        = 0x174
+	CPMMULog           = 0x178
+	CPQueueSchedule    = 0x180
+	CPQueueTimeout     = 0x184
+	CPQueueCoalesce    = 0x188
+	CPQueueStatusIndex = 0x18c
+	CPQueueStatus      = 0x190
+	CPQueueSequence    = 0x194
+	CPQueueAgeLo       = 0x198
+	CPQueueAgeHi       = 0x19c
+	CPQueueResult      = 0x1a0
+	CPQueueAbort       = 0x1a4
+	CPQueueOverdue     = 0x1a8
+	CPQueueCurrent     = 0x1ac
+	CPQueueLoad        = 0x1b0
+	CPErrorNext        = 0x1c0
+	CPErrorSelect      = 0x1c4
+	CPErrorData        = 0x1c8
+	CPSensorIndex      = 0x1cc
+	CPSensorLo         = 0x1d0
+	CPSensorHi         = 0x1d4
+	CPThermal1         = 0x1d8
+	CPThermal2         = 0x1dc
+	CPThermalCritical  = 0x1e0
+	CPEngineReset      = 0x1e4
+	CPEngineEnded      = 0x1e8
+	CPLogBase          = 0x1ec
+	CPLogSize          = 0x1f0
+	CPTrapFrame        = 0x1f4
+	CPCrashSelect      = 0x1f8
+	CPCrashData        = 0x1fc
 )
 
 // Control processor's address map (§3.6).
@@ -233,11 +272,21 @@ const (
 
 	QueueControlEnable  = 1
 	QueueControlDisable = 2
+	QueueControlSuspend = 3
+	QueueControlResume  = 4
+	QueueControlModify  = 5
 
-	QueueDisabled = 0
-	QueueEnabled  = 1
-	QueueDraining = 2
-	QueueError    = 3
+	QueueDisabled   = 0
+	QueueEnabled    = 1
+	QueueDraining   = 2
+	QueueError      = 3
+	QueueSuspended  = 4
+	QueueSuspending = 5
+
+	// Flags of a queue status (§4.19).
+	QueueFlagWaiting  = 1 << 0
+	QueueFlagInFlight = 1 << 1
+	QueueFlagTimedOut = 1 << 2
 
 	MMUTranslate     = 1
 	MMURemove        = 2
@@ -267,6 +316,13 @@ const (
 	CounterTLBHits
 	CounterTLBMisses
 	CounterTranslationFaults
+	CounterWaits
+	CounterSignals
+	CounterQueueTimeouts
+	CounterCoalesced
+	CounterECCCorrected
+	CounterECCUncorrected
+	CounterEngineResets
 	CounterCount
 )
 
@@ -286,7 +342,10 @@ func Host() []mmio.Register {
 			{Name: "MAJOR", Shift: 16, Width: 16, Doc: "Major version."}}},
 		{Name: "FEATURES_LO", Off: FeaturesLo, Spec: "§2.1", Doc: "Feature bits 31:0. Architecture 1.0 defines none.", Fields: []mmio.Field{
 			{Name: "SHADOW_DOORBELLS", Shift: 0, Width: 1, Doc: "CREATE_QUEUE takes a shadow line (§4.11); architecture 1.1."},
-			{Name: "MMU", Shift: 1, Width: 1, Doc: "Contexts can have page tables (§11); architecture 1.2."}}},
+			{Name: "MMU", Shift: 1, Width: 1, Doc: "Contexts can have page tables (§11); architecture 1.2."},
+			{Name: "QUEUE_CONTROL", Shift: 2, Width: 1, Doc: "Priorities, suspension, timeouts, shared completion rings and coalescing (§4.12 to §4.16, §4.19); architecture 1.2."},
+			{Name: "TIMELINES", Shift: 3, Width: 1, Doc: "Commands WAIT and SIGNAL (§4.17, §4.18); architecture 1.2."},
+			{Name: "RAS", Shift: 4, Width: 1, Doc: "Memory errors, error log, telemetry, engine reset, crash dump (§12); architecture 1.2."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},
@@ -344,13 +403,15 @@ func Host() []mmio.Register {
 			{Name: "BOOT", Shift: 1, Width: 1, Doc: "BOOT_STATUS changed to READY or FAILED."},
 			{Name: "FAULT", Shift: 2, Width: 1, Doc: "A fault record was written."},
 			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "Firmware asks to read its log."},
-			{Name: "QUEUE", Shift: 4, Width: 1, Doc: "A user queue posted a completion while the function used INTx."}}},
+			{Name: "QUEUE", Shift: 4, Width: 1, Doc: "A user queue posted a completion while the function used INTx."},
+			{Name: "ERROR", Shift: 5, Width: 1, Doc: "The error log has a new record (§12.3); architecture 1.2."}}},
 		{Name: "IRQ_ENABLE", Off: IRQEnable, RW: IRQAll, Spec: "§8.2", Doc: "Causes that raise vector 0 or assert INTx.", Fields: []mmio.Field{
 			{Name: "ADMIN", Shift: 0, Width: 1, Doc: "As IRQ_STATUS."},
 			{Name: "BOOT", Shift: 1, Width: 1, Doc: "As IRQ_STATUS."},
 			{Name: "FAULT", Shift: 2, Width: 1, Doc: "As IRQ_STATUS."},
 			{Name: "FIRMWARE", Shift: 3, Width: 1, Doc: "As IRQ_STATUS."},
-			{Name: "QUEUE", Shift: 4, Width: 1, Doc: "As IRQ_STATUS."}}},
+			{Name: "QUEUE", Shift: 4, Width: 1, Doc: "As IRQ_STATUS."},
+			{Name: "ERROR", Shift: 5, Width: 1, Doc: "As IRQ_STATUS."}}},
 		{Name: "FAULT_STATUS", Off: FaultStatus, W1C: FaultValid | FaultOverflow, Spec: "§9.3", Doc: "Fault record; VALID keeps the first record until it is cleared.", Fields: []mmio.Field{
 			{Name: "VALID", Shift: 0, Width: 1, Doc: "The record is valid."},
 			{Name: "OVERFLOW", Shift: 1, Width: 1, Doc: "Further faults were not recorded."},
@@ -372,6 +433,13 @@ func Host() []mmio.Register {
 			{Name: "INDEX", Shift: 16, Width: 16, Doc: "Ring entry."}}},
 		{Name: "FAULT_VA_LO", Off: FaultVALo, Spec: "§11.5", Doc: "Virtual address of a device MMU fault, bits 31:0; otherwise 0. Architecture 1.2."},
 		{Name: "FAULT_VA_HI", Off: FaultVAHi, Spec: "§11.5", Doc: "Virtual address of a device MMU fault, bits 63:32; otherwise 0."},
+
+		{Name: "CRASH_STATUS", Off: CrashStatus, W1C: CrashValid, Spec: "§12.8", Doc: "Crash dump. Architecture 1.2; unclaimed without FEATURES_LO.RAS, like the next three.", Fields: []mmio.Field{
+			{Name: "VALID", Shift: 0, Width: 1, Doc: "There is a dump; write 1 to free it."},
+			{Name: "NUMBER", Shift: 16, Width: 16, Doc: "Number of the dump, from 1; changes when a dump replaces another."}}},
+		{Name: "CRASH_SIZE", Off: CrashSize, Spec: "§12.8", Doc: "Size of the dump in bytes; 0 without one."},
+		{Name: "CRASH_SELECT", Off: CrashSelect, RW: ^uint32(3), Spec: "§12.8", Doc: "Offset in the dump of what CRASH_DATA reads, a multiple of 4."},
+		{Name: "CRASH_DATA", Off: CrashData, Spec: "§12.8", Doc: "Four bytes of the dump, 0 beyond its end. Reading it adds 4 to CRASH_SELECT."},
 	}
 }
 
@@ -381,7 +449,7 @@ func CP() []mmio.Register {
 		{Name: "CP_IRQ_PENDING", Off: CPIRQPending, Spec: "§3.7", Doc: "Pending external interrupts.", Fields: []mmio.Field{
 			{Name: "BOOT", Shift: 0, Width: 1, Doc: "The host wrote BOOT_CONTROL.START."},
 			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "Admin doorbell written, or AQ_CONTROL changed."},
-			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "A user queue entered the error state or finished draining."}}},
+			{Name: "QUEUE", Shift: 2, Width: 1, Doc: "A user queue entered the error state, finished draining or suspending, or its command became overdue; or an engine reset is over (§12.6)."}}},
 		{Name: "CP_IRQ_ENABLE", Off: CPIRQEnable, RW: CPIRQAll, Spec: "§3.7", Doc: "Pending bits that drive the machine external interrupt.", Fields: []mmio.Field{
 			{Name: "BOOT", Shift: 0, Width: 1, Doc: "As CP_IRQ_PENDING."},
 			{Name: "ADMIN", Shift: 1, Width: 1, Doc: "As CP_IRQ_PENDING."},
@@ -423,8 +491,8 @@ func CP() []mmio.Register {
 		{Name: "CP_QUEUE_BINDING", Off: CPQueueBinding, RW: ^uint32(0), Spec: "§4.8", Doc: "Owner and vector.", Fields: []mmio.Field{
 			{Name: "CONTEXT", Shift: 0, Width: 16, Doc: "Context that owns the queue."},
 			{Name: "VECTOR", Shift: 16, Width: 16, Doc: "Vector of its completions."}}},
-		{Name: "CP_QUEUE_CONTROL", Off: CPQueueControl, RW: 0x3, WO: true, Spec: "§4.8", Doc: "1 enables the queue with the values above and empty rings, 2 disables it."},
-		{Name: "CP_QUEUE_STATE", Off: CPQueueState, Spec: "§4.8", Doc: "0 disabled, 1 enabled, 2 draining, 3 error."},
+		{Name: "CP_QUEUE_CONTROL", Off: CPQueueControl, RW: 0x7, WO: true, Spec: "§4.8", Doc: "1 enables the queue with the values of CP_QUEUE_… and empty rings, 2 disables it. Architecture 1.2: 3 suspends it, 4 resumes it, 5 gives it CP_QUEUE_SCHEDULE, CP_QUEUE_TIMEOUT and CP_QUEUE_COALESCE."},
+		{Name: "CP_QUEUE_STATE", Off: CPQueueState, Spec: "§4.8", Doc: "0 disabled, 1 enabled, 2 draining, 3 error, 4 suspended, 5 suspending."},
 		{Name: "CP_QUEUE_SHADOW_LO", Off: CPQueueShadowLo, RW: ^uint32(0), Spec: "§4.11", Doc: "Shadow line, bits 31:0; a multiple of 64. Architecture 1.1; ignored without FEATURES_LO.SHADOW_DOORBELLS."},
 		{Name: "CP_QUEUE_SHADOW_HI", Off: CPQueueShadowHi, RW: ^uint32(0), Spec: "§4.11", Doc: "Shadow line, bits 63:32. The queue has none if both are 0."},
 		{Name: "CP_COUNTER_INDEX", Off: CPCounterIndex, RW: 0xff, Spec: "§4.7", Doc: "Counter to read. Reading CP_COUNTER_LO latches CP_COUNTER_HI."},
@@ -442,5 +510,44 @@ func CP() []mmio.Register {
 			{Name: "TRANSLATED", Shift: 1, Width: 1, Doc: "The context is translated."},
 			{Name: "FAULTED", Shift: 2, Width: 1, Doc: "The context has faulted (§11.5)."}}},
 		{Name: "CP_MMU_LOG", Off: CPMMULog, RW: ^uint32(0), Spec: "§11.7", Doc: "A write takes a copy of the fault log (§11.6); each read returns the next word of it, 0 behind its end."},
+		{Name: "CP_QUEUE_SCHEDULE", Off: CPQueueSchedule, RW: 0xff01ff03, Spec: "§4.8", Doc: "Place in the schedule, and whose completion ring.", Fields: []mmio.Field{
+			{Name: "PRIORITY", Shift: 0, Width: 2, Doc: "Class (§4.12)."},
+			{Name: "WEIGHT", Shift: 8, Width: 8, Doc: "Commands a turn (§4.12); 0 means 1."},
+			{Name: "SHARED", Shift: 16, Width: 1, Doc: "The queue posts into the completion ring of queue OWNER (§4.15); CP_QUEUE_CQ_BASE, ENTRIES.CQ, BINDING.VECTOR and CP_QUEUE_COALESCE are ignored."},
+			{Name: "OWNER", Shift: 24, Width: 8, Doc: "See SHARED."}}},
+		{Name: "CP_QUEUE_TIMEOUT", Off: CPQueueTimeout, RW: ^uint32(0), Spec: "§4.14", Doc: "Milliseconds after which a command is overdue; 0 is never."},
+		{Name: "CP_QUEUE_COALESCE", Off: CPQueueCoalesce, RW: ^uint32(0), Spec: "§4.16", Doc: "Interrupt coalescing.", Fields: []mmio.Field{
+			{Name: "COUNT", Shift: 0, Width: 16, Doc: "Completions that one interrupt tells of."},
+			{Name: "TIME", Shift: 16, Width: 16, Doc: "Microseconds that a completion waits at most."}}},
+		{Name: "CP_QUEUE_STATUS_INDEX", Off: CPQueueStatusIndex, RW: 0xf, Spec: "§4.8", Doc: "Word of the queue status (§4.19) to read; writing 0 latches the status of CP_QUEUE_INDEX."},
+		{Name: "CP_QUEUE_STATUS", Off: CPQueueStatus, Spec: "§4.8", Doc: "The word of the latched status."},
+		{Name: "CP_QUEUE_SEQUENCE", Off: CPQueueSequence, Spec: "§4.14", Doc: "Number of the command that CP_QUEUE_INDEX executes or that waits in it, different for each; 0 for none. Reading it latches CP_QUEUE_AGE."},
+		{Name: "CP_QUEUE_AGE_LO", Off: CPQueueAgeLo, Spec: "§4.14", Doc: "Microseconds since that command started, bits 31:0; its start is CP_TIME less this."},
+		{Name: "CP_QUEUE_AGE_HI", Off: CPQueueAgeHi, Spec: "§4.14", Doc: "Bits 63:32."},
+		{Name: "CP_QUEUE_RESULT", Off: CPQueueResult, RW: ^uint32(0), Spec: "§4.14", Doc: "Result that a WAIT completes with when it is aborted."},
+		{Name: "CP_QUEUE_ABORT", Off: CPQueueAbort, RW: ^uint32(0), WO: true, Spec: "§4.14", Doc: "A command number: CP_QUEUE_INDEX's command ends as TIMEOUT or WAIT_TIMEOUT if it has that number."},
+		{Name: "CP_QUEUE_OVERDUE", Off: CPQueueOverdue, Spec: "§4.14", Doc: "Lowest queue whose command is overdue and was not aborted; 0 for none."},
+		{Name: "CP_QUEUE_CURRENT", Off: CPQueueCurrent, Spec: "§4.14", Doc: "Queue of the command that executes now; 0 for none."},
+		{Name: "CP_QUEUE_LOAD", Off: CPQueueLoad, Spec: "§4.14", Doc: "What the user queues do.", Fields: []mmio.Field{
+			{Name: "RUNNABLE", Shift: 0, Width: 8, Doc: "Queues with a command that executes or could."},
+			{Name: "WAITING", Shift: 8, Width: 8, Doc: "Queues in which a WAIT waits, or that a WAIT_TIMEOUT suspended."}}},
+		{Name: "CP_ERROR_NEXT", Off: CPErrorNext, Spec: "§12.3", Doc: "Number of the next record of the error log. Architecture 1.2; without FEATURES_LO.RAS this and the registers below do nothing."},
+		{Name: "CP_ERROR_SELECT", Off: CPErrorSelect, RW: ^uint32(0), Spec: "§12.3", Doc: "Record to read; a write starts at its first word."},
+		{Name: "CP_ERROR_DATA", Off: CPErrorData, Spec: "§12.3", Doc: "Next word of the selected record; 0 if it is not there (any more)."},
+		{Name: "CP_SENSOR_INDEX", Off: CPSensorIndex, RW: 0xff, Spec: "§12.4", Doc: "Sensor to read. Reading CP_SENSOR_LO latches CP_SENSOR_HI."},
+		{Name: "CP_SENSOR_LO", Off: CPSensorLo, Spec: "§12.4", Doc: "Sensor, bits 31:0."},
+		{Name: "CP_SENSOR_HI", Off: CPSensorHi, Spec: "§12.4", Doc: "Sensor, latched bits 63:32."},
+		{Name: "CP_THERMAL_1", Off: CPThermal1, Reset: ThermalDefault1, RW: ^uint32(0), Spec: "§12.5", Doc: "Threshold of throttle level 1 in m°C, signed."},
+		{Name: "CP_THERMAL_2", Off: CPThermal2, Reset: ThermalDefault2, RW: ^uint32(0), Spec: "§12.5", Doc: "Threshold of throttle level 2 in m°C, signed."},
+		{Name: "CP_THERMAL_CRITICAL", Off: CPThermalCritical, Reset: ThermalDefaultCritical, RW: ^uint32(0), Spec: "§12.5", Doc: "Threshold of the critical level in m°C, signed."},
+		{Name: "CP_ENGINE_RESET", Off: CPEngineReset, RW: EngineAll, Spec: "§12.6", Doc: "Write 1: reset the engine; reads 1 until that is over, when interrupt QUEUE follows.", Fields: []mmio.Field{
+			{Name: "CORE", Shift: 0, Width: 1, Doc: "The core."},
+			{Name: "DMA", Shift: 1, Width: 1, Doc: "The DMA channel."}}},
+		{Name: "CP_ENGINE_ENDED", Off: CPEngineEnded, Spec: "§12.6", Doc: "Commands that the last engine reset ended."},
+		{Name: "CP_LOG_BASE", Off: CPLogBase, RW: ^uint32(0), Spec: "§12.7", Doc: "Address in SRAM of firmware's log ring, for the crash dump."},
+		{Name: "CP_LOG_SIZE", Off: CPLogSize, RW: ^uint32(0), Spec: "§12.7", Doc: "Its size in bytes."},
+		{Name: "CP_TRAP_FRAME", Off: CPTrapFrame, RW: ^uint32(0), Spec: "§12.8", Doc: "Address in SRAM where the trap handler saves x1 to x31, x1 at 4; 0 for none."},
+		{Name: "CP_CRASH_SELECT", Off: CPCrashSelect, RW: ^uint32(3), Spec: "§12.8", Doc: "Offset in the crash dump of what CP_CRASH_DATA reads."},
+		{Name: "CP_CRASH_DATA", Off: CPCrashData, Spec: "§12.8", Doc: "As the host's CRASH_DATA."},
 	}
 }

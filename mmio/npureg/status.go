@@ -20,11 +20,15 @@ const (
 	StatusNoResource         Status = 0x07
 	StatusInvalidLogPage     Status = 0x08
 	StatusAborted            Status = 0x09
+	StatusTimeout            Status = 0x0a
+	StatusWaitTimeout        Status = 0x0b
+	StatusEngineReset        Status = 0x0c
 	StatusBusFault           Status = 0x10
 	StatusDeviceFault        Status = 0x11
 	StatusInvalidBinding     Status = 0x12
 	StatusTranslationFault   Status = 0x13
 	StatusContextFaulted     Status = 0x14
+	StatusPoison             Status = 0x15
 	StatusInvalidDoorbell    Status = 0x20
 	StatusQueueDisabled      Status = 0x21
 	StatusFirmwareTrap       Status = 0x22
@@ -65,11 +69,15 @@ func Statuses() []Named {
 		{"NO_RESOURCE", uint32(StatusNoResource)},
 		{"INVALID_LOG_PAGE", uint32(StatusInvalidLogPage)},
 		{"ABORTED", uint32(StatusAborted)},
+		{"TIMEOUT", uint32(StatusTimeout)},
+		{"WAIT_TIMEOUT", uint32(StatusWaitTimeout)},
+		{"ENGINE_RESET", uint32(StatusEngineReset)},
 		{"BUS_FAULT", uint32(StatusBusFault)},
 		{"DEVICE_FAULT", uint32(StatusDeviceFault)},
 		{"INVALID_BINDING", uint32(StatusInvalidBinding)},
 		{"TRANSLATION_FAULT", uint32(StatusTranslationFault)},
 		{"CONTEXT_FAULTED", uint32(StatusContextFaulted)},
+		{"POISON", uint32(StatusPoison)},
 		{"INVALID_DOORBELL", uint32(StatusInvalidDoorbell)},
 		{"QUEUE_DISABLED", uint32(StatusQueueDisabled)},
 		{"FIRMWARE_TRAP", uint32(StatusFirmwareTrap)},
@@ -111,13 +119,28 @@ const (
 	AdminInvalidateTLB  = 0x12
 	AdminCreateQueue    = 0x20
 	AdminDestroyQueue   = 0x21
+	AdminModifyQueue    = 0x22
+	AdminSuspendQueue   = 0x23
+	AdminResumeQueue    = 0x24
+	AdminResetEngine    = 0x30
+	AdminSetThreshold   = 0x31
 )
 
-// User opcodes (§4.9, §4.10).
+// User opcodes (§4.9, §4.10, §4.17, §4.18).
 const (
 	CmdNop    = 0x01
 	CmdCopy   = 0x02
 	CmdLaunch = 0x03
+	CmdWait   = 0x04
+	CmdSignal = 0x05
+)
+
+// Queues of architecture 1.2 (§4.12, §4.15, §4.19).
+const (
+	QueuePriorities = 4
+	QueueSharedCQ   = 1 << 0 // flag SHARED_CQ of CREATE_QUEUE
+	LogQueues       = 8      // log page
+	QueueStatusSize = 64
 )
 
 // Sizes of entries (§4.2, §7.3) and limits (§4.1, §4.4, §4.9).
@@ -161,10 +184,10 @@ const (
 
 // What a device MMU fault says: FAULT_CONTEXT's ENGINE, ACCESS and REASON (§11.5).
 const (
-	EngineCommand = 0 // command processor: program, binding table
-	EngineDMA     = 1 // COPY
-	EngineLoad    = 2 // the core's LOAD
-	EngineStore   = 3 // the core's STORE
+	FaultByCommand = 0 // command processor: program, binding table
+	FaultByDMA     = 1 // COPY
+	FaultByLoad    = 2 // the core's LOAD
+	FaultByStore   = 3 // the core's STORE
 
 	AccessRead    = 1
 	AccessWrite   = 2
@@ -193,7 +216,7 @@ type Group struct {
 
 // Groups returns the enumerations that driver and firmware share.
 func Groups() []Group {
-	return []Group{
+	return append([]Group{
 		{"NPU_", "Identity and geometry (§1, §2.1).", []Named{
 			{"MAGIC", Magic}, {"ARCH_MAJOR", ArchMajor}, {"ARCH_MINOR", ArchMinor}, {"FIRMWARE_MAJOR", FirmwareMajor}, {"FIRMWARE_MINOR", FirmwareMinor},
 			{"BAR0_SIZE", BAR0Size}, {"DOORBELL_SQ_TAIL", DoorbellSQTail}, {"DOORBELL_CQ_HEAD", DoorbellCQHead},
@@ -210,15 +233,19 @@ func Groups() []Group {
 		{"NPU_ADMIN_", "Admin opcodes (§4.4).", []Named{
 			{"IDENTIFY", AdminIdentify}, {"GET_LOG_PAGE", AdminGetLogPage}, {"CREATE_CONTEXT", AdminCreateContext},
 			{"DESTROY_CONTEXT", AdminDestroyContext}, {"INVALIDATE_TLB", AdminInvalidateTLB},
-			{"CREATE_QUEUE", AdminCreateQueue}, {"DESTROY_QUEUE", AdminDestroyQueue}}},
-		{"NPU_CMD_", "User opcodes (§4.9, §4.10).", []Named{{"NOP", CmdNop}, {"COPY", CmdCopy}, {"LAUNCH", CmdLaunch}}},
+			{"CREATE_QUEUE", AdminCreateQueue}, {"DESTROY_QUEUE", AdminDestroyQueue},
+			{"MODIFY_QUEUE", AdminModifyQueue}, {"SUSPEND_QUEUE", AdminSuspendQueue}, {"RESUME_QUEUE", AdminResumeQueue},
+			{"RESET_ENGINE", AdminResetEngine}, {"SET_THRESHOLD", AdminSetThreshold}}},
+		{"NPU_CMD_", "User opcodes (§4.9, §4.10).", []Named{{"NOP", CmdNop}, {"COPY", CmdCopy}, {"LAUNCH", CmdLaunch}, {"WAIT", CmdWait}, {"SIGNAL", CmdSignal}}},
+		{"NPU_QUEUE_", "Queues of architecture 1.2 (§4.12, §4.15, §4.19).", []Named{{"PRIORITIES", QueuePriorities}, {"SHARED_CQ", QueueSharedCQ},
+			{"LOG_PAGE", LogQueues}, {"STATUS_SIZE", QueueStatusSize}, {"FLAG_WAITING", QueueFlagWaiting}, {"FLAG_IN_FLIGHT", QueueFlagInFlight}, {"FLAG_TIMED_OUT", QueueFlagTimedOut}}},
 		{"NPU_FAULT_SOURCE_", "Sources of a fault record (§9.3).", []Named{
 			{"DOORBELL", FaultDoorbell}, {"FETCH", FaultFetch}, {"POST", FaultPost}, {"CP", FaultCP}, {"MMU", FaultMMU}}},
 		{"NPU_PAGE_", "Page tables (§11.2).", []Named{{"SIZE", PageSize}, {"VALID", EntryValid}, {"READ", EntryRead}, {"WRITE", EntryWrite},
 			{"EXECUTE", EntryExecute}, {"SPACE_SHIFT", EntrySpaceShift}, {"LEAF", EntryLeaf}}},
 		{"NPU_CONTEXT_", "Flags of CREATE_CONTEXT (§4.6).", []Named{{"TRANSLATED", ContextTranslated}, {"SPACE_SHIFT", ContextSpaceShift}}},
 		{"NPU_FAULT_ENGINE_", "Engines in FAULT_CONTEXT (§11.5).", []Named{
-			{"COMMAND", EngineCommand}, {"DMA", EngineDMA}, {"LOAD", EngineLoad}, {"STORE", EngineStore}}},
+			{"COMMAND", FaultByCommand}, {"DMA", FaultByDMA}, {"LOAD", FaultByLoad}, {"STORE", FaultByStore}}},
 		{"NPU_FAULT_ACCESS_", "Accesses in FAULT_CONTEXT (§11.5).", []Named{{"READ", AccessRead}, {"WRITE", AccessWrite}, {"EXECUTE", AccessExecute}}},
 		{"NPU_FAULT_REASON_", "Reasons in FAULT_CONTEXT (§11.5).", []Named{{"NOT_PRESENT", ReasonNotPresent}, {"PERMISSION", ReasonPermission},
 			{"RESERVED", ReasonReserved}, {"TABLE", ReasonTable}, {"TARGET", ReasonTarget}, {"RANGE", ReasonRange}}},
@@ -227,9 +254,11 @@ func Groups() []Group {
 			{"COMMANDS", CounterCommands}, {"ERRORS", CounterErrors}, {"PROGRAMS", CounterPrograms}, {"INSTRUCTIONS", CounterInstructions},
 			{"MACS", CounterMACs}, {"DMA_READ", CounterDMARead}, {"DMA_WRITTEN", CounterDMAWritten}, {"INTERRUPTS", CounterInterrupts},
 			{"DOORBELLS", CounterDoorbells}, {"FAULTS", CounterFaults}, {"COPIES", CounterCopies}, {"ADMIN", CounterAdmin}, {"SHADOW", CounterShadow},
-			{"TLB_HITS", CounterTLBHits}, {"TLB_MISSES", CounterTLBMisses}, {"TRANSLATION_FAULTS", CounterTranslationFaults}, {"COUNT", CounterCount}}},
+			{"TLB_HITS", CounterTLBHits}, {"TLB_MISSES", CounterTLBMisses}, {"TRANSLATION_FAULTS", CounterTranslationFaults},
+			{"WAITS", CounterWaits}, {"SIGNALS", CounterSignals}, {"QUEUE_TIMEOUTS", CounterQueueTimeouts}, {"COALESCED", CounterCoalesced},
+			{"ECC_CORRECTED", CounterECCCorrected}, {"ECC_UNCORRECTED", CounterECCUncorrected}, {"ENGINE_RESETS", CounterEngineResets}, {"COUNT", CounterCount}}},
 		{"NPU_STATUS_", "Status codes (§9.1).", Statuses()},
-	}
+	}, rasGroups()...)
 }
 
 // CPGroups returns what only firmware needs.
@@ -241,7 +270,10 @@ func CPGroups() []Group {
 		{"NPU_CP_MOVER_", "Mover (§3.10).", []Named{{"READ", MoverRead}, {"WRITE", MoverWrite},
 			{"IDLE", MoverIdle}, {"BUSY", MoverBusy}, {"FAULT", MoverFault}, {"RANGE", MoverRange}}},
 		{"NPU_CP_QUEUE_", "User queues (§4.8).", []Named{{"ENABLE", QueueControlEnable}, {"DISABLE", QueueControlDisable},
-			{"STATE_DISABLED", QueueDisabled}, {"STATE_ENABLED", QueueEnabled}, {"STATE_DRAINING", QueueDraining}, {"STATE_ERROR", QueueError}}},
+			{"SUSPEND", QueueControlSuspend}, {"RESUME", QueueControlResume}, {"MODIFY", QueueControlModify},
+			{"STATE_DISABLED", QueueDisabled}, {"STATE_ENABLED", QueueEnabled}, {"STATE_DRAINING", QueueDraining}, {"STATE_ERROR", QueueError},
+			{"STATE_SUSPENDED", QueueSuspended}, {"STATE_SUSPENDING", QueueSuspending},
+			{"LIMIT", MaxQueues}}},
 		{"NPU_CP_MMU_", "Device MMU (§11.7).", []Named{{"TRANSLATE", MMUTranslate}, {"REMOVE", MMURemove},
 			{"INVALIDATE", MMUInvalidate}, {"INVALIDATE_ALL", MMUInvalidateAll}}},
 	}

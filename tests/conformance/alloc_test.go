@@ -68,9 +68,13 @@ func TestCommandsAllocateNothing(t *testing.T) {
 		{"COPY to the device", 1, copyEntry(1<<4, 64<<10)},
 		{"COPY from the device", 1, copyEntry(1, 64<<10)},
 		{"LAUNCH", 1, launch},
+		{"SIGNAL", 1, signal(0, buf+4096, 5)},
+		{"WAIT", 1, wait(0, buf+4096, 5)},
 		{"COPY to the device, translated", 2, both(0, 1<<40)},
 		{"COPY from the device, translated", 2, both(1<<40, 0)},
 		{"LAUNCH, translated", 2, virtual},
+		{"SIGNAL, translated", 2, signal(2, 4096, 6)},
+		{"WAIT, translated", 2, wait(2, 4096, 6)},
 	} {
 		if n := testing.AllocsPerRun(200, func() { do[tt.queue](&tt.e) }); n != 0 {
 			t.Errorf("%s: %v allocations", tt.name, n)
@@ -96,7 +100,9 @@ func doer(t *testing.T, h *devtest.Host, queue int, context uint32) func(e *devt
 	const n = 8
 	sqAt, sq := h.Alloc(n * npureg.SQEntrySize)
 	cqAt, cq := h.Alloc(n * npureg.CQEntrySize)
-	if c := h.Admin(devtest.CreateQueueEntry(queue, context, queue, sqAt, cqAt, n, n)); c.Status != npureg.StatusSuccess {
+	create := devtest.CreateQueueEntry(queue, context, queue, sqAt, cqAt, n, n)
+	create[0x24], create[0x25], create[0x30+2], create[0x34], create[0x36] = 2, 3, 1, 3, 100 // class, weight, timeout, coalescing
+	if c := h.Admin(create); c.Status != npureg.StatusSuccess {
 		t.Fatal(c)
 	}
 	tail, head, phase := 0, 0, uint16(1)

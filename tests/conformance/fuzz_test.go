@@ -87,8 +87,18 @@ func (g *guest) step(s *script) {
 			q := 1 + s.u8()%3
 			e = devtest.CreateQueueEntry(q, g.context, q, g.page(2*q), g.page(2*q+1), 2+s.u8()%14, 2+s.u8()%14)
 			g.tails[q] = 0
-			if s.u8()&1 != 0 {
+			e[0x24], e[0x25], e[0x30], e[0x34], e[0x36] = byte(s.u8()&3), byte(s.u8()), byte(s.u8()&31), byte(s.u8()), byte(s.u8())
+			switch s.u8() % 8 {
+			case 0, 1, 2:
 				e = devtest.Entry{npureg.AdminDestroyQueue, 8: byte(q)}
+			case 3:
+				e = devtest.QueueEntry(npureg.AdminSuspendQueue, q, devtest.QueueOptions{})
+			case 4:
+				e = devtest.QueueEntry(npureg.AdminResumeQueue, q, devtest.QueueOptions{})
+			case 5:
+				e = devtest.QueueEntry(npureg.AdminModifyQueue, q, devtest.QueueOptions{Priority: uint8(s.u8() & 3), Timeout: uint32(s.u8() & 31)})
+			case 6:
+				e = devtest.SharedQueueEntry(q, g.context, g.page(2*q), 2+s.u8()%14, 1+s.u8()%3)
 			}
 		}
 		copy(g.mem[g.adminTail*npureg.SQEntrySize:], e[:])
@@ -97,7 +107,9 @@ func (g *guest) step(s *script) {
 		h.Write32(devtest.Doorbell(0)+npureg.DoorbellCQHead, uint32(s.u8()%16))
 	case 8, 9: // a user command
 		q, e := 1+s.u8()%3, s.entry()
-		switch s.u8() % 4 {
+		switch s.u8() % 5 {
+		case 2:
+			e = devtest.TimelineEntry(byte(npureg.CmdWait+s.u8()&1), 0, g.page(8)+uint64(s.u8()&^7), uint64(s.u8()))
 		case 0:
 			e = copyEntry(uint8(s.u8()&1), uint8(s.u8()&1), g.page(8), uint64(s.u32()), uint32(s.u16()), uint16(s.u16()), uint16(s.u16()), s.u16(), s.u16())
 		case 1: // a program of two wild instructions
@@ -148,6 +160,7 @@ func FuzzDevice(f *testing.F) {
 	f.Add([]byte{8, 0, 1, 0, 0, 3, 1, 0})                                                 // NOP
 	f.Add([]byte{8, 0, 2, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}) // a long COPY
 	f.Add([]byte{0, 0x50, 1, 0, 0, 0, 11, 1, 11, 2, 12, 3, 7, 12, 0, 6})
+	f.Add([]byte{8, 0, 4, 0, 0, 2, 0, 8, 1, 8, 0, 4, 0, 0, 2, 0, 8, 1, 6, 0, 0, 1, 1, 0, 5}) // WAIT, WAIT, CREATE_QUEUE
 	f.Add([]byte{6, 0x10, 0, 0, 0, 0, 0, 7, 1, 0, 0, 0, 0, 0, 1, 1, 2, 4, 4, 0, 0})
 	devtest.NeedsBus(f)
 	h := devtest.New(f, config())

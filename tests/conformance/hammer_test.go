@@ -112,14 +112,22 @@ func TestHammer(t *testing.T) {
 			put(0, 0, devtest.Entry{npureg.AdminCreateContext})
 			for i := range uint32(6) {
 				q := int(1 + i%3)
-				put(0, 1+2*i, devtest.CreateQueueEntry(q, 1, q, addr["sq"], addr["cq"], 8, 8))
-				put(0, 2+2*i, devtest.Entry{npureg.AdminDestroyQueue, 8: byte(q)})
+				e := devtest.CreateQueueEntry(q, 1, q, addr["sq"], addr["cq"], 8, 8)
+				if q != 1 && rng.IntN(3) == 0 {
+					e = devtest.SharedQueueEntry(q, 1, addr["sq"], 8, 1)
+				}
+				e[0x24], e[0x25], e[0x30], e[0x36] = byte(rng.IntN(4)), byte(rng.IntN(5)), byte(rng.IntN(4)), byte(rng.IntN(2)*100)
+				put(0, 1+2*i, e)
+				op := []byte{npureg.AdminDestroyQueue, npureg.AdminDestroyQueue, npureg.AdminModifyQueue, npureg.AdminSuspendQueue, npureg.AdminResumeQueue}[rng.IntN(5)]
+				put(0, 2+2*i, devtest.QueueEntry(op, q, devtest.QueueOptions{}))
 			}
 			put(2, 0, copyEntry(0, 1, addr["buf"], 0, 64, 100, 1))
 			put(2, 1, endless(1, 1, 0, 4096))
+			put(2, 2, wait(0, addr["buf"]+8*uint64(rng.IntN(4)), uint64(rng.IntN(9))))
+			put(2, 3, signal(0, addr["buf"]+8*uint64(rng.IntN(4)), uint64(rng.IntN(9))))
 			for tail := uint32(1); tail < 14; tail++ {
 				write(devtest.Doorbell(0), tail)
-				write(devtest.Doorbell(1+int(tail)%3), 1+tail%2)
+				write(devtest.Doorbell(1+int(tail)%3), 1+tail%4)
 				write(devtest.Doorbell(0)+npureg.DoorbellCQHead, tail/2)
 			}
 		},

@@ -227,7 +227,7 @@ func faults() []fault {
 		return f
 	}
 	const (
-		cmd, dma, ld, st                            = npureg.EngineCommand, npureg.EngineDMA, npureg.EngineLoad, npureg.EngineStore
+		cmd, dma, ld, st                            = npureg.FaultByCommand, npureg.FaultByDMA, npureg.FaultByLoad, npureg.FaultByStore
 		rd, wr, ex                                  = npureg.AccessRead, npureg.AccessWrite, npureg.AccessExecute
 		absent, denied, bad, table, target, outside = npureg.ReasonNotPresent, npureg.ReasonPermission, npureg.ReasonReserved, npureg.ReasonTable, npureg.ReasonTarget, npureg.ReasonRange
 	)

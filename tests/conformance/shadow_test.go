@@ -123,8 +123,9 @@ func TestShadowSetup(t *testing.T) {
 		{name: "good", line: func(h *devtest.Host) uint64 { return h.NewLine(0x40).Addr }},
 		{name: "reached by messages", bus: true, line: func(*devtest.Host) uint64 { return devtest.MsgBase + 64 }},
 		{name: "not aligned", line: func(h *devtest.Host) uint64 { return h.NewLine(0x20).Addr }, want: npureg.StatusInvalidField, info: 0x28},
-		{name: "reserved bytes before it", off: 0x24, line: func(h *devtest.Host) uint64 { return h.NewLine(0).Addr }, want: npureg.StatusInvalidField, info: 0x24},
-		{name: "reserved bytes behind it", off: 0x3f, line: func(h *devtest.Host) uint64 { return h.NewLine(0).Addr }, want: npureg.StatusInvalidField, info: 0x30},
+		{name: "reserved bytes before it", arch: "1.1", off: 0x24, line: func(h *devtest.Host) uint64 { return h.NewLine(0).Addr }, want: npureg.StatusInvalidField, info: 0x24},
+		{name: "reserved bytes behind it", arch: "1.1", off: 0x3f, line: func(h *devtest.Host) uint64 { return h.NewLine(0).Addr }, want: npureg.StatusInvalidField, info: 0x30},
+		{name: "architecture 1.2, reserved bytes behind it", off: 0x3f, line: func(h *devtest.Host) uint64 { return h.NewLine(0).Addr }, want: npureg.StatusInvalidField, info: 0x3a},
 		{name: "not mapped", line: func(*devtest.Host) uint64 { return unmapped }, want: npureg.StatusBusFault, info: unmapped},
 		{name: "last of 2^64, not mapped", line: func(*devtest.Host) uint64 { return ^uint64(63) }, want: npureg.StatusBusFault, info: ^uint64(63)},
 		{name: "read-only memory", bus: true, line: func(h *devtest.Host) uint64 {

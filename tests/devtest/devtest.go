@@ -633,12 +633,19 @@ func Doorbell(queue int) uint32 {
 // Log reads a log page into a buffer of size bytes (§4.7).
 func (h *Host) Log(page uint32, size int) []byte {
 	h.T.Helper()
+	return h.LogFrom(page, size, 0)
+}
+
+// LogFrom is Log of a page that has a cursor (§12).
+func (h *Host) LogFrom(page uint32, size int, first uint32) []byte {
+	h.T.Helper()
 	at, p := h.Alloc(size)
 	e := Entry{npureg.AdminGetLogPage}
 	le := binary.LittleEndian
 	le.PutUint64(e[8:], at)
 	le.PutUint32(e[0x10:], uint32(size))
 	le.PutUint32(e[0x14:], page)
+	le.PutUint32(e[0x18:], first)
 	c := h.Admin(e)
 	if c.Status != npureg.StatusSuccess {
 		h.T.Fatalf("devtest: GET_LOG_PAGE %d: %v", page, c.Status)

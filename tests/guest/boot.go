@@ -45,6 +45,7 @@ type Config struct {
 
 	Sockets   []string // vfio-user sockets, each listened on already; one device each, with ids npu0, npu1, …
 	RootPort  bool     // put each device behind a PCIe root port of its own (AER works there), not on bus 0
+	IOMMU     IOMMU    // none if 0
 	ExtraArgs []string // more of QEMU's arguments; they come before the devices, as intel-iommu must
 	Append    string   // more of the kernel's arguments
 	Memory    int      // MiB, 512 if 0
@@ -101,7 +102,7 @@ stage() { mark stage "$@"; }
 mark init
 ( . /script )
 mark exit $?
-tar -c -f /dev/vport0p1 -C / markers result
+tar -c -f /dev/vport?p1 -C / markers result
 poweroff -f
 `
 
@@ -243,6 +244,7 @@ func (e *Env) qemuArgs(cfg Config, release, accel, initramfs, result string) ([]
 		"-serial", "stdio",
 	}
 	args = append(args, e.accelArgs(accel)...)
+	args = append(args, cfg.IOMMU.args()...)
 	args = append(args, cfg.ExtraArgs...)
 	args = append(args,
 		"-device", "virtio-serial-pci,addr=0x1e",
@@ -315,8 +317,8 @@ func (e *Env) writeInitramfs(ctx context.Context, path, release string, cfg Conf
 		w.Dir(dir)
 	}
 	w.File("init", 0o755, []byte(initScript))
-	w.File("script", 0o644, []byte(cfg.Script))
-	if err := e.addModules(ctx, w, release, cfg.Modules); err != nil {
+	w.File("script", 0o644, []byte(cfg.IOMMU.script()+cfg.Script))
+	if err := e.addModules(ctx, w, release, append(cfg.IOMMU.modules(), cfg.Modules...)); err != nil {
 		return err
 	}
 	if len(cfg.Tools) > 0 && e.Arch != AMD64 {

@@ -171,7 +171,7 @@ func TestConfigurationSpace(t *testing.T) {
 		want uint32
 	}{
 		{"magic", 0x00, 0x4555504e}, {"interface", 0x04, 0x10000}, {"ISA", 0x08, 0x10000}, {"architecture", 0x0c, 0x10002},
-		{"firmware", 0x10, 0x10002}, {"features", 0x18, npureg.FeatureMMU}, {"features", 0x1c, 0}, {"memory", 0x20, 1 << 20}, {"memory", 0x24, 0},
+		{"firmware", 0x10, 0x10002}, {"features", 0x18, npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS}, {"features", 0x1c, 0}, {"memory", 0x20, 1 << 20}, {"memory", 0x24, 0},
 		{"array", 0x28, 32<<16 | 32}, {"scratchpad", 0x2c, 256 << 10}, {"accumulators", 0x30, 128 << 10}, {"engines", 0x34, 0x101},
 		{"contexts", 0x38, 64}, {"queues", 0x3c, 4}, {"status", 0x40, 1},
 	} {
@@ -239,7 +239,7 @@ func TestAdmin(t *testing.T) {
 		{"opcode", entry{0x77}, completion{Status: npureg.StatusInvalidOpcode}},
 		{"queue with a ring", withAddress, completion{npureg.StatusInvalidField, 0, 0x08}},
 		{"queue with entries", withEntries, completion{npureg.StatusInvalidField, 0, 0x1a}},
-		{"queue with a shadow line", withLine, completion{npureg.StatusInvalidField, 0, 0x24}},
+		{"queue with a shadow line", withLine, completion{npureg.StatusInvalidField, 0, 0x26}},
 		{"queue 0", createQueue(0, 1), completion{npureg.StatusInvalidField, 0, 0x18}},
 		{"queue 5", createQueue(5, 1), completion{npureg.StatusInvalidField, 0, 0x18}},
 		{"queue 65535", createQueue(65535, 1), completion{npureg.StatusInvalidField, 0, 0x18}},

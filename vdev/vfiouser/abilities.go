@@ -108,6 +108,26 @@ type Messenger interface {
 	UseMessages(mem iova.Memory)
 }
 
+// Why a touch was not made.
+var (
+	// ErrTouchUnserved: nothing says that the client answers DMA messages, or it did not answer one in time.
+	ErrTouchUnserved = errors.New("vfiouser: the client is not known to answer DMA messages")
+	// ErrTouchRate: there were too many of them lately.
+	ErrTouchRate = errors.New("vfiouser: too many accesses that no mapping permits")
+)
+
+// Toucher is a Backend that shows the client the accesses that no mapping permitted, so
+// that the IOMMU of its machine can log them as faults (docs/vfio-user.md, "Faults").
+type Toucher interface {
+	// UseTouch is called for every client before its first command. touch makes an access
+	// of one byte at addr a message, DMA_READ or, if access is iova.Write, DMA_WRITE of b, and
+	// returns the client's answer: nil, or an error that wraps its errno. What was read is
+	// dropped. It makes no more messages than internal/warnings allows warnings, waits at most a
+	// second, and must not be called by the goroutine that calls the Backend, nor with a
+	// lock that one takes. It fails once the client is gone.
+	UseTouch(touch func(addr iova.Addr, access iova.Prot, b byte) error)
+}
+
 // IOEventer is a Backend with registers that a client may write by signalling an
 // eventfd: from KVM, for example, without a message. The server makes the
 // eventfds, and calls WriteRegion for each signal as for a REGION_WRITE; signals

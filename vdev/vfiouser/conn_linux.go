@@ -11,6 +11,7 @@ import (
 
 	"npuemu/dma/iova"
 	"npuemu/internal/uds"
+	"npuemu/internal/warnings"
 )
 
 // conn is one client. The goroutine in ServeConn owns all fields but those that
@@ -46,10 +47,13 @@ type conn struct {
 	events   map[irqEvent]watched
 	ioEvents [NumRegions]*ioEvents
 
+	touches warnings.Limiter // accesses that Toucher makes messages
+
 	mu      sync.Mutex             // guards what follows
 	pending map[uint16]*dmaRequest // by message id
 	nextID  uint16
 	gone    bool // the client has gone; no message will be answered
+	serves  bool // the client answers DMA messages, as far as is known
 	// While revoking, messages to [revokeFirst, revokeLast] fail at once.
 	revoking                bool
 	revokeFirst, revokeLast iova.Addr
@@ -266,5 +270,6 @@ func (c *conn) detach() {
 	c.s.backend.UnmapAllDMA()
 	if c.s.table != nil {
 		c.s.table.StopLog()
+		c.s.table.Forget()
 	}
 }

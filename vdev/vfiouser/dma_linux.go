@@ -45,7 +45,7 @@ func (m *messageMemory) access(cmd Command, p []byte, off uint64) error {
 	}
 	for len(p) > 0 {
 		n := min(len(p), m.c.peerData)
-		if err := m.c.dma(cmd, m.base+iova.Addr(off), p[:n]); err != nil {
+		if err := m.c.dma(cmd, m.base+iova.Addr(off), p[:n], m.c.s.cfg.DMATimeout); err != nil {
 			return err
 		}
 		p = p[n:]
@@ -66,7 +66,7 @@ type dmaRequest struct {
 }
 
 // dma sends one DMA_READ or DMA_WRITE and waits for the reply.
-func (c *conn) dma(cmd Command, addr iova.Addr, p []byte) error {
+func (c *conn) dma(cmd Command, addr iova.Addr, p []byte, wait time.Duration) error {
 	r := &dmaRequest{command: cmd, addr: addr, p: p, live: true, done: make(chan struct{})}
 	id, err := c.enlist(r)
 	if err != nil {
@@ -87,12 +87,12 @@ func (c *conn) dma(cmd Command, addr iova.Addr, p []byte) error {
 		c.sock.Shutdown()
 		c.settle(r, err)
 	}
-	timeout := time.NewTimer(c.s.cfg.DMATimeout)
+	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	select {
 	case <-r.done:
 	case <-timeout.C:
-		c.settle(r, fmt.Errorf("vfiouser: no reply to %v of %d bytes at %v within %v: %w", cmd, len(p), addr, c.s.cfg.DMATimeout, os.ErrDeadlineExceeded))
+		c.settle(r, fmt.Errorf("vfiouser: no reply to %v of %d bytes at %v within %v: %w", cmd, len(p), addr, wait, os.ErrDeadlineExceeded))
 		<-r.done
 	}
 	return r.err

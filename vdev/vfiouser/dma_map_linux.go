@@ -60,6 +60,9 @@ func (c *conn) dmaMap(body []byte) error {
 		mem.Close()
 		return refuse(dmaErrno(err, unix.EEXIST), "DMA_MAP: %v", err)
 	}
+	if nfds == 0 && c.peerData > 0 {
+		c.setServes(true)
+	}
 	return nil
 }
 

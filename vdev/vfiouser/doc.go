@@ -4,7 +4,7 @@
 // docs/interop/vfio-user.rst describes it and as QEMU 11.1 uses it: a [Server]
 // presents a [Backend], one PCI function, to one client at a time; a [Client]
 // is the other side, for tests and for a driver in this process. A Backend may also be
-// a [Migrator], a [DMALogger] and an [IOEventer]. Choices, and where others answer otherwise:
+// a [Migrator], a [DMALogger], a [Messenger], a [Toucher] and an [IOEventer]. Choices, and where others answer otherwise:
 // docs/vfio-user.md.
 //
 // # What the server does with a wrong message

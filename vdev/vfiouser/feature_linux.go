@@ -201,7 +201,7 @@ func (c *conn) appendDirty(cmd Command, addr iova.Addr, size, pageSize, n uint64
 // exactly refuses a range that is not one mapping from end to end: with ENOENT if
 // nothing is mapped where it starts, with inexact if something else is.
 func (c *conn) exactly(addr iova.Addr, size uint64, inexact unix.Errno) error {
-	first, last, ok := c.s.table.Find(addr)
+	first, last, _, ok := c.s.table.Find(addr)
 	switch {
 	case !ok:
 		return refuse(unix.ENOENT, "nothing is mapped at %v; name a mapping", addr)

@@ -183,6 +183,9 @@ func (s *Server) ServeConn(ctx context.Context, nc *net.UnixConn) error {
 	if m, ok := s.backend.(Messenger); ok {
 		m.UseMessages(&messageMemory{c: c})
 	}
+	if t, ok := s.backend.(Toucher); ok {
+		t.UseTouch(c.touch)
+	}
 	return ended(ctx, c.run())
 }
 

@@ -37,6 +37,7 @@ func (c *conn) openTwin() (far *os.File, err error) {
 	}
 	c.twin = &twin{sock: sock, done: make(chan struct{})}
 	c.cmds = sock
+	c.setServes(true)
 	go c.twin.serve(c)
 	return far, nil
 }

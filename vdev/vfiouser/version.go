@@ -43,6 +43,7 @@ type versionData struct {
 const (
 	defaultPeerFDs   = 1
 	defaultMaxBitmap = 256 << 20
+	defaultMaxMaps   = 65535
 )
 
 // maxPeerFDs is the largest max_msg_fds that makes sense: Linux passes fewer.
@@ -133,7 +134,12 @@ func (c *conn) agree(offer capabilities) (reply capabilities) {
 		reply.MaxDataXferSize = &data
 	}
 
-	c.maxMaps = or(atMost(offer.MaxDMAMaps, iova.MaxMappings), iova.MaxMappings)
+	// A client that says no more than the protocol's default has not counted: QEMU names it,
+	// and maps page after page behind an IOMMU.
+	c.maxMaps = iova.MaxMappings
+	if n := or(offer.MaxDMAMaps, defaultMaxMaps); n < defaultMaxMaps {
+		c.maxMaps = n
+	}
 	reply.MaxDMAMaps = atMost(offer.MaxDMAMaps, iova.MaxMappings)
 	if p := offer.PageSizes; p != nil {
 		common := *p & pageSizes

@@ -3,7 +3,6 @@
 #include "fw.h"
 
 #define IDENTIFY_SIZE	256u
-#define LOG_PAGE_MAX	4096u
 #define REFUSALS	8u	/* lines a tick; more are only counted */
 
 struct completion {
@@ -47,6 +46,7 @@ static void stop(uint32_t code, uint32_t source, uint32_t index, uint64_t addr)
 				    FIELD_PREP(NPU_FAULT_INFO_INDEX, index));
 	cp_write(NPU_CP_FAULT_CODE, code);
 	aq.running = false;
+	log_level(LOG_ERROR);
 	console("admin: queue stopped, status ");
 	console_hex(code);
 	console(", source ");
@@ -169,13 +169,25 @@ static struct outcome identify(void)
 
 static struct outcome get_log_page(void)
 {
-	uint32_t size = entry.buffer.size, have;
+	uint32_t size = entry.buffer.size, cursor, have;
 	uint64_t now;
 
 	if (size < 1 || size > LOG_PAGE_MAX)
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, buffer.size));
-	if (reserved_from(0x18))
+	if (entry.buffer.page == NPU_QUEUE_LOG_PAGE && qos_exists()) {
+		if (entry.buffer.first > FIELD_GET(NPU_QUEUE_PARAM_COUNT, host_read(NPU_QUEUE_PARAM)))
+			return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, buffer.first));
+		if (reserved_from(0x1c))
+			return refused(NPU_STATUS_INVALID_FIELD, 0x1c);
+		return queue_log(entry.buffer.addr, size, entry.buffer.first);
+	}
+	cursor = ras_page_cursor(entry.buffer.page);
+	if (cursor ? entry.buffer.first % cursor : reserved_from(0x18))
 		return refused(NPU_STATUS_INVALID_FIELD, 0x18);
+	if (reserved_from(0x1c))
+		return refused(NPU_STATUS_INVALID_FIELD, 0x1c);
+	if (ras_page_exists(entry.buffer.page))
+		return ras_page(&entry);
 	switch (entry.buffer.page) {
 	case 1:
 		now = uptime();
@@ -223,6 +235,19 @@ static struct outcome execute(bool *pending)
 	case NPU_ADMIN_DESTROY_QUEUE:
 		first = 0x0c;
 		break;
+	case NPU_ADMIN_MODIFY_QUEUE:
+	case NPU_ADMIN_SUSPEND_QUEUE:
+	case NPU_ADMIN_RESUME_QUEUE:
+		if (!qos_exists())
+			return refused(NPU_STATUS_INVALID_OPCODE, 0);
+		first = entry.opcode == NPU_ADMIN_MODIFY_QUEUE ? sizeof(entry) : 0x0c;
+		break;
+	case NPU_ADMIN_RESET_ENGINE:
+	case NPU_ADMIN_SET_THRESHOLD:
+		if (!has_ras())
+			return refused(NPU_STATUS_INVALID_OPCODE, 0);
+		first = sizeof(entry);
+		break;
 	case NPU_ADMIN_CREATE_CONTEXT:
 		if (mmu_present())
 			first = sizeof(entry);
@@ -255,6 +280,16 @@ static struct outcome execute(bool *pending)
 		return invalidate_tlb(&entry);
 	case NPU_ADMIN_CREATE_QUEUE:
 		return create_queue(&entry);
+	case NPU_ADMIN_MODIFY_QUEUE:
+		return modify_queue(&entry);
+	case NPU_ADMIN_SUSPEND_QUEUE:
+		return suspend_queue(entry.object.number, entry.command_id, pending);
+	case NPU_ADMIN_RESUME_QUEUE:
+		return resume_queue(entry.object.number);
+	case NPU_ADMIN_RESET_ENGINE:
+		return reset_engine(&entry, pending);
+	case NPU_ADMIN_SET_THRESHOLD:
+		return set_threshold(&entry);
 	default:
 		return destroy_queue(entry.object.number, entry.command_id, pending);
 	}
@@ -315,6 +350,8 @@ bool admin_serve(void)
 	if (epoch != aq.epoch || !enabled) {
 		aq.running = false;
 		forget_destroyers();
+		forget_suspenders();
+		forget_engine_reset();
 	}
 	if (enabled && epoch != aq.epoch) {
 		start(epoch);
@@ -325,6 +362,15 @@ bool admin_serve(void)
 	if ((!aq.running || !cq_full()) && queue_drained(&id, &report)) {
 		if (report && aq.running)
 			post(id, done(0));
+		return true;
+	}
+	if (aq.running && !cq_full() && queue_suspended(&id, &o)) {
+		post(id, o);
+		return true;
+	}
+	if ((!aq.running || !cq_full()) && engine_reset_over(&id, &o)) {
+		if (aq.running)
+			post(id, o);
 		return true;
 	}
 	if (!aq.running || aq.sq_head == tail || cq_full())

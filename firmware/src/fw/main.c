@@ -28,7 +28,9 @@ void fw_main(void)
 {
 	uint64_t next;
 
+	log_init();
 	resources_init();
+	ras_init();
 	cp_write(NPU_CP_WATCHDOG_PERIOD, WATCHDOG_MS);
 	cp_write(NPU_CP_IRQ_ENABLE, NPU_CP_IRQ_PENDING_ADMIN_MASK | NPU_CP_IRQ_PENDING_QUEUE_MASK);
 	__asm__ volatile("csrw mie, %0" ::"r"(MIE_MEIE | MIE_MTIE));
@@ -50,16 +52,19 @@ void fw_main(void)
 		if (uptime() >= next) {
 			cp_write(NPU_CP_WATCHDOG_KICK, 1);
 			admin_tick();
+			ras_tick();
 			next = uptime() + TICK_US;
 			timer_set(next);
 		}
-		if (!admin_serve())
+		if (!timeout_serve() && !admin_serve())
 			wait_for_interrupt();
 	}
 }
 
 void fw_trap(uint32_t cause, uint32_t pc, uint32_t value)
 {
+	console("\n"); /* ends a line that it interrupted */
+	log_level(LOG_ERROR);
 	console("trap: cause ");
 	console_hex(cause);
 	console(" at ");

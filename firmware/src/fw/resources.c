@@ -2,9 +2,9 @@
 /* Firmware: contexts and user queues (§4.6), and how hardware is told (§4.8). */
 #include "fw.h"
 
-/* CONTEXT_PARAM may be at most what CP_QUEUE_BINDING.CONTEXT holds; CP_QUEUE_INDEX has 8 bits. */
+/* CONTEXT_PARAM may be at most what CP_QUEUE_BINDING.CONTEXT holds. */
 #define MAX_CONTEXTS	0xffffu
-#define MAX_QUEUES	0xffu
+#define MAX_QUEUES	(NPU_CP_QUEUE_LIMIT - 1)
 
 enum queue_state {
 	QUEUE_FREE,
@@ -48,6 +48,16 @@ uint32_t queues_used(void)
 	for (uint32_t q = 1; q <= MAX_QUEUES; q++)
 		n += queues[q].state == QUEUE_LIVE || queues[q].state == QUEUE_DESTROYING;
 	return n;
+}
+
+bool queue_exists(uint32_t q)
+{
+	return queues[q].state != QUEUE_FREE;
+}
+
+bool queue_live(uint32_t q)
+{
+	return queues[q].state == QUEUE_LIVE;
 }
 
 bool context_exists(uint32_t c)
@@ -119,11 +129,13 @@ static bool entries_valid(uint32_t n)
 	return n >= 2 && n <= FIELD_GET(NPU_QUEUE_PARAM_MAX_ENTRIES, host_read(NPU_QUEUE_PARAM));
 }
 
-/* first_reserved returns the offset of the first field behind the context that has to be 0 and is not, or 0. */
+/* first_reserved returns the offset of the first field behind the context that is wrong, or 0. */
 static uint32_t first_reserved(const struct entry *e)
 {
 	bool shadow = host_read(NPU_FEATURES_LO) & NPU_FEATURES_LO_SHADOW_DOORBELLS_MASK;
 
+	if (qos_exists())
+		return qos_check_create(e);
 	for (uint32_t off = 0x24; off < sizeof(*e); off += 4) {
 		if (!e->word[(off - 8) / 4])
 			continue;
@@ -150,18 +162,19 @@ static bool shadow_init(uint64_t addr)
 struct outcome create_queue(const struct entry *e)
 {
 	uint32_t q = e->create.queue, reserved = first_reserved(e);
+	bool shared = qos_exists() && e->create.flags & NPU_QUEUE_SHARED_CQ;	/* then the ring's fields are 0 */
 
 	if (!ring_fits(e->create.sq, e->create.sq_entries, NPU_SQ_ENTRY_SIZE))
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.sq));
-	if (!ring_fits(e->create.cq, e->create.cq_entries, NPU_CQ_ENTRY_SIZE))
+	if (shared ? e->create.cq != 0 : !ring_fits(e->create.cq, e->create.cq_entries, NPU_CQ_ENTRY_SIZE))
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.cq));
 	if (q < 1 || q > queues_limit())
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.queue));
-	if (e->create.vector >= host_read(NPU_VECTOR_COUNT))
+	if (shared ? e->create.vector != 0 : e->create.vector >= host_read(NPU_VECTOR_COUNT))
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.vector));
 	if (!entries_valid(e->create.sq_entries))
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.sq_entries));
-	if (!entries_valid(e->create.cq_entries))
+	if (shared ? e->create.cq_entries != 0 : !entries_valid(e->create.cq_entries))
 		return refused(NPU_STATUS_INVALID_FIELD, offsetof(struct entry, create.cq_entries));
 	if (reserved)
 		return refused(NPU_STATUS_INVALID_FIELD, reserved);
@@ -171,6 +184,8 @@ struct outcome create_queue(const struct entry *e)
 		return refused(NPU_STATUS_CONTEXT_FAULTED, 0);
 	if (queues[q].state != QUEUE_FREE)
 		return refused(NPU_STATUS_QUEUE_EXISTS, 0);
+	if (shared && !qos_owner_exists(e))
+		return refused(NPU_STATUS_INVALID_QUEUE, 0);
 	if (e->create.shadow && !shadow_init(e->create.shadow))
 		return refused(NPU_STATUS_BUS_FAULT, e->create.shadow);
 
@@ -187,6 +202,7 @@ struct outcome create_queue(const struct entry *e)
 				       FIELD_PREP(NPU_CP_QUEUE_BINDING_VECTOR, e->create.vector));
 	cp_write(NPU_CP_QUEUE_SHADOW_LO, (uint32_t)e->create.shadow);
 	cp_write(NPU_CP_QUEUE_SHADOW_HI, (uint32_t)(e->create.shadow >> 32));
+	qos_configure(e);
 	cp_write(NPU_CP_QUEUE_CONTROL, NPU_CP_QUEUE_ENABLE);
 	return done(0);
 }
@@ -197,6 +213,9 @@ struct outcome destroy_queue(uint32_t q, uint16_t command_id, bool *pending)
 		return refused(NPU_STATUS_INVALID_QUEUE, 0);
 	if (queues[q].state != QUEUE_LIVE)
 		return refused(NPU_STATUS_BUSY, 0);
+	if (qos_shares(q))
+		return refused(NPU_STATUS_BUSY, 0);
+	qos_destroyed(q);
 	if (hw_disable(q) == NPU_CP_QUEUE_STATE_DISABLED) {
 		queues[q].state = QUEUE_FREE;
 	} else {

@@ -56,12 +56,13 @@ func (p *probe) Watch(addr iova.Addr) *iova.Watch { return p.bus.Watch(addr, npu
 func (p *probe) Execute(context.Context, queue.Origin, *queue.Entry) queue.Completion {
 	return queue.Completion{}
 }
-func (p *probe) CompletedLocked(uint16, queue.Completion) {}
-func (p *probe) FaultLocked(f queue.Fault)                { panic(f) }
-func (p *probe) ContextFaultLocked()                      {}
-func (p *probe) QueueEventLocked()                        {}
-func (p *probe) IdleLocked()                              {}
-func (p *probe) ShadowLocked()                            {}
+func (p *probe) CompletedLocked(*queue.Completion) {}
+func (p *probe) InterruptLocked(uint16)            {}
+func (p *probe) FaultLocked(f queue.Fault)         { panic(f) }
+func (p *probe) ContextFaultLocked()               {}
+func (p *probe) QueueEventLocked()                 {}
+func (p *probe) IdleLocked()                       {}
+func (p *probe) CountLocked(int, uint64)           {}
 
 // BenchmarkFetch is the time from the client's store of SQ_TAIL to the device's fetch of the entry, with
 // pauses of 0 to 20 µs between commands: the device is busy, and watches. Client and device have a mapping of
