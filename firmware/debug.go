@@ -151,9 +151,10 @@ func (p *Processor) event(reason StopReason) {
 func (p *Processor) execute() (state cpu.State) {
 	if p.trace.w != nil { // what tracing costs is not the hart's time
 		p.debug.freeze(p.clock())
+		p.debug.since = min(p.debug.since+tracedTime, p.clock())
 		defer func() {
 			p.trace.flush(p)
-			if !p.debug.stopped {
+			if state == cpu.Waiting && !p.debug.stopped {
 				p.debug.thaw(p.clock())
 			}
 		}()
@@ -218,12 +219,13 @@ func (d *Debugger) SetCSR(n uint16, v uint32) bool {
 	return d.p.core.SetCSR(cpu.CSR(n), v)
 }
 
-// SetBreakpoint and SetWatchpoint are cpu.Core's.
+// SetBreakpoint is cpu.Core's.
 func (d *Debugger) SetBreakpoint(addr uint32, on bool) {
 	defer d.lock()()
 	d.p.core.SetBreakpoint(addr, on)
 }
 
+// SetWatchpoint is cpu.Core's.
 func (d *Debugger) SetWatchpoint(addr, size uint32, kind cpu.Watch, on bool) {
 	defer d.lock()()
 	d.p.core.SetWatchpoint(addr, size, kind, on)

@@ -5,12 +5,17 @@ package firmware
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"npuemu/firmware/cpu"
 )
 
-// tracedSlice is slice for a hart that is traced, and some 100 times slower.
-const tracedSlice = 200
+const (
+	// tracedSlice is slice for a hart that is traced, and some 100 times slower.
+	tracedSlice = 200
+	// tracedTime is what it takes a hart of 100 MIPS.
+	tracedTime = 2 * time.Microsecond
+)
 
 // trace is the instruction trace. The board's lock guards it.
 type trace struct {

@@ -65,7 +65,9 @@ func TestListenGDB(t *testing.T) {
 		if strings.Contains(log.String(), "other machines can reach this port") != warned {
 			t.Errorf("%s: warned: %s", addr, &log)
 		}
-		ln.Close()
+		if err := ln.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -38,9 +38,10 @@ type Server struct {
 
 // Serve takes clients until ctx ends, and closes ln. It returns nil if ctx ended it.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	closeListener := func() { _ = ln.Close() } // a second time it fails, as it should
+	stop := context.AfterFunc(ctx, closeListener)
 	defer stop()
-	defer ln.Close()
+	defer closeListener()
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
 	for {
