@@ -5,6 +5,7 @@
 
 #include <linux/bitfield.h>
 #include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
 #include <linux/module.h>
 #include <linux/unaligned.h>
 
@@ -92,6 +93,7 @@ static int npu_boot(struct npu_device *npu)
 		npu->ops->stop(npu);
 	}
 	npu->up = !ret;
+	npu->generation++;
 	return ret;
 }
 
@@ -224,6 +226,7 @@ static int npu_open(struct drm_device *drm, struct drm_file *filp)
 		return -ENOMEM;
 	file->npu = npu;
 	mutex_init(&file->lock);
+	xa_init_flags(&file->queues, XA_FLAGS_ALLOC1);
 	spin_lock_init(&file->jobs_lock);
 	filp->driver_priv = file;
 
@@ -233,25 +236,19 @@ static int npu_open(struct drm_device *drm, struct drm_file *filp)
 	return 0;
 }
 
-static void npu_file_release_queue(struct npu_file *file)
-{
-	mutex_lock(&file->lock);
-	if (file->queue)
-		npu_queue_release(file->queue);
-	file->queue = NULL;
-	mutex_unlock(&file->lock);
-}
-
 static void npu_postclose(struct drm_device *drm, struct drm_file *filp)
 {
 	struct npu_device *npu = to_npu(drm);
 	struct npu_file *file = filp->driver_priv;
 
+	/* First, so that npu_remove() waits for it. */
+	npu_file_release_queues(file);
+
 	mutex_lock(&npu->files_lock);
 	list_del(&file->node);
 	mutex_unlock(&npu->files_lock);
 
-	npu_file_release_queue(file);
+	xa_destroy(&file->queues);
 	mutex_destroy(&file->lock);
 	kfree(file);
 }
@@ -274,7 +271,7 @@ static void npu_query_device_info(struct npu_device *npu, struct drm_npu_device_
 		.acc_size = params->acc_size,
 		.cores = FIELD_GET(NPU_ENGINE_PARAM_CORES, params->engines),
 		.dma_channels = FIELD_GET(NPU_ENGINE_PARAM_DMA_CHANNELS, params->engines),
-		.queues = params->files,
+		.queues = params->queues,
 		.queues_free = npu_queues_free(npu),
 		.dram_size = params->dram_size,
 		.max_commands = params->max_commands,
@@ -376,15 +373,71 @@ static const struct drm_ioctl_desc npu_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(NPU_QUERY, npu_ioctl_query, 0),
 	DRM_IOCTL_DEF_DRV(NPU_BO_CREATE, npu_ioctl_bo_create, 0),
 	DRM_IOCTL_DEF_DRV(NPU_SUBMIT, npu_ioctl_submit, 0),
+	DRM_IOCTL_DEF_DRV(NPU_QUEUE_CREATE, npu_ioctl_queue_create, 0),
+	DRM_IOCTL_DEF_DRV(NPU_QUEUE_DESTROY, npu_ioctl_queue_destroy, 0),
 };
 
-DEFINE_DRM_ACCEL_FOPS(npu_fops);
+/* Memory of the file by region, for npu_show_fdinfo(). */
+static void npu_show_memory(struct drm_printer *p, struct drm_file *filp)
+{
+	static const char * const regions[] = {
+		[DRM_NPU_PLACEMENT_DEVICE] = "device",
+		[DRM_NPU_PLACEMENT_SYSTEM] = "system",
+	};
+	struct drm_memory_stats stats[ARRAY_SIZE(regions)] = {};
+	struct drm_gem_object *obj;
+	u32 i;
+	int id;
+
+	spin_lock(&filp->table_lock);
+	idr_for_each_entry(&filp->object_idr, obj, id) {
+		struct drm_memory_stats *of;
+
+		if (!obj)
+			continue;
+		of = &stats[to_npu_bo(obj)->placement];
+		if (drm_gem_object_is_shared_for_memory_stats(obj))
+			of->shared += obj->size;
+		else
+			of->private += obj->size;
+		of->resident += obj->size;
+		if (!dma_resv_test_signaled(obj->resv, DMA_RESV_USAGE_BOOKKEEP))
+			of->active += obj->size;
+	}
+	spin_unlock(&filp->table_lock);
+
+	for (i = DRM_NPU_PLACEMENT_DEVICE; i < ARRAY_SIZE(regions); i++)
+		drm_print_memory_stats(p, &stats[i],
+				       DRM_GEM_OBJECT_RESIDENT | NPU_GEM_OBJECT_ACTIVE,
+				       regions[i]);
+}
+
+/* As Documentation/gpu/drm-usage-stats.rst says. */
+static void npu_show_fdinfo(struct drm_printer *p, struct drm_file *filp)
+{
+	struct npu_file *file = filp->driver_priv;
+	u32 engines = file->npu->params.engines;
+
+	drm_printf(p, "drm-engine-npu:\t%lld ns\n", atomic64_read(&file->busy_ns));
+	drm_printf(p, "drm-engine-capacity-npu:\t%lu\n",
+		   FIELD_GET(NPU_ENGINE_PARAM_CORES, engines));
+	npu_show_memory(p, filp);
+}
+
+static const struct file_operations npu_fops = {
+	.owner = THIS_MODULE,
+	DRM_ACCEL_FOPS,
+#ifdef CONFIG_PROC_FS
+	.show_fdinfo = drm_show_fdinfo,
+#endif
+};
 
 static const struct drm_driver npu_driver = {
 	.driver_features = DRIVER_COMPUTE_ACCEL | DRIVER_GEM | DRIVER_SYNCOBJ |
 			   DRIVER_SYNCOBJ_TIMELINE,
 	.open = npu_open,
 	.postclose = npu_postclose,
+	.show_fdinfo = npu_show_fdinfo,
 	.ioctls = npu_ioctls,
 	.num_ioctls = ARRAY_SIZE(npu_ioctls),
 	.fops = &npu_fops,
@@ -429,7 +482,7 @@ int npu_init(struct npu_device *npu)
 	struct npu_params *params = &npu->params;
 	int ret;
 
-	if (!params->files)
+	if (!params->queues || !params->contexts)
 		return dev_err_probe(npu->drm.dev, -ENODEV, "no user queues or contexts (§2)\n");
 	params->max_commands = min(params->credits, NPU_MAX_COMMANDS);
 	ret = npu_mbox_init(npu);
@@ -490,7 +543,7 @@ void npu_remove(struct npu_device *npu)
 	/* Files may stay open; what they had on the device ends here. */
 	mutex_lock(&npu->files_lock);
 	list_for_each_entry(file, &npu->files, node)
-		npu_file_release_queue(file);
+		npu_file_release_queues(file);
 	mutex_unlock(&npu->files_lock);
 
 	npu_quiesce(npu);

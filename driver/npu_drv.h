@@ -5,7 +5,7 @@
  *
  * Locks, outermost first:
  *   npu_device.files_lock   list of open files
- *   npu_file.lock           the file's queue, and the order of its jobs
+ *   npu_file.lock           the file's queues, and the order of its jobs
  *   npu_device.lock         queue slots, and whether the device is up; held over
  *                           every reset, so also over the bus's reset callbacks
  *   npu_mbox.lock           admin queue
@@ -18,10 +18,12 @@
 #define NPU_DRV_H
 
 #include <linux/dma-fence.h>
+#include <linux/ktime.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_gem.h>
@@ -113,7 +115,7 @@ struct npu_params {
 	u32 acc_size;
 	u32 engines;
 	u32 queues;
-	u32 files; /* that can have a queue and a context at the same time */
+	u32 contexts;
 	u64 dram_size;
 	u32 vectors; /* of interrupts */
 	u32 credits; /* commands that a user queue holds */
@@ -130,6 +132,13 @@ struct npu_mbox {
 	wait_queue_head_t wait; /* woken by the bus when a command may have completed */
 };
 
+/* A device context, §4.5; guarded by npu_device.lock. */
+struct npu_context {
+	u32 number;
+	u32 generation; /* of the device that has it, see npu_device.generation; 0 none */
+	u32 queues; /* in it */
+};
+
 /*
  * A user queue, and the scheduler that feeds it. Slots exist as long as the
  * device, because finished fences still refer to their scheduler.
@@ -139,7 +148,7 @@ struct npu_queue {
 	u16 number; /* 1 to npu_params.queues */
 	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
-	u32 context; /* npu_device.lock: device context */
+	struct npu_context *context; /* of the file that has it */
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -151,6 +160,7 @@ struct npu_queue {
 	bool live; /* exists on the device */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
+	ktime_t first_since; /* when the first of these became it */
 	u64 fence_context;
 	u64 fence_seqno;
 };
@@ -159,7 +169,9 @@ struct npu_file {
 	struct npu_device *npu;
 	struct list_head node; /* npu_device.files */
 	struct mutex lock; /* see above */
-	struct npu_queue *queue; /* lock; NULL before the first submit and after unplug */
+	struct xarray queues; /* lock; of npu_queue by number, 0 the implicit one; empty after unplug */
+	struct npu_context context;
+	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
 
 	spinlock_t jobs_lock; /* everything below */
 	u64 seqno; /* of the last job */
@@ -192,6 +204,7 @@ struct npu_device {
 
 	struct mutex lock; /* see above */
 	bool up; /* lock: firmware runs */
+	u32 generation; /* lock: counts boots, each of which starts without contexts */
 	atomic_t resets;
 	struct npu_queue *queues;
 	struct workqueue_struct *submit_wq; /* run_job and free_job of all queues */
@@ -255,7 +268,11 @@ int npu_status_errno(u32 status);
 
 /* npu_queue.c */
 int npu_queues_init(struct npu_device *npu);
-struct npu_queue *npu_queue_acquire(struct npu_device *npu);
+struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context);
+struct npu_queue *npu_file_queue(struct npu_file *file, u32 number);
+void npu_file_release_queues(struct npu_file *file);
+int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp);
+int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file *filp);
 void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
 int npu_queue_recover(struct npu_queue *q);

@@ -142,6 +142,15 @@ void npu_job_complete(struct npu_job *job, int error)
 	dma_fence_put(fence);
 }
 
+/* Books the time that the first job of the queue was it; npu_queue.lock is held. */
+static void npu_queue_account(struct npu_queue *q, struct npu_job *job)
+{
+	ktime_t now = ktime_get();
+
+	atomic64_add(ktime_to_ns(ktime_sub(now, q->first_since)), &job->file->busy_ns);
+	q->first_since = now;
+}
+
 /* npu_queue_cancel ends all jobs on the device, which has forgotten them. */
 void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error)
 {
@@ -149,6 +158,9 @@ void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int err
 	LIST_HEAD(jobs);
 
 	spin_lock(&q->lock);
+	job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
+	if (job)
+		npu_queue_account(q, job);
 	list_splice_init(&q->inflight, &jobs);
 	spin_unlock(&q->lock);
 
@@ -188,6 +200,7 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 	job->command_id++;
 	if (++job->completed < job->count)
 		return NULL;
+	npu_queue_account(q, job);
 	list_del(&job->node);
 	return job;
 }
@@ -232,6 +245,8 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 		       ++q->fence_seqno);
 	job->started = true;
 	job->command_id = q->command_id;
+	if (list_empty(&q->inflight))
+		q->first_since = ktime_get();
 	list_add_tail(&job->node, &q->inflight);
 	for (i = 0; i < job->count; i++) {
 		job->commands[i].sqe.command_id = cpu_to_le16(q->command_id++);
@@ -288,6 +303,9 @@ static void npu_job_sched_free(struct drm_sched_job *sched_job)
 	struct npu_job *job = to_npu_job(sched_job);
 	struct npu_queue *q = job->queue;
 
+	/* A job that never ran, because its queue was destroyed. */
+	if (job->status.state == DRM_NPU_JOB_PENDING)
+		npu_job_set_status(job, -ECANCELED);
 	drm_sched_job_cleanup(sched_job);
 	npu_job_free(job);
 	if (atomic_dec_and_test(&q->jobs))
@@ -683,23 +701,18 @@ static struct npu_out_sync *npu_out_syncs_create(struct drm_device *drm, struct 
 }
 
 /*
- * Gives the job to its file's queue, which is made if it is the first; the job is
- * prepared for the scheduler. Called with npu_file.lock held.
+ * Gives the job to a queue of its file, and prepares it for the scheduler. Called with
+ * npu_file.lock held.
  */
-static int npu_job_attach(struct npu_job *job, struct drm_file *filp)
+static int npu_job_attach(struct npu_job *job, struct drm_file *filp, u32 queue)
 {
 	struct npu_file *file = job->file;
 	struct npu_queue *q;
 
-	lockdep_assert_held(&file->lock);
-
-	if (!file->queue) {
-		q = npu_queue_acquire(job->npu);
-		if (IS_ERR(q))
-			return PTR_ERR(q);
-		file->queue = q;
-	}
-	job->queue = file->queue;
+	q = npu_file_queue(file, queue);
+	if (IS_ERR(q))
+		return PTR_ERR(q);
+	job->queue = q;
 	return drm_sched_job_init(&job->base, &job->queue->entity, job->count, file,
 				  filp->client_id);
 }
@@ -753,7 +766,7 @@ static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struc
 	}
 
 	mutex_lock(&file->lock);
-	ret = npu_job_attach(job, filp);
+	ret = npu_job_attach(job, filp, args->queue);
 	if (ret)
 		goto err_unlock;
 	ret = npu_job_add_in_syncs(job, filp, &args->in_syncs);
@@ -804,7 +817,7 @@ int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u6
 		sqe->copy.dst_stride_y = cpu_to_le64(PAGE_SIZE);
 
 		mutex_lock(&file->lock);
-		ret = npu_job_attach(job, filp);
+		ret = npu_job_attach(job, filp, 0);
 		if (ret) {
 			mutex_unlock(&file->lock);
 			npu_job_free(job);
@@ -829,7 +842,7 @@ int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp)
 	struct drm_npu_submit *args = data;
 	int ret, idx;
 
-	if (args->flags || args->pad || args->seqno) {
+	if (args->flags || args->seqno) {
 		drm_dbg(drm, "reserved or out field is not zero\n");
 		return -EINVAL;
 	}

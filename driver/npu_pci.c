@@ -210,7 +210,7 @@ static int npu_pci_read_params(struct npu_pci *pci)
 	params->acc_size = npu_read(pci, NPU_ACC_SIZE);
 	params->engines = npu_read(pci, NPU_ENGINE_PARAM);
 	params->queues = FIELD_GET(NPU_QUEUE_PARAM_COUNT, queues);
-	params->files = min(params->queues, npu_read(pci, NPU_CONTEXT_PARAM));
+	params->contexts = npu_read(pci, NPU_CONTEXT_PARAM);
 	params->dram_size = npu_read(pci, NPU_DRAM_SIZE_LO) |
 			    (u64)npu_read(pci, NPU_DRAM_SIZE_HI) << 32;
 	pci->doorbell_offset = npu_read(pci, NPU_DOORBELL_OFFSET);

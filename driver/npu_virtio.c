@@ -513,7 +513,6 @@ static void npu_virtio_read_params(struct npu_virtio *nv)
 {
 	struct virtio_device *vdev = nv->vdev;
 	struct npu_params *params = &nv->npu.params;
-	u32 contexts;
 
 	virtio_cread_le(vdev, struct npu_virtio_config, arch_version, &params->arch_version);
 	virtio_cread_le(vdev, struct npu_virtio_config, features, &params->features);
@@ -522,10 +521,9 @@ static void npu_virtio_read_params(struct npu_virtio *nv)
 	virtio_cread_le(vdev, struct npu_virtio_config, spad_size, &params->spad_size);
 	virtio_cread_le(vdev, struct npu_virtio_config, acc_size, &params->acc_size);
 	virtio_cread_le(vdev, struct npu_virtio_config, engines, &params->engines);
-	virtio_cread_le(vdev, struct npu_virtio_config, contexts, &contexts);
+	virtio_cread_le(vdev, struct npu_virtio_config, contexts, &params->contexts);
 	virtio_cread_le(vdev, struct npu_virtio_config, user_queues, &params->queues);
 	params->queues = min(params->queues, NPU_VIRTIO_MAX_QUEUES);
-	params->files = min(params->queues, contexts);
 	params->vectors = 1; /* what the transport does is its own business */
 }
 
@@ -589,7 +587,6 @@ static int npu_virtio_init_queues(struct npu_virtio *nv)
 	if (ret)
 		return dev_err_probe(npu->drm.dev, ret,
 				     "virtqueues; remedy: offer at least 3 of them\n");
-	params->files = min(params->files, params->queues);
 	params->credits = npu_virtio_credits(nv);
 	if (!params->credits)
 		return dev_err_probe(npu->drm.dev, -ENODEV,

@@ -30,6 +30,7 @@ var programs = map[string][]string{
 	"devinfo":    {"devinfo.c", "npu.c"},
 	"digits":     {"digits.c", "npu.c"},
 	"uapitest":   {"uapitest.c", "npu.c"},
+	"sharetest":  {"sharetest.c", "npu.c"},
 	"doorbell":   {"doorbell.c", "npu.c"},
 	"windowless": {"windowless.c", "npu.c"},
 	"judge":      {"judge.c"},

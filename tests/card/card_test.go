@@ -180,9 +180,10 @@ func TestUAPI(t *testing.T) {
 	e := guest.Require(t)
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
-			res, _ := boot(t, e, k, "load\nuapitest -r -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
+			res, _ := boot(t, e, k, "load\nuapitest -r -t >$RESULT/ktap; echo status $?\nsharetest >$RESULT/share; echo status $?; rmmod npu || die rmmod\n",
 				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
 			checkKTAP(t, res.Files["ktap"], 180)
+			checkKTAP(t, res.Files["share"], 45)
 		})
 	}
 }

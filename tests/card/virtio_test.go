@@ -134,9 +134,10 @@ func TestVirtioUAPI(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, k,
-				"load\nuapitest -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
+				"load\nuapitest -t >$RESULT/ktap; echo status $?\nsharetest >$RESULT/share; echo status $?; rmmod npu || die rmmod\n",
 				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
 			checkKTAP(t, res.Files["ktap"], 170)
+			checkKTAP(t, res.Files["share"], 45)
 		})
 	}
 }
