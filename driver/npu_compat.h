@@ -20,6 +20,12 @@
 #define NPU_DRIVER_DATE
 #endif
 
+#if KERNEL_VERSION(6, 13, 0) > LINUX_VERSION_CODE
+#define NPU_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
+#else
+#define NPU_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
+#endif
+
 /* 6.12 tells of active memory whether the driver says so or not. */
 #if NPU_KERNEL_6_12
 #define NPU_GEM_OBJECT_ACTIVE 0

@@ -34,7 +34,10 @@
 #include "npu_hw.h"
 #include "uapi/npu_accel.h"
 
+struct dma_buf;
+struct dma_buf_attachment;
 struct drm_file;
+struct sg_table;
 
 /*
  * Commands of a job, and what a bus should let a user queue hold, if it can: two
@@ -65,6 +68,9 @@ struct npu_bus_ops {
 	 * still be booting when boot returns.
 	 */
 	unsigned int identify_timeout_ms;
+
+	/* Addresses on the bus are physical ones, and no cache is between. */
+	bool physical;
 
 	/* Starts a device that was reset, until admin() works; says what went wrong. */
 	int (*boot)(struct npu_device *npu);
@@ -183,7 +189,10 @@ struct npu_bo {
 	u32 placement; /* enum drm_npu_placement */
 	u64 address; /* in the space of the placement */
 	struct drm_mm_node node; /* DEVICE */
-	void *vaddr; /* SYSTEM; bo_lock; NULL once the device is gone */
+	struct page **pages; /* SYSTEM; NULL if imported */
+	struct sg_table *sgt; /* SYSTEM; bo_lock; NULL once the device is gone */
+	struct dma_buf *exported; /* bo_lock; no reference: the dma-buf has one of the BO */
+	bool shared; /* was exported or imported: jobs wait for fences of others */
 	struct list_head link; /* npu_device.bos */
 };
 
@@ -295,6 +304,10 @@ void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int err
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);
 void npu_gem_revoke(struct npu_device *npu);
+struct drm_gem_object *npu_gem_import(struct drm_device *drm, struct dma_buf *dmabuf);
+struct drm_gem_object *npu_gem_import_sg_table(struct drm_device *drm,
+					       struct dma_buf_attachment *attach,
+					       struct sg_table *sgt);
 int npu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *filp);
 
 /* The buses: npu_pci.c and npu_virtio.c, if the kernel has them. */

@@ -7,9 +7,11 @@
 
 #include <linux/bitfield.h>
 #include <linux/dma-fence-chain.h>
+#include <linux/dma-resv.h>
 #include <linux/dmapool.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
+#include <linux/sort.h>
 #include <linux/uaccess.h>
 
 #include <drm/drm_drv.h>
@@ -30,12 +32,18 @@ struct npu_fence {
 	spinlock_t lock; /* of base */
 };
 
+/* A BO that a command needs. */
+struct npu_use {
+	struct drm_gem_object *obj; /* referenced */
+	bool write;
+};
+
 struct npu_command {
 	struct npu_sqe sqe;
 	struct npu_hw_binding *table; /* from npu_device.tables, or NULL */
 	dma_addr_t table_addr;
-	struct drm_gem_object **bos; /* referenced */
-	u32 bo_count;
+	struct npu_use *uses;
+	u32 use_count;
 };
 
 struct npu_job {
@@ -54,6 +62,14 @@ struct npu_job {
 
 	u32 count;
 	struct npu_command commands[] __counted_by(count);
+};
+
+/* The BOs of a job, each once, with their reservations locked. */
+struct npu_reservation {
+	struct npu_use *uses;
+	struct drm_gem_object **objs;
+	u32 count;
+	struct ww_acquire_ctx ctx;
 };
 
 /* A syncobj to be signalled, with what that needs allocated. */
@@ -285,9 +301,9 @@ static void npu_job_free(struct npu_job *job)
 	for (i = 0; i < job->count; i++) {
 		struct npu_command *command = &job->commands[i];
 
-		for (k = 0; k < command->bo_count; k++)
-			drm_gem_object_put(command->bos[k]);
-		kfree(command->bos);
+		for (k = 0; k < command->use_count; k++)
+			drm_gem_object_put(command->uses[k].obj);
+		kfree(command->uses);
 		if (command->table)
 			dma_pool_free(job->npu->tables, command->table, command->table_addr);
 	}
@@ -359,14 +375,15 @@ static void *npu_array_copy(struct drm_device *drm, const struct drm_npu_array *
 	return elements;
 }
 
-/* Looks a BO up; the command keeps the reference, command->bos has room. */
-static struct npu_bo *npu_command_bo(struct npu_command *command, struct drm_file *filp, u32 handle)
+/* Looks a BO up; the command keeps the reference, command->uses has room. */
+static struct npu_bo *npu_command_bo(struct npu_command *command, struct drm_file *filp, u32 handle,
+				     bool write)
 {
 	struct drm_gem_object *obj = drm_gem_object_lookup(filp, handle);
 
 	if (!obj)
 		return NULL;
-	command->bos[command->bo_count++] = obj;
+	command->uses[command->use_count++] = (struct npu_use){ obj, write };
 	return to_npu_bo(obj);
 }
 
@@ -404,11 +421,11 @@ static int npu_command_copy(struct drm_device *drm, struct drm_file *filp,
 		drm_dbg(drm, "copy: pad or shape %u, %u, %u\n", copy->nx, copy->ny, copy->nz);
 		return -EINVAL;
 	}
-	command->bos = kcalloc(2, sizeof(*command->bos), GFP_KERNEL);
-	if (!command->bos)
+	command->uses = kcalloc(2, sizeof(*command->uses), GFP_KERNEL);
+	if (!command->uses)
 		return -ENOMEM;
-	src = npu_command_bo(command, filp, copy->src_handle);
-	dst = npu_command_bo(command, filp, copy->dst_handle);
+	src = npu_command_bo(command, filp, copy->src_handle, false);
+	dst = npu_command_bo(command, filp, copy->dst_handle, true);
 	if (!src || !dst) {
 		drm_dbg(drm, "copy: no buffer object %u or %u\n", copy->src_handle,
 			copy->dst_handle);
@@ -454,7 +471,8 @@ static int npu_command_bindings(struct drm_device *drm, struct drm_file *filp,
 			drm_dbg(drm, "binding %u: flags 0x%x\n", i, binding->flags);
 			return -EINVAL;
 		}
-		bo = npu_command_bo(command, filp, binding->handle);
+		bo = npu_command_bo(command, filp, binding->handle,
+				    binding->flags & DRM_NPU_BINDING_WRITE);
 		if (!bo) {
 			drm_dbg(drm, "binding %u: no buffer object %u\n", i, binding->handle);
 			return -ENOENT;
@@ -494,12 +512,12 @@ static int npu_command_launch(struct drm_device *drm, struct drm_file *filp,
 	if (IS_ERR(bindings))
 		return PTR_ERR(bindings);
 
-	command->bos = kcalloc(1 + count, sizeof(*command->bos), GFP_KERNEL);
-	if (!command->bos) {
+	command->uses = kcalloc(1 + count, sizeof(*command->uses), GFP_KERNEL);
+	if (!command->uses) {
 		ret = -ENOMEM;
 		goto out;
 	}
-	program = npu_command_bo(command, filp, launch->program_handle);
+	program = npu_command_bo(command, filp, launch->program_handle, false);
 	if (!program) {
 		drm_dbg(drm, "launch: no buffer object %u\n", launch->program_handle);
 		ret = -ENOENT;
@@ -717,8 +735,84 @@ static int npu_job_attach(struct npu_job *job, struct drm_file *filp, u32 queue)
 				  filp->client_id);
 }
 
+static int npu_use_compare(const void *a, const void *b)
+{
+	const struct npu_use *left = a, *right = b;
+
+	return left->obj < right->obj ? -1 : left->obj > right->obj;
+}
+
+static void npu_reservation_unlock(struct npu_reservation *r)
+{
+	if (r->count)
+		drm_gem_unlock_reservations(r->objs, r->count, &r->ctx);
+	kvfree(r->objs);
+	kvfree(r->uses);
+}
+
+/* Adds what the job has to wait for, and makes room for its fence. */
+static int npu_reservation_prepare(struct npu_reservation *r, struct npu_job *job)
+{
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < r->count && !ret; i++) {
+		ret = dma_resv_reserve_fences(r->objs[i]->resv, 1);
+		if (!ret && READ_ONCE(to_npu_bo(r->objs[i])->shared))
+			ret = drm_sched_job_add_implicit_dependencies(&job->base, r->objs[i],
+								      r->uses[i].write);
+	}
+	return ret;
+}
+
+/* Locks what the job needs; the job is prepared for the scheduler. */
+static int npu_reservation_lock(struct npu_reservation *r, struct npu_job *job)
+{
+	u32 i, total = 0, count = 0;
+	int ret;
+
+	*r = (struct npu_reservation){};
+	for (i = 0; i < job->count; i++)
+		total += job->commands[i].use_count;
+	if (!total)
+		return 0;
+	r->uses = kvmalloc_array(total, sizeof(*r->uses), GFP_KERNEL);
+	r->objs = kvmalloc_array(total, sizeof(*r->objs), GFP_KERNEL);
+	if (!r->uses || !r->objs) {
+		ret = -ENOMEM;
+		goto err;
+	}
+	for (i = 0; i < job->count; i++) {
+		const struct npu_command *command = &job->commands[i];
+
+		memcpy(r->uses + count, command->uses, command->use_count * sizeof(*r->uses));
+		count += command->use_count;
+	}
+	sort(r->uses, total, sizeof(*r->uses), npu_use_compare, NULL);
+	for (i = count = 0; i < total; i++) {
+		if (count && r->objs[count - 1] == r->uses[i].obj) {
+			r->uses[count - 1].write |= r->uses[i].write;
+			continue;
+		}
+		r->objs[count] = r->uses[i].obj;
+		r->uses[count++] = r->uses[i];
+	}
+
+	ret = drm_gem_lock_reservations(r->objs, count, &r->ctx);
+	if (ret)
+		goto err;
+	r->count = count;
+	ret = npu_reservation_prepare(r, job);
+	if (!ret)
+		return 0;
+err:
+	npu_reservation_unlock(r);
+	return ret;
+}
+
 /* Hands the job to the scheduler; from here on it belongs to it. */
-static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 count)
+static u64 npu_job_push(struct npu_job *job, struct npu_reservation *r, struct npu_out_sync *outs,
+			u32 count)
 {
 	struct npu_file *file = job->file;
 	struct dma_fence *fence;
@@ -736,6 +830,9 @@ static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 coun
 	*npu_job_record(file, seqno) = (struct drm_npu_job_status){ .seqno = seqno };
 	spin_unlock(&file->jobs_lock);
 
+	for (i = 0; i < r->count; i++)
+		dma_resv_add_fence(r->objs[i]->resv, fence,
+				   r->uses[i].write ? DMA_RESV_USAGE_WRITE : DMA_RESV_USAGE_READ);
 	for (i = 0; i < count; i++) {
 		if (outs[i].chain) {
 			drm_syncobj_add_point(outs[i].syncobj, outs[i].chain, fence, outs[i].point);
@@ -752,6 +849,7 @@ static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 coun
 static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struct drm_file *filp)
 {
 	struct npu_file *file = filp->driver_priv;
+	struct npu_reservation r;
 	struct npu_out_sync *outs;
 	struct npu_job *job;
 	int ret;
@@ -770,11 +868,14 @@ static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struc
 	if (ret)
 		goto err_unlock;
 	ret = npu_job_add_in_syncs(job, filp, &args->in_syncs);
+	if (!ret)
+		ret = npu_reservation_lock(&r, job);
 	if (ret) {
 		drm_sched_job_cleanup(&job->base);
 		goto err_unlock;
 	}
-	args->seqno = npu_job_push(job, outs, args->out_syncs.count);
+	args->seqno = npu_job_push(job, &r, outs, args->out_syncs.count);
+	npu_reservation_unlock(&r);
 	mutex_unlock(&file->lock);
 	goto out;
 

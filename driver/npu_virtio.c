@@ -462,6 +462,7 @@ static void npu_virtio_stop(struct npu_device *npu)
 
 static const struct npu_bus_ops npu_virtio_ops = {
 	.identify_timeout_ms = NPU_VIRTIO_BOOT_MS,
+	.physical = true,
 	.boot = npu_virtio_boot,
 	.reset = npu_virtio_reset,
 	.stop = npu_virtio_stop,
