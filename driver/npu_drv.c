@@ -7,6 +7,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/module.h>
+#include <linux/pm_runtime.h>
 #include <linux/unaligned.h>
 
 #include <drm/drm_accel.h>
@@ -17,6 +18,46 @@
 
 #include "npu_compat.h"
 #include "npu_drv.h"
+
+/* How long jobs on the device may take to end before the system sleeps. */
+#define NPU_SUSPEND_TIMEOUT_MS	10000
+
+/* Presence and sleep. */
+
+/*
+ * npu_enter says whether the device is there, and keeps it until drm_dev_exit(). A device that
+ * stops to answer is found out by whoever waits for it.
+ */
+bool npu_enter(struct npu_device *npu, int *idx)
+{
+	if (!drm_dev_enter(&npu->drm, idx))
+		return false;
+	if (!READ_ONCE(npu->gone))
+		return true;
+	drm_dev_exit(*idx);
+	return false;
+}
+
+/* npu_wake wakes the device, which may sleep again after npu_relax(). No locks matter. */
+int npu_wake(struct npu_device *npu)
+{
+	return npu->ops->runtime_pm ? pm_runtime_resume_and_get(npu->drm.dev) : 0;
+}
+
+/* npu_stay_awake is npu_wake() for a device that is awake. */
+void npu_stay_awake(struct npu_device *npu)
+{
+	if (npu->ops->runtime_pm)
+		pm_runtime_get_noresume(npu->drm.dev);
+}
+
+void npu_relax(struct npu_device *npu)
+{
+	if (!npu->ops->runtime_pm)
+		return;
+	pm_runtime_mark_last_busy(npu->drm.dev);
+	pm_runtime_put_autosuspend(npu->drm.dev);
+}
 
 /* Boot and reset. */
 
@@ -119,7 +160,12 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 	lockdep_assert_held(&npu->lock);
 
 	atomic_inc(&npu->resets); /* before a job that it ended can be seen */
-	npu_queues_cancel(npu, guilty);
+	if (error == -ENODEV) {
+		WRITE_ONCE(npu->gone, true);
+		npu_queues_cancel(npu, NULL, -ENODEV);
+	} else {
+		npu_queues_cancel(npu, guilty, -ECANCELED);
+	}
 	if (guilty)
 		drm_sched_stop(guilty->sched, guilty);
 	if (error)
@@ -127,7 +173,9 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 	else
 		error = npu_boot(npu);
 	npu_queues_restart(npu, guilty ? guilty->sched : NULL);
-	if (error)
+	if (npu->gone)
+		drm_err(&npu->drm, "device is gone\n");
+	else if (error)
 		drm_err(&npu->drm, "device is lost: %d; remedy: reset it, or load the driver again\n",
 			error);
 	else
@@ -160,17 +208,23 @@ static void npu_recover(struct work_struct *work)
 	u32 i;
 	int idx;
 
-	if (!drm_dev_enter(&npu->drm, &idx))
+	if (!npu_enter(npu, &idx))
 		return;
+	if (npu_wake(npu))
+		goto out;
 	mutex_lock(&npu->lock);
 	reset = test_and_clear_bit(NPU_RECOVER_RESET, &npu->recover);
 	if (test_and_clear_bit(NPU_RECOVER_QUEUES, &npu->recover))
 		for (i = 0; i < npu->params.queues; i++)
 			if (test_and_clear_bit(i, npu->faulted) && !reset)
 				reset = npu_queue_recover(&npu->queues[i]) != 0;
-	if (reset && npu->up)
+	if (reset && npu->up) {
+		npu_dump(npu, "the device or a queue does not answer, or reported a fault");
 		npu_reset_locked(npu, NULL);
+	}
 	mutex_unlock(&npu->lock);
+	npu_relax(npu);
+out:
 	drm_dev_exit(idx);
 }
 
@@ -202,6 +256,9 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 			    source < ARRAY_SIZE(sources) ? sources[source] : "unknown",
 			    FIELD_GET(NPU_FAULT_INFO_INDEX, info), addr,
 			    overflow ? ", further faults not recorded" : "");
+	spin_lock(&npu->fault_lock);
+	npu->fault = (struct npu_fault_record){ npu->fault.count + 1, code, info, addr };
+	spin_unlock(&npu->fault_lock);
 
 	if (code == NPU_STATUS_QUEUE_DISABLED)
 		return; /* nothing runs there */
@@ -212,6 +269,59 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 	}
 	set_bit(queue - 1, npu->faulted);
 	npu_schedule_recovery(npu, NPU_RECOVER_QUEUES);
+}
+
+/* Sleep of the system. */
+
+/*
+ * npu_suspend lets the jobs on the device end, keeps the others from it, and makes it silent.
+ * It returns -EBUSY if they take too long; then everything goes on.
+ */
+int npu_suspend(struct npu_device *npu)
+{
+	int ret = 0;
+
+	mutex_lock(&npu->lock);
+	if (!npu->up)
+		goto out; /* and stays so */
+	npu_queues_stop(npu);
+	if (npu_queues_drain(npu, NPU_SUSPEND_TIMEOUT_MS)) {
+		drm_err(&npu->drm, "jobs on the device do not end, so it cannot sleep; remedy: end the programs\n");
+		npu_queues_start(npu, NULL);
+		ret = -EBUSY;
+		goto out;
+	}
+	npu_mbox_disable(npu);
+	npu->ops->stop(npu);
+	npu_queues_cancel(npu, NULL, -ECANCELED); /* there are none */
+	npu->up = false;
+	npu->asleep = true;
+out:
+	mutex_unlock(&npu->lock);
+	return ret;
+}
+
+/* npu_resume boots the device that npu_suspend() stopped, and lets jobs run on. */
+int npu_resume(struct npu_device *npu)
+{
+	int ret = 0;
+
+	mutex_lock(&npu->lock);
+	if (npu->asleep) {
+		npu->asleep = false;
+		if (npu->ops->runtime_pm) /* others come as after a reset */
+			ret = npu->ops->reset(npu);
+		if (!ret)
+			ret = npu_boot(npu);
+		if (ret == -ENODEV)
+			WRITE_ONCE(npu->gone, true);
+		npu_queues_restart(npu, NULL);
+		if (ret)
+			drm_err(&npu->drm, "device did not wake: %d; remedy: reset it, or load the driver again\n",
+				ret);
+	}
+	mutex_unlock(&npu->lock);
+	return ret;
 }
 
 /* Files. */
@@ -225,6 +335,7 @@ static int npu_open(struct drm_device *drm, struct drm_file *filp)
 	if (!file)
 		return -ENOMEM;
 	file->npu = npu;
+	file->client_id = filp->client_id;
 	mutex_init(&file->lock);
 	xa_init_flags(&file->queues, XA_FLAGS_ALLOC1);
 	spin_lock_init(&file->jobs_lock);
@@ -292,8 +403,12 @@ static int npu_query_counters(struct npu_device *npu, struct drm_npu_counters *c
 	__le64 page[NPU_COUNTER_COUNT];
 	int ret;
 
+	ret = npu_wake(npu);
+	if (ret)
+		return ret;
 	ret = npu_mbox_read(npu, NPU_ADMIN_GET_LOG_PAGE, NPU_LOG_COUNTERS, page, sizeof(page),
 			    NPU_MBOX_TIMEOUT_MS);
+	npu_relax(npu);
 	if (ret == -ETIMEDOUT)
 		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
 	if (ret)
@@ -362,7 +477,7 @@ static int npu_ioctl_query(struct drm_device *drm, void *data, struct drm_file *
 		drm_dbg(drm, "query %u takes no argument\n", args->type);
 		return -EINVAL;
 	}
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
 	ret = npu_query(to_npu(drm), args, filp->driver_priv);
 	drm_dev_exit(idx);
@@ -487,7 +602,9 @@ int npu_init(struct npu_device *npu)
 	if (!params->queues || !params->contexts)
 		return dev_err_probe(npu->drm.dev, -ENODEV, "no user queues or contexts (§2)\n");
 	params->max_commands = min(params->credits, NPU_MAX_COMMANDS);
-	ret = npu_mbox_init(npu);
+	ret = npu_state_init(npu);
+	if (!ret)
+		ret = npu_mbox_init(npu);
 	return ret ?: npu_queues_init(npu);
 }
 
@@ -529,10 +646,11 @@ void npu_quiesce(struct npu_device *npu)
 	npu_reset_begin(npu);
 	npu->up = false;
 	npu->ops->stop(npu);
-	npu_queues_cancel(npu, NULL); /* before shutdown files have jobs there */
+	npu_queues_cancel(npu, NULL, -ECANCELED); /* before shutdown files have jobs there */
 	npu_queues_restart(npu, NULL);
 	mutex_unlock(&npu->lock);
 	cancel_work_sync(&npu->recover_work);
+	flush_work(&npu->dump_work);
 }
 
 /* npu_remove takes the device away from its users, who may still have it open. */

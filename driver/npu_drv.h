@@ -69,6 +69,9 @@ struct npu_bus_ops {
 	 */
 	unsigned int identify_timeout_ms;
 
+	/* The device sleeps when nobody needs it, see npu_wake(). */
+	bool runtime_pm;
+
 	/* Addresses on the bus are physical ones, and no cache is between. */
 	bool physical;
 
@@ -77,7 +80,8 @@ struct npu_bus_ops {
 
 	/*
 	 * Resets: afterwards nothing of before touches memory, even if the reset failed.
-	 * What completed before it can still be taken with queue_pop().
+	 * What completed before it can still be taken with queue_pop(). -ENODEV if the
+	 * device is gone.
 	 */
 	int (*reset)(struct npu_device *npu);
 
@@ -110,6 +114,10 @@ struct npu_bus_ops {
 	 * unless the queue is not live; npu_queue.lock is held.
 	 */
 	bool (*queue_pop)(struct npu_queue *q, struct npu_cqe *cqe);
+
+	/* Print the device's registers, and a ring; npu_queue.lock is held for the latter. */
+	void (*print)(struct npu_device *npu, struct drm_printer *p);
+	void (*queue_print)(struct npu_queue *q, struct drm_printer *p);
 };
 
 /* Values read from hardware once, in probe; the bus fills in all but the last. */
@@ -173,6 +181,7 @@ struct npu_queue {
 
 struct npu_file {
 	struct npu_device *npu;
+	u64 client_id; /* as in fdinfo */
 	struct list_head node; /* npu_device.files */
 	struct mutex lock; /* see above */
 	struct xarray queues; /* lock; of npu_queue by number, 0 the implicit one; empty after unplug */
@@ -196,6 +205,14 @@ struct npu_bo {
 	struct list_head link; /* npu_device.bos */
 };
 
+/* What the device said of a fault, §9.3. */
+struct npu_fault_record {
+	u64 count; /* of all */
+	u32 code; /* of the last, as the others */
+	u32 info;
+	u64 addr;
+};
+
 #define NPU_RECOVER_RESET		0 /* bits of npu_device.recover */
 #define NPU_RECOVER_QUEUES		1
 
@@ -213,6 +230,8 @@ struct npu_device {
 
 	struct mutex lock; /* see above */
 	bool up; /* lock: firmware runs */
+	bool asleep; /* lock: the system sleeps; the device boots when it wakes */
+	bool gone; /* it answers no more, and will not; never taken back */
 	u32 generation; /* lock: counts boots, each of which starts without contexts */
 	atomic_t resets;
 	struct npu_queue *queues;
@@ -222,6 +241,12 @@ struct npu_device {
 	unsigned long recover;
 	unsigned long *faulted; /* bitmap of queue slots */
 	struct dma_pool *tables; /* binding tables */
+
+	spinlock_t fault_lock; /* fault */
+	struct npu_fault_record fault;
+	void *dump; /* lock; core dump that dump_work publishes */
+	size_t dump_size; /* lock */
+	struct work_struct dump_work;
 
 	struct mutex files_lock; /* files */
 	struct list_head files;
@@ -251,6 +276,12 @@ int npu_init(struct npu_device *npu);
 int npu_start(struct npu_device *npu);
 void npu_remove(struct npu_device *npu);
 void npu_quiesce(struct npu_device *npu);
+int npu_suspend(struct npu_device *npu);
+int npu_resume(struct npu_device *npu);
+bool npu_enter(struct npu_device *npu, int *idx);
+int npu_wake(struct npu_device *npu);
+void npu_stay_awake(struct npu_device *npu);
+void npu_relax(struct npu_device *npu);
 int npu_check_arch(struct npu_device *npu);
 int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty);
 void npu_reset_begin(struct npu_device *npu);
@@ -286,8 +317,11 @@ void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
 int npu_queue_recover(struct npu_queue *q);
 void npu_queues_stop(struct npu_device *npu);
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty);
+void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error);
+int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
+bool npu_context_live(struct npu_device *npu, struct npu_context *context);
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip);
+void npu_queues_start(struct npu_device *npu, struct drm_gpu_scheduler *skip);
 unsigned int npu_queues_free(struct npu_device *npu);
 
 /* npu_job.c */
@@ -300,6 +334,11 @@ int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
 void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error);
+void npu_queue_print(struct npu_queue *q, struct drm_printer *p);
+
+/* npu_state.c */
+int npu_state_init(struct npu_device *npu);
+void npu_dump(struct npu_device *npu, const char *reason);
 
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);

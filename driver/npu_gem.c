@@ -170,6 +170,7 @@ static void npu_gem_free(struct drm_gem_object *obj)
 static int npu_gem_map(struct npu_device *npu, struct npu_bo *bo, struct vm_area_struct *vma)
 {
 	u64 offset;
+	int ret;
 
 	/* The fake offset of drm_gem_mmap() means the start of the object. */
 	vma->vm_pgoff -= drm_vma_node_start(&bo->base.vma_node);
@@ -186,9 +187,15 @@ static int npu_gem_map(struct npu_device *npu, struct npu_bo *bo, struct vm_area
 	}
 	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_page_prot = pgprot_writecombine(vm_get_page_prot(vma->vm_flags));
-	return io_remap_pfn_range(vma, vma->vm_start,
-				  PHYS_PFN(npu->dram_phys + bo->address + offset),
-				  vma->vm_end - vma->vm_start, vma->vm_page_prot);
+	ret = npu_wake(npu); /* for the mapping, until npu_gem_vm_close() */
+	if (ret)
+		return ret;
+	ret = io_remap_pfn_range(vma, vma->vm_start,
+				 PHYS_PFN(npu->dram_phys + bo->address + offset),
+				 vma->vm_end - vma->vm_start, vma->vm_page_prot);
+	if (ret)
+		npu_relax(npu);
+	return ret;
 }
 
 static int npu_gem_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma)
@@ -200,7 +207,7 @@ static int npu_gem_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma)
 		drm_dbg(&npu->drm, "a buffer object is mapped MAP_SHARED only\n");
 		return -EINVAL;
 	}
-	if (!drm_dev_enter(&npu->drm, &idx))
+	if (!npu_enter(npu, &idx))
 		return -ENODEV;
 	ret = npu_gem_map(npu, to_npu_bo(obj), vma);
 	drm_dev_exit(idx);
@@ -288,13 +295,29 @@ static void npu_dmabuf_zap(struct npu_bo *bo)
 	fput(file);
 }
 
+/* Whoever maps device memory may look at it at any time: it stays awake. */
+static bool npu_gem_vm_of_device(struct vm_area_struct *vma)
+{
+	struct drm_gem_object *obj = vma->vm_private_data;
+
+	return to_npu_bo(obj)->placement == DRM_NPU_PLACEMENT_DEVICE;
+}
+
 static void npu_gem_vm_open(struct vm_area_struct *vma)
 {
+	struct drm_gem_object *obj = vma->vm_private_data;
+
+	if (npu_gem_vm_of_device(vma))
+		npu_stay_awake(to_npu(obj->dev));
 	drm_gem_vm_open(vma);
 }
 
 static void npu_gem_vm_close(struct vm_area_struct *vma)
 {
+	struct drm_gem_object *obj = vma->vm_private_data;
+
+	if (npu_gem_vm_of_device(vma))
+		npu_relax(to_npu(obj->dev));
 	drm_gem_vm_close(vma);
 }
 
@@ -352,7 +375,7 @@ struct drm_gem_object *npu_gem_import(struct drm_device *drm, struct dma_buf *dm
 			return obj;
 		}
 	}
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(to_npu(drm), &idx))
 		return ERR_PTR(-ENODEV);
 	obj = drm_gem_prime_import(drm, dmabuf);
 	drm_dev_exit(idx);
@@ -464,9 +487,13 @@ int npu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *fil
 	}
 	args->size = PAGE_ALIGN(args->size);
 
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(npu, &idx))
 		return -ENODEV;
-	ret = npu_gem_create(npu, args, filp);
+	ret = npu_wake(npu);
+	if (!ret) {
+		ret = npu_gem_create(npu, args, filp);
+		npu_relax(npu);
+	}
 	drm_dev_exit(idx);
 	return ret;
 }

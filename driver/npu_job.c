@@ -242,6 +242,34 @@ void npu_queue_poll(struct npu_queue *q)
 	}
 }
 
+/* Commands of the first job that npu_queue_print() shows; those behind it wait. */
+#define NPU_PRINT_COMMANDS	8
+
+/* npu_queue_print prints the queue and its jobs on the device; npu_device.lock is held. */
+void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
+{
+	struct npu_job *job;
+	u32 i, end;
+
+	spin_lock(&q->lock);
+	drm_printf(p, "queue %u: context %u, %s, next command %u\n", q->number, q->context->number,
+		   q->live ? "live" : "not on the device", q->command_id);
+	q->npu->ops->queue_print(q, p);
+	list_for_each_entry(job, &q->inflight, node) {
+		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next command %u\n",
+			   job->seqno, job->file->client_id, job->completed, job->count,
+			   job->command_id);
+		if (!list_is_first(&job->node, &q->inflight))
+			continue;
+		end = min(job->count, job->completed + NPU_PRINT_COMMANDS);
+		for (i = job->completed; i < end; i++)
+			drm_printf(p, "    command %u: opcode 0x%02x, %*phN\n", i,
+				   job->commands[i].sqe.opcode, (int)sizeof(struct npu_sqe),
+				   &job->commands[i].sqe);
+	}
+	spin_unlock(&q->lock);
+}
+
 /* Scheduler. */
 
 static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
@@ -249,13 +277,15 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 	struct npu_job *job = to_npu_job(sched_job);
 	const struct npu_bus_ops *ops = job->npu->ops;
 	struct npu_queue *q = job->queue;
+	int ret;
 	u32 i;
 
 	spin_lock(&q->lock);
 	if (!q->live) {
 		spin_unlock(&q->lock);
-		npu_job_set_status(job, -EIO);
-		return ERR_PTR(-EIO);
+		ret = READ_ONCE(job->npu->gone) ? -ENODEV : -EIO;
+		npu_job_set_status(job, ret);
+		return ERR_PTR(ret);
 	}
 	dma_fence_init(&job->fence->base, &npu_fence_ops, &job->fence->lock, q->fence_context,
 		       ++q->fence_seqno);
@@ -288,6 +318,7 @@ static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 	}
 	drm_err(&npu->drm, "queue %u: job %llu did not end in time, %u of %u commands are done\n",
 		job->queue->number, job->seqno, job->completed, job->count);
+	npu_dump(npu, "a job did not end in time");
 	npu_reset_locked(npu, sched_job);
 	npu_sched_start(&job->queue->sched);
 	mutex_unlock(&npu->lock);
@@ -317,6 +348,7 @@ static void npu_job_free(struct npu_job *job)
 static void npu_job_sched_free(struct drm_sched_job *sched_job)
 {
 	struct npu_job *job = to_npu_job(sched_job);
+	struct npu_device *npu = job->npu;
 	struct npu_queue *q = job->queue;
 
 	/* A job that never ran, because its queue was destroyed. */
@@ -324,6 +356,7 @@ static void npu_job_sched_free(struct drm_sched_job *sched_job)
 		npu_job_set_status(job, -ECANCELED);
 	drm_sched_job_cleanup(sched_job);
 	npu_job_free(job);
+	npu_relax(npu);
 	if (atomic_dec_and_test(&q->jobs))
 		wake_up_all(&q->idle);
 }
@@ -842,6 +875,7 @@ static u64 npu_job_push(struct npu_job *job, struct npu_reservation *r, struct n
 		}
 	}
 	atomic_inc(&job->queue->jobs);
+	npu_stay_awake(job->npu); /* until it is freed */
 	drm_sched_entity_push_job(&job->base);
 	return seqno;
 }
@@ -889,7 +923,7 @@ out:
 
 /*
  * npu_job_clear zeroes device memory that the host cannot reach, by copies of a page of
- * zeros on the file's queue. size is a multiple of the page size.
+ * zeros on the file's queue. size is a multiple of the page size, the device is awake.
  */
 int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size)
 {
@@ -927,6 +961,7 @@ int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u6
 		drm_sched_job_arm(&job->base);
 		fence = dma_fence_get(&job->base.s_fence->finished);
 		atomic_inc(&job->queue->jobs);
+		npu_stay_awake(npu);
 		drm_sched_entity_push_job(&job->base); /* with seqno 0 nobody can ask for it */
 		mutex_unlock(&file->lock);
 		dma_fence_wait(fence, false);
@@ -947,9 +982,13 @@ int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp)
 		drm_dbg(drm, "reserved or out field is not zero\n");
 		return -EINVAL;
 	}
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
-	ret = npu_submit(to_npu(drm), args, filp);
+	ret = npu_wake(to_npu(drm));
+	if (!ret) {
+		ret = npu_submit(to_npu(drm), args, filp);
+		npu_relax(to_npu(drm));
+	}
 	drm_dev_exit(idx);
 	return ret;
 }

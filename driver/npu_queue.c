@@ -7,6 +7,7 @@
 #include <linux/bitfield.h>
 #include <linux/capability.h>
 #include <linux/dmapool.h>
+#include <linux/iopoll.h>
 
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
@@ -70,7 +71,8 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	return 0;
 }
 
-static bool npu_context_live(struct npu_device *npu, struct npu_context *context)
+/* npu_context_live says whether the device has the context; npu_device.lock is held. */
+bool npu_context_live(struct npu_device *npu, struct npu_context *context)
 {
 	return context->generation == npu->generation;
 }
@@ -144,6 +146,8 @@ static int npu_hw_destroy_queue(struct npu_queue *q)
  * @npu: device
  * @context: of the file
  *
+ * The device is awake.
+ *
  * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
  * queues or contexts are in use, -EIO when the device did not survive a reset.
  */
@@ -216,6 +220,7 @@ void npu_queue_release(struct npu_queue *q)
 {
 	struct npu_device *npu = q->npu;
 	struct npu_context *context = q->context;
+	bool awake = !npu_wake(npu);
 	int ret = 0;
 
 	drm_sched_entity_destroy(&q->entity);
@@ -240,6 +245,8 @@ void npu_queue_release(struct npu_queue *q)
 	npu_queue_detach(q);
 	q->allocated = false;
 	mutex_unlock(&npu->lock);
+	if (awake)
+		npu_relax(npu);
 }
 
 /**
@@ -269,7 +276,7 @@ int npu_queue_recover(struct npu_queue *q)
 	return ret;
 }
 
-/* npu_queues_stop keeps new jobs from the device until npu_queues_restart(). */
+/* npu_queues_stop keeps new jobs from the device until npu_queues_start(). */
 void npu_queues_stop(struct npu_device *npu)
 {
 	u32 i;
@@ -283,10 +290,9 @@ void npu_queues_stop(struct npu_device *npu)
 
 /*
  * npu_queues_cancel ends all jobs that the device had: with -ETIMEDOUT the guilty
- * one, which may be NULL, the others with -ECANCELED. The device no longer
- * touches memory.
+ * one, which may be NULL, the others with error. The device no longer touches memory.
  */
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty)
+void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error)
 {
 	u32 i;
 
@@ -294,12 +300,51 @@ void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty)
 
 	for (i = 0; i < npu->params.queues; i++)
 		if (npu->queues[i].active)
-			npu_queue_end(&npu->queues[i], guilty, -ECANCELED);
+			npu_queue_end(&npu->queues[i], guilty, error);
+}
+
+/* npu_queues_start lets jobs run. The scheduler skip, which may be NULL, is left stopped. */
+void npu_queues_start(struct npu_device *npu, struct drm_gpu_scheduler *skip)
+{
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++)
+		if (npu->queues[i].active && &npu->queues[i].sched != skip)
+			drm_sched_wqueue_start(&npu->queues[i].sched);
+}
+
+static bool npu_queues_idle(struct npu_device *npu)
+{
+	bool idle = true;
+	u32 i;
+
+	for (i = 0; i < npu->params.queues && idle; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (!q->active)
+			continue;
+		npu_queue_poll(q);
+		spin_lock(&q->lock);
+		idle = list_empty(&q->inflight);
+		spin_unlock(&q->lock);
+	}
+	return idle;
+}
+
+/* npu_queues_drain waits for the jobs on the device; new ones are kept from it. */
+int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms)
+{
+	bool idle;
+
+	return read_poll_timeout(npu_queues_idle, idle, idle, 2000, timeout_ms * USEC_PER_MSEC,
+				 false, npu);
 }
 
 /*
- * npu_queues_restart makes the queues again if the device is up, and lets their
- * jobs run or fail. The scheduler skip, which may be NULL, is left stopped.
+ * npu_queues_restart makes the queues again if the device is up, and lets their jobs run or
+ * fail, as npu_queues_start() does.
  */
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 {
@@ -318,9 +363,8 @@ void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 			if (ret)
 				drm_err(&npu->drm, "queue %u is lost: %d\n", q->number, ret);
 		}
-		if (&q->sched != skip)
-			drm_sched_wqueue_start(&q->sched);
 	}
+	npu_queues_start(npu, skip);
 }
 
 /* npu_queues_free returns how many more queues there can be. */
@@ -418,9 +462,13 @@ int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *
 		drm_dbg(drm, "priority %u: the device has none\n", args->priority);
 		return capable(CAP_SYS_NICE) ? -EOPNOTSUPP : -EACCES;
 	}
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
-	ret = npu_queue_create(filp->driver_priv, &args->queue);
+	ret = npu_wake(to_npu(drm));
+	if (!ret) {
+		ret = npu_queue_create(filp->driver_priv, &args->queue);
+		npu_relax(to_npu(drm));
+	}
 	drm_dev_exit(idx);
 	return ret;
 }
@@ -436,7 +484,7 @@ int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file 
 		drm_dbg(drm, "pad is not zero\n");
 		return -EINVAL;
 	}
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
 	mutex_lock(&file->lock);
 	if (args->queue)

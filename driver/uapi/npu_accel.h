@@ -30,9 +30,10 @@
  * file were the first of their queue on the device; the memory regions are
  * "device" and "system".
  *
- * When the device is gone, by removal or because it answers no more, every call
- * fails with ENODEV, jobs end with ENODEV or ECANCELED, and their syncobjs are
- * signalled. What the file had mapped of device memory faults with SIGBUS.
+ * When the device is gone, by removal or because it answers no more, the calls
+ * here fail with ENODEV, jobs end with ENODEV or ECANCELED, and their syncobjs
+ * are signalled. After removal what was mapped of its memory faults with SIGBUS;
+ * until then it reads all-ones.
  *
  * New in 1.1: DRM_IOCTL_NPU_QUEUE_CREATE, DRM_IOCTL_NPU_QUEUE_DESTROY,
  * drm_npu_submit.queue, dma-bufs, fdinfo.

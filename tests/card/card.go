@@ -31,6 +31,8 @@ var programs = map[string][]string{
 	"digits":     {"digits.c", "npu.c"},
 	"uapitest":   {"uapitest.c", "npu.c"},
 	"sharetest":  {"sharetest.c", "npu.c"},
+	"lifetest":   {"lifetest.c", "npu.c"},
+	"aerinject":  {"aerinject.c"},
 	"doorbell":   {"doorbell.c", "npu.c"},
 	"windowless": {"windowless.c", "npu.c"},
 	"judge":      {"judge.c"},

@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sharetest checks what version 1.1 of the driver's interface lets programs share: the
- * device's queues and the usage that is told of them. It prints KTAP and exits with 0 if
- * no test failed.
+ * device's queues, the usage that is told of them, and memory as dma-bufs. It prints KTAP
+ * and exits with 0 if no test failed.
  *
  * usage: sharetest
  *
- * The tests want the device for themselves, and root.
+ * The tests want the device for themselves, root, and the kernel's vgem driver.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/dma-heap.h>
+#include <linux/udmabuf.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -399,6 +405,272 @@ static void test_usage(void)
 	npu_bo_destroy(fd, &b);
 }
 
+/* dma-bufs. */
+
+/* Exports a BO; returns the descriptor or -errno. */
+static int export_bo(int file, uint32_t handle)
+{
+	struct drm_prime_handle args = { .handle = handle, .flags = DRM_CLOEXEC | DRM_RDWR };
+	int ret = npu_ioctl(file, DRM_IOCTL_PRIME_HANDLE_TO_FD, &args);
+
+	return ret ? ret : args.fd;
+}
+
+static int import_bo(int file, int dmabuf, uint32_t *handle)
+{
+	struct drm_prime_handle args = { .fd = dmabuf };
+	int ret = npu_ioctl(file, DRM_IOCTL_PRIME_FD_TO_HANDLE, &args);
+
+	*handle = args.handle;
+	return ret;
+}
+
+static void close_handle(int file, uint32_t handle)
+{
+	struct drm_gem_close args = { .handle = handle };
+
+	npu_ioctl(file, DRM_IOCTL_GEM_CLOSE, &args);
+}
+
+static uint8_t *map_dmabuf(int dmabuf, size_t size, off_t offset)
+{
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, dmabuf, offset);
+
+	return map == MAP_FAILED ? NULL : map;
+}
+
+static void test_export_errors(void)
+{
+	struct npu_bo bo = make_bo(fd, SYSTEM, PAGE);
+	struct drm_prime_handle args;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	uint32_t handle;
+	int dmabuf;
+
+	row_error(-ENOENT, export_bo(fd, 4711), "dma-buf: export", "an unknown BO");
+	args = (struct drm_prime_handle){ .handle = bo.handle, .flags = ~0u };
+	row_error(-EINVAL, npu_ioctl(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &args), "dma-buf: export",
+		  "unknown flags");
+	row_error(-EBADF, import_bo(fd, -1, &handle), "dma-buf: import", "no descriptor");
+	row_error(-EINVAL, import_bo(fd, null, &handle), "dma-buf: import", "no dma-buf");
+	dmabuf = export_bo(fd, bo.handle);
+	row(dmabuf >= 0 && mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, dmabuf, 0) == MAP_FAILED,
+	    "dma-buf: no private mapping");
+	row(dmabuf >= 0 && !map_dmabuf(dmabuf, 2 * PAGE, 0) && !map_dmabuf(dmabuf, PAGE, PAGE),
+	    "dma-buf: no mapping beyond its end");
+	close(dmabuf);
+	close(null);
+	npu_bo_destroy(fd, &bo);
+}
+
+/* Another process: imports, and writes 0x5a to the second page with a job. */
+static int other_process(int dmabuf)
+{
+	int file = npu_open(), ret;
+	struct drm_npu_command c;
+	struct npu_bo bo;
+	uint32_t handle;
+
+	if (file < 0)
+		return 1;
+	bo = make_bo(file, SYSTEM, PAGE);
+	memset(bo.map, 0x5a, PAGE);
+	ret = import_bo(file, dmabuf, &handle);
+	if (ret)
+		return 2;
+	c = copy(bo.handle, handle, PAGE, 1);
+	c.copy.dst_offset = PAGE;
+	return run(file, 0, &c) ? 3 : 0;
+}
+
+static void test_export(uint32_t placement, const char *name)
+{
+	struct npu_bo bo = make_bo(fd, placement, 4 * PAGE);
+	int dmabuf = export_bo(fd, bo.handle), status = -1;
+	uint32_t again = 0;
+	uint8_t *map, *second;
+	pid_t pid;
+
+	if (!row(dmabuf >= 0, "dma-buf: %s: exported", name))
+		return;
+	map = map_dmabuf(dmabuf, 4 * PAGE, 0);
+	second = map_dmabuf(dmabuf, PAGE, PAGE);
+	if (!row(map && second, "dma-buf: %s: mapped, whole and in part", name))
+		return;
+	bo.map[0] = 0x11;
+	bo.map[PAGE] = 0x22;
+	row(map[0] == 0x11 && map[PAGE] == 0x22 && second[0] == 0x22,
+	    "dma-buf: %s: shows the BO's content", name);
+	pid = fork();
+	if (!pid)
+		_exit(other_process(dmabuf));
+	waitpid(pid, &status, 0);
+	row(WIFEXITED(status) && !WEXITSTATUS(status), "dma-buf: %s: another process uses it", name);
+	row(bo.map[0] == 0x11 && bo.map[PAGE] == 0x5a && map[2 * PAGE - 1] == 0x5a &&
+	    second[PAGE - 1] == 0x5a && !bo.map[2 * PAGE], "dma-buf: %s: and all see what it wrote",
+	    name);
+	row(!import_bo(fd, dmabuf, &again) && again == bo.handle,
+	    "dma-buf: %s: at home it is the same BO", name);
+
+	npu_bo_destroy(fd, &bo);
+	row(map[0] == 0x11 && second[0] == 0x5a, "dma-buf: %s: outlives its handle", name);
+	row(!import_bo(fd, dmabuf, &again), "dma-buf: %s: comes back", name);
+	close(dmabuf);
+	close_handle(fd, again);
+	map[0] = 0x33;
+	row(map[0] == 0x33, "dma-buf: %s: a mapping outlives it", name);
+	munmap(map, 4 * PAGE);
+	munmap(second, PAGE);
+}
+
+/* A dma-buf of pages of a memory file, as many as there are indices. */
+static int make_udmabuf(const unsigned int *indices, unsigned int count, uint8_t **map)
+{
+	struct udmabuf_create_list *list = calloc(1, sizeof(*list) + count * sizeof(list->list[0]));
+	int memfd = memfd_create("pages", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), dmabuf;
+	unsigned int i;
+
+	if (ftruncate(memfd, 16 * PAGE) || fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
+		return -errno;
+	*map = map_dmabuf(memfd, 16 * PAGE, 0);
+	memset(*map, 0, 16 * PAGE);
+	list->flags = UDMABUF_FLAGS_CLOEXEC;
+	list->count = count;
+	for (i = 0; i < count; i++) {
+		list->list[i].memfd = memfd;
+		list->list[i].offset = (uint64_t)indices[i] * PAGE;
+		list->list[i].size = PAGE;
+	}
+	dmabuf = ioctl(device, UDMABUF_CREATE_LIST, list);
+	if (dmabuf < 0)
+		dmabuf = -errno;
+	close(device);
+	close(memfd);
+	free(list);
+	return dmabuf;
+}
+
+static int make_heap(size_t size)
+{
+	struct dma_heap_allocation_data data = { .len = size, .fd_flags = O_RDWR | O_CLOEXEC };
+	int heap = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
+	int ret;
+
+	if (heap < 0)
+		return -errno;
+	ret = npu_ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data);
+	close(heap);
+	return ret ? ret : (int)data.fd;
+}
+
+static void test_import(void)
+{
+	static const unsigned int one[] = { 0 }, apart[] = { 0, 1, 0 };
+	struct npu_bo bo = make_bo(fd, DEVICE, 64 << 10);
+	struct drm_npu_command c;
+	uint32_t handle = 0;
+	uint8_t *pages, *map;
+	int dmabuf, ret;
+
+	dmabuf = make_udmabuf(one, 1, &pages);
+	ret = dmabuf < 0 ? dmabuf : import_bo(fd, dmabuf, &handle);
+	row_error(0, ret, "dma-buf", "a page of a memory file is imported");
+	memset(bo.map, 0x77, PAGE);
+	c = copy(bo.handle, handle, PAGE, 1);
+	row_error(0, run(fd, 0, &c), "dma-buf", "a job writes it");
+	row(pages[0] == 0x77 && pages[PAGE - 1] == 0x77 && !pages[PAGE],
+	    "dma-buf: the file has what the job wrote");
+	c.copy.dst_offset = 1;
+	row_error(-EINVAL, submit(fd, 0, &c, 0, 0, NULL), "dma-buf", "no job beyond its end");
+	close_handle(fd, handle);
+	row_error(-ENOENT, submit(fd, 0, &c, 0, 0, NULL), "dma-buf", "no job after it is closed");
+	close(dmabuf);
+
+	dmabuf = make_udmabuf(apart, 3, &pages);
+	ret = dmabuf < 0 ? 0 : import_bo(fd, dmabuf, &handle);
+	if (ret != 0 || dmabuf < 0)
+		row_error(-EINVAL, ret, "dma-buf", "pages that are apart are refused");
+	else
+		row(true, "dma-buf: pages that are apart are refused # SKIP an IOMMU joins them");
+	if (!ret)
+		close_handle(fd, handle);
+	close(dmabuf);
+
+	dmabuf = make_heap(64 << 10);
+	ret = dmabuf < 0 ? dmabuf : import_bo(fd, dmabuf, &handle);
+	if (!row_error(0, ret, "dma-buf", "64 KiB of the system heap are imported"))
+		return;
+	map = map_dmabuf(dmabuf, 64 << 10, 0);
+	memset(map, 0x99, 64 << 10);
+	c = copy(handle, bo.handle, 64 << 10, 1);
+	row_error(0, run(fd, 0, &c), "dma-buf", "a job reads them");
+	row(bo.map[0] == 0x99 && bo.map[(64 << 10) - 1] == 0x99, "dma-buf: all of them");
+	row(export_bo(fd, handle) >= 0, "dma-buf: an imported BO is given on");
+	close_handle(fd, handle);
+	close(dmabuf);
+	npu_bo_destroy(fd, &bo);
+}
+
+/* Another driver: vgem, whose files are in /dev/dri. */
+static void test_other_driver(void)
+{
+	struct npu_bo system = make_bo(fd, SYSTEM, PAGE), device = make_bo(fd, DEVICE, PAGE);
+	int other = open("/dev/dri/card0", O_RDWR | O_CLOEXEC);
+	int system_fd = export_bo(fd, system.handle), device_fd = export_bo(fd, device.handle);
+	uint32_t handle = 0;
+
+	if (!row(other >= 0, "dma-buf: another driver is there"))
+		return;
+	row_error(0, import_bo(other, system_fd, &handle), "dma-buf", "it imports system memory");
+	close_handle(other, handle);
+	row_error(-EOPNOTSUPP, import_bo(other, device_fd, &handle), "dma-buf",
+		  "it is refused device memory");
+	close(system_fd);
+	close(device_fd);
+	close(other);
+	npu_bo_destroy(fd, &system);
+	npu_bo_destroy(fd, &device);
+}
+
+/* The fence of a job is in the reservation of what it writes. */
+static void test_reservation(void)
+{
+	struct npu_bo a = make_bo(fd, SYSTEM, 1 << 20), b = make_bo(fd, DEVICE, 1 << 20);
+	struct drm_npu_command slow = copy(a.handle, b.handle, 1 << 20, 4096);
+	struct drm_npu_command quick = copy(b.handle, a.handle, 64, 1);
+	struct pollfd written = { .fd = export_bo(fd, b.handle), .events = POLLIN };
+	struct pollfd read = { .fd = export_bo(fd, a.handle), .events = POLLIN };
+	uint32_t queue, first = make_syncobj(), second = make_syncobj();
+	int ret;
+
+	row(poll(&written, 1, 0) == 1, "dma-buf: an idle one is ready");
+	ret = submit(fd, 0, &slow, 0, first, NULL);
+	row(!ret && poll(&written, 1, 0) == 0, "dma-buf: what a job writes is not");
+	row(poll(&read, 1, 0) == 1, "dma-buf: what it reads can be read");
+	read.events = POLLOUT;
+	row(poll(&read, 1, 0) == 0, "dma-buf: but not written");
+
+	/* Both BOs are shared, so the second job waits for the first without a syncobj. */
+	ret = queue_create(fd, &queue);
+	if (!ret)
+		ret = submit(fd, queue, &quick, 0, second, NULL);
+	if (!ret)
+		ret = npu_wait(fd, second, 0, WAIT_MS);
+	row_error(0, ret, "dma-buf", "a job of another queue reads what was written");
+	row_error(0, npu_wait(fd, first, 0, 0), "dma-buf", "and so has waited for the writer");
+	row(poll(&written, 1, WAIT_MS) == 1, "dma-buf: ready again");
+	row(usage("drm-shared-device") == 1 << 20, "usage: a dma-buf is shared memory");
+
+	queue_destroy(fd, queue);
+	close(written.fd);
+	close(read.fd);
+	npu_syncobj_destroy(fd, first);
+	npu_syncobj_destroy(fd, second);
+	npu_bo_destroy(fd, &a);
+	npu_bo_destroy(fd, &b);
+}
+
 int main(void)
 {
 	printf("KTAP version 1\n");
@@ -412,6 +684,12 @@ int main(void)
 	test_queue_destroy_busy();
 	test_queue_limit();
 	test_usage();
+	test_export_errors();
+	test_export(DEVICE, "device");
+	test_export(SYSTEM, "system");
+	test_import();
+	test_other_driver();
+	test_reservation();
 
 	printf("1..%d\n# %d of %d failed\n", tests, failures, tests);
 	return failures ? 1 : 0;
