@@ -184,7 +184,7 @@ struct npu_file {
 	u64 client_id; /* as in fdinfo */
 	struct list_head node; /* npu_device.files */
 	struct mutex lock; /* see above */
-	struct xarray queues; /* lock; of npu_queue by number, 0 the implicit one; empty after unplug */
+	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
 	struct npu_context context;
 	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
 

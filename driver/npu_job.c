@@ -256,7 +256,7 @@ void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
 		   q->live ? "live" : "not on the device", q->command_id);
 	q->npu->ops->queue_print(q, p);
 	list_for_each_entry(job, &q->inflight, node) {
-		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next command %u\n",
+		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next id %u\n",
 			   job->seqno, job->file->client_id, job->completed, job->count,
 			   job->command_id);
 		if (!list_is_first(&job->node, &q->inflight))

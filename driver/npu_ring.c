@@ -192,7 +192,8 @@ void npu_ring_queue_empty(struct npu_queue *q, struct npu_sqe *create)
 
 	npu_ring_empty(ring);
 	ring->shadow = NULL;
-	if (pci->shadows && FIELD_GET(NPU_FW_VERSION_MINOR, q->npu->fw_version) >= NPU_FW_MINOR_SHADOW) {
+	if (pci->shadows &&
+	    FIELD_GET(NPU_FW_VERSION_MINOR, q->npu->fw_version) >= NPU_FW_MINOR_SHADOW) {
 		ring->shadow = &pci->shadows[ring->number];
 		create->create_queue.shadow =
 			cpu_to_le64(pci->shadows_addr + ring->number * sizeof(*pci->shadows));
