@@ -79,7 +79,8 @@ static bool npu_sgt_usable(struct npu_device *npu, struct sg_table *sgt, size_t 
 		drm_dbg(&npu->drm, "memory is not contiguous on the bus; remedy: an IOMMU, or huge pages\n");
 		return false;
 	}
-	if (!npu->ops->physical && dma_need_sync(npu->drm.dev, sg_dma_address(sgt->sgl))) {
+	if (!npu->ops->physical && !device_iommu_mapped(npu->drm.dev) &&
+	    dma_need_sync(npu->drm.dev, sg_dma_address(sgt->sgl))) {
 		drm_dbg(&npu->drm, "DMA is not coherent, or goes through bounce buffers\n");
 		return false;
 	}

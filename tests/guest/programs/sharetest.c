@@ -4,7 +4,8 @@
  * device's queues, the usage that is told of them, and memory as dma-bufs. It prints KTAP
  * and exits with 0 if no test failed.
  *
- * usage: sharetest
+ * usage: sharetest [-i]
+ *   -i  the device is behind an IOMMU, which makes one piece of pages that are apart
  *
  * The tests want the device for themselves, root, and the kernel's vgem driver.
  */
@@ -35,6 +36,7 @@
 
 static int fd = -1;
 static struct drm_npu_device_info info;
+static bool iommu;
 static int tests, failures;
 
 static bool row(bool passed, const char *format, ...)
@@ -588,11 +590,17 @@ static void test_import(void)
 	close(dmabuf);
 
 	dmabuf = make_udmabuf(apart, 3, &pages);
-	ret = dmabuf < 0 ? 0 : import_bo(fd, dmabuf, &handle);
-	if (ret != 0 || dmabuf < 0)
-		row_error(-EINVAL, ret, "dma-buf", "pages that are apart are refused");
-	else
-		row(true, "dma-buf: pages that are apart are refused # SKIP an IOMMU joins them");
+	ret = dmabuf < 0 ? dmabuf : import_bo(fd, dmabuf, &handle);
+	row_error(iommu ? 0 : -EINVAL, ret, "dma-buf",
+		  iommu ? "pages that are apart are joined" : "pages that are apart are refused");
+	if (iommu && !ret) {
+		c = copy(handle, bo.handle, 3 * PAGE, 1);
+		pages[0] = 0x44;
+		pages[PAGE] = 0x55;
+		row_error(0, run(fd, 0, &c), "dma-buf", "a job reads them as one");
+		row(bo.map[0] == 0x44 && bo.map[PAGE] == 0x55 && bo.map[2 * PAGE] == 0x44,
+		    "dma-buf: in their order");
+	}
 	if (!ret)
 		close_handle(fd, handle);
 	close(dmabuf);
@@ -610,6 +618,27 @@ static void test_import(void)
 	close_handle(fd, handle);
 	close(dmabuf);
 	npu_bo_destroy(fd, &bo);
+}
+
+/* More than the kernel has in one piece. */
+static void test_large(void)
+{
+	const uint64_t size = 24 << 20;
+	struct npu_bo large, small = make_bo(fd, DEVICE, PAGE);
+	struct drm_npu_command c;
+	int ret = npu_bo_create(fd, SYSTEM, size, &large);
+
+	row_error(iommu ? 0 : -ENOMEM, ret, "bo", "24 MiB of system memory");
+	if (!ret && !npu_bo_map(fd, &large)) {
+		c = copy(small.handle, large.handle, PAGE, 1);
+		c.copy.dst_offset = size - PAGE;
+		memset(small.map, 0x66, PAGE);
+		row_error(0, run(fd, 0, &c), "bo", "a job writes its end");
+		row(large.map[size - 1] == 0x66 && !large.map[size - PAGE - 1] && !large.map[0],
+		    "bo: and nothing else");
+		npu_bo_destroy(fd, &large);
+	}
+	npu_bo_destroy(fd, &small);
 }
 
 /* Another driver: vgem, whose files are in /dev/dri. */
@@ -671,8 +700,13 @@ static void test_reservation(void)
 	npu_bo_destroy(fd, &b);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	iommu = argc == 2 && !strcmp(argv[1], "-i");
+	if (argc > 1 && !iommu) {
+		fprintf(stderr, "usage: sharetest [-i]\n");
+		return 2;
+	}
 	printf("KTAP version 1\n");
 	fd = npu_open();
 	if (fd < 0)
@@ -688,6 +722,7 @@ int main(void)
 	test_export(DEVICE, "device");
 	test_export(SYSTEM, "system");
 	test_import();
+	test_large();
 	test_other_driver();
 	test_reservation();
 
