@@ -6,7 +6,7 @@ FUZZTIME      ?= 60s
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check setup-arm64 soak bench-guest test-uml kernel-lean test-vfio
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check driver-check setup-arm64 soak bench-guest test-uml kernel-lean test-vfio
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ firmware-compilers: setup ## Build ROM and firmware with clang too, and test tha
 
 driver: setup ## Build the kernel module for both guest kernels into build/
 	@$(GO) run ./tests/demo -build-only
+
+driver-check: setup ## The driver through W=1, sparse and checkpatch --strict, for both guest kernels
+	@tests/driver/check.sh
 
 check: ## What CI runs before the tests: formatting, generated files, vet, lint, clean tree
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'check: run make fmt'; exit 1; }

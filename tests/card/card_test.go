@@ -81,6 +81,12 @@ func boot(t *testing.T, e *guest.Env, kernel, script string, change ...func(*gue
 func bootWith(t *testing.T, e *guest.Env, card vdev.Config, kernel, script string, change ...func(*guest.Config)) (*guest.Result, *vdev.Device) {
 	t.Helper()
 	d, socket := devtest.Start(t, card)
+	return bootCard(t, e, kernel, socket, script, change...), d
+}
+
+// bootCard is boot with the card on this socket.
+func bootCard(t *testing.T, e *guest.Env, kernel, socket, script string, change ...func(*guest.Config)) *guest.Result {
+	t.Helper()
 	cfg := kit(t, e, kernel).Config(kernel, socket, common+script)
 	for _, f := range change {
 		f(&cfg)
@@ -93,7 +99,7 @@ func bootWith(t *testing.T, e *guest.Env, card vdev.Config, kernel, script strin
 		t.Fatalf("status %d\n%s", res.Status, console(res))
 	}
 	checkKernelLog(t, res)
-	return res, d
+	return res
 }
 
 // checkKernelLog expects that the kernel found nothing wrong with itself.
@@ -180,9 +186,11 @@ func TestUAPI(t *testing.T) {
 	e := guest.Require(t)
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
-			res, _ := boot(t, e, k, "load\nuapitest -r -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
-				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
+			res, _ := boot(t, e, k, inspect+"load\nuapitest -r -t >$RESULT/ktap; echo status $?\ncore >$RESULT/dump\nmodprobe vgem || die vgem\nsharetest >$RESULT/share; echo status $?; rmmod npu || die rmmod\n",
+				func(c *guest.Config) { c.Timeout, c.Modules = 4*time.Minute, append(c.Modules, "vgem") })
 			checkKTAP(t, res.Files["ktap"], 180)
+			checkKTAP(t, res.Files["share"], 90)
+			checkDump(t, res.Files["dump"], "BOOT_STATUS      0x00000004\n", ": 0 of 1 commands done", "    command 0: opcode 0x02, 02")
 		})
 	}
 }

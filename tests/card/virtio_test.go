@@ -134,9 +134,11 @@ func TestVirtioUAPI(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, k,
-				"load\nuapitest -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
-				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
+				inspect+"load\nuapitest -t >$RESULT/ktap; echo status $?\ncore >$RESULT/dump\nmodprobe vgem || die vgem\nsharetest >$RESULT/share; echo status $?; rmmod npu || die rmmod\n",
+				func(c *guest.Config) { c.Timeout, c.Modules = 4*time.Minute, append(c.Modules, "vgem") })
 			checkKTAP(t, res.Files["ktap"], 170)
+			checkKTAP(t, res.Files["share"], 90)
+			checkDump(t, res.Files["dump"], "reason: a job did not end in time\n", "    command 0: opcode 0x02, 02")
 		})
 	}
 }
