@@ -32,8 +32,9 @@ test-unit: ## Tests that need no guest
 test-race: ## The same under the race detector
 	@$(GO) test -short -race ./...
 
-test-guest: setup-arm64 ## Tests that boot Linux in QEMU
-	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/card/... ./tests/embedded/...
+test-guest: setup-arm64 ## Tests that boot Linux in QEMU; one table of the results, KTAP and JUnit in build/results
+	@$(GO) build -o build/summary ./tests/guest/summary
+	@NPUEMU_REQUIRE_GUEST=1 build/summary -- -count=1 -p 1 -timeout 40m ./tests/guest ./tests/card/... ./tests/embedded/...
 
 soak: ## 10,000 clients that attach and are killed, over each transport
 	@$(GO) test -count=1 -v -run 'TestSoak$$' ./tests/conformance ./tests/virtiotest -soak 10000

@@ -54,6 +54,7 @@ true
 			if tt.more != "" {
 				checkKTAP(t, res.Files["ktap"], 180)
 			} else if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 			t.Logf("QEMU %s, Linux %s: %v", res.QEMU, res.Kernel, res.Stages)
@@ -75,6 +76,7 @@ rmmod npu || die rmmod
 		t.Errorf("config space of %q bytes, want 256", got)
 	}
 	if f := d.Findings(); len(f) != 0 {
+		guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 		t.Errorf("our own driver makes mistakes: %+v", f)
 	}
 }
