@@ -17,13 +17,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"npuemu/tests/guest"
 )
 
-const usage = `usage: summary [--out DIR] [--] ARGUMENT...
+const usage = `usage: summary [--out DIR] [-j N] [--] ARGUMENT... [+ ARGUMENT...]...
 
-Runs "go test -json ARGUMENT..." and ends with a table of the results.
+Runs "go test -json ARGUMENT..." for each list of arguments, and ends with one table of all results.
 
+  -j N        run so many of the lists at once [1]
   --out DIR   where results.ktap, results.xml and ktap/, the programs' own results,
               go [build/results]; what an earlier run left there is removed
 
@@ -46,16 +52,17 @@ const (
 func main() {
 	flag.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	out := flag.String("out", "build/results", "")
+	atOnce := flag.Int("j", 1, "")
 	flag.CommandLine.Init("summary", flag.ContinueOnError)
 	if err := flag.CommandLine.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
 		os.Exit(exitOK)
-	} else if err != nil || flag.NArg() == 0 {
+	} else if err != nil || flag.NArg() == 0 || *atOnce < 1 {
 		if err == nil {
-			fmt.Fprint(os.Stderr, "summary: no packages: name those of go test\n"+usage)
+			fmt.Fprint(os.Stderr, "summary: packages for go test are wanted, and -j of at least 1\n"+usage)
 		}
 		os.Exit(exitUsage)
 	}
-	status, err := run(*out, flag.Args())
+	status, err := run(*out, *atOnce, jobs(flag.Args()))
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "summary: %v\n", err)
 		status = exitFailed
@@ -63,7 +70,20 @@ func main() {
 	os.Exit(status)
 }
 
-func run(out string, args []string) (int, error) {
+// jobs splits arguments at "+".
+func jobs(args []string) [][]string {
+	list := [][]string{nil}
+	for _, a := range args {
+		if a == "+" {
+			list = append(list, nil)
+			continue
+		}
+		list[len(list)-1] = append(list[len(list)-1], a)
+	}
+	return slices.DeleteFunc(list, func(l []string) bool { return len(l) == 0 })
+}
+
+func run(out string, atOnce int, jobs [][]string) (int, error) {
 	out, err := filepath.Abs(out)
 	if err != nil {
 		return 0, err
@@ -77,28 +97,30 @@ func run(out string, args []string) (int, error) {
 	if err := os.MkdirAll(programs, 0o777); err != nil {
 		return 0, err
 	}
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
-	cmd.Env = append(os.Environ(), "NPUEMU_RESULTS="+programs)
-	cmd.Stderr = os.Stderr
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		return 0, err
-	}
 	start := time.Now()
-	if err := cmd.Start(); err != nil {
-		return 0, err
+	recorders := make([]*recorder, len(jobs))
+	errs := make([]error, len(jobs))
+	screen := &screen{w: os.Stdout, whole: min(atOnce, len(jobs)) > 1}
+	slots := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, args := range jobs {
+		slots <- struct{}{}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			recorders[i], errs[i] = goTests(programs, args, screen)
+			<-slots
+		}()
 	}
-	r := newRecorder()
-	readErr := read(pipe, os.Stdout, r.event)
-	waitErr := cmd.Wait() // its status is in the events, except for what no package is to blame for
+	wg.Wait()
 	whole := time.Since(start)
-	if readErr != nil {
-		return 0, readErr
+	var suites []*suite
+	for _, r := range recorders {
+		suites = append(suites, r.suites(func(name string) (string, error) {
+			text, err := os.ReadFile(filepath.Join(programs, filepath.Base(name)))
+			return string(text), err
+		})...)
 	}
-	suites := r.suites(func(name string) (string, error) {
-		text, err := os.ReadFile(filepath.Join(programs, filepath.Base(name)))
-		return string(text), err
-	})
 	if err := writeFile(filepath.Join(out, "results.ktap"), func(w io.Writer) error { return writeKTAP(w, suites) }); err != nil {
 		return 0, err
 	}
@@ -108,10 +130,31 @@ func run(out string, args []string) (int, error) {
 	printTable(os.Stdout, suites, whole)
 	fmt.Printf("results: %s\n", out)
 	status := exitStatus(suites)
-	if exited := (*exec.ExitError)(nil); waitErr != nil && (status == exitOK || status == exitNothing || !errors.As(waitErr, &exited)) {
-		return exitFailed, fmt.Errorf("go test: %w", waitErr)
+	if err := errors.Join(errs...); err != nil && (status == exitOK || status == exitNothing) {
+		return exitFailed, err
 	}
 	return status, nil
+}
+
+// goTests runs go test, with programs as the directory for their results. The error says that it failed, which
+// the events say too, except for what no package is to blame for.
+func goTests(programs string, args []string, s *screen) (*recorder, error) {
+	r := newRecorder()
+	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Env = append(os.Environ(), guest.ResultsDir+"="+programs)
+	cmd.Stderr = os.Stderr
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return r, err
+	}
+	if err := cmd.Start(); err != nil {
+		return r, err
+	}
+	err = read(pipe, func(e event) { s.event(r, e); r.event(e) })
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return r, fmt.Errorf("go test %s: %w", strings.Join(args, " "), err)
+	}
+	return r, nil
 }
 
 func writeFile(path string, write func(io.Writer) error) error {
@@ -134,8 +177,49 @@ type event struct {
 	Key, Value string
 }
 
-// read hands every event to f, and shows output on w. What is no event is shown too.
-func read(r io.Reader, w io.Writer, f func(event)) error {
+// A screen shows output as it comes, or where several jobs run at once, that of a test when it ends.
+type screen struct {
+	mu    sync.Mutex
+	w     io.Writer
+	whole bool
+	held  map[screenKey]*strings.Builder
+}
+
+type screenKey struct {
+	job       *recorder
+	pkg, test string
+}
+
+func (s *screen) event(job *recorder, e event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name, sub, _ := strings.Cut(e.Test, "/")
+	key := screenKey{job, e.Package, name}
+	switch e.Action {
+	case "output", "build-output":
+		if !s.whole || name == "" {
+			fmt.Fprint(s.w, e.Output)
+			return
+		}
+		if s.held == nil {
+			s.held = map[screenKey]*strings.Builder{}
+		}
+		if s.held[key] == nil {
+			s.held[key] = &strings.Builder{}
+		}
+		s.held[key].WriteString(e.Output)
+	case "pass", "fail", "skip":
+		for k, text := range s.held {
+			if sub == "" && k.job == job && k.pkg == e.Package && (k.test == name || name == "") { // all that a package left
+				fmt.Fprint(s.w, text.String())
+				delete(s.held, k)
+			}
+		}
+	}
+}
+
+// read hands every event to f. A line that is none becomes output.
+func read(r io.Reader, f func(event)) error {
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -143,9 +227,6 @@ func read(r io.Reader, w io.Writer, f func(event)) error {
 			var e event
 			if json.Unmarshal(line, &e) != nil || e.Action == "" {
 				e = event{Action: "output", Output: string(line)}
-			}
-			if e.Action == "output" || e.Action == "build-output" {
-				fmt.Fprint(w, e.Output)
 			}
 			f(e)
 		}

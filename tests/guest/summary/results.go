@@ -123,6 +123,7 @@ func (r *recorder) suites(load func(name string) (string, error)) []*suite {
 			failedBelow[r.test(t.pkg, name)] = true
 		}
 	}
+	own := ownSeconds(all)
 	var list []*suite
 	byKey := map[[2]string]*suite{}
 	for _, t := range all {
@@ -145,7 +146,7 @@ func (r *recorder) suites(load func(name string) (string, error)) []*suite {
 			byKey[key] = s
 			list = append(list, s)
 		}
-		s.seconds += t.seconds
+		s.seconds += own[t]
 		s.retried = append(s.retried, t.retried...)
 		row := &ktap.Test{Name: cmp.Or(rest, name), OK: !failed}
 		if t.result == "skip" {
@@ -170,6 +171,42 @@ func (r *recorder) suites(load func(name string) (string, error)) []*suite {
 		s.tests = append(s.tests, row)
 	}
 	return list
+}
+
+// ownSeconds gives every test without subtests its time. What a parent spent outside its subtests, such as
+// a boot whose results they look at, goes to the first of them.
+func ownSeconds(all []*goTest) map[*goTest]float64 {
+	own := map[*goTest]float64{}
+	byName := map[[2]string]*goTest{}
+	first := map[*goTest]*goTest{} // subtest
+	for _, t := range all {
+		own[t] += t.seconds
+		byName[[2]string{t.pkg, t.name}] = t
+	}
+	parent := func(t *goTest) *goTest {
+		i := strings.LastIndex(t.name, "/")
+		if i < 0 {
+			return nil
+		}
+		return byName[[2]string{t.pkg, t.name[:i]}]
+	}
+	for _, t := range all {
+		if p := parent(t); p != nil {
+			own[p] -= t.seconds
+			if first[p] == nil {
+				first[p] = t
+			}
+		}
+	}
+	for _, t := range all {
+		for to := first[t]; to != nil; to = first[to] {
+			if first[to] == nil && own[t] > 0 { // subtests that ran at once took more together
+				own[to] += own[t]
+				own[t] = 0
+			}
+		}
+	}
+	return own
 }
 
 // skipReason finds what t.Skip said: "    file_test.go:12: reason".

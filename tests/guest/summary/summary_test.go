@@ -40,8 +40,7 @@ func ev(action, test string, fields ...string) string {
 func summarize(t *testing.T, files map[string]string, lines ...string) ([]*suite, string) {
 	t.Helper()
 	r := newRecorder()
-	var shown strings.Builder
-	if err := read(strings.NewReader(strings.Join(lines, "")), &shown, r.event); err != nil {
+	if err := read(strings.NewReader(strings.Join(lines, "")), r.event); err != nil {
 		t.Fatal(err)
 	}
 	suites := r.suites(func(name string) (string, error) {
@@ -100,6 +99,8 @@ func TestTable(t *testing.T) {
 		ev("run", "TestNone"), ev("attr", "TestNone", "Key", "ktap", "Value", "none.ktap"), ev("pass", "TestNone", "Elapsed", "0"),
 		ev("run", "TestSkip"), ev("output", "TestSkip", "Output", "    x_test.go:7: no QEMU\n"), ev("skip", "TestSkip", "Elapsed", "0"),
 		ev("run", "TestParent"), ev("run", "TestParent/ok"), ev("pass", "TestParent/ok", "Elapsed", "1"), ev("fail", "TestParent", "Elapsed", "1"),
+		ev("run", "TestBoot"), ev("run", "TestBoot/7.3"), ev("run", "TestBoot/7.3/a"), ev("pass", "TestBoot/7.3/a", "Elapsed", "0.5"), ev("run", "TestBoot/7.3/b"),
+		ev("pass", "TestBoot/7.3/b", "Elapsed", "1"), ev("pass", "TestBoot/7.3", "Elapsed", "9"), ev("pass", "TestBoot", "Elapsed", "10"),
 		ev("fail", "", "Elapsed", "30"),
 	)
 	want := `suite kernel passed failed skipped seconds
@@ -110,8 +111,9 @@ TestBad - 2 1 0 5.0 FAILED
 TestShort - 1 1 0 6.0 FAILED
 TestNone - 0 1 0 0.0 FAILED
 TestSkip - 0 0 1 0.0
-TestParent - 1 1 0 2.0 FAILED
-all 7 4 3 90.0
+TestParent - 1 1 0 1.0 FAILED
+TestBoot - 2 0 0 10.0
+all 9 4 3 90.0
 booted twice, the machine's fault: TestA (6.12.1): guest died before /init
 known to fail: TestK (7.3.4): TestK/c: bug
 failed: TestBad (-): TestBad/group/y
@@ -169,6 +171,42 @@ func TestExitStatus(t *testing.T) {
 				t.Errorf("status %d, want %d\n%s", got, tt.want, table)
 			}
 		})
+	}
+}
+
+func TestJobs(t *testing.T) {
+	got := jobs([]string{"-count=1", "./a", "+", "+", "-run", "X", "./b", "+"})
+	if diff := cmp.Diff([][]string{{"-count=1", "./a"}, {"-run", "X", "./b"}}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestScreen: of jobs that run at once, tests are shown one after the other.
+func TestScreen(t *testing.T) {
+	a, b := newRecorder(), newRecorder()
+	out := func(test, text string) event {
+		return event{Action: "output", Package: "p", Test: test, Output: text + "\n"}
+	}
+	script := []struct {
+		job *recorder
+		e   event
+	}{
+		{a, out("TestA", "a1")}, {b, out("TestB", "b1")}, {a, out("TestA/sub", "a2")}, {b, out("", "of b")},
+		{a, event{Action: "pass", Package: "p", Test: "TestA/sub"}}, {b, out("TestB", "b2")},
+		{a, event{Action: "pass", Package: "p", Test: "TestA"}}, {b, event{Action: "fail", Package: "p"}}, {a, out("", "of a")},
+	}
+	for _, tt := range []struct {
+		whole bool
+		want  string
+	}{{true, "of b a1 a2 b1 b2 of a"}, {false, "a1 b1 a2 of b b2 of a"}} {
+		var w strings.Builder
+		s := &screen{w: &w, whole: tt.whole}
+		for _, step := range script {
+			s.event(step.job, step.e)
+		}
+		if got := strings.Join(strings.Fields(w.String()), " "); got != tt.want {
+			t.Errorf("whole %t: %q, want %q", tt.whole, got, tt.want)
+		}
 	}
 }
 
