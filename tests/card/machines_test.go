@@ -59,6 +59,7 @@ true
 			if strings.Contains(tt.more, "uapitest") {
 				checkKTAP(t, res.Files["ktap"], 180)
 			} else if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 			t.Logf("QEMU %s, Linux %s: %v", res.QEMU, res.Kernel, res.Stages)
@@ -80,6 +81,7 @@ rmmod npu || die rmmod
 		t.Errorf("config space of %q bytes, want 256", got)
 	}
 	if f := d.Findings(); len(f) != 0 {
+		guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 		t.Errorf("our own driver makes mistakes: %+v", f)
 	}
 }

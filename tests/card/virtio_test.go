@@ -86,6 +86,7 @@ func bootQEMU(t *testing.T, e *guest.Env, devices []string, kernel, script strin
 		f(&cfg)
 	}
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, console(res))
 	}
@@ -110,6 +111,7 @@ func TestVirtioDigits(t *testing.T) {
 			res, d := bootVirtio(t, e, vdev.DefaultConfig(), monitor{}, k, script)
 			checkDigits(t, res.Files["digits.json"])
 			if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 			pci, _ := boot(t, e, k, script)
@@ -211,6 +213,7 @@ func TestVirtioMonitors(t *testing.T) {
 				t.Errorf("devinfo (-want +got):\n%s", diff)
 			}
 			if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 		})

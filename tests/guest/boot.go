@@ -93,6 +93,7 @@ export PATH=/bin HOME=/ RESULT=/result
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+dmesg -n 5 # the kernel's warnings of itself are warnings
 mark() {
 	read -r now _ </proc/uptime
 	echo "` + markerPrefix + `$now $*"

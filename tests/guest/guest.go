@@ -133,15 +133,19 @@ func RequireArch(tb testing.TB, arch *Arch) *Env {
 		tb.Skip("boots a guest; not with -short")
 	}
 	e, err := Open(arch)
-	if err == nil {
-		return e
+	if err != nil {
+		Absent(tb, err)
 	}
+	return e
+}
+
+// Absent skips a test, or fails it as Require does: err says what is not set up.
+func Absent(tb testing.TB, err error) {
+	tb.Helper()
 	if os.Getenv("CI") == "true" || os.Getenv("NPUEMU_REQUIRE_GUEST") == "1" {
 		tb.Fatal(err)
-	} else {
-		tb.Skip(err)
 	}
-	return nil
+	tb.Skip(err)
 }
 
 // Kernels returns the releases of the guest kernels, as uname -r prints them, newest first.
