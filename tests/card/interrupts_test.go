@@ -99,7 +99,7 @@ done
 	res, err := guest.Boot(t.Context(), e, cfg)
 	guest.Note(t, res, err)
 	if err != nil || res.Status != 0 {
-		t.Fatalf("status %d, %v\n%s", res.Status, err, console(res))
+		t.Fatalf("%v\n%s", err, console(res))
 	}
 	checkKernelLog(t, res)
 	for i, c := range cards {

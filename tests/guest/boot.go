@@ -59,6 +59,8 @@ type Config struct {
 	// OnLine, if not nil, is called with every line of the console, without its end, one call at a time and not on
 	// Boot's goroutine. To stop QEMU at once, as kill -9 would, cancel ctx here.
 	OnLine func(line string)
+
+	image string // the kernel, as QEMU gets it
 }
 
 // Result is what is known of a boot, whether it went well or not.
@@ -135,6 +137,9 @@ func Boot(ctx context.Context, e *Env, cfg Config) (*Result, error) {
 	}
 	accel, err := e.accel(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if cfg.image, err = e.unpacked(ctx, e.kernelImage(release)); err != nil {
 		return nil, err
 	}
 
@@ -239,7 +244,7 @@ func (e *Env) qemuArgs(cfg Config, release, accel, initramfs, result string) ([]
 		"-machine", cmp.Or(cfg.Machine, e.Arch.machine) + ",memory-backend=mem", "-smp", "1", "-m", memory,
 		// The device reaches guest memory through the file descriptor of this memory.
 		"-object", "memory-backend-memfd,id=mem,share=on,size=" + memory,
-		"-kernel", e.kernelImage(release), "-initrd", initramfs,
+		"-kernel", cfg.image, "-initrd", initramfs,
 		// The last two save a fifth of the boot.
 		"-append", "console=" + e.Arch.console + " quiet panic=-1 " + e.Arch.kernel + " nokaslr cryptomgr.notests " + cfg.Append,
 		"-serial", "stdio",

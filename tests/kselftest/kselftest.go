@@ -73,15 +73,18 @@ func Build(ctx context.Context, e *guest.Env, tree, dir string) (map[string]stri
 	return files, nil
 }
 
+// arguments leave out rows that take the guest with them where they fail, and so everybody's results (docs/limits.md).
+// They are run by hand.
+var arguments = map[string]string{
+	"module": " -T fence_outlives_file", // 6.12 crashes
+	"power":  " -t freezer",             // of the others, which need interface 1.1, one did not come back
+}
+
 // Script runs all programs; their results go to $RESULT.
 func Script() string {
 	var b strings.Builder
 	for _, p := range Programs {
-		args := ""
-		if p == "module" {
-			args = " -T fence_outlives_file"
-		}
-		fmt.Fprintf(&b, "stage %s\n%s/%s%s >$RESULT/%s.ktap 2>&1; echo kselftest %s: status $?\n", p, Dir, p, args, p, p)
+		fmt.Fprintf(&b, "stage %s\n%s/%s%s >$RESULT/%s.ktap 2>&1; echo kselftest %s: status $?\n", p, Dir, p, arguments[p], p, p)
 	}
 	return b.String()
 }

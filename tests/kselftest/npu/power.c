@@ -95,7 +95,7 @@ TEST_F_TIMEOUT(power, twice, 90)
 	EXPECT_EQ(0, npu_run_error(self->fd, &c, 1));
 }
 
-/* All the way down, woken by the clock after two seconds. */
+/* All the way down, woken by the clock after five seconds. */
 TEST_F_TIMEOUT(power, suspend_to_idle, 90)
 {
 	const char *alarm = "/sys/class/rtc/rtc0/wakealarm";
@@ -105,7 +105,7 @@ TEST_F_TIMEOUT(power, suspend_to_idle, 90)
 		SKIP(return, "no clock that could wake it");
 	npu_write_file("/sys/power/pm_test", "none");
 	npu_write_file(alarm, "0");
-	ASSERT_EQ(0, npu_write_file(alarm, "+2"));
+	ASSERT_EQ(0, npu_write_file(alarm, "+5"));
 	npu_fill(self->a.map, NPU_MIB, 12);
 	ASSERT_EQ(0, npu_write_file("/sys/power/state", "freeze"));
 	ASSERT_EQ(0, npu_run_error(self->fd, &c, 1));

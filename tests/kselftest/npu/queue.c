@@ -214,18 +214,24 @@ TEST_F_TIMEOUT(queue, priority, 90)
 	EXPECT_EQ(0, npu_wait_ms(self->fd, low.handle, 50, 60000));
 }
 
-/* The value of a key of fdinfo, in its unit; -1 without one. */
+/* The value of a key of fdinfo, in bytes if it has a unit of memory; -1 without one. */
 static long long fdinfo(int fd, const char *key)
 {
 	char path[64], line[256];
 	long long value = -1;
+	char *unit;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	f = fopen(path, "r");
 	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, key, strlen(key)) && line[strlen(key)] == ':')
-			value = strtoll(line + strlen(key) + 1, NULL, 10);
+		if (!strncmp(line, key, strlen(key)) && line[strlen(key)] == ':') {
+			value = strtoll(line + strlen(key) + 1, &unit, 10);
+			if (!strncmp(unit, " KiB", 4))
+				value <<= 10;
+			else if (!strncmp(unit, " MiB", 4))
+				value <<= 20;
+		}
 	if (f)
 		fclose(f);
 	return value;
@@ -238,10 +244,12 @@ TEST_F_TIMEOUT(queue, fdinfo, 60)
 	struct npu_bo device;
 
 	ASSERT_GE(before, 0);
-	EXPECT_EQ(2048, fdinfo(self->fd, "drm-total-system"));
+	EXPECT_EQ(2 * NPU_MIB, fdinfo(self->fd, "drm-total-system"));
 	ASSERT_EQ(0, npu_bo_create(self->fd, NPU_DEVICE, NPU_MIB, &device));
-	EXPECT_EQ(1024, fdinfo(self->fd, "drm-total-device"));
+	EXPECT_EQ(NPU_MIB, fdinfo(self->fd, "drm-total-device"));
 	ASSERT_EQ(0, npu_run_error(self->fd, &c, 1));
+	/* The job's end is counted soon after its fence. */
+	npu_sleep_ms(50);
 	after = fdinfo(self->fd, "drm-engine-npu");
 	EXPECT_GT(after, before);
 	npu_sleep_ms(50);
