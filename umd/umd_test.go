@@ -18,6 +18,7 @@ import (
 	"npuemu/firmware"
 	"npuemu/internal/uds"
 	"npuemu/mmio/npureg"
+	"npuemu/tests/devtest"
 	"npuemu/umd"
 	"npuemu/vdev"
 	"npuemu/vdev/local"
@@ -27,20 +28,7 @@ import (
 // card returns a way to attach to a running card, over a socket or in this process.
 func card(t testing.TB, cfg vdev.Config, socket bool) (attach func() umd.Function) {
 	t.Helper()
-	d, err := vdev.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { d.Run(ctx); close(done) }()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	d := devtest.Run(t, cfg)
 	if !socket {
 		return func() umd.Function { return local.Attach(d) }
 	}
@@ -50,6 +38,7 @@ func card(t testing.TB, cfg vdev.Config, socket bool) (attach func() umd.Functio
 		if err != nil {
 			t.Fatal(err)
 		}
+		ctx, cancel := context.WithCancel(context.Background())
 		served := make(chan struct{})
 		go func() { _ = s.ServeConn(ctx, far); close(served) }() // ctx's error
 		t.Cleanup(func() { cancel(); <-served })

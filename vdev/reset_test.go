@@ -36,11 +36,9 @@ func (s *stuck) access() error {
 	return errors.New("not answered")
 }
 
-// power starts a device without a transport; its memory at 0x10000 is m.
-func power(t testing.TB, m iova.Memory) *Device {
+// running makes a device that runs until the test ends.
+func running(t testing.TB, cfg Config) *Device {
 	t.Helper()
-	cfg := DefaultConfig()
-	cfg.Memory.Size = 1 << 20
 	d, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +53,15 @@ func power(t testing.TB, m iova.Memory) *Device {
 			t.Error(err)
 		}
 	})
+	return d
+}
+
+// power starts a device without a transport; its memory at 0x10000 is m.
+func power(t testing.TB, m iova.Memory) *Device {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Memory.Size = 1 << 20
+	d := running(t, cfg)
 	if err := d.MapDMA(0x10000, 0x10000, iova.Read|iova.Write, m); err != nil {
 		t.Fatal(err)
 	}

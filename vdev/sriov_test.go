@@ -26,20 +26,7 @@ func powerPF(t *testing.T) *Device {
 	cfg := DefaultConfig()
 	cfg.Memory.Size = 8 << 20
 	cfg.SRIOV.VFs = 3
-	d, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); d.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	d := running(t, cfg)
 	return d
 }
 

@@ -150,7 +150,7 @@ func Start(t testing.TB, cfg vdev.Config) (d *vdev.Device, socket string) {
 // StartServer is Start with a configuration of the server.
 func StartServer(t testing.TB, cfg vdev.Config, scfg vfiouser.Config) (d *vdev.Device, socket string) {
 	t.Helper()
-	d = run(t, cfg)
+	d = Run(t, cfg)
 	return d, Serve(t, d, scfg)
 }
 
@@ -180,8 +180,8 @@ func Serve(t testing.TB, d *vdev.Device, scfg vfiouser.Config) (socket string) {
 	return socket
 }
 
-// run makes a device that runs until the test ends.
-func run(t testing.TB, cfg vdev.Config) *vdev.Device {
+// Run makes a device that runs until the test ends.
+func Run(t testing.TB, cfg vdev.Config) *vdev.Device {
 	t.Helper()
 	d, err := vdev.New(cfg)
 	if err != nil {
@@ -222,7 +222,7 @@ func NewOver(t testing.TB, transport string, cfg vdev.Config) *Host {
 	case VFIOUser:
 		h.Dev, h.Socket = Start(t, cfg)
 	case InProcess, GoKVM:
-		h.Dev = run(t, cfg)
+		h.Dev = Run(t, cfg)
 	case VHostUser:
 		h.Dev, h.Socket = startVirtio(t, cfg)
 		h.attachVirtio()

@@ -39,7 +39,7 @@ const slotSize = npureg.SQEntrySize + npureg.CQEntrySize
 // startVirtio serves a device made from cfg over vhost-user.
 func startVirtio(t testing.TB, cfg vdev.Config) (d *vdev.Device, socket string) {
 	t.Helper()
-	d = run(t, cfg)
+	d = Run(t, cfg)
 	v := vdev.NewParavirt(d)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

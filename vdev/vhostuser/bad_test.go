@@ -256,6 +256,12 @@ func TestBad(t *testing.T) {
 			q.PutPacked(i, d)
 		}
 	}
+	// large is a gigabyte of guest memory that nothing was written to.
+	large := func(q *Queue) Desc {
+		const at = 1 << 40
+		q.F.Do(AddMemReg, Slot(at, 1<<30, UserBase+at, 0), int(Memfd(q.F.T, 1<<30).Fd()))
+		return Desc{Addr: at, Len: 1 << 30}
+	}
 	const u = UserBase
 	rows := []bad{
 		m("unknown request", 99, nil, 0, unix.EOPNOTSUPP),
@@ -424,6 +430,10 @@ func TestBad(t *testing.T) {
 			}
 			offer(q, c...)
 		}, "more than 8 descriptors, or a loop"),
+		split("chain of more than 2³² bytes", func(q *Queue) {
+			d := large(q)
+			offer(q, with(d, Next, 1), with(d, Next, 2), with(d, Next, 3), with(d, Next|Write, 4), with(buf(q), Write, 0))
+		}, "more than 2³² bytes"),
 		split("indirect table that passes 2⁶⁴", func(q *Queue) { offer(q, Desc{Addr: 1<<64 - 16, Len: 32, Flags: Table}) }, "not in guest memory"),
 		split("indirect table across the end of a region", func(q *Queue) {
 			offer(q, Desc{Addr: MemBase + MemSize - 16, Len: 32, Flags: Table})
@@ -451,6 +461,10 @@ func TestBad(t *testing.T) {
 			}
 			put(q, c...)
 		}, "more than 8 descriptors"),
+		packed("chain of more than 2³² bytes", func(q *Queue) {
+			d := large(q)
+			put(q, with(d, Next, 0), with(d, Next, 0), with(d, Next|Write, 0), with(d, Next|Write, 0), with(buf(q), Write, 0))
+		}, "more than 2³² bytes"),
 		packed("indirect table not mapped", func(q *Queue) { put(q, Desc{Addr: 0x1000, Len: 16, Flags: Table}) }, "indirect table at 0x1000"),
 		packed("indirect table of 0 bytes", func(q *Queue) { put(q, Desc{Addr: MemBase, Flags: Table}) }, "length 0"),
 		packed("indirect table of 24 bytes", func(q *Queue) { put(q, Desc{Addr: MemBase, Len: 24, Flags: Table}) }, "table of 24 bytes"),

@@ -27,6 +27,8 @@ const (
 	descNext  = 1 // VIRTQ_DESC_F_NEXT
 	descWrite = 2 // VIRTQ_DESC_F_WRITE
 	descTable = 4 // VIRTQ_DESC_F_INDIRECT
+
+	maxChain = 1 << 32 // bytes in the buffers of a chain (§2.7.5, §2.8.6)
 )
 
 // Request is a chain that a driver made available: bytes for the device, and room for
@@ -255,6 +257,8 @@ func (f *FrontEnd) addLocked(r *ring, req *Request, index uint64, addr iova.Addr
 	switch {
 	case size == 0:
 		return r.fail("descriptor %d has length 0; a buffer has at least a byte", index)
+	case req.Size+req.Room+uint64(size) > maxChain:
+		return r.fail("a chain of more than 2³² bytes")
 	case !f.coversLocked(addr, uint64(size)) && write:
 		return r.fail("a writable buffer: %d bytes at %v are not in guest memory", size, addr)
 	case !f.coversLocked(addr, uint64(size)):
