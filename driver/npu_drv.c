@@ -311,10 +311,10 @@ int npu_resume(struct npu_device *npu)
 		npu->asleep = false;
 		if (npu->ops->runtime_pm) /* others come as after a reset */
 			ret = npu->ops->reset(npu);
-		if (!ret)
-			ret = npu_boot(npu);
 		if (ret == -ENODEV)
 			WRITE_ONCE(npu->gone, true);
+		if (!ret)
+			ret = npu_boot(npu);
 		npu_queues_restart(npu, NULL);
 		if (ret)
 			drm_err(&npu->drm, "device did not wake: %d; remedy: reset it, or load the driver again\n",

@@ -200,7 +200,6 @@ struct npu_bo {
 	struct drm_mm_node node; /* DEVICE */
 	struct page **pages; /* SYSTEM; NULL if imported */
 	struct sg_table *sgt; /* SYSTEM; bo_lock; NULL once the device is gone */
-	struct dma_buf *exported; /* bo_lock; no reference: the dma-buf has one of the BO */
 	bool shared; /* was exported or imported: jobs wait for fences of others */
 	struct list_head link; /* npu_device.bos */
 };
@@ -329,12 +328,14 @@ struct npu_job;
 
 extern const struct drm_sched_backend_ops npu_sched_ops;
 int npu_job_timeout_ms(void);
-int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size);
-int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
 void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error);
 void npu_queue_print(struct npu_queue *q, struct drm_printer *p);
+
+/* npu_submit.c */
+int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size);
+int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 
 /* npu_state.c */
 int npu_state_init(struct npu_device *npu);

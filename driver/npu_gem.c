@@ -6,7 +6,6 @@
 
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
-#include <linux/fs.h>
 #include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -236,30 +235,18 @@ static int npu_dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *
 	return drm_gem_map_attach(dmabuf, attach);
 }
 
-static void npu_dmabuf_release(struct dma_buf *dmabuf)
-{
-	struct drm_gem_object *obj = dmabuf->priv;
-	struct npu_device *npu = to_npu(obj->dev);
-
-	mutex_lock(&npu->bo_lock);
-	to_npu_bo(obj)->exported = NULL;
-	mutex_unlock(&npu->bo_lock);
-	drm_gem_dmabuf_release(dmabuf);
-}
-
 static const struct dma_buf_ops npu_dmabuf_ops = {
 	.attach = npu_dmabuf_attach,
 	.detach = drm_gem_map_detach,
 	.map_dma_buf = drm_gem_map_dma_buf,
 	.unmap_dma_buf = drm_gem_unmap_dma_buf,
-	.release = npu_dmabuf_release,
+	.release = drm_gem_dmabuf_release,
 	.mmap = drm_gem_dmabuf_mmap,
 };
 
+/* Mappings of the dma-buf are in the address space that drm_dev_unplug() empties. */
 static struct dma_buf *npu_gem_export(struct drm_gem_object *obj, int flags)
 {
-	struct npu_device *npu = to_npu(obj->dev);
-	struct npu_bo *bo = to_npu_bo(obj);
 	struct dma_buf_export_info info = {
 		.exp_name = DRM_NPU_NAME,
 		.owner = THIS_MODULE,
@@ -274,26 +261,8 @@ static struct dma_buf *npu_gem_export(struct drm_gem_object *obj, int flags)
 	dmabuf = drm_gem_dmabuf_export(obj->dev, &info);
 	if (IS_ERR(dmabuf))
 		return dmabuf;
-	mutex_lock(&npu->bo_lock);
-	bo->exported = dmabuf;
-	mutex_unlock(&npu->bo_lock);
-	WRITE_ONCE(bo->shared, true);
+	WRITE_ONCE(to_npu_bo(obj)->shared, true);
 	return dmabuf;
-}
-
-/*
- * Removal takes the device's memory from under mappings: drm_dev_unplug() from those of
- * its own files, this from those of a dma-buf. Called with bo_lock held, which the
- * dma-buf needs before its file is freed.
- */
-static void npu_dmabuf_zap(struct npu_bo *bo)
-{
-	struct file *file = get_file_active(&bo->exported->file);
-
-	if (!file)
-		return;
-	unmap_mapping_range(file->f_mapping, 0, 0, 1);
-	fput(file);
 }
 
 /* Whoever maps device memory may look at it at any time: it stays awake. */
@@ -501,20 +470,17 @@ int npu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *fil
 
 /*
  * npu_gem_revoke takes memory of the host from the device while that can still be named to
- * the IOMMU, and device memory from those who mapped it through a dma-buf. The device is
- * unplugged: mappings of its files are gone, jobs have ended.
+ * the IOMMU. The device is unplugged: mappings of files and dma-bufs are gone, jobs have
+ * ended. The memory stays for other drivers that have imported it.
  */
 void npu_gem_revoke(struct npu_device *npu)
 {
 	struct npu_bo *bo;
 
 	mutex_lock(&npu->bo_lock);
-	list_for_each_entry(bo, &npu->bos, link) {
+	list_for_each_entry(bo, &npu->bos, link)
 		if (bo->placement == DRM_NPU_PLACEMENT_SYSTEM)
 			npu_gem_unmap_system(npu, bo);
-		else if (bo->exported)
-			npu_dmabuf_zap(bo);
-	}
 	mutex_unlock(&npu->bo_lock);
 }
 

@@ -32,8 +32,8 @@
  *
  * When the device is gone, by removal or because it answers no more, the calls
  * here fail with ENODEV, jobs end with ENODEV or ECANCELED, and their syncobjs
- * are signalled. After removal what was mapped of its memory faults with SIGBUS;
- * until then it reads all-ones.
+ * are signalled. After removal mappings of BOs, those of dma-bufs too, fault
+ * with SIGBUS; until then device memory reads all-ones.
  *
  * New in 1.1: DRM_IOCTL_NPU_QUEUE_CREATE, DRM_IOCTL_NPU_QUEUE_DESTROY,
  * drm_npu_submit.queue, dma-bufs, fdinfo.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,9 +82,9 @@ func newRoot(t *testing.T, e *guest.Env) string {
 	return root
 }
 
-// boot runs a script in User-mode Linux with the NPU, and returns the console and the card. virtio_uml has at most 64
-// virtqueues, so the card has few.
-func boot(t *testing.T, dir, root, script string) (string, *vdev.Device) {
+// boot runs a script in User-mode Linux with the NPU, and returns the console and the card, which may have found what is
+// expected. virtio_uml has at most 64 virtqueues, so the card has few.
+func boot(t *testing.T, dir, root, script string, expected ...string) (string, *vdev.Device) {
 	t.Helper()
 	cfg := vdev.DefaultConfig()
 	cfg.Memory.Size = 1 << 20
@@ -122,8 +123,10 @@ func boot(t *testing.T, dir, root, script string) (string, *vdev.Device) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, console.String())
 	}
-	if f := d.Findings(); len(f) != 0 {
-		t.Errorf("findings: %+v", f)
+	for _, f := range d.Findings() {
+		if !slices.Contains(expected, f.ID) {
+			t.Errorf("finding: %+v", f)
+		}
 	}
 	return strings.ReplaceAll(console.String(), "\r", ""), d
 }
@@ -151,6 +154,39 @@ done`)
 	if n := d.Counter(npureg.CounterCommands); n != 4*1060 {
 		t.Errorf("the device counted %d commands, want %d", n, 4*1060)
 	}
+}
+
+// TestRemoval takes the driver from a program that works, and unbinds it from a device that has no window.
+func TestRemoval(t *testing.T) {
+	e, dir := require(t)
+	const driver, programs = "../../driver", "../guest/programs/"
+	root := newRoot(t, e)
+	module(t, e, dir, driver, root)
+	for _, p := range []string{"lifetest", "devinfo"} {
+		if err := e.BuildProgram(t.Context(), filepath.Join(root, "bin", p), []string{programs + p + ".c", programs + "npu.c"}, programs, driver+"/uapi"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	console, _ := boot(t, dir, root, `
+insmod /npu.ko || echo insmod: $?
+drv=/sys/bus/virtio/drivers/npu
+v=$(basename $drv/virtio*)
+for i in 1 2 3; do
+	rm -f /working
+	lifetest removed /working &
+	for k in $(seq 100); do [ -e /working ] && break; sleep 0.1; done
+	rmmod npu 2>/dev/null && echo "rmmod: under a program"
+	echo $v >$drv/unbind || echo unbind: $?
+	wait
+	echo $v >$drv/bind || echo bind: $?
+	devinfo /dev/accel/accel0 >/dev/null && echo devinfo ran
+done
+rmmod npu || echo rmmod: $?`, "command-ABORTED")
+	if strings.Count(console, "# 0 of 11 failed\n") != 3 || strings.Count(console, "devinfo ran\n") != 3 ||
+		regexp.MustCompile(`(?m)^(not ok|insmod:|rmmod:|unbind:|bind:)|WARNING|BUG`).MatchString(console) {
+		t.Error(console)
+	}
+	t.Log(console[max(0, strings.Index(console, "/init as init")):])
 }
 
 // TestDriver: the driver of this tree over virtio, and a program that asks it what is there.

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Jobs, from submission to their end. */
+#ifndef NPU_JOB_H
+#define NPU_JOB_H
+
+#include "npu_drv.h"
+
+/* Its own lock, because a fence may outlive queue and device. */
+struct npu_fence {
+	struct dma_fence base;
+	spinlock_t lock; /* of base */
+};
+
+/* A BO that a command needs. */
+struct npu_use {
+	struct drm_gem_object *obj; /* referenced */
+	bool write;
+};
+
+struct npu_command {
+	struct npu_sqe sqe;
+	struct npu_hw_binding *table; /* from npu_device.tables, or NULL */
+	dma_addr_t table_addr;
+	struct npu_use *uses;
+	u32 use_count;
+};
+
+struct npu_job {
+	struct drm_sched_job base;
+	struct npu_device *npu;
+	struct npu_file *file;
+	struct npu_queue *queue;
+	struct npu_fence *fence; /* initialized by run_job */
+	bool started;
+	u64 seqno;
+
+	struct list_head node; /* npu_queue.inflight */
+	u16 command_id; /* of the next completion */
+	u32 completed; /* commands */
+	struct drm_npu_job_status status; /* of the command that counts, see uAPI */
+
+	u32 count;
+	struct npu_command commands[] __counted_by(count);
+};
+
+struct npu_job *npu_job_alloc(struct npu_device *npu, struct drm_file *filp, u32 count);
+void npu_job_free(struct npu_job *job);
+u64 npu_job_number(struct npu_job *job);
+
+#endif /* NPU_JOB_H */
