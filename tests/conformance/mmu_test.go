@@ -632,7 +632,9 @@ func TestUnmappedUnderATranslation(t *testing.T) {
 	h, _ := ready(t)
 	p := newProcess(h, 2, false)
 	p.Set(vaSource, 1, devtest.Entry64(0, devtest.MsgBase, r|npureg.EntryLeaf))
-	copy(h.MsgMem, "by messages")
+	if err := h.Msg.WriteAt([]byte("by messages"), 0); err != nil {
+		t.Fatal(err)
+	}
 	if c := h.Do(2, p.copy(vaSource, vaDest, 16)); c.Status != 0 || string(p.guest(p.destAt[0])[:11]) != "by messages" {
 		t.Fatalf("%v, %q", c, p.guest(p.destAt[0])[:11])
 	}
@@ -647,7 +649,7 @@ func TestUnmappedUnderATranslation(t *testing.T) {
 	}
 	p.end()
 
-	// Without bus mastering tables on the bus cannot be read, and those in device memory can.
+	// A context whose tables and pages all lie in device memory.
 	p = newProcess(h, 2, true)
 	p.Set(0, 1, devtest.Entry64(1, 0x80000, r|w|npureg.EntryLeaf))
 	p.Set(0x1000, 1, devtest.Entry64(1, 0x81000, r|w|npureg.EntryLeaf))
