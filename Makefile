@@ -3,10 +3,13 @@ GO            ?= go
 GOLANGCI      ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
 GOFUMPT       ?= $(GO) run mvdan.cc/gofumpt@v0.9.1
 FUZZTIME      ?= 60s
+GUESTS        ?= 1
+# GUESTS are run at once; SECOND are tests of tests/card that then run beside the others: half of its time.
+SECOND        := ^Test(ARM64|Kselftest|Virtio)
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check driver check setup-arm64 soak bench-guest test-uml
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check driver-check setup-arm64 setup-kselftest soak bench-guest test-uml kernel-lean test-vfio
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,7 +17,7 @@ help: ## List the targets
 demo: build ## Set up everything, boot Linux in QEMU and classify handwritten digits on the NPU
 	@$(GO) run ./tests/demo
 
-test: setup-arm64 ## Set up everything, then all tests: unit, protocol and guest
+test: setup-kselftest ## Set up everything, then all tests: unit, protocol and guest
 	@tests/run-all
 
 build: ## Build bin/npuemu, one static binary
@@ -26,14 +29,19 @@ setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
 setup-arm64: ## The same, and what arm64 guests need
 	@tests/guest/setup.sh --arm64
 
+setup-kselftest: setup-arm64 ## The same, and the harness of the kernel selftests
+	@tests/kselftest/setup.sh
+
 test-unit: ## Tests that need no guest
 	@$(GO) test -short ./...
 
 test-race: ## The same under the race detector
 	@$(GO) test -short -race ./...
 
-test-guest: setup-arm64 ## Tests that boot Linux in QEMU
-	@NPUEMU_REQUIRE_GUEST=1 $(GO) test -count=1 -p 1 -v ./tests/guest/... ./tests/card/... ./tests/embedded/...
+test-guest: setup-kselftest ## Tests that boot Linux in QEMU; one table of the results, KTAP and JUnit in build/results
+	@$(GO) build -o build/summary ./tests/guest/summary
+	@NPUEMU_REQUIRE_GUEST=1 build/summary -j $(GUESTS) -- -count=1 -timeout 40m -skip '$(SECOND)' ./tests/card \
+		+ -count=1 -p 1 -timeout 40m ./tests/guest ./tests/gdb ./tests/card/virtio ./tests/embedded/... ./tests/vfio/... + -count=1 -timeout 40m -run '$(SECOND)' ./tests/card
 
 soak: ## 10,000 clients that attach and are killed, over each transport
 	@$(GO) test -count=1 -v -run 'TestSoak$$' ./tests/conformance ./tests/virtiotest -soak 10000
@@ -41,6 +49,12 @@ soak: ## 10,000 clients that attach and are killed, over each transport
 test-uml: setup ## User-mode Linux with the virtio device; the first time it is built
 	@tests/uml/setup.sh
 	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_UML=1 $(GO) test -count=1 -v ./tests/uml/
+
+kernel-lean: setup ## Build the lean guest kernel into the cache, unless it is there; 15 minutes of processor time
+	@tests/guest/kernels/kernel.sh tests/guest/kernels/lean.config
+
+test-vfio: kernel-lean ## The kernel's VFIO selftests and dmatest on the ioat device, in guests with the lean and the stock kernel
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_LEAN=1 $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)
@@ -70,8 +84,14 @@ firmware-check: setup ## Show that ROM and firmware rebuild to the committed byt
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads
 	@$(MAKE) -s -C firmware/src O=$(CURDIR)/build/firmware/build check
 
+firmware-compilers: setup ## Build ROM and firmware with clang too, and test that they behave like gcc's
+	@tests/firmware-compilers
+
 driver: setup ## Build the kernel module for both guest kernels into build/
 	@$(GO) run ./tests/demo -build-only
+
+driver-check: setup ## The driver through W=1, sparse and checkpatch --strict, for both guest kernels
+	@tests/driver/check.sh
 
 check: ## What CI runs before the tests: formatting, generated files, vet, lint, clean tree
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'check: run make fmt'; exit 1; }

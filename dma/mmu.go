@@ -109,9 +109,10 @@ type AddressSpace struct {
 type MMU struct {
 	tags atomic.Uint64 // AddressSpaces made so far
 
-	mu   sync.Mutex
-	tlb  tlb     // guarded by mu
-	word [8]byte // an entry on its way; guarded by mu
+	mu     sync.Mutex
+	tlb    tlb      // guarded by mu
+	recent [4]*leaf // places in tlb that were hit last, by Access; guarded by mu
+	word   [8]byte  // an entry on its way; guarded by mu
 }
 
 // Space returns the address space of a root table. Nothing in the TLB belongs to it.
@@ -156,8 +157,10 @@ func (m *MMU) walk(mem *Memory, s *AddressSpace, va uint64, a Access) (e leaf, l
 		}
 		entry := binary.LittleEndian.Uint64(m.word[:])
 		refused.Entry = entry
-		e = leaf{tag: s.tag, page: va >> shift << shift, addr: entry & npureg.EntryAddress, mask: 1<<shift - 1,
-			bits: entry & (npureg.EntryRead | npureg.EntryWrite | npureg.EntryExecute), space: Space(entry >> npureg.EntrySpaceShift & 15)}
+		e = leaf{
+			tag: s.tag, page: va >> shift << shift, addr: entry & npureg.EntryAddress, mask: 1<<shift - 1,
+			bits: entry & (npureg.EntryRead | npureg.EntryWrite | npureg.EntryExecute), space: Space(entry >> npureg.EntrySpaceShift & 15),
+		}
 		switch isLeaf := entry&npureg.EntryLeaf != 0; {
 		case entry&npureg.EntryValid == 0:
 			refused.Reason = NotPresent

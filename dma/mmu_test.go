@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -541,37 +542,60 @@ func TestAccessesAllocateNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkView is what a translation costs: an access of a program, and copies by pages, not translated, by hits, and by misses.
+// linear makes tables in one memory for pages of 4 KiB from address 0 on, which lie at 2 MiB in device memory.
+func (m *machine) linear(in dma.Space, pages int) *dma.AddressSpace {
+	m.t.Helper()
+	root := m.table(in)
+	s := m.mem.MMU.Space(in, root)
+	table := root
+	for range 3 {
+		below := m.table(in)
+		m.store(in, table, 0, pointer(in, below))
+		table = below
+	}
+	for i := range pages {
+		m.store(in, table, i, page(dma.Device, uint64(0x200000+i*npureg.PageSize), rwx))
+	}
+	return s
+}
+
+// BenchmarkView is what a translation costs: reads of device memory that are not translated, that hit in the TLB, and that miss,
+// because they go through more pages in turn than it holds.
 func BenchmarkView(b *testing.B) {
+	const pages = 512
 	for _, size := range []int{64, 4096, 64 << 10} {
-		for _, how := range []string{"untranslated", "hit 4 KiB", "hit 2 MiB", "miss"} {
-			b.Run(fmt.Sprintf("%s/%d bytes", how, size), func(b *testing.B) {
+		for _, how := range []string{"untranslated", "hit 2 MiB", "hit 4 KiB", "miss, tables in device memory", "miss, tables on the bus"} {
+			b.Run(fmt.Sprintf("%d bytes/%s", size, how), func(b *testing.B) {
 				m := newMachine(b)
 				var s *dma.AddressSpace
-				space, addr := dma.Device, uint64(0x200000)
+				space, addr, step, wrap := dma.Device, uint64(0x200000), uint64(0), uint64(1)
 				switch how {
 				case "hit 2 MiB":
 					s = m.chain(0, 2, page(dma.Device, 0x200000, rwx))
-				case "hit 4 KiB", "miss":
-					s = m.chain(0, 1, 0)
-					for i := range 16 {
-						m.store(dma.Device, m.next[dma.Device]-npureg.PageSize, i, page(dma.Device, uint64(0x200000+i*4096), rwx))
-					}
+				case "hit 4 KiB", "miss, tables in device memory":
+					s = m.linear(dma.Device, pages)
+				case "miss, tables on the bus":
+					s = m.linear(dma.Bus, pages)
 				}
 				if s != nil {
 					space, addr = dma.Virtual, 0
+				}
+				if strings.HasPrefix(how, "miss") {
+					step, wrap = max(4096, uint64(size)), pages*4096
 				}
 				v := dma.NewView(m.mem)
 				v.Begin(s, dma.Requester{})
 				p := make([]byte, size)
 				b.SetBytes(int64(size))
+				at := uint64(0)
 				for b.Loop() {
-					if how == "miss" {
-						m.mem.MMU.InvalidateAll()
-					}
-					if err := v.Read(dma.Load, space, addr, p); err != nil {
+					if err := v.Read(dma.Load, space, addr+at, p); err != nil {
 						b.Fatal(err)
 					}
+					at = (at + step) % wrap
+				}
+				if s != nil {
+					b.ReportMetric(float64(v.Hits)/float64(v.Hits+v.Misses), "hits")
 				}
 			})
 		}

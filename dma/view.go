@@ -97,7 +97,10 @@ func (v *View) translateLocked(e Engine, a Access, va uint64) (target, error) {
 		return target{}, v.refused(e, a, va, Refusal{Reason: NoAddress}, nil)
 	}
 	m := &v.mem.MMU
-	at := m.tlb.find(v.space.tag, va)
+	at := m.recent[a&3]
+	if at == nil || at.tag != v.space.tag || va&^at.mask != at.page {
+		at = m.tlb.find(v.space.tag, va)
+	}
 	if at != nil && at.bits&(1<<a) != 0 {
 		v.Hits++
 	} else {
@@ -111,6 +114,7 @@ func (v *View) translateLocked(e Engine, a Access, va uint64) (target, error) {
 		}
 		at = m.tlb.fill(found, level)
 	}
+	m.recent[a&3] = at
 	off := va & at.mask
 	return target{space: at.space, addr: at.addr + off, room: min(at.mask-off+1, Chunk)}, nil
 }

@@ -8,6 +8,7 @@
 
 #include <linux/version.h>
 
+#include <drm/drm_gem.h>
 #include <drm/gpu_scheduler.h>
 
 #define NPU_KERNEL_6_12 (KERNEL_VERSION(6, 17, 0) > LINUX_VERSION_CODE)
@@ -17,6 +18,19 @@
 #define NPU_DRIVER_DATE .date = "20260101",
 #else
 #define NPU_DRIVER_DATE
+#endif
+
+#if KERNEL_VERSION(6, 13, 0) > LINUX_VERSION_CODE
+#define NPU_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
+#else
+#define NPU_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
+#endif
+
+/* 6.12 tells of active memory whether the driver says so or not. */
+#if NPU_KERNEL_6_12
+#define NPU_GEM_OBJECT_ACTIVE 0
+#else
+#define NPU_GEM_OBJECT_ACTIVE DRM_GEM_OBJECT_ACTIVE
 #endif
 
 static inline int npu_sched_init(struct drm_gpu_scheduler *sched,

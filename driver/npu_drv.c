@@ -5,7 +5,9 @@
 
 #include <linux/bitfield.h>
 #include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
 #include <linux/module.h>
+#include <linux/pm_runtime.h>
 #include <linux/unaligned.h>
 
 #include <drm/drm_accel.h>
@@ -16,6 +18,46 @@
 
 #include "npu_compat.h"
 #include "npu_drv.h"
+
+/* How long jobs on the device may take to end before the system sleeps. */
+#define NPU_SUSPEND_TIMEOUT_MS	10000
+
+/* Presence and sleep. */
+
+/*
+ * npu_enter says whether the device is there, and keeps it until drm_dev_exit(). A device that
+ * stops to answer is found out by whoever waits for it.
+ */
+bool npu_enter(struct npu_device *npu, int *idx)
+{
+	if (!drm_dev_enter(&npu->drm, idx))
+		return false;
+	if (!READ_ONCE(npu->gone))
+		return true;
+	drm_dev_exit(*idx);
+	return false;
+}
+
+/* npu_wake wakes the device, which may sleep again after npu_relax(). No locks matter. */
+int npu_wake(struct npu_device *npu)
+{
+	return npu->ops->runtime_pm ? pm_runtime_resume_and_get(npu->drm.dev) : 0;
+}
+
+/* npu_stay_awake is npu_wake() for a device that is awake. */
+void npu_stay_awake(struct npu_device *npu)
+{
+	if (npu->ops->runtime_pm)
+		pm_runtime_get_noresume(npu->drm.dev);
+}
+
+void npu_relax(struct npu_device *npu)
+{
+	if (!npu->ops->runtime_pm)
+		return;
+	pm_runtime_mark_last_busy(npu->drm.dev);
+	pm_runtime_put_autosuspend(npu->drm.dev);
+}
 
 /* Boot and reset. */
 
@@ -92,6 +134,7 @@ static int npu_boot(struct npu_device *npu)
 		npu->ops->stop(npu);
 	}
 	npu->up = !ret;
+	npu->generation++;
 	return ret;
 }
 
@@ -117,7 +160,12 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 	lockdep_assert_held(&npu->lock);
 
 	atomic_inc(&npu->resets); /* before a job that it ended can be seen */
-	npu_queues_cancel(npu, guilty);
+	if (error == -ENODEV) {
+		WRITE_ONCE(npu->gone, true);
+		npu_queues_cancel(npu, NULL, -ENODEV);
+	} else {
+		npu_queues_cancel(npu, guilty, -ECANCELED);
+	}
 	if (guilty)
 		drm_sched_stop(guilty->sched, guilty);
 	if (error)
@@ -125,7 +173,9 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 	else
 		error = npu_boot(npu);
 	npu_queues_restart(npu, guilty ? guilty->sched : NULL);
-	if (error)
+	if (npu->gone)
+		drm_err(&npu->drm, "device is gone\n");
+	else if (error)
 		drm_err(&npu->drm, "device is lost: %d; remedy: reset it, or load the driver again\n",
 			error);
 	else
@@ -158,17 +208,23 @@ static void npu_recover(struct work_struct *work)
 	u32 i;
 	int idx;
 
-	if (!drm_dev_enter(&npu->drm, &idx))
+	if (!npu_enter(npu, &idx))
 		return;
+	if (npu_wake(npu))
+		goto out;
 	mutex_lock(&npu->lock);
 	reset = test_and_clear_bit(NPU_RECOVER_RESET, &npu->recover);
 	if (test_and_clear_bit(NPU_RECOVER_QUEUES, &npu->recover))
 		for (i = 0; i < npu->params.queues; i++)
 			if (test_and_clear_bit(i, npu->faulted) && !reset)
 				reset = npu_queue_recover(&npu->queues[i]) != 0;
-	if (reset && npu->up)
+	if (reset && npu->up) {
+		npu_dump(npu, "the device or a queue does not answer, or reported a fault");
 		npu_reset_locked(npu, NULL);
+	}
 	mutex_unlock(&npu->lock);
+	npu_relax(npu);
+out:
 	drm_dev_exit(idx);
 }
 
@@ -200,6 +256,9 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 			    source < ARRAY_SIZE(sources) ? sources[source] : "unknown",
 			    FIELD_GET(NPU_FAULT_INFO_INDEX, info), addr,
 			    overflow ? ", further faults not recorded" : "");
+	spin_lock(&npu->fault_lock);
+	npu->fault = (struct npu_fault_record){ npu->fault.count + 1, code, info, addr };
+	spin_unlock(&npu->fault_lock);
 
 	if (code == NPU_STATUS_QUEUE_DISABLED)
 		return; /* nothing runs there */
@@ -210,6 +269,59 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 	}
 	set_bit(queue - 1, npu->faulted);
 	npu_schedule_recovery(npu, NPU_RECOVER_QUEUES);
+}
+
+/* Sleep of the system. */
+
+/*
+ * npu_suspend lets the jobs on the device end, keeps the others from it, and makes it silent.
+ * It returns -EBUSY if they take too long; then everything goes on.
+ */
+int npu_suspend(struct npu_device *npu)
+{
+	int ret = 0;
+
+	mutex_lock(&npu->lock);
+	if (!npu->up)
+		goto out; /* and stays so */
+	npu_queues_stop(npu);
+	if (npu_queues_drain(npu, NPU_SUSPEND_TIMEOUT_MS)) {
+		drm_err(&npu->drm, "jobs on the device do not end, so it cannot sleep; remedy: end the programs\n");
+		npu_queues_start(npu, NULL);
+		ret = -EBUSY;
+		goto out;
+	}
+	npu_mbox_disable(npu);
+	npu->ops->stop(npu);
+	npu_queues_cancel(npu, NULL, -ECANCELED); /* there are none */
+	npu->up = false;
+	npu->asleep = true;
+out:
+	mutex_unlock(&npu->lock);
+	return ret;
+}
+
+/* npu_resume boots the device that npu_suspend() stopped, and lets jobs run on. */
+int npu_resume(struct npu_device *npu)
+{
+	int ret = 0;
+
+	mutex_lock(&npu->lock);
+	if (npu->asleep) {
+		npu->asleep = false;
+		if (npu->ops->runtime_pm) /* others come as after a reset */
+			ret = npu->ops->reset(npu);
+		if (!ret)
+			ret = npu_boot(npu);
+		if (ret == -ENODEV)
+			WRITE_ONCE(npu->gone, true);
+		npu_queues_restart(npu, NULL);
+		if (ret)
+			drm_err(&npu->drm, "device did not wake: %d; remedy: reset it, or load the driver again\n",
+				ret);
+	}
+	mutex_unlock(&npu->lock);
+	return ret;
 }
 
 /* Files. */
@@ -223,7 +335,9 @@ static int npu_open(struct drm_device *drm, struct drm_file *filp)
 	if (!file)
 		return -ENOMEM;
 	file->npu = npu;
+	file->client_id = filp->client_id;
 	mutex_init(&file->lock);
+	xa_init_flags(&file->queues, XA_FLAGS_ALLOC1);
 	spin_lock_init(&file->jobs_lock);
 	filp->driver_priv = file;
 
@@ -233,25 +347,19 @@ static int npu_open(struct drm_device *drm, struct drm_file *filp)
 	return 0;
 }
 
-static void npu_file_release_queue(struct npu_file *file)
-{
-	mutex_lock(&file->lock);
-	if (file->queue)
-		npu_queue_release(file->queue);
-	file->queue = NULL;
-	mutex_unlock(&file->lock);
-}
-
 static void npu_postclose(struct drm_device *drm, struct drm_file *filp)
 {
 	struct npu_device *npu = to_npu(drm);
 	struct npu_file *file = filp->driver_priv;
 
+	/* First, so that npu_remove() waits for it. */
+	npu_file_release_queues(file);
+
 	mutex_lock(&npu->files_lock);
 	list_del(&file->node);
 	mutex_unlock(&npu->files_lock);
 
-	npu_file_release_queue(file);
+	xa_destroy(&file->queues);
 	mutex_destroy(&file->lock);
 	kfree(file);
 }
@@ -274,7 +382,7 @@ static void npu_query_device_info(struct npu_device *npu, struct drm_npu_device_
 		.acc_size = params->acc_size,
 		.cores = FIELD_GET(NPU_ENGINE_PARAM_CORES, params->engines),
 		.dma_channels = FIELD_GET(NPU_ENGINE_PARAM_DMA_CHANNELS, params->engines),
-		.queues = params->files,
+		.queues = params->queues,
 		.queues_free = npu_queues_free(npu),
 		.dram_size = params->dram_size,
 		.max_commands = params->max_commands,
@@ -295,8 +403,12 @@ static int npu_query_counters(struct npu_device *npu, struct drm_npu_counters *c
 	__le64 page[NPU_COUNTER_COUNT];
 	int ret;
 
+	ret = npu_wake(npu);
+	if (ret)
+		return ret;
 	ret = npu_mbox_read(npu, NPU_ADMIN_GET_LOG_PAGE, NPU_LOG_COUNTERS, page, sizeof(page),
 			    NPU_MBOX_TIMEOUT_MS);
+	npu_relax(npu);
 	if (ret == -ETIMEDOUT)
 		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
 	if (ret)
@@ -365,7 +477,7 @@ static int npu_ioctl_query(struct drm_device *drm, void *data, struct drm_file *
 		drm_dbg(drm, "query %u takes no argument\n", args->type);
 		return -EINVAL;
 	}
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
 	ret = npu_query(to_npu(drm), args, filp->driver_priv);
 	drm_dev_exit(idx);
@@ -376,15 +488,73 @@ static const struct drm_ioctl_desc npu_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(NPU_QUERY, npu_ioctl_query, 0),
 	DRM_IOCTL_DEF_DRV(NPU_BO_CREATE, npu_ioctl_bo_create, 0),
 	DRM_IOCTL_DEF_DRV(NPU_SUBMIT, npu_ioctl_submit, 0),
+	DRM_IOCTL_DEF_DRV(NPU_QUEUE_CREATE, npu_ioctl_queue_create, 0),
+	DRM_IOCTL_DEF_DRV(NPU_QUEUE_DESTROY, npu_ioctl_queue_destroy, 0),
 };
 
-DEFINE_DRM_ACCEL_FOPS(npu_fops);
+/* Memory of the file by region, for npu_show_fdinfo(). */
+static void npu_show_memory(struct drm_printer *p, struct drm_file *filp)
+{
+	static const char * const regions[] = {
+		[DRM_NPU_PLACEMENT_DEVICE] = "device",
+		[DRM_NPU_PLACEMENT_SYSTEM] = "system",
+	};
+	struct drm_memory_stats stats[ARRAY_SIZE(regions)] = {};
+	struct drm_gem_object *obj;
+	u32 i;
+	int id;
+
+	spin_lock(&filp->table_lock);
+	idr_for_each_entry(&filp->object_idr, obj, id) {
+		struct drm_memory_stats *of;
+
+		if (!obj)
+			continue;
+		of = &stats[to_npu_bo(obj)->placement];
+		if (drm_gem_object_is_shared_for_memory_stats(obj))
+			of->shared += obj->size;
+		else
+			of->private += obj->size;
+		of->resident += obj->size;
+		if (!dma_resv_test_signaled(obj->resv, DMA_RESV_USAGE_BOOKKEEP))
+			of->active += obj->size;
+	}
+	spin_unlock(&filp->table_lock);
+
+	for (i = DRM_NPU_PLACEMENT_DEVICE; i < ARRAY_SIZE(regions); i++)
+		drm_print_memory_stats(p, &stats[i],
+				       DRM_GEM_OBJECT_RESIDENT | NPU_GEM_OBJECT_ACTIVE,
+				       regions[i]);
+}
+
+/* As Documentation/gpu/drm-usage-stats.rst says. */
+static void npu_show_fdinfo(struct drm_printer *p, struct drm_file *filp)
+{
+	struct npu_file *file = filp->driver_priv;
+	u32 engines = file->npu->params.engines;
+
+	drm_printf(p, "drm-engine-npu:\t%lld ns\n", atomic64_read(&file->busy_ns));
+	drm_printf(p, "drm-engine-capacity-npu:\t%lu\n",
+		   FIELD_GET(NPU_ENGINE_PARAM_CORES, engines));
+	npu_show_memory(p, filp);
+}
+
+static const struct file_operations npu_fops = {
+	.owner = THIS_MODULE,
+	DRM_ACCEL_FOPS,
+#ifdef CONFIG_PROC_FS
+	.show_fdinfo = drm_show_fdinfo,
+#endif
+};
 
 static const struct drm_driver npu_driver = {
 	.driver_features = DRIVER_COMPUTE_ACCEL | DRIVER_GEM | DRIVER_SYNCOBJ |
 			   DRIVER_SYNCOBJ_TIMELINE,
 	.open = npu_open,
 	.postclose = npu_postclose,
+	.show_fdinfo = npu_show_fdinfo,
+	.gem_prime_import = npu_gem_import,
+	.gem_prime_import_sg_table = npu_gem_import_sg_table,
 	.ioctls = npu_ioctls,
 	.num_ioctls = ARRAY_SIZE(npu_ioctls),
 	.fops = &npu_fops,
@@ -429,10 +599,12 @@ int npu_init(struct npu_device *npu)
 	struct npu_params *params = &npu->params;
 	int ret;
 
-	if (!params->files)
+	if (!params->queues || !params->contexts)
 		return dev_err_probe(npu->drm.dev, -ENODEV, "no user queues or contexts (§2)\n");
 	params->max_commands = min(params->credits, NPU_MAX_COMMANDS);
-	ret = npu_mbox_init(npu);
+	ret = npu_state_init(npu);
+	if (!ret)
+		ret = npu_mbox_init(npu);
 	return ret ?: npu_queues_init(npu);
 }
 
@@ -474,10 +646,11 @@ void npu_quiesce(struct npu_device *npu)
 	npu_reset_begin(npu);
 	npu->up = false;
 	npu->ops->stop(npu);
-	npu_queues_cancel(npu, NULL); /* before shutdown files have jobs there */
+	npu_queues_cancel(npu, NULL, -ECANCELED); /* before shutdown files have jobs there */
 	npu_queues_restart(npu, NULL);
 	mutex_unlock(&npu->lock);
 	cancel_work_sync(&npu->recover_work);
+	flush_work(&npu->dump_work);
 }
 
 /* npu_remove takes the device away from its users, who may still have it open. */
@@ -490,7 +663,7 @@ void npu_remove(struct npu_device *npu)
 	/* Files may stay open; what they had on the device ends here. */
 	mutex_lock(&npu->files_lock);
 	list_for_each_entry(file, &npu->files, node)
-		npu_file_release_queue(file);
+		npu_file_release_queues(file);
 	mutex_unlock(&npu->files_lock);
 
 	npu_quiesce(npu);

@@ -5,7 +5,7 @@
  *
  * Locks, outermost first:
  *   npu_device.files_lock   list of open files
- *   npu_file.lock           the file's queue, and the order of its jobs
+ *   npu_file.lock           the file's queues, and the order of its jobs
  *   npu_device.lock         queue slots, and whether the device is up; held over
  *                           every reset, so also over the bus's reset callbacks
  *   npu_mbox.lock           admin queue
@@ -18,10 +18,12 @@
 #define NPU_DRV_H
 
 #include <linux/dma-fence.h>
+#include <linux/ktime.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_gem.h>
@@ -32,7 +34,10 @@
 #include "npu_hw.h"
 #include "uapi/npu_accel.h"
 
+struct dma_buf;
+struct dma_buf_attachment;
 struct drm_file;
+struct sg_table;
 
 /*
  * Commands of a job, and what a bus should let a user queue hold, if it can: two
@@ -64,12 +69,19 @@ struct npu_bus_ops {
 	 */
 	unsigned int identify_timeout_ms;
 
+	/* The device sleeps when nobody needs it, see npu_wake(). */
+	bool runtime_pm;
+
+	/* Addresses on the bus are physical ones, and no cache is between. */
+	bool physical;
+
 	/* Starts a device that was reset, until admin() works; says what went wrong. */
 	int (*boot)(struct npu_device *npu);
 
 	/*
 	 * Resets: afterwards nothing of before touches memory, even if the reset failed.
-	 * What completed before it can still be taken with queue_pop().
+	 * What completed before it can still be taken with queue_pop(). -ENODEV if the
+	 * device is gone.
 	 */
 	int (*reset)(struct npu_device *npu);
 
@@ -102,6 +114,10 @@ struct npu_bus_ops {
 	 * unless the queue is not live; npu_queue.lock is held.
 	 */
 	bool (*queue_pop)(struct npu_queue *q, struct npu_cqe *cqe);
+
+	/* Print the device's registers, and a ring; npu_queue.lock is held for the latter. */
+	void (*print)(struct npu_device *npu, struct drm_printer *p);
+	void (*queue_print)(struct npu_queue *q, struct drm_printer *p);
 };
 
 /* Values read from hardware once, in probe; the bus fills in all but the last. */
@@ -113,7 +129,7 @@ struct npu_params {
 	u32 acc_size;
 	u32 engines;
 	u32 queues;
-	u32 files; /* that can have a queue and a context at the same time */
+	u32 contexts;
 	u64 dram_size;
 	u32 vectors; /* of interrupts */
 	u32 credits; /* commands that a user queue holds */
@@ -130,6 +146,13 @@ struct npu_mbox {
 	wait_queue_head_t wait; /* woken by the bus when a command may have completed */
 };
 
+/* A device context, §4.5; guarded by npu_device.lock. */
+struct npu_context {
+	u32 number;
+	u32 generation; /* of the device that has it, see npu_device.generation; 0 none */
+	u32 queues; /* in it */
+};
+
 /*
  * A user queue, and the scheduler that feeds it. Slots exist as long as the
  * device, because finished fences still refer to their scheduler.
@@ -139,7 +162,7 @@ struct npu_queue {
 	u16 number; /* 1 to npu_params.queues */
 	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
-	u32 context; /* npu_device.lock: device context */
+	struct npu_context *context; /* of the file that has it */
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -151,15 +174,19 @@ struct npu_queue {
 	bool live; /* exists on the device */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
+	ktime_t first_since; /* when the first of these became it */
 	u64 fence_context;
 	u64 fence_seqno;
 };
 
 struct npu_file {
 	struct npu_device *npu;
+	u64 client_id; /* as in fdinfo */
 	struct list_head node; /* npu_device.files */
 	struct mutex lock; /* see above */
-	struct npu_queue *queue; /* lock; NULL before the first submit and after unplug */
+	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
+	struct npu_context context;
+	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
 
 	spinlock_t jobs_lock; /* everything below */
 	u64 seqno; /* of the last job */
@@ -171,8 +198,19 @@ struct npu_bo {
 	u32 placement; /* enum drm_npu_placement */
 	u64 address; /* in the space of the placement */
 	struct drm_mm_node node; /* DEVICE */
-	void *vaddr; /* SYSTEM; bo_lock; NULL once the device is gone */
+	struct page **pages; /* SYSTEM; NULL if imported */
+	struct sg_table *sgt; /* SYSTEM; bo_lock; NULL once the device is gone */
+	struct dma_buf *exported; /* bo_lock; no reference: the dma-buf has one of the BO */
+	bool shared; /* was exported or imported: jobs wait for fences of others */
 	struct list_head link; /* npu_device.bos */
+};
+
+/* What the device said of a fault, §9.3. */
+struct npu_fault_record {
+	u64 count; /* of all */
+	u32 code; /* of the last, as the others */
+	u32 info;
+	u64 addr;
 };
 
 #define NPU_RECOVER_RESET		0 /* bits of npu_device.recover */
@@ -192,6 +230,9 @@ struct npu_device {
 
 	struct mutex lock; /* see above */
 	bool up; /* lock: firmware runs */
+	bool asleep; /* lock: the system sleeps; the device boots when it wakes */
+	bool gone; /* it answers no more, and will not; never taken back */
+	u32 generation; /* lock: counts boots, each of which starts without contexts */
 	atomic_t resets;
 	struct npu_queue *queues;
 	struct workqueue_struct *submit_wq; /* run_job and free_job of all queues */
@@ -200,6 +241,12 @@ struct npu_device {
 	unsigned long recover;
 	unsigned long *faulted; /* bitmap of queue slots */
 	struct dma_pool *tables; /* binding tables */
+
+	spinlock_t fault_lock; /* fault */
+	struct npu_fault_record fault;
+	void *dump; /* lock; core dump that dump_work publishes */
+	size_t dump_size; /* lock */
+	struct work_struct dump_work;
 
 	struct mutex files_lock; /* files */
 	struct list_head files;
@@ -229,6 +276,12 @@ int npu_init(struct npu_device *npu);
 int npu_start(struct npu_device *npu);
 void npu_remove(struct npu_device *npu);
 void npu_quiesce(struct npu_device *npu);
+int npu_suspend(struct npu_device *npu);
+int npu_resume(struct npu_device *npu);
+bool npu_enter(struct npu_device *npu, int *idx);
+int npu_wake(struct npu_device *npu);
+void npu_stay_awake(struct npu_device *npu);
+void npu_relax(struct npu_device *npu);
 int npu_check_arch(struct npu_device *npu);
 int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty);
 void npu_reset_begin(struct npu_device *npu);
@@ -255,13 +308,20 @@ int npu_status_errno(u32 status);
 
 /* npu_queue.c */
 int npu_queues_init(struct npu_device *npu);
-struct npu_queue *npu_queue_acquire(struct npu_device *npu);
+struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context);
+struct npu_queue *npu_file_queue(struct npu_file *file, u32 number);
+void npu_file_release_queues(struct npu_file *file);
+int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp);
+int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file *filp);
 void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
 int npu_queue_recover(struct npu_queue *q);
 void npu_queues_stop(struct npu_device *npu);
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty);
+void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error);
+int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
+bool npu_context_live(struct npu_device *npu, struct npu_context *context);
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip);
+void npu_queues_start(struct npu_device *npu, struct drm_gpu_scheduler *skip);
 unsigned int npu_queues_free(struct npu_device *npu);
 
 /* npu_job.c */
@@ -274,10 +334,19 @@ int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
 void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error);
+void npu_queue_print(struct npu_queue *q, struct drm_printer *p);
+
+/* npu_state.c */
+int npu_state_init(struct npu_device *npu);
+void npu_dump(struct npu_device *npu, const char *reason);
 
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);
 void npu_gem_revoke(struct npu_device *npu);
+struct drm_gem_object *npu_gem_import(struct drm_device *drm, struct dma_buf *dmabuf);
+struct drm_gem_object *npu_gem_import_sg_table(struct drm_device *drm,
+					       struct dma_buf_attachment *attach,
+					       struct sg_table *sgt);
 int npu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *filp);
 
 /* The buses: npu_pci.c and npu_virtio.c, if the kernel has them. */

@@ -1,33 +1,142 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Buffer objects, in device memory or in memory of the host.
- * There is no device MMU, so both kinds are contiguous.
+ * Buffer objects: device memory, which is behind a window of the device; memory of the
+ * host, which is contiguous on the bus; and dma-bufs of others, which must be that too.
  */
 
+#include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
+#include <linux/fs.h>
+#include <linux/iommu.h>
 #include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/scatterlist.h>
 
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
 #include <drm/drm_managed.h>
+#include <drm/drm_prime.h>
 
+#include "npu_compat.h"
 #include "npu_drv.h"
 
-/*
- * Lets large allocations fail without a stack trace in the log. Freeing takes
- * the same attributes.
- */
-#define NPU_SYSTEM_ATTRS DMA_ATTR_NO_WARN
+static size_t npu_bo_pages(struct npu_bo *bo)
+{
+	return bo->base.size >> PAGE_SHIFT;
+}
 
-static void npu_gem_free_system(struct npu_device *npu, struct npu_bo *bo)
+/* Memory of the host. */
+
+/*
+ * Allocates size bytes of zeros, in one piece unless an IOMMU makes one of them. Bounded by
+ * what can be had without killing processes.
+ */
+static struct page **npu_pages_alloc(struct npu_device *npu, size_t size)
+{
+	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL;
+	size_t i, count = size >> PAGE_SHIFT;
+	struct page **pages;
+	void *whole;
+
+	pages = kvmalloc_array(count, sizeof(*pages), gfp & ~__GFP_ZERO);
+	if (!pages)
+		return NULL;
+	whole = alloc_pages_exact(size, gfp);
+	for (i = 0; whole && i < count; i++)
+		pages[i] = virt_to_page(whole + i * PAGE_SIZE);
+	if (whole)
+		return pages;
+	if (!device_iommu_mapped(npu->drm.dev))
+		goto err;
+	for (i = 0; i < count; i++) {
+		pages[i] = fatal_signal_pending(current) ? NULL : alloc_page(gfp);
+		if (!pages[i])
+			goto err_free;
+		cond_resched();
+	}
+	return pages;
+
+err_free:
+	while (i--)
+		__free_page(pages[i]);
+err:
+	kvfree(pages);
+	return NULL;
+}
+
+/* Mappings have references of their own. */
+static void npu_pages_free(struct page **pages, size_t count)
+{
+	while (count--)
+		__free_page(pages[count]);
+	kvfree(pages);
+}
+
+/* Whether the device reaches size bytes in one piece, and those that the processor sees. */
+static bool npu_sgt_usable(struct npu_device *npu, struct sg_table *sgt, size_t size)
+{
+	if (drm_prime_get_contiguous_size(sgt) < size) {
+		drm_dbg(&npu->drm, "memory is not contiguous on the bus; remedy: an IOMMU, or huge pages\n");
+		return false;
+	}
+	if (!npu->ops->physical && !device_iommu_mapped(npu->drm.dev) &&
+	    dma_need_sync(npu->drm.dev, sg_dma_address(sgt->sgl))) {
+		drm_dbg(&npu->drm, "DMA is not coherent, or goes through bounce buffers\n");
+		return false;
+	}
+	return true;
+}
+
+static int npu_gem_map_system(struct npu_device *npu, struct npu_bo *bo, size_t size)
+{
+	struct sg_table *sgt;
+	int ret;
+
+	sgt = kzalloc(sizeof(*sgt), GFP_KERNEL);
+	if (!sgt)
+		return -ENOMEM;
+	ret = sg_alloc_table_from_pages(sgt, bo->pages, size >> PAGE_SHIFT, 0, size, GFP_KERNEL);
+	if (ret)
+		goto err_free;
+	ret = dma_map_sgtable(npu->drm.dev, sgt, DMA_BIDIRECTIONAL, 0);
+	if (ret)
+		goto err_free_table;
+	if (!npu_sgt_usable(npu, sgt, size)) {
+		ret = -ENOMEM;
+		goto err_unmap;
+	}
+	bo->sgt = sgt;
+	bo->address = sg_dma_address(sgt->sgl);
+	return 0;
+
+err_unmap:
+	dma_unmap_sgtable(npu->drm.dev, sgt, DMA_BIDIRECTIONAL, 0);
+err_free_table:
+	sg_free_table(sgt);
+err_free:
+	kfree(sgt);
+	return ret;
+}
+
+/* Takes memory of the host from the device. */
+static void npu_gem_unmap_system(struct npu_device *npu, struct npu_bo *bo)
 {
 	lockdep_assert_held(&npu->bo_lock);
 
-	if (!bo->vaddr)
+	if (!bo->sgt)
 		return;
-	dma_free_attrs(npu->drm.dev, bo->base.size, bo->vaddr, bo->address, NPU_SYSTEM_ATTRS);
-	bo->vaddr = NULL;
+	if (bo->base.import_attach) {
+		dma_buf_unmap_attachment_unlocked(bo->base.import_attach, bo->sgt,
+						  DMA_BIDIRECTIONAL);
+	} else {
+		dma_unmap_sgtable(npu->drm.dev, bo->sgt, DMA_BIDIRECTIONAL, 0);
+		sg_free_table(bo->sgt);
+		kfree(bo->sgt);
+	}
+	bo->sgt = NULL;
 }
+
+/* Objects. */
 
 static void npu_gem_free_device(struct npu_device *npu, struct npu_bo *bo, size_t size)
 {
@@ -47,30 +156,47 @@ static void npu_gem_free(struct drm_gem_object *obj)
 		npu_gem_free_device(npu, bo, obj->size);
 	} else {
 		mutex_lock(&npu->bo_lock);
-		npu_gem_free_system(npu, bo);
+		npu_gem_unmap_system(npu, bo);
 		list_del(&bo->link);
 		mutex_unlock(&npu->bo_lock);
 	}
+	if (obj->import_attach)
+		drm_prime_gem_destroy(obj, NULL);
+	if (bo->pages)
+		npu_pages_free(bo->pages, npu_bo_pages(bo));
 	drm_gem_object_release(obj);
 	kfree(bo);
 }
 
 static int npu_gem_map(struct npu_device *npu, struct npu_bo *bo, struct vm_area_struct *vma)
 {
-	/* The fake offset of drm_gem_mmap() means the start of the object. */
-	vma->vm_pgoff = 0;
+	u64 offset;
+	int ret;
 
-	if (bo->placement == DRM_NPU_PLACEMENT_DEVICE) {
-		vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
-		vma->vm_page_prot = pgprot_writecombine(vm_get_page_prot(vma->vm_flags));
-		return io_remap_pfn_range(vma, vma->vm_start,
-					  PHYS_PFN(npu->dram_phys + bo->address),
-					  vma->vm_end - vma->vm_start, vma->vm_page_prot);
+	/* The fake offset of drm_gem_mmap() means the start of the object. */
+	vma->vm_pgoff -= drm_vma_node_start(&bo->base.vma_node);
+	offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
+
+	if (bo->placement == DRM_NPU_PLACEMENT_SYSTEM) {
+		vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+		return vm_map_pages(vma, bo->pages, npu_bo_pages(bo));
 	}
 
-	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
-	return dma_mmap_attrs(npu->drm.dev, vma, bo->vaddr, bo->address, bo->base.size,
-			      NPU_SYSTEM_ATTRS);
+	if (!npu->dram_map) {
+		drm_dbg(&npu->drm, "the host has no window to device memory\n");
+		return -EOPNOTSUPP;
+	}
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_page_prot = pgprot_writecombine(vm_get_page_prot(vma->vm_flags));
+	ret = npu_wake(npu); /* for the mapping, until npu_gem_vm_close() */
+	if (ret)
+		return ret;
+	ret = io_remap_pfn_range(vma, vma->vm_start,
+				 PHYS_PFN(npu->dram_phys + bo->address + offset),
+				 vma->vm_end - vma->vm_start, vma->vm_page_prot);
+	if (ret)
+		npu_relax(npu);
+	return ret;
 }
 
 static int npu_gem_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma)
@@ -82,33 +208,180 @@ static int npu_gem_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma)
 		drm_dbg(&npu->drm, "a buffer object is mapped MAP_SHARED only\n");
 		return -EINVAL;
 	}
-	if (!drm_dev_enter(&npu->drm, &idx))
+	if (!npu_enter(npu, &idx))
 		return -ENODEV;
 	ret = npu_gem_map(npu, to_npu_bo(obj), vma);
 	drm_dev_exit(idx);
 	return ret;
 }
 
-/*
- * Removal of the device takes the memory from under mappings of its own files,
- * which it can find. A dma-buf could be mapped elsewhere.
- */
+static struct sg_table *npu_gem_get_sg_table(struct drm_gem_object *obj)
+{
+	struct npu_bo *bo = to_npu_bo(obj);
+
+	return drm_prime_pages_to_sg(obj->dev, bo->pages, npu_bo_pages(bo));
+}
+
+/* dma-bufs. */
+
+/* Others reach device memory by the processor's mapping only: nobody routes P2P for them. */
+static int npu_dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+{
+	struct drm_gem_object *obj = dmabuf->priv;
+
+	if (to_npu_bo(obj)->placement == DRM_NPU_PLACEMENT_DEVICE) {
+		drm_dbg(obj->dev, "%s cannot import device memory\n", dev_name(attach->dev));
+		return -EOPNOTSUPP;
+	}
+	return drm_gem_map_attach(dmabuf, attach);
+}
+
+static void npu_dmabuf_release(struct dma_buf *dmabuf)
+{
+	struct drm_gem_object *obj = dmabuf->priv;
+	struct npu_device *npu = to_npu(obj->dev);
+
+	mutex_lock(&npu->bo_lock);
+	to_npu_bo(obj)->exported = NULL;
+	mutex_unlock(&npu->bo_lock);
+	drm_gem_dmabuf_release(dmabuf);
+}
+
+static const struct dma_buf_ops npu_dmabuf_ops = {
+	.attach = npu_dmabuf_attach,
+	.detach = drm_gem_map_detach,
+	.map_dma_buf = drm_gem_map_dma_buf,
+	.unmap_dma_buf = drm_gem_unmap_dma_buf,
+	.release = npu_dmabuf_release,
+	.mmap = drm_gem_dmabuf_mmap,
+};
+
 static struct dma_buf *npu_gem_export(struct drm_gem_object *obj, int flags)
 {
-	return ERR_PTR(-EOPNOTSUPP);
+	struct npu_device *npu = to_npu(obj->dev);
+	struct npu_bo *bo = to_npu_bo(obj);
+	struct dma_buf_export_info info = {
+		.exp_name = DRM_NPU_NAME,
+		.owner = THIS_MODULE,
+		.ops = &npu_dmabuf_ops,
+		.size = obj->size,
+		.flags = flags,
+		.priv = obj,
+		.resv = obj->resv,
+	};
+	struct dma_buf *dmabuf;
+
+	dmabuf = drm_gem_dmabuf_export(obj->dev, &info);
+	if (IS_ERR(dmabuf))
+		return dmabuf;
+	mutex_lock(&npu->bo_lock);
+	bo->exported = dmabuf;
+	mutex_unlock(&npu->bo_lock);
+	WRITE_ONCE(bo->shared, true);
+	return dmabuf;
+}
+
+/*
+ * Removal takes the device's memory from under mappings: drm_dev_unplug() from those of
+ * its own files, this from those of a dma-buf. Called with bo_lock held, which the
+ * dma-buf needs before its file is freed.
+ */
+static void npu_dmabuf_zap(struct npu_bo *bo)
+{
+	struct file *file = get_file_active(&bo->exported->file);
+
+	if (!file)
+		return;
+	unmap_mapping_range(file->f_mapping, 0, 0, 1);
+	fput(file);
+}
+
+/* Whoever maps device memory may look at it at any time: it stays awake. */
+static bool npu_gem_vm_of_device(struct vm_area_struct *vma)
+{
+	struct drm_gem_object *obj = vma->vm_private_data;
+
+	return to_npu_bo(obj)->placement == DRM_NPU_PLACEMENT_DEVICE;
+}
+
+static void npu_gem_vm_open(struct vm_area_struct *vma)
+{
+	struct drm_gem_object *obj = vma->vm_private_data;
+
+	if (npu_gem_vm_of_device(vma))
+		npu_stay_awake(to_npu(obj->dev));
+	drm_gem_vm_open(vma);
+}
+
+static void npu_gem_vm_close(struct vm_area_struct *vma)
+{
+	struct drm_gem_object *obj = vma->vm_private_data;
+
+	if (npu_gem_vm_of_device(vma))
+		npu_relax(to_npu(obj->dev));
+	drm_gem_vm_close(vma);
 }
 
 static const struct vm_operations_struct npu_gem_vm_ops = {
-	.open = drm_gem_vm_open,
-	.close = drm_gem_vm_close,
+	.open = npu_gem_vm_open,
+	.close = npu_gem_vm_close,
 };
 
 static const struct drm_gem_object_funcs npu_gem_funcs = {
 	.free = npu_gem_free,
 	.mmap = npu_gem_mmap,
 	.export = npu_gem_export,
+	.get_sg_table = npu_gem_get_sg_table,
 	.vm_ops = &npu_gem_vm_ops,
 };
+
+/* npu_gem_import_sg_table makes a BO of a foreign dma-buf that is attached and mapped. */
+struct drm_gem_object *npu_gem_import_sg_table(struct drm_device *drm,
+					       struct dma_buf_attachment *attach,
+					       struct sg_table *sgt)
+{
+	struct npu_device *npu = to_npu(drm);
+	size_t size = attach->dmabuf->size;
+	struct npu_bo *bo;
+
+	if (!PAGE_ALIGNED(size) || !npu_sgt_usable(npu, sgt, size))
+		return ERR_PTR(-EINVAL);
+	bo = kzalloc(sizeof(*bo), GFP_KERNEL);
+	if (!bo)
+		return ERR_PTR(-ENOMEM);
+	bo->placement = DRM_NPU_PLACEMENT_SYSTEM;
+	bo->address = sg_dma_address(sgt->sgl);
+	bo->sgt = sgt;
+	bo->shared = true;
+	bo->base.funcs = &npu_gem_funcs;
+	drm_gem_private_object_init(drm, &bo->base, size);
+	/* The caller would do so after us, but npu_gem_revoke() needs it as soon as it finds us. */
+	bo->base.import_attach = attach;
+	mutex_lock(&npu->bo_lock);
+	list_add(&bo->link, &npu->bos);
+	mutex_unlock(&npu->bo_lock);
+	return &bo->base;
+}
+
+/* npu_gem_import takes a dma-buf: one of this device is the object itself. */
+struct drm_gem_object *npu_gem_import(struct drm_device *drm, struct dma_buf *dmabuf)
+{
+	struct drm_gem_object *obj;
+	int idx;
+
+	if (dmabuf->ops == &npu_dmabuf_ops) {
+		obj = dmabuf->priv;
+		if (obj->dev == drm) {
+			drm_gem_object_get(obj);
+			return obj;
+		}
+	}
+	if (!npu_enter(to_npu(drm), &idx))
+		return ERR_PTR(-ENODEV);
+	obj = drm_gem_prime_import(drm, dmabuf);
+	drm_dev_exit(idx);
+	return obj;
+}
 
 static int npu_gem_alloc_device(struct npu_device *npu, struct npu_bo *bo, size_t size,
 				struct drm_file *filp)
@@ -139,14 +412,16 @@ static int npu_gem_alloc_device(struct npu_device *npu, struct npu_bo *bo, size_
 
 static int npu_gem_alloc_system(struct npu_device *npu, struct npu_bo *bo, size_t size)
 {
-	dma_addr_t address;
+	int ret;
 
-	bo->vaddr = dma_alloc_attrs(npu->drm.dev, size, &address,
-				    GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL,
-				    NPU_SYSTEM_ATTRS);
-	if (!bo->vaddr)
+	bo->pages = npu_pages_alloc(npu, size);
+	if (!bo->pages)
 		return -ENOMEM;
-	bo->address = address;
+	ret = npu_gem_map_system(npu, bo, size);
+	if (ret) {
+		npu_pages_free(bo->pages, size >> PAGE_SHIFT);
+		return ret;
+	}
 	mutex_lock(&npu->bo_lock);
 	list_add(&bo->link, &npu->bos);
 	mutex_unlock(&npu->bo_lock);
@@ -213,25 +488,33 @@ int npu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *fil
 	}
 	args->size = PAGE_ALIGN(args->size);
 
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(npu, &idx))
 		return -ENODEV;
-	ret = npu_gem_create(npu, args, filp);
+	ret = npu_wake(npu);
+	if (!ret) {
+		ret = npu_gem_create(npu, args, filp);
+		npu_relax(npu);
+	}
 	drm_dev_exit(idx);
 	return ret;
 }
 
 /*
- * npu_gem_revoke gives host memory back while the device can still be named to
- * the IOMMU. The device is unplugged: mappings are gone, jobs have ended.
+ * npu_gem_revoke takes memory of the host from the device while that can still be named to
+ * the IOMMU, and device memory from those who mapped it through a dma-buf. The device is
+ * unplugged: mappings of its files are gone, jobs have ended.
  */
 void npu_gem_revoke(struct npu_device *npu)
 {
 	struct npu_bo *bo;
 
 	mutex_lock(&npu->bo_lock);
-	list_for_each_entry(bo, &npu->bos, link)
+	list_for_each_entry(bo, &npu->bos, link) {
 		if (bo->placement == DRM_NPU_PLACEMENT_SYSTEM)
-			npu_gem_free_system(npu, bo);
+			npu_gem_unmap_system(npu, bo);
+		else if (bo->exported)
+			npu_dmabuf_zap(bo);
+	}
 	mutex_unlock(&npu->bo_lock);
 }
 
@@ -263,7 +546,15 @@ int npu_gem_init(struct npu_device *npu, phys_addr_t window)
 		return -ENOMEM;
 	}
 
+	/* An IOMMU makes one piece of many, if it is told that there is no limit. */
+	if (dev->dma_parms) {
+		dma_set_max_seg_size(dev, UINT_MAX);
+		dma_set_seg_boundary(dev, ULONG_MAX);
+	}
+
 	npu->dram_free = size;
 	drm_mm_init(&npu->dram, 0, size);
 	return drmm_add_action_or_reset(&npu->drm, npu_gem_fini, NULL);
 }
+
+NPU_IMPORT_NS_DMA_BUF;

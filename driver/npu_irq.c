@@ -53,8 +53,11 @@ static irqreturn_t npu_irq_hard_admin(int irq, void *data)
 {
 	struct npu_vector *vector = data;
 	struct npu_pci *pci = vector->pci;
-	u32 causes = npu_read(pci, NPU_IRQ_STATUS);
+	u32 causes;
 
+	if (READ_ONCE(pci->asleep))
+		return IRQ_NONE;
+	causes = npu_read(pci, NPU_IRQ_STATUS);
 	if (causes == U32_MAX) /* a reset is in progress, which asserts nothing */
 		causes = 0;
 	if (causes) {

@@ -7,9 +7,11 @@
 
 #include <linux/bitfield.h>
 #include <linux/dma-fence-chain.h>
+#include <linux/dma-resv.h>
 #include <linux/dmapool.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
+#include <linux/sort.h>
 #include <linux/uaccess.h>
 
 #include <drm/drm_drv.h>
@@ -30,12 +32,18 @@ struct npu_fence {
 	spinlock_t lock; /* of base */
 };
 
+/* A BO that a command needs. */
+struct npu_use {
+	struct drm_gem_object *obj; /* referenced */
+	bool write;
+};
+
 struct npu_command {
 	struct npu_sqe sqe;
 	struct npu_hw_binding *table; /* from npu_device.tables, or NULL */
 	dma_addr_t table_addr;
-	struct drm_gem_object **bos; /* referenced */
-	u32 bo_count;
+	struct npu_use *uses;
+	u32 use_count;
 };
 
 struct npu_job {
@@ -54,6 +62,14 @@ struct npu_job {
 
 	u32 count;
 	struct npu_command commands[] __counted_by(count);
+};
+
+/* The BOs of a job, each once, with their reservations locked. */
+struct npu_reservation {
+	struct npu_use *uses;
+	struct drm_gem_object **objs;
+	u32 count;
+	struct ww_acquire_ctx ctx;
 };
 
 /* A syncobj to be signalled, with what that needs allocated. */
@@ -142,6 +158,15 @@ void npu_job_complete(struct npu_job *job, int error)
 	dma_fence_put(fence);
 }
 
+/* Books the time that the first job of the queue was it; npu_queue.lock is held. */
+static void npu_queue_account(struct npu_queue *q, struct npu_job *job)
+{
+	ktime_t now = ktime_get();
+
+	atomic64_add(ktime_to_ns(ktime_sub(now, q->first_since)), &job->file->busy_ns);
+	q->first_since = now;
+}
+
 /* npu_queue_cancel ends all jobs on the device, which has forgotten them. */
 void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error)
 {
@@ -149,6 +174,9 @@ void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int err
 	LIST_HEAD(jobs);
 
 	spin_lock(&q->lock);
+	job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
+	if (job)
+		npu_queue_account(q, job);
 	list_splice_init(&q->inflight, &jobs);
 	spin_unlock(&q->lock);
 
@@ -188,6 +216,7 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 	job->command_id++;
 	if (++job->completed < job->count)
 		return NULL;
+	npu_queue_account(q, job);
 	list_del(&job->node);
 	return job;
 }
@@ -213,6 +242,34 @@ void npu_queue_poll(struct npu_queue *q)
 	}
 }
 
+/* Commands of the first job that npu_queue_print() shows; those behind it wait. */
+#define NPU_PRINT_COMMANDS	8
+
+/* npu_queue_print prints the queue and its jobs on the device; npu_device.lock is held. */
+void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
+{
+	struct npu_job *job;
+	u32 i, end;
+
+	spin_lock(&q->lock);
+	drm_printf(p, "queue %u: context %u, %s, next command %u\n", q->number, q->context->number,
+		   q->live ? "live" : "not on the device", q->command_id);
+	q->npu->ops->queue_print(q, p);
+	list_for_each_entry(job, &q->inflight, node) {
+		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next id %u\n",
+			   job->seqno, job->file->client_id, job->completed, job->count,
+			   job->command_id);
+		if (!list_is_first(&job->node, &q->inflight))
+			continue;
+		end = min(job->count, job->completed + NPU_PRINT_COMMANDS);
+		for (i = job->completed; i < end; i++)
+			drm_printf(p, "    command %u: opcode 0x%02x, %*phN\n", i,
+				   job->commands[i].sqe.opcode, (int)sizeof(struct npu_sqe),
+				   &job->commands[i].sqe);
+	}
+	spin_unlock(&q->lock);
+}
+
 /* Scheduler. */
 
 static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
@@ -220,18 +277,22 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 	struct npu_job *job = to_npu_job(sched_job);
 	const struct npu_bus_ops *ops = job->npu->ops;
 	struct npu_queue *q = job->queue;
+	int ret;
 	u32 i;
 
 	spin_lock(&q->lock);
 	if (!q->live) {
 		spin_unlock(&q->lock);
-		npu_job_set_status(job, -EIO);
-		return ERR_PTR(-EIO);
+		ret = READ_ONCE(job->npu->gone) ? -ENODEV : -EIO;
+		npu_job_set_status(job, ret);
+		return ERR_PTR(ret);
 	}
 	dma_fence_init(&job->fence->base, &npu_fence_ops, &job->fence->lock, q->fence_context,
 		       ++q->fence_seqno);
 	job->started = true;
 	job->command_id = q->command_id;
+	if (list_empty(&q->inflight))
+		q->first_since = ktime_get();
 	list_add_tail(&job->node, &q->inflight);
 	for (i = 0; i < job->count; i++) {
 		job->commands[i].sqe.command_id = cpu_to_le16(q->command_id++);
@@ -257,6 +318,7 @@ static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 	}
 	drm_err(&npu->drm, "queue %u: job %llu did not end in time, %u of %u commands are done\n",
 		job->queue->number, job->seqno, job->completed, job->count);
+	npu_dump(npu, "a job did not end in time");
 	npu_reset_locked(npu, sched_job);
 	npu_sched_start(&job->queue->sched);
 	mutex_unlock(&npu->lock);
@@ -270,9 +332,9 @@ static void npu_job_free(struct npu_job *job)
 	for (i = 0; i < job->count; i++) {
 		struct npu_command *command = &job->commands[i];
 
-		for (k = 0; k < command->bo_count; k++)
-			drm_gem_object_put(command->bos[k]);
-		kfree(command->bos);
+		for (k = 0; k < command->use_count; k++)
+			drm_gem_object_put(command->uses[k].obj);
+		kfree(command->uses);
 		if (command->table)
 			dma_pool_free(job->npu->tables, command->table, command->table_addr);
 	}
@@ -286,10 +348,15 @@ static void npu_job_free(struct npu_job *job)
 static void npu_job_sched_free(struct drm_sched_job *sched_job)
 {
 	struct npu_job *job = to_npu_job(sched_job);
+	struct npu_device *npu = job->npu;
 	struct npu_queue *q = job->queue;
 
+	/* A job that never ran, because its queue was destroyed. */
+	if (job->status.state == DRM_NPU_JOB_PENDING)
+		npu_job_set_status(job, -ECANCELED);
 	drm_sched_job_cleanup(sched_job);
 	npu_job_free(job);
+	npu_relax(npu);
 	if (atomic_dec_and_test(&q->jobs))
 		wake_up_all(&q->idle);
 }
@@ -341,14 +408,15 @@ static void *npu_array_copy(struct drm_device *drm, const struct drm_npu_array *
 	return elements;
 }
 
-/* Looks a BO up; the command keeps the reference, command->bos has room. */
-static struct npu_bo *npu_command_bo(struct npu_command *command, struct drm_file *filp, u32 handle)
+/* Looks a BO up; the command keeps the reference, command->uses has room. */
+static struct npu_bo *npu_command_bo(struct npu_command *command, struct drm_file *filp, u32 handle,
+				     bool write)
 {
 	struct drm_gem_object *obj = drm_gem_object_lookup(filp, handle);
 
 	if (!obj)
 		return NULL;
-	command->bos[command->bo_count++] = obj;
+	command->uses[command->use_count++] = (struct npu_use){ obj, write };
 	return to_npu_bo(obj);
 }
 
@@ -386,11 +454,11 @@ static int npu_command_copy(struct drm_device *drm, struct drm_file *filp,
 		drm_dbg(drm, "copy: pad or shape %u, %u, %u\n", copy->nx, copy->ny, copy->nz);
 		return -EINVAL;
 	}
-	command->bos = kcalloc(2, sizeof(*command->bos), GFP_KERNEL);
-	if (!command->bos)
+	command->uses = kcalloc(2, sizeof(*command->uses), GFP_KERNEL);
+	if (!command->uses)
 		return -ENOMEM;
-	src = npu_command_bo(command, filp, copy->src_handle);
-	dst = npu_command_bo(command, filp, copy->dst_handle);
+	src = npu_command_bo(command, filp, copy->src_handle, false);
+	dst = npu_command_bo(command, filp, copy->dst_handle, true);
 	if (!src || !dst) {
 		drm_dbg(drm, "copy: no buffer object %u or %u\n", copy->src_handle,
 			copy->dst_handle);
@@ -436,7 +504,8 @@ static int npu_command_bindings(struct drm_device *drm, struct drm_file *filp,
 			drm_dbg(drm, "binding %u: flags 0x%x\n", i, binding->flags);
 			return -EINVAL;
 		}
-		bo = npu_command_bo(command, filp, binding->handle);
+		bo = npu_command_bo(command, filp, binding->handle,
+				    binding->flags & DRM_NPU_BINDING_WRITE);
 		if (!bo) {
 			drm_dbg(drm, "binding %u: no buffer object %u\n", i, binding->handle);
 			return -ENOENT;
@@ -476,12 +545,12 @@ static int npu_command_launch(struct drm_device *drm, struct drm_file *filp,
 	if (IS_ERR(bindings))
 		return PTR_ERR(bindings);
 
-	command->bos = kcalloc(1 + count, sizeof(*command->bos), GFP_KERNEL);
-	if (!command->bos) {
+	command->uses = kcalloc(1 + count, sizeof(*command->uses), GFP_KERNEL);
+	if (!command->uses) {
 		ret = -ENOMEM;
 		goto out;
 	}
-	program = npu_command_bo(command, filp, launch->program_handle);
+	program = npu_command_bo(command, filp, launch->program_handle, false);
 	if (!program) {
 		drm_dbg(drm, "launch: no buffer object %u\n", launch->program_handle);
 		ret = -ENOENT;
@@ -683,29 +752,100 @@ static struct npu_out_sync *npu_out_syncs_create(struct drm_device *drm, struct 
 }
 
 /*
- * Gives the job to its file's queue, which is made if it is the first; the job is
- * prepared for the scheduler. Called with npu_file.lock held.
+ * Gives the job to a queue of its file, and prepares it for the scheduler. Called with
+ * npu_file.lock held.
  */
-static int npu_job_attach(struct npu_job *job, struct drm_file *filp)
+static int npu_job_attach(struct npu_job *job, struct drm_file *filp, u32 queue)
 {
 	struct npu_file *file = job->file;
 	struct npu_queue *q;
 
-	lockdep_assert_held(&file->lock);
-
-	if (!file->queue) {
-		q = npu_queue_acquire(job->npu);
-		if (IS_ERR(q))
-			return PTR_ERR(q);
-		file->queue = q;
-	}
-	job->queue = file->queue;
+	q = npu_file_queue(file, queue);
+	if (IS_ERR(q))
+		return PTR_ERR(q);
+	job->queue = q;
 	return drm_sched_job_init(&job->base, &job->queue->entity, job->count, file,
 				  filp->client_id);
 }
 
+static int npu_use_compare(const void *a, const void *b)
+{
+	const struct npu_use *left = a, *right = b;
+
+	return left->obj < right->obj ? -1 : left->obj > right->obj;
+}
+
+static void npu_reservation_unlock(struct npu_reservation *r)
+{
+	if (r->count)
+		drm_gem_unlock_reservations(r->objs, r->count, &r->ctx);
+	kvfree(r->objs);
+	kvfree(r->uses);
+}
+
+/* Adds what the job has to wait for, and makes room for its fence. */
+static int npu_reservation_prepare(struct npu_reservation *r, struct npu_job *job)
+{
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < r->count && !ret; i++) {
+		ret = dma_resv_reserve_fences(r->objs[i]->resv, 1);
+		if (!ret && READ_ONCE(to_npu_bo(r->objs[i])->shared))
+			ret = drm_sched_job_add_implicit_dependencies(&job->base, r->objs[i],
+								      r->uses[i].write);
+	}
+	return ret;
+}
+
+/* Locks what the job needs; the job is prepared for the scheduler. */
+static int npu_reservation_lock(struct npu_reservation *r, struct npu_job *job)
+{
+	u32 i, total = 0, count = 0;
+	int ret;
+
+	*r = (struct npu_reservation){};
+	for (i = 0; i < job->count; i++)
+		total += job->commands[i].use_count;
+	if (!total)
+		return 0;
+	r->uses = kvmalloc_array(total, sizeof(*r->uses), GFP_KERNEL);
+	r->objs = kvmalloc_array(total, sizeof(*r->objs), GFP_KERNEL);
+	if (!r->uses || !r->objs) {
+		ret = -ENOMEM;
+		goto err;
+	}
+	for (i = 0; i < job->count; i++) {
+		const struct npu_command *command = &job->commands[i];
+
+		memcpy(r->uses + count, command->uses, command->use_count * sizeof(*r->uses));
+		count += command->use_count;
+	}
+	sort(r->uses, total, sizeof(*r->uses), npu_use_compare, NULL);
+	for (i = count = 0; i < total; i++) {
+		if (count && r->objs[count - 1] == r->uses[i].obj) {
+			r->uses[count - 1].write |= r->uses[i].write;
+			continue;
+		}
+		r->objs[count] = r->uses[i].obj;
+		r->uses[count++] = r->uses[i];
+	}
+
+	ret = drm_gem_lock_reservations(r->objs, count, &r->ctx);
+	if (ret)
+		goto err;
+	r->count = count;
+	ret = npu_reservation_prepare(r, job);
+	if (!ret)
+		return 0;
+err:
+	npu_reservation_unlock(r);
+	return ret;
+}
+
 /* Hands the job to the scheduler; from here on it belongs to it. */
-static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 count)
+static u64 npu_job_push(struct npu_job *job, struct npu_reservation *r, struct npu_out_sync *outs,
+			u32 count)
 {
 	struct npu_file *file = job->file;
 	struct dma_fence *fence;
@@ -723,6 +863,9 @@ static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 coun
 	*npu_job_record(file, seqno) = (struct drm_npu_job_status){ .seqno = seqno };
 	spin_unlock(&file->jobs_lock);
 
+	for (i = 0; i < r->count; i++)
+		dma_resv_add_fence(r->objs[i]->resv, fence,
+				   r->uses[i].write ? DMA_RESV_USAGE_WRITE : DMA_RESV_USAGE_READ);
 	for (i = 0; i < count; i++) {
 		if (outs[i].chain) {
 			drm_syncobj_add_point(outs[i].syncobj, outs[i].chain, fence, outs[i].point);
@@ -732,6 +875,7 @@ static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 coun
 		}
 	}
 	atomic_inc(&job->queue->jobs);
+	npu_stay_awake(job->npu); /* until it is freed */
 	drm_sched_entity_push_job(&job->base);
 	return seqno;
 }
@@ -739,6 +883,7 @@ static u64 npu_job_push(struct npu_job *job, struct npu_out_sync *outs, u32 coun
 static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struct drm_file *filp)
 {
 	struct npu_file *file = filp->driver_priv;
+	struct npu_reservation r;
 	struct npu_out_sync *outs;
 	struct npu_job *job;
 	int ret;
@@ -753,15 +898,18 @@ static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struc
 	}
 
 	mutex_lock(&file->lock);
-	ret = npu_job_attach(job, filp);
+	ret = npu_job_attach(job, filp, args->queue);
 	if (ret)
 		goto err_unlock;
 	ret = npu_job_add_in_syncs(job, filp, &args->in_syncs);
+	if (!ret)
+		ret = npu_reservation_lock(&r, job);
 	if (ret) {
 		drm_sched_job_cleanup(&job->base);
 		goto err_unlock;
 	}
-	args->seqno = npu_job_push(job, outs, args->out_syncs.count);
+	args->seqno = npu_job_push(job, &r, outs, args->out_syncs.count);
+	npu_reservation_unlock(&r);
 	mutex_unlock(&file->lock);
 	goto out;
 
@@ -775,7 +923,7 @@ out:
 
 /*
  * npu_job_clear zeroes device memory that the host cannot reach, by copies of a page of
- * zeros on the file's queue. size is a multiple of the page size.
+ * zeros on the file's queue. size is a multiple of the page size, the device is awake.
  */
 int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size)
 {
@@ -804,7 +952,7 @@ int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u6
 		sqe->copy.dst_stride_y = cpu_to_le64(PAGE_SIZE);
 
 		mutex_lock(&file->lock);
-		ret = npu_job_attach(job, filp);
+		ret = npu_job_attach(job, filp, 0);
 		if (ret) {
 			mutex_unlock(&file->lock);
 			npu_job_free(job);
@@ -813,6 +961,7 @@ int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u6
 		drm_sched_job_arm(&job->base);
 		fence = dma_fence_get(&job->base.s_fence->finished);
 		atomic_inc(&job->queue->jobs);
+		npu_stay_awake(npu);
 		drm_sched_entity_push_job(&job->base); /* with seqno 0 nobody can ask for it */
 		mutex_unlock(&file->lock);
 		dma_fence_wait(fence, false);
@@ -829,13 +978,17 @@ int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp)
 	struct drm_npu_submit *args = data;
 	int ret, idx;
 
-	if (args->flags || args->pad || args->seqno) {
+	if (args->flags || args->seqno) {
 		drm_dbg(drm, "reserved or out field is not zero\n");
 		return -EINVAL;
 	}
-	if (!drm_dev_enter(drm, &idx))
+	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
-	ret = npu_submit(to_npu(drm), args, filp);
+	ret = npu_wake(to_npu(drm));
+	if (!ret) {
+		ret = npu_submit(to_npu(drm), args, filp);
+		npu_relax(to_npu(drm));
+	}
 	drm_dev_exit(idx);
 	return ret;
 }

@@ -31,11 +31,15 @@
 
 /* Reset and boot. */
 
-static int npu_pci_wait_reset(struct npu_pci *pci)
+/* npu_pci_wait_reset waits for the end of a reset; -ENODEV if nobody is there to reset. */
+int npu_pci_wait_reset(struct npu_pci *pci)
 {
 	u32 status, boot;
 	int ret;
 
+	if (npu_read(pci, NPU_DEVICE_STATUS) == U32_MAX &&
+	    !pci_device_is_present(to_pci_dev(pci->npu.drm.dev)))
+		return -ENODEV;
 	ret = read_poll_timeout(npu_read, status,
 				status != U32_MAX && !(status & NPU_DEVICE_STATUS_RESETTING),
 				1000, NPU_RESET_TIMEOUT_US, false, pci, NPU_DEVICE_STATUS);
@@ -50,7 +54,7 @@ static int npu_pci_wait_reset(struct npu_pci *pci)
 	return ret;
 }
 
-static int npu_pci_soft_reset(struct npu_pci *pci)
+int npu_pci_soft_reset(struct npu_pci *pci)
 {
 	npu_write(pci, NPU_DEVICE_CONTROL, NPU_DEVICE_CONTROL_RESET);
 	return npu_pci_wait_reset(pci);
@@ -138,11 +142,45 @@ static void npu_pci_stop(struct npu_device *npu)
 	pci_clear_master(to_pci_dev(npu->drm.dev));
 }
 
+/* All registers that can be read without an effect. */
+static void npu_pci_print(struct npu_device *npu, struct drm_printer *p)
+{
+	static const struct {
+		const char *name;
+		u32 offset;
+	} registers[] = {
+		{ "ID", NPU_ID },
+		{ "ARCH_VERSION", NPU_ARCH_VERSION },
+		{ "FEATURES_LO", NPU_FEATURES_LO },
+		{ "FEATURES_HI", NPU_FEATURES_HI },
+		{ "DEVICE_STATUS", NPU_DEVICE_STATUS },
+		{ "BOOT_STATUS", NPU_BOOT_STATUS },
+		{ "FW_ERROR_DETAIL", NPU_FW_ERROR_DETAIL },
+		{ "AQ_SIZE", NPU_AQ_SIZE },
+		{ "AQ_CONTROL", NPU_AQ_CONTROL },
+		{ "IRQ_STATUS", NPU_IRQ_STATUS },
+		{ "IRQ_ENABLE", NPU_IRQ_ENABLE },
+		{ "FAULT_STATUS", NPU_FAULT_STATUS },
+		{ "FAULT_INFO", NPU_FAULT_INFO },
+		{ "FAULT_ADDR_LO", NPU_FAULT_ADDR_LO },
+		{ "FAULT_ADDR_HI", NPU_FAULT_ADDR_HI },
+	};
+	struct npu_pci *pci = to_npu_pci(npu);
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(registers); i++)
+		drm_printf(p, "  %-16s 0x%08x\n", registers[i].name,
+			   npu_read(pci, registers[i].offset));
+	npu_ring_print(&pci->rings[0], p);
+}
+
 static const struct npu_bus_ops npu_pci_ops = {
 	.identify_timeout_ms = NPU_MBOX_TIMEOUT_MS,
+	.runtime_pm = true,
 	.boot = npu_pci_boot,
 	.reset = npu_pci_reset,
 	.stop = npu_pci_stop,
+	.print = npu_pci_print,
 	.admin = npu_ring_admin,
 	.queue_alloc = npu_ring_queue_alloc,
 	.queue_free = npu_ring_queue_free,
@@ -150,37 +188,7 @@ static const struct npu_bus_ops npu_pci_ops = {
 	.queue_push = npu_ring_queue_push,
 	.queue_kick = npu_ring_queue_kick,
 	.queue_pop = npu_ring_queue_pop,
-};
-
-/*
- * PCI core is about to reset the function, for instance because somebody wrote
- * to its "reset" file. Bus mastering goes off before that, so work in flight ends
- * here. The lock is given back when the reset is done.
- */
-static void npu_pci_reset_prepare(struct pci_dev *pdev)
-{
-	struct npu_pci *pci = pci_get_drvdata(pdev);
-
-	mutex_lock(&pci->npu.lock);
-	npu_reset_begin(&pci->npu);
-	npu_pci_soft_reset(pci);
-}
-
-static void npu_pci_reset_done(struct pci_dev *pdev)
-{
-	struct npu_pci *pci = pci_get_drvdata(pdev);
-	int ret;
-
-	ret = npu_pci_wait_reset(pci);
-	if (ret)
-		pci_clear_master(pdev);
-	npu_reset_end(&pci->npu, NULL, ret);
-	mutex_unlock(&pci->npu.lock);
-}
-
-static const struct pci_error_handlers npu_pci_err_handler = {
-	.reset_prepare = npu_pci_reset_prepare,
-	.reset_done = npu_pci_reset_done,
+	.queue_print = npu_ring_queue_print,
 };
 
 /* Probe and remove. */
@@ -210,7 +218,7 @@ static int npu_pci_read_params(struct npu_pci *pci)
 	params->acc_size = npu_read(pci, NPU_ACC_SIZE);
 	params->engines = npu_read(pci, NPU_ENGINE_PARAM);
 	params->queues = FIELD_GET(NPU_QUEUE_PARAM_COUNT, queues);
-	params->files = min(params->queues, npu_read(pci, NPU_CONTEXT_PARAM));
+	params->contexts = npu_read(pci, NPU_CONTEXT_PARAM);
 	params->dram_size = npu_read(pci, NPU_DRAM_SIZE_LO) |
 			    (u64)npu_read(pci, NPU_DRAM_SIZE_HI) << 32;
 	pci->doorbell_offset = npu_read(pci, NPU_DOORBELL_OFFSET);
@@ -324,15 +332,21 @@ static int npu_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = npu_irq_init(pci);
 	if (ret)
 		return ret;
-	return npu_start(npu);
+	ret = npu_start(npu);
+	if (!ret)
+		npu_power_start(pci);
+	return ret;
 }
 
 static void npu_pci_remove(struct pci_dev *pdev)
 {
 	struct npu_pci *pci = pci_get_drvdata(pdev);
 
-	if (!pci_device_is_present(pdev)) /* nobody will answer */
+	npu_power_stop(pci);
+	if (!pci_device_is_present(pdev)) { /* nobody will answer */
+		WRITE_ONCE(pci->npu.gone, true);
 		npu_mbox_disable(&pci->npu);
+	}
 	npu_remove(&pci->npu);
 }
 
@@ -360,6 +374,7 @@ static struct pci_driver npu_pci_driver = {
 	.remove = npu_pci_remove,
 	.shutdown = npu_pci_shutdown,
 	.err_handler = &npu_pci_err_handler,
+	.driver.pm = pm_ptr(&npu_pci_pm_ops),
 };
 
 int npu_pci_register(void)

@@ -51,6 +51,8 @@ struct npu_pci {
 
 	struct npu_vector *vectors; /* npu_params.vectors of them */
 	bool intx; /* vector 0 is a line, not a message */
+	bool asleep; /* in D3hot: an interrupt is another device's */
+	bool frozen; /* npu_device.lock: the bus has an error, and the slot will be reset */
 	atomic_t causes; /* IRQ_STATUS bits from hard handler to thread */
 };
 
@@ -69,6 +71,16 @@ static inline void npu_write(struct npu_pci *pci, u32 reg, u32 value)
 	writel(value, pci->regs + reg);
 }
 
+/* npu_pci.c */
+int npu_pci_soft_reset(struct npu_pci *pci);
+int npu_pci_wait_reset(struct npu_pci *pci);
+
+/* npu_power.c */
+extern const struct dev_pm_ops npu_pci_pm_ops;
+extern const struct pci_error_handlers npu_pci_err_handler;
+void npu_power_start(struct npu_pci *pci);
+void npu_power_stop(struct npu_pci *pci);
+
 /* npu_ring.c */
 int npu_ring_init(struct npu_pci *pci);
 void npu_ring_start_admin(struct npu_pci *pci);
@@ -79,6 +91,8 @@ void npu_ring_queue_free(struct npu_queue *q);
 void npu_ring_queue_empty(struct npu_queue *q, struct npu_sqe *create);
 void npu_ring_queue_push(struct npu_queue *q, const struct npu_sqe *sqe);
 void npu_ring_queue_kick(struct npu_queue *q);
+void npu_ring_print(struct npu_ring *ring, struct drm_printer *p);
+void npu_ring_queue_print(struct npu_queue *q, struct drm_printer *p);
 bool npu_ring_queue_pop(struct npu_queue *q, struct npu_cqe *cqe);
 
 /* npu_irq.c */

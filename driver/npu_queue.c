@@ -5,8 +5,12 @@
  */
 
 #include <linux/bitfield.h>
+#include <linux/capability.h>
 #include <linux/dmapool.h>
+#include <linux/iopoll.h>
 
+#include <drm/drm_drv.h>
+#include <drm/drm_file.h>
 #include <drm/drm_managed.h>
 
 #include "npu_compat.h"
@@ -48,7 +52,7 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	struct npu_sqe sqe = {
 		.opcode = NPU_ADMIN_CREATE_QUEUE,
 		.create_queue.number = cpu_to_le16(q->number),
-		.create_queue.context = cpu_to_le32(q->context),
+		.create_queue.context = cpu_to_le32(q->context->number),
 	};
 	struct npu_reply reply;
 	int ret;
@@ -67,19 +71,46 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	return 0;
 }
 
-static int npu_hw_create(struct npu_queue *q)
+/* npu_context_live says whether the device has the context; npu_device.lock is held. */
+bool npu_context_live(struct npu_device *npu, struct npu_context *context)
+{
+	return context->generation == npu->generation;
+}
+
+static int npu_hw_create_context(struct npu_device *npu, struct npu_context *context)
 {
 	struct npu_sqe sqe = { .opcode = NPU_ADMIN_CREATE_CONTEXT };
 	struct npu_reply reply;
 	int ret;
 
-	ret = npu_mbox_exec(q->npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
+	ret = npu_mbox_exec(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
 	if (ret)
 		return ret;
-	q->context = reply.result;
+	context->number = reply.result;
+	context->generation = npu->generation;
+	return 0;
+}
+
+static int npu_hw_destroy_context(struct npu_device *npu, struct npu_context *context)
+{
+	context->generation = 0;
+	return npu_hw_destroy(npu, NPU_ADMIN_DESTROY_CONTEXT, context->number, NPU_MBOX_TIMEOUT_MS);
+}
+
+/* Makes the queue, and its context if it is the first in it. */
+static int npu_hw_create(struct npu_queue *q)
+{
+	struct npu_device *npu = q->npu;
+	int ret;
+
+	if (!npu_context_live(npu, q->context)) {
+		ret = npu_hw_create_context(npu, q->context);
+		if (ret)
+			return ret;
+	}
 	ret = npu_hw_create_queue(q);
-	if (ret)
-		npu_hw_destroy(q->npu, NPU_ADMIN_DESTROY_CONTEXT, q->context, NPU_MBOX_TIMEOUT_MS);
+	if (ret && !q->context->queues)
+		npu_hw_destroy_context(npu, q->context);
 	return ret;
 }
 
@@ -113,11 +144,14 @@ static int npu_hw_destroy_queue(struct npu_queue *q)
 /**
  * npu_queue_acquire - get a queue for a file
  * @npu: device
+ * @context: of the file
+ *
+ * The device is awake.
  *
  * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
  * queues or contexts are in use, -EIO when the device did not survive a reset.
  */
-struct npu_queue *npu_queue_acquire(struct npu_device *npu)
+struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context)
 {
 	struct drm_gpu_scheduler *sched;
 	struct npu_queue *q = NULL;
@@ -150,9 +184,11 @@ struct npu_queue *npu_queue_acquire(struct npu_device *npu)
 	ret = drm_sched_entity_init(&q->entity, DRM_SCHED_PRIORITY_NORMAL, &sched, 1, NULL);
 	if (ret)
 		goto err_fini_sched;
+	q->context = context;
 	ret = npu_hw_create(q);
 	if (ret)
 		goto err_destroy_entity;
+	context->queues++;
 	q->allocated = true;
 	q->active = true;
 	mutex_unlock(&npu->lock);
@@ -183,21 +219,21 @@ err_unlock:
 void npu_queue_release(struct npu_queue *q)
 {
 	struct npu_device *npu = q->npu;
-	int ret;
+	struct npu_context *context = q->context;
+	bool awake = !npu_wake(npu);
+	int ret = 0;
 
 	drm_sched_entity_destroy(&q->entity);
 
 	mutex_lock(&npu->lock);
 	q->active = false;
-	if (q->live) {
+	if (q->live)
 		ret = npu_hw_destroy_queue(q);
-		if (!ret)
-			ret = npu_hw_destroy(npu, NPU_ADMIN_DESTROY_CONTEXT, q->context,
-					     NPU_MBOX_TIMEOUT_MS);
-		if (ret) {
-			drm_err(&npu->drm, "queue %u cannot be destroyed: %d\n", q->number, ret);
-			npu_reset_locked(npu, NULL);
-		}
+	if (!--context->queues && npu_context_live(npu, context) && !ret)
+		ret = npu_hw_destroy_context(npu, context);
+	if (ret && npu->up) {
+		drm_err(&npu->drm, "queue %u cannot be destroyed: %d\n", q->number, ret);
+		npu_reset_locked(npu, NULL);
 	}
 	npu_queue_end(q, NULL, -ECANCELED);
 	mutex_unlock(&npu->lock);
@@ -209,6 +245,8 @@ void npu_queue_release(struct npu_queue *q)
 	npu_queue_detach(q);
 	q->allocated = false;
 	mutex_unlock(&npu->lock);
+	if (awake)
+		npu_relax(npu);
 }
 
 /**
@@ -238,7 +276,7 @@ int npu_queue_recover(struct npu_queue *q)
 	return ret;
 }
 
-/* npu_queues_stop keeps new jobs from the device until npu_queues_restart(). */
+/* npu_queues_stop keeps new jobs from the device until npu_queues_start(). */
 void npu_queues_stop(struct npu_device *npu)
 {
 	u32 i;
@@ -252,10 +290,9 @@ void npu_queues_stop(struct npu_device *npu)
 
 /*
  * npu_queues_cancel ends all jobs that the device had: with -ETIMEDOUT the guilty
- * one, which may be NULL, the others with -ECANCELED. The device no longer
- * touches memory.
+ * one, which may be NULL, the others with error. The device no longer touches memory.
  */
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty)
+void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error)
 {
 	u32 i;
 
@@ -263,12 +300,51 @@ void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty)
 
 	for (i = 0; i < npu->params.queues; i++)
 		if (npu->queues[i].active)
-			npu_queue_end(&npu->queues[i], guilty, -ECANCELED);
+			npu_queue_end(&npu->queues[i], guilty, error);
+}
+
+/* npu_queues_start lets jobs run. The scheduler skip, which may be NULL, is left stopped. */
+void npu_queues_start(struct npu_device *npu, struct drm_gpu_scheduler *skip)
+{
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++)
+		if (npu->queues[i].active && &npu->queues[i].sched != skip)
+			drm_sched_wqueue_start(&npu->queues[i].sched);
+}
+
+static bool npu_queues_idle(struct npu_device *npu)
+{
+	bool idle = true;
+	u32 i;
+
+	for (i = 0; i < npu->params.queues && idle; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (!q->active)
+			continue;
+		npu_queue_poll(q);
+		spin_lock(&q->lock);
+		idle = list_empty(&q->inflight);
+		spin_unlock(&q->lock);
+	}
+	return idle;
+}
+
+/* npu_queues_drain waits for the jobs on the device; new ones are kept from it. */
+int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms)
+{
+	bool idle;
+
+	return read_poll_timeout(npu_queues_idle, idle, idle, 2000, timeout_ms * USEC_PER_MSEC,
+				 false, npu);
 }
 
 /*
- * npu_queues_restart makes the queues again if the device is up, and lets their
- * jobs run or fail. The scheduler skip, which may be NULL, is left stopped.
+ * npu_queues_restart makes the queues again if the device is up, and lets their jobs run or
+ * fail, as npu_queues_start() does.
  */
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 {
@@ -287,12 +363,11 @@ void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 			if (ret)
 				drm_err(&npu->drm, "queue %u is lost: %d\n", q->number, ret);
 		}
-		if (&q->sched != skip)
-			drm_sched_wqueue_start(&q->sched);
 	}
+	npu_queues_start(npu, skip);
 }
 
-/* npu_queues_free returns how many more files can have a queue. */
+/* npu_queues_free returns how many more queues there can be. */
 unsigned int npu_queues_free(struct npu_device *npu)
 {
 	unsigned int used = 0;
@@ -302,7 +377,123 @@ unsigned int npu_queues_free(struct npu_device *npu)
 	for (i = 0; i < npu->params.queues; i++)
 		used += npu->queues[i].allocated;
 	mutex_unlock(&npu->lock);
-	return npu->params.files - min(used, npu->params.files);
+	return npu->params.queues - used;
+}
+
+/* Queues of files. */
+
+/*
+ * npu_file_queue returns the file's queue of this number, or an error; the implicit one is
+ * made if it is not there. Called with npu_file.lock held.
+ */
+struct npu_queue *npu_file_queue(struct npu_file *file, u32 number)
+{
+	struct npu_queue *q = xa_load(&file->queues, number);
+	int ret;
+
+	lockdep_assert_held(&file->lock);
+
+	if (q)
+		return q;
+	if (number) {
+		drm_dbg(&file->npu->drm, "no queue %u\n", number);
+		return ERR_PTR(-ENOENT);
+	}
+	ret = xa_reserve(&file->queues, number, GFP_KERNEL);
+	if (ret)
+		return ERR_PTR(ret);
+	q = npu_queue_acquire(file->npu, &file->context);
+	if (IS_ERR(q))
+		xa_release(&file->queues, number);
+	else
+		xa_store(&file->queues, number, q, GFP_KERNEL);
+	return q;
+}
+
+/* npu_file_release_queues gives all queues of the file back. */
+void npu_file_release_queues(struct npu_file *file)
+{
+	struct npu_queue *q;
+	unsigned long number;
+
+	mutex_lock(&file->lock);
+	xa_for_each(&file->queues, number, q) {
+		xa_erase(&file->queues, number);
+		npu_queue_release(q);
+	}
+	mutex_unlock(&file->lock);
+}
+
+static int npu_queue_create(struct npu_file *file, u32 *number)
+{
+	struct npu_queue *q;
+	int ret;
+
+	mutex_lock(&file->lock);
+	ret = xa_alloc(&file->queues, number, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
+	if (ret)
+		goto out;
+	q = npu_queue_acquire(file->npu, &file->context);
+	if (IS_ERR(q)) {
+		xa_release(&file->queues, *number);
+		ret = PTR_ERR(q);
+		goto out;
+	}
+	xa_store(&file->queues, *number, q, GFP_KERNEL);
+out:
+	mutex_unlock(&file->lock);
+	return ret;
+}
+
+int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp)
+{
+	struct drm_npu_queue_create *args = data;
+	int ret, idx;
+
+	if (args->flags || args->pad || args->queue) {
+		drm_dbg(drm, "reserved or out field is not zero\n");
+		return -EINVAL;
+	}
+	if (args->priority > DRM_NPU_PRIORITY_MAX) {
+		drm_dbg(drm, "unknown priority %u\n", args->priority);
+		return -EINVAL;
+	}
+	if (args->priority != DRM_NPU_PRIORITY_DEFAULT) {
+		drm_dbg(drm, "priority %u: the device has none\n", args->priority);
+		return capable(CAP_SYS_NICE) ? -EOPNOTSUPP : -EACCES;
+	}
+	if (!npu_enter(to_npu(drm), &idx))
+		return -ENODEV;
+	ret = npu_wake(to_npu(drm));
+	if (!ret) {
+		ret = npu_queue_create(filp->driver_priv, &args->queue);
+		npu_relax(to_npu(drm));
+	}
+	drm_dev_exit(idx);
+	return ret;
+}
+
+int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file *filp)
+{
+	struct drm_npu_queue_destroy *args = data;
+	struct npu_file *file = filp->driver_priv;
+	struct npu_queue *q = NULL;
+	int idx;
+
+	if (args->pad) {
+		drm_dbg(drm, "pad is not zero\n");
+		return -EINVAL;
+	}
+	if (!npu_enter(to_npu(drm), &idx))
+		return -ENODEV;
+	mutex_lock(&file->lock);
+	if (args->queue)
+		q = xa_erase(&file->queues, args->queue);
+	mutex_unlock(&file->lock);
+	if (q)
+		npu_queue_release(q);
+	drm_dev_exit(idx);
+	return q ? 0 : -ENOENT;
 }
 
 static void npu_queues_destroy_wq(void *wq)

@@ -109,6 +109,19 @@ static void npu_ring_tell_taken(struct npu_pci *pci, struct npu_ring *ring)
 		npu_doorbell(pci, ring->number, NPU_DOORBELL_CQ_HEAD, ring->cq_head);
 }
 
+/* npu_ring_print says where driver and device are; what the device has written is not looked at. */
+void npu_ring_print(struct npu_ring *ring, struct drm_printer *p)
+{
+	drm_printf(p, "  ring %u: tail %u, head %u, told %u, phase %u of %u entries", ring->number,
+		   ring->sq_tail, ring->cq_head, ring->cq_told, ring->phase, ring->entries);
+	if (ring->shadow)
+		drm_printf(p, ", shadow tail %u, head %u, ring 0x%x",
+			   le32_to_cpu(READ_ONCE(ring->shadow->sq_tail)),
+			   le32_to_cpu(READ_ONCE(ring->shadow->cq_head)),
+			   le32_to_cpu(READ_ONCE(ring->shadow->ring)));
+	drm_printf(p, "\n");
+}
+
 /* Admin queue. */
 
 /* npu_ring_start_admin starts the admin queue; firmware is READY. */
@@ -179,7 +192,8 @@ void npu_ring_queue_empty(struct npu_queue *q, struct npu_sqe *create)
 
 	npu_ring_empty(ring);
 	ring->shadow = NULL;
-	if (pci->shadows && FIELD_GET(NPU_FW_VERSION_MINOR, q->npu->fw_version) >= NPU_FW_MINOR_SHADOW) {
+	if (pci->shadows &&
+	    FIELD_GET(NPU_FW_VERSION_MINOR, q->npu->fw_version) >= NPU_FW_MINOR_SHADOW) {
 		ring->shadow = &pci->shadows[ring->number];
 		create->create_queue.shadow =
 			cpu_to_le64(pci->shadows_addr + ring->number * sizeof(*pci->shadows));
@@ -194,6 +208,11 @@ void npu_ring_queue_empty(struct npu_queue *q, struct npu_sqe *create)
 void npu_ring_queue_push(struct npu_queue *q, const struct npu_sqe *sqe)
 {
 	npu_ring_push(npu_ring_of(q), sqe);
+}
+
+void npu_ring_queue_print(struct npu_queue *q, struct drm_printer *p)
+{
+	npu_ring_print(npu_ring_of(q), p);
 }
 
 void npu_ring_queue_kick(struct npu_queue *q)

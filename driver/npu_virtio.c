@@ -460,11 +460,26 @@ static void npu_virtio_stop(struct npu_device *npu)
 	npu_virtio_reset(npu);
 }
 
+static void npu_virtio_print(struct npu_device *npu, struct drm_printer *p)
+{
+	drm_printf(p, "  status           0x%08x\n", npu_virtio_status(to_npu_virtio(npu)));
+}
+
+static void npu_virtio_queue_print(struct npu_queue *q, struct drm_printer *p)
+{
+	struct npu_virtq *vq = npu_virtq_of(q);
+
+	drm_printf(p, "  virtqueue %u: next request %u, %u free entries\n", vq->number, vq->next,
+		   vq->vq ? vq->vq->num_free : 0);
+}
+
 static const struct npu_bus_ops npu_virtio_ops = {
 	.identify_timeout_ms = NPU_VIRTIO_BOOT_MS,
+	.physical = true,
 	.boot = npu_virtio_boot,
 	.reset = npu_virtio_reset,
 	.stop = npu_virtio_stop,
+	.print = npu_virtio_print,
 	.admin = npu_virtio_admin,
 	.queue_alloc = npu_virtio_queue_alloc,
 	.queue_free = npu_virtio_queue_free,
@@ -472,6 +487,7 @@ static const struct npu_bus_ops npu_virtio_ops = {
 	.queue_push = npu_virtio_queue_push,
 	.queue_kick = npu_virtio_queue_kick,
 	.queue_pop = npu_virtio_queue_pop,
+	.queue_print = npu_virtio_queue_print,
 };
 
 /* Probe and remove. */
@@ -513,7 +529,6 @@ static void npu_virtio_read_params(struct npu_virtio *nv)
 {
 	struct virtio_device *vdev = nv->vdev;
 	struct npu_params *params = &nv->npu.params;
-	u32 contexts;
 
 	virtio_cread_le(vdev, struct npu_virtio_config, arch_version, &params->arch_version);
 	virtio_cread_le(vdev, struct npu_virtio_config, features, &params->features);
@@ -522,10 +537,9 @@ static void npu_virtio_read_params(struct npu_virtio *nv)
 	virtio_cread_le(vdev, struct npu_virtio_config, spad_size, &params->spad_size);
 	virtio_cread_le(vdev, struct npu_virtio_config, acc_size, &params->acc_size);
 	virtio_cread_le(vdev, struct npu_virtio_config, engines, &params->engines);
-	virtio_cread_le(vdev, struct npu_virtio_config, contexts, &contexts);
+	virtio_cread_le(vdev, struct npu_virtio_config, contexts, &params->contexts);
 	virtio_cread_le(vdev, struct npu_virtio_config, user_queues, &params->queues);
 	params->queues = min(params->queues, NPU_VIRTIO_MAX_QUEUES);
-	params->files = min(params->queues, contexts);
 	params->vectors = 1; /* what the transport does is its own business */
 }
 
@@ -589,7 +603,6 @@ static int npu_virtio_init_queues(struct npu_virtio *nv)
 	if (ret)
 		return dev_err_probe(npu->drm.dev, ret,
 				     "virtqueues; remedy: offer at least 3 of them\n");
-	params->files = min(params->files, params->queues);
 	params->credits = npu_virtio_credits(nv);
 	if (!params->credits)
 		return dev_err_probe(npu->drm.dev, -ENODEV,
@@ -647,6 +660,34 @@ static void npu_virtio_remove(struct virtio_device *vdev)
 	npu_virtio_del_vqs(nv);
 }
 
+#ifdef CONFIG_PM_SLEEP
+static int npu_virtio_freeze(struct virtio_device *vdev)
+{
+	struct npu_virtio *nv = vdev->priv;
+	int ret;
+
+	ret = npu_suspend(&nv->npu);
+	if (ret)
+		return ret;
+	cancel_work_sync(&nv->config_work);
+	npu_virtio_del_vqs(nv);
+	return 0;
+}
+
+/* The virtio core has reset the device and negotiated its features again. */
+static int npu_virtio_restore(struct virtio_device *vdev)
+{
+	struct npu_virtio *nv = vdev->priv;
+	int ret;
+
+	ret = npu_virtio_find_vqs(nv, nv->npu.params.queues);
+	if (ret)
+		return ret;
+	nv->was_reset = false;
+	return npu_resume(&nv->npu);
+}
+#endif
+
 static const struct virtio_device_id npu_virtio_ids[] = {
 	{ NPU_VIRTIO_ID, VIRTIO_DEV_ANY_ID },
 	{ NPU_VIRTIO_ID_IN_QEMU, VIRTIO_DEV_ANY_ID },
@@ -661,6 +702,10 @@ static struct virtio_driver npu_virtio_driver = {
 	.probe = npu_virtio_probe,
 	.remove = npu_virtio_remove,
 	.config_changed = npu_virtio_config_changed,
+#ifdef CONFIG_PM_SLEEP
+	.freeze = npu_virtio_freeze,
+	.restore = npu_virtio_restore,
+#endif
 };
 
 int npu_virtio_register(void)

@@ -707,7 +707,8 @@ func TestRefusalsLogged(t *testing.T) {
 // and the device serves on.
 func FuzzAdmin(f *testing.F) {
 	for _, e := range [][64]byte{goodIdentify, goodLog, goodContext, goodQueue, destroyContext(1), destroyQueue(2), command(0x55), modifyQueue, sharedQueue, fullQueue,
-		suspendQueue(2), resumeQueue(2), translatedContext, goodInvalidate, with(goodLog, 0x14, uint32(3))} {
+		suspendQueue(2), resumeQueue(2), translatedContext, goodInvalidate, with(goodLog, 0x14, uint32(3)),
+		goodThreshold, goodReset, with(goodLog, 0x14, uint32(4)), with(goodLog, 0x14, uint32(5), 0x18, uint32(1)), with(goodLog, 0x14, uint32(6)), with(goodLog, 0x14, uint32(7), 0x18, uint32(4))} {
 		f.Add(e[:], uint8(0))
 		f.Add(e[:], uint8(1))
 	}
@@ -722,14 +723,17 @@ func FuzzAdmin(f *testing.F) {
 	}
 	f.Add(all, uint8(0x4))
 	f.Fuzz(func(t *testing.T, in []byte, busy uint8) {
-		d := newDriver(t, 16, 16)
+		board := newBoardWith(t, nil, new(sick))
+		board.mu.Lock()
+		defer board.mu.Unlock()
+		d := startDriver(t, board, 16, 16)
 		if busy&1 != 0 {
 			d.host.Set(npureg.FeaturesLo, npureg.FeatureMMU|npureg.FeatureQueueControl)
 		}
 		for q := 1; q <= testQueues; q++ {
 			d.busy[q] = busy>>q&1 != 0
 		}
-		d.host.Set(npureg.FeaturesLo, npureg.FeatureShadowDoorbells|npureg.FeatureQueueControl)
+		d.host.Set(npureg.FeaturesLo, npureg.FeatureShadowDoorbells|npureg.FeatureQueueControl|npureg.FeatureRAS)
 		pending := map[uint16]bool{}
 		for ; len(in) >= 64; in = in[64:] {
 			e := [64]byte(in)

@@ -14,7 +14,8 @@
 //
 // Time is the host's, read through Config.Now; it drives CP_TIME, the timer
 // interrupt, the boot timeout and the watchdog, each checked between slices. Left
-// out: software interrupts, and a hart that runs while the mover copies or the MMU invalidates.
+// out: software interrupts, and a hart that runs while the mover copies or the MMU invalidates. An external debugger
+// (Debugger) is not part of the model; it stops hart and time.
 package firmware
 
 import (
@@ -136,6 +137,7 @@ type Config struct {
 type Processor struct {
 	cfg  Config
 	core *cpu.Core
+	rom  []byte
 	sram []byte
 	bank *mmio.Bank
 	wake chan struct{} // holds a token when Run has to look again
@@ -163,7 +165,11 @@ type Processor struct {
 	console []byte
 	logs    limiter
 
-	status [npureg.QueueStatusSize / 4]uint32 // latched for CP_QUEUE_STATUS
+	queueStatus [npureg.QueueStatusSize / 4]uint32 // latched for CP_QUEUE_STATUS
+	trace       trace
+	debug       debug
+	clock       func() time.Duration     // that of the host; cfg.Now leaves out what a debugger took
+	pure        map[uint32]func() uint32 // what reading a CP register returns, without the read's effects
 }
 
 // deadline is a point of Config.Now.
@@ -189,19 +195,23 @@ func New(cfg Config) *Processor {
 	}
 	p := &Processor{
 		cfg:     cfg,
+		clock:   cfg.Now,
+		debug:   debug{events: make(chan Stop, 1)},
+		pure:    map[uint32]func() uint32{},
+		rom:     make([]byte, npureg.CPROMSize),
 		sram:    make([]byte, npureg.CPSRAMSize),
 		staging: make([]byte, npureg.CPSRAMSize),
 		bank:    mmio.New(npureg.CPRegSize, npureg.CP()),
 		wake:    make(chan struct{}, 1),
 		halted:  true,
 	}
-	mem := make([]byte, npureg.CPROMSize)
-	if copy(mem, rom) < len(rom) {
-		panic(fmt.Sprintf("firmware: BUG: boot ROM of %d bytes in %d", len(rom), len(mem)))
+	p.cfg.Now = func() time.Duration { return p.debug.now(p.clock()) }
+	if copy(p.rom, rom) < len(rom) {
+		panic(fmt.Sprintf("firmware: BUG: boot ROM of %d bytes in %d", len(rom), len(p.rom)))
 	}
 	core, err := cpu.New(cpu.Config{
 		Regions: []cpu.Region{
-			{Base: npureg.CPROMBase, Mem: mem, ReadOnly: true, Exec: true},
+			{Base: npureg.CPROMBase, Mem: p.rom, ReadOnly: true, Exec: true},
 			{Base: npureg.CPSRAMBase, Mem: p.sram, Exec: true},
 		},
 		Bus:     bus{p},
@@ -226,7 +236,8 @@ func (p *Processor) Reset() (busy bool) {
 	p.aqEnabled = false
 	p.resetHart()
 	p.setBoot(npureg.BootOff, npureg.BootErrNone)
-	p.core.Run(romBudget)
+	p.runROM()
+	p.trace.flush(p)
 	if p.state != npureg.BootWaiting {
 		panic(fmt.Sprintf("firmware: BUG: boot ROM is in state %d after reset", p.state))
 	}
@@ -247,6 +258,7 @@ func (p *Processor) resetHart() {
 	p.rasReset()
 	clear(p.sram)
 	p.core.Reset()
+	p.trace.note("reset")
 	p.external()
 	p.timer(p.resetAt)
 	for _, off := range []uint32{npureg.FWVersion, npureg.FWBuild, npureg.FWErrorDetail} {
@@ -361,6 +373,7 @@ func (p *Processor) setBoot(state, code uint32) {
 			p.cfg.Host.Fault(Fault{Code: s, Source: npureg.FaultCP})
 		}
 		p.cfg.Host.Raise(npureg.IRQBoot)
+		p.event(StopFailed)
 	}
 }
 
@@ -388,7 +401,13 @@ func (p *Processor) Run(ctx context.Context) {
 // step looks at the clock, runs one slice and does the copy that it started.
 // idle says that only an event or next can give the hart something to do.
 func (p *Processor) step() (idle bool) {
-	if p.halted {
+	if p.copy.control != 0 { // a debugger started it
+		p.doCopy()
+	}
+	if p.debug.stepping && p.halted {
+		p.event(StopFailed)
+	}
+	if p.debug.stopped || p.halted {
 		return true
 	}
 	now := p.cfg.Now()
@@ -397,7 +416,7 @@ func (p *Processor) step() (idle bool) {
 		p.deadlines(now, true)
 		return true
 	}
-	_, state := p.core.Run(slice)
+	state := p.execute()
 	if state == cpu.Lockup { // §3.8
 		pc, _ := p.core.CSR(cpu.Mepc)
 		p.bank.Set(npureg.CPTrapFrame, 0) // what it saved, if anything, is not of this exception
@@ -408,6 +427,10 @@ func (p *Processor) step() (idle bool) {
 	}
 	if p.invalidate != nil {
 		p.doInvalidate()
+	}
+	if p.debug.stepping {
+		p.event(StopStep)
+		return false
 	}
 	p.deadlines(now, state == cpu.Waiting)
 	return state == cpu.Waiting
@@ -433,6 +456,9 @@ func (p *Processor) deadlines(now time.Duration, waiting bool) {
 
 // next returns how long the hart can sleep, if not for ever.
 func (p *Processor) next(now time.Duration) (time.Duration, bool) {
+	if p.debug.stopped {
+		return 0, false
+	}
 	d, on := time.Duration(0), false
 	until := func(e time.Duration) {
 		if !on || e < d {

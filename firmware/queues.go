@@ -79,7 +79,7 @@ func (p *Processor) queueHooks() {
 	b, queues := p.bank, p.cfg.Queues
 
 	b.OnWrite(npureg.CPQueueControl, p.controlQueue)
-	b.OnRead(npureg.CPQueueState, func() uint32 {
+	p.onRead(npureg.CPQueueState, func() uint32 {
 		if q, ok := p.queue(); ok {
 			return uint32(queues.Status(q).State)
 		}
@@ -89,31 +89,31 @@ func (p *Processor) queueHooks() {
 		if v != 0 {
 			return
 		}
-		p.status = [npureg.QueueStatusSize / 4]uint32{}
+		p.queueStatus = [npureg.QueueStatusSize / 4]uint32{}
 		if q, ok := p.queue(); ok {
-			p.status = queues.Status(q).words(q)
+			p.queueStatus = queues.Status(q).words(q)
 		}
 	})
-	b.OnRead(npureg.CPQueueStatus, func() uint32 { return p.status[b.Value(npureg.CPQueueStatusIndex)] })
-	b.OnRead(npureg.CPQueueSequence, func() uint32 {
-		q, ok := p.queue()
-		if !ok {
-			return 0
+	p.onRead(npureg.CPQueueStatus, func() uint32 { return p.queueStatus[b.Value(npureg.CPQueueStatusIndex)] })
+	status := func() (s QueueStatus) {
+		if q, ok := p.queue(); ok {
+			s = queues.Status(q)
 		}
-		s := queues.Status(q)
-		age := uint64(s.Age / time.Microsecond)
+		return s
+	}
+	p.onReadThen(npureg.CPQueueSequence, func() uint32 { return status().Sequence }, func() {
+		age := uint64(status().Age / time.Microsecond)
 		b.Set(npureg.CPQueueAgeLo, uint32(age))
 		b.Set(npureg.CPQueueAgeHi, uint32(age>>32))
-		return s.Sequence
 	})
 	b.OnWrite(npureg.CPQueueAbort, func(v uint32) {
 		if q, ok := p.queue(); ok {
 			queues.Abort(q, v, b.Value(npureg.CPQueueResult))
 		}
 	})
-	b.OnRead(npureg.CPQueueOverdue, func() uint32 { return uint32(queues.Overview().Overdue) })
-	b.OnRead(npureg.CPQueueCurrent, func() uint32 { return uint32(queues.Overview().Current) })
-	b.OnRead(npureg.CPQueueLoad, func() uint32 {
+	p.onRead(npureg.CPQueueOverdue, func() uint32 { return uint32(queues.Overview().Overdue) })
+	p.onRead(npureg.CPQueueCurrent, func() uint32 { return uint32(queues.Overview().Current) })
+	p.onRead(npureg.CPQueueLoad, func() uint32 {
 		o := queues.Overview()
 		return uint32(o.Runnable) | uint32(o.Waiting)<<8
 	})

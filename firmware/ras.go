@@ -19,12 +19,9 @@ func (p *Processor) rasHooks() {
 		return
 	}
 	b := p.bank
-	b.OnRead(npureg.CPErrorNext, r.ErrorNext)
+	p.onRead(npureg.CPErrorNext, r.ErrorNext)
 	b.OnWrite(npureg.CPErrorSelect, func(uint32) { p.errorWord = 0 })
-	b.OnRead(npureg.CPErrorData, func() uint32 {
-		p.errorWord++
-		return r.ErrorWord(b.Value(npureg.CPErrorSelect), p.errorWord-1)
-	})
+	p.onReadThen(npureg.CPErrorData, func() uint32 { return r.ErrorWord(b.Value(npureg.CPErrorSelect), p.errorWord) }, func() { p.errorWord++ })
 	p.latched(npureg.CPSensorLo, npureg.CPSensorHi, func() uint64 { return r.Sensor(int(b.Value(npureg.CPSensorIndex))) })
 	for _, off := range []uint32{npureg.CPThermal1, npureg.CPThermal2, npureg.CPThermalCritical} {
 		b.OnWrite(off, func(uint32) { p.thresholds() })
@@ -34,19 +31,16 @@ func (p *Processor) rasHooks() {
 			r.ResetEngines(v)
 		}
 	})
-	b.OnRead(npureg.CPEngineReset, func() uint32 {
+	p.onRead(npureg.CPEngineReset, func() uint32 {
 		resetting, _ := r.EngineState()
 		return resetting
 	})
-	b.OnRead(npureg.CPEngineEnded, func() uint32 {
+	p.onRead(npureg.CPEngineEnded, func() uint32 {
 		_, ended := r.EngineState()
 		return ended
 	})
-	b.OnRead(npureg.CPCrashData, func() uint32 {
-		at := b.Value(npureg.CPCrashSelect)
-		b.Set(npureg.CPCrashSelect, at+4)
-		return p.CrashWord(at)
-	})
+	p.onReadThen(npureg.CPCrashData, func() uint32 { return p.CrashWord(b.Value(npureg.CPCrashSelect)) },
+		func() { b.Set(npureg.CPCrashSelect, b.Value(npureg.CPCrashSelect)+4) })
 }
 
 // rasReset is what a reset of the hart does besides the registers.

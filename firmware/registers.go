@@ -84,7 +84,7 @@ func (p *Processor) hooks() {
 	p.queueHooks()
 	p.rasHooks()
 	b.OnWrite(npureg.CPMMUControl, p.controlMMU)
-	b.OnRead(npureg.CPMMUStatus, func() uint32 {
+	p.onRead(npureg.CPMMUStatus, func() uint32 {
 		s := p.cfg.MMU.State(uint16(b.Value(npureg.CPMMUContext)))
 		if p.invalidate != nil {
 			s |= npureg.MMUBusy
@@ -92,14 +92,12 @@ func (p *Processor) hooks() {
 		return s
 	})
 	b.OnWrite(npureg.CPMMULog, func(uint32) { p.faults = p.cfg.MMU.Log() })
-	b.OnRead(npureg.CPMMULog, func() uint32 {
+	p.onReadThen(npureg.CPMMULog, func() uint32 {
 		if len(p.faults) == 0 {
 			return 0
 		}
-		v := binary.LittleEndian.Uint32(p.faults)
-		p.faults = p.faults[4:]
-		return v
-	})
+		return binary.LittleEndian.Uint32(p.faults)
+	}, func() { p.faults = p.faults[min(4, len(p.faults)):] })
 	p.latched(npureg.CPCounterLo, npureg.CPCounterHi, func() uint64 {
 		if i := b.Value(npureg.CPCounterIndex); i < npureg.CounterCount {
 			return p.cfg.Counter(int(i))
@@ -108,9 +106,23 @@ func (p *Processor) hooks() {
 	})
 }
 
+// onRead makes value what a read of off returns, the debugger's too.
+func (p *Processor) onRead(off uint32, value func() uint32) { p.onReadThen(off, value, func() {}) }
+
+// onReadThen is onRead of a register whose reading does something, but not if the debugger reads it.
+func (p *Processor) onReadThen(off uint32, value func() uint32, then func()) {
+	p.pure[off] = value
+	p.bank.OnRead(off, func() uint32 {
+		v := value()
+		then()
+		return v
+	})
+}
+
 // latched makes a read of lo return the low half of value, and of hi the high
 // half of the same.
 func (p *Processor) latched(lo, hi uint32, value func() uint64) {
+	p.pure[lo] = func() uint32 { return uint32(value()) }
 	p.bank.OnRead(lo, func() uint32 {
 		v := value()
 		p.bank.Set(hi, uint32(v>>32))

@@ -85,7 +85,8 @@ func bug(format string, args ...any) {
 func (b *Bank) Trace(t Tracer) { b.trace = t }
 
 // OnWrite calls fn after each host write to the register at off, when the masks
-// have been applied. v is what the host wrote, before the masks.
+// have been applied. v is what the host wrote, before the masks; of a register that was
+// written in part the RW bits of the other bytes are in v as they were, and all else is zero.
 func (b *Bank) OnWrite(off uint32, fn func(v uint32)) {
 	c := b.mustCell(off)
 	if c.onWrite != nil {
@@ -137,6 +138,12 @@ func (b *Bank) Read(off uint64, p []byte) {
 	case len(p) == 8 && off%8 == 0:
 		b.read4(off, p[:4])
 		b.read4(off+4, p[4:])
+	case b.narrow(off, len(p)):
+		c := b.cell(off &^ 3)
+		var v [4]byte
+		binary.LittleEndian.PutUint32(v[:], c.read())
+		copy(p, v[off%4:])
+		b.trace.Report(OpRead, off, p, RuleNone)
 	default:
 		fillOnes(p)
 		b.trace.Report(OpRead, off, p, RuleWidth)
@@ -151,6 +158,14 @@ func (b *Bank) Write(off uint64, p []byte) {
 	case len(p) == 8 && off%8 == 0:
 		b.write4(off, p[:4])
 		b.write4(off+4, p[4:])
+	case b.narrow(off, len(p)):
+		c := b.cell(off &^ 3)
+		var v, enable [4]byte
+		for i := range copy(v[off%4:], p) {
+			enable[off%4+uint64(i)] = 0xff
+		}
+		b.trace.Report(OpWrite, off, p, RuleNone)
+		c.write(binary.LittleEndian.Uint32(v[:]) | c.value&c.RW&^binary.LittleEndian.Uint32(enable[:]))
 	default:
 		b.trace.Report(OpWrite, off, p, RuleWidth)
 	}
@@ -177,12 +192,7 @@ func (b *Bank) write4(off uint64, p []byte) {
 			rule = RuleReadOnly
 		}
 		b.trace.Report(OpWrite, off, p, rule)
-		c.value = c.value&^c.RW | v&c.RW
-		c.value &^= v & c.W1C
-		c.value |= v & c.W1S
-		if c.onWrite != nil {
-			c.onWrite(v)
-		}
+		c.write(v)
 		return
 	}
 	if r, i := b.rangeAt(off); r != nil {
@@ -191,6 +201,24 @@ func (b *Bank) write4(off uint64, p []byte) {
 		return
 	}
 	b.trace.Report(OpWrite, off, p, RuleUnclaimed)
+}
+
+// narrow reports whether n bytes at off are a part of a register that can be accessed by parts.
+func (b *Bank) narrow(off uint64, n int) bool {
+	if n != 1 && (n != 2 || off%2 != 0) {
+		return false
+	}
+	c := b.cell(off &^ 3)
+	return c != nil && c.Narrow
+}
+
+func (c *cell) write(v uint32) {
+	c.value = c.value&^c.RW | v&c.RW
+	c.value &^= v & c.W1C
+	c.value |= v & c.W1S
+	if c.onWrite != nil {
+		c.onWrite(v)
+	}
 }
 
 func (c *cell) read() uint32 {
@@ -206,6 +234,14 @@ func (c *cell) read() uint32 {
 // Value returns the stored value of the register at off, also if it is
 // write-only or has a read hook.
 func (b *Bank) Value(off uint32) uint32 { return b.mustCell(off).value }
+
+// Peek is Value for an offset that may be no register's; then ok is false.
+func (b *Bank) Peek(off uint32) (v uint32, ok bool) {
+	if c := b.cell(uint64(off)); c != nil {
+		return c.value, true
+	}
+	return 0, false
+}
 
 // Set stores v in the register at off: no masks, no hook.
 func (b *Bank) Set(off, v uint32) { b.mustCell(off).value = v }

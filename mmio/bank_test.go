@@ -18,6 +18,7 @@ const (
 	regEnable = 0x0c
 	regKey    = 0x10
 	regMixed  = 0x14
+	regNarrow = 0x30
 	regAddrLo = 0x20
 	regAddrHi = 0x24
 	bankSize  = 0x4000
@@ -30,6 +31,7 @@ var testTable = []Register{
 	{Name: "ENABLE", Off: regEnable, Reset: 0x0000_0001, W1S: 0x0000_00f0},
 	{Name: "KEY", Off: regKey, Reset: 0x1234_5678, RW: 0xffff_ffff, WO: true},
 	{Name: "MIXED", Off: regMixed, Reset: 0x00ff_0000, RW: 0x0000_00ff, W1C: 0x00ff_0000, W1S: 0xff00_0000},
+	{Name: "NARROW", Off: regNarrow, Reset: 0x1122_3344, RW: 0x00ff_ff00, W1C: 0xff00_0000, W1S: 0x0000_00ff, Narrow: true},
 	{Name: "ADDR_LO", Off: regAddrLo, RW: 0xffff_f000},
 	{Name: "ADDR_HI", Off: regAddrHi, RW: 0xffff_ffff},
 }
@@ -66,6 +68,12 @@ func TestAccess(t *testing.T) {
 		{name: "2-byte write is ignored", off: regCtrl, in: []byte{0, 0}, want: []byte{0xff, 0xff}, dev: 0x100, rule: RuleWidth},
 		{name: "3 bytes", off: regCtrl, in: make([]byte, 3), want: bytes.Repeat([]byte{0xff}, 3), dev: 0x100, rule: RuleWidth},
 		{name: "16 bytes", off: regID, in: make([]byte, 16), want: bytes.Repeat([]byte{0xff}, 16), dev: 0x4e50_5501, rule: RuleWidth},
+		{name: "a byte of a narrow register", off: regNarrow + 1, in: []byte{0xaa}, want: []byte{0xaa}, dev: 0x1122_aa44},
+		{name: "a pair of bytes", off: regNarrow + 2, in: []byte{0xbb, 0x01}, want: []byte{0xbb, 0x10}, dev: 0x10bb_3344},
+		{name: "a byte of W1S leaves the rest", off: regNarrow, in: []byte{0x08}, want: []byte{0x4c}, dev: 0x1122_334c},
+		{name: "all of a narrow register", off: regNarrow, in: u32(0x10aa_bb01), want: u32(0x01aa_bb45), dev: 0x01aa_bb45},
+		{name: "misaligned pair of bytes", off: regNarrow + 1, in: []byte{0, 0}, want: []byte{0xff, 0xff}, dev: 0x1122_3344, rule: RuleWidth},
+		{name: "empty access to a narrow register", off: regNarrow, in: []byte{}, want: []byte{}, dev: 0x1122_3344, rule: RuleWidth},
 		{name: "empty access", off: regID, in: []byte{}, want: []byte{}, dev: 0x4e50_5501, rule: RuleWidth},
 		{name: "8 bytes at a multiple of 4", off: regCtrl, in: u64(0), want: u64(^uint64(0)), dev: 0x100, rule: RuleWidth},
 	}
@@ -86,7 +94,7 @@ func TestAccess(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("read after write (-want +got):\n%s", diff)
 			}
-			if dev := b.Value(uint32(tt.off)); dev != tt.dev {
+			if dev := b.Value(uint32(tt.off &^ 3)); dev != tt.dev {
 				t.Errorf("stored value = %#x, want %#x", dev, tt.dev)
 			}
 			if rule != tt.rule {

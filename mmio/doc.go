@@ -10,6 +10,8 @@
 //   - An 8-byte access at a multiple of 8 is two register accesses, the low
 //     half (lower offset) first. A hook of the low half therefore runs before
 //     the high half is read or written.
+//   - A byte, or an aligned pair of bytes, of a register that is [Register.Narrow]
+//     is an access to it with byte enables.
 //   - Any other width or alignment reads all-ones and ignores writes.
 //   - An offset that no register and no range claims reads all-ones and
 //     ignores writes.
@@ -22,5 +24,5 @@
 // block, and they may read and change the bank.
 //
 // Left out: burst accesses (hosts do not merge accesses to non-prefetchable
-// BARs) and byte enables within a register.
+// BARs).
 package mmio

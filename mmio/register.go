@@ -22,6 +22,7 @@ type Register struct {
 	W1C    uint32  // bits that a write of one clears
 	W1S    uint32  // bits that a write of one sets
 	WO     bool    // the host reads zero; the device still sees the value
+	Narrow bool    // bytes and aligned pairs of bytes of it can be accessed, too
 	Fields []Field // documentation, for the C header and the specification
 	Spec   string  // section, such as "§3.2"
 	Doc    string  // one sentence

@@ -35,6 +35,9 @@ type Function interface {
 type Config struct {
 	Firmware []byte // image (§3.3)
 	Memory   uint64 // bytes of memory for buffers; 0 means DefaultMemory
+
+	// BootTime bounds reset and boot; 0 means 10 s, more than the device's own limit for firmware.
+	BootTime time.Duration
 }
 
 const (
@@ -54,7 +57,7 @@ const (
 
 	page = 4096
 
-	// bootTime bounds boot and reset; the device's own limit for firmware is shorter.
+	// bootTime is the default of Config.BootTime.
 	bootTime = 10 * time.Second
 
 	// A wait looks at memory spins times, then sleeps for nap at a time: an interrupt
@@ -142,7 +145,10 @@ func (d *Device) open(ctx context.Context, cfg Config) error {
 	if err := d.share(cfg.Memory); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, bootTime, fmt.Errorf("the card is not ready within %v (§3.2, §9.4)", bootTime))
+	if cfg.BootTime == 0 {
+		cfg.BootTime = bootTime
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cfg.BootTime, fmt.Errorf("the card is not ready within %v (§3.2, §9.4)", cfg.BootTime))
 	defer cancel()
 	if err := d.fn.Reset(); err != nil {
 		return fmt.Errorf("reset: %w", err)

@@ -59,7 +59,7 @@ const (
 type Device struct {
 	cfg      Config
 	log      *slog.Logger
-	findings *findings
+	findings findingList
 	dram     *dram
 	mem      dma.Memory
 	paravirt atomic.Pointer[Paravirt]           // the front door if it is not PCI, or nil

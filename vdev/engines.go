@@ -20,8 +20,8 @@ var errEngineReset = errors.New("vdev: engine reset")
 // (§12.4). There is one command at a time. Its lock is a leaf.
 type engines struct {
 	cmd   inFlight      // context of the command in flight; the queue engine's goroutine's
-	ended atomic.Int64  // when the last command ended, in ns since start
-	took  time.Duration // how long it worked; the queue engine's goroutine's
+	ended atomic.Int64  // when the last command of an engine ended, in ns since start
+	took  time.Duration // how long an engine worked for the last command; the queue engine's goroutine's
 	start time.Time
 
 	mu      sync.Mutex
@@ -63,36 +63,45 @@ func engineOf(opcode uint8) uint32 {
 	return 0
 }
 
-// begin gives a command its engine, and returns the context that it is to obey.
+// begin gives a command its engine, and returns the context that it is to obey. A command without an engine costs nothing.
 func (g *engines) begin(ctx context.Context, opcode uint8) context.Context {
+	engine := engineOf(opcode)
+	if engine == 0 {
+		return ctx
+	}
 	now := time.Since(g.start)
 	g.cmd.Context = ctx
 	g.mu.Lock()
-	g.cmd.reset.Store(false)
-	g.running, g.since = engineOf(opcode), now
+	g.running, g.since = engine, now
 	g.mu.Unlock()
 	return &g.cmd
 }
 
 // end takes the engine from the command, and returns its completion: that of §12.6 if a reset stopped it.
 func (g *engines) end(c queue.Completion) queue.Completion {
+	g.took = 0
+	if g.running == 0 { // which begin wrote on this goroutine
+		return c
+	}
 	now := time.Since(g.start)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.took = now - g.since
 	g.ended.Store(int64(now))
-	switch g.running {
-	case npureg.EngineCore:
-		g.busy[engineCore] += g.took
-	case npureg.EngineDMA:
-		g.busy[engineDMA] += g.took
-	}
+	g.busy[engineIndex(g.running)] += g.took
 	g.running = 0
-	if c.Status == npureg.StatusAborted && g.cmd.reset.Load() && g.cmd.Context.Err() == nil {
+	if g.cmd.reset.Swap(false) && c.Status == npureg.StatusAborted && g.cmd.Context.Err() == nil {
 		g.resets++
 		return queue.Completion{Status: npureg.StatusEngineReset}
 	}
 	return c
+}
+
+func engineIndex(engine uint32) int {
+	if engine == npureg.EngineCore {
+		return engineCore
+	}
+	return engineDMA
 }
 
 // reset stops the command in flight if its engine is one of mask. It reports whether there is one.
@@ -119,11 +128,8 @@ func (g *engines) worked(now time.Duration) [enginesCount]time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b := g.busy
-	switch g.running {
-	case npureg.EngineCore:
-		b[engineCore] += now - g.since
-	case npureg.EngineDMA:
-		b[engineDMA] += now - g.since
+	if g.running != 0 {
+		b[engineIndex(g.running)] += now - g.since
 	}
 	return b
 }

@@ -4,9 +4,11 @@ package vdev
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
+	"npuemu/firmware"
 	"npuemu/vdev/pci"
 )
 
@@ -52,6 +54,17 @@ func (d *Device) Status() Status {
 		Messages: Messages{d.messages[pci.ErrCor], d.messages[pci.ErrNonFatal], d.messages[pci.ErrFatal]},
 		Health:   d.healthLocked(), Findings: d.findings.list(),
 	}
+}
+
+// Debugger returns an external debugger's road to the control processor.
+func (d *Device) Debugger() *firmware.Debugger { return d.fw.Debugger() }
+
+// TraceControlProcessor writes a line for each instruction of the control processor to w (docs/debugging.md), with whole lines in
+// each Write. It is called before Run.
+func (d *Device) TraceControlProcessor(w io.Writer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fw.SetTrace(w)
 }
 
 // ErrorKinds lists what InjectError takes.

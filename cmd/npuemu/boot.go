@@ -22,6 +22,7 @@ func bootCommand() *cobra.Command {
 		payload        string
 		cmdline, level string
 		memory         int64
+		debug          debugFlags
 	)
 	c := &cobra.Command{
 		Use:   "boot {--kernel BZIMAGE | --payload FILE}",
@@ -44,6 +45,9 @@ func bootCommand() *cobra.Command {
 				return err
 			}
 			cfg.Log = log
+			if err := debug.check(1); err != nil {
+				return err
+			}
 			guest := gokvm.Config{Memory: memory << 20, Cmdline: cmdline, Console: c.OutOrStdout(), Input: c.InOrStdin(), Log: cfg.Log}
 			if payload != "" {
 				if guest.Payload, err = os.ReadFile(payload); err != nil {
@@ -52,7 +56,7 @@ func bootCommand() *cobra.Command {
 				if len(guest.Payload) == 0 {
 					return fmt.Errorf("--payload: %s is empty", payload)
 				}
-				return boot(c.Context(), cfg, guest)
+				return boot(c.Context(), cfg, debug, guest)
 			}
 			k, err := os.Open(kernel)
 			if err != nil {
@@ -68,7 +72,7 @@ func bootCommand() *cobra.Command {
 				defer i.Close()
 				guest.Initrd = i
 			}
-			return boot(c.Context(), cfg, guest)
+			return boot(c.Context(), cfg, debug, guest)
 		},
 	}
 	c.Flags().StringVar(&kernel, "kernel", "", "Linux bzImage `file`")
@@ -81,25 +85,32 @@ func bootCommand() *cobra.Command {
 	c.MarkFlagsMutuallyExclusive("payload", "kernel")
 	c.MarkFlagsMutuallyExclusive("payload", "initrd")
 	cf.add(c)
+	debug.add(c)
 	return c
 }
 
 // boot runs a guest with a card until it reboots or ctx is done.
-func boot(ctx context.Context, cfg vdev.Config, guest gokvm.Config) error {
+func boot(ctx context.Context, cfg vdev.Config, debug debugFlags, guest gokvm.Config) error {
 	d, err := vdev.New(cfg)
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() { defer wg.Done(); d.Run(ctx) }()
-	err = gokvm.Boot(ctx, d, guest)
+	run := func(f func(context.Context)) {
+		wg.Add(1)
+		go func() { defer wg.Done(); f(ctx) }()
+	}
+	closeTrace, err := debug.start(cfg.Log, 0, d, run)
+	if err == nil {
+		run(d.Run)
+		err = gokvm.Boot(ctx, d, guest)
+	}
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
 	stop()
 	wg.Wait()
 	report(cfg.Log, d)
-	return errors.Join(err, d.Close())
+	return errors.Join(err, d.Close(), closeTrace())
 }

@@ -56,6 +56,11 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"no socket", []string{"serve"}, `required flag(s) "socket" not set`},
 		{"level", []string{"serve", "--socket", "/x", "--log", "loud"}, `--log "loud": use debug, info, warn or error`},
 		{"transport", []string{"serve", "--socket", "/x", "--transport", "pci"}, "use vfio-user or vhost-user"},
+		{"device", []string{"serve", "--socket", "/x", "--device", "gpu"}, `--device "gpu": use npu or ioat`},
+		{"ioat with a configuration", []string{"serve", "--socket", "/x", "--device", "ioat", "--config", "a"}, "--config is for --device npu"},
+		{"ioat of an architecture", []string{"serve", "--socket", "/x", "--device", "ioat", "--arch", "1.0"}, "--arch is for --device npu"},
+		{"ioat with a control socket", []string{"serve", "--socket", "/x", "--device", "ioat", "--control", "/y"}, "--control is for --device npu"},
+		{"ioat over virtio", []string{"serve", "--socket", "/x", "--device", "ioat", "--transport", "vhost-user"}, "--transport vhost-user is for --device npu"},
 		{"same socket twice", []string{"serve", "--socket", "/x", "--socket", "/x"}, "every card needs a socket of its own"},
 		{"two transports for three sockets", []string{"serve", "--socket", "/x", "--socket", "/y", "--socket", "/z", "--transport", "vfio-user", "--transport", "vhost-user"}, "--transport is given 2 times and --socket 3 times"},
 		{"two configurations for one socket", []string{"serve", "--socket", "/x", "--config", "a", "--config", "b"}, "--config is given 2 times and --socket 1 times"},
@@ -314,6 +319,47 @@ func TestServeSeveral(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("serve after SIGTERM: %v", err)
+	}
+}
+
+// serve --device ioat is another function on the same socket options, and reports what was done with it.
+func TestServeIOAT(t *testing.T) {
+	dir := sockets(t)
+	path := filepath.Join(dir, "s")
+	ended := make(chan error, 1)
+	var log string
+	go func() {
+		var err error
+		_, log, err = npuemu(t.Context(), "serve", "--device", "ioat", "--once", "--socket", path, "--socket", filepath.Join(dir, "t"), "--socket-mode", "0660")
+		ended <- err
+	}()
+	for _, path := range []string{path, filepath.Join(dir, "t")} {
+		c := dial(t, path)
+		var id, count [4]byte
+		if err := c.ReadRegion(vfiouser.RegionConfig, 0, id[:]); err != nil || binary.LittleEndian.Uint32(id[:]) != 0x2021_8086 {
+			t.Errorf("id %x, %v", id, err)
+		}
+		if err := c.WriteRegion(vfiouser.RegionConfig, 4, []byte{2, 0}); err != nil {
+			t.Error(err)
+		}
+		if err := c.WriteRegion(vfiouser.RegionBAR0, 0x86, []byte{1, 0}); err != nil { // a mistake, for the report
+			t.Error(err)
+		}
+		if err := c.ReadRegion(vfiouser.RegionBAR0, 0x86, count[:2]); err != nil || count[0] != 0 {
+			t.Errorf("DMACOUNT %x, %v", count, err)
+		}
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 {
+			t.Errorf("mode of %s: %v, %v", path, st.Mode(), err)
+		}
+		c.Close()
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"device=ioat", "switched off", "id=ioat-start-chain count=1"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q:\n%s", want, log)
+		}
 	}
 }
 

@@ -46,7 +46,8 @@ func runCommand() *cobra.Command {
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
-			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.",
+			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
+			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
 		Args: cobra.ExactArgs(1),
@@ -71,6 +72,15 @@ func runCommand() *cobra.Command {
 			if n := len(o.bindings); n != int(o.program.Bindings) {
 				return fmt.Errorf("%s uses %d bindings, and --in and --out give %d: give each one of 0 to %d", args[0], o.program.Bindings, n, int(o.program.Bindings)-1)
 			}
+			if err := o.debug.check(1); err != nil {
+				return err
+			}
+			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != "in-process" {
+				return errors.New("--gdb and --cp-trace are for a card in this process: give them to npuemu serve")
+			}
+			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
+				timeout = unhurried
+			}
 			ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
 			defer cancel()
 			return o.run(ctx, c.OutOrStdout(), c.ErrOrStderr())
@@ -84,11 +94,16 @@ func runCommand() *cobra.Command {
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
 	cf.add(c)
+	o.debug.add(c)
 	return c
 }
 
+// unhurried is the time limit of what a person with a debugger does.
+const unhurried = 10_000 * time.Hour
+
 // runOptions is what run is told.
 type runOptions struct {
+	debug    debugFlags
 	cfg      vdev.Config
 	program  *isa.Program
 	bindings []runBinding
@@ -230,7 +245,11 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	d, err := umd.Open(ctx, fn, umd.Config{Firmware: firmware.Image()})
+	cfg := umd.Config{Firmware: firmware.Image()}
+	if len(o.debug.gdb) > 0 {
+		cfg.BootTime = unhurried
+	}
+	d, err := umd.Open(ctx, fn, cfg)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.device, err)
 	}
@@ -313,15 +332,27 @@ func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() e
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the card outlives its driver
 	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() { defer wg.Done(); d.Run(ctx) }()
+	run := func(f func(context.Context)) {
+		wg.Add(1)
+		go func() { defer wg.Done(); f(ctx) }()
+	}
+	closeTrace, err := o.debug.start(o.cfg.Log, 0, d, run)
+	if err != nil {
+		cancel()
+		return nil, nil, errors.Join(err, closeTrace(), d.Close())
+	}
+	if len(o.debug.gdb) > 0 {
+		d.Debugger().Stop()
+		o.cfg.Log.Warn("the control processor waits for GDB", "address", o.debug.gdb[0])
+	}
+	run(d.Run)
 	return local.Attach(d), func() error {
 		cancel()
 		wg.Wait()
 		for _, f := range d.Findings() {
 			o.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "finding", slog.String("id", f.ID), slog.Any("count", f.Count), slog.String("rule", f.Rule), slog.String("last", f.Last))
 		}
-		return d.Close()
+		return errors.Join(d.Close(), closeTrace())
 	}, nil
 }
 

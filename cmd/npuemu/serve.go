@@ -23,6 +23,7 @@ import (
 	"npuemu/internal/uds"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev"
+	"npuemu/vdev/ioat"
 	"npuemu/vdev/vfiouser"
 	"npuemu/vdev/vhostuser"
 )
@@ -77,6 +78,7 @@ func (f *configFlags) load() (vdev.Config, error) {
 
 // serveFlags are what serve is told besides the card.
 type serveFlags struct {
+	device     string
 	sockets    []string
 	configs    []string // none, one for all, or one for each socket
 	transports []string // one for all, or one for each socket
@@ -90,6 +92,7 @@ type serveFlags struct {
 	groups     []string
 	touch      bool
 	touchSet   bool // on the command line
+	debug      debugFlags
 }
 
 func serveCommand() *cobra.Command {
@@ -116,11 +119,17 @@ func serveCommand() *cobra.Command {
 			"Behind a guest's IOMMU (-device intel-iommu,caching-mode=on,intremap=on before the card, or virtio-iommu-pci) an\n" +
 			"access to what the guest has not mapped fails, leaves a finding, and is repeated as a message of one byte, so that\n" +
 			"the guest's kernel logs the fault; --touch=false, or [pci] touch = false, leaves the message out.\n\n" +
+			"--gdb lets GDB debug the firmware, --cp-trace writes down what its processor does (docs/debugging.md). They are\n" +
+			"given once for each card, in the order of --socket, or less often; - leaves a card out. Virtual functions have neither.\n\n" +
 			"A configuration with [sriov] vfs = N makes the card a physical function, on PATH, with N virtual functions, on\n" +
-			"PATH.vf0 and up, which take clients while the function exists (docs/spec/pci.md §1.9). Experimental.",
+			"PATH.vf0 and up, which take clients while the function exists (docs/spec/pci.md §1.9). Experimental.\n\n" +
+			"With --device ioat it is no NPU but a copy engine, for tests of VFIO and of VMMs with drivers that every Linux has:\n" +
+			"ioatdma, and the kernel's VFIO selftests (docs/ioat.md). It has no --config, --arch and --control, and speaks vfio-user.",
 		Example: "  npuemu serve --socket /tmp/npu.sock\n" +
 			"  npuemu serve --socket /tmp/npu.sock --config card.toml --log debug --once\n" +
+			"  npuemu serve --socket /tmp/npu.sock --gdb :1234\n" +
 			"  npuemu serve --socket a.sock --socket b.sock --config small.toml --config large.toml\n" +
+			"  npuemu serve --device ioat --socket /tmp/ioat.sock\n" +
 			"  npuemu serve --socket /run/npu.sock --socket-mode 0660 --socket-group kvm --allow-user libvirt-qemu",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -129,13 +138,20 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			f.touchSet = c.Flags().Changed("touch")
+			if err := f.checkDevice(); err != nil {
+				return err
+			}
 			cards, err := f.cards(log)
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), log, cards, f.control, f.once)
+			if err := f.debug.check(len(cards)); err != nil {
+				return err
+			}
+			return serve(c.Context(), log, cards, f.debug, f.control, f.once)
 		},
 	}
+	c.Flags().StringVar(&f.device, "device", deviceNPU, "what is plugged in, `npu` or ioat")
 	c.Flags().StringArrayVar(&f.sockets, "socket", nil, "`path` of the UNIX socket to listen on (required); repeat it for more cards")
 	c.Flags().StringArrayVar(&f.transports, "transport", []string{"vfio-user"}, "what the socket speaks, `vfio-user` or vhost-user")
 	c.Flags().StringArrayVar(&f.configs, "config", nil, configUsage)
@@ -148,16 +164,19 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&f.users, "allow-user", nil, "`user` whose processes may attach, a name or number; may be repeated")
 	c.Flags().StringArrayVar(&f.groups, "allow-group", nil, "`group` whose processes may attach, a name or number; may be repeated")
 	c.Flags().BoolVar(&f.touch, "touch", true, "show the VMM accesses that it has not mapped, for its IOMMU's log of faults; overrides pci.touch")
+	f.debug.add(c)
 	_ = c.MarkFlagRequired("socket")
 	_ = c.MarkFlagFilename("config", "toml")
+	_ = c.RegisterFlagCompletionFunc("device", cobra.FixedCompletions(devices, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"vfio-user", "vhost-user"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions(vdev.Arches(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
-// card is one NPU to be served, and where.
+// card is one device to be served, and where.
 type card struct {
+	device            string
 	cfg               vdev.Config
 	transport, socket string
 	mode              fs.FileMode
@@ -171,7 +190,7 @@ func (f *serveFlags) cards(log *slog.Logger) ([]card, error) {
 	if err != nil || mode > 0o777 {
 		return nil, fmt.Errorf("--socket-mode %q: use an octal number up to 0777", f.mode)
 	}
-	all := card{mode: fs.FileMode(mode), group: -1}
+	all := card{device: f.device, mode: fs.FileMode(mode), group: -1}
 	if f.group != "" {
 		gid, err := groupID("--socket-group", f.group)
 		if err != nil {
@@ -283,7 +302,7 @@ func (c *card) listen(path string) (*uds.Listener, error) {
 
 // serve runs cards until ctx is done, one of them fails, or, with once, the first
 // client of each has left. It starts all or none. controlPath is that of the control socket, or "".
-func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath string, once bool) (err error) {
+func serve(ctx context.Context, log *slog.Logger, cards []card, debug debugFlags, controlPath string, once bool) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var blocks sync.WaitGroup // the cards' loops
@@ -292,6 +311,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 		go func() { defer blocks.Done(); f(ctx) }()
 	}
 	var devices []*vdev.Device
+	var traces []func() error
 	defer func() {
 		stop()
 		blocks.Wait()
@@ -301,15 +321,40 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 			}
 			err = errors.Join(err, d.Close())
 		}
+		for _, closeTrace := range traces {
+			err = errors.Join(err, closeTrace())
+		}
 	}()
-	var servers []func() error
+	var serving []func() error
 	for i := range cards {
 		c := &cards[i]
+		if c.device == deviceIOAT {
+			d, err := ioat.New(c.cfg.Log)
+			if err != nil {
+				return err
+			}
+			ln, err := c.listen(c.socket)
+			if err != nil {
+				return err
+			}
+			defer ln.Close() // for a later card that cannot start
+			defer reportIOAT(c.cfg.Log, d)
+			run(d.Run)
+			srv := vfiouser.NewServer(vfiouser.Config{Log: c.cfg.Log, Access: c.access}, d)
+			c.cfg.Log.Info("listening", "device", c.device, "transport", c.transport, "socket", c.socket)
+			serving = append(serving, serveTask(ctx, srv, ln, once))
+			continue
+		}
 		d, err := vdev.New(c.cfg)
 		if err != nil {
 			return err
 		}
 		devices = append(devices, d)
+		closeTrace, err := debug.start(c.cfg.Log, i, d, run)
+		traces = append(traces, closeTrace)
+		if err != nil {
+			return err
+		}
 		run(d.Run)
 		for n, f := range d.Functions() {
 			socket := c.socket
@@ -329,12 +374,7 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 			}
 			c.cfg.Log.Info("listening", "transport", c.transport, "socket", socket, "arch", c.cfg.Arch,
 				"array", fmt.Sprintf("%dx%d", c.cfg.Array.Rows, c.cfg.Array.Cols), "memory", c.cfg.Memory.Size)
-			servers = append(servers, func() error {
-				if once {
-					return serveOne(ctx, srv, ln)
-				}
-				return srv.Serve(ctx, ln)
-			})
+			serving = append(serving, serveTask(ctx, srv, ln, once))
 		}
 	}
 	if controlPath != "" {
@@ -353,11 +393,11 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 			}
 		})
 	}
-	ended := make(chan error, len(servers))
-	for _, s := range servers {
+	ended := make(chan error, len(serving))
+	for _, s := range serving {
 		go func() { ended <- s() }()
 	}
-	for range servers {
+	for range serving {
 		e := <-ended
 		if e == nil || errors.Is(e, context.Canceled) {
 			continue // SIGTERM is how a card is switched off
@@ -368,6 +408,16 @@ func serve(ctx context.Context, log *slog.Logger, cards []card, controlPath stri
 		}
 	}
 	return err
+}
+
+// serveTask returns what serves a listener: until ctx is done, or, with once, until its first client has left.
+func serveTask(ctx context.Context, srv server, ln uds.Acceptor, once bool) func() error {
+	return func() error {
+		if once {
+			return serveOne(ctx, srv, ln)
+		}
+		return srv.Serve(ctx, ln)
+	}
 }
 
 // serveOne serves the first client that comes.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * User interface of the NPU driver, version 1.0.
+ * User interface of the NPU driver, version 1.1.
  *
  * The driver owns /dev/accel/accelN. A program opens it, creates buffer objects
  * (BOs), submits jobs that name BOs by handle, and waits on DRM syncobjs with
@@ -16,9 +16,27 @@
  *    appends fields and values; zero in an appended field means the old
  *    behaviour.
  *
- * Every open file has a device context and a queue of its own, made at its
- * first submit. They go away when the file is closed; so do jobs that have not
- * completed by then.
+ * Every open file has a device context of its own, made with its first queue,
+ * and as many queues as it creates. A program that names none has the implicit
+ * queue 0, which is made at its first use. All of them go away when the file is
+ * closed; so do jobs that have not completed by then.
+ *
+ * BOs are shared between processes, and with other drivers, as dma-bufs:
+ * DRM_IOCTL_PRIME_HANDLE_TO_FD and DRM_IOCTL_PRIME_FD_TO_HANDLE, see
+ * &struct drm_npu_bo_create.
+ *
+ * /proc/PID/fdinfo/FD tells what a file uses, as the kernel's
+ * drm-usage-stats.rst says: drm-engine-npu is the time during which jobs of the
+ * file were the first of their queue on the device; the memory regions are
+ * "device" and "system".
+ *
+ * When the device is gone, by removal or because it answers no more, the calls
+ * here fail with ENODEV, jobs end with ENODEV or ECANCELED, and their syncobjs
+ * are signalled. After removal what was mapped of its memory faults with SIGBUS;
+ * until then it reads all-ones.
+ *
+ * New in 1.1: DRM_IOCTL_NPU_QUEUE_CREATE, DRM_IOCTL_NPU_QUEUE_DESTROY,
+ * drm_npu_submit.queue, dma-bufs, fdinfo.
  */
 #ifndef _UAPI_NPU_ACCEL_H_
 #define _UAPI_NPU_ACCEL_H_
@@ -31,7 +49,7 @@ extern "C" {
 
 /* Version of this interface, as DRM_IOCTL_VERSION returns it. */
 #define DRM_NPU_VERSION_MAJOR	1
-#define DRM_NPU_VERSION_MINOR	0
+#define DRM_NPU_VERSION_MINOR	1
 
 /* Value of drm_version.name. */
 #define DRM_NPU_NAME		"npu"
@@ -39,6 +57,8 @@ extern "C" {
 #define DRM_NPU_QUERY		0x00
 #define DRM_NPU_BO_CREATE	0x01
 #define DRM_NPU_SUBMIT		0x02
+#define DRM_NPU_QUEUE_CREATE	0x03
+#define DRM_NPU_QUEUE_DESTROY	0x04
 
 /**
  * struct drm_npu_array - an array in the caller's memory
@@ -127,7 +147,11 @@ struct drm_npu_device_info {
 	/** @dma_channels: out: channels that execute copies. */
 	__u32 dma_channels;
 
-	/** @queues: out: files that can have a queue at the same time. */
+	/**
+	 * @queues: out: queues that can exist at the same time, of all files. A
+	 * device with fewer contexts than that serves fewer files, and says so
+	 * with EBUSY.
+	 */
 	__u32 queues;
 
 	/** @queues_free: out: how many of them are free at the moment. */
@@ -153,14 +177,15 @@ struct drm_npu_device_info {
 
 	/**
 	 * @job_timeout_ms: out: a job that has been on the device for longer is
-	 * ended with ETIMEDOUT, and the device is reset. For files whose first
-	 * submit is still to come.
+	 * ended with ETIMEDOUT, and the device is reset. For queues that are
+	 * still to come.
 	 */
 	__u32 job_timeout_ms;
 
 	/**
 	 * @resets: out: resets since the driver was loaded. Device memory keeps
 	 * its content over all of them; jobs that were running have failed.
+	 * Suspending the system is none: it waits for the jobs that run.
 	 */
 	__u32 resets;
 
@@ -238,7 +263,7 @@ struct drm_npu_job_status {
 	 * program, EFAULT an access that is not allowed or not possible, EIO any
 	 * other failure, ETIMEDOUT the job did not end within job_timeout_ms
 	 * (also if another file kept the device busy), ECANCELED a reset of the
-	 * device ended it.
+	 * device or the end of its queue ended it, ENODEV the device is gone.
 	 */
 	__s32 error;
 
@@ -272,7 +297,9 @@ struct drm_npu_job_status {
 enum drm_npu_placement {
 	/**
 	 * @DRM_NPU_PLACEMENT_DEVICE: device memory. Mapped write-combining: write
-	 * it in order, avoid reading it. Kept over resets.
+	 * it in order, avoid reading it. Kept over resets and suspend, not over
+	 * hibernation, which the driver refuses. A mapping keeps the device from
+	 * sleeping.
 	 */
 	DRM_NPU_PLACEMENT_DEVICE = 1,
 
@@ -286,9 +313,23 @@ enum drm_npu_placement {
 /**
  * struct drm_npu_bo_create - argument of DRM_IOCTL_NPU_BO_CREATE
  *
- * A BO belongs to the file that created it; it cannot be exported. A new BO is
- * zero. It lives until its handle is closed, its mappings are gone
- * and the jobs that use it have ended.
+ * A BO belongs to the file that created it, and to whoever is given it as a
+ * dma-buf. A new BO is zero. It lives until its handles and dma-bufs are closed,
+ * its mappings are gone and the jobs that use it have ended.
+ *
+ * DRM_IOCTL_PRIME_HANDLE_TO_FD exports it. The dma-buf can be mapped and, by a
+ * file of the same device, imported. Other drivers can import
+ * DRM_NPU_PLACEMENT_SYSTEM; device memory they are refused (EOPNOTSUPP), since it
+ * is reached through the device's own window only.
+ *
+ * DRM_IOCTL_PRIME_FD_TO_HANDLE also takes dma-bufs of other drivers that are
+ * contiguous on the bus, as behind an IOMMU all are; EINVAL otherwise. Such
+ * a BO is in DRM_NPU_PLACEMENT_SYSTEM, and is mapped through its dma-buf.
+ *
+ * The fence of every job is in the reservation of the BOs that it uses, where
+ * poll() of a dma-buf and other drivers find it. For BOs that are or were shared
+ * as dma-bufs a job waits for the fences it finds there, those of writers if it
+ * reads and all if it writes. Other BOs are ordered by syncobjs and queues only.
  *
  * Errors: EINVAL size 0 or more than the device can address, unknown placement;
  * ENOSPC device memory is full or fragmented; ENOMEM. Without a window the file's queue
@@ -442,19 +483,75 @@ struct drm_npu_sync {
 };
 
 /**
+ * enum drm_npu_priority - priority of a queue
+ *
+ * Values between these are valid too.
+ */
+enum drm_npu_priority {
+	/** @DRM_NPU_PRIORITY_DEFAULT: that of queue 0, and the lowest */
+	DRM_NPU_PRIORITY_DEFAULT = 0,
+
+	/** @DRM_NPU_PRIORITY_MAX: the highest */
+	DRM_NPU_PRIORITY_MAX = 3,
+};
+
+/**
+ * struct drm_npu_queue_create - argument of DRM_IOCTL_NPU_QUEUE_CREATE
+ *
+ * Makes a queue on the device. Its jobs execute one after the other in order;
+ * jobs of different queues, of the same file too, are ordered by syncobjs only.
+ *
+ * Errors: EINVAL unknown priority, or a field that must be 0 is not; EACCES a
+ * priority above the default without CAP_SYS_NICE; EOPNOTSUPP a priority above
+ * the default on a device that has none (§2.1); EBUSY all queues or contexts of
+ * the device are in use; EIO the device did not come back from a reset.
+ */
+struct drm_npu_queue_create {
+	/** @priority: in: 0 to DRM_NPU_PRIORITY_MAX. */
+	__u32 priority;
+
+	/** @flags: in: 0. */
+	__u32 flags;
+
+	/** @queue: out: number of the queue in this file, from 1. */
+	__u32 queue;
+
+	/** @pad: 0. */
+	__u32 pad;
+};
+
+/**
+ * struct drm_npu_queue_destroy - argument of DRM_IOCTL_NPU_QUEUE_DESTROY
+ *
+ * Jobs that wait for a fence are given up to a second to start; then all that
+ * have not completed end with ECANCELED. The command that executes is waited
+ * for, at most job_timeout_ms. When the call returns all of the queue's syncobjs
+ * are signalled, and the status of its jobs is known.
+ *
+ * Errors: EINVAL @pad is not 0; ENOENT no such queue, also for 0.
+ */
+struct drm_npu_queue_destroy {
+	/** @queue: in: what DRM_IOCTL_NPU_QUEUE_CREATE returned. */
+	__u32 queue;
+
+	/** @pad: in: 0. */
+	__u32 pad;
+};
+
+/**
  * struct drm_npu_submit - argument of DRM_IOCTL_NPU_SUBMIT
  *
  * A job starts when the fences in @in_syncs are signalled (failed ones count
- * as signalled). Its commands, and the jobs of a file, execute one after the
- * other in order; jobs of different files are ordered by syncobjs only. BOs
+ * as signalled). Its commands, and the jobs of a queue, execute one after the
+ * other in order; jobs of different queues are ordered by syncobjs only. BOs
  * stay alive while the job needs them.
  *
  * The call checks everything that it can before the job exists: EINVAL for a
- * value out of range, ENOENT for an unknown BO or syncobj, EFAULT for an
+ * value out of range, ENOENT for an unknown BO, syncobj or queue, EFAULT for an
  * unreadable array. What only the device can see, such as a wrong program, is
- * an error of the job. EBUSY: all queues or contexts of the device are used by
- * other files. EIO: the device did not come back from a reset; ENODEV: it is
- * gone.
+ * an error of the job. EBUSY: queue 0 is still to be made, and all queues or
+ * contexts of the device are in use. EIO: the device did not come back from a
+ * reset; ENODEV: it is gone.
  */
 struct drm_npu_submit {
 	/** @commands: in: of &struct drm_npu_command, 1 to max_commands. */
@@ -472,10 +569,10 @@ struct drm_npu_submit {
 	/** @flags: in: 0. */
 	__u32 flags;
 
-	/** @pad: 0. */
-	__u32 pad;
+	/** @queue: in: queue of this file, or 0 for the implicit one (was padding in 1.0). */
+	__u32 queue;
 
-	/** @seqno: out: number of the job in this file, from 1. */
+	/** @seqno: out: number of the job in this file, of all queues, from 1. */
 	__u64 seqno;
 };
 
@@ -485,6 +582,10 @@ struct drm_npu_submit {
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_BO_CREATE, struct drm_npu_bo_create)
 #define DRM_IOCTL_NPU_SUBMIT \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_SUBMIT, struct drm_npu_submit)
+#define DRM_IOCTL_NPU_QUEUE_CREATE \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUEUE_CREATE, struct drm_npu_queue_create)
+#define DRM_IOCTL_NPU_QUEUE_DESTROY \
+	DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_QUEUE_DESTROY, struct drm_npu_queue_destroy)
 
 #if defined(__cplusplus)
 }

@@ -44,6 +44,10 @@ const (
 	// and mcause of the first trap are lost. The hart can be run on; whether to
 	// is the board's decision.
 	Lockup
+	// AtBreakpoint: pc is at a breakpoint, whose instruction was not executed.
+	AtBreakpoint
+	// AtWatchpoint: the last instruction made an access that is watched; see Watched.
+	AtWatchpoint
 )
 
 // Interrupt is one of the hart's interrupt lines; its value is the bit in mip
@@ -89,7 +93,12 @@ type Core struct {
 	reserved bool // LR.W's reservation
 	resAddr  uint32
 
-	yield, lockup bool // why the Run in progress must return
+	yield bool  // the Run in progress must return
+	stop  State // and so it must if this is not Running
+	debug debug
+
+	trace   func(TraceEvent)
+	trapped bool // the instruction in progress raised an exception; for trace
 
 	bus     Bus
 	resetPC uint32
@@ -136,15 +145,15 @@ func (c *Core) Reset() {
 
 // Run executes up to budget instructions and returns the steps done: retired
 // instructions plus exceptions. It returns before the budget is used when the
-// hart waits or locks up, or when a Bus call called Yield. An interrupt is taken
+// hart waits, locks up or stops for a debugger, or when a Bus call called Yield. An interrupt is taken
 // before the first instruction after it became pending and enabled, and is not a
 // step.
 func (c *Core) Run(budget int) (steps int, state State) {
-	c.yield, c.lockup = false, false
+	c.yield, c.stop = false, Running
 	for steps < budget && !c.yield {
 		if c.csr.mip&c.csr.mie != 0 {
 			c.waiting = false
-			if c.csr.mstatus&mstatusMIE != 0 {
+			if c.csr.mstatus&mstatusMIE != 0 && !c.debug.step {
 				c.interrupt()
 			}
 		}
@@ -152,12 +161,14 @@ func (c *Core) Run(budget int) (steps int, state State) {
 			return steps, Waiting
 		}
 		start := c.steps
-		if c.run(budget - steps) {
+		if c.trace != nil {
+			c.traced()
+		} else if c.run(budget - steps) {
 			c.step()
 		}
 		steps += int(c.steps - start)
-		if c.lockup {
-			return steps, Lockup
+		if c.stop != Running {
+			return steps, c.stop
 		}
 	}
 	return steps, Running

@@ -188,9 +188,12 @@ func (c *Core) accessCSR(e entry) bool {
 func (c *Core) exception(cause, tval uint32) {
 	c.steps++
 	c.csr.instretBase--
+	c.trapped = true
 	from := c.pc
 	c.trap(cause, tval)
-	c.lockup = c.pc == from
+	if c.pc == from {
+		c.stop = Lockup
+	}
 }
 
 // interrupt takes the pending and enabled interrupt of the highest priority
@@ -199,7 +202,11 @@ func (c *Core) interrupt() {
 	pending := c.csr.mip & c.csr.mie
 	for _, line := range [...]Interrupt{MEI, MSI, MTI} {
 		if pending>>line&1 != 0 {
+			from := c.pc
 			c.trap(mcauseInterrupt|uint32(line), 0)
+			if c.trace != nil {
+				c.trace(TraceEvent{Step: c.steps, PC: from, Trap: true, Cause: c.csr.mcause})
+			}
 			return
 		}
 	}

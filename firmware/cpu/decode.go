@@ -106,6 +106,7 @@ const (
 	opMRET
 	opWFI
 	opIllegal
+	opBreak // a debugger's breakpoint, in place of the instruction
 )
 
 // Opcodes by funct3; opIllegal marks the unused ones.

@@ -261,6 +261,9 @@ func (c *Core) step() {
 	case opIllegal:
 		c.exception(causeIllegal, uint32(e.imm()))
 		return
+	case opBreak:
+		c.stop = AtBreakpoint
+		return
 	default:
 		panic("cpu: BUG: run left an instruction that needs no step")
 	}
@@ -271,20 +274,30 @@ func (c *Core) step() {
 // decode fills entry i of the code Region, which is the one for pc, or takes the
 // access fault of an instruction that is not wholly in executable memory.
 func (c *Core) decode(i uint32) {
-	r := c.code
-	low := le.Uint16(r.Mem[i*2:])
-	if low&3 != 3 {
-		r.code[i] = decode16(low).pack()
-	} else {
-		high := c.find(c.pc + 2)
-		if high == nil || !high.Exec {
-			c.exception(causeFetchAccess, c.pc+2)
-			return
-		}
-		w := uint32(le.Uint16(high.Mem[c.pc+2-high.Base:]))<<16 | uint32(low)
-		r.code[i] = decode32(w, c.pc).pack()
+	e, ok := c.fetch(c.code, c.pc)
+	if !ok {
+		c.exception(causeFetchAccess, c.pc+2)
+		return
 	}
-	r.decoded = append(r.decoded, i)
+	if c.debug.breaks[c.pc] {
+		e = instruction{op: opBreak}.pack()
+	}
+	c.code.code[i] = e
+	c.code.decoded = append(c.code.decoded, i)
+}
+
+// fetch returns the instruction at pc, which is in r, or false if its second half is not in executable memory.
+func (c *Core) fetch(r *region, pc uint32) (entry, bool) {
+	low := le.Uint16(r.Mem[pc-r.Base:])
+	if low&3 != 3 {
+		return decode16(low).pack(), true
+	}
+	high := c.find(pc + 2)
+	if high == nil || !high.Exec {
+		return 0, false
+	}
+	w := uint32(le.Uint16(high.Mem[pc+2-high.Base:]))<<16 | uint32(low)
+	return decode32(w, pc).pack(), true
 }
 
 // load executes a load instruction, up to retiring it, and points run at the
@@ -304,7 +317,9 @@ func (c *Core) load(e entry) bool {
 	}
 	var v uint32
 	if r := c.find(addr); r != nil {
-		c.loads = window{r.Base, r.Mem}
+		if len(c.debug.watches) == 0 {
+			c.loads = window{r.Base, r.Mem}
+		}
 		switch off := addr - r.Base; size {
 		case 1:
 			v = uint32(r.Mem[off])
@@ -323,6 +338,7 @@ func (c *Core) load(e entry) bool {
 			return false
 		}
 	}
+	c.watched(addr, size, WatchRead)
 	switch e.op() {
 	case opLB:
 		v = uint32(int8(v))
@@ -354,13 +370,17 @@ func (c *Core) store(e entry) bool {
 	}
 	r := c.find(addr)
 	if r == nil && c.bus != nil && c.bus.Store(addr, int(size), v) {
+		c.watched(addr, size, WatchWrite)
 		return true
 	}
 	if r == nil || r.ReadOnly {
 		c.exception(causeStoreAccess, addr)
 		return false
 	}
-	c.stores = window{r.Base, r.Mem}
+	if len(c.debug.watches) == 0 {
+		c.stores = window{r.Base, r.Mem}
+	}
+	c.watched(addr, size, WatchWrite)
 	switch off := addr - r.Base; size {
 	case 1:
 		r.Mem[off] = byte(v)
@@ -397,12 +417,14 @@ func (c *Core) atomic(e entry) bool {
 	case opLR:
 		c.reserved, c.resAddr = true, addr
 		c.x[e.rd()] = old
+		c.watched(addr, 4, WatchRead)
 		return true
 	case opSC:
 		held := c.reserved && c.resAddr == addr
 		c.reserved = false
 		if held {
 			le.PutUint32(mem, src)
+			c.watched(addr, 4, WatchWrite)
 		}
 		c.x[e.rd()] = b2u(!held)
 		return true
@@ -426,6 +448,7 @@ func (c *Core) atomic(e entry) bool {
 		v = max(old, src)
 	}
 	le.PutUint32(mem, v)
+	c.watched(addr, 4, WatchAccess)
 	c.x[e.rd()] = old
 	return true
 }

@@ -23,7 +23,7 @@ func FuzzRun(f *testing.F) {
 	seed(csrrsi(0, Mstatus, 8), csrrw(1, Mie, 6), wfi, jal(0, -8))
 	seed(addi(2, 0, 1), sw(2, 6, 0), lw(3, 7, 4), sw(3, 6, -2048), jal(0, -16))
 	seed(rType(0x2f, 5, 2, 6, 0, 0x08), rType(0x2f, 5, 2, 6, 7, 0x0c), rType(0x2f, 5, 2, 7, 6, 0))
-	f.Add(randomProgram(3)[randomEntry-randomBase:][:0x400], uint8(0xff))
+	f.Add(randomProgram(1, 3)[randomEntry-randomBase:][:0x400], uint8(0xff))
 
 	f.Fuzz(func(t *testing.T, code []byte, lines uint8) {
 		const budget = 3000

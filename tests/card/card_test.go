@@ -19,6 +19,7 @@ import (
 	"npuemu/mmio/npureg"
 	"npuemu/tests/devtest"
 	"npuemu/tests/guest"
+	"npuemu/tests/guest/ktap"
 	"npuemu/vdev"
 )
 
@@ -81,11 +82,18 @@ func boot(t *testing.T, e *guest.Env, kernel, script string, change ...func(*gue
 func bootWith(t *testing.T, e *guest.Env, card vdev.Config, kernel, script string, change ...func(*guest.Config)) (*guest.Result, *vdev.Device) {
 	t.Helper()
 	d, socket := devtest.Start(t, card)
+	return bootCard(t, e, kernel, socket, script, change...), d
+}
+
+// bootCard is boot with the card on this socket.
+func bootCard(t *testing.T, e *guest.Env, kernel, socket, script string, change ...func(*guest.Config)) *guest.Result {
+	t.Helper()
 	cfg := kit(t, e, kernel).Config(kernel, socket, common+script)
 	for _, f := range change {
 		f(&cfg)
 	}
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, console(res))
 	}
@@ -93,7 +101,7 @@ func bootWith(t *testing.T, e *guest.Env, card vdev.Config, kernel, script strin
 		t.Fatalf("status %d\n%s", res.Status, console(res))
 	}
 	checkKernelLog(t, res)
-	return res, d
+	return res
 }
 
 // checkKernelLog expects that the kernel found nothing wrong with itself.
@@ -101,6 +109,7 @@ func checkKernelLog(t *testing.T, res *guest.Result) {
 	t.Helper()
 	for _, bad := range []string{"BUG:", "WARNING:", "Oops", "Call Trace", "refcount_t"} {
 		if strings.Contains(res.Console, bad) {
+			guest.Attr(t, guest.AttrCause, guest.CauseCrash)
 			t.Errorf("the kernel complains (%s)\n%s", bad, console(res))
 		}
 	}
@@ -144,6 +153,7 @@ func TestDigits(t *testing.T) {
 			res, d := boot(t, e, k, "load\ndigits "+Digits+" >$RESULT/digits.json || die digits: $?\nrmmod npu || die rmmod\n")
 			checkDigits(t, res.Files["digits.json"])
 			if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 		})
@@ -180,9 +190,11 @@ func TestUAPI(t *testing.T) {
 	e := guest.Require(t)
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
-			res, _ := boot(t, e, k, "load\nuapitest -r -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
-				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
+			res, _ := boot(t, e, k, inspect+"load\nuapitest -r -t >$RESULT/ktap; echo status $?\ncore >$RESULT/dump\nmodprobe vgem || die vgem\nsharetest >$RESULT/share; echo status $?; rmmod npu || die rmmod\n",
+				func(c *guest.Config) { c.Timeout, c.Modules = 4*time.Minute, append(c.Modules, "vgem") })
 			checkKTAP(t, res.Files["ktap"], 180)
+			checkKTAP(t, res.Files["share"], 90)
+			checkDump(t, res.Files["dump"], "BOOT_STATUS      0x00000004\n", ": 0 of 1 commands done", "    command 0: opcode 0x02, 02")
 		})
 	}
 }
@@ -196,23 +208,26 @@ func TestJudge(t *testing.T) {
 }
 
 // checkKTAP expects no failure and at least so many rows.
-func checkKTAP(t *testing.T, ktap []byte, want int) {
+func checkKTAP(t *testing.T, text []byte, want int) {
 	t.Helper()
-	passed := 0
-	for line := range strings.Lines(string(ktap)) {
-		line = strings.TrimSpace(line)
-		switch {
-		case strings.HasPrefix(line, "ok "):
-			passed++
-			if strings.Contains(line, "# SKIP") {
-				t.Log(line)
-			}
-		case strings.HasPrefix(line, "not ok "), strings.HasPrefix(line, "Bail out!"):
-			t.Error(line)
-		}
+	guest.SaveKTAP(t, text)
+	tests, problems := ktap.Parse(string(text))
+	for _, p := range problems {
+		t.Errorf("results: %s", p)
 	}
+	passed := 0
+	ktap.Leaves(tests, func(path string, r *ktap.Test) {
+		switch r.Verdict() {
+		case ktap.Passed:
+			passed++
+		case ktap.Failed:
+			t.Errorf("%s\n%s", path, strings.Join(r.Diagnostics, "\n"))
+		case ktap.Skipped, ktap.Known:
+			t.Logf("%s: %s %s", path, r.Directive, r.Reason)
+		}
+	})
 	if passed < want {
-		t.Errorf("%d rows passed, want at least %d\n%s", passed, want, ktap)
+		t.Errorf("%d rows passed, want at least %d\n%s", passed, want, text)
 	}
 }
 
@@ -307,6 +322,7 @@ func TestKilledQEMU(t *testing.T) {
 		t.Errorf("left by the killed QEMU (-before +after):\n%s", diff)
 	}
 	res, err = guest.Boot(t.Context(), e, k.Config("", socket, common+"load\ndigits "+Digits+" >$RESULT/digits.json || die digits\n"))
+	guest.Note(t, res, err)
 	if err != nil || res.Status != 0 {
 		t.Fatalf("next machine: %v\n%s", err, console(res))
 	}

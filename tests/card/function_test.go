@@ -365,6 +365,7 @@ rmmod npu || die rmmod
 		},
 	})(&cfg)
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v\n%s", err, console(res))
 	}

@@ -4,6 +4,7 @@ package card
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,13 +21,17 @@ func TestARM64(t *testing.T) {
 		config func(*vdev.Config)
 		lines  string // of the driver in /proc/interrupts
 		more   string
+		iommu  guest.IOMMU
 	}{
 		{"MSI-X", func(*vdev.Config) {}, `ITS-PCI-MSIX.* npu-`, `
 stage uapitest
 uapitest -r -t >$RESULT/ktap || die uapitest: $?
-`},
-		{"MSI", func(c *vdev.Config) { c.PCI.MSIX = false }, `ITS-PCI-MSI-.* npu-`, ""},
-		{"INTx", func(c *vdev.Config) { c.PCI = vdev.PCIConfig{} }, `GICv3 +\d+ Level +npu-`, ""},
+`, guest.NoIOMMU},
+		{"MSI-X behind an IOMMU", func(*vdev.Config) {}, `ITS-PCI-MSIX.* npu-`, `
+grep -q ^DMA $dev/iommu_group/type || die "not translated"
+`, guest.VirtIOMMU},
+		{"MSI", func(c *vdev.Config) { c.PCI.MSIX = false }, `ITS-PCI-MSI-.* npu-`, "", guest.NoIOMMU},
+		{"INTx", func(c *vdev.Config) { c.PCI = vdev.PCIConfig{} }, `GICv3 +\d+ Level +npu-`, "", guest.NoIOMMU},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := vdev.DefaultConfig()
@@ -42,7 +47,7 @@ digits `+Digits+` >$RESULT/after-flr.json || die digits after FLR: $?
 rmmod npu || die rmmod
 dmesg | grep -q "nobody cared" && die "interrupts that nobody handled"
 true
-`, func(c *guest.Config) { c.Timeout = 5 * time.Minute })
+`, func(c *guest.Config) { c.IOMMU, c.Timeout = tt.iommu, 5*time.Minute })
 			if got := string(res.Files["uname"]); got != "aarch64\n" {
 				t.Errorf("uname -m: %q", got)
 			}
@@ -51,9 +56,10 @@ true
 			if lines := res.Files["lines"]; !regexp.MustCompile(tt.lines).Match(lines) {
 				t.Errorf("interrupts, want %s:\n%s", tt.lines, lines)
 			}
-			if tt.more != "" {
+			if strings.Contains(tt.more, "uapitest") {
 				checkKTAP(t, res.Files["ktap"], 180)
 			} else if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 			t.Logf("QEMU %s, Linux %s: %v", res.QEMU, res.Kernel, res.Stages)
@@ -75,6 +81,7 @@ rmmod npu || die rmmod
 		t.Errorf("config space of %q bytes, want 256", got)
 	}
 	if f := d.Findings(); len(f) != 0 {
+		guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 		t.Errorf("our own driver makes mistakes: %+v", f)
 	}
 }

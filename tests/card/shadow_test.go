@@ -66,6 +66,7 @@ done
 		}
 	}
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v\n%s", err, console(res))
 	}
@@ -91,6 +92,7 @@ done
 		t.Errorf("idle: %v of processor time in 10 s, want 1 %% at most", idle)
 	}
 	if f := d.Findings(); len(f) != 0 {
+		guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 		t.Errorf("our own driver makes mistakes: %+v", f)
 	}
 }

@@ -67,6 +67,7 @@ $set 198.w=0 || die setpci
 	// With room for what is plugged in later.
 	cfg.ExtraArgs = append(cfg.ExtraArgs, "-device", "pcie-root-port,id=spare0,bus=pcie.0,chassis=90,mem-reserve=4M,pref64-reserve=64M")
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v\n%s", err, console(res))
 	}

@@ -86,6 +86,7 @@ func bootQEMU(t *testing.T, e *guest.Env, devices []string, kernel, script strin
 		f(&cfg)
 	}
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, console(res))
 	}
@@ -110,6 +111,7 @@ func TestVirtioDigits(t *testing.T) {
 			res, d := bootVirtio(t, e, vdev.DefaultConfig(), monitor{}, k, script)
 			checkDigits(t, res.Files["digits.json"])
 			if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 			pci, _ := boot(t, e, k, script)
@@ -134,9 +136,11 @@ func TestVirtioUAPI(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, k,
-				"load\nuapitest -t >$RESULT/ktap; echo status $?; rmmod npu || die rmmod\n",
-				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
+				inspect+"load\nuapitest -t >$RESULT/ktap; echo status $?\ncore >$RESULT/dump\nmodprobe vgem || die vgem\nsharetest >$RESULT/share; echo status $?; rmmod npu || die rmmod\n",
+				func(c *guest.Config) { c.Timeout, c.Modules = 4*time.Minute, append(c.Modules, "vgem") })
 			checkKTAP(t, res.Files["ktap"], 170)
+			checkKTAP(t, res.Files["share"], 90)
+			checkDump(t, res.Files["dump"], "reason: a job did not end in time\n", "    command 0: opcode 0x02, 02")
 		})
 	}
 }
@@ -209,6 +213,7 @@ func TestVirtioMonitors(t *testing.T) {
 				t.Errorf("devinfo (-want +got):\n%s", diff)
 			}
 			if f := d.Findings(); len(f) != 0 {
+				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
 		})

@@ -66,7 +66,7 @@ func (g *guest) step(s *script) {
 			h.T.Fatalf("the transport fails: %v", err)
 		}
 	}
-	switch s.u8() % 16 {
+	switch s.u8() % 17 {
 	case 0: // a register
 		h.Write32(uint32(s.u8())*4, s.u32())
 	case 1: // any access to BAR0
@@ -148,6 +148,32 @@ func (g *guest) step(s *script) {
 		must(c.WriteRegion(vfiouser.RegionBAR0+2, s.u16(), s.bytes(s.u8())))
 	case 15:
 		must(c.MaskVector(vfiouser.IRQMSIX, s.u8()%16, s.u8()&1 != 0))
+	case 16:
+		g.operate(s)
+	}
+}
+
+// operate does something that operators do; refused or not does not matter.
+func (g *guest) operate(s *script) {
+	d := g.h.Dev
+	switch s.u8() % 6 {
+	case 0:
+		_ = d.InjectMemoryError("uncorrected", "dram", s.u16())
+	case 1:
+		_ = d.InjectMemoryError("uncorrected", "scratchpad", s.u16())
+	case 2:
+		celsius := float64(s.u8())
+		_ = d.SetThermal(nil, &celsius, false)
+	case 3:
+		_ = d.CrashFirmware("trap")
+	case 4:
+		_ = d.CrashFirmware("hang")
+	case 5: // and accesses meanwhile, which must not fail
+		_ = d.Remove()
+		g.h.Write32(uint32(s.u8())*4, s.u32())
+		g.h.SetCommand(uint16(s.u8()))
+		g.h.Read32(uint32(s.u8()) * 4)
+		_ = d.Insert()
 	}
 }
 
@@ -160,6 +186,7 @@ func FuzzDevice(f *testing.F) {
 	f.Add([]byte{8, 0, 1, 0, 0, 3, 1, 0})                                                 // NOP
 	f.Add([]byte{8, 0, 2, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}) // a long COPY
 	f.Add([]byte{0, 0x50, 1, 0, 0, 0, 11, 1, 11, 2, 12, 3, 7, 12, 0, 6})
+	f.Add([]byte{16, 0, 0, 1, 8, 0, 2, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0xff, 1, 1, 0, 1, 0, 16, 2, 200, 16, 3, 16, 5, 0, 0, 1})
 	f.Add([]byte{8, 0, 4, 0, 0, 2, 0, 8, 1, 8, 0, 4, 0, 0, 2, 0, 8, 1, 6, 0, 0, 1, 1, 0, 5}) // WAIT, WAIT, CREATE_QUEUE
 	f.Add([]byte{6, 0x10, 0, 0, 0, 0, 0, 7, 1, 0, 0, 0, 0, 0, 1, 1, 2, 4, 4, 0, 0})
 	devtest.NeedsBus(f)
@@ -177,6 +204,9 @@ func FuzzDevice(f *testing.F) {
 	// begin is what every machine can do with the device, whatever came before.
 	begin := func(t *testing.T) *guest {
 		h.T = t
+		if err := h.Dev.SetThermal(nil, nil, true); err != nil {
+			t.Fatal(err)
+		}
 		resets[2].do(h)
 		power(h, 0)
 		h.Rewind(mark)

@@ -4,7 +4,9 @@ package conformance
 
 import (
 	"bytes"
+	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -287,8 +289,8 @@ func TestEngineReset(t *testing.T) {
 			}
 			id := h.Submit(1, e)
 			next := h.Submit(1, nop())
-			other := h.Submit(2, nop())
 			time.Sleep(20 * time.Millisecond)
+			other := h.Submit(2, nop())
 			c := h.Admin(resetEngine(tt.mask))
 			want := uint32(0)
 			if tt.hit {
@@ -579,4 +581,64 @@ func TestRemoval(t *testing.T) {
 	if c := h.Do(1, copyEntry(1, 0, 0x8000, at, 4, 1, 1)); c.Status != 0 || string(q) != "kept" {
 		t.Errorf("device memory %q: %v", q, c)
 	}
+}
+
+// TestOperatorHammer has an operator at the card's health from several sides while it works; under -race this looks at the locks.
+func TestOperatorHammer(t *testing.T) {
+	h, _ := ready(t)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, do := range []func(i int) error{
+		func(i int) error { return h.Dev.InjectMemoryError("corrected", "dram", uint64(i%4096)) },
+		func(i int) error { return h.Dev.InjectMemoryError("uncorrected", "scratchpad", uint64(i%512)) },
+		func(i int) error { return force(h, []float64{20, 86, 96, 110}[i%4]) },
+		func(int) error {
+			if s := h.Dev.Status(); s.Health == nil {
+				return errors.New("no health")
+			}
+			return nil
+		},
+	} {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+				if err := do(i); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	launch := h.Launch(program(t, ".spad 1024\n.bindings 1\nstore binding=0 local=0 nx=512\nhalt\n"), devtest.Binding{Addr: 0x4000, Size: 512, Write: true, Space: 1})
+	met := map[npureg.Status]int{}
+	const n = 20
+	for i := range n {
+		met[h.Do(1, copyEntry(1, 1, 0, 1<<19, 4096, 4, 1)).Status]++
+		met[h.Do(1, launch).Status]++
+		if c := h.Admin(resetEngine(uint32(1 + i%3))); c.Status != npureg.StatusSuccess {
+			t.Errorf("RESET_ENGINE: %v", c)
+		}
+		h.Submit(1, endless(1, 1, 0, 4096))
+		for ended := uint32(0); ended == 0; { // it may wait for the card to cool
+			ended = h.Admin(resetEngine(npureg.EngineDMA)).Result
+		}
+		met[h.Wait(1).Status]++
+		if next, oldest, l := errorLog(h, 0); len(l) != int(next-oldest) || next > 64 && len(l) != 64 {
+			t.Errorf("error log of %d records, %d to %d", len(l), oldest, next)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	must(t, h.Dev.SetThermal(nil, nil, true))
+	succeed(h)
+	if met[npureg.StatusEngineReset] != n || met[npureg.StatusSuccess]+met[npureg.StatusPoison] != 2*n {
+		t.Errorf("completions %v", met)
+	}
+	t.Log(met)
 }

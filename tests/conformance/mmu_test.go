@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"npuemu/dma/iova"
 	"npuemu/firmware"
 	"npuemu/mmio/npureg"
 	"npuemu/tests/devtest"
@@ -244,18 +247,28 @@ func faults() []fault {
 		{"reserved bit", set(page1, 1, devtest.Entry64(0, 0, r|leaf|1<<9), cp(page1, vaDest, 16)), tf, 0, rec(dma, rd, bad, 1, page1), true},
 		{"large page not aligned", set(vaBoth, 2, devtest.Entry64(1, 0x1000, r|leaf), cp(vaBoth, vaDest, 16)), tf, 0, rec(dma, rd, bad, 2, vaBoth), true},
 		{"page in virtual memory", set(page1, 1, devtest.Entry64(2, 0, r|leaf), cp(page1, vaDest, 16)), tf, 0, rec(dma, rd, bad, 1, page1), true},
-		{"table not on the bus", set(0x1000_0000, 2, devtest.Entry64(0, nowhere, 0), cp(0x1000_3000, vaDest, 16)), tf, 0,
-			at(rec(dma, rd, table, 1, 0x1000_3000), 0, nowhere+8*3), false},
-		{"table outside device memory", set(0x1000_0000, 3, devtest.Entry64(1, nowhere, 0), cp(0x1000_3000, vaDest, 16)), tf, 0,
-			at(rec(dma, rd, table, 2, 0x1000_3000), 1, nowhere+8*0x80), false},
-		{"page not on the bus", set(page1, 1, devtest.Entry64(0, nowhere, r|leaf), cp(page1+8, vaDest, 16)), npureg.StatusBusFault, 0,
-			at(rec(dma, rd, target, 0, page1+8), 0, nowhere+8), false},
-		{"page outside device memory", cp(vaSource, vaBoth+0xffff8, 16), npureg.StatusDeviceFault, 0,
-			at(rec(dma, wr, target, 0, vaBoth+0x100000), 1, 0x100000), false},
+		{
+			"table not on the bus", set(0x1000_0000, 2, devtest.Entry64(0, nowhere, 0), cp(0x1000_3000, vaDest, 16)), tf, 0,
+			at(rec(dma, rd, table, 1, 0x1000_3000), 0, nowhere+8*3), false,
+		},
+		{
+			"table outside device memory", set(0x1000_0000, 3, devtest.Entry64(1, nowhere, 0), cp(0x1000_3000, vaDest, 16)), tf, 0,
+			at(rec(dma, rd, table, 2, 0x1000_3000), 1, nowhere+8*0x80), false,
+		},
+		{
+			"page not on the bus", set(page1, 1, devtest.Entry64(0, nowhere, r|leaf), cp(page1+8, vaDest, 16)), npureg.StatusBusFault, 0,
+			at(rec(dma, rd, target, 0, page1+8), 0, nowhere+8), false,
+		},
+		{
+			"page outside device memory", cp(vaSource, vaBoth+0xffff8, 16), npureg.StatusDeviceFault, 0,
+			at(rec(dma, wr, target, 0, vaBoth+0x100000), 1, 0x100000), false,
+		},
 		{"program without X", set(vaProgram, 1, devtest.Entry64(1, 0, r|w|leaf), run(moveText, vaSource, vaDest)), tf, 0, rec(cmd, ex, denied, 1, vaProgram), true},
 		{"program not there", set(vaProgram, 1, 0, run(moveText, vaSource, vaDest)), tf, 0, rec(cmd, ex, absent, 1, vaProgram), true},
-		{"program not on the bus", set(vaProgram, 1, devtest.Entry64(0, nowhere, x|leaf), run(moveText, vaSource, vaDest)), npureg.StatusBusFault, 0,
-			at(rec(cmd, ex, target, 0, vaProgram), 0, nowhere), false},
+		{
+			"program not on the bus", set(vaProgram, 1, devtest.Entry64(0, nowhere, x|leaf), run(moveText, vaSource, vaDest)), npureg.StatusBusFault, 0,
+			at(rec(cmd, ex, target, 0, vaProgram), 0, nowhere), false,
+		},
 		{"text not there", func(t *testing.T, p *process) devtest.Entry {
 			p.Map(vaProgram-npureg.PageSize, npureg.PageSize, 0, p.programAt, x)
 			p.Set(vaProgram, 1, 0)
@@ -270,12 +283,16 @@ func faults() []fault {
 		{"LOAD without R", run(moveText, vaDest, vaBoth), tf, 0, rec(ld, rd, denied, 1, vaDest), true},
 		{"LOAD from the last page", run(moveText, 1<<48-0x1000, vaDest), tf, 0, rec(ld, rd, denied, 1, 1<<48-0x1000), true},
 		{"LOAD from no address", run(moveText, 1<<48, vaDest), tf, 0, rec(ld, rd, outside, 0, 1<<48), false},
-		{"LOAD that the bus refuses", set(vaSource, 1, devtest.Entry64(0, nowhere, r|leaf), run(moveText, vaSource, vaDest)), npureg.StatusMemoryFault, 0,
-			at(rec(ld, rd, target, 0, vaSource), 0, nowhere), false},
+		{
+			"LOAD that the bus refuses", set(vaSource, 1, devtest.Entry64(0, nowhere, r|leaf), run(moveText, vaSource, vaDest)), npureg.StatusMemoryFault, 0,
+			at(rec(ld, rd, target, 0, vaSource), 0, nowhere), false,
+		},
 		{"STORE without W", run(moveText, vaSource, vaSource), tf, 1, rec(st, wr, denied, 1, vaSource), true},
 		{"STORE to where nothing is", run(moveText, vaSource, 0x1000), tf, 1, rec(st, wr, absent, 3, 0x1000), true},
-		{"STORE that device memory refuses", run(moveText, vaSource, vaBoth+0x100000), npureg.StatusMemoryFault, 1,
-			at(rec(st, wr, target, 0, vaBoth+0x100000), 1, 0x100000), false},
+		{
+			"STORE that device memory refuses", run(moveText, vaSource, vaBoth+0x100000), npureg.StatusMemoryFault, 1,
+			at(rec(st, wr, target, 0, vaBoth+0x100000), 1, 0x100000), false,
+		},
 	}
 }
 
@@ -779,5 +796,69 @@ func TestInvalidateUnderLoad(t *testing.T) {
 	}
 	if inFlight == 0 {
 		t.Error("no invalidation met a command in flight")
+	}
+}
+
+// TestTranslationHammer invalidates and resets while translated commands move bytes by messages, and takes that memory away
+// meanwhile. Nothing hangs, and everything works afterwards.
+func TestTranslationHammer(t *testing.T) {
+	devtest.NeedsFunction(t, "memory that is reached by messages")
+	devtest.NeedsBus(t)
+	h, context := ready(t)
+	free := reserve(h, context)
+	client, msg := h.Client, h.Msg
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			time.Sleep(3 * time.Millisecond)
+			if err := client.UnmapDMA(devtest.MsgBase, devtest.MsgSize); err != nil {
+				t.Error(err)
+			}
+			if err := client.MapMemory(devtest.MsgBase, devtest.MsgSize, iova.Read|iova.Write, msg); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for life := range 20 {
+		h.Rewind(free)
+		p := newProcess(h, 2, life%2 == 0)
+		p.Map(0, vaSize, 0, devtest.MsgBase, r|w)
+		for i := range 5 {
+			e := copyEntry(2, 2, vaSource, 0, npureg.PageSize, 4, 50, npureg.PageSize, 0, npureg.PageSize)
+			if i%2 == 1 {
+				e = copyEntry(2, 2, 0, vaDest, npureg.PageSize, 4, 50, npureg.PageSize, 0, npureg.PageSize)
+			}
+			h.Submit(2, e)
+		}
+		for i := range uint32(1 + life%4) {
+			h.InvalidateTLB(i%2*p.context, 0, 0)
+		}
+		if life%3 == 0 {
+			p.end()
+			continue
+		}
+		h.Write32(npureg.DeviceControl, npureg.DeviceControlReset)
+		h.AwaitReset()
+		h.Rewind(free)
+		prepare(h)
+	}
+	close(stop)
+	wg.Wait()
+	if n := h.Dev.Counter(npureg.CounterTLBMisses); n == 0 {
+		t.Error("nothing was translated")
+	}
+	h.Rewind(free)
+	p := newProcess(h, 2, false)
+	p.Map(0, vaSize, 0, devtest.MsgBase, r|w)
+	if c := h.Do(2, p.copy(vaSource, 0, vaSize)); c.Status != 0 {
+		t.Errorf("COPY afterwards: %v", c)
 	}
 }

@@ -78,6 +78,7 @@ func TestLinux(t *testing.T) {
 	cfg.Modules = append(cfg.Modules, "kvm-amd", "kvm-intel")
 	cfg.Files["/gokvm.test"], cfg.Files["/vmlinuz"], cfg.Files["/inner.init"] = vmm, image, init
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if res == nil || err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -93,6 +93,7 @@ export PATH=/bin HOME=/ RESULT=/result
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+dmesg -n 5 # the kernel's warnings of itself are warnings
 mark() {
 	read -r now _ </proc/uptime
 	echo "` + markerPrefix + `$now $*"
@@ -277,7 +278,7 @@ func (e *Env) accelArgs(accel string) []string {
 }
 
 func (e *Env) kernelImage(release string) string {
-	image := e.guestRoot("usr/lib/modules/" + release + "/vmlinuz")
+	image := filepath.Join(e.modulesDir(release), "vmlinuz")
 	if _, err := os.Stat(image); err != nil {
 		image = e.guestRoot("boot/vmlinuz-" + release) // where it is in trixie
 	}

@@ -18,6 +18,7 @@ import (
 func boot(t *testing.T, ctx context.Context, e *Env, cfg Config) (*Result, error) {
 	t.Helper()
 	res, err := Boot(ctx, e, cfg)
+	Note(t, res, err)
 	t.Cleanup(func() {
 		if t.Failed() && res != nil {
 			t.Logf("console:\n%s", res.Console)

@@ -44,8 +44,11 @@ func (e *Env) BuildModule(ctx context.Context, kernel, srcDir, outDir string) (k
 	if err != nil {
 		return "", nil, err
 	}
-	output, err := e.Run(ctx, srcDir, outDir,
-		"sh", "-c", `make -C "/lib/modules/$0/build" M="$PWD" W=1 modules`, release)
+	build, err := e.buildDir(release)
+	if err != nil {
+		return "", nil, err
+	}
+	output, err := e.Run(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 modules`, build)
 	if err != nil {
 		return "", nil, err
 	}
@@ -100,3 +103,6 @@ func (e *Env) BuildProgram(ctx context.Context, out string, srcs []string, inclu
 	}
 	return nil
 }
+
+// Tool returns the path of a program of the tool root that runs on this machine: gdb-multiarch or qemu-system-riscv32.
+func (e *Env) Tool(name string) string { return filepath.Join(e.Cache, "bin", name) }

@@ -133,26 +133,34 @@ func RequireArch(tb testing.TB, arch *Arch) *Env {
 		tb.Skip("boots a guest; not with -short")
 	}
 	e, err := Open(arch)
-	if err == nil {
-		return e
+	if err != nil {
+		Absent(tb, err)
 	}
+	return e
+}
+
+// Absent skips a test, or fails it as Require does: err says what is not set up.
+func Absent(tb testing.TB, err error) {
+	tb.Helper()
 	if os.Getenv("CI") == "true" || os.Getenv("NPUEMU_REQUIRE_GUEST") == "1" {
 		tb.Fatal(err)
-	} else {
-		tb.Skip(err)
 	}
-	return nil
+	tb.Skip(err)
 }
 
 // Kernels returns the releases of the guest kernels, as uname -r prints them, newest first.
 func (e *Env) Kernels() []string { return slices.Clone(e.kernels) }
 
-// release resolves what a caller names a kernel: "" is the newest, "6.12" the newest 6.12, or a whole release.
+// release resolves what a caller names a kernel: "" is the newest, "6.12" the newest 6.12, or a whole release, also of
+// a kernel of our own.
 func (e *Env) release(name string) (string, error) {
 	for _, k := range e.kernels {
 		if name == "" || k == name || strings.HasPrefix(k, name+".") {
 			return k, nil
 		}
+	}
+	if e.Arch == AMD64 && e.isOwn(name) {
+		return name, nil
 	}
 	return "", fmt.Errorf("guest: no kernel %q: the tool root has %s", name, strings.Join(e.kernels, ", "))
 }

@@ -92,7 +92,7 @@ func moduleInfo(ko, key string) (string, error) {
 // addModules puts modules and all they need below /lib/modules/RELEASE, decompressed, with a modules.dep, so that
 // modprobe works in the guest. An entry of modules is the name of one of the kernel's own or the path of a .ko file.
 func (e *Env) addModules(ctx context.Context, w *cpioWriter, release string, modules []string) error {
-	dir := e.guestRoot(filepath.Join("usr/lib/modules", release))
+	dir := e.modulesDir(release)
 	dep, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
 	if err != nil {
 		return fmt.Errorf("guest: %w", err)

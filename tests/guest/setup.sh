@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Builds the tool root: one directory, outside the work tree, that holds QEMU, the guest kernels with their
-# headers, the compiler that built them, a RISC-V compiler and a static busybox, all of them Debian packages. What
-# arm64 guests need comes on top when it is asked for.
+# headers, the compiler that built them, compilers, a debugger and an emulator for RISC-V, and a static busybox, all
+# of them Debian packages. What arm64 guests need comes on top when it is asked for.
 # Nothing is installed on the host and the host's own apt state is neither used nor changed.
 set -euo pipefail
 
@@ -11,8 +11,8 @@ usage() {
 	cat <<-'END'
 	usage: setup.sh [--help] [--print-cache] [--arm64]
 
-	Fetches the guest environment for `make demo` and `make test` into a cache directory: about 450 MB of
-	Debian packages, 1.3 GB unpacked. A second run finds it complete and returns at once. No root needed.
+	Fetches the guest environment for `make demo` and `make test` into a cache directory: about 540 MB of
+	Debian packages, 1.7 GB unpacked. A second run finds it complete and returns at once. No root needed.
 
 	  --print-cache   print the cache directory and exit
 	  --arm64         what arm64 guests need as well, from now on: another 160 MB, 0.4 GB unpacked
@@ -231,6 +231,9 @@ packages=($kernels
 	pciutils # what a guest says of the card
 	gcc-14 make libc6-dev bash dash coreutils sed grep mawk findutils diffutils perl # modules and guest programs
 	gcc-riscv64-unknown-elf # firmware
+	clang lld # firmware again: it must not depend on one compiler
+	gdb-multiarch # judges the debugger's road to the control processor
+	qemu-system-riscv # judges the control processor
 	qemu-system-x86) # also when the host's is used: changing one's mind shall not cost a new tool root
 closure=$(resolve "${packages[@]}")
 if [[ -n $arm64 ]]; then
@@ -332,12 +335,22 @@ qemu() {
 	fi
 	chmod +x "$cache/bin/qemu.new"
 	mv "$cache/bin/qemu.new" "$cache/bin/$1"
-	"$cache/bin/$1" -device help 2>/dev/null | grep -q '"vfio-user-pci"' ||
+	[[ $1 == qemu-system-riscv32 ]] || "$cache/bin/$1" -device help 2>/dev/null | grep -q '"vfio-user-pci"' ||
 		die "$cache/bin/$1 does not run or has no vfio-user-pci device" \
 			"set NPUEMU_QEMU to a qemu-system-x86_64 10.1 or later"
 }
 qemu qemu-system-x86_64 "$host_qemu"
 [[ -z $arm64 ]] || qemu qemu-system-aarch64
+qemu qemu-system-riscv32
+cat >"$cache/bin/gdb.new" <<-'END'
+#!/bin/sh
+root=$(dirname "$(dirname "$0")")/toolroot
+export PYTHONHOME="$root/usr" # its own scripts are Python of its own version
+exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64-linux-gnu" \
+	"$root/usr/bin/gdb-multiarch" --data-directory="$root/usr/share/gdb" "$@"
+END
+chmod +x "$cache/bin/gdb.new"
+mv "$cache/bin/gdb.new" "$cache/bin/gdb-multiarch"
 
 mv "$new" "$manifest"
 rm -rf "$work" "$work-host"

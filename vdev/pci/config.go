@@ -182,6 +182,10 @@ type Config struct {
 	Serial                         uint64   // IEEE EUI-64
 	VFs                            int      // virtual functions of a physical function, with the same BARs
 	Virtual                        bool     // this is a virtual function
+	NoSerial                       bool     // there is no Device Serial Number capability, and Serial means nothing
+
+	// Own are doublewords of the device's own, where no capability is; see Function.SetOwn.
+	Own []mmio.Register
 }
 
 // Validate reports the first rule that c breaks.
@@ -213,6 +217,13 @@ func (c Config) Validate() error {
 	}
 	if c.Vectors < 1 || c.Vectors > MaxVectors {
 		return fmt.Errorf("pci: config: %d vectors: use 1 to %d", c.Vectors, MaxVectors)
+	}
+	taken := map[uint32]string{}
+	for _, r := range c.registers() {
+		if r.Off%4 != 0 || r.Off >= ConfigSpaceSize || taken[r.Off] != "" {
+			return fmt.Errorf("pci: config: register %s at %#x is misaligned, outside, or where %q is: move it", r.Name, r.Off, taken[r.Off])
+		}
+		taken[r.Off] = r.Name
 	}
 	return nil
 }
@@ -323,8 +334,20 @@ func (c Config) registers() []configRegister {
 			row("MSI_MASK", offMSIMask, 0, uint32(uint64(1)<<(1<<capable)-1), 0, "§7.7.1.7", "Mask bits, by message."),
 			row("MSI_PENDING", offMSIPending, 0, 0, 0, "§7.7.1.8", "Pending bits, by message."))
 	}
+	// The extended list goes AER, serial number, Resizable BAR, ARI, SR-IOV.
+	var afterSerial, afterRebar uint32
+	if c.VFs != 0 {
+		afterSerial, afterRebar = offARI, offARI
+	}
+	if c.resizable() != 0 {
+		afterSerial = offRebar
+	}
+	afterAER := uint32(offDeviceSerial)
+	if c.NoSerial {
+		afterAER = afterSerial
+	}
 	rows = append(rows,
-		row("AER_CAP", offAER, extCapAER|2<<16|offDeviceSerial<<20, 0, 0, "§7.8.4.1", "Advanced Error Reporting."),
+		row("AER_CAP", offAER, extCapAER|2<<16|afterAER<<20, 0, 0, "§7.8.4.1", "Advanced Error Reporting."),
 		row("AER_UNCORR_STATUS", offUncorrStatus, 0, 0, uncorrErrors,
 			"§7.8.4.2", "Uncorrectable Error Status.").stick(uncorrErrors),
 		row("AER_UNCORR_MASK", offUncorrMask, 1<<UncorrectableInternal, uncorrErrors, 0,
@@ -341,17 +364,12 @@ func (c Config) registers() []configRegister {
 		rows = append(rows, row(fmt.Sprintf("AER_HEADER_LOG%d", i), offHeaderLog+4*i, 0, 0, 0,
 			"§7.8.4.8", "Header of the packet of the first error.").stick(^uint32(0)))
 	}
-	var afterSerial, afterRebar uint32
-	if c.VFs != 0 {
-		afterSerial, afterRebar = offARI, offARI
+	if !c.NoSerial {
+		rows = append(rows,
+			row("SERIAL_CAP", offDeviceSerial, extCapSerNo|1<<16|afterSerial<<20, 0, 0, "§7.9.3.1", "Device Serial Number."),
+			row("SERIAL_LO", offDeviceSerialLow, uint32(c.Serial), 0, 0, "§7.9.3.2", "Serial number, low half."),
+			row("SERIAL_HI", offDeviceSerialLow+4, uint32(c.Serial>>32), 0, 0, "§7.9.3.2", "Serial number, high half."))
 	}
-	if c.resizable() != 0 {
-		afterSerial = offRebar
-	}
-	rows = append(rows,
-		row("SERIAL_CAP", offDeviceSerial, extCapSerNo|1<<16|afterSerial<<20, 0, 0, "§7.9.3.1", "Device Serial Number."),
-		row("SERIAL_LO", offDeviceSerialLow, uint32(c.Serial), 0, 0, "§7.9.3.2", "Serial number, low half."),
-		row("SERIAL_HI", offDeviceSerialLow+4, uint32(c.Serial>>32), 0, 0, "§7.9.3.2", "Serial number, high half."))
 	if c.resizable() != 0 {
 		rows = append(rows, row("REBAR_CAP", offRebar, extCapRebar|1<<16|afterRebar<<20, 0, 0, "§7.8.6.1", "Resizable BAR."))
 	}
@@ -374,6 +392,9 @@ func (c Config) registers() []configRegister {
 	}
 	if c.VFs != 0 {
 		rows = append(rows, c.sriovRegisters()...)
+	}
+	for _, r := range c.Own {
+		rows = append(rows, configRegister{Register: r})
 	}
 	if c.Virtual {
 		rows = virtual(rows)

@@ -353,6 +353,9 @@ func (f *Function) Reset(kind ResetKind) {
 	f.irq.reset()
 }
 
+// SetOwn sets bits of a register of Config.Own, as the device does; no mask applies.
+func (f *Function) SetOwn(off, bits uint32) { f.value[off/4] |= bits }
+
 // WriteDump writes the configuration space as text that `lspci -F` reads, at
 // address 00:00.0.
 func (f *Function) WriteDump(w io.Writer) error {

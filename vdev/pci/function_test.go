@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"npuemu/mmio"
 )
 
 func testConfig() Config {
@@ -177,6 +179,8 @@ func TestCapabilityLists(t *testing.T) {
 		{"MSI", func(c *Config) { c.MSIX = false }, []string{"0x40: 0x1", "0x50: 0x10", "0xa0: 0x5", "0x100: 0x0001 v2", serial, rebar}},
 		{"MSI-X", func(c *Config) { c.MSI = false }, []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0x100: 0x0001 v2", serial, rebar}},
 		{"INTx", func(c *Config) { c.MSI, c.MSIX = false, false }, []string{"0x40: 0x1", "0x50: 0x10", "0x100: 0x0001 v2", serial, rebar}},
+		{"no serial number", func(c *Config) { c.NoSerial = true }, []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0xa0: 0x5", "0x100: 0x0001 v2", rebar}},
+		{"fixed BARs, no serial number", func(c *Config) { c.BARs[2].Resizable, c.NoSerial = false, true }, []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0xa0: 0x5", "0x100: 0x0001 v2"}},
 		{"fixed BARs", func(c *Config) { c.BARs[2].Resizable = false }, []string{"0x40: 0x1", "0x50: 0x10", "0x90: 0x11", "0xa0: 0x5", "0x100: 0x0001 v2", serial}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -190,6 +194,26 @@ func TestCapabilityLists(t *testing.T) {
 				t.Errorf("capabilities (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The device's own registers have masks of their own, and a reset takes what the device set.
+func TestOwnRegisters(t *testing.T) {
+	cfg := testConfig()
+	cfg.Own = []mmio.Register{{Name: "ERR", Off: 0x200, W1C: 0xff}, {Name: "MASK", Off: 0x204, RW: 0x0f, Reset: 1}}
+	f, err := New(cfg, Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() []byte { p := make([]byte, 8); f.Read(0x200, p); return p }
+	f.SetOwn(0x200, 0x105)
+	f.Write(0x200, u64(0xffff_ffff_0000_0001))
+	if diff := cmp.Diff(u64(0x0000_000f_0000_0104), read()); diff != "" {
+		t.Errorf("after a write (-want +got):\n%s", diff)
+	}
+	f.Reset(ResetFLR)
+	if diff := cmp.Diff(u64(0x0000_0001_0000_0000), read()); diff != "" {
+		t.Errorf("after a reset (-want +got):\n%s", diff)
 	}
 }
 
@@ -503,6 +527,10 @@ func TestValidate(t *testing.T) {
 		{"all resizable", func(c *Config) { c.BARs[0].Resizable = true; c.BARs[2].Size = 1 << 47 }, ""},
 		{"BAR4 too large", func(c *Config) { c.BARs[4].Size = 1 << 32 }, "exceeds 2 GiB"},
 		{"no vectors", func(c *Config) { c.Vectors = 0 }, "0 vectors"},
+		{"own registers", func(c *Config) { c.Own, c.NoSerial = []mmio.Register{{Off: 0x148}, {Off: 0xffc}}, true }, ""},
+		{"own register on a capability", func(c *Config) { c.Own = []mmio.Register{{Name: "X", Off: 0x148}} }, `register X at 0x148 is misaligned, outside, or where "SERIAL_CAP" is`},
+		{"own register misaligned", func(c *Config) { c.Own = []mmio.Register{{Name: "X", Off: 0x201}} }, "register X at 0x201"},
+		{"own register outside", func(c *Config) { c.Own = []mmio.Register{{Name: "X", Off: 0x1000}} }, "register X at 0x1000"},
 		{"too many vectors", func(c *Config) { c.Vectors = 33 }, "33 vectors"},
 	}
 	for _, tt := range tests {

@@ -90,6 +90,7 @@ func TestGuest(t *testing.T) {
 			fmt.Sprintf("vhost-user-test-device-pci,chardev=npu,virtio-id=%d,num_vqs=%d,config_size=%d,addr=%s", vdev.VirtioIDInQEMU, v.Queues(), vdev.VirtioConfigSize, address)},
 	}
 	res, err := guest.Boot(t.Context(), e, cfgGuest)
+	guest.Note(t, res, err)
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v, status %d:\n%s", err, res.Status, res.Console)
 	}

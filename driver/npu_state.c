@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What device and driver are at, as text: for debugfs, and for a core dump before a reset.
+ */
+
+#include <linux/bitfield.h>
+#include <linux/devcoredump.h>
+#include <linux/timekeeping.h>
+#include <linux/utsname.h>
+#include <linux/vmalloc.h>
+
+#include <drm/drm_debugfs.h>
+#include <drm/drm_drv.h>
+#include <drm/drm_managed.h>
+
+#include "npu_drv.h"
+
+/* Bounds a core dump: registers, 64 queues and their commands fit; the rest is cut off. */
+#define NPU_DUMP_SIZE	(64 * 1024)
+
+static void npu_state_device(struct npu_device *npu, struct drm_printer *p)
+{
+	drm_printf(p, "arch: %lu.%lu\n",
+		   FIELD_GET(NPU_ARCH_VERSION_MAJOR, npu->params.arch_version),
+		   FIELD_GET(NPU_ARCH_VERSION_MINOR, npu->params.arch_version));
+	drm_printf(p, "firmware: %.32s, interface %lu.%lu, build %lu.%lu.%lu\n", npu->fw_name,
+		   FIELD_GET(NPU_FW_VERSION_MAJOR, npu->fw_version),
+		   FIELD_GET(NPU_FW_VERSION_MINOR, npu->fw_version),
+		   FIELD_GET(NPU_FW_BUILD_MAJOR, npu->fw_build),
+		   FIELD_GET(NPU_FW_BUILD_MINOR, npu->fw_build),
+		   FIELD_GET(NPU_FW_BUILD_PATCH, npu->fw_build));
+	drm_printf(p, "up: %d\nresets: %d\n", npu->up, atomic_read(&npu->resets));
+}
+
+static void npu_state_fault(struct npu_device *npu, struct drm_printer *p)
+{
+	struct npu_fault_record record;
+
+	spin_lock(&npu->fault_lock);
+	record = npu->fault;
+	spin_unlock(&npu->fault_lock);
+	drm_printf(p, "faults: %llu\n", record.count);
+	if (record.count)
+		drm_printf(p, "last fault: %s (0x%02x), info 0x%08x, address 0x%llx\n",
+			   npu_status_name(record.code), record.code, record.info, record.addr);
+}
+
+static void npu_state_queues(struct npu_device *npu, struct drm_printer *p)
+{
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++)
+		if (npu->queues[i].allocated)
+			npu_queue_print(&npu->queues[i], p);
+}
+
+/* Core dump. */
+
+/*
+ * npu_dump notes the state of the device that is about to be reset, and why; user space finds
+ * it in /sys/class/devcoredump. npu_device.lock is held. The fences of jobs may wait for the
+ * caller, so nothing is allocated here.
+ */
+void npu_dump(struct npu_device *npu, const char *reason)
+{
+	struct drm_print_iterator iterator = { .data = npu->dump, .remain = NPU_DUMP_SIZE };
+	struct drm_printer p = drm_coredump_printer(&iterator);
+	struct timespec64 now;
+
+	lockdep_assert_held(&npu->lock);
+
+	ktime_get_real_ts64(&now);
+	drm_printf(&p, "npu core dump 1\nreason: %s\ntime: %lld.%09ld\nkernel: %s\n", reason,
+		   (s64)now.tv_sec, now.tv_nsec, init_utsname()->release);
+	npu_state_device(npu, &p);
+	npu_state_fault(npu, &p);
+	drm_printf(&p, "registers:\n");
+	npu->ops->print(npu, &p);
+	drm_printf(&p, "queues:\n");
+	npu_state_queues(npu, &p);
+	npu->dump_size = NPU_DUMP_SIZE - iterator.remain;
+	schedule_work(&npu->dump_work);
+}
+
+static void npu_dump_publish(struct work_struct *work)
+{
+	struct npu_device *npu = container_of(work, struct npu_device, dump_work);
+	void *copy = vmalloc(NPU_DUMP_SIZE);
+	size_t size;
+
+	if (!copy)
+		return;
+	mutex_lock(&npu->lock);
+	size = npu->dump_size;
+	memcpy(copy, npu->dump, size);
+	mutex_unlock(&npu->lock);
+	dev_coredumpv(npu->drm.dev, copy, size, GFP_KERNEL);
+}
+
+/* debugfs. */
+
+static struct npu_device *npu_seq_device(struct seq_file *m)
+{
+	struct drm_debugfs_entry *entry = m->private;
+
+	return to_npu(entry->dev);
+}
+
+static int npu_debugfs_state(struct seq_file *m, void *data)
+{
+	struct npu_device *npu = npu_seq_device(m);
+	struct drm_printer p = drm_seq_file_printer(m);
+	int ret, idx;
+
+	if (!npu_enter(npu, &idx))
+		return -ENODEV;
+	ret = npu_wake(npu);
+	if (!ret) {
+		mutex_lock(&npu->lock);
+		npu_state_device(npu, &p);
+		npu_state_fault(npu, &p);
+		npu->ops->print(npu, &p);
+		mutex_unlock(&npu->lock);
+		npu_relax(npu);
+	}
+	drm_dev_exit(idx);
+	return ret;
+}
+
+static int npu_debugfs_queues(struct seq_file *m, void *data)
+{
+	struct npu_device *npu = npu_seq_device(m);
+	struct drm_printer p = drm_seq_file_printer(m);
+
+	mutex_lock(&npu->lock);
+	npu_state_queues(npu, &p);
+	mutex_unlock(&npu->lock);
+	return 0;
+}
+
+static int npu_debugfs_contexts(struct seq_file *m, void *data)
+{
+	struct npu_device *npu = npu_seq_device(m);
+	struct npu_file *file;
+
+	mutex_lock(&npu->files_lock);
+	mutex_lock(&npu->lock);
+	list_for_each_entry(file, &npu->files, node) {
+		seq_printf(m, "client %llu: ", file->client_id);
+		if (npu_context_live(npu, &file->context))
+			seq_printf(m, "context %u, ", file->context.number);
+		seq_printf(m, "%u queues, busy %lld ns\n", file->context.queues,
+			   atomic64_read(&file->busy_ns));
+	}
+	mutex_unlock(&npu->lock);
+	mutex_unlock(&npu->files_lock);
+	return 0;
+}
+
+static const struct drm_debugfs_info npu_debugfs_files[] = {
+	{ "state", npu_debugfs_state },
+	{ "queues", npu_debugfs_queues },
+	{ "contexts", npu_debugfs_contexts },
+};
+
+/* npu_state_init makes room for a core dump, and files in debugfs. */
+int npu_state_init(struct npu_device *npu)
+{
+	spin_lock_init(&npu->fault_lock);
+	npu->dump = drmm_kzalloc(&npu->drm, NPU_DUMP_SIZE, GFP_KERNEL);
+	if (!npu->dump)
+		return -ENOMEM;
+	INIT_WORK(&npu->dump_work, npu_dump_publish);
+	drm_debugfs_add_files(&npu->drm, npu_debugfs_files, ARRAY_SIZE(npu_debugfs_files));
+	return 0;
+}

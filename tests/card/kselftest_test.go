@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package card
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"npuemu/tests/guest"
+	"npuemu/tests/guest/ktap"
+	"npuemu/tests/kselftest"
+	"npuemu/vdev"
+)
+
+// selftests caches what kselftest.Build made: it is the same for all kernels.
+var selftests map[string]string
+
+// kselftests returns a change of a guest that adds the kernel selftests and time for them.
+func kselftests(t *testing.T, e *guest.Env) func(*guest.Config) {
+	t.Helper()
+	if selftests == nil {
+		dir, err := os.MkdirTemp("", "npu-kselftest-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cleanups = append(cleanups, func() { os.RemoveAll(dir) })
+		files, err := kselftest.Build(t.Context(), e, "../..", dir)
+		if errors.Is(err, kselftest.ErrNotSetUp) {
+			guest.Absent(t, err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		selftests = files
+	}
+	return func(c *guest.Config) {
+		maps.Copy(c.Files, selftests)
+		c.Timeout = 8 * time.Minute
+	}
+}
+
+// checkSelftests expects what tests/kselftest/expectations says.
+func checkSelftests(t *testing.T, res *guest.Result, bus string, want int) {
+	t.Helper()
+	tests := kselftest.Results(res.Files)
+	wrong, err := kselftest.Expect(tests, res.Kernel, bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Errorf("tests/kselftest/expectations: %s", w)
+	}
+	var b strings.Builder
+	if err := ktap.Write(&b, tests); err != nil {
+		t.Fatal(err)
+	}
+	checkKTAP(t, []byte(b.String()), want)
+	for _, s := range res.Stages {
+		t.Logf("%-10s %5.1f s", s.Name, s.Duration.Seconds())
+	}
+}
+
+// TestKselftest runs the kernel selftests of tests/kselftest, on every kernel.
+func TestKselftest(t *testing.T) {
+	e := guest.Require(t)
+	for _, k := range e.Kernels() {
+		t.Run(k, func(t *testing.T) {
+			res, _ := boot(t, e, k, "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
+			checkSelftests(t, res, "pci", 205)
+		})
+	}
+}
+
+// TestVirtioKselftest is TestKselftest over virtio; what needs a PCI function skips.
+func TestVirtioKselftest(t *testing.T) {
+	e := guest.Require(t)
+	res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
+	checkSelftests(t, res, "virtio", 190)
+}

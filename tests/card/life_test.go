@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package card
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"npuemu/internal/uds"
+	"npuemu/tests/devtest"
+	"npuemu/tests/guest"
+	"npuemu/tests/virtiotest"
+	"npuemu/vdev"
+	"npuemu/vdev/vfiouser"
+	"npuemu/vdev/vhostuser"
+)
+
+// inspect defines what scripts use to look at the driver from outside.
+const inspect = `
+mount -t debugfs debugfs /sys/kernel/debug
+state() { cat /sys/kernel/debug/accel/*/$1; }
+core() {
+	for i in $(seq 50); do [ -e /sys/class/devcoredump/devcd*/data ] && break; sleep 0.1; done
+	cat /sys/class/devcoredump/devcd*/data || die "no core dump"
+	for d in /sys/class/devcoredump/devcd*/data; do echo 1 >$d; done
+}
+`
+
+// checkDump expects a core dump that begins with what every one has, and says this.
+func checkDump(t *testing.T, dump []byte, want ...string) {
+	t.Helper()
+	if len(dump) > 64<<10 || !strings.HasPrefix(string(dump), "npu core dump 1\nreason: ") {
+		t.Errorf("core dump of %d bytes begins %.60q", len(dump), dump)
+	}
+	for _, w := range append(want, "\nkernel: ", "\narch: 1.", "\nfirmware: ", "\nregisters:\n", "\nqueues:\nqueue ") {
+		if !strings.Contains(string(dump), w) {
+			t.Errorf("the core dump does not say %q:\n%s", w, dump)
+		}
+	}
+}
+
+// A sleeper notes the card's power state whenever the guest says that it sleeps.
+func sleeper(d *vdev.Device, states *[]string) func(*guest.Config) {
+	return func(c *guest.Config) {
+		c.OnLine = func(line string) {
+			if strings.HasPrefix(line, "lifetest: asleep") {
+				*states = append(*states, d.Status().PowerState)
+			}
+		}
+	}
+}
+
+// TestSleep lets the idle function sleep in D3hot, and the system with it, on every kernel. What the driver
+// says of itself is looked at in passing.
+func TestSleep(t *testing.T) {
+	e := guest.Require(t)
+	for _, k := range e.Kernels() {
+		t.Run(k, func(t *testing.T) {
+			d, socket := devtest.Start(t, vdev.DefaultConfig())
+			var states []string
+			res := bootCard(t, e, k, socket, inspect+`
+load
+stage runtime
+lifetest sleep | tee $RESULT/sleep
+stage system
+echo platform >/sys/power/pm_test || die pm_test
+echo 1 >/sys/module/suspend/parameters/pm_test_delay
+lifetest suspend freeze >$RESULT/freeze
+echo none >/sys/power/pm_test
+for i in 1 2; do
+	echo 0 >/sys/class/rtc/rtc0/wakealarm
+	echo +3 >/sys/class/rtc/rtc0/wakealarm || die wakealarm
+	lifetest suspend freeze >$RESULT/wake$i
+done
+state state >$RESULT/state || die debugfs
+state queues >$RESULT/queues || die debugfs
+state contexts >$RESULT/contexts || die debugfs
+echo disk >/sys/power/state && die "it hibernated"
+digits `+Digits+` >$RESULT/digits.json || die digits
+rmmod npu || die rmmod
+`, sleeper(d, &states), func(c *guest.Config) { c.Timeout = 4 * time.Minute })
+			checkKTAP(t, res.Files["sleep"], 17)
+			for _, name := range []string{"freeze", "wake1", "wake2"} {
+				checkKTAP(t, res.Files[name], 8)
+			}
+			checkDigits(t, res.Files["digits.json"])
+			if len(states) != 1 || states[0] != "D3hot" {
+				t.Errorf("the card was in %q when the guest said that it sleeps", states)
+			}
+			if s := string(res.Files["state"]); !strings.Contains(s, "BOOT_STATUS      0x00000004") {
+				t.Errorf("state in debugfs:\n%s", s)
+			}
+			for _, f := range d.Findings() {
+				t.Errorf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
+			}
+		})
+	}
+}
+
+// TestVirtioSleep lets the system sleep under the virtio device.
+func TestVirtioSleep(t *testing.T) {
+	e := guest.Require(t)
+	d, v := paravirt(t, vdev.DefaultConfig())
+	args := monitor{queueSize: 256}.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), alone)
+	res := bootQEMU(t, e, args, "", inspect+`
+load
+echo platform >/sys/power/pm_test || die pm_test
+echo 1 >/sys/module/suspend/parameters/pm_test_delay
+for i in 1 2; do lifetest suspend freeze >$RESULT/freeze$i; done
+state state >$RESULT/state || die debugfs
+digits `+Digits+` >$RESULT/digits.json || die digits
+rmmod npu || die rmmod
+`)
+	checkKTAP(t, res.Files["freeze1"], 8)
+	checkKTAP(t, res.Files["freeze2"], 8)
+	checkDigits(t, res.Files["digits.json"])
+	if s := string(res.Files["state"]); !strings.Contains(s, "up: 1\n") {
+		t.Errorf("state in debugfs:\n%s", s)
+	}
+	for _, f := range d.Findings() {
+		t.Errorf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
+	}
+}
+
+// TestRemoval takes the device from a program that uses it: its driver, then the function itself. While it is open
+// the module stays.
+func TestRemoval(t *testing.T) {
+	e := guest.Require(t)
+	for _, k := range e.Kernels() {
+		t.Run(k, func(t *testing.T) {
+			_, socket := devtest.Start(t, vdev.DefaultConfig())
+			res := bootCard(t, e, k, socket, `
+work() {
+	rm -f /working
+	lifetest removed /working >$RESULT/$1 &
+	for i in $(seq 300); do [ -e /working ] && return; sleep 0.1; done
+	die "$1: no jobs"
+}
+load
+bdf=${dev##*/}
+for i in 1 2; do
+	work unbind$i
+	echo $bdf >/sys/bus/pci/drivers/npu/unbind || die unbind
+	wait
+	echo $bdf >/sys/bus/pci/drivers/npu/bind || die bind
+done
+work remove
+rmmod npu && die "the module is unloaded under a program"
+echo 1 >$dev/remove || die remove
+wait
+echo 1 >/sys/bus/pci/rescan || die rescan
+for i in $(seq 50); do [ -e /dev/accel/accel0 ] && break; sleep 0.1; done
+digits `+Digits+` >$RESULT/digits.json || die digits
+rmmod npu || die rmmod
+`, func(c *guest.Config) { c.RootPort = true })
+			for _, name := range []string{"unbind1", "unbind2", "remove"} {
+				checkKTAP(t, res.Files[name], 12)
+			}
+			checkDigits(t, res.Files["digits.json"])
+		})
+	}
+}
+
+// TestVanished ends the server under a program that uses the card: everything reads all-ones, and the driver
+// finds out.
+func TestVanished(t *testing.T) {
+	e := guest.Require(t)
+	d, _ := devtest.Start(t, vdev.DefaultConfig())
+	dir, err := os.MkdirTemp("", "npu") // t.TempDir can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "npu.sock")
+	ln, err := uds.Listen(socket, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, vanish := context.WithCancel(t.Context())
+	defer vanish()
+	go func() { _ = vfiouser.NewServer(vfiouser.Config{}, d).Serve(ctx, ln) }() // ctx's error
+	res := bootCard(t, e, "", socket, inspect+`
+load
+echo 2000 >/sys/module/npu/parameters/job_timeout_ms
+lifetest gone /working >$RESULT/gone &
+for i in $(seq 300); do [ -e /working ] && break; sleep 0.1; done
+echo "please vanish"
+wait
+dmesg | grep "device is gone" || die "the driver does not say so"
+core >$RESULT/dump
+rmmod npu || die rmmod
+`, func(c *guest.Config) {
+		c.OnLine = func(line string) {
+			if strings.HasPrefix(line, "please vanish") {
+				vanish()
+			}
+		}
+	})
+	checkKTAP(t, res.Files["gone"], 9)
+	checkDump(t, res.Files["dump"], "  ID               0xffffffff\n")
+}
+
+// TestAER makes the guest's kernel believe in errors of the bus, while jobs run: after those that can be recovered
+// from the device works. A root port is needed, and that it is ioh3420.
+func TestAER(t *testing.T) {
+	e := guest.Require(t)
+	for _, k := range e.Kernels() {
+		t.Run(k, func(t *testing.T) {
+			d, socket := devtest.Start(t, vdev.DefaultConfig())
+			res := bootCard(t, e, k, socket, `
+load
+modprobe aer_inject || die aer_inject
+bdf=${dev##*/}
+inject() {
+	dmesg -c >/dev/null
+	aerinject $bdf $1 $2 || die "aerinject: $?"
+	for i in $(seq 100); do dmesg | grep -q "$3" && break; sleep 0.1; done
+	dmesg | grep -q "$3" || die "$4: the kernel does not say: $3"
+	devinfo | tr ',' '\n' | grep '"resets"' >$RESULT/resets-$4
+	digits `+Digits+` >$RESULT/$4.json || die "digits after $4"
+}
+while :; do digits `+Digits+` >/dev/null 2>&1; done &
+inject 0 1 "Correctable" correctable
+inject 0x00100000 0 "device recovery successful" nonfatal
+for i in 1 2; do
+	sleep 0.$i
+	inject 0x00040000 0 "device recovery successful" fatal$i
+done
+kill $!; wait
+rmmod npu || die rmmod
+`, func(c *guest.Config) {
+				c.RootPort = true
+				c.Modules = append(c.Modules, "aer_inject")
+			})
+			for name, resets := range map[string]string{"correctable": "0", "nonfatal": "0", "fatal1": "1", "fatal2": "2"} {
+				checkDigits(t, res.Files[name+".json"])
+				if got := string(res.Files["resets-"+name]); !strings.Contains(got, ": "+resets+"}") {
+					t.Errorf("%s: %q, want %s", name, got, resets)
+				}
+			}
+			for _, f := range d.Findings() {
+				t.Logf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
+			}
+		})
+	}
+}

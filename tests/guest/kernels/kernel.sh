@@ -1,0 +1,197 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds a guest kernel from Debian's source of the newest stock one, into the cache: image, modules, what modules of ours
+# are built with, and the source of the kernel's VFIO selftests. The work tree and the host stay as they are.
+set -euo pipefail
+
+usage() {
+	cat <<-'END2'
+	usage: kernel.sh [--help] CONFIG
+
+	Builds the kernel of tinyconfig and the options in CONFIG, whose name without .config is the kernel's. Needs the
+	tool root of tests/guest/setup.sh. Fetches 170 MB, takes about 15 minutes of processor time, and 4 GB while
+	it builds; 150 MB stay in kernels/ of the cache, under a name that is the hash of configuration, source, compiler and this
+	script. What is there already is not built again.
+
+	Environment:
+	  NPUEMU_CACHE          the cache directory [${XDG_CACHE_HOME:-~/.cache}/npuemu]
+	  NPUEMU_DEBIAN_MIRROR  URI of a Debian mirror [that of this machine's apt sources, if it is Debian]
+	END2
+}
+
+die() {
+	printf 'kernel: error: %s\n' "$1" >&2
+	printf 'kernel: remedy: %s\n' "$2" >&2
+	exit 1
+}
+case ${1-} in
+--help | -h) usage; exit 0 ;;
+'' | -*) usage >&2; exit 2 ;;
+esac
+config=$1
+[[ -r $config ]] || die "there is no configuration $config" "name one of tests/guest/kernels/"
+name=$(basename "$config" .config)
+here=$(cd "$(dirname "$0")" && pwd)
+say() { printf 'kernel %s: %s\n' "$name" "$*"; }
+
+cache=${NPUEMU_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/npuemu}
+manifest=$cache/manifest
+[[ -f $manifest ]] || die "there is no tool root in $cache" "run make setup"
+# The newest stock kernel: its version names the source package, its release without Debian's part is the kernel's own.
+read -r base version < <(sed -n 's/^package linux-headers-\([0-9.]*\)[^ ]*-amd64 \(.*\)$/\1 \2/p' "$manifest" | sort -V | tail -1)
+series=$(cut -d. -f1,2 <<<"$base")
+compiler=$(sed -n 's/^package gcc-14 //p' "$manifest")
+# stamp is what the Go side can check; key is everything that decides the result.
+stamp=$(cat "$0" "$config" | sha256sum | cut -d' ' -f1)
+key=$(printf '%s\n' "$stamp" "linux-source-$series $version" "gcc-14 $compiler" | sha256sum | cut -c1-8)
+release=$base-$name-$key
+dir=$cache/kernels/$release
+mkdir -p "$cache/kernels"
+exec 9>"$cache/kernels/lock"
+if ! flock -n 9; then
+	say "waiting for whoever builds a kernel in $cache"
+	flock 9
+fi
+if [[ -f $dir/stamp ]]; then
+	say "complete: $dir"
+	exit 0
+fi
+avail=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1024) }')
+((avail >= 5000)) || die "$cache has $avail MB free; 5000 MB are needed while building" "free some space, or set NPUEMU_CACHE"
+
+# Debian's own lists and archives, apart from the host's.
+work=$cache/kernels/work
+rm -rf "$work"
+mkdir -p "$work"/{apt/{lists/partial,archives/partial},src}
+: >"$work/apt/status"
+mirror=${NPUEMU_DEBIAN_MIRROR:-}
+if [[ -z $mirror ]]; then
+	mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+		awk '$1 == "main" && $2 ~ /debian(\/|\.list)?$/ { print $2; exit }')
+fi
+[[ -n $mirror ]] || die "no Debian mirror in this machine's apt sources" "set NPUEMU_DEBIAN_MIRROR to the URI of one"
+keyring=
+for k in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+	[[ ! -e $k ]] || keyring=$k
+done
+[[ -n $keyring ]] || die "Debian's signing keys are not on this machine" "apt-get install debian-archive-keyring"
+cp -L "$keyring" "$work/apt/keys.${keyring##*.}"
+cat >"$work/apt/debian.sources" <<-END2
+Types: deb
+URIs: $mirror
+Suites: trixie trixie-backports
+Components: main
+Signed-By: $work/apt/keys.${keyring##*.}
+END2
+apt=(apt-get -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$work/apt" -o Dir::State::Lists="$work/apt/lists"
+	-o Dir::State::status="$work/apt/status" -o Dir::Cache="$work/apt" -o Dir::Cache::Archives="$work/apt/archives"
+	-o APT::Architecture=amd64 -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3)
+say "$release: reading Debian's package lists from $mirror"
+"${apt[@]}" update -o APT::Update::Error-Mode=any || die "Debian's package lists cannot be had from $mirror" "check the network"
+say "fetching kernel source $version and what builds it"
+# Of the version that the tool root's library has: they are one source package.
+elf=$(sed -n 's/^package libelf1t64 //p' "$manifest")
+(cd "$work" && "${apt[@]}" download "linux-source-$series=$version" "libelf-dev=$elf" flex bison m4 bc libreadline8t64 gzip uuid-dev) ||
+	die "packages cannot be had from $mirror" "check the network; if the mirror has newer ones, bring the tool root up to date: remove $cache/toolroot and run make setup"
+for deb in "$work"/*.deb; do
+	case ${deb##*/} in
+	linux-source*) dpkg-deb -x "$deb" "$work/source" ;;
+	*) dpkg-deb -x "$deb" "$work/src/tools" ;;
+	esac
+done
+mv "$work/source/usr/src/linux-source-$series.tar.xz" "$work/src/linux.tar.xz"
+cp "$config" "$work/src/config"
+cat >"$work/src/build" <<'END2'
+set -eu
+release=$1 local=$2
+t=$PWD/tools lib=usr/lib/x86_64-linux-gnu
+mkdir linux out
+xz -dc linux.tar.xz | busybox tar -x -C linux --strip-components 1
+rm linux.tar.xz
+export PATH=$t/usr/bin:$PATH LD_LIBRARY_PATH=$t/$lib LIBRARY_PATH=$t/$lib M4=$t/usr/bin/m4 BISON_PKGDATADIR=$t/usr/share/bison
+export HOSTCFLAGS="-I$t/usr/include -I$t/usr/include/x86_64-linux-gnu"
+# The same input gives the same bytes.
+export KBUILD_BUILD_USER=npuemu KBUILD_BUILD_HOST=localhost KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970'
+ln -sf "/$lib/libelf.so.1" "$t/$lib/libelf.so"
+cd linux
+
+# The selftests' source, with what it links to elsewhere in the tree, and the DMA test for kernels that come without it.
+make -s headers
+mkdir -p ../out/selftests/tools/testing/selftests ../out/selftests/scripts
+cp -RL tools/testing/selftests/vfio tools/testing/selftests/lib.mk tools/testing/selftests/kselftest.h \
+	tools/testing/selftests/kselftest_harness.h ../out/selftests/tools/testing/selftests/
+mkdir -p ../out/selftests/tools/arch/x86
+cp -RL tools/include ../out/selftests/tools/
+cp -RL tools/arch/x86/include ../out/selftests/tools/arch/x86/
+cp scripts/subarch.include ../out/selftests/scripts/
+cp -R usr ../out/selftests/
+find ../out/selftests/usr -mindepth 1 -maxdepth 1 ! -name include -exec rm -rf {} +
+cp -R "$t/usr/include/uuid" ../out/selftests/usr/include/
+mkdir ../out/selftests/lib
+cp "$t/$lib/libuuid.a" ../out/selftests/lib/
+mkdir ../out/dmatest
+cp drivers/dma/dmatest.c ../out/dmatest/
+
+# Drivers select these; out of tree there is none that could.
+sed -i '/^config DRM_SCHED$/,/^$/s/^\ttristate$/\ttristate "GPU scheduler"/
+/^config DRM_\(GPUVM\|EXEC\|GEM_SHMEM_HELPER\)$/,/^$/s/^\ttristate$/\ttristate "Helpers"/' drivers/gpu/drm/Kconfig
+sed -i '/^config WANT_DEV_COREDUMP$/,/^$/s/^\tbool$/\tbool "Device coredumps"/' drivers/base/Kconfig
+make -s tinyconfig
+scripts/kconfig/merge_config.sh -m .config ../config >/dev/null
+scripts/config --set-str LOCALVERSION "$local"
+make -s olddefconfig
+grep -v '^#' ../config | grep . | grep -vxFf .config && { echo 'options that the kernel did not take' >&2; exit 1; }
+jobs=$(nproc)
+make -j"$jobs" bzImage modules
+[ "$(make -s kernelrelease)" = "$release" ] || { echo "the kernel calls itself $(make -s kernelrelease), not $release" >&2; exit 1; }
+
+cp "$(make -s image_name)" ../out/vmlinuz
+cp .config ../out/config
+cp modules.builtin modules.builtin.modinfo ../out/
+while read -r m; do
+	mkdir -p "../out/kernel/$(dirname "$m")"
+	cp "${m%.o}.ko" "../out/kernel/$(dirname "$m")/"
+done <modules.order
+# depmod wants /lib/modules/RELEASE.
+mkdir -p ../root/lib/modules
+mv ../out "../root/lib/modules/$release"
+cp modules.order "../root/lib/modules/$release/"
+depmod -b ../root "$release"
+mv "../root/lib/modules/$release" ../out
+
+# As a distribution's headers package: all of the build system, no source and no objects.
+{
+	find . \( -path ./Documentation -o -path ./tools -o -path ./arch \) -prune -o -type f \( -name 'Makefile*' -o -name 'Kbuild*' \) -print
+	find arch/x86 -type f \( -name 'Makefile*' -o -name 'Kbuild*' \)
+	find include arch/x86/include -type f -name '*.h'
+	find include/config scripts -type f ! -name '*.o' ! -name '*.cmd'
+	find tools/objtool -maxdepth 1 -type f -name objtool
+	printf '%s\n' .config Module.symvers scripts/module.lds include/config/auto.conf
+} | sed "s,^[.]/,," | sort -u >../list
+mkdir ../out/build
+cpio -pdm --quiet ../out/build <../list
+cd ..
+rm -rf linux tools config build list root
+END2
+say "building $release"
+start=$(date +%s)
+log=$work/log
+# The log's last line, from time to time.
+progress() {
+	while sleep 30; do
+		say "$((($(date +%s) - start) / 60)) min: $(grep -c '^  ' "$log") steps, now $(tail -1 "$log" | cut -c1-70)"
+	done
+}
+progress 9<&- &
+ticker=$!
+trap 'kill $ticker 2>/dev/null || true' EXIT
+nice "$here/../toolroot-run" --src "$work/src" --out "$work/built" -- sh build "$release" "-$name-$key" >"$log" 2>&1 || {
+	tail -20 "$log" >&2
+	die "the kernel does not build" "see above; the whole log is in $log"
+}
+rm -rf "$dir"
+mv "$work/built/out" "$dir"
+printf '%s\n' "$stamp" >"$dir/stamp"
+rm -rf "$work"
+say "done after $((($(date +%s) - start) / 60)) min: $(du -sm "$dir" | cut -f1) MB in $dir"

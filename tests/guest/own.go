@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guest
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Kernels of our own come from kernels/kernel.sh and lie in the cache beside the tool root, each in a directory named by
+// its release: the image vmlinuz, modules as in /lib/modules, build for modules of ours, and selftests, the source of
+// the kernel's VFIO selftests with what they are built with. They are never among Env.Kernels, and are asked for by release.
+
+//go:embed kernels/kernel.sh
+var kernelScript []byte
+
+//go:embed kernels/lean.config
+var leanConfig []byte
+
+// ErrNoKernel is what Lean returns, wrapped, when the kernel was not built from the present configuration.
+var ErrNoKernel = errors.New("no such guest kernel in the cache")
+
+// Lean returns the release of the lean kernel.
+func (e *Env) Lean() (release string, err error) {
+	sum := sha256.Sum256(slices.Concat(kernelScript, leanConfig))
+	stamps, err := filepath.Glob(filepath.Join(e.Cache, "kernels/*-lean-*/stamp"))
+	if err != nil {
+		return "", fmt.Errorf("guest: %w", err)
+	}
+	for _, path := range stamps {
+		if stamp, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(stamp)) == hex.EncodeToString(sum[:]) {
+			return filepath.Base(filepath.Dir(path)), nil
+		}
+	}
+	return "", fmt.Errorf("guest: %w: run make kernel-lean", ErrNoKernel)
+}
+
+// RequireLean is Require, and returns the release of the lean kernel. Where that was not built the test is skipped with the
+// reason, and fails with NPUEMU_REQUIRE_LEAN=1.
+func RequireLean(tb testing.TB) (e *Env, release string) {
+	tb.Helper()
+	e = Require(tb)
+	release, err := e.Lean()
+	if err != nil {
+		if os.Getenv("NPUEMU_REQUIRE_LEAN") == "1" {
+			tb.Fatal(err)
+		}
+		tb.Skip(err)
+	}
+	return e, release
+}
+
+// own returns a file of one of our kernels.
+func (e *Env) own(release, path string) string {
+	return filepath.Join(e.Cache, "kernels", release, path)
+}
+
+func (e *Env) isOwn(release string) bool {
+	_, err := os.Stat(e.own(release, "stamp"))
+	return err == nil
+}
+
+// modulesDir is where a kernel's modules.dep is.
+func (e *Env) modulesDir(release string) string {
+	if e.isOwn(release) {
+		return e.own(release, "")
+	}
+	return e.guestRoot(filepath.Join("usr/lib/modules", release))
+}
+
+// buildDir returns what modules for a kernel are built with, a path in the tool root. Files of a kernel of ours are linked
+// into it when they are wanted.
+func (e *Env) buildDir(release string) (string, error) {
+	if !e.isOwn(release) {
+		return "/lib/modules/" + release + "/build", nil
+	}
+	dir := filepath.Join("kernels", release)
+	if _, err := os.Stat(e.root(dir)); err == nil {
+		return "/" + dir, nil
+	}
+	if err := os.MkdirAll(e.root("kernels"), 0o777); err != nil {
+		return "", fmt.Errorf("guest: %w", err)
+	}
+	tmp, err := os.MkdirTemp(e.root("kernels"), ".new")
+	if err != nil {
+		return "", fmt.Errorf("guest: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if out, err := exec.Command("cp", "-al", e.own(release, "build"), filepath.Join(tmp, "build")).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("guest: cp: %w: %s", err, out)
+	}
+	if err := os.Rename(filepath.Join(tmp, "build"), e.root(dir)); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("guest: %w", err)
+	}
+	return "/" + dir, nil
+}
+
+// BuildSelftests builds the kernel's VFIO selftests, from the source that came with one of our kernels, into dir, and
+// returns the programs by name. They are static. change, if not nil, may change the source below dir first, such as add a driver;
+// otherwise it is as the distribution has it.
+func (e *Env) BuildSelftests(tb testing.TB, release, dir string, change func(src string)) map[string]string {
+	tb.Helper()
+	src := filepath.Join(dir, "src")
+	if err := os.CopyFS(src, os.DirFS(e.own(release, "selftests"))); err != nil {
+		tb.Fatal(err)
+	}
+	vfio := filepath.Join(src, "tools/testing/selftests/vfio")
+	if change != nil {
+		change(vfio)
+	}
+	if _, err := e.Run(tb.Context(), src, filepath.Join(dir, "built"), "sh", "-c",
+		`top=$PWD && mkdir programs && make -s -C tools/testing/selftests/vfio OUTPUT="$top/programs" ARCH=x86_64 KHDR_INCLUDES="-isystem $top/usr/include" `+
+			`LDFLAGS="-static -L$top/lib" && rm -rf usr tools scripts lib`); err != nil {
+		tb.Fatal(err)
+	}
+	programs := map[string]string{}
+	paths, err := filepath.Glob(filepath.Join(dir, "built/programs/vfio_*_test"))
+	if err != nil || len(paths) == 0 {
+		tb.Fatalf("the selftests built to nothing: %v", err)
+	}
+	for _, p := range paths {
+		programs[filepath.Base(p)] = p
+	}
+	return programs
+}
