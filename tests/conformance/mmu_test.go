@@ -807,7 +807,8 @@ func TestTranslationHammer(t *testing.T) {
 	devtest.NeedsFunction(t, "memory that is reached by messages")
 	devtest.NeedsBus(t)
 	h, context := ready(t)
-	free := reserve(h, context)
+	base := reserve(h, context)
+	free := base
 	client, msg := h.Client, h.Msg
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -849,8 +850,9 @@ func TestTranslationHammer(t *testing.T) {
 		}
 		h.Write32(npureg.DeviceControl, npureg.DeviceControlReset)
 		h.AwaitReset()
-		h.Rewind(free)
+		h.Rewind(base)
 		prepare(h)
+		free, _ = h.Alloc(1) // behind the new rings
 	}
 	close(stop)
 	wg.Wait()
