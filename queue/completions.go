@@ -45,11 +45,15 @@ func (e *Engine) roomLocked(cq *completions) {
 	}
 }
 
+// ownedLocked reports whether the owner of a ring is there. Firmware may have taken it away under the queues that
+// share its ring, and may have enabled it again with another.
+func (e *Engine) ownedLocked(cq *completions) bool { return e.queues[cq.owner].cq == cq }
+
 // completedLocked tells of a completion in memory by an interrupt, now or later. An urgent
 // one is not held.
 func (e *Engine) completedLocked(cq *completions, urgent bool) {
 	cq.held++
-	if cq.time != 0 && cq.held < int(cq.count) && !urgent && cq.room() {
+	if cq.time != 0 && cq.held < int(cq.count) && !urgent && cq.room() && e.ownedLocked(cq) {
 		if cq.held == 1 {
 			cq.since = time.Now()
 			e.held.put(cq.owner, true)
@@ -62,7 +66,9 @@ func (e *Engine) completedLocked(cq *completions, urgent bool) {
 
 // flushLocked raises the interrupt for all completions that are held.
 func (e *Engine) flushLocked(cq *completions) {
-	e.held.put(cq.owner, false)
+	if e.ownedLocked(cq) {
+		e.held.put(cq.owner, false)
+	}
 	if cq.held == 0 {
 		return
 	}

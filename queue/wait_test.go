@@ -590,6 +590,20 @@ func TestSharedRing(t *testing.T) {
 			state(b, enabled, enabled, enabled, npureg.QueueDisabled)
 		}
 	})
+	t.Run("owner taken away", func(t *testing.T) {
+		b, stop := begin(t, 0)
+		defer stop()
+		b.locked(func() {
+			b.e.ModifyLocked(1, Schedule{CoalesceCount: 3, CoalesceTime: 1000})
+			b.e.DisableLocked(1)
+			b.e.RingSQLocked(2, 1)
+		})
+		eventually(t, "an interrupt at once", func() (f bool) { b.locked(func() { f = len(b.irqs) == 1 }); return f })
+		b.create(1, Schedule{CoalesceCount: 3, CoalesceTime: 20_000}, 1) // with another ring
+		eventually(t, "the owner's", func() (f bool) { b.locked(func() { f = len(b.done) == 2 }); return f })
+		b.locked(func() { b.e.RingSQLocked(3, 1) })
+		eventually(t, "the old ring's, and what the new one holds", func() (f bool) { b.locked(func() { f = len(b.irqs) == 3 }); return f })
+	})
 	t.Run("one destroyed, created again", func(t *testing.T) {
 		b, stop := begin(t, 1)
 		defer stop()
