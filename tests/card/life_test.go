@@ -3,13 +3,18 @@
 package card
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"npuemu/internal/uds"
 	"npuemu/tests/devtest"
 	"npuemu/tests/guest"
 	"npuemu/vdev"
+	"npuemu/vdev/vfiouser"
 )
 
 // inspect defines what scripts use to look at the driver from outside.
@@ -77,6 +82,84 @@ rmmod npu || die rmmod
 			}
 		})
 	}
+}
+
+// TestRemoval takes the device from a program that uses it: its driver, then the function itself. While it is open
+// the module stays.
+func TestRemoval(t *testing.T) {
+	e := guest.Require(t)
+	for _, k := range e.Kernels()[:1] {
+		t.Run(k, func(t *testing.T) {
+			_, socket := devtest.Start(t, vdev.DefaultConfig())
+			res := bootCard(t, e, k, socket, `
+work() {
+	rm -f /working
+	lifetest removed /working >$RESULT/$1 &
+	for i in $(seq 300); do [ -e /working ] && return; sleep 0.1; done
+	die "$1: no jobs"
+}
+load
+bdf=${dev##*/}
+for i in 1 2; do
+	work unbind$i
+	echo $bdf >/sys/bus/pci/drivers/npu/unbind || die unbind
+	wait
+	echo $bdf >/sys/bus/pci/drivers/npu/bind || die bind
+done
+work remove
+rmmod npu && die "the module is unloaded under a program"
+echo 1 >$dev/remove || die remove
+wait
+echo 1 >/sys/bus/pci/rescan || die rescan
+for i in $(seq 50); do [ -e /dev/accel/accel0 ] && break; sleep 0.1; done
+digits `+Digits+` >$RESULT/digits.json || die digits
+rmmod npu || die rmmod
+`, func(c *guest.Config) { c.RootPort = true })
+			for _, name := range []string{"unbind1", "unbind2", "remove"} {
+				checkKTAP(t, res.Files[name], 12)
+			}
+			checkDigits(t, res.Files["digits.json"])
+		})
+	}
+}
+
+// TestVanished ends the server under a program that uses the card: everything reads all-ones, and the driver
+// finds out.
+func TestVanished(t *testing.T) {
+	e := guest.Require(t)
+	d, _ := devtest.Start(t, vdev.DefaultConfig())
+	dir, err := os.MkdirTemp("", "npu") // t.TempDir can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "npu.sock")
+	ln, err := uds.Listen(socket, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, vanish := context.WithCancel(t.Context())
+	defer vanish()
+	go func() { _ = vfiouser.NewServer(vfiouser.Config{}, d).Serve(ctx, ln) }() // ctx's error
+	res := bootCard(t, e, "", socket, inspect+`
+load
+echo 2000 >/sys/module/npu/parameters/job_timeout_ms
+lifetest gone /working >$RESULT/gone &
+for i in $(seq 300); do [ -e /working ] && break; sleep 0.1; done
+echo "please vanish"
+wait
+dmesg | grep "device is gone" || die "the driver does not say so"
+core >$RESULT/dump
+rmmod npu || die rmmod
+`, func(c *guest.Config) {
+		c.OnLine = func(line string) {
+			if strings.HasPrefix(line, "please vanish") {
+				vanish()
+			}
+		}
+	})
+	checkKTAP(t, res.Files["gone"], 9)
+	checkDump(t, res.Files["dump"], "  ID               0xffffffff\n")
 }
 
 // TestShareIOMMU runs sharetest behind an IOMMU, which joins pages that are apart.
