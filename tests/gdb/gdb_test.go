@@ -152,7 +152,7 @@ detach
 	for _, want := range []string{
 		`(?m)^rom pc [0-9a-f]{1,3}$`, // the ROM waits for START
 		`(?s)Breakpoint 1, .*fw_main \(\) at fw/main\.c:`,
-		`(?m)^\d+\s+resources_init\(\);`, // the source
+		`(?m)^\d+\s+\w+_init\(\);`, // the source
 		`(?m)^at main 100[0-9a-f]+ misa 40001105$`,
 		`Section .text, range .* matched`,
 		`(?s)Breakpoint 2, .*create_context \(.*\) at fw/resources\.c:`,
