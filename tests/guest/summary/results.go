@@ -46,11 +46,21 @@ func (r *recorder) test(pkg, name string) *goTest {
 	if t == nil {
 		t = &goTest{pkg: pkg, name: name, attrs: map[string]string{}, order: len(r.tests)}
 		r.tests[k] = t
-		if i := strings.LastIndex(name, "/"); i >= 0 {
-			r.test(pkg, name[:i]).parent = true
+		if p := above(r.tests, t); p != nil {
+			p.parent = true
 		}
 	}
 	return t
+}
+
+// above returns the test that t is a subtest of, or nil. A name may have a slash of its own: not each of its beginnings is a test.
+func above(tests map[[2]string]*goTest, t *goTest) *goTest {
+	for i := strings.LastIndex(t.name, "/"); i >= 0; i = strings.LastIndex(t.name[:i], "/") {
+		if p := tests[[2]string{t.pkg, t.name[:i]}]; p != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 func (r *recorder) event(e event) {
@@ -118,12 +128,11 @@ func (r *recorder) suites(load func(name string) (string, error)) []*suite {
 			continue
 		}
 		broken[t.pkg] = true
-		for name := t.name; strings.Contains(name, "/"); {
-			name = name[:strings.LastIndex(name, "/")]
-			failedBelow[r.test(t.pkg, name)] = true
+		for p := above(r.tests, t); p != nil; p = above(r.tests, p) {
+			failedBelow[p] = true
 		}
 	}
-	own := ownSeconds(all)
+	own := ownSeconds(all, r.tests)
 	var list []*suite
 	byKey := map[[2]string]*suite{}
 	for _, t := range all {
@@ -175,23 +184,14 @@ func (r *recorder) suites(load func(name string) (string, error)) []*suite {
 
 // ownSeconds gives every test without subtests its time. What a parent spent outside its subtests, such as
 // a boot whose results they look at, goes to the first of them.
-func ownSeconds(all []*goTest) map[*goTest]float64 {
+func ownSeconds(all []*goTest, tests map[[2]string]*goTest) map[*goTest]float64 {
 	own := map[*goTest]float64{}
-	byName := map[[2]string]*goTest{}
 	first := map[*goTest]*goTest{} // subtest
 	for _, t := range all {
 		own[t] += t.seconds
-		byName[[2]string{t.pkg, t.name}] = t
-	}
-	parent := func(t *goTest) *goTest {
-		i := strings.LastIndex(t.name, "/")
-		if i < 0 {
-			return nil
-		}
-		return byName[[2]string{t.pkg, t.name[:i]}]
 	}
 	for _, t := range all {
-		if p := parent(t); p != nil {
+		if p := above(tests, t); p != nil {
 			own[p] -= t.seconds
 			if first[p] == nil {
 				first[p] = t

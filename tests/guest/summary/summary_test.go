@@ -101,6 +101,8 @@ func TestTable(t *testing.T) {
 		ev("run", "TestParent"), ev("run", "TestParent/ok"), ev("pass", "TestParent/ok", "Elapsed", "1"), ev("fail", "TestParent", "Elapsed", "1"),
 		ev("run", "TestBoot"), ev("run", "TestBoot/7.3"), ev("run", "TestBoot/7.3/a"), ev("pass", "TestBoot/7.3/a", "Elapsed", "0.5"), ev("run", "TestBoot/7.3/b"),
 		ev("pass", "TestBoot/7.3/b", "Elapsed", "1"), ev("pass", "TestBoot/7.3", "Elapsed", "9"), ev("pass", "TestBoot", "Elapsed", "10"),
+		ev("run", "TestSlash"), ev("run", "TestSlash/plain/7.3"), ev("run", "TestSlash/plain/7.3/a"), ev("pass", "TestSlash/plain/7.3/a", "Elapsed", "1"),
+		ev("pass", "TestSlash/plain/7.3", "Elapsed", "2"), ev("pass", "TestSlash", "Elapsed", "3"), // t.Run("plain/7.3", …)
 		ev("fail", "", "Elapsed", "30"),
 	)
 	want := `suite kernel passed failed skipped seconds
@@ -113,7 +115,8 @@ TestNone - 0 1 0 0.0 FAILED
 TestSkip - 0 0 1 0.0
 TestParent - 1 1 0 1.0 FAILED
 TestBoot - 2 0 0 10.0
-all 9 4 3 90.0
+TestSlash - 1 0 0 3.0
+all 10 4 3 90.0
 booted twice, the machine's fault: TestA (6.12.1): guest died before /init
 known to fail: TestK (7.3.4): TestK/c: bug
 failed: TestBad (-): TestBad/group/y
