@@ -334,10 +334,11 @@ func TestShadowEnds(t *testing.T) {
 		name string
 		do   func(h *devtest.Host)
 	}
+	underWay := func() { time.Sleep(20 * time.Millisecond) } // a store that is, arrives
 	rows := []row{
 		{"DESTROY_QUEUE", func(h *devtest.Host) { h.DestroyQueue(1) }},
-		{"D3hot", func(h *devtest.Host) { power(h, 3) }},
-		{"no bus master", func(h *devtest.Host) { h.SetCommand(2) }},
+		{"D3hot", func(h *devtest.Host) { power(h, 3); underWay() }},
+		{"no bus master", func(h *devtest.Host) { h.SetCommand(2); underWay() }},
 	}
 	for _, r := range resets {
 		rows = append(rows, row{r.name, func(h *devtest.Host) { r.do(h); soon(h) }})
