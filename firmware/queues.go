@@ -46,6 +46,7 @@ type QueueSchedule struct {
 type QueueStatus struct {
 	State, Flags, Priority, Weight, Owner uint8
 	SQHead, SQTail, CQHead, CQTail        uint16
+	SQEntries, CQEntries                  uint16
 	Context                               uint16
 	Timeout                               uint32
 	Executed                              uint64

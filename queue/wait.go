@@ -161,6 +161,7 @@ func (e *Engine) signalledLocked(addr uint64) {
 type Status struct {
 	State, Flags, Priority, Weight, Owner uint8
 	SQHead, SQTail, CQHead, CQTail        uint16
+	SQEntries, CQEntries                  uint16
 	Context                               uint16
 	Timeout                               uint32
 	Executed                              uint64
@@ -178,7 +179,7 @@ func (e *Engine) StatusLocked(index int) Status {
 	q := &e.queues[index]
 	s := Status{
 		State: e.StateLocked(index), Priority: q.sched.Priority, Weight: max(q.sched.Weight, 1), Owner: uint8(q.cq.owner),
-		SQHead: q.sqHead, SQTail: q.sqTail, CQHead: q.cq.head, CQTail: q.cq.tail, Context: q.cfg.Context, Timeout: q.sched.Timeout,
+		SQHead: q.sqHead, SQTail: q.sqTail, CQHead: q.cq.head, CQTail: q.cq.tail, SQEntries: q.cfg.SQEntries, CQEntries: q.cq.entries, Context: q.cfg.Context, Timeout: q.sched.Timeout,
 		Executed: q.executed, Errors: q.errors, Timeouts: q.timeouts, WaitAddr: q.waitAddr, Want: q.want, Found: q.found,
 	}
 	if q.waiting {
@@ -197,6 +198,15 @@ func (e *Engine) StatusLocked(index int) Status {
 		}
 	}
 	return s
+}
+
+// FlightLocked returns the queue whose command is in flight, from its fetch until its completion is
+// in memory, or 0.
+func (e *Engine) FlightLocked() int {
+	if e.current == nil || e.current == &e.look {
+		return 0
+	}
+	return e.current.queue
 }
 
 // An Overview is what firmware asks of all queues at once (§4.14).

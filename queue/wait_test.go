@@ -386,6 +386,7 @@ func TestDeadlock(t *testing.T) {
 				t.Errorf("after one: %+v", o)
 			}
 			want := Status{State: npureg.QueueSuspended, Flags: npureg.QueueFlagTimedOut, Weight: 1, Owner: 1, SQHead: 1, SQTail: 2, CQTail: 1,
+				SQEntries: benchEntries, CQEntries: benchEntries,
 				Timeout: 3, Executed: 1, Errors: 1, Timeouts: 1, Want: 1}
 			if diff := cmp.Diff(want, b.e.StatusLocked(1)); diff != "" {
 				t.Errorf("status of queue 1 (-want +got):\n%s", diff)

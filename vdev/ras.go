@@ -217,7 +217,7 @@ func (d *Device) engineOverLocked() {
 }
 
 func (h health) Queue(index int) [npureg.CrashQueue / 4]uint32 {
-	q := h.d.queues.SnapshotLocked(index)
+	q := h.d.queues.StatusLocked(index)
 	pair := func(lo, hi uint16) uint32 { return uint32(lo) | uint32(hi)<<16 }
 	return [...]uint32{pair(uint16(q.State), q.Context), pair(q.SQHead, q.SQTail), pair(q.CQHead, q.CQTail), pair(q.SQEntries, q.CQEntries)}
 }

@@ -154,11 +154,11 @@ while read -r m; do
 	cp "${m%.o}.ko" "../out/kernel/$(dirname "$m")/"
 done <modules.order
 # depmod wants /lib/modules/RELEASE.
-mkdir -p ../root/lib/modules
-mv ../out "../root/lib/modules/$release"
-cp modules.order "../root/lib/modules/$release/"
-depmod -b ../root "$release"
-mv "../root/lib/modules/$release" ../out
+mkdir -p ../stage/lib/modules
+mv ../out "../stage/lib/modules/$release"
+cp modules.order "../stage/lib/modules/$release/"
+depmod -b ../stage "$release"
+mv "../stage/lib/modules/$release" ../out
 
 # As a distribution's headers package: all of the build system, no source and no objects.
 {
@@ -172,7 +172,7 @@ mv "../root/lib/modules/$release" ../out
 mkdir ../out/build
 cpio -pdm --quiet ../out/build <../list
 cd ..
-rm -rf linux tools config build list root
+rm -rf linux tools config build list stage
 END2
 say "building $release"
 start=$(date +%s)
