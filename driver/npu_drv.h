@@ -6,10 +6,12 @@
  * Locks, outermost first:
  *   npu_device.files_lock   list of open files
  *   npu_file.lock           the file's queues, and the order of its jobs
+ *   npu_vm.lock             the file's address space
  *   npu_device.lock         queue slots, and whether the device is up; held over
  *                           every reset, so also over the bus's reset callbacks
  *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
+ *   npu_vm.slots_lock, npu_device.dead_lock (spinlocks)
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
  *   npu_file.jobs_lock      job statuses (spinlock)
  * Nobody waits for a job while holding npu_device.lock: recovery needs it.
@@ -32,6 +34,7 @@
 #include <drm/gpu_scheduler.h>
 
 #include "npu_hw.h"
+#include "npu_vm.h"
 #include "uapi/npu_accel.h"
 
 struct dma_buf;
@@ -151,6 +154,9 @@ struct npu_context {
 	u32 number;
 	u32 generation; /* of the device that has it, see npu_device.generation; 0 none */
 	u32 queues; /* in it */
+	u32 fault_generation; /* device generation of fault_number */
+	u32 fault_number; /* of the last record of the fault log that the file was told of */
+	dma_addr_t root; /* of its page tables; set by npu_vm_start() for good; 0 without MMU */
 };
 
 /*
@@ -163,6 +169,7 @@ struct npu_queue {
 	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
 	struct npu_context *context; /* of the file that has it */
+	u32 handle; /* number in that file */
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -172,6 +179,8 @@ struct npu_queue {
 	spinlock_t lock; /* everything below */
 	bool attached; /* the bus has memory for it, so completions may be looked for */
 	bool live; /* exists on the device */
+	bool resuming; /* it was destroyed, to be made again for the jobs that it has */
+	bool held; /* its first job has faulted, and ends when the context is made again */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
 	ktime_t first_since; /* when the first of these became it */
@@ -186,9 +195,11 @@ struct npu_file {
 	struct mutex lock; /* see above */
 	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
 	struct npu_context context;
+	struct npu_vm vm;
 	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
 
 	spinlock_t jobs_lock; /* everything below */
+	struct drm_npu_fault fault; /* the last one */
 	u64 seqno; /* of the last job */
 	struct drm_npu_job_status jobs[NPU_JOB_RECORDS]; /* at seqno % NPU_JOB_RECORDS */
 };
@@ -196,7 +207,7 @@ struct npu_file {
 struct npu_bo {
 	struct drm_gem_object base;
 	u32 placement; /* enum drm_npu_placement */
-	u64 address; /* in the space of the placement */
+	u64 address; /* in the space of the placement; not of SYSTEM with MMU */
 	struct drm_mm_node node; /* DEVICE */
 	struct page **pages; /* SYSTEM; NULL if imported */
 	struct sg_table *sgt; /* SYSTEM; bo_lock; NULL once the device is gone */
@@ -214,12 +225,14 @@ struct npu_fault_record {
 
 #define NPU_RECOVER_RESET		0 /* bits of npu_device.recover */
 #define NPU_RECOVER_QUEUES		1
+#define NPU_RECOVER_CONTEXTS		2
 
 /* First member of what the bus allocates. */
 struct npu_device {
 	struct drm_device drm;
 	const struct npu_bus_ops *ops;
 	struct npu_params params;
+	bool mmu; /* contexts are translated, §11; set before the device is registered */
 
 	u32 fw_version;
 	u32 fw_build;
@@ -239,7 +252,12 @@ struct npu_device {
 	struct work_struct recover_work;
 	unsigned long recover;
 	unsigned long *faulted; /* bitmap of queue slots */
-	struct dma_pool *tables; /* binding tables */
+	void *log_page; /* lock; a log page that recovery reads */
+
+	struct workqueue_struct *vm_wq; /* vm_work, which frees the mappings in dead */
+	struct work_struct vm_work;
+	spinlock_t dead_lock; /* dead */
+	struct list_head dead;
 
 	spinlock_t fault_lock; /* fault */
 	struct npu_fault_record fault;
@@ -302,12 +320,13 @@ int npu_mbox_exec(struct npu_device *npu, struct npu_sqe *sqe, struct npu_reply 
 		  unsigned int timeout_ms);
 int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t size,
 		  unsigned int timeout_ms);
+int npu_mbox_read_log(struct npu_device *npu, u32 page, u32 cursor, void *to, size_t size);
 const char *npu_status_name(u32 status);
 int npu_status_errno(u32 status);
 
 /* npu_queue.c */
 int npu_queues_init(struct npu_device *npu);
-struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context);
+struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle);
 struct npu_queue *npu_file_queue(struct npu_file *file, u32 number);
 void npu_file_release_queues(struct npu_file *file);
 int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp);
@@ -315,6 +334,7 @@ int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file 
 void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
 int npu_queue_recover(struct npu_queue *q);
+int npu_context_recover(struct npu_queue *q);
 void npu_queues_stop(struct npu_device *npu);
 void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error);
 int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
@@ -331,15 +351,41 @@ int npu_job_timeout_ms(void);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
 void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error);
+void npu_queue_resume(struct npu_queue *q, bool made);
 void npu_queue_print(struct npu_queue *q, struct drm_printer *p);
 
 /* npu_submit.c */
+void *npu_array_copy(struct drm_device *drm, const struct drm_npu_array *array, size_t size,
+		     u32 max);
 int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size);
 int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 
 /* npu_state.c */
 int npu_state_init(struct npu_device *npu);
 void npu_dump(struct npu_device *npu, const char *reason);
+
+/* npu_vm.c */
+void npu_vm_init(struct npu_vm *vm, struct npu_device *npu, struct npu_context *context);
+int npu_vm_start(struct npu_vm *vm);
+void npu_vm_empty(struct npu_vm *vm);
+void npu_vm_fini(struct npu_vm *vm);
+void npu_vm_work(struct work_struct *work);
+struct npu_mapping *npu_vm_use(struct npu_vm *vm, struct npu_bo *bo);
+struct npu_mapping *npu_vm_use_memory(struct npu_vm *vm, u32 space, u64 address, u64 size,
+				      u32 access);
+void npu_vm_put(struct npu_mapping *m);
+void npu_vm_forget(struct npu_vm *vm, struct npu_bo *bo);
+struct npu_slot *npu_slot_get(struct npu_vm *vm);
+void npu_slot_put(struct npu_vm *vm, struct npu_slot *slot);
+void npu_query_vm(struct npu_vm *vm, struct drm_npu_vm_info *info);
+int npu_ioctl_vm_bind(struct drm_device *drm, void *data, struct drm_file *filp);
+
+/* npu_fault.c */
+int npu_fault_init(struct npu_device *npu);
+bool npu_fault_of_context(struct npu_queue *q, u32 status);
+int npu_faults_find(struct npu_device *npu);
+void npu_fault_note(struct npu_device *npu, struct npu_context *context);
+void npu_query_fault(struct npu_file *file, struct drm_npu_fault *fault);
 
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);

@@ -5,7 +5,6 @@
  */
 
 #include <linux/bitfield.h>
-#include <linux/dmapool.h>
 #include <linux/module.h>
 
 #include <drm/drm_file.h>
@@ -129,14 +128,54 @@ void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int err
 	if (job)
 		npu_queue_account(q, job);
 	list_splice_init(&q->inflight, &jobs);
+	q->held = false;
 	spin_unlock(&q->lock);
 
 	list_for_each_entry_safe(job, next, &jobs, node) {
 		list_del(&job->node);
 		if (!job->status.status)
 			job->status = (struct drm_npu_job_status){ .command = job->completed };
-		npu_job_complete(job, &job->base == guilty ? -ETIMEDOUT : error);
+		if (job->faulted)
+			npu_job_complete(job, npu_status_errno(job->status.status));
+		else
+			npu_job_complete(job, &job->base == guilty ? -ETIMEDOUT : error);
 	}
+}
+
+/*
+ * npu_queue_resume ends the job that faulted, and gives the device again what it did not begin of
+ * the others, if the queue was made again. Then it is empty, and its completions were taken.
+ */
+void npu_queue_resume(struct npu_queue *q, bool made)
+{
+	struct npu_job *job, *faulted = NULL;
+	u32 i;
+
+	spin_lock(&q->lock);
+	q->resuming = false;
+	if (!made) { /* a reset will follow */
+		spin_unlock(&q->lock);
+		return;
+	}
+	q->held = false;
+	job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
+	if (job && job->faulted) {
+		npu_queue_account(q, job);
+		list_del(&job->node);
+		faulted = job;
+	}
+	list_for_each_entry(job, &q->inflight, node) {
+		job->command_id = q->command_id;
+		for (i = job->completed; i < job->count; i++) {
+			job->commands[i].sqe.command_id = cpu_to_le16(q->command_id++);
+			q->npu->ops->queue_push(q, &job->commands[i].sqe);
+		}
+	}
+	if (!list_empty(&q->inflight))
+		q->npu->ops->queue_kick(q);
+	spin_unlock(&q->lock);
+	if (faulted)
+		npu_job_complete(faulted, npu_status_errno(faulted->status.status));
 }
 
 /* Books one completion; returns the job if it was the last one of it. */
@@ -146,6 +185,8 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 	u32 status = FIELD_GET(NPU_CQE_STATUS, le16_to_cpu(cqe->status));
 	struct npu_job *job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
 
+	if (q->resuming && status == NPU_STATUS_ABORTED) /* had not begun (§10.5) */
+		return NULL;
 	if (!job || le16_to_cpu(cqe->command_id) != job->command_id) {
 		dev_err_ratelimited(npu->drm.dev,
 				    "queue %u: completion for command %u, which is not next\n",
@@ -165,7 +206,15 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 				job->status.info);
 	}
 	job->command_id++;
-	if (++job->completed < job->count)
+	job->completed++;
+	if (npu_fault_of_context(q, status)) { /* nothing follows, until there is a new context */
+		job->faulted = true;
+		q->held = true;
+		if (q->live)
+			npu_schedule_recovery(npu, NPU_RECOVER_CONTEXTS);
+		return NULL;
+	}
+	if (job->completed < job->count)
 		return NULL;
 	npu_queue_account(q, job);
 	list_del(&job->node);
@@ -303,11 +352,14 @@ void npu_job_free(struct npu_job *job)
 	for (i = 0; i < job->count; i++) {
 		struct npu_command *command = &job->commands[i];
 
-		for (k = 0; k < command->use_count; k++)
+		for (k = 0; k < command->use_count; k++) {
+			if (command->uses[k].mapping)
+				npu_vm_put(command->uses[k].mapping);
 			drm_gem_object_put(command->uses[k].obj);
+		}
 		kfree(command->uses);
-		if (command->table)
-			dma_pool_free(job->npu->tables, command->table, command->table_addr);
+		if (command->slot)
+			npu_slot_put(&job->file->vm, command->slot);
 	}
 	if (job->started)
 		dma_fence_put(&job->fence->base);

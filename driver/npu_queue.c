@@ -6,7 +6,6 @@
 
 #include <linux/bitfield.h>
 #include <linux/capability.h>
-#include <linux/dmapool.h>
 #include <linux/iopoll.h>
 
 #include <drm/drm_drv.h>
@@ -83,6 +82,11 @@ static int npu_hw_create_context(struct npu_device *npu, struct npu_context *con
 	struct npu_reply reply;
 	int ret;
 
+	if (npu->mmu) {
+		sqe.create_context.root = cpu_to_le64(context->root);
+		sqe.create_context.flags = cpu_to_le32(NPU_CONTEXT_TRANSLATED | NPU_SPACE_BUS <<
+						       NPU_CONTEXT_SPACE_SHIFT);
+	}
 	ret = npu_mbox_exec(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
 	if (ret)
 		return ret;
@@ -143,21 +147,26 @@ static int npu_hw_destroy_queue(struct npu_queue *q)
 
 /**
  * npu_queue_acquire - get a queue for a file
- * @npu: device
- * @context: of the file
+ * @file: file
+ * @handle: number of the queue in it
  *
  * The device is awake.
  *
  * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
  * queues or contexts are in use, -EIO when the device did not survive a reset.
  */
-struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context)
+struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle)
 {
+	struct npu_context *context = &file->context;
+	struct npu_device *npu = file->npu;
 	struct drm_gpu_scheduler *sched;
 	struct npu_queue *q = NULL;
 	u32 i;
 	int ret;
 
+	ret = npu_vm_start(&file->vm);
+	if (ret)
+		return ERR_PTR(ret);
 	mutex_lock(&npu->lock);
 	if (!npu->up) {
 		ret = -EIO;
@@ -185,6 +194,7 @@ struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *
 	if (ret)
 		goto err_fini_sched;
 	q->context = context;
+	q->handle = handle;
 	ret = npu_hw_create(q);
 	if (ret)
 		goto err_destroy_entity;
@@ -273,6 +283,79 @@ int npu_queue_recover(struct npu_queue *q)
 		ret = npu_hw_create_queue(q);
 	}
 	drm_sched_wqueue_start(&q->sched);
+	return ret;
+}
+
+/* Whether a queue is in the error state with all others of its context. */
+static bool npu_context_faulted(struct npu_queue *bad)
+{
+	struct npu_device *npu = bad->npu;
+	u32 i;
+
+	for (i = 0; i < npu->params.queues && !bad->held; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (q != bad && q->allocated && q->context == bad->context && q->live &&
+		    !test_bit(i, npu->faulted))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * npu_context_recover - bring back a context that has faulted (§11.5)
+ * @bad: a queue of it, or one that failed by itself, or that nobody has any more
+ *
+ * Queues in the error state are in npu_device.faulted, but for @bad. The job that faulted ends
+ * with what its command says. The others of the context go on where they were: what has no
+ * completion has not begun. Called with npu_device.lock held.
+ *
+ * Return: 0, or an error after which the device needs a reset.
+ */
+int npu_context_recover(struct npu_queue *bad)
+{
+	struct npu_device *npu = bad->npu;
+	struct npu_context *context = bad->context;
+	struct npu_queue *q, *end = npu->queues + npu->params.queues;
+	int ret = 0;
+
+	lockdep_assert_held(&npu->lock);
+
+	if (!bad->allocated || !npu_context_live(npu, context))
+		return 0;
+	if (!npu_context_faulted(bad))
+		return npu_queue_recover(bad);
+	for (q = npu->queues; q < end; q++) {
+		if (!q->active || q->context != context)
+			continue;
+		drm_sched_wqueue_stop(&q->sched);
+		spin_lock(&q->lock);
+		q->resuming = true;
+		spin_unlock(&q->lock);
+	}
+	for (q = npu->queues; q < end && !ret; q++)
+		if (q->allocated && q->context == context && q->live)
+			ret = npu_hw_destroy_queue(q);
+	if (!ret)
+		ret = npu_hw_destroy_context(npu, context);
+	for (q = npu->queues; q < end && !ret; q++)
+		if (q->allocated && q->context == context)
+			npu_queue_poll(q);
+	if (!ret)
+		npu_fault_note(npu, context);
+	for (q = npu->queues; q < end && !ret; q++) {
+		if (!q->allocated || q->context != context)
+			continue;
+		clear_bit(q->number - 1, npu->faulted);
+		if (q->active)
+			ret = npu_hw_create(q);
+	}
+	for (q = npu->queues; q < end; q++) {
+		if (!q->active || q->context != context)
+			continue;
+		npu_queue_resume(q, !ret);
+		drm_sched_wqueue_start(&q->sched);
+	}
 	return ret;
 }
 
@@ -402,7 +485,7 @@ struct npu_queue *npu_file_queue(struct npu_file *file, u32 number)
 	ret = xa_reserve(&file->queues, number, GFP_KERNEL);
 	if (ret)
 		return ERR_PTR(ret);
-	q = npu_queue_acquire(file->npu, &file->context);
+	q = npu_queue_acquire(file, number);
 	if (IS_ERR(q))
 		xa_release(&file->queues, number);
 	else
@@ -433,7 +516,7 @@ static int npu_queue_create(struct npu_file *file, u32 *number)
 	ret = xa_alloc(&file->queues, number, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
 	if (ret)
 		goto out;
-	q = npu_queue_acquire(file->npu, &file->context);
+	q = npu_queue_acquire(file, *number);
 	if (IS_ERR(q)) {
 		xa_release(&file->queues, *number);
 		ret = PTR_ERR(q);
@@ -515,7 +598,6 @@ static struct workqueue_struct *npu_queues_alloc_wq(struct npu_device *npu, cons
 /* npu_queues_init makes the slots. */
 int npu_queues_init(struct npu_device *npu)
 {
-	struct device *dev = npu->drm.dev;
 	u32 i;
 
 	npu->queues = drmm_kcalloc(&npu->drm, npu->params.queues, sizeof(*npu->queues), GFP_KERNEL);
@@ -540,8 +622,6 @@ int npu_queues_init(struct npu_device *npu)
 	npu->reset_wq = npu_queues_alloc_wq(npu, "npu_reset");
 	if (IS_ERR(npu->reset_wq))
 		return PTR_ERR(npu->reset_wq);
-
-	npu->tables = dmam_pool_create("npu_tables", dev, NPU_MAX_BINDINGS * NPU_BINDING_SIZE,
-				       NPU_RING_ALIGN, 0);
-	return npu->tables ? 0 : -ENOMEM;
+	npu->vm_wq = npu_queues_alloc_wq(npu, "npu_vm");
+	return PTR_ERR_OR_ZERO(npu->vm_wq);
 }
