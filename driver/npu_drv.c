@@ -525,6 +525,7 @@ static const struct drm_ioctl_desc npu_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(NPU_QUEUE_CREATE, npu_ioctl_queue_create, 0),
 	DRM_IOCTL_DEF_DRV(NPU_QUEUE_DESTROY, npu_ioctl_queue_destroy, 0),
 	DRM_IOCTL_DEF_DRV(NPU_VM_BIND, npu_ioctl_vm_bind, 0),
+	DRM_IOCTL_DEF_DRV(NPU_QUEUE_MAP, npu_ioctl_queue_map, 0),
 };
 
 /* Memory of the file by region, for npu_show_fdinfo(). */
@@ -576,7 +577,16 @@ static void npu_show_fdinfo(struct drm_printer *p, struct drm_file *filp)
 
 static const struct file_operations npu_fops = {
 	.owner = THIS_MODULE,
-	DRM_ACCEL_FOPS,
+	/* DRM_ACCEL_FOPS but for mmap */
+	.open = accel_open,
+	.release = drm_release,
+	.unlocked_ioctl = drm_ioctl,
+	.compat_ioctl = drm_compat_ioctl,
+	.poll = drm_poll,
+	.read = drm_read,
+	.llseek = noop_llseek,
+	.mmap = npu_mmap,
+	.fop_flags = FOP_UNSIGNED_OFFSET,
 #ifdef CONFIG_PROC_FS
 	.show_fdinfo = drm_show_fdinfo,
 #endif
@@ -648,10 +658,15 @@ int npu_init(struct npu_device *npu)
 	return ret ?: npu_queues_init(npu);
 }
 
-/* An entry of a page table is one store (§11.2), which takes a 64-bit processor. */
+/*
+ * An entry of a page table is one store (§11.2), which takes a 64-bit processor. Recovery from
+ * faults asks for the status of queues (§4.19).
+ */
 static bool npu_has_mmu(struct npu_device *npu)
 {
-	return IS_ENABLED(CONFIG_64BIT) && npu->params.features & NPU_FEATURES_LO_MMU &&
+	const u64 needed = NPU_FEATURES_LO_MMU | NPU_FEATURES_LO_QUEUE_CONTROL;
+
+	return IS_ENABLED(CONFIG_64BIT) && (npu->params.features & needed) == needed &&
 	       FIELD_GET(NPU_FW_VERSION_MINOR, npu->fw_version) >= NPU_FW_MINOR_MMU;
 }
 

@@ -11,6 +11,7 @@
  *                           every reset, so also over the bus's reset callbacks
  *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
+ *   npu_queue.user_lock     what the queue's process has mapped
  *   npu_vm.slots_lock, npu_device.dead_lock (spinlocks)
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
  *   npu_file.jobs_lock      job statuses (spinlock)
@@ -59,7 +60,19 @@ struct sg_table;
 #define NPU_MBOX_TIMEOUT_MS		5000
 
 struct npu_device;
+struct npu_file;
 struct npu_queue;
+
+/* What a process has of a queue that it drives itself. */
+struct npu_user {
+	struct npu_file *file; /* its; NULL: the driver drives the queue */
+	bool ended; /* the queue is no longer on the device */
+	u32 entries; /* of each ring */
+	void *sq;
+	void *cq;
+	phys_addr_t doorbell;
+	void *sink; /* the page that is mapped for it once the queue has ended */
+};
 
 /*
  * What a bus does for the core. Unless it says otherwise a function may sleep, and is
@@ -118,6 +131,12 @@ struct npu_bus_ops {
 	 */
 	bool (*queue_pop)(struct npu_queue *q, struct npu_cqe *cqe);
 
+	/*
+	 * Says where the ring and doorbell page of a queue are that its process will drive.
+	 * NULL: it cannot.
+	 */
+	int (*queue_share)(struct npu_queue *q, struct npu_user *user);
+
 	/* Print the device's registers, and a ring; npu_queue.lock is held for the latter. */
 	void (*print)(struct npu_device *npu, struct drm_printer *p);
 	void (*queue_print)(struct npu_queue *q, struct drm_printer *p);
@@ -170,6 +189,10 @@ struct npu_queue {
 	bool active; /* npu_device.lock: survives resets; not while it is released */
 	struct npu_context *context; /* of the file that has it */
 	u32 handle; /* number in that file */
+	bool own; /* npu_device.lock: the process drives it; no scheduler, never active */
+
+	struct mutex user_lock; /* user */
+	struct npu_user user;
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -326,7 +349,7 @@ int npu_status_errno(u32 status);
 
 /* npu_queue.c */
 int npu_queues_init(struct npu_device *npu);
-struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle);
+struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle, bool own);
 struct npu_queue *npu_file_queue(struct npu_file *file, u32 number);
 void npu_file_release_queues(struct npu_file *file);
 int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp);
@@ -379,6 +402,14 @@ struct npu_slot *npu_slot_get(struct npu_vm *vm);
 void npu_slot_put(struct npu_vm *vm, struct npu_slot *slot);
 void npu_query_vm(struct npu_vm *vm, struct drm_npu_vm_info *info);
 int npu_ioctl_vm_bind(struct drm_device *drm, void *data, struct drm_file *filp);
+
+/* npu_user.c */
+bool npu_user_supported(struct npu_device *npu);
+int npu_user_init(struct npu_queue *q, struct npu_file *file);
+void npu_user_end(struct npu_queue *q);
+void npu_user_fini(struct npu_queue *q);
+int npu_mmap(struct file *filp, struct vm_area_struct *vma);
+int npu_ioctl_queue_map(struct drm_device *drm, void *data, struct drm_file *filp);
 
 /* npu_fault.c */
 int npu_fault_init(struct npu_device *npu);

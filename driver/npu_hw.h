@@ -76,6 +76,7 @@ struct npu_sqe {
 			__le32 context;
 			__le32 reserved;
 			__le64 shadow; /* §4.11; from firmware interface 1.1 on */
+			__le32 timeout; /* §4.14, ms; with QUEUE_CONTROL */
 		} create_queue;
 		struct {
 			__le64 program;

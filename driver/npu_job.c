@@ -254,7 +254,10 @@ void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
 	spin_lock(&q->lock);
 	drm_printf(p, "queue %u: context %u, %s, next command %u\n", q->number, q->context->number,
 		   q->live ? "live" : "not on the device", q->command_id);
-	q->npu->ops->queue_print(q, p);
+	if (q->own)
+		drm_printf(p, "  driven by its process\n");
+	else
+		q->npu->ops->queue_print(q, p);
 	list_for_each_entry(job, &q->inflight, node) {
 		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next id %u\n",
 			   job->seqno, job->file->client_id, job->completed, job->count,

@@ -23,7 +23,7 @@ static int npu_queue_attach(struct npu_queue *q)
 	if (ret)
 		return ret;
 	spin_lock(&q->lock);
-	q->attached = true;
+	q->attached = !q->own; /* completions of others are not looked at */
 	spin_unlock(&q->lock);
 	return 0;
 }
@@ -56,6 +56,8 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	struct npu_reply reply;
 	int ret;
 
+	if (q->own) /* nobody else looks how long its commands take */
+		sqe.create_queue.timeout = cpu_to_le32(npu_job_timeout_ms());
 	spin_lock(&q->lock);
 	npu->ops->queue_empty(q, &sqe);
 	spin_unlock(&q->lock);
@@ -135,6 +137,7 @@ static void npu_queue_end(struct npu_queue *q, struct drm_sched_job *guilty, int
 	npu_queue_kill(q);
 	npu_queue_poll(q);
 	npu_queue_cancel(q, guilty, error);
+	npu_user_end(q);
 }
 
 /* Destroying a queue waits for the command that it executes. */
@@ -145,21 +148,51 @@ static int npu_hw_destroy_queue(struct npu_queue *q)
 			      NPU_MBOX_TIMEOUT_MS + npu_job_timeout_ms());
 }
 
+/* Makes what feeds the queue: a scheduler, or the process. */
+static int npu_queue_init_feed(struct npu_queue *q, struct npu_file *file)
+{
+	struct npu_device *npu = q->npu;
+	struct drm_gpu_scheduler *sched = &q->sched;
+	int ret;
+
+	if (q->own)
+		return npu_user_init(q, file);
+	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.credits,
+			     msecs_to_jiffies(npu_job_timeout_ms()), npu->reset_wq, DRM_NPU_NAME,
+			     npu->drm.dev);
+	if (ret)
+		return ret;
+	ret = drm_sched_entity_init(&q->entity, DRM_SCHED_PRIORITY_NORMAL, &sched, 1, NULL);
+	if (ret)
+		drm_sched_fini(&q->sched);
+	return ret;
+}
+
+static void npu_queue_fini_feed(struct npu_queue *q)
+{
+	if (q->own) {
+		npu_user_fini(q);
+		return;
+	}
+	drm_sched_entity_destroy(&q->entity);
+	drm_sched_fini(&q->sched);
+}
+
 /**
  * npu_queue_acquire - get a queue for a file
  * @file: file
  * @handle: number of the queue in it
+ * @own: the process drives it; it keeps the device awake
  *
  * The device is awake.
  *
  * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
  * queues or contexts are in use, -EIO when the device did not survive a reset.
  */
-struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle)
+struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle, bool own)
 {
 	struct npu_context *context = &file->context;
 	struct npu_device *npu = file->npu;
-	struct drm_gpu_scheduler *sched;
 	struct npu_queue *q = NULL;
 	u32 i;
 	int ret;
@@ -181,33 +214,28 @@ struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle)
 		goto err_unlock;
 	}
 
+	q->own = own;
 	ret = npu_queue_attach(q);
 	if (ret)
 		goto err_unlock;
-	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.credits,
-			     msecs_to_jiffies(npu_job_timeout_ms()), npu->reset_wq, DRM_NPU_NAME,
-			     npu->drm.dev);
+	ret = npu_queue_init_feed(q, file);
 	if (ret)
 		goto err_detach;
-	sched = &q->sched;
-	ret = drm_sched_entity_init(&q->entity, DRM_SCHED_PRIORITY_NORMAL, &sched, 1, NULL);
-	if (ret)
-		goto err_fini_sched;
 	q->context = context;
 	q->handle = handle;
 	ret = npu_hw_create(q);
 	if (ret)
-		goto err_destroy_entity;
+		goto err_fini_feed;
 	context->queues++;
 	q->allocated = true;
-	q->active = true;
+	q->active = !own;
+	if (own)
+		npu_stay_awake(npu);
 	mutex_unlock(&npu->lock);
 	return q;
 
-err_destroy_entity:
-	drm_sched_entity_destroy(&q->entity);
-err_fini_sched:
-	drm_sched_fini(&q->sched);
+err_fini_feed:
+	npu_queue_fini_feed(q);
 err_detach:
 	npu_queue_detach(q);
 err_unlock:
@@ -233,7 +261,10 @@ void npu_queue_release(struct npu_queue *q)
 	bool awake = !npu_wake(npu);
 	int ret = 0;
 
-	drm_sched_entity_destroy(&q->entity);
+	if (q->own)
+		npu_user_fini(q);
+	else
+		drm_sched_entity_destroy(&q->entity);
 
 	mutex_lock(&npu->lock);
 	q->active = false;
@@ -249,7 +280,10 @@ void npu_queue_release(struct npu_queue *q)
 	mutex_unlock(&npu->lock);
 
 	wait_event(q->idle, !atomic_read(&q->jobs));
-	drm_sched_fini(&q->sched);
+	if (q->own)
+		npu_relax(npu);
+	else
+		drm_sched_fini(&q->sched);
 
 	mutex_lock(&npu->lock);
 	npu_queue_detach(q);
@@ -274,7 +308,15 @@ int npu_queue_recover(struct npu_queue *q)
 
 	lockdep_assert_held(&q->npu->lock);
 
-	if (!q->active || !q->live)
+	if (!q->allocated || !q->live)
+		return 0;
+	if (q->own) { /* the process makes another */
+		ret = npu_hw_destroy_queue(q);
+		if (!ret)
+			npu_queue_end(q, NULL, -EIO);
+		return ret;
+	}
+	if (!q->active)
 		return 0;
 	drm_sched_wqueue_stop(&q->sched);
 	ret = npu_hw_destroy_queue(q);
@@ -349,6 +391,8 @@ int npu_context_recover(struct npu_queue *bad)
 		clear_bit(q->number - 1, npu->faulted);
 		if (q->active)
 			ret = npu_hw_create(q);
+		else if (q->own) /* the process makes another */
+			npu_queue_end(q, NULL, -EIO);
 	}
 	for (q = npu->queues; q < end; q++) {
 		if (!q->active || q->context != context)
@@ -381,9 +425,12 @@ void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int
 
 	lockdep_assert_held(&npu->lock);
 
-	for (i = 0; i < npu->params.queues; i++)
-		if (npu->queues[i].active)
-			npu_queue_end(&npu->queues[i], guilty, error);
+	for (i = 0; i < npu->params.queues; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (q->active || (q->allocated && q->own))
+			npu_queue_end(q, guilty, error);
+	}
 }
 
 /* npu_queues_start lets jobs run. The scheduler skip, which may be NULL, is left stopped. */
@@ -485,7 +532,7 @@ struct npu_queue *npu_file_queue(struct npu_file *file, u32 number)
 	ret = xa_reserve(&file->queues, number, GFP_KERNEL);
 	if (ret)
 		return ERR_PTR(ret);
-	q = npu_queue_acquire(file, number);
+	q = npu_queue_acquire(file, number, false);
 	if (IS_ERR(q))
 		xa_release(&file->queues, number);
 	else
@@ -507,7 +554,7 @@ void npu_file_release_queues(struct npu_file *file)
 	mutex_unlock(&file->lock);
 }
 
-static int npu_queue_create(struct npu_file *file, u32 *number)
+static int npu_queue_create(struct npu_file *file, u32 *number, bool own)
 {
 	struct npu_queue *q;
 	int ret;
@@ -516,7 +563,7 @@ static int npu_queue_create(struct npu_file *file, u32 *number)
 	ret = xa_alloc(&file->queues, number, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
 	if (ret)
 		goto out;
-	q = npu_queue_acquire(file, *number);
+	q = npu_queue_acquire(file, *number, own);
 	if (IS_ERR(q)) {
 		xa_release(&file->queues, *number);
 		ret = PTR_ERR(q);
@@ -533,8 +580,9 @@ int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *
 	struct drm_npu_queue_create *args = data;
 	int ret, idx;
 
-	if (args->flags || args->pad || args->queue) {
-		drm_dbg(drm, "reserved or out field is not zero\n");
+	if (args->flags & ~DRM_NPU_QUEUE_USER || args->pad || args->queue) {
+		drm_dbg(drm, "unknown flags 0x%x, or reserved or out field is not zero\n",
+			args->flags);
 		return -EINVAL;
 	}
 	if (args->priority > DRM_NPU_PRIORITY_MAX) {
@@ -545,11 +593,16 @@ int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *
 		drm_dbg(drm, "priority %u: the device has none\n", args->priority);
 		return capable(CAP_SYS_NICE) ? -EOPNOTSUPP : -EACCES;
 	}
+	if (args->flags & DRM_NPU_QUEUE_USER && !npu_user_supported(to_npu(drm))) {
+		drm_dbg(drm, "the device has no queues for processes\n");
+		return -EOPNOTSUPP;
+	}
 	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
 	ret = npu_wake(to_npu(drm));
 	if (!ret) {
-		ret = npu_queue_create(filp->driver_priv, &args->queue);
+		ret = npu_queue_create(filp->driver_priv, &args->queue,
+				       args->flags & DRM_NPU_QUEUE_USER);
 		npu_relax(to_npu(drm));
 	}
 	drm_dev_exit(idx);
@@ -611,6 +664,7 @@ int npu_queues_init(struct npu_device *npu)
 		q->npu = npu;
 		q->number = i + 1;
 		spin_lock_init(&q->lock);
+		mutex_init(&q->user_lock);
 		INIT_LIST_HEAD(&q->inflight);
 		init_waitqueue_head(&q->idle);
 		q->fence_context = dma_fence_context_alloc(1);

@@ -449,6 +449,10 @@ static int npu_job_attach(struct npu_job *job, struct drm_file *filp, u32 queue)
 	q = npu_file_queue(file, queue);
 	if (IS_ERR(q))
 		return PTR_ERR(q);
+	if (q->own) {
+		drm_dbg(&job->npu->drm, "queue %u takes no jobs\n", queue);
+		return -EINVAL;
+	}
 	job->queue = q;
 	return drm_sched_job_init(&job->base, &job->queue->entity, job->count, file,
 				  filp->client_id);

@@ -53,7 +53,7 @@ static size_t npu_user_size(struct npu_queue *q, enum npu_user_region region)
 
 /* Mappings. */
 
-static unsigned long npu_user_pfn(const void *address)
+static unsigned long npu_user_pfn(void *address)
 {
 	return is_vmalloc_addr(address) ? vmalloc_to_pfn(address) : PHYS_PFN(virt_to_phys(address));
 }

@@ -44,7 +44,7 @@
  * drm_npu_submit.queue, dma-bufs, fdinfo.
  *
  * New in 1.2: DRM_IOCTL_NPU_VM_BIND, DRM_NPU_COMMAND_VA, DRM_NPU_QUERY_VM,
- * DRM_NPU_QUERY_FAULT; BOs of host memory are as large as that is.
+ * DRM_NPU_QUERY_FAULT, DRM_NPU_QUEUE_USER, DRM_IOCTL_NPU_QUEUE_MAP; BOs of host memory are as large as that is.
  */
 #ifndef _UAPI_NPU_ACCEL_H_
 #define _UAPI_NPU_ACCEL_H_
@@ -68,6 +68,7 @@ extern "C" {
 #define DRM_NPU_QUEUE_CREATE	0x03
 #define DRM_NPU_QUEUE_DESTROY	0x04
 #define DRM_NPU_VM_BIND		0x05
+#define DRM_NPU_QUEUE_MAP	0x06
 
 /**
  * struct drm_npu_array - an array in the caller's memory
@@ -639,6 +640,13 @@ enum drm_npu_priority {
 	DRM_NPU_PRIORITY_MAX = 3,
 };
 
+/*
+ * Flag of DRM_IOCTL_NPU_QUEUE_CREATE: the process drives the queue by itself, see
+ * &struct drm_npu_queue_map. Jobs cannot be submitted to it (EINVAL). PCI devices with
+ * an MMU have such queues (1.2).
+ */
+#define DRM_NPU_QUEUE_USER	0x1
+
 /**
  * struct drm_npu_queue_create - argument of DRM_IOCTL_NPU_QUEUE_CREATE
  *
@@ -647,14 +655,15 @@ enum drm_npu_priority {
  *
  * Errors: EINVAL unknown priority, or a field that must be 0 is not; EACCES a
  * priority above the default without CAP_SYS_NICE; EOPNOTSUPP a priority above
- * the default on a device that has none (§2.1); EBUSY all queues or contexts of
- * the device are in use; EIO the device did not come back from a reset.
+ * the default, or DRM_NPU_QUEUE_USER, on a device that has none (§2.1); EBUSY all
+ * queues or contexts of the device are in use; EIO the device did not come back
+ * from a reset.
  */
 struct drm_npu_queue_create {
 	/** @priority: in: 0 to DRM_NPU_PRIORITY_MAX. */
 	__u32 priority;
 
-	/** @flags: in: 0. */
+	/** @flags: in: 0, or DRM_NPU_QUEUE_USER. */
 	__u32 flags;
 
 	/** @queue: out: number of the queue in this file, from 1. */
@@ -760,6 +769,67 @@ struct drm_npu_vm_bind {
 	__u64 flags;
 };
 
+/* Status code, which no command has (§9.1), of the entry that ends a completion ring. */
+#define DRM_NPU_STATUS_QUEUE_ENDED	0x7fff
+
+/**
+ * struct drm_npu_queue_map - argument of DRM_IOCTL_NPU_QUEUE_MAP
+ *
+ * Where a queue made with DRM_NPU_QUEUE_USER is for mmap() of the file, MAP_SHARED. The
+ * process writes entries of 64 bytes (§4.2) into the submission ring, makes them
+ * visible, and writes the new tail, 32 bits, to SQ_TAIL of the doorbell page (§4.3). It
+ * finds completions by their phase, and writes CQ_HEAD when it has consumed some. There
+ * are no interrupts for it, and no shadow line. Commands name virtual addresses, space
+ * 2, alone, which VM_BIND mapped; the hardware refuses all else.
+ *
+ * A command that takes longer than job_timeout_ms ends as TIMEOUT, and the queue is
+ * suspended (§4.14): destroy it, and create another.
+ *
+ * The queue ends when a command of the file faults, when it has broken a rule (§9.2),
+ * and with a reset of the device or its sleep. Then the completion behind those that
+ * the device posted has status code DRM_NPU_STATUS_QUEUE_ENDED and command_id 0xffff,
+ * doorbells lead nowhere, and this call says EIO. What was submitted and has no
+ * completion may have been executed in part. Destroy the queue, and create another.
+ *
+ * Mappings end, and fault with SIGBUS, when the queue is destroyed or the device is
+ * removed. A queue keeps the device from sleeping while it is idle.
+ *
+ * Errors: EINVAL the queue was made without DRM_NPU_QUEUE_USER, or a field that must
+ * be 0 is not; ENOENT no such queue; EIO it has ended. Of mmap(): EINVAL other
+ * offsets, larger sizes; EACCES a completion ring that can be written.
+ */
+struct drm_npu_queue_map {
+	/** @queue: in: what DRM_IOCTL_NPU_QUEUE_CREATE returned. */
+	__u32 queue;
+
+	/** @flags: in: 0. */
+	__u32 flags;
+
+	/** @entries: out: of each ring; of submissions one less can wait (§4.1). */
+	__u32 entries;
+
+	/** @pad: 0. */
+	__u32 pad;
+
+	/** @sq_offset: out: submission ring: offset for mmap(). */
+	__u64 sq_offset;
+
+	/** @sq_size: out: bytes that can be mapped there. */
+	__u64 sq_size;
+
+	/** @cq_offset: out: completion ring, which can only be read, likewise. */
+	__u64 cq_offset;
+
+	/** @cq_size: out: bytes. */
+	__u64 cq_size;
+
+	/** @doorbell_offset: out: doorbell page (§4.3), which reads as 0, likewise. */
+	__u64 doorbell_offset;
+
+	/** @doorbell_size: out: bytes. */
+	__u64 doorbell_size;
+};
+
 /**
  * struct drm_npu_submit - argument of DRM_IOCTL_NPU_SUBMIT
  *
@@ -809,6 +879,8 @@ struct drm_npu_submit {
 #define DRM_IOCTL_NPU_QUEUE_DESTROY \
 	DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_QUEUE_DESTROY, struct drm_npu_queue_destroy)
 
+#define DRM_IOCTL_NPU_QUEUE_MAP \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUEUE_MAP, struct drm_npu_queue_map)
 #define DRM_IOCTL_NPU_VM_BIND \
 	DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_VM_BIND, struct drm_npu_vm_bind)
 

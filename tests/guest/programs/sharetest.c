@@ -203,7 +203,7 @@ static void test_queue_errors(void)
 		struct drm_npu_queue_create args;
 		int want;
 	} creates[] = {
-		{ "unknown flag", { .flags = 1 }, -EINVAL },
+		{ "unknown flag", { .flags = 2 }, -EINVAL },
 		{ "padding", { .pad = 1 }, -EINVAL },
 		{ "queue on input", { .queue = 1 }, -EINVAL },
 		{ "unknown priority", { .priority = DRM_NPU_PRIORITY_MAX + 1 }, -EINVAL },

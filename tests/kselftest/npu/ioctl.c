@@ -165,6 +165,10 @@ TEST_F(query, no_structure)
 	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUERY, NULL));
 	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_BO_CREATE, NULL));
 	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_SUBMIT, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_CREATE, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_DESTROY, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_VM_BIND, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_MAP, NULL));
 }
 
 TEST_F(query, unknown_ioctls)
@@ -382,6 +386,8 @@ BAD_SUBMIT(type_0, EINVAL, self->c.type = 0)
 BAD_SUBMIT(type_4, EINVAL, self->c.type = 4)
 BAD_SUBMIT(type_all_ones, EINVAL, self->c.type = ~0u)
 BAD_SUBMIT(command_flag, EINVAL, self->c.flags = 2)
+BAD_SUBMIT(command_by_address_with_handle, EINVAL, self->c.flags = DRM_NPU_COMMAND_VA)
+BAD_SUBMIT(nop_by_address, EINVAL, self->c = npu_nop(); self->c.flags = DRM_NPU_COMMAND_VA)
 BAD_SUBMIT(nop_with_content, EINVAL, self->c = npu_nop(); self->c.reserved[0] = 1)
 BAD_SUBMIT(nop_with_content_at_the_end, EINVAL, self->c = npu_nop();
 	   self->c.reserved[8] = 1ull << 63)
