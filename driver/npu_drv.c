@@ -8,6 +8,7 @@
 #include <linux/dma-resv.h>
 #include <linux/module.h>
 #include <linux/pm_runtime.h>
+#include <linux/rcupdate.h>
 #include <linux/unaligned.h>
 
 #include <drm/drm_accel.h>
@@ -688,6 +689,8 @@ static void __exit npu_module_exit(void)
 {
 	npu_virtio_unregister();
 	npu_pci_unregister();
+	/* Whoever released the last fence has left npu_fence_release(), preempted there or not. */
+	synchronize_rcu_tasks();
 }
 module_exit(npu_module_exit);
 

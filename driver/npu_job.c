@@ -39,10 +39,30 @@ static const char *npu_fence_timeline_name(struct dma_fence *fence)
 	return "queue";
 }
 
+/*
+ * A fence may outlive file, queue and device, for instance in a sync file, so each one that was
+ * initialized keeps the module, whose code this is. Once the last one has let go the module may
+ * be unloaded while its processor is still on the way back from here: npu_module_exit() waits.
+ */
+static void npu_fence_release(struct dma_fence *fence)
+{
+	dma_fence_free(fence);
+	module_put(THIS_MODULE);
+}
+
 static const struct dma_fence_ops npu_fence_ops = {
 	.get_driver_name = npu_fence_driver_name,
 	.get_timeline_name = npu_fence_timeline_name,
+	.release = npu_fence_release,
 };
+
+/* Initializes the fence of a job of the queue; npu_queue.lock is held. */
+static void npu_fence_init(struct npu_fence *fence, struct npu_queue *q)
+{
+	__module_get(THIS_MODULE); /* the job's file, or who closes it, has it */
+	dma_fence_init(&fence->base, &npu_fence_ops, &fence->lock, q->fence_context,
+		       ++q->fence_seqno);
+}
 
 /* Statuses. */
 
@@ -238,8 +258,7 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 		npu_job_set_status(job, ret);
 		return ERR_PTR(ret);
 	}
-	dma_fence_init(&job->fence->base, &npu_fence_ops, &job->fence->lock, q->fence_context,
-		       ++q->fence_seqno);
+	npu_fence_init(job->fence, q);
 	job->started = true;
 	job->command_id = q->command_id;
 	if (list_empty(&q->inflight))

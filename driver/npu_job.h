@@ -5,9 +5,9 @@
 
 #include "npu_drv.h"
 
-/* Its own lock, because a fence may outlive queue and device. */
+/* Its own lock, because a fence may outlive queue and device. It keeps the module. */
 struct npu_fence {
-	struct dma_fence base;
+	struct dma_fence base; /* first: dma_fence_free() frees the whole */
 	spinlock_t lock; /* of base */
 };
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package num is the integer arithmetic of the compute core, exactly as
-// docs/spec/numerics.md (§6, architecture 1.0) defines it.
+// Package num is the arithmetic of the compute core, exactly as
+// docs/spec/numerics.md (§6, up to architecture 1.3) defines it: a plain
+// reference, each function a definition of that page, for faster code to be
+// compared with. It gives the same bits on every processor and with every
+// setting of the compiler.
 package num
 
 // MaxShift is the largest shift of a Scale. The product of §6.3 needs 63 bits,

@@ -35,6 +35,10 @@
  * are signalled. After removal mappings of BOs, those of dma-bufs too, fault
  * with SIGBUS; until then device memory reads all-ones.
  *
+ * The module cannot be unloaded (EWOULDBLOCK) while a file, a mapping or a dma-buf
+ * of it is open, nor while the fence of a job that ran is kept anywhere, for
+ * instance in a sync file or in a syncobj that was passed on.
+ *
  * New in 1.1: DRM_IOCTL_NPU_QUEUE_CREATE, DRM_IOCTL_NPU_QUEUE_DESTROY,
  * drm_npu_submit.queue, dma-bufs, fdinfo.
  */
