@@ -47,6 +47,7 @@ static const struct {
 	[NPU_STATUS_TOKEN_OVERFLOW] = { "TOKEN_OVERFLOW", -EINVAL },
 	[NPU_STATUS_DEADLOCK] = { "DEADLOCK", -EINVAL },
 	[NPU_STATUS_NO_HALT] = { "NO_HALT", -EINVAL },
+	[NPU_STATUS_BAD_SETUP] = { "BAD_SETUP", -EINVAL },
 };
 
 /* npu_status_name returns the name of a status code, §9.1. */

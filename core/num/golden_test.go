@@ -78,6 +78,94 @@ var goldens = map[string]func() string{
 	"fp32-mul":  func() string { return binary(Mul32) },
 	"fp32-div":  func() string { return binary(Div32) },
 	"fp32-sqrt": func() string { return few(Sqrt32) },
+
+	"exp":          func() string { return strided(Exp) },
+	"log":          func() string { return strided(Log) },
+	"tanh":         func() string { return strided(Tanh) },
+	"sigmoid":      func() string { return strided(Sigmoid) },
+	"silu":         func() string { return strided(SiLU) },
+	"gelu-tanh":    func() string { return strided(GELUTanh) },
+	"gelu":         func() string { return strided(GELU) },
+	"erf":          func() string { return strided(Erf) },
+	"reciprocal":   func() string { return strided(Reciprocal) },
+	"rsqrt":        func() string { return strided(Rsqrt) },
+	"hard-sigmoid": func() string { return strided(HardSigmoid) },
+	"hard-swish":   func() string { return strided(HardSwish) },
+
+	"sum": func() string {
+		return rows(func(x []float32) []float32 { return []float32{Sum(x)} })
+	},
+	"softmax": func() string {
+		return rows(func(x []float32) []float32 { Softmax(x, x); return x })
+	},
+	"layer-norm": func() string {
+		gain, bias := noise(100, 1000), noise(101, 1000)
+		return rows(func(x []float32) []float32 { LayerNorm(x, x, gain, bias, 1e-5); return x })
+	},
+	"rms-norm": func() string {
+		gain := noise(100, 1000)
+		return rows(func(x []float32) []float32 { RMSNorm(x, x, gain, 1e-5); return x })
+	},
+
+	"one-rounding":  func() string { return scaled(func(x int32, s Scale) int32 { return int32(s.Multiply(x)) }) },
+	"two-roundings": func() string { return scaled(func(x int32, s Scale) int32 { return s.MultiplyTwice(x) }) },
+	"fp32-scale": func() string {
+		return byReal(1, func(x int32, s float32) uint32 { return uint32(Place(int64(MultiplyFloat(x, s)), -3, -128, 127)) })
+	},
+	"quantize": func() string {
+		return byReal(2, func(x int32, s float32) uint32 { return uint32(Quantize(FromInt32(x), s+1e6, 7, -32768, 32767)) })
+	},
+	"dequantize": func() string {
+		return byReal(4, func(x int32, s float32) uint32 { return math.Float32bits(Dequantize(x>>9, 0, s)) })
+	},
+}
+
+// strided takes every 16411th encoding.
+func strided(f func(float32) float32) string {
+	const step = 16411
+	return digest((1<<32-1)/step+1, 4, func(i int) uint32 {
+		return math.Float32bits(f(math.Float32frombits(uint32(i * step))))
+	})
+}
+
+// integers are the operands that golden.py makes of the same seed.
+func integers(seed, n int) []int32 {
+	list := make([]int32, n)
+	for i := range list {
+		list[i] = int32(uint64(i+seed<<20) * 0x9e3779b97f4a7c15 >> 32)
+	}
+	return list
+}
+
+func noise(seed, n int) []float32 {
+	list := make([]float32, n)
+	for i, v := range integers(seed, n) {
+		list[i] = float32(v) * 0x1p-28
+	}
+	return list
+}
+
+// rows applies f to rows of several lengths.
+func rows(f func([]float32) []float32) string {
+	var all []float32
+	for seed, n := range []int{1, 2, 7, 16, 17, 64, 100, 1000} {
+		all = append(all, f(noise(seed, n))...)
+	}
+	return digest(len(all), 4, func(i int) uint32 { return math.Float32bits(all[i]) })
+}
+
+func scaled(f func(int32, Scale) int32) string {
+	const n = 50000
+	x, q, s := integers(200, n), integers(201, n), integers(202, n)
+	return digest(n, 4, func(i int) uint32 {
+		return uint32(f(x[i], Scale{q[i] & math.MaxInt32, uint8(s[i]&0xffff%62 + 1)}))
+	})
+}
+
+func byReal(size int, f func(int32, float32) uint32) string {
+	const n = 50000
+	x, s := integers(200, n), noise(203, n)
+	return digest(n, size, func(i int) uint32 { return f(x[i], Mul32(Mul32(s[i], s[i]), 1e-4)) })
 }
 
 func widened(n int, f func(uint32) float32) string {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of numpy's and ml_dtypes' conversions, for golden_test.go (README.md).
+"""Digests of what numpy and ml_dtypes compute, for golden_test.go (README.md).
 
 usage: golden.py [check | write]
 """
@@ -10,6 +10,8 @@ import sys
 
 import ml_dtypes
 import numpy as np
+
+import spec
 
 HERE = pathlib.Path(__file__).resolve().parent
 TYPES = {
@@ -73,6 +75,41 @@ def lines():
     yield "fp32-mul", digest(bits(a * b))
     yield "fp32-div", digest(bits(a / b))
     yield "fp32-sqrt", digest(bits(np.sqrt(a)))
+
+
+    x = np.arange(0, 1 << 32, 16411, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    for f in ("exp", "log", "tanh", "sigmoid", "silu", "gelu_tanh", "gelu", "erf", "reciprocal", "rsqrt",
+              "hard_sigmoid", "hard_swish"):
+        yield f.replace("_", "-"), digest(bits(getattr(spec, f)(x).astype(np.float32)))
+    lengths = [1, 2, 7, 16, 17, 64, 100, 1000]
+    some = [noise(i, n) for i, n in enumerate(lengths)]
+    yield "sum", digest(bits(np.array([spec.total(x) for x in some])))
+    yield "softmax", digest(bits(np.concatenate([spec.softmax(x) for x in some])))
+    gain, bias, epsilon = noise(100, 1000), noise(101, 1000), np.float32(1e-5)
+    yield "layer-norm", digest(bits(np.concatenate(
+        [spec.layer_norm(x, gain[:len(x)], bias[:len(x)], epsilon) for x in some])))
+    yield "rms-norm", digest(bits(np.concatenate([spec.rms_norm(x, gain[:len(x)], epsilon) for x in some])))
+    x, q = integers(200, 50000), integers(201, 50000) & 0x7FFFFFFF
+    s = (integers(202, 50000) & 0xFFFF) % 62 + 1
+    yield "one-rounding", digest(spec.wrap(spec.one_rounding(x, q, s)).astype(np.int32))
+    yield "two-roundings", digest(spec.two_roundings(x, q, s).astype(np.int32))
+    real = noise(203, 50000) ** 2 * np.float32(1e-4)
+    scaled = np.rint(x.astype(np.float32) * real).astype(np.float64)
+    yield "fp32-scale", digest(np.clip(scaled - 3, -128, 127).astype(np.int8))
+    quantized = np.rint((x.astype(np.float32) / (real + np.float32(1e6))).astype(np.float64))
+    yield "quantize", digest(np.clip(quantized + 7, -32768, 32767).astype(np.int16))
+    yield "dequantize", digest(bits((x >> 9).astype(np.float32) * real))
+
+
+def integers(seed, n):
+    """n int32 as int64, which golden_test.go makes too."""
+    u = (np.arange(n, dtype=np.uint64) + np.uint64(seed << 20)) * np.uint64(0x9E3779B97F4A7C15)
+    return (u >> np.uint64(32)).astype(np.uint32).view(np.int32).astype(np.int64)
+
+
+def noise(seed, n):
+    """n numbers from -8 to 8."""
+    return integers(seed, n).astype(np.float32) * np.float32(2.0**-28)
 
 
 def main():
