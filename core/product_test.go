@@ -128,7 +128,7 @@ func TestProductsAgainstModel(t *testing.T) {
 			isa.Load{Binding: 0, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
 			isa.Load{Binding: 1, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
 		}
-		for range 6 {
+		for range 10 {
 			list := randomProduct(rng, newConfig.SpadSize, newConfig.AccSize)
 			o := list[0].(isa.Operands)
 			w := list[2].Encode()
