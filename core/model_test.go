@@ -121,16 +121,14 @@ func (m *model) exec(b []byte) (badParam int) {
 	return -1
 }
 
-// element is element i of the row at address row, of type t (§6.1).
+// element is element i of the row at address row, of type t (§6.5).
 func (m *model) element(t byte, row, i int) int64 {
 	switch t {
 	case 0:
 		return int64(int8(m.spad[row+i]))
 	case 1:
-		return int64(m.spad[row+i])
-	case 2:
 		return int64(int16(uint16(m.spad[row+2*i]) | uint16(m.spad[row+2*i+1])<<8))
-	case 3:
+	case 2:
 		v := int64(m.spad[row+i/2])
 		if i%2 == 1 {
 			v /= 16
@@ -143,7 +141,7 @@ func (m *model) element(t byte, row, i int) int64 {
 	panic(fmt.Sprintf("model: type %d", t))
 }
 
-// weight is w[k][n] of the operand at b, less its zero point (§6.2).
+// weight is w[k][n] of the operand at b, less its zero point (§6.8.1).
 func (m *model) weight(b, k, n int) int64 {
 	o := m.operands[:]
 	stride := int(binary.LittleEndian.Uint32(o[20:]))
@@ -151,9 +149,6 @@ func (m *model) weight(b, k, n int) int64 {
 	if o[1]&1 != 0 {
 		at := int(binary.LittleEndian.Uint32(o[12:])) + n
 		zero = int64(int8(m.spad[at]))
-		if o[5] == 1 {
-			zero = int64(m.spad[at])
-		}
 	}
 	if o[1]&4 != 0 {
 		return m.element(o[5], b+n*stride, k) - zero
@@ -177,6 +172,15 @@ func (m *model) gemm(rows, cols, depth, a, b, acc int, accumulate bool) {
 	zero := int64(int16(binary.LittleEndian.Uint16(o[6:])))
 	for r := range rows {
 		for c := range cols {
+			if o[4] >= 8 {
+				m.chain(acc, r, c, depth, accumulate, func(k int) float64 {
+					if o[1]&2 != 0 {
+						return m.floating(o[4], a+k*stride, r)
+					}
+					return m.floating(o[4], a+r*stride, k)
+				}, func(k int) float64 { return m.floatWeight(b, k, c) })
+				continue
+			}
 			var sum int64
 			for k := range depth {
 				v := int64(0)
@@ -203,6 +207,17 @@ func (m *model) conv(i []byte, accumulate bool) {
 	for oy := range u16(i, 8) {
 		for ox := range u16(i, 10) {
 			for n := range cout * groups {
+				if o[4] >= 8 {
+					m.chain(u32(i, 24), oy*u16(i, 10)+ox, n, int(w[4])*int(w[5])*cin, accumulate, func(k int) float64 {
+						y := oy*int(w[6]) + k/cin/int(w[5])*int(w[8]) - u16(w, 12)
+						x := ox*int(w[7]) + k/cin%int(w[5])*int(w[9]) - u16(w, 14)
+						if y < 0 || y >= u16(i, 4) || x < 0 || x >= u16(i, 6) {
+							return 0
+						}
+						return m.floating(o[4], u32(i, 16)+y*u32(i, 28)+x*u32(o, 16), n/cout*cin+k%cin)
+					}, func(k int) float64 { return m.floatWeight(u32(i, 20), k, n) })
+					continue
+				}
 				var sum int64
 				for ky := range int(w[4]) {
 					for kx := range int(w[5]) {

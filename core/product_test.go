@@ -40,26 +40,43 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 	return b
 }
 
+// tameBytes is randomBytes, but most bits that may be the highest of an
+// exponent are 0, so that few sums of floating-point products end as NaN.
+func tameBytes(rng *rand.Rand, n int) []byte {
+	b := randomBytes(rng, n)
+	for i := range b {
+		if rng.IntN(100) > 0 {
+			b[i] &^= 0x40
+		}
+	}
+	return b
+}
+
 // randomProduct returns OPERANDS, WINDOW and a GEMM or CONV that break no rule
 // with so much local memory.
 func randomProduct(rng *rand.Rand, spad, acc int) []isa.Instruction {
-	types := []systolic.Type{systolic.Int8, systolic.Uint8, systolic.Int16}
 	for {
-		l := isa.Limits{SpadSize: uint32(spad), AccSize: uint32(acc)}
+		l := isa.Limits{SpadSize: uint32(spad), AccSize: uint32(acc), Features: isa.Features}
 		o := isa.Operands{
-			A: types[rng.IntN(3)], B: []systolic.Type{systolic.Int8, systolic.Uint8, systolic.Int4}[rng.IntN(3)],
+			A: []systolic.Type{systolic.Int8, systolic.Int16}[rng.IntN(2)], B: []systolic.Type{systolic.Int8, systolic.Int4}[rng.IntN(2)],
 			PerChannel: rng.IntN(3) == 0, TransposeA: rng.IntN(4) == 0, TransposeB: rng.IntN(2) == 0, OutputStationary: rng.IntN(2) == 0,
 			AStride: 2 * uint32(rng.IntN(60)), BStride: uint32(rng.IntN(120)), AccStride: 4 * uint32(1+rng.IntN(40)),
 		}
-		if rng.IntN(3) > 0 {
+		if rng.IntN(2) == 0 { // floating-point: no zero points, strides of whole elements
+			floats := []systolic.Type{systolic.FP32, systolic.BF16, systolic.FP16, systolic.E4M3, systolic.E5M2}
+			o.A, o.B, o.PerChannel = floats[rng.IntN(5)], floats[rng.IntN(5)], false
+			o.AStride, o.BStride = o.AStride*2, o.BStride*4
+		}
+		if !o.A.Float() && rng.IntN(3) > 0 {
 			o.AZero = int16(rng.IntN(128))
 			if o.A == systolic.Int16 {
 				o.AZero = int16(rng.Uint32())
 			}
 		}
-		if o.PerChannel {
+		switch {
+		case o.PerChannel:
 			o.BZeros = uint32(rng.IntN(spad))
-		} else {
+		case !o.B.Float():
 			o.BZero = int16(rng.IntN(128))
 		}
 		small := func(n int) uint8 { return uint8(1 + rng.IntN(n)) }
@@ -67,7 +84,7 @@ func randomProduct(rng *rand.Rand, spad, acc int) []isa.Instruction {
 			KernelH: small(4), KernelW: small(4), StepY: small(3), StepX: small(3), DilationY: small(3), DilationX: small(3),
 			Groups: uint16(small(4)), PadTop: uint16(rng.IntN(4)), PadLeft: uint16(rng.IntN(4)),
 		}
-		a, b, to := 2*uint32(rng.IntN(spad/2)), uint32(rng.IntN(spad)), 4*uint32(rng.IntN(acc/4))
+		a, b, to := 4*uint32(rng.IntN(spad/4)), uint32(rng.IntN(spad)), 4*uint32(rng.IntN(acc/4))
 		var in isa.Instruction = isa.Gemm{
 			Accumulate: rng.IntN(2) == 0, M: uint32(small(30)), N: uint32(small(40)), K: uint32(small(50)), A: a, B: b, Acc: to,
 		}
@@ -80,7 +97,7 @@ func randomProduct(rng *rand.Rand, spad, acc int) []isa.Instruction {
 				w.Groups = uint16(small(20))
 				i.Cin, i.Cout = w.Groups, w.Groups*uint16(small(2))
 			}
-			i.Line = uint32(i.InW)*o.AStride + 2*uint32(rng.IntN(10))
+			i.Line = uint32(i.InW)*o.AStride + 4*uint32(rng.IntN(10))
 			in = i
 		}
 		l.Setup = isa.Setup{Operands: o, Window: w}
@@ -100,13 +117,18 @@ func TestProductsAgainstModel(t *testing.T) {
 		tA, tB, pc bool
 	}
 	seen := map[kind]int{}
-	for range 400 {
-		bufs := [][]byte{randomBytes(rng, newConfig.SpadSize), randomBytes(rng, newConfig.AccSize), make([]byte, newConfig.AccSize)}
+	nans, words := 0, 0
+	for program := range 250 {
+		operands := randomBytes
+		if program%2 == 0 {
+			operands = tameBytes
+		}
+		bufs := [][]byte{operands(rng, newConfig.SpadSize), randomBytes(rng, newConfig.AccSize), make([]byte, newConfig.AccSize)}
 		text := []isa.Instruction{
 			isa.Load{Binding: 0, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
 			isa.Load{Binding: 1, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
 		}
-		for range 3 {
+		for range 10 {
 			list := randomProduct(rng, newConfig.SpadSize, newConfig.AccSize)
 			o := list[0].(isa.Operands)
 			w := list[2].Encode()
@@ -129,13 +151,23 @@ func TestProductsAgainstModel(t *testing.T) {
 		if _, err := c.Run(t.Context(), p.Image(), mem.bind(), mem); err != nil {
 			t.Fatalf("%v\n%s", err, isa.Disassemble(p))
 		}
+		for i := 0; i < len(bufs[2]); i += 4 {
+			if v := binary.LittleEndian.Uint32(bufs[2][i:]); v == 0x7fc00000 {
+				nans++
+			}
+			words++
+		}
 		if !bytes.Equal(bufs[2], m.mem[2]) {
 			t.Fatalf("accumulators differ after\n%s", isa.Disassemble(p))
 		}
 	}
-	// 9 combinations of types, transposed or not, with a table or not.
+	if nans == 0 || nans > words/5 {
+		t.Errorf("%d of %d results are NaN: the operands hide mistakes", nans, words)
+	}
+	// 4 combinations of integer types, transposed or not, with a table or not; 25 of
+	// floating-point types, transposed or not.
 	for _, op := range []isa.Opcode{isa.OpGemm, isa.OpConv} {
-		want := 9 * 2 * 2
+		want := 4*2*2 + 25*2
 		if op == isa.OpGemm {
 			want *= 2
 		}
@@ -145,7 +177,7 @@ func TestProductsAgainstModel(t *testing.T) {
 				n++
 			}
 		}
-		if n < want*9/10 {
+		if n < want*3/4 {
 			t.Errorf("opcode %#x: %d of %d kinds were seen", op, n, want)
 		}
 	}
@@ -313,6 +345,11 @@ func TestProductErrors(t *testing.T) {
 		{"feature that there is not", newConfig, func(p *isa.Program) { p.Features |= 1 << 40 }, []isa.Instruction{operands}, core.StatusConfigMismatch, 0, 0x28},
 		{"operand", newConfig, nil, []isa.Instruction{operands, isa.Gemm{M: 2, N: 2}}, core.StatusBadOperand, 1, 12},
 		{"type", newConfig, nil, []isa.Instruction{isa.Operands{A: systolic.Int4}}, core.StatusBadOperand, 0, 4},
+		{
+			"floating point without its feature", newConfig, func(p *isa.Program) { p.Features = isa.FeatureGEMM },
+			[]isa.Instruction{isa.Operands{A: systolic.BF16, B: systolic.BF16}}, core.StatusBadOperand, 0, 4,
+		},
+		{"mixed kinds", newConfig, nil, []isa.Instruction{isa.Operands{A: systolic.BF16}}, core.StatusBadOperand, 0, 5},
 		{"window", newConfig, nil, []isa.Instruction{isa.Window{}}, core.StatusBadOperand, 0, 4},
 		{"no setup", newConfig, nil, []isa.Instruction{gemm}, core.StatusBadSetup, 0, 16},
 		{"setup of the wrong stride", newConfig, nil, []isa.Instruction{operands, isa.Gemm{M: 1, N: 3, K: 2}}, core.StatusBadSetup, 1, 20},
@@ -325,7 +362,7 @@ func TestProductErrors(t *testing.T) {
 			core.StatusBadSetup, 1, 42,
 		},
 		{"the window at the start is one pixel", newConfig, nil, []isa.Instruction{isa.Conv{InH: 1, InW: 1, OutH: 1, OutW: 1, Cin: 3, Cout: 1}}, core.StatusBadSetup, 0, 20},
-		{"a refused OPERANDS changes nothing", newConfig, nil, []isa.Instruction{operands, isa.Operands{A: 9}, gemm}, core.StatusBadOperand, 1, 4},
+		{"a refused OPERANDS changes nothing", newConfig, nil, []isa.Instruction{operands, isa.Operands{A: 99}, gemm}, core.StatusBadOperand, 1, 4},
 		{"bounds", newConfig, nil, []isa.Instruction{operands, isa.Gemm{M: 2, N: 2, K: 2, A: 8190}}, core.StatusLocalBounds, 1, 8192},
 		{"accumulator bounds", newConfig, nil, []isa.Instruction{operands, isa.Gemm{M: 2, N: 2, K: 2, Acc: 4092}}, core.StatusLocalBounds, 1, 4096},
 	}

@@ -441,13 +441,16 @@ func (a *assembler) operand(w *Word, op *operation, t token) bool {
 // element assembles the name of an element type.
 func (a *assembler) element(w *Word, o *operand) bool {
 	t := a.next()
-	i := slices.Index(typeNames, t.text)
-	if i < 0 {
-		a.fail(t.col, "%s is an element type%s", o.name, suggest(t.text, typeNames))
-		return false
+	var names []string
+	for _, known := range types {
+		if known.name == t.text {
+			o.put(w, int64(known.Type))
+			return true
+		}
+		names = append(names, known.name)
 	}
-	o.put(w, int64(i))
-	return true
+	a.fail(t.col, "%s is an element type%s", o.name, suggest(t.text, names))
+	return false
 }
 
 // token assembles the T or T:count of a wait or signal.

@@ -18,8 +18,9 @@ const (
 // Groups of instructions that a core may have, as bits of FEATURES (§2.1) and of
 // a descriptor's features (§5.3).
 const (
-	FeatureGEMM = 1 << 5 // GEMM: §5.6.9 to §5.6.12
+	FeatureGEMM  = 1 << 5 // GEMM: §5.6.9 to §5.6.12
+	FeatureFloat = 1 << 6 // FLOAT: floating-point types in OPERANDS
 
 	// Features are all groups that this package knows.
-	Features = FeatureGEMM
+	Features = FeatureGEMM | FeatureFloat
 )

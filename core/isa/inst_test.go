@@ -76,13 +76,18 @@ var encodings = []struct {
 			PerChannel: true, TransposeB: true, A: systolic.Int16, B: systolic.Int4, AZero: -2, BZeros: 0x140,
 			AStride: 0x01020304, BStride: 5, AccStride: 0x80, Wait: Token{5, 1},
 		},
-		"32051500 0203feff 00000000 40010000 04030201 05000000 80000000 00000000",
+		"32051500 0102feff 00000000 40010000 04030201 05000000 80000000 00000000",
 		"operands a_type=int16 b_type=int4 a_zero=-2 b_zeros=0x140 a_stride=16909060 b_stride=5 acc_stride=128 per_channel transpose_b wait=5",
 	},
 	{
-		Operands{TransposeA: true, OutputStationary: true, A: systolic.Uint8, AZero: 255, BZero: -128, AStride: 1},
-		"320a0000 0100ff00 80ff0000 00000000 01000000 00000000 00000000 00000000",
-		"operands a_type=uint8 a_zero=255 b_zero=-128 a_stride=1 transpose_a output_stationary",
+		Operands{TransposeA: true, OutputStationary: true, A: systolic.Int8, B: systolic.Int4, AZero: 127, BZero: -128, AStride: 1},
+		"320a0000 00027f00 80ff0000 00000000 01000000 00000000 00000000 00000000",
+		"operands b_type=int4 a_zero=127 b_zero=-128 a_stride=1 transpose_a output_stationary",
+	},
+	{
+		Operands{A: systolic.E4M3, B: systolic.FP32, BStride: 8},
+		"32000000 0b080000 00000000 00000000 00000000 08000000 00000000 00000000",
+		"operands a_type=e4m3 b_type=fp32 b_stride=8",
 	},
 	{
 		Window{KernelH: 3, KernelW: 5, StepY: 2, StepX: 1, DilationY: 1, DilationX: 4, Groups: 0x102, PadTop: 0x304, PadLeft: 6},

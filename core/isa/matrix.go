@@ -8,21 +8,35 @@ import (
 	"npuemu/core/systolic"
 )
 
-// typeNames are the element types of OPERANDS by value (§5.6.9), as assembler
-// text names them.
-var typeNames = []string{
-	systolic.Int8:  "int8",
-	systolic.Uint8: "uint8",
-	systolic.Int16: "int16",
-	systolic.Int4:  "int4",
+// types are the element types of OPERANDS (§5.6.9), as assembler text names
+// them.
+var types = []struct {
+	name string
+	systolic.Type
+}{
+	{"int8", systolic.Int8},
+	{"int16", systolic.Int16},
+	{"int4", systolic.Int4},
+	{"fp32", systolic.FP32},
+	{"bf16", systolic.BF16},
+	{"fp16", systolic.FP16},
+	{"e4m3", systolic.E4M3},
+	{"e5m2", systolic.E5M2},
 }
 
-// typeName returns the name of t in text.
+// typeName returns the name of t in text, or its number if it has none.
 func typeName(t systolic.Type) string {
-	if int(t) < len(typeNames) {
-		return typeNames[t]
+	for _, n := range types {
+		if n.Type == t {
+			return n.name
+		}
 	}
-	return fmt.Sprintf("type %d", t)
+	return fmt.Sprint(uint8(t))
+}
+
+// known reports whether t is a type of a core with the given features.
+func known(t systolic.Type, features uint64) bool {
+	return typeName(t)[0] > '9' && (!t.Float() || features&FeatureFloat != 0)
 }
 
 // Setup is what OPERANDS and WINDOW leave in the matrix engine for the GEMM and
@@ -94,23 +108,27 @@ func DecodeOperands(w *Word) Operands {
 
 // zeroRange returns the zero points that an operand of type t may have.
 func zeroRange(t systolic.Type) (lo, hi int16) {
-	switch t {
-	case systolic.Uint8:
-		return 0, 255
-	case systolic.Int16:
+	switch {
+	case t.Float():
+		return 0, 0
+	case t == systolic.Int16:
 		return -1 << 15, 1<<15 - 1
 	}
 	return -128, 127
 }
 
 // Check implements Instruction.
-func (i Operands) Check(Limits) *Violation {
+func (i Operands) Check(l Limits) *Violation {
 	var c checker
-	if t := i.A; t != systolic.Int8 && t != systolic.Uint8 && t != systolic.Int16 {
-		c.fail(BadOperand, 4, "a_type", "is %s; activations are int8, uint8 or int16", typeName(t))
+	if i.PerChannel && i.B.Float() {
+		c.fail(BadOperand, 1, "per_channel", "is set; weights of %s have no zero points", typeName(i.B))
 	}
-	if t := i.B; c.v == nil && t != systolic.Int8 && t != systolic.Uint8 && t != systolic.Int4 {
-		c.fail(BadOperand, 5, "b_type", "is %s; weights are int8, uint8 or int4", typeName(t))
+	if t := i.A; c.v == nil && (!known(t, l.Features) || t == systolic.Int4) {
+		c.fail(BadOperand, 4, "a_type", "is %s; activations are int8 or int16, or with feature float fp32, bf16, fp16, e4m3 or e5m2", typeName(t))
+	}
+	if t := i.B; c.v == nil && (!known(t, l.Features) || t == systolic.Int16 || t.Float() != i.A.Float()) {
+		c.fail(BadOperand, 5, "b_type", "is %s with activations of %s; weights are int8 or int4, or any floating-point type if the activations are of one",
+			typeName(t), typeName(i.A))
 	}
 	zero := func(off uint64, field string, v int16, t systolic.Type) {
 		if lo, hi := zeroRange(t); c.v == nil && (v < lo || v > hi) {
@@ -126,6 +144,7 @@ func (i Operands) Check(Limits) *Violation {
 		c.fail(BadOperand, 12, "b_zeros", "is %#x; without per_channel there is no table and it must be 0", i.BZeros)
 	}
 	c.multiple(16, "a_stride", uint64(i.AStride), i.A.Bytes(1))
+	c.multiple(20, "b_stride", uint64(i.BStride), i.B.Bytes(1))
 	c.aligned(24, "acc_stride", uint64(i.AccStride))
 	return c.v
 }
@@ -227,6 +246,7 @@ func (i Gemm) Check(l Limits) *Violation {
 	c.atLeastOne(8, "n", uint64(i.N))
 	c.atLeastOne(12, "k", uint64(i.K))
 	c.multiple(16, "a", uint64(i.A), o.A.Bytes(1))
+	c.multiple(20, "b", uint64(i.B), o.B.Bytes(1))
 	c.aligned(24, "acc", uint64(i.Acc))
 	if c.v != nil {
 		return c.v
@@ -324,6 +344,7 @@ func (i Conv) Check(l Limits) *Violation {
 		c.atLeastOne(uint64(4+2*n), convFields[n], uint64(v))
 	}
 	c.multiple(16, "a", uint64(i.A), o.A.Bytes(1))
+	c.multiple(20, "b", uint64(i.B), o.B.Bytes(1))
 	c.aligned(24, "acc", uint64(i.Acc))
 	c.multiple(28, "line", uint64(i.Line), o.A.Bytes(1))
 	if c.v != nil {

@@ -18,6 +18,7 @@ func TestCheckMatrix(t *testing.T) {
 	plain := with(func(*Operands) {})
 	int16s := with(func(o *Operands) { o.A, o.AStride = systolic.Int16, 36 })
 	int4s := with(func(o *Operands) { o.B, o.BStride = systolic.Int4, 6 })
+	floats := with(func(o *Operands) { o.A, o.B, o.AStride, o.BStride = systolic.FP32, systolic.FP32, 72, 44 })
 	aT := with(func(o *Operands) { o.TransposeA, o.AStride = true, 5 })
 	bT := with(func(o *Operands) { o.TransposeB, o.BStride = true, 18 })
 	table := with(func(o *Operands) { o.PerChannel, o.BZeros = true, 4096-11 })
@@ -44,14 +45,21 @@ func TestCheckMatrix(t *testing.T) {
 		{"OPERANDS b_type unknown", plain, edit(operands, func(o *Operands) { o.B = 255 }), BadOperand, 5},
 		{"OPERANDS a_zero of int8", plain, edit(operands, func(o *Operands) { o.AZero = -128 }), 0, 0},
 		{"OPERANDS a_zero above int8", plain, edit(operands, func(o *Operands) { o.AZero = 128 }), BadOperand, 6},
-		{"OPERANDS a_zero of uint8", plain, edit(operands, func(o *Operands) { o.A, o.AZero = systolic.Uint8, 255 }), 0, 0},
-		{"OPERANDS a_zero below uint8", plain, edit(operands, func(o *Operands) { o.A, o.AZero = systolic.Uint8, -1 }), BadOperand, 6},
 		{"OPERANDS a_zero of int16", plain, edit(operands, func(o *Operands) { o.A, o.AZero = systolic.Int16, -32768 }), 0, 0},
 		{"OPERANDS b_zero above int4", plain, edit(operands, func(o *Operands) { o.B, o.BZero = systolic.Int4, 200 }), BadOperand, 8},
 		{"OPERANDS b_zero with a table", plain, edit(operands, func(o *Operands) { o.PerChannel, o.BZero = true, 1 }), BadOperand, 8},
 		{"OPERANDS table without per_channel", plain, edit(operands, func(o *Operands) { o.BZeros = 64 }), BadOperand, 12},
 		{"OPERANDS a_stride of int16", plain, edit(operands, func(o *Operands) { o.A, o.AStride = systolic.Int16, 21 }), BadOperand, 16},
 		{"OPERANDS acc_stride", plain, edit(operands, func(o *Operands) { o.AccStride = 42 }), BadOperand, 24},
+		{"OPERANDS a_type 3", plain, edit(operands, func(o *Operands) { o.A = 3 }), BadOperand, 4},
+		{"OPERANDS floats", plain, edit(operands, func(o *Operands) { o.A, o.B = systolic.E5M2, systolic.BF16 }), 0, 0},
+		{"OPERANDS float activations, integer weights", plain, edit(operands, func(o *Operands) { o.A = systolic.FP16 }), BadOperand, 5},
+		{"OPERANDS integer activations, float weights", plain, edit(operands, func(o *Operands) { o.B = systolic.FP16 }), BadOperand, 5},
+		{"OPERANDS a_zero of a float", plain, edit(operands, func(o *Operands) { o.A, o.B, o.AZero = systolic.E5M2, systolic.E5M2, 1 }), BadOperand, 6},
+		{"OPERANDS b_zero of a float", plain, edit(operands, func(o *Operands) { o.A, o.B, o.BZero = systolic.E5M2, systolic.E5M2, 1 }), BadOperand, 8},
+		{"OPERANDS table for floats", plain, edit(operands, func(o *Operands) { o.A, o.B, o.PerChannel = systolic.E5M2, systolic.E5M2, true }), BadOperand, 1},
+		{"OPERANDS a_stride of fp32", plain, edit(operands, func(o *Operands) { o.A, o.B, o.AStride = systolic.FP32, systolic.E5M2, 22 }), BadOperand, 16},
+		{"OPERANDS b_stride of bf16", plain, edit(operands, func(o *Operands) { o.A, o.B, o.BStride = systolic.FP32, systolic.BF16, 13 }), BadOperand, 20},
 		{"OPERANDS two rules, lower offset", plain, edit(operands, func(o *Operands) { o.B, o.A = 99, 99 }), BadOperand, 4},
 
 		{"WINDOW", plain, window, 0, 0},
@@ -97,6 +105,11 @@ func TestCheckMatrix(t *testing.T) {
 		{"GEMM widest row", with(func(o *Operands) { o.A = systolic.Int16 }), Gemm{M: 1, N: 1, K: max32}, LocalBounds, 4096},
 		{"GEMM widest result", plain, Gemm{M: 1, N: max32, K: 1}, LocalBounds, 4096},
 
+		{"GEMM fp32", floats, edit(gemm, func(i *Gemm) { i.A, i.B = 4096-5*72, 4096-18*44 }), 0, 0},
+		{"GEMM fp32 bounds", floats, edit(gemm, func(i *Gemm) { i.A, i.B = 4100-5*72, 4096-18*44 }), LocalBounds, 4096},
+		{"GEMM a odd with fp32", floats, edit(gemm, func(i *Gemm) { i.A = 2 }), BadOperand, 16},
+		{"GEMM b odd with fp32", floats, edit(gemm, func(i *Gemm) { i.A, i.B = 0, 2 }), BadOperand, 20},
+
 		{"CONV", plain, conv, 0, 0},
 		{"CONV in_h", plain, edit(conv, func(i *Conv) { i.InH = 0 }), BadOperand, 4},
 		{"CONV in_w", plain, edit(conv, func(i *Conv) { i.InW = 0 }), BadOperand, 6},
@@ -127,6 +140,12 @@ func TestCheckMatrix(t *testing.T) {
 			Operands: Operands{AStride: max32, BStride: max32, AccStride: max32 &^ 3},
 			Window:   Window{KernelH: 255, KernelW: 255, StepY: 255, StepX: 255, DilationY: 255, DilationX: 255, Groups: 1, PadTop: max16, PadLeft: max16},
 		}, Conv{InH: 1, InW: max16, OutH: max16, OutW: max16, Cin: max16, Cout: max16}, LocalBounds, 4096},
+	}
+	// Without the feature there are no floating-point types.
+	l := testLimits
+	l.Features = FeatureGEMM
+	if v := (Operands{A: systolic.FP32, B: systolic.FP32}).Check(l); v == nil || v.Rule != BadOperand || v.Info != 4 {
+		t.Errorf("fp32 without FLOAT: %v", v)
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

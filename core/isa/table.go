@@ -165,7 +165,7 @@ var operations = []operation{
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {
