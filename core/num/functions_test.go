@@ -28,8 +28,8 @@ var functions = []struct {
 }{
 	{"exp", Exp, math.Exp, 0.90, 0xc0bb2813, [4]uint32{one, one, inf, 0}},
 	{"log", Log, math.Log, 0.75, 0x402dcb4c, [4]uint32{neg | inf, neg | inf, inf, NaN}},
-	{"tanh", Tanh, math.Tanh, 2, 0, [4]uint32{0, neg, one, neg | one}},
-	{"sigmoid", Sigmoid, sigmoid, 3, 0, [4]uint32{half, half, one, 0}},
+	{"tanh", Tanh, math.Tanh, 1.37, 0x3f214812, [4]uint32{0, neg, one, neg | one}},
+	{"sigmoid", Sigmoid, sigmoid, 2.41, 0xc085088d, [4]uint32{half, half, one, 0}},
 	{"silu", SiLU, func(x float64) float64 { return times(x, sigmoid(x)) }, 4, 0, [4]uint32{0, neg, inf, neg}},
 	{"gelu-tanh", GELUTanh, geluTanh, 5, 0, [4]uint32{0, neg, inf, neg}},
 	{"gelu", GELU, func(x float64) float64 { return times(x, math.Erfc(-x/math.Sqrt2)/2) }, 5, 0, [4]uint32{0, neg, inf, neg}},
@@ -94,7 +94,7 @@ func TestULP(t *testing.T) {
 	}
 	for _, tt := range functions {
 		t.Run(tt.name, func(t *testing.T) {
-			if e := errorAt(tt.f, tt.judge, tt.worst); e < tt.ulp-0.01 {
+			if e := errorAt(tt.f, tt.judge, tt.worst); tt.worst != 0 && e < tt.ulp-0.01 {
 				t.Errorf("%.4f ulp at %#08x, the worst operand; stated %.2f", e, tt.worst, tt.ulp)
 			}
 			workers := uint64(runtime.GOMAXPROCS(0))
