@@ -9,12 +9,15 @@ import (
 	"unsafe"
 )
 
-// Block sizes. A panel of B is stepsPerBlock·(columns of a tile) words, 32 KiB
-// with AVX-512: it is read from the first or second level of the cache for each
-// tile of a block of A, which stays in the second: panelsPerBlock panels.
+// Block sizes, for a second level of the cache of 1 MiB and more. A block of A
+// is panelsPerBlock panels of rows by stepsPerBlock k-steps, at most 504 KiB; a
+// block of B so many k-steps by columnPanels panels of columns, at most 256 KiB
+// with AVX-512. One panel of A meets all of a block of B before the next does:
+// it stays in the first level meanwhile.
 const (
 	stepsPerBlock  = 256
 	panelsPerBlock = 36
+	columnPanels   = 8
 )
 
 // A product with fewer multiplications than this for each thread is not split
@@ -43,10 +46,11 @@ type Engine struct {
 
 // scratch belongs to one thread.
 type scratch struct {
-	a    []byte // packed block of A
-	sums []int32
-	rows [maxRows]*byte
-	wide []float32 // maxRows rows of a block
+	a     []byte // packed block of A
+	sums  []int32
+	zeros [2*alignment + alignment]byte // a row of a tile
+	rows  [maxRows]*byte
+	wide  []float32 // maxRows rows of a block
 }
 
 // job is the product in progress. Pointers are to the first element.
@@ -168,7 +172,7 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 	if j.zeroB != nil {
 		clear(s.sums)
 	}
-	a := aligned(s.a)
+	a, zeros := aligned(s.a), aligned(s.zeros[:])
 	bBlock := w.data()
 	steps := ceil(w.K, k.elems)
 	for step := 0; step < steps; step += j.blockOfSteps {
@@ -180,24 +184,21 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 				k.sumA(&s.sums[(p-m0)*maxRows], dst, now)
 			}
 		}
-		load, comp := 1, (*int32)(nil)
-		if step == 0 {
-			comp = j.comp
-			if !j.load {
-				load = 0
-			}
+		load := 1
+		if step == 0 && !j.load {
+			load = 0
 		}
-		for n := n0; n < n1; n++ {
+		comp, compStep := zeros, 0
+		if step == 0 && j.comp != nil {
+			comp, compStep = (*byte)(unsafe.Pointer(j.comp)), k.nr*word
+		}
+		for n := n0; n < n1; n += columnPanels {
+			cols := min(columnPanels*k.nr, min(n1*k.nr, w.N)-n*k.nr)
 			b := add(bBlock, n*now*k.nr*word)
-			cols := min(k.nr, w.N-n*k.nr)
-			var cp *byte
-			if comp != nil {
-				cp = add((*byte)(unsafe.Pointer(comp)), n*k.nr*word)
-			}
 			for p := m0; p < m1; p++ {
 				rows := min(k.mr, j.m-p*k.mr)
 				c := add(j.c, p*k.mr*j.ldc+n*k.nr*word)
-				k.tile(rows)(now, add(a, (p-m0)*j.panelBytes), b, c, j.ldc, cp, rows, cols, load)
+				k.tiles[rows](now, add(a, (p-m0)*j.panelBytes), b, c, j.ldc, add(comp, n*compStep), compStep, rows, cols, load)
 			}
 		}
 		bBlock = add(bBlock, j.nPanels*now*k.nr*word)

@@ -175,7 +175,7 @@ func randomCases() int {
 func intCases() []*intCase {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var cases []*intCase
-	for _, s := range [][3]int{{1, 1, 1}, {14, 32, 4}, {15, 33, 5}, {28, 64, 1024}, {29, 65, 1027}, {1, 200, 2100}, {600, 1, 3}, {520, 40, 70}, {7, 31, 1025}} {
+	for _, s := range [][3]int{{1, 1, 1}, {14, 32, 4}, {15, 33, 5}, {28, 64, 1024}, {29, 65, 1027}, {1, 200, 2100}, {600, 1, 3}, {520, 40, 70}, {7, 31, 1025}, {15, 600, 9}} {
 		cases = append(cases, newIntCase(rng, s[0], s[1], s[2]))
 	}
 	for range randomCases() {
@@ -336,7 +336,7 @@ func (c *floatCase) check(t *testing.T, e *Engine, w *Weights) {
 func TestMulFloat(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var cases []*floatCase
-	for _, s := range [][3]int{{1, 1, 1}, {14, 32, 4}, {15, 33, 5}, {28, 64, 256}, {29, 65, 259}, {1, 200, 600}, {520, 1, 3}, {7, 31, 257}} {
+	for _, s := range [][3]int{{1, 1, 1}, {14, 32, 4}, {15, 33, 5}, {28, 64, 256}, {29, 65, 259}, {1, 200, 600}, {520, 1, 3}, {7, 31, 257}, {15, 600, 9}} {
 		cases = append(cases, newFloatCase(rng, s[0], s[1], s[2]))
 	}
 	for range randomCases() {

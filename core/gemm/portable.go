@@ -27,8 +27,8 @@ func portable() *tier {
 			widen: widenGo,
 		},
 	}
-	t.int8.upTo(2, mul2x8)
-	t.float.upTo(2, chain2x8)
+	t.int8.upTo(2, tiles(8, mul2x8))
+	t.float.upTo(2, tiles(8, chain2x8))
 	return t
 }
 
@@ -79,7 +79,7 @@ func subScaledGo(c, row *int32, scale int32, n int) {
 	}
 }
 
-// mul2x8 is a tileFunc.
+// mul2x8 computes one tile.
 func mul2x8(k int, a, b, c *byte, ldc int, comp *byte, rows, cols, load int) {
 	var s00, s01, s02, s03, s10, s11, s12, s13 int64
 	av, bv := int32s(a, 2*k), int64s(b, 4*k)
@@ -102,10 +102,8 @@ func mul2x8(k int, a, b, c *byte, ldc int, comp *byte, rows, cols, load int) {
 		if load == 0 {
 			clear(to)
 		}
-		if comp != nil {
-			for i, v := range int32s(comp, cols) {
-				to[i] += v
-			}
+		for i, v := range int32s(comp, cols) {
+			to[i] += v
 		}
 		for i := range to {
 			s := sums[r][i/2]
@@ -118,7 +116,7 @@ func mul2x8(k int, a, b, c *byte, ldc int, comp *byte, rows, cols, load int) {
 	}
 }
 
-// chain2x8 is a tileFunc.
+// chain2x8 computes one tile.
 func chain2x8(k int, a, b, c *byte, ldc int, _ *byte, rows, cols, load int) {
 	for r := range rows {
 		to := floats(add(c, r*ldc), cols)

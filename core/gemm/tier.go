@@ -39,11 +39,19 @@ type kernel struct {
 }
 
 // tileFunc computes rows × cols of C at c, whose rows are ldc bytes apart, from
-// k steps of a packed panel of A and of B: what was in C (if load is not 0),
-// plus comp (for each column, if not nil), plus the product.
-type tileFunc func(k int, a, b, c *byte, ldc int, comp *byte, rows, cols, load int)
+// k steps of a packed panel of A and of as many panels of B as the columns need:
+// what was in C (if load is not 0), plus comp (int8 only: for each column of the
+// first panel, compStep bytes further for the next), plus the product.
+type tileFunc func(k int, a, b, c *byte, ldc int, comp *byte, compStep, rows, cols, load int)
 
-func (k *kernel) tile(rows int) tileFunc { return k.tiles[rows] }
+// tiles makes a tileFunc of a function that computes one tile, nr columns wide.
+func tiles(nr int, one func(k int, a, b, c *byte, ldc int, comp *byte, rows, cols, load int)) tileFunc {
+	return func(k int, a, b, c *byte, ldc int, comp *byte, compStep, rows, cols, load int) {
+		for i := 0; i*nr < cols; i++ {
+			one(k, a, add(b, i*k*nr*word), add(c, i*nr*word), ldc, add(comp, i*compStep), rows, min(nr, cols-i*nr), load)
+		}
+	}
+}
 
 // upTo makes f the function for at most height rows, except where a lower one is known.
 func (k *kernel) upTo(height int, f tileFunc) {

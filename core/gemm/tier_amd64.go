@@ -40,12 +40,16 @@ func avx512() *tier {
 	t.int8.upTo(1, vnni1)
 	t.int8.upTo(2, vnni2)
 	t.int8.upTo(4, vnni4)
-	t.int8.upTo(7, vnni7)
+	t.int8.upTo(6, vnni6)
+	t.int8.upTo(8, vnni8)
+	t.int8.upTo(11, vnni11)
 	t.int8.upTo(14, vnni14)
 	t.float.upTo(1, fma512x1)
 	t.float.upTo(2, fma512x2)
 	t.float.upTo(4, fma512x4)
-	t.float.upTo(7, fma512x7)
+	t.float.upTo(6, fma512x6)
+	t.float.upTo(8, fma512x8)
+	t.float.upTo(11, fma512x11)
 	t.float.upTo(14, fma512x14)
 	return t
 }
@@ -85,8 +89,8 @@ func avx2() *tier {
 			widen: widenGo,
 		},
 	}
-	t.int8.upTo(6, madd256)
-	t.float.upTo(6, fma256)
+	t.int8.upTo(6, tiles(16, madd256))
+	t.float.upTo(6, tiles(16, fma256))
 	return t
 }
 

@@ -9,52 +9,72 @@ package gemm
 // vnni14 multiplies up to 14 rows of unsigned by 32 columns of signed bytes.
 //
 //go:noescape
-func vnni14(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func vnni14(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
-// vnni7 multiplies up to 7 rows of unsigned by 32 columns of signed bytes.
+// vnni11 multiplies up to 11 rows of unsigned by 32 columns of signed bytes.
 //
 //go:noescape
-func vnni7(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func vnni11(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
+
+// vnni8 multiplies up to 8 rows of unsigned by 32 columns of signed bytes.
+//
+//go:noescape
+func vnni8(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
+
+// vnni6 multiplies up to 6 rows of unsigned by 32 columns of signed bytes.
+//
+//go:noescape
+func vnni6(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // vnni4 multiplies up to 4 rows of unsigned by 32 columns of signed bytes.
 //
 //go:noescape
-func vnni4(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func vnni4(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // vnni2 multiplies up to 2 rows of unsigned by 32 columns of signed bytes.
 //
 //go:noescape
-func vnni2(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func vnni2(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // vnni1 multiplies up to 1 rows of unsigned by 32 columns of signed bytes.
 //
 //go:noescape
-func vnni1(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func vnni1(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // fma512x14 continues the chains of up to 14 rows by 32 columns of C.
 //
 //go:noescape
-func fma512x14(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func fma512x14(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
-// fma512x7 continues the chains of up to 7 rows by 32 columns of C.
+// fma512x11 continues the chains of up to 11 rows by 32 columns of C.
 //
 //go:noescape
-func fma512x7(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func fma512x11(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
+
+// fma512x8 continues the chains of up to 8 rows by 32 columns of C.
+//
+//go:noescape
+func fma512x8(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
+
+// fma512x6 continues the chains of up to 6 rows by 32 columns of C.
+//
+//go:noescape
+func fma512x6(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // fma512x4 continues the chains of up to 4 rows by 32 columns of C.
 //
 //go:noescape
-func fma512x4(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func fma512x4(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // fma512x2 continues the chains of up to 2 rows by 32 columns of C.
 //
 //go:noescape
-func fma512x2(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func fma512x2(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // fma512x1 continues the chains of up to 1 rows by 32 columns of C.
 //
 //go:noescape
-func fma512x1(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
+func fma512x1(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep int, rows int, cols int, load int)
 
 // packA512 writes n bytes of 14 rows as words, 14 to a k-step, each xor flip.
 // It writes whole groups of 16 k-steps and 8 bytes more.
@@ -87,8 +107,3 @@ func madd256(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, co
 //
 //go:noescape
 func fma256(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, rows int, cols int, load int)
-
-// peak512 executes 24·n VPDPBUSD that depend on nothing but registers.
-//
-//go:noescape
-func peak512(n int)

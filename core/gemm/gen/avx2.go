@@ -16,7 +16,7 @@ const (
 )
 
 func tile256(name, doc string, multiply func(a, b, acc, spare reg.VecVirtual), float bool) {
-	begin(name, tileSignature, doc)
+	begin(name, "func(k int, a, b, c *byte, ldc int, comp *byte, rows, cols, load int)", doc)
 	k, a, b, c, ldc := param("k"), param("a"), param("b"), param("c"), param("ldc")
 	rows := param("rows")
 	var acc [rows256][2]reg.VecVirtual
@@ -102,14 +102,11 @@ func tile256(name, doc string, multiply func(a, b, acc, spare reg.VecVirtual), f
 		masks()
 	} else {
 		comp := param("comp")
-		g.TESTQ(comp, comp)
-		g.JZ(operand.LabelRef("sum"))
 		for i := range acc {
 			for h, y := range acc[i] {
 				g.VPADDD(at(comp, 32*h), y, y)
 			}
 		}
-		g.Label("sum")
 		masks()
 		load := param("load")
 		g.TESTQ(load, load)

@@ -17,35 +17,50 @@ const (
 )
 
 // heights are the micro-kernels that exist; a tile takes the least that holds it.
-var heights = []int{14, 7, 4, 2, 1}
+var heights = []int{14, 11, 8, 6, 4, 2, 1}
 
-const tileSignature = "func(k int, a, b, c *byte, ldc int, comp *byte, rows, cols, load int)"
+const tileSignature = "func(k int, a, b, c *byte, ldc int, comp *byte, compStep, rows, cols, load int)"
 
-// tile is the frame that all AVX-512 micro-kernels share.
+// tile is the frame that all AVX-512 micro-kernels share: a loop over tiles side by side.
 type tile struct {
-	k, a, b, c, ldc reg.GPVirtual
-	k1, k2          reg.OpmaskVirtual
-	acc             [][2]reg.VecVirtual
-	b0, b1          reg.VecVirtual
-	bc              [2]reg.VecVirtual
+	k, a, b, c, ldc, rows, cols reg.GPVirtual
+	k1, k2                      reg.OpmaskVirtual
+	acc                         [][2]reg.VecVirtual
+	b0, b1                      reg.VecVirtual
+	bc                          [2]reg.VecVirtual
 }
 
+// newTile begins a micro-kernel.
 func newTile(mr int) *tile {
-	t := &tile{k: param("k"), a: param("a"), b: param("b"), c: param("c"), ldc: param("ldc")}
-	g.Comment("Columns that exist: the low bits of two masks.")
-	mask, cols := g.GP64(), param("cols")
-	g.MOVQ(operand.U64(0xffffffffffffffff), mask)
-	g.BZHIQ(cols, mask, mask)
-	t.k1, t.k2 = g.K(), g.K()
-	g.KMOVW(mask.As32(), t.k1)
-	g.SHRQ(imm(16), mask)
-	g.KMOVW(mask.As32(), t.k2)
+	t := &tile{b: param("b"), c: param("c"), ldc: param("ldc"), rows: param("rows"), cols: param("cols")}
 	for range mr {
 		t.acc = append(t.acc, [2]reg.VecVirtual{g.ZMM(), g.ZMM()})
 	}
 	t.b0, t.b1 = g.ZMM(), g.ZMM()
 	t.bc = [2]reg.VecVirtual{g.ZMM(), g.ZMM()}
+	t.k1, t.k2 = g.K(), g.K()
+	g.Label("tile")
+	g.Comment("Columns that exist: the low bits of two masks.")
+	mask, cols := g.GP64(), g.GP64()
+	g.MOVQ(operand.U32(cols512), cols)
+	g.CMPQ(t.cols, cols)
+	g.CMOVQLT(t.cols, cols)
+	g.MOVQ(operand.U64(0xffffffffffffffff), mask)
+	g.BZHIQ(cols, mask, mask)
+	g.KMOVW(mask.As32(), t.k1)
+	g.SHRQ(imm(16), mask)
+	g.KMOVW(mask.As32(), t.k2)
+	t.a, t.k = param("a"), param("k")
 	return t
+}
+
+// end goes on with the next tile; b is already there.
+func (t *tile) end() {
+	g.ADDQ(imm(cols512*4), t.c)
+	g.SUBQ(imm(cols512), t.cols)
+	g.JG(operand.LabelRef("tile"))
+	g.VZEROUPPER()
+	g.RET()
 }
 
 // zero clears the accumulators.
@@ -57,7 +72,7 @@ func (t *tile) zero() {
 	}
 }
 
-// loop runs step for all k, four at a time while there are as many.
+// loop runs step for all k.
 func (t *tile) loop(multiply func(a, b, acc reg.VecVirtual)) {
 	step := func(s int) {
 		g.VMOVDQU32(at(t.b, s*cols512*4), t.b0)
@@ -70,18 +85,40 @@ func (t *tile) loop(multiply func(a, b, acc reg.VecVirtual)) {
 		}
 	}
 	const unroll = 4
-	g.SUBQ(imm(unroll), t.k)
-	g.JL(operand.LabelRef("rest"))
-	g.Label("four")
-	for s := range unroll {
-		step(s)
+	steps := func() {
+		for s := range unroll {
+			step(s)
+		}
+		g.ADDQ(imm(unroll*rows512*4), t.a)
+		g.ADDQ(imm(unroll*cols512*4), t.b)
 	}
-	g.ADDQ(imm(unroll*rows512*4), t.a)
-	g.ADDQ(imm(unroll*cols512*4), t.b)
-	g.SUBQ(imm(unroll), t.k)
-	g.JGE(operand.LabelRef("four"))
+	g.Comment("Four k-steps at a time, at first asking for a row of C with each four.")
+	fours, asks := g.GP64(), g.GP64()
+	g.MOVQ(t.k, fours)
+	g.SHRQ(imm(2), fours)
+	g.MOVQ(t.rows, asks)
+	g.CMPQ(fours, asks)
+	g.CMOVQLT(fours, asks)
+	p := g.GP64()
+	g.MOVQ(t.c, p)
+	g.SUBQ(asks, fours)
+	g.TESTQ(asks, asks)
+	g.JZ(operand.LabelRef("rest"))
+	g.Label("asking")
+	steps()
+	g.PREFETCHT0(at(p, 0))
+	g.PREFETCHT0(at(p, 64))
+	g.ADDQ(t.ldc, p)
+	g.DECQ(asks)
+	g.JNZ(operand.LabelRef("asking"))
+	g.TESTQ(fours, fours)
+	g.JZ(operand.LabelRef("rest"))
+	g.Label("four")
+	steps()
+	g.DECQ(fours)
+	g.JNZ(operand.LabelRef("four"))
 	g.Label("rest")
-	g.ADDQ(imm(unroll), t.k)
+	g.ANDQ(imm(unroll-1), t.k)
 	g.JZ(operand.LabelRef("done"))
 	g.Label("one")
 	step(0)
@@ -93,10 +130,10 @@ func (t *tile) loop(multiply func(a, b, acc reg.VecVirtual)) {
 }
 
 // each runs body for the rows of C that exist; p is the row's address.
-func (t *tile) each(name string, c, rows reg.GPVirtual, body func(i int, p reg.GPVirtual)) {
+func (t *tile) each(name string, c reg.GPVirtual, body func(i int, p reg.GPVirtual)) {
 	for i := range t.acc {
 		if i > 0 {
-			g.CMPQ(rows, imm(uint64(i)))
+			g.CMPQ(t.rows, imm(uint64(i)))
 			g.JLE(operand.LabelRef(name))
 			g.ADDQ(t.ldc, c)
 		}
@@ -111,42 +148,33 @@ func vnni() {
 	for _, mr := range heights {
 		begin(fmt.Sprintf("vnni%d", mr), tileSignature,
 			fmt.Sprintf("vnni%d multiplies up to %d rows of unsigned by 32 columns of signed bytes.", mr, mr))
+		comp, compStep := param("comp"), param("compStep")
 		t := newTile(mr)
-		rows := param("rows")
-		g.Comment("C is needed at the end; ask for it now.")
-		p := g.GP64()
-		g.MOVQ(t.c, p)
-		t.each("asked", p, rows, func(_ int, p reg.GPVirtual) {
-			g.PREFETCHT0(at(p, 0))
-			g.PREFETCHT0(at(p, 64))
-		})
-		t.zero()
-		t.loop(func(a, b, acc reg.VecVirtual) { g.VPDPBUSD(b, a, acc) })
-
-		comp := param("comp")
-		g.TESTQ(comp, comp)
-		g.JZ(operand.LabelRef("sum"))
-		g.VMOVDQU32(at(comp, 0), t.b0)
-		g.VMOVDQU32(at(comp, 64), t.b1)
-		for _, r := range t.acc {
-			g.VPADDD(t.b0, r[0], r[0])
-			g.VPADDD(t.b1, r[1], r[1])
+		for h := range t.acc[0] {
+			g.VMOVDQU32(at(comp, 64*h), t.acc[0][h])
 		}
-		g.Label("sum")
+		g.ADDQ(compStep, comp)
+		for _, r := range t.acc[1:] {
+			for h, z := range r {
+				g.VMOVDQA64(t.acc[0][h], z)
+			}
+		}
+		t.loop(func(a, b, acc reg.VecVirtual) { g.VPDPBUSD(b, a, acc) })
 		load := param("load")
 		g.TESTQ(load, load)
 		g.JZ(operand.LabelRef("store"))
+		p := g.GP64()
 		g.MOVQ(t.c, p)
-		t.each("store", p, rows, func(i int, p reg.GPVirtual) {
+		t.each("store", p, func(i int, p reg.GPVirtual) {
 			g.VPADDD(at(p, 0), t.acc[i][0], t.k1, t.acc[i][0])
 			g.VPADDD(at(p, 64), t.acc[i][1], t.k2, t.acc[i][1])
 		})
-		t.each("end", t.c, rows, func(i int, p reg.GPVirtual) {
+		g.MOVQ(t.c, p)
+		t.each("end", p, func(i int, p reg.GPVirtual) {
 			g.VMOVDQU32(t.acc[i][0], t.k1, at(p, 0))
 			g.VMOVDQU32(t.acc[i][1], t.k2, at(p, 64))
 		})
-		g.VZEROUPPER()
-		g.RET()
+		t.end()
 	}
 }
 
@@ -156,14 +184,13 @@ func fma512() {
 		begin(fmt.Sprintf("fma512x%d", mr), tileSignature,
 			fmt.Sprintf("fma512x%d continues the chains of up to %d rows by 32 columns of C.", mr, mr))
 		t := newTile(mr)
-		rows := param("rows")
 		t.zero()
 		load := param("load")
 		g.TESTQ(load, load)
 		g.JZ(operand.LabelRef("seeded"))
 		p := g.GP64()
 		g.MOVQ(t.c, p)
-		t.each("seeded", p, rows, func(i int, p reg.GPVirtual) {
+		t.each("seeded", p, func(i int, p reg.GPVirtual) {
 			g.VMOVDQU32_Z(at(p, 0), t.k1, t.acc[i][0])
 			g.VMOVDQU32_Z(at(p, 64), t.k2, t.acc[i][1])
 		})
@@ -175,15 +202,15 @@ func fma512() {
 		g.MOVL(operand.U32(0x7fc00000), word)
 		g.VPBROADCASTD(word, nan)
 		is := g.K()
-		t.each("end", t.c, rows, func(i int, p reg.GPVirtual) {
+		g.MOVQ(t.c, p)
+		t.each("end", p, func(i int, p reg.GPVirtual) {
 			for h, k := range []reg.OpmaskVirtual{t.k1, t.k2} {
 				g.VCMPPS(imm(3), t.acc[i][h], t.acc[i][h], is)
 				g.VMOVDQA32(nan, is, t.acc[i][h])
 				g.VMOVDQU32(t.acc[i][h], k, at(p, 64*h))
 			}
 		})
-		g.VZEROUPPER()
-		g.RET()
+		t.end()
 	}
 }
 
@@ -375,26 +402,6 @@ func sum512() {
 	g.ADDQ(imm(64), c)
 	g.SUBQ(imm(16), n)
 	g.JG(operand.LabelRef("some"))
-	g.VZEROUPPER()
-	g.RET()
-}
-
-// peak512 is what the processor can do at most: nothing but the instruction.
-func peak512() {
-	begin("peak512", "func(n int)", "peak512 executes 24·n VPDPBUSD that depend on nothing but registers.")
-	n := param("n")
-	var z []reg.VecVirtual
-	for range 26 {
-		v := g.ZMM()
-		g.VPXORD(v, v, v)
-		z = append(z, v)
-	}
-	g.Label("more")
-	for _, acc := range z[:24] {
-		g.VPDPBUSD(z[24], z[25], acc)
-	}
-	g.DECQ(n)
-	g.JNZ(operand.LabelRef("more"))
 	g.VZEROUPPER()
 	g.RET()
 }

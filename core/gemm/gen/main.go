@@ -64,7 +64,6 @@ func main() {
 	sum512()
 	madd256()
 	fma256()
-	peak512()
 
 	file, err := g.Result()
 	if err != nil {
