@@ -9,7 +9,7 @@ SECOND        := ^Test(ARM64|Kselftest|Virtio)
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check driver-check setup-arm64 setup-kselftest soak bench-guest test-uml kernel-lean test-vfio
+.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check driver-check setup-arm64 setup-kselftest soak bench-guest bench-driver test-uml kernel-lean test-vfio
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-transport: ## The transports side by side with libvfio-user (docs/performa
 	@$(GO) test ./tests/bench/transport -count=1 -run TestMeasure -measure -timeout 30m -out $(CURDIR)/build/bench -v
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
+
+bench-driver: build ## What a guest gets through the driver: latency, rates, recovery; device MMU, control processor
+	@$(GO) run ./tests/bench/driver
 
 lint: ## golangci-lint
 	@$(GOLANGCI) run ./...
