@@ -9,7 +9,7 @@ SECOND        := ^Test(ARM64|Kselftest|Virtio)
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate generate-gemm generate-gemm-check firmware firmware-check firmware-compilers driver check driver-check setup-arm64 setup-kselftest soak bench-guest bench-peers test-uml kernel-lean test-vfio
+.PHONY: $(shell sed -n "s/^\([a-z0-9-]*\):.*\#\# .*/\1/p" $(firstword $(MAKEFILE_LIST)))
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fet
 
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
+
+bench-driver: build ## What a guest gets through the driver: latency, rates, recovery; device MMU, control processor
+	@$(GO) run ./tests/bench/driver
 
 lint: ## golangci-lint
 	@$(GOLANGCI) run ./...

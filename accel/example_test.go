@@ -23,7 +23,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }() // nothing is lost with a file that is only used here
 
 	f, err := os.Open("square.npu")
 	if err != nil {
@@ -75,7 +75,7 @@ func ExampleSync() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }() // nothing is lost with a file that is only used here
 	second, err := d.NewQueue(accel.QueueConfig{})
 	if err != nil {
 		log.Fatal(err)

@@ -29,9 +29,11 @@ func TestAccel(t *testing.T) {
 			if n := strings.Count(out, "--- PASS: TestDevice"); n < 9 || strings.Contains(out, "SKIP") {
 				t.Errorf("%d tests passed, want 9:\n%s", n, out)
 			}
-			if f := d.Findings(); len(f) != 0 {
-				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
-				t.Errorf("our own driver makes mistakes: %+v", f)
+			for _, f := range d.Findings() {
+				if f.ID != "command-ABORTED" && f.ID != "command-BAD_PROGRAM" { // which the tests are after
+					guest.Attr(t, guest.AttrCause, guest.CauseDevice)
+					t.Errorf("our own driver makes mistakes: %+v", f)
+				}
 			}
 		})
 	}

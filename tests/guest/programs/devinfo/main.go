@@ -9,6 +9,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -26,7 +27,7 @@ func main() {
 	}
 }
 
-func run(path []string) error {
+func run(path []string) (err error) {
 	open := accel.Open
 	if len(path) == 1 {
 		open = func() (*accel.Device, error) { return accel.OpenPath(path[0]) }
@@ -35,7 +36,7 @@ func run(path []string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { err = errors.Join(err, d.Close()) }()
 	var report struct {
 		Device   accel.Info     `json:"device"`
 		Counters accel.Counters `json:"counters"`

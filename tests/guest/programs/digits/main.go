@@ -19,6 +19,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -111,7 +112,7 @@ func filled(d *accel.Device, p accel.Placement, content []byte) (*accel.Buffer, 
 	return b, mem, err
 }
 
-func run(dir string) (*report, error) {
+func run(dir string) (r *report, err error) {
 	weights, _, err := read(dir, "weights.bin", "DIGW", weightsSize)
 	if err != nil {
 		return nil, err
@@ -142,8 +143,8 @@ func run(dir string) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	r := &report{Images: n, Compared: len(golden)}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	r = &report{Images: n, Compared: len(golden)}
 	if r.Device, err = d.Info(); err != nil {
 		return nil, err
 	}

@@ -31,12 +31,12 @@ func main() {
 	fmt.Println("ok")
 }
 
-func run() error {
+func run() (err error) {
 	d, err := accel.Open()
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { err = errors.Join(err, d.Close()) }()
 	before, err := d.Info()
 	if err != nil {
 		return err
