@@ -53,8 +53,14 @@ test-uml: setup ## User-mode Linux with the virtio device; the first time it is 
 kernel-lean: setup ## Build the lean guest kernel into the cache, unless it is there; 15 minutes of processor time
 	@tests/guest/kernels/kernel.sh tests/guest/kernels/lean.config
 
+kernel-debug: setup ## The same with KASAN, lockdep, KCOV and DMA_API_DEBUG; 25 minutes of processor time
+	@tests/guest/kernels/kernel.sh tests/guest/kernels/lean.config tests/guest/kernels/debug.config
+
+test-debug-kernel: kernel-debug setup-kselftest ## The driver and its selftests on the debug kernel, which must not complain
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_KERNELS=debug NPUEMU_TIMEOUT_SCALE=$${NPUEMU_TIMEOUT_SCALE:-4} $(GO) test -count=1 -timeout 120m -v -run TestDebugKernel ./tests/card/
+
 test-vfio: kernel-lean ## The kernel's VFIO selftests and dmatest on the ioat device, in guests with the lean and the stock kernel
-	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_LEAN=1 $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_KERNELS=lean $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)
