@@ -25,6 +25,9 @@ static const struct {
 	[NPU_STATUS_NO_RESOURCE] = { "NO_RESOURCE", -EBUSY },
 	[NPU_STATUS_INVALID_LOG_PAGE] = { "INVALID_LOG_PAGE", -EINVAL },
 	[NPU_STATUS_ABORTED] = { "ABORTED", -ECANCELED },
+	[NPU_STATUS_TIMEOUT] = { "TIMEOUT", -ETIMEDOUT },
+	[NPU_STATUS_WAIT_TIMEOUT] = { "WAIT_TIMEOUT", -ETIMEDOUT },
+	[NPU_STATUS_ENGINE_RESET] = { "ENGINE_RESET", -EIO },
 	[NPU_STATUS_BUS_FAULT] = { "BUS_FAULT", -EFAULT },
 	[NPU_STATUS_DEVICE_FAULT] = { "DEVICE_FAULT", -EFAULT },
 	[NPU_STATUS_INVALID_BINDING] = { "INVALID_BINDING", -EINVAL },
@@ -182,6 +185,39 @@ int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t 
 	ret = npu_mbox_exec_locked(npu, &sqe, &reply, timeout_ms);
 	if (!ret)
 		memcpy(to, mbox->buffer, size);
+	mutex_unlock(&mbox->lock);
+	return ret;
+}
+
+/**
+ * npu_mbox_read_log - read a log page from a cursor on
+ * @npu: device
+ * @page: one of those with a cursor
+ * @cursor: what is wanted first
+ * @to: receives what firmware wrote
+ * @size: at most PAGE_SIZE
+ *
+ * Return: the number of bytes written, or an error as npu_mbox_exec().
+ */
+int npu_mbox_read_log(struct npu_device *npu, u32 page, u32 cursor, void *to, size_t size)
+{
+	struct npu_mbox *mbox = &npu->mbox;
+	struct npu_sqe sqe = {
+		.opcode = NPU_ADMIN_GET_LOG_PAGE,
+		.buffer.address = cpu_to_le64(mbox->buffer_addr),
+		.buffer.size = cpu_to_le32(size),
+		.buffer.page = cpu_to_le32(page),
+		.buffer.cursor = cpu_to_le32(cursor),
+	};
+	struct npu_reply reply;
+	int ret;
+
+	mutex_lock(&mbox->lock);
+	ret = npu_mbox_exec_locked(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
+	if (!ret) {
+		ret = min(reply.result, size);
+		memcpy(to, mbox->buffer, ret);
+	}
 	mutex_unlock(&mbox->lock);
 	return ret;
 }
