@@ -32,6 +32,7 @@ var programs = map[string][]string{
 	"uapitest":   {"uapitest.c", "npu.c"},
 	"sharetest":  {"sharetest.c", "npu.c"},
 	"lifetest":   {"lifetest.c", "npu.c"},
+	"healthtest": {"healthtest.c", "npu.c"},
 	"aerinject":  {"aerinject.c"},
 	"doorbell":   {"doorbell.c", "npu.c"},
 	"windowless": {"windowless.c", "npu.c"},

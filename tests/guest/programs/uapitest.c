@@ -275,8 +275,8 @@ static void test_version(void)
 	struct npu_version version;
 	int ret = npu_get_version(fd, &version);
 
-	row(!ret && !strcmp(version.name, "npu") && version.major == 1 && version.minor == 1,
-	    "version: npu 1.1");
+	row(!ret && !strcmp(version.name, "npu") && version.major == 1 && version.minor == 2,
+	    "version: npu 1.2");
 }
 
 static void test_query(void)
