@@ -322,7 +322,7 @@ static void test_query(void)
 	row(!ret && query.size == sizeof(info) && !memcmp(buffer, &info, 32) &&
 	    all_bytes(buffer + sizeof(info), 16, 0x55), "query: long buffer keeps its end");
 
-	row(info.uapi_version == 0x10001 && info.arch_version >> 16 == 1 &&
+	row(info.uapi_version == 0x10002 && info.arch_version >> 16 == 1 &&
 	    info.fw_version >> 16 == 1 && info.array_rows && info.array_cols && info.spad_size &&
 	    info.queues && info.queues_free && info.dram_size && info.dram_free &&
 	    info.dram_free <= info.dram_size && info.max_commands && info.max_bindings == 64 &&
