@@ -60,6 +60,23 @@ void npu_relax(struct npu_device *npu)
 	pm_runtime_put_autosuspend(npu->drm.dev);
 }
 
+/*
+ * npu_hold is npu_wake() for who only looks: -ENODATA if the device sleeps. After
+ * npu_let_go() it may, as if nobody had looked.
+ */
+int npu_hold(struct npu_device *npu)
+{
+	if (!npu->ops->runtime_pm || !IS_ENABLED(CONFIG_PM))
+		return 0;
+	return pm_runtime_get_if_active(npu->drm.dev) > 0 ? 0 : -ENODATA;
+}
+
+void npu_let_go(struct npu_device *npu)
+{
+	if (npu->ops->runtime_pm && IS_ENABLED(CONFIG_PM))
+		pm_runtime_put(npu->drm.dev);
+}
+
 /* Boot and reset. */
 
 /* npu_boot_error_name returns the name of a boot error, §3.5. */
@@ -130,12 +147,16 @@ static int npu_boot(struct npu_device *npu)
 		npu_mbox_enable(npu);
 		ret = npu_identify(npu);
 	}
+	if (!ret || npu->ops->take_crash)
+		npu_dump_crash(npu);
 	if (ret) {
 		npu_mbox_disable(npu);
 		npu->ops->stop(npu);
 	}
 	npu->up = !ret;
 	npu->generation++;
+	if (!ret)
+		npu_health_check(npu);
 	return ret;
 }
 
@@ -439,6 +460,17 @@ static int npu_query_counters(struct npu_device *npu, struct drm_npu_counters *c
 		.faults = le64_to_cpu(page[NPU_COUNTER_FAULTS]),
 		.copies = le64_to_cpu(page[NPU_COUNTER_COPIES]),
 		.admin = le64_to_cpu(page[NPU_COUNTER_ADMIN]),
+		.shadow_doorbells = le64_to_cpu(page[NPU_COUNTER_SHADOW]),
+		.tlb_hits = le64_to_cpu(page[NPU_COUNTER_TLB_HITS]),
+		.tlb_misses = le64_to_cpu(page[NPU_COUNTER_TLB_MISSES]),
+		.translation_faults = le64_to_cpu(page[NPU_COUNTER_TRANSLATION_FAULTS]),
+		.waits = le64_to_cpu(page[NPU_COUNTER_WAITS]),
+		.signals = le64_to_cpu(page[NPU_COUNTER_SIGNALS]),
+		.timeouts = le64_to_cpu(page[NPU_COUNTER_QUEUE_TIMEOUTS]),
+		.coalesced = le64_to_cpu(page[NPU_COUNTER_COALESCED]),
+		.ecc_corrected = le64_to_cpu(page[NPU_COUNTER_ECC_CORRECTED]),
+		.ecc_uncorrected = le64_to_cpu(page[NPU_COUNTER_ECC_UNCORRECTED]),
+		.engine_resets = le64_to_cpu(page[NPU_COUNTER_ENGINE_RESETS]),
 	};
 	return 0;
 }
@@ -449,6 +481,7 @@ static int npu_query(struct npu_device *npu, struct drm_npu_query *args, struct 
 		struct drm_npu_device_info info;
 		struct drm_npu_counters counters;
 		struct drm_npu_job_status job;
+		struct drm_npu_telemetry telemetry;
 	} answer = {};
 	u32 size;
 	int ret = 0;
@@ -468,6 +501,12 @@ static int npu_query(struct npu_device *npu, struct drm_npu_query *args, struct 
 		size = sizeof(answer.job);
 		if (args->ptr)
 			ret = npu_job_query(file, args->arg, &answer.job);
+		break;
+	case DRM_NPU_QUERY_TELEMETRY:
+		size = sizeof(answer.telemetry);
+		ret = npu_has_ras(npu) ? 0 : -EOPNOTSUPP;
+		if (!ret && args->ptr)
+			ret = npu_query_telemetry(npu, &answer.telemetry);
 		break;
 	default:
 		drm_dbg(&npu->drm, "query of unknown type %u\n", args->type);
@@ -619,6 +658,8 @@ int npu_init(struct npu_device *npu)
 	ret = npu_state_init(npu);
 	if (!ret)
 		ret = npu_mbox_init(npu);
+	if (!ret)
+		ret = npu_health_init(npu);
 	return ret ?: npu_queues_init(npu);
 }
 
@@ -637,6 +678,7 @@ int npu_start(struct npu_device *npu)
 		npu_quiesce(npu);
 		return ret;
 	}
+	npu_hwmon_init(npu);
 
 	drm_info(&npu->drm, "architecture %lu.%lu, firmware interface %lu.%lu, build %lu.%lu.%lu (%.32s)\n",
 		 FIELD_GET(NPU_ARCH_VERSION_MAJOR, params->arch_version),
@@ -664,6 +706,7 @@ void npu_quiesce(struct npu_device *npu)
 	npu_queues_restart(npu, NULL);
 	mutex_unlock(&npu->lock);
 	cancel_work_sync(&npu->recover_work);
+	cancel_work_sync(&npu->health.work);
 	flush_work(&npu->dump_work);
 }
 

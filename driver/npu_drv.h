@@ -8,6 +8,7 @@
  *   npu_file.lock           the file's queues, and the order of its jobs
  *   npu_device.lock         queue slots, and whether the device is up; held over
  *                           every reset, so also over the bus's reset callbacks
+ *   npu_health.lock         what was told of the device's logs
  *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
@@ -119,6 +120,12 @@ struct npu_bus_ops {
 	 */
 	bool (*queue_pop)(struct npu_queue *q, struct npu_cqe *cqe);
 
+	/*
+	 * Copies the crash dump (§12.8) that hardware keeps, which it then forgets; returns
+	 * its size, or 0 if there is none. NULL: only firmware has it, after the next boot.
+	 */
+	size_t (*take_crash)(struct npu_device *npu, void *to, size_t size);
+
 	/* Print the device's registers, and a ring; npu_queue.lock is held for the latter. */
 	void (*print)(struct npu_device *npu, struct drm_printer *p);
 	void (*queue_print)(struct npu_queue *q, struct drm_printer *p);
@@ -144,6 +151,7 @@ struct npu_params {
 struct npu_mbox {
 	struct mutex lock; /* everything below */
 	bool enabled;
+	bool dead; /* without lock: nobody will complete anything before a reset */
 	u16 command_id;
 	void *buffer; /* one page that commands return data in */
 	dma_addr_t buffer_addr;
@@ -221,6 +229,22 @@ struct npu_fault_record {
 	u64 addr;
 };
 
+/* What the device was asked of its health, §12; unused without RAS. */
+struct npu_health {
+	struct work_struct work; /* tells what is new in the device's logs */
+	struct mutex lock; /* everything up to crash */
+	void *page; /* of a log */
+	bool started; /* next_error is valid */
+	u32 next_error; /* record of the error log that has not been told */
+	u32 next_line; /* likewise of the firmware log, */
+	u32 generation; /* of this boot */
+	struct device *hwmon; /* set before the device is registered */
+
+	void *crash; /* npu_device.lock, as the rest */
+	bool crash_known;
+	u32 crash_number; /* of the last dump that firmware told of */
+};
+
 #define NPU_RECOVER_RESET		0 /* bits of npu_device.recover */
 #define NPU_RECOVER_QUEUES		1
 
@@ -254,8 +278,10 @@ struct npu_device {
 	spinlock_t fault_lock; /* fault */
 	struct npu_fault_record fault;
 	void *dump; /* lock; core dump that dump_work publishes */
-	size_t dump_size; /* lock */
+	size_t dump_size; /* lock; 0 if there is nothing to publish */
 	struct work_struct dump_work;
+
+	struct npu_health health;
 
 	struct mutex files_lock; /* files */
 	struct list_head files;
@@ -291,6 +317,8 @@ bool npu_enter(struct npu_device *npu, int *idx);
 int npu_wake(struct npu_device *npu);
 void npu_stay_awake(struct npu_device *npu);
 void npu_relax(struct npu_device *npu);
+int npu_hold(struct npu_device *npu);
+void npu_let_go(struct npu_device *npu);
 int npu_check_arch(struct npu_device *npu);
 int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty);
 void npu_reset_begin(struct npu_device *npu);
@@ -309,6 +337,7 @@ struct npu_reply {
 int npu_mbox_init(struct npu_device *npu);
 void npu_mbox_enable(struct npu_device *npu);
 void npu_mbox_disable(struct npu_device *npu);
+void npu_mbox_abort(struct npu_device *npu);
 int npu_mbox_exec(struct npu_device *npu, struct npu_sqe *sqe, struct npu_reply *reply,
 		  unsigned int timeout_ms);
 int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t size,
@@ -360,6 +389,30 @@ int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 /* npu_state.c */
 int npu_state_init(struct npu_device *npu);
 void npu_dump(struct npu_device *npu, const char *reason);
+void npu_dump_crash(struct npu_device *npu);
+
+/* npu_health.c */
+int npu_health_init(struct npu_device *npu);
+bool npu_has_ras(struct npu_device *npu);
+void npu_health_check(struct npu_device *npu);
+size_t npu_crash_take(struct npu_device *npu);
+void npu_crash_print(struct npu_device *npu, size_t size, struct drm_printer *p);
+int npu_telemetry_read(struct npu_device *npu, s64 *values);
+int npu_query_telemetry(struct npu_device *npu, struct drm_npu_telemetry *telemetry);
+
+/* npu_hwmon.c */
+#if IS_REACHABLE(CONFIG_HWMON)
+void npu_hwmon_init(struct npu_device *npu);
+void npu_hwmon_throttled(struct npu_device *npu);
+#else
+static inline void npu_hwmon_init(struct npu_device *npu)
+{
+}
+
+static inline void npu_hwmon_throttled(struct npu_device *npu)
+{
+}
+#endif
 
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);

@@ -54,7 +54,8 @@
  * drm_npu_submit.queue, dma-bufs, fdinfo.
  *
  * New in 1.2: drm_npu_queue_create.timeout_ms (was padding) and weight, the limits
- * of these in drm_npu_device_info, and timeouts that end one job alone.
+ * of these in drm_npu_device_info, and timeouts that end one job alone;
+ * &struct drm_npu_counters from shadow_doorbells on, DRM_NPU_QUERY_TELEMETRY.
  */
 #ifndef _UAPI_NPU_ACCEL_H_
 #define _UAPI_NPU_ACCEL_H_
@@ -105,13 +106,16 @@ enum drm_npu_query_type {
 
 	/** @DRM_NPU_QUERY_JOB: &struct drm_npu_job_status */
 	DRM_NPU_QUERY_JOB = 2,
+
+	/** @DRM_NPU_QUERY_TELEMETRY: &struct drm_npu_telemetry */
+	DRM_NPU_QUERY_TELEMETRY = 5,
 };
 
 /**
  * struct drm_npu_query - argument of DRM_IOCTL_NPU_QUERY
  *
  * Errors: EINVAL unknown type; ENOENT no such job; EIO, ETIMEDOUT the device
- * does not answer.
+ * does not answer; EOPNOTSUPP it does not know what is asked for.
  */
 struct drm_npu_query {
 	/** @type: in: one of &enum drm_npu_query_type. */
@@ -229,7 +233,12 @@ struct drm_npu_device_info {
 	__u32 timeouts;
 };
 
-/** struct drm_npu_counters - of all users of the device, since its last reset */
+/**
+ * struct drm_npu_counters - of all users of the device, since its last reset
+ *
+ * What a device or its firmware does not count is 0: before architecture 1.2 and
+ * firmware interface 1.2 all from @tlb_hits on, and @shadow_doorbells in 1.0.
+ */
 struct drm_npu_counters {
 	/** @commands: out: commands completed. */
 	__u64 commands;
@@ -266,6 +275,87 @@ struct drm_npu_counters {
 
 	/** @admin: out: admin commands. */
 	__u64 admin;
+
+	/** @shadow_doorbells: out: indices found in memory (§4.11). */
+	__u64 shadow_doorbells;
+
+	/** @tlb_hits: out: translations found in the device's TLB (§11). */
+	__u64 tlb_hits;
+
+	/** @tlb_misses: out: translations that read page tables. */
+	__u64 tlb_misses;
+
+	/** @translation_faults: out: faults of the device MMU. */
+	__u64 translation_faults;
+
+	/** @waits: out: WAIT commands that succeeded. */
+	__u64 waits;
+
+	/** @signals: out: SIGNAL commands that succeeded. */
+	__u64 signals;
+
+	/** @timeouts: out: commands that firmware ended for their queue's timeout. */
+	__u64 timeouts;
+
+	/** @coalesced: out: completions without an interrupt of their own. */
+	__u64 coalesced;
+
+	/** @ecc_corrected: out: memory errors that were corrected (§12.2). */
+	__u64 ecc_corrected;
+
+	/** @ecc_uncorrected: out: memory errors that were not. */
+	__u64 ecc_uncorrected;
+
+	/** @engine_resets: out: resets of single engines (§12.6). */
+	__u64 engine_resets;
+};
+
+/**
+ * struct drm_npu_telemetry - how the device is (§12.4)
+ *
+ * EOPNOTSUPP if device or firmware have no telemetry: both are 1.2, and
+ * &drm_npu_device_info.features has bit 4, RAS. The query wakes a device that
+ * sleeps; hwmon, which has the temperatures too, does not.
+ */
+struct drm_npu_telemetry {
+	/** @uptime_us: out: microseconds since power-on, over all resets. */
+	__u64 uptime_us;
+
+	/** @core_busy_us: out: of these, the time in which the core worked. */
+	__u64 core_busy_us;
+
+	/** @dma_busy_us: out: likewise of the DMA channel. */
+	__u64 dma_busy_us;
+
+	/** @temperature: out: m°C. */
+	__s32 temperature;
+
+	/** @ambient: out: around the card, m°C. */
+	__s32 ambient;
+
+	/** @clock_khz: out: clock, pauses for throttling included. */
+	__u32 clock_khz;
+
+	/** @max_clock_khz: out: highest clock. */
+	__u32 max_clock_khz;
+
+	/** @core_utilization: out: of late, in thousandths. */
+	__u32 core_utilization;
+
+	/** @dma_utilization: out: likewise of the DMA channel. */
+	__u32 dma_utilization;
+
+	/** @throttle_level: out: 0 not throttled, 1, 2, or 3: no command starts (§12.5). */
+	__u32 throttle_level;
+
+	/** @threshold_1: out: of level 1, m°C. */
+	__s32 threshold_1;
+
+	/** @threshold_2: out: of level 2. */
+	__s32 threshold_2;
+
+	/** @threshold_critical: out: of level 3. */
+	__s32 threshold_critical;
 };
 
 /** enum drm_npu_job_state - state of a job */
@@ -297,9 +387,10 @@ struct drm_npu_job_status {
 	/**
 	 * @error: out: 0, or a negative error number: EINVAL a wrong command or
 	 * program, EFAULT an access that is not allowed or not possible, EIO any
-	 * other failure, ETIMEDOUT a command of the job took too long, ECANCELED
-	 * a reset of the device, a job before it in its queue that took too long,
-	 * or the end of its queue ended it, ENODEV the device is gone.
+	 * other failure, such as memory with an error (status POISON, §12.2),
+	 * ETIMEDOUT a command of the job took too long, ECANCELED a reset of the
+	 * device, a job before it in its queue that took too long, or the end of its
+	 * queue ended it, ENODEV the device is gone.
 	 */
 	__s32 error;
 
