@@ -45,11 +45,11 @@ int npu_faults_find(struct npu_device *npu)
 	lockdep_assert_held(&npu->lock);
 
 	for (first = 1; first <= npu->params.queues; first += count) {
-		ret = npu_mbox_read_log(npu, NPU_LOG_QUEUES, first, status, PAGE_SIZE);
+		ret = npu_mbox_read_log(npu, NPU_QUEUE_LOG_PAGE, first, status, PAGE_SIZE);
 		if (ret < 0)
 			return ret;
 		for (i = 0; i < ret / sizeof(*status); i++) {
-			u16 number = le16_to_cpu(status[i].number);
+			u16 number = le16_to_cpu(status[i].queue);
 
 			if (number && number <= npu->params.queues &&
 			    status[i].state == NPU_QUEUE_STATE_ERROR)

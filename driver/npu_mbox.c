@@ -25,11 +25,15 @@ static const struct {
 	[NPU_STATUS_NO_RESOURCE] = { "NO_RESOURCE", -EBUSY },
 	[NPU_STATUS_INVALID_LOG_PAGE] = { "INVALID_LOG_PAGE", -EINVAL },
 	[NPU_STATUS_ABORTED] = { "ABORTED", -ECANCELED },
+	[NPU_STATUS_TIMEOUT] = { "TIMEOUT", -ETIMEDOUT },
+	[NPU_STATUS_WAIT_TIMEOUT] = { "WAIT_TIMEOUT", -ETIMEDOUT },
+	[NPU_STATUS_ENGINE_RESET] = { "ENGINE_RESET", -EIO },
 	[NPU_STATUS_BUS_FAULT] = { "BUS_FAULT", -EFAULT },
 	[NPU_STATUS_DEVICE_FAULT] = { "DEVICE_FAULT", -EFAULT },
 	[NPU_STATUS_INVALID_BINDING] = { "INVALID_BINDING", -EINVAL },
 	[NPU_STATUS_TRANSLATION_FAULT] = { "TRANSLATION_FAULT", -EFAULT },
-	[NPU_STATUS_CONTEXT_FAULTED] = { "CONTEXT_FAULTED", -EIO },
+	[NPU_STATUS_CONTEXT_FAULTED] = { "CONTEXT_FAULTED", -EFAULT },
+	[NPU_STATUS_POISON] = { "POISON", -EIO },
 	[NPU_STATUS_INVALID_DOORBELL] = { "INVALID_DOORBELL", -EIO },
 	[NPU_STATUS_QUEUE_DISABLED] = { "QUEUE_DISABLED", -EIO },
 	[NPU_STATUS_FIRMWARE_TRAP] = { "FIRMWARE_TRAP", -EIO },
@@ -49,6 +53,7 @@ static const struct {
 	[NPU_STATUS_TOKEN_OVERFLOW] = { "TOKEN_OVERFLOW", -EINVAL },
 	[NPU_STATUS_DEADLOCK] = { "DEADLOCK", -EINVAL },
 	[NPU_STATUS_NO_HALT] = { "NO_HALT", -EINVAL },
+	[NPU_STATUS_BAD_SETUP] = { "BAD_SETUP", -EINVAL },
 };
 
 /* npu_status_name returns the name of a status code, §9.1. */
@@ -85,6 +90,7 @@ int npu_mbox_init(struct npu_device *npu)
 void npu_mbox_enable(struct npu_device *npu)
 {
 	mutex_lock(&npu->mbox.lock);
+	WRITE_ONCE(npu->mbox.dead, false);
 	npu->mbox.enabled = true;
 	mutex_unlock(&npu->mbox.lock);
 }
@@ -97,6 +103,13 @@ void npu_mbox_disable(struct npu_device *npu)
 	mutex_unlock(&npu->mbox.lock);
 }
 
+/* npu_mbox_abort ends the wait for a completion that will not come: firmware is dead. */
+void npu_mbox_abort(struct npu_device *npu)
+{
+	WRITE_ONCE(npu->mbox.dead, true);
+	wake_up_all(&npu->mbox.wait);
+}
+
 static int npu_mbox_exec_locked(struct npu_device *npu, struct npu_sqe *sqe,
 				struct npu_reply *reply, unsigned int timeout_ms)
 {
@@ -107,14 +120,14 @@ static int npu_mbox_exec_locked(struct npu_device *npu, struct npu_sqe *sqe,
 
 	lockdep_assert_held(&mbox->lock);
 
-	if (!mbox->enabled)
+	if (!mbox->enabled || READ_ONCE(mbox->dead))
 		return -EIO;
 
 	sqe->command_id = cpu_to_le16(mbox->command_id++);
 	ret = npu->ops->admin(npu, sqe, &cqe, timeout_ms);
 	if (ret) {
 		mbox->enabled = false;
-		drm_err(&npu->drm, "admin command 0x%02x has no answer after %u ms: %d\n",
+		drm_err(&npu->drm, "admin command 0x%02x has no answer within %u ms: %d\n",
 			sqe->opcode, timeout_ms, ret);
 		return ret;
 	}

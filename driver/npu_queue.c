@@ -7,6 +7,7 @@
 #include <linux/bitfield.h>
 #include <linux/capability.h>
 #include <linux/iopoll.h>
+#include <linux/module.h>
 
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
@@ -14,6 +15,30 @@
 
 #include "npu_compat.h"
 #include "npu_drv.h"
+
+/* Firmware interface that knows priorities, weights and timeouts of queues. */
+#define NPU_FW_MINOR_QUEUE_CONTROL	2
+
+/* How much later than the device the driver looks whether a job hangs. */
+#define NPU_TIMEOUT_GRACE_MS		2000
+
+static bool npu_queue_timeouts = true;
+module_param_named(queue_timeouts, npu_queue_timeouts, bool, 0444);
+MODULE_PARM_DESC(queue_timeouts,
+		 "Have the device end commands that take too long, where it can (default true)");
+
+/* npu_has_queue_control says whether queues have priorities, weights and a status (§4.12). */
+bool npu_has_queue_control(struct npu_device *npu)
+{
+	return npu->params.features & NPU_FEATURES_LO_QUEUE_CONTROL &&
+	       FIELD_GET(NPU_FW_VERSION_MINOR, npu->fw_version) >= NPU_FW_MINOR_QUEUE_CONTROL;
+}
+
+/* npu_has_queue_timeouts says whether the device ends commands that take too long (§4.14). */
+bool npu_has_queue_timeouts(struct npu_device *npu)
+{
+	return npu_queue_timeouts && npu_has_queue_control(npu);
+}
 
 static int npu_queue_attach(struct npu_queue *q)
 {
@@ -56,8 +81,12 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	struct npu_reply reply;
 	int ret;
 
-	if (q->own) /* nobody else looks how long its commands take */
-		sqe.create_queue.timeout = cpu_to_le32(npu_job_timeout_ms());
+	if (npu_has_queue_control(npu)) {
+		sqe.create_queue.priority = q->priority;
+		sqe.create_queue.weight = q->weight;
+		if (npu_has_queue_timeouts(npu) || q->own) /* where nobody else looks */
+			sqe.create_queue.timeout = cpu_to_le32(q->timeout_ms);
+	}
 	spin_lock(&q->lock);
 	npu->ops->queue_empty(q, &sqe);
 	spin_unlock(&q->lock);
@@ -68,6 +97,8 @@ static int npu_hw_create_queue(struct npu_queue *q)
 
 	spin_lock(&q->lock);
 	q->live = true;
+	q->late = false;
+	q->resuming = false;
 	spin_unlock(&q->lock);
 	return 0;
 }
@@ -130,13 +161,13 @@ static void npu_queue_kill(struct npu_queue *q)
 
 /*
  * The queue no longer exists on the device: takes the completions that it left,
- * then ends the jobs that have none. guilty gets -ETIMEDOUT, the others error.
+ * then ends the jobs that have none, with -ETIMEDOUT the late one, the others with error.
  */
-static void npu_queue_end(struct npu_queue *q, struct drm_sched_job *guilty, int error)
+static void npu_queue_end(struct npu_queue *q, int error)
 {
 	npu_queue_kill(q);
 	npu_queue_poll(q);
-	npu_queue_cancel(q, guilty, error);
+	npu_queue_cancel(q, error);
 	npu_user_end(q);
 }
 
@@ -153,12 +184,15 @@ static int npu_queue_init_feed(struct npu_queue *q, struct npu_file *file)
 {
 	struct npu_device *npu = q->npu;
 	struct drm_gpu_scheduler *sched = &q->sched;
+	u32 timeout_ms = q->timeout_ms;
 	int ret;
 
 	if (q->own)
 		return npu_user_init(q, file);
+	if (npu_has_queue_timeouts(npu))
+		timeout_ms += NPU_TIMEOUT_GRACE_MS;
 	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.credits,
-			     msecs_to_jiffies(npu_job_timeout_ms()), npu->reset_wq, DRM_NPU_NAME,
+			     msecs_to_jiffies(timeout_ms), npu->reset_wq, DRM_NPU_NAME,
 			     npu->drm.dev);
 	if (ret)
 		return ret;
@@ -182,14 +216,15 @@ static void npu_queue_fini_feed(struct npu_queue *q)
  * npu_queue_acquire - get a queue for a file
  * @file: file
  * @handle: number of the queue in it
- * @own: the process drives it; it keeps the device awake
+ * @args: what the file wants, checked; NULL for the implicit queue
  *
  * The device is awake.
  *
  * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
  * queues or contexts are in use, -EIO when the device did not survive a reset.
  */
-struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle, bool own)
+struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle,
+				    const struct drm_npu_queue_create *args)
 {
 	struct npu_context *context = &file->context;
 	struct npu_device *npu = file->npu;
@@ -214,7 +249,11 @@ struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle, bool own)
 		goto err_unlock;
 	}
 
-	q->own = own;
+	q->own = args && args->flags & DRM_NPU_QUEUE_USER;
+	q->priority = args ? args->priority : DRM_NPU_PRIORITY_DEFAULT;
+	q->weight = args && args->weight ? args->weight : 1;
+	q->timeout_ms = args && args->timeout_ms ? args->timeout_ms : npu_job_timeout_ms();
+
 	ret = npu_queue_attach(q);
 	if (ret)
 		goto err_unlock;
@@ -228,8 +267,8 @@ struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle, bool own)
 		goto err_fini_feed;
 	context->queues++;
 	q->allocated = true;
-	q->active = !own;
-	if (own)
+	q->active = !q->own;
+	if (q->own)
 		npu_stay_awake(npu);
 	mutex_unlock(&npu->lock);
 	return q;
@@ -276,7 +315,7 @@ void npu_queue_release(struct npu_queue *q)
 		drm_err(&npu->drm, "queue %u cannot be destroyed: %d\n", q->number, ret);
 		npu_reset_locked(npu, NULL);
 	}
-	npu_queue_end(q, NULL, -ECANCELED);
+	npu_queue_end(q, -ECANCELED);
 	mutex_unlock(&npu->lock);
 
 	wait_event(q->idle, !atomic_read(&q->jobs));
@@ -293,16 +332,30 @@ void npu_queue_release(struct npu_queue *q)
 		npu_relax(npu);
 }
 
+/* npu_queue_read_status asks firmware what the queue is at (§4.19); it has queue control. */
+int npu_queue_read_status(struct npu_queue *q, struct npu_queue_status *status)
+{
+	int ret;
+
+	ret = npu_mbox_read_log(q->npu, NPU_QUEUE_LOG_PAGE, q->number, status, sizeof(*status));
+	if (ret < 0)
+		return ret;
+	return ret == sizeof(*status) && le16_to_cpu(status->queue) == q->number ? 0 : -EIO;
+}
+
 /**
- * npu_queue_recover - bring back a queue that is in the error state (§9.2)
+ * npu_queue_recover - bring back a queue whose job is late, or that is in the error state (§9.2)
  * @q: queue
+ * @guilty: late job that the scheduler complains of, or NULL. Its scheduler is left stopped,
+ *	    for timedout_job to start it.
  *
- * Its jobs on the device fail with -EIO; those that wait run afterwards. Called
- * with npu_device.lock held.
+ * The queue is made anew, which stops what it executes; other queues notice nothing. Its jobs
+ * on the device end: with -ETIMEDOUT one that is late and with -ECANCELED those behind it, or
+ * all with -EIO. Those that wait run afterwards. Called with npu_device.lock held.
  *
  * Return: 0, or an error after which the device needs a reset.
  */
-int npu_queue_recover(struct npu_queue *q)
+int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty)
 {
 	int ret;
 
@@ -313,27 +366,39 @@ int npu_queue_recover(struct npu_queue *q)
 	if (q->own) { /* the process makes another */
 		ret = npu_hw_destroy_queue(q);
 		if (!ret)
-			npu_queue_end(q, NULL, -EIO);
+			npu_queue_end(q, -EIO);
 		return ret;
 	}
 	if (!q->active)
 		return 0;
 	drm_sched_wqueue_stop(&q->sched);
+	if (q->late)
+		npu_queue_report_late(q);
 	ret = npu_hw_destroy_queue(q);
 	if (!ret) {
-		npu_queue_end(q, NULL, -EIO);
+		npu_queue_end(q, q->late ? -ECANCELED : -EIO);
+		if (guilty)
+			drm_sched_stop(&q->sched, guilty);
 		ret = npu_hw_create_queue(q);
+		if (ret == -EFAULT) /* the context has faulted meanwhile */
+			ret = npu_context_recover(q, guilty);
 	}
-	drm_sched_wqueue_start(&q->sched);
+	if (!guilty)
+		drm_sched_wqueue_start(&q->sched);
 	return ret;
 }
 
-/* Whether a queue is in the error state with all others of its context. */
-static bool npu_context_faulted(struct npu_queue *bad)
+/*
+ * npu_context_faulted says whether a queue's context has: then all its queues are in the error
+ * state. npu_device.faulted has those that are, but for this one.
+ */
+bool npu_context_faulted(struct npu_queue *bad)
 {
 	struct npu_device *npu = bad->npu;
 	u32 i;
 
+	if (!npu->mmu || !bad->allocated || bad->late)
+		return false; /* one that is late finds out when it is made again */
 	for (i = 0; i < npu->params.queues && !bad->held; i++) {
 		struct npu_queue *q = &npu->queues[i];
 
@@ -344,62 +409,96 @@ static bool npu_context_faulted(struct npu_queue *bad)
 	return true;
 }
 
-/**
- * npu_context_recover - bring back a context that has faulted (§11.5)
- * @bad: a queue of it, or one that failed by itself, or that nobody has any more
- *
- * Queues in the error state are in npu_device.faulted, but for @bad. The job that faulted ends
- * with what its command says. The others of the context go on where they were: what has no
- * completion has not begun. Called with npu_device.lock held.
- *
- * Return: 0, or an error after which the device needs a reset.
- */
-int npu_context_recover(struct npu_queue *bad)
+/* The next queue of a context from this slot on, or NULL. */
+static struct npu_queue *npu_context_queue(struct npu_device *npu, struct npu_context *context,
+					   u32 *slot)
 {
-	struct npu_device *npu = bad->npu;
-	struct npu_context *context = bad->context;
-	struct npu_queue *q, *end = npu->queues + npu->params.queues;
-	int ret = 0;
+	while (*slot < npu->params.queues) {
+		struct npu_queue *q = &npu->queues[(*slot)++];
 
-	lockdep_assert_held(&npu->lock);
+		if (q->allocated && q->context == context)
+			return q;
+	}
+	return NULL;
+}
 
-	if (!bad->allocated || !npu_context_live(npu, context))
-		return 0;
-	if (!npu_context_faulted(bad))
-		return npu_queue_recover(bad);
-	for (q = npu->queues; q < end; q++) {
-		if (!q->active || q->context != context)
+/* Takes a context that has faulted from the device, with what its queues completed. */
+static int npu_context_destroy(struct npu_device *npu, struct npu_context *context)
+{
+	struct npu_queue *q;
+	u32 i;
+	int ret;
+
+	for (i = 0; (q = npu_context_queue(npu, context, &i));) {
+		if (!q->live)
 			continue;
-		drm_sched_wqueue_stop(&q->sched);
+		if (q->late)
+			npu_queue_report_late(q);
 		spin_lock(&q->lock);
 		q->resuming = true;
 		spin_unlock(&q->lock);
+		ret = npu_hw_destroy_queue(q);
+		if (ret)
+			return ret;
+		npu_queue_poll(q);
 	}
-	for (q = npu->queues; q < end && !ret; q++)
-		if (q->allocated && q->context == context && q->live)
-			ret = npu_hw_destroy_queue(q);
+	return npu_hw_destroy_context(npu, context);
+}
+
+/* Makes a queue of such a context again, for the jobs that it has. */
+static int npu_context_resume(struct npu_queue *q)
+{
+	int ret;
+
+	clear_bit(q->number - 1, q->npu->faulted);
+	if (q->own) { /* the process makes another */
+		npu_queue_end(q, -EIO);
+		return 0;
+	}
+	npu_queue_end_faulted(q);
+	if (q->late)
+		npu_queue_cancel(q, -ECANCELED);
+	if (!q->active)
+		return 0;
+	ret = npu_hw_create(q);
 	if (!ret)
-		ret = npu_hw_destroy_context(npu, context);
-	for (q = npu->queues; q < end && !ret; q++)
-		if (q->allocated && q->context == context)
-			npu_queue_poll(q);
+		npu_queue_repeat(q);
+	return ret;
+}
+
+/**
+ * npu_context_recover - bring back a context that has faulted (§11.5)
+ * @bad: a queue of it
+ * @guilty: as for npu_queue_recover()
+ *
+ * The job that faulted ends with what its command says. The others of the context go on where
+ * they were: what has no completion has not begun. Called with npu_device.lock held.
+ *
+ * Return: 0, or an error after which the device needs a reset.
+ */
+int npu_context_recover(struct npu_queue *bad, struct drm_sched_job *guilty)
+{
+	struct npu_context *context = bad->context;
+	struct npu_device *npu = bad->npu;
+	struct npu_queue *q;
+	int ret;
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	if (!npu_context_live(npu, context))
+		return 0;
+	for (i = 0; (q = npu_context_queue(npu, context, &i));)
+		if (q->active)
+			drm_sched_wqueue_stop(&q->sched);
+	ret = npu_context_destroy(npu, context);
 	if (!ret)
 		npu_fault_note(npu, context);
-	for (q = npu->queues; q < end && !ret; q++) {
-		if (!q->allocated || q->context != context)
-			continue;
-		clear_bit(q->number - 1, npu->faulted);
-		if (q->active)
-			ret = npu_hw_create(q);
-		else if (q->own) /* the process makes another */
-			npu_queue_end(q, NULL, -EIO);
-	}
-	for (q = npu->queues; q < end; q++) {
-		if (!q->active || q->context != context)
-			continue;
-		npu_queue_resume(q, !ret);
-		drm_sched_wqueue_start(&q->sched);
-	}
+	for (i = 0; !ret && (q = npu_context_queue(npu, context, &i));)
+		ret = npu_context_resume(q);
+	for (i = 0; (q = npu_context_queue(npu, context, &i));)
+		if (q->active && !(guilty && guilty->sched == &q->sched))
+			drm_sched_wqueue_start(&q->sched);
 	return ret;
 }
 
@@ -415,11 +514,8 @@ void npu_queues_stop(struct npu_device *npu)
 			drm_sched_wqueue_stop(&npu->queues[i].sched);
 }
 
-/*
- * npu_queues_cancel ends all jobs that the device had: with -ETIMEDOUT the guilty
- * one, which may be NULL, the others with error. The device no longer touches memory.
- */
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error)
+/* npu_queues_cancel ends all jobs that the device had. It no longer touches memory. */
+void npu_queues_cancel(struct npu_device *npu, int error)
 {
 	u32 i;
 
@@ -429,7 +525,30 @@ void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int
 		struct npu_queue *q = &npu->queues[i];
 
 		if (q->active || (q->allocated && q->own))
-			npu_queue_end(q, guilty, error);
+			npu_queue_end(q, error);
+	}
+}
+
+/*
+ * npu_queues_interrupt ends the jobs that a reset of the device interrupted; those that had not
+ * started stay for npu_queues_restart(). The device no longer touches memory.
+ */
+void npu_queues_interrupt(struct npu_device *npu)
+{
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (q->allocated && q->own)
+			npu_queue_end(q, -ECANCELED);
+		if (!q->active)
+			continue;
+		npu_queue_kill(q);
+		npu_queue_poll(q);
+		npu_queue_interrupt(q, -ECANCELED);
 	}
 }
 
@@ -474,7 +593,7 @@ int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms)
 
 /*
  * npu_queues_restart makes the queues again if the device is up, and lets their jobs run or
- * fail, as npu_queues_start() does.
+ * fail, as npu_queues_start() does; those that npu_queues_interrupt() left come first.
  */
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 {
@@ -493,6 +612,10 @@ void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 			if (ret)
 				drm_err(&npu->drm, "queue %u is lost: %d\n", q->number, ret);
 		}
+		if (q->live)
+			npu_queue_repeat(q);
+		else
+			npu_queue_cancel(q, -ECANCELED);
 	}
 	npu_queues_start(npu, skip);
 }
@@ -532,7 +655,7 @@ struct npu_queue *npu_file_queue(struct npu_file *file, u32 number)
 	ret = xa_reserve(&file->queues, number, GFP_KERNEL);
 	if (ret)
 		return ERR_PTR(ret);
-	q = npu_queue_acquire(file, number, false);
+	q = npu_queue_acquire(file, number, NULL);
 	if (IS_ERR(q))
 		xa_release(&file->queues, number);
 	else
@@ -554,25 +677,51 @@ void npu_file_release_queues(struct npu_file *file)
 	mutex_unlock(&file->lock);
 }
 
-static int npu_queue_create(struct npu_file *file, u32 *number, bool own)
+static int npu_queue_create(struct npu_file *file, struct drm_npu_queue_create *args)
 {
 	struct npu_queue *q;
 	int ret;
 
 	mutex_lock(&file->lock);
-	ret = xa_alloc(&file->queues, number, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
+	ret = xa_alloc(&file->queues, &args->queue, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
 	if (ret)
 		goto out;
-	q = npu_queue_acquire(file, *number, own);
+	q = npu_queue_acquire(file, args->queue, args);
 	if (IS_ERR(q)) {
-		xa_release(&file->queues, *number);
+		xa_release(&file->queues, args->queue);
 		ret = PTR_ERR(q);
 		goto out;
 	}
-	xa_store(&file->queues, *number, q, GFP_KERNEL);
+	xa_store(&file->queues, args->queue, q, GFP_KERNEL);
 out:
 	mutex_unlock(&file->lock);
 	return ret;
+}
+
+/* Checks what a file wants of its queue beyond the default. */
+static int npu_queue_check_schedule(struct drm_device *drm, const struct drm_npu_queue_create *args)
+{
+	if (args->priority > DRM_NPU_PRIORITY_MAX || args->weight > NPU_MAX_WEIGHT ||
+	    args->timeout_ms > NPU_MAX_TIMEOUT_MS) {
+		drm_dbg(drm, "priority %u, weight %u, timeout %u ms: out of range\n",
+			args->priority, args->weight, args->timeout_ms);
+		return -EINVAL;
+	}
+	/* A command that hangs keeps the whole device from others, for as long as it may. */
+	if ((args->priority > DRM_NPU_PRIORITY_DEFAULT ||
+	     args->timeout_ms > npu_job_timeout_ms()) && !capable(CAP_SYS_NICE)) {
+		drm_dbg(drm, "priority %u, timeout %u ms: not without CAP_SYS_NICE\n",
+			args->priority, args->timeout_ms);
+		return -EACCES;
+	}
+	if (((args->priority > DRM_NPU_PRIORITY_DEFAULT || args->weight > 1) &&
+	     !npu_has_queue_control(to_npu(drm))) ||
+	    (args->timeout_ms && !npu_has_queue_timeouts(to_npu(drm)))) {
+		drm_dbg(drm, "priority %u, weight %u, timeout %u ms: the device has none\n",
+			args->priority, args->weight, args->timeout_ms);
+		return -EOPNOTSUPP;
+	}
+	return 0;
 }
 
 int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp)
@@ -585,24 +734,18 @@ int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *
 			args->flags);
 		return -EINVAL;
 	}
-	if (args->priority > DRM_NPU_PRIORITY_MAX) {
-		drm_dbg(drm, "unknown priority %u\n", args->priority);
-		return -EINVAL;
-	}
-	if (args->priority != DRM_NPU_PRIORITY_DEFAULT) {
-		drm_dbg(drm, "priority %u: the device has none\n", args->priority);
-		return capable(CAP_SYS_NICE) ? -EOPNOTSUPP : -EACCES;
-	}
 	if (args->flags & DRM_NPU_QUEUE_USER && !npu_user_supported(to_npu(drm))) {
 		drm_dbg(drm, "the device has no queues for processes\n");
 		return -EOPNOTSUPP;
 	}
+	ret = npu_queue_check_schedule(drm, args);
+	if (ret)
+		return ret;
 	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
 	ret = npu_wake(to_npu(drm));
 	if (!ret) {
-		ret = npu_queue_create(filp->driver_priv, &args->queue,
-				       args->flags & DRM_NPU_QUEUE_USER);
+		ret = npu_queue_create(filp->driver_priv, args);
 		npu_relax(to_npu(drm));
 	}
 	drm_dev_exit(idx);
