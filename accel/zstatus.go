@@ -43,4 +43,5 @@ var statusNames = map[Status]string{
 	0x4c: "TOKEN_OVERFLOW",
 	0x4d: "DEADLOCK",
 	0x4e: "NO_HALT",
+	0x60: "BAD_SETUP",
 }

@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"dma/iova":          {},
 	"ecc":               {},
 	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},
+	"core/gemm":         {},
 	"core/isa":          {"core/num", "core/systolic"},
 	"core/num":          {},
 	"core/systolic":     {"core/num"},

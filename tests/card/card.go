@@ -31,12 +31,13 @@ var goPrograms = []string{"devinfo", "digits", "windowless"}
 // judge shares nothing with the others: it was written from docs/spec and the uAPI
 // header alone.
 var programs = map[string][]string{
-	"uapitest":  {"uapitest.c", "npu.c"},
-	"sharetest": {"sharetest.c", "npu.c"},
-	"lifetest":  {"lifetest.c", "npu.c"},
-	"aerinject": {"aerinject.c"},
-	"doorbell":  {"doorbell.c", "npu.c"},
-	"judge":     {"judge.c"},
+	"uapitest":   {"uapitest.c", "npu.c"},
+	"sharetest":  {"sharetest.c", "npu.c"},
+	"lifetest":   {"lifetest.c", "npu.c"},
+	"healthtest": {"healthtest.c", "npu.c"},
+	"aerinject":  {"aerinject.c"},
+	"doorbell":   {"doorbell.c", "npu.c"},
+	"judge":      {"judge.c"},
 }
 
 // Kit is what Build made.

@@ -38,7 +38,7 @@ func (e *Env) Run(ctx context.Context, src, out string, argv ...string) (string,
 var warning = regexp.MustCompile(`(?i)\bwarning\b`)
 
 // BuildModule builds the one kernel module whose Kbuild file is in srcDir, for the given kernel ("" for the newest),
-// with the compiler that built the kernel and with make W=1. srcDir is not changed; objects go to outDir. It returns
+// with the compiler that built the kernel and with make W=1, and with coverage if the kernel has KCOV. srcDir is not changed; objects go to outDir. It returns
 // the path of the .ko and the lines that are warnings.
 func (e *Env) BuildModule(ctx context.Context, kernel, srcDir, outDir string) (ko string, warnings []string, err error) {
 	release, err := e.release(kernel)
@@ -49,7 +49,7 @@ func (e *Env) BuildModule(ctx context.Context, kernel, srcDir, outDir string) (k
 	if err != nil {
 		return "", nil, err
 	}
-	output, err := e.Run(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 modules`, build)
+	output, err := e.Run(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 KCOV_INSTRUMENT=y modules`, build)
 	if err != nil {
 		return "", nil, err
 	}
