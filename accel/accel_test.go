@@ -33,15 +33,15 @@ func TestOpenPath(t *testing.T) {
 // What the driver prints for a file, with other lines of the kernel around it.
 func TestUsage(t *testing.T) {
 	const text = "pos:\t0\nflags:\t02100002\ndrm-driver:\tnpu\ndrm-client-id:\t5\ndrm-engine-npu:\t123456789 ns\ndrm-engine-capacity-npu:\t1\n" +
-		"drm-total-device:\t2 MiB\ndrm-shared-device:\t0\ndrm-active-device:\t4 KiB\ndrm-resident-device:\t2 MiB\ndrm-total-system:\t12345\n"
-	want := Usage{Busy: 123456789 * time.Nanosecond, Memory: map[string]MemoryUsage{
+		"drm-total-device:\t2 MiB\ndrm-shared-device:\t0\ndrm-active-device:\t4 KiB\ndrm-resident-device:\t2 MiB\ndrm-total-system:\t12345\nnpu-timeouts:\t3\n"
+	want := Usage{Busy: 123456789 * time.Nanosecond, Timeouts: 3, Memory: map[string]MemoryUsage{
 		"device": {Total: 2 << 20, Active: 4 << 10, Resident: 2 << 20}, "system": {Total: 12345},
 	}}
 	got, err := parseUsage(text)
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	for _, bad := range []string{"drm-engine-npu: many ns\n", "drm-total-device: 1 GiB\n", "drm-total-device:\n", "drm-engine-npu: -1 ns\n"} {
+	for _, bad := range []string{"drm-engine-npu: many ns\n", "drm-total-device: 1 GiB\n", "drm-total-device:\n", "drm-engine-npu: -1 ns\n", "npu-timeouts: few\n"} {
 		if u, err := parseUsage(bad); err == nil {
 			t.Errorf("%q is read as %+v", bad, u)
 		}

@@ -8,8 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Queue executes its jobs one after the other.
@@ -25,16 +29,28 @@ type Queue struct {
 // QueueConfig says what a queue is like.
 type QueueConfig struct {
 	Priority int // 0 to 3; above 0 needs CAP_SYS_NICE
+	// Weight is how many commands in a row it may have before other queues of its priority, 0 for 1. Interface 1.2.
+	Weight int
+	// Timeout is what a command of it may take, in whole milliseconds, 0 for Info.JobTimeoutMS, above which it
+	// needs CAP_SYS_NICE. Interface 1.2.
+	Timeout time.Duration
 }
 
-// NewQueue makes a queue (interface 1.1). Errors: EINVAL; EACCES, EOPNOTSUPP (the
-// priority); EBUSY, all queues or contexts are in use.
+// NewQueue makes a queue (interface 1.1). Errors: EINVAL; EACCES, EOPNOTSUPP (what cfg
+// asks for); EBUSY, all queues or contexts are in use.
 func (d *Device) NewQueue(cfg QueueConfig) (*Queue, error) {
+	if d.version < version12 && (cfg.Weight != 0 || cfg.Timeout != 0) {
+		return nil, d.tooOld("queue with a weight or timeout")
+	}
+	ms := cfg.Timeout.Milliseconds()
+	if cfg.Timeout != 0 && (ms <= 0 || ms > math.MaxUint32) {
+		return nil, fmt.Errorf("accel: make queue: timeout %v: %w", cfg.Timeout, unix.EINVAL)
+	}
 	timeline, err := d.NewSyncobj()
 	if err != nil {
 		return nil, err
 	}
-	c := queueCreate{Priority: uint32(cfg.Priority)}
+	c := queueCreate{Priority: uint32(cfg.Priority), Weight: uint32(cfg.Weight), TimeoutMS: uint32(ms)}
 	if err := call(d, reqNPUQueueCreate, &c); err != nil {
 		return nil, errors.Join(fmt.Errorf("accel: make queue: %w", err), timeline.Close())
 	}

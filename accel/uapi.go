@@ -45,9 +45,10 @@ func (r request) number(size uintptr) uintptr { return uintptr(r) | size<<16 | '
 
 // Values of drm_npu_query.type.
 const (
-	queryInfo     = 0
-	queryCounters = 1
-	queryJob      = 2
+	queryInfo      = 0
+	queryCounters  = 1
+	queryJob       = 2
+	queryTelemetry = 5
 )
 
 // Values of drm_npu_command.type.
@@ -98,9 +99,15 @@ type Info struct {
 	MaxBindings   uint32  `json:"max_bindings"`
 	MaxSyncs      uint32  `json:"max_syncs"`      // each of Wait and Signal; one of Signal is the job's own
 	Vectors       uint32  `json:"vectors"`        // interrupts in use
-	JobTimeoutMS  uint32  `json:"job_timeout_ms"` // after which a job ends with ETIMEDOUT
+	JobTimeoutMS  uint32  `json:"job_timeout_ms"` // of queues that choose none
 	Resets        uint32  `json:"resets"`         // since the driver was loaded
 	Firmware      Name    `json:"firmware"`
+
+	// Interface 1.2.
+	Priorities   uint32 `json:"priorities"`     // classes; 1 if the device has none
+	MaxWeight    uint32 `json:"max_weight"`     // of a queue; 1 if the device has none
+	MaxTimeoutMS uint32 `json:"max_timeout_ms"` // of a queue; 0 if the device does not watch commands
+	Timeouts     uint32 `json:"timeouts"`       // jobs that did not end in time, since the driver was loaded
 }
 
 // Counters are those of all users of the device, since its last reset.
@@ -117,6 +124,36 @@ type Counters struct {
 	Faults       uint64 `json:"faults"` // records
 	Copies       uint64 `json:"copies"`
 	Admin        uint64 `json:"admin"` // admin commands
+
+	// Interface 1.2.
+	ShadowDoorbells   uint64 `json:"shadow_doorbells"` // indices found in memory
+	TLBHits           uint64 `json:"tlb_hits"`
+	TLBMisses         uint64 `json:"tlb_misses"`
+	TranslationFaults uint64 `json:"translation_faults"`
+	Waits             uint64 `json:"waits"`   // that succeeded
+	Signals           uint64 `json:"signals"` // that succeeded
+	Timeouts          uint64 `json:"timeouts"`
+	Coalesced         uint64 `json:"coalesced"` // completions without an interrupt of their own
+	ECCCorrected      uint64 `json:"ecc_corrected"`
+	ECCUncorrected    uint64 `json:"ecc_uncorrected"`
+	EngineResets      uint64 `json:"engine_resets"`
+}
+
+// Telemetry is how the device is (§12.4).
+type Telemetry struct {
+	UptimeUS          uint64 `json:"uptime_us"`    // since power-on, over all resets
+	CoreBusyUS        uint64 `json:"core_busy_us"` // of these
+	DMABusyUS         uint64 `json:"dma_busy_us"`  // of these
+	Temperature       int32  `json:"temperature"`  // m°C
+	Ambient           int32  `json:"ambient"`      // m°C
+	ClockKHz          uint32 `json:"clock_khz"`    // pauses for throttling included
+	MaxClockKHz       uint32 `json:"max_clock_khz"`
+	CoreUtilization   uint32 `json:"core_utilization"` // ‰
+	DMAUtilization    uint32 `json:"dma_utilization"`  // ‰
+	ThrottleLevel     uint32 `json:"throttle_level"`   // 0 to 3; at 3 no command starts
+	Threshold1        int32  `json:"threshold_1"`      // m°C
+	Threshold2        int32  `json:"threshold_2"`      // m°C
+	ThresholdCritical int32  `json:"threshold_critical"`
 }
 
 // JobStatus is what became of a job.
@@ -183,10 +220,12 @@ type syncPoint struct {
 }
 
 type queueCreate struct {
-	Priority uint32 `json:"priority"`
-	Flags    uint32 `json:"flags"`
-	Queue    uint32 `json:"queue"`
-	_        uint32
+	Priority  uint32 `json:"priority"`
+	Flags     uint32 `json:"flags"`
+	Queue     uint32 `json:"queue"`
+	TimeoutMS uint32 `json:"timeout_ms"`
+	Weight    uint32 `json:"weight"`
+	_         uint32
 }
 
 type queueDestroy struct {

@@ -19,7 +19,7 @@ import (
 
 // structures are ours beside those of C.
 var structures = map[string]any{
-	"drm_npu_array": array{}, "drm_npu_query": query{}, "drm_npu_device_info": Info{}, "drm_npu_counters": Counters{},
+	"drm_npu_array": array{}, "drm_npu_query": query{}, "drm_npu_device_info": Info{}, "drm_npu_counters": Counters{}, "drm_npu_telemetry": Telemetry{},
 	"drm_npu_job_status": JobStatus{}, "drm_npu_bo_create": boCreate{}, "drm_npu_binding": binding{}, "drm_npu_launch": launch{},
 	"drm_npu_copy": copies{}, "drm_npu_command": command{}, "drm_npu_sync": syncPoint{}, "drm_npu_queue_create": queueCreate{},
 	"drm_npu_queue_destroy": queueDestroy{}, "drm_npu_submit": submit{},
@@ -49,6 +49,8 @@ var values = map[string]uint64{
 	"DRM_NPU_VERSION_MAJOR":                  driverMajor,
 	"DRM_NPU_QUERY_DEVICE_INFO":              queryInfo,
 	"DRM_NPU_QUERY_COUNTERS":                 queryCounters,
+	"DRM_NPU_QUERY_TELEMETRY":                queryTelemetry,
+	"DRM_IOCTL_NPU_QUEUE_CREATE":             uint64(reqNPUQueueCreate.number(unsafe.Sizeof(queueCreate{}))),
 	"DRM_NPU_QUERY_JOB":                      queryJob,
 	"DRM_NPU_JOB_PENDING":                    uint64(Pending),
 	"DRM_NPU_JOB_DONE":                       uint64(Done),

@@ -19,10 +19,10 @@
 // Rates are NOPs that completed, on 1, 8 and 64 queues; each queue has up to 4 jobs under way, of one command
 // (single-N) or of as many as a job may have (full-N).
 //
-// Recovery: a COPY that takes hours; the driver's limit for jobs is 1 s.
+// Recovery: a COPY that takes hours, on a queue with a timeout of 1 s.
 //
-//	hang        from the submission until the job's end was told, less the limit
-//	recovery    from there until a NOP of the same file, submitted then, has succeeded
+//	hang        from the submission until the job's end was told, less the timeout
+//	recovery    from there until a NOP on the same queue, submitted then, has succeeded
 package main
 
 import (
@@ -33,7 +33,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -45,9 +44,8 @@ import (
 
 const (
 	depth       = 4           // jobs under way on a queue
-	limit       = time.Second // of a job, for hangs
-	limitFile   = "/sys/module/npu/parameters/job_timeout_ms"
-	settled     = 20 // samples that come first and do not count
+	limit       = time.Second // the timeout of a queue, for hangs
+	settled     = 20          // samples that come first and do not count
 	waitForever = 5 * time.Minute
 )
 
@@ -232,51 +230,30 @@ func (r *report) rate(n, jobs int, full bool) (err error) {
 	return nil
 }
 
-func (r *report) hangs(d *accel.Device, n int) (err error) {
-	old, err := os.ReadFile(limitFile)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(limitFile, fmt.Append(nil, limit.Milliseconds()), 0); err != nil {
-		return err
-	}
-	defer func() {
-		err = errors.Join(err, os.WriteFile(limitFile, []byte(strings.TrimSpace(string(old))), 0))
-	}()
+func (r *report) hangs(d *accel.Device, n int) error {
 	b, err := d.NewBuffer(accel.SystemMemory, 4096)
 	if err != nil {
 		return err
 	}
+	q, err := d.NewQueue(accel.QueueConfig{Timeout: limit})
+	if err != nil {
+		return err
+	}
 	for range n {
-		f, err := accel.Open() // whose queues have the new limit
-		if err != nil {
-			return err
-		}
-		shared, err := b.Export()
-		if err != nil {
-			return err
-		}
-		mine, err := f.Import(shared)
-		if err != nil {
-			return err
-		}
-		if _, err := f.Queue().Run(context.Background(), accel.Nop{}); err != nil {
+		if _, err := q.Run(context.Background(), accel.Nop{}); err != nil {
 			return err
 		}
 		start := time.Now()
-		_, err = f.Queue().Run(context.Background(), accel.Copy{Src: mine, Dst: mine, Bytes: 4096, Rows: 65535, Planes: 65535})
+		_, err = q.Run(context.Background(), accel.Copy{Src: b, Dst: b, Bytes: 4096, Rows: 65535, Planes: 65535})
 		hung := time.Since(start)
 		if !errors.Is(err, unix.ETIMEDOUT) {
 			return fmt.Errorf("a copy that takes hours: %w", err)
 		}
-		if _, err := f.Queue().Run(context.Background(), accel.Nop{}); err != nil {
+		if _, err := q.Run(context.Background(), accel.Nop{}); err != nil {
 			return fmt.Errorf("after it: %w", err)
 		}
 		r.sample("hang", hung-limit)
 		r.sample("recovery", time.Since(start)-hung)
-		if err := errors.Join(mine.Close(), shared.Close(), f.Close()); err != nil {
-			return err
-		}
 	}
-	return b.Close()
+	return errors.Join(q.Close(), b.Close())
 }
