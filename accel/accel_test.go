@@ -107,6 +107,46 @@ func TestCommands(t *testing.T) {
 	if c.Type != 3 || l.ProgramHandle != 1 || l.ProgramOffset != 64 || l.ProgramSize != 96 || l.Bindings.Count != 2 || l.Bindings.Stride != 24 || l.Bindings.Ptr == 0 {
 		t.Errorf("LAUNCH: %+v", c)
 	}
+
+	// Without buffers, offsets are addresses.
+	c = command{}
+	Copy{SrcOffset: 0x10000, DstOffset: 0x20000, Bytes: 5}.put(&c, &pin)
+	want = command{Type: 2, Flags: 1, Union: copies{SrcOffset: 0x10000, DstOffset: 0x20000, NX: 5, NY: 1, NZ: 1}}
+	if diff := cmp.Diff(want, c, cmp.AllowUnexported(copies{})); diff != "" {
+		t.Errorf("COPY of addresses (-want +got):\n%s", diff)
+	}
+	c = command{}
+	Launch{Offset: 0x10000, Size: 96, Bindings: []Binding{{Offset: 0x20000, Size: 16, Read: true}}}.put(&c, &pin)
+	if l := *launchOf(&c); c.Flags != 1 || l.ProgramHandle != 0 || l.ProgramOffset != 0x10000 {
+		t.Errorf("LAUNCH of an address: %+v", c)
+	}
+}
+
+func TestVMOps(t *testing.T) {
+	b := &Buffer{handle: 3, size: 8192}
+	for _, tt := range []struct {
+		op   VMOp
+		want vmOp
+	}{
+		{Map{Address: 0x10000, Buffer: b, Read: true, Write: true}, vmOp{Type: 1, Flags: 3, Handle: 3, Address: 0x10000, Size: 8192}},
+		{Map{Address: 0x10000, Buffer: b, Offset: 4096, Exec: true}, vmOp{Type: 1, Flags: 4, Handle: 3, Offset: 4096, Address: 0x10000, Size: 4096}},
+		{Map{Buffer: b, Size: 4096, Read: true}, vmOp{Type: 1, Flags: 1, Handle: 3, Size: 4096}},
+		{Unmap{Address: 0x10000, Size: 4096}, vmOp{Type: 2, Address: 0x10000, Size: 4096}},
+	} {
+		if diff := cmp.Diff(tt.want, tt.op.op(), cmp.AllowUnexported(vmOp{})); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", tt.op, diff)
+		}
+	}
+	old := &Device{version: 1<<16 | 1}
+	_, vm := old.VM()
+	_, fault := old.Fault()
+	_, telemetry := old.Telemetry()
+	_, queue := old.NewQueue(QueueConfig{Weight: 2})
+	for _, err := range []error{vm, fault, telemetry, queue, old.Bind()} {
+		if !errors.Is(err, unix.EOPNOTSUPP) || !strings.Contains(err.Error(), "needs interface 1.2, the driver has 1.1") {
+			t.Errorf("on a driver of 1.1: %v", err)
+		}
+	}
 }
 
 func TestReadProgram(t *testing.T) {

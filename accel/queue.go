@@ -78,6 +78,9 @@ type Command interface {
 // Nop does nothing.
 type Nop struct{}
 
+// Copy and Launch with buffers name memory by buffer and offset. Without any, the offsets are addresses of the
+// file's address space (Device.Bind, interface 1.2).
+
 // Copy copies Planes planes of Rows rows of Bytes bytes (§7.4). The first byte of row y of plane z is
 // at offset + z·plane stride + y·row stride. Rows and Planes of 0 mean 1.
 type Copy struct {
@@ -106,20 +109,20 @@ type Binding struct {
 func (Nop) put(c *command, _ *runtime.Pinner) { c.Type = commandNop }
 
 func (y Copy) put(c *command, _ *runtime.Pinner) {
-	c.Type = commandCopy
+	c.Type, c.Flags = commandCopy, y.Src.virtual()
 	c.Union = copies{
-		SrcHandle: y.Src.handle, DstHandle: y.Dst.handle, SrcOffset: y.SrcOffset, DstOffset: y.DstOffset,
+		SrcHandle: y.Src.name(), DstHandle: y.Dst.name(), SrcOffset: y.SrcOffset, DstOffset: y.DstOffset,
 		NX: y.Bytes, NY: max(1, y.Rows), NZ: max(1, y.Planes),
 		SrcStrideY: y.SrcRowStride, SrcStrideZ: y.SrcPlaneStride, DstStrideY: y.DstRowStride, DstStrideZ: y.DstPlaneStride,
 	}
 }
 
 func (l Launch) put(c *command, pin *runtime.Pinner) {
-	c.Type = commandLaunch
+	c.Type, c.Flags = commandLaunch, l.Program.virtual()
 	bindings := make([]binding, len(l.Bindings))
 	for i, b := range l.Bindings {
-		bindings[i] = binding{Handle: b.Buffer.handle, Offset: b.Offset, Size: b.Size}
-		if b.Size == 0 {
+		bindings[i] = binding{Handle: b.Buffer.name(), Offset: b.Offset, Size: b.Size}
+		if b.Size == 0 && b.Buffer != nil {
 			bindings[i].Size = b.Buffer.size - b.Offset
 		}
 		if b.Read {
@@ -129,7 +132,7 @@ func (l Launch) put(c *command, pin *runtime.Pinner) {
 			bindings[i].Flags |= bindingWrite
 		}
 	}
-	*launchOf(c) = launch{ProgramHandle: l.Program.handle, ProgramSize: l.Size, ProgramOffset: l.Offset, Bindings: list(pin, bindings)}
+	*launchOf(c) = launch{ProgramHandle: l.Program.name(), ProgramSize: l.Size, ProgramOffset: l.Offset, Bindings: list(pin, bindings)}
 }
 
 // A Submission is a job to be.

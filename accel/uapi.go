@@ -38,6 +38,7 @@ const (
 	reqNPUSubmit       = readWrite | 0x42
 	reqNPUQueueCreate  = readWrite | 0x43
 	reqNPUQueueDestroy = write | 0x44
+	reqNPUVMBind       = write | 0x45
 )
 
 // number is the ioctl for an argument of that size.
@@ -48,6 +49,8 @@ const (
 	queryInfo      = 0
 	queryCounters  = 1
 	queryJob       = 2
+	queryVM        = 3
+	queryFault     = 4
 	queryTelemetry = 5
 )
 
@@ -56,6 +59,16 @@ const (
 	commandNop    = 1
 	commandCopy   = 2
 	commandLaunch = 3
+)
+
+const commandVA = 1 // flag of drm_npu_command
+
+const (
+	vmMap   = 1 // types of drm_npu_vm_op
+	vmUnmap = 2
+	vmRead  = 1 // flags
+	vmWrite = 2
+	vmExec  = 4
 )
 
 const (
@@ -156,6 +169,34 @@ type Telemetry struct {
 	ThresholdCritical int32  `json:"threshold_critical"`
 }
 
+// VMInfo is about a file's address space (§11).
+type VMInfo struct {
+	Start         uint64 `json:"start"` // of the part that Bind takes
+	End           uint64 `json:"end"`
+	PageSize      uint32 `json:"page_size"`
+	LargePageSize uint32 `json:"large_page_size"` // aligned to which memory needs fewer translations
+	MaxOps        uint32 `json:"max_ops"`
+	MaxMappings   uint32 `json:"max_mappings"`
+	Mappings      uint32 `json:"mappings"` // at the moment
+	_             uint32
+	TableBytes    uint64 `json:"table_bytes"`
+}
+
+// Fault is the last access of a file that was refused (§11.5).
+type Fault struct {
+	Count   uint64 `json:"count"` // of the file; 0 if there was none, as is all else
+	Address uint64 `json:"address"`
+	Seqno   uint64 `json:"seqno"`
+	Command uint32 `json:"command"` // its index in the job
+	Queue   uint32 `json:"queue"`
+	Entry   uint32 `json:"entry"` // of the ring
+	Status  Status `json:"status"`
+	Access  uint32 `json:"access"` // 1 read, 2 write, 3 execute
+	Reason  uint32 `json:"reason"` // 1 not present, 2 permission, 3 reserved, 4 table, 5 target, 6 range
+	Engine  uint32 `json:"engine"` // 0 command processor, 1 DMA, 2 core load, 3 core store
+	_       uint32
+}
+
 // JobStatus is what became of a job.
 type JobStatus struct {
 	Seqno   uint64   `json:"seqno"`
@@ -166,6 +207,21 @@ type JobStatus struct {
 	Result  uint32   `json:"result"`  // of that command (§4.9, §4.10)
 	_       uint32
 	Info    uint64 `json:"info"` // of that command
+}
+
+type vmOp struct {
+	Type    uint32 `json:"type"`
+	Flags   uint32 `json:"flags"`
+	Handle  uint32 `json:"handle"`
+	_       uint32
+	Offset  uint64 `json:"offset"`
+	Address uint64 `json:"address"`
+	Size    uint64 `json:"size"`
+}
+
+type vmBind struct {
+	Ops   array  `json:"ops"`
+	Flags uint64 `json:"flags"`
 }
 
 type boCreate struct {

@@ -71,20 +71,23 @@ func main() {
 	}
 }
 
-func run(r *report, samples, jobs, rounds, hangs int) (err error) {
-	d, err := accel.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := r.latencies(d, samples); err != nil {
-		return fmt.Errorf("latencies: %w", err)
-	}
-	if err := r.rates(jobs, rounds); err != nil {
-		return fmt.Errorf("rates: %w", err)
-	}
-	if err := r.hangs(d, hangs); err != nil {
-		return fmt.Errorf("hangs: %w", err)
+// run opens the device for each part anew: a file that is open keeps its queue from others.
+func run(r *report, samples, jobs, rounds, hangs int) error {
+	for _, part := range []struct {
+		name string
+		do   func(*accel.Device) error
+	}{
+		{"latencies", func(d *accel.Device) error { return r.latencies(d, samples) }},
+		{"rates", func(d *accel.Device) error { return r.rates(d, jobs, rounds) }},
+		{"hangs", func(d *accel.Device) error { return r.hangs(d, hangs) }},
+	} {
+		d, err := accel.Open()
+		if err == nil {
+			err = errors.Join(part.do(d), d.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
 	}
 	return nil
 }
@@ -153,11 +156,11 @@ func (r *report) sample(name string, took time.Duration) {
 	r.Samples[name] = append(r.Samples[name], float64(took.Nanoseconds())/1000)
 }
 
-func (r *report) rates(jobs, rounds int) error {
+func (r *report) rates(d *accel.Device, jobs, rounds int) error {
 	for range rounds {
 		for _, n := range []int{1, 8, 64} {
 			for _, full := range []bool{false, true} {
-				if err := r.rate(n, jobs, full); err != nil {
+				if err := r.rate(d, n, jobs, full); err != nil {
 					return fmt.Errorf("%d queues: %w", n, err)
 				}
 			}
@@ -166,13 +169,8 @@ func (r *report) rates(jobs, rounds int) error {
 	return nil
 }
 
-// rate keeps n queues of a file of their own busy.
-func (r *report) rate(n, jobs int, full bool) (err error) {
-	d, err := accel.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+// rate keeps n queues busy.
+func (r *report) rate(d *accel.Device, n, jobs int, full bool) error {
 	info, err := d.Info()
 	if err != nil {
 		return err
@@ -224,6 +222,11 @@ func (r *report) rate(n, jobs int, full bool) (err error) {
 	}
 	if c := after.Since(before); c.Commands != uint64(jobs*len(commands)) || c.Errors != 0 {
 		return fmt.Errorf("the device counted %d commands with %d errors, want %d without", c.Commands, c.Errors, jobs*len(commands))
+	}
+	for _, q := range queues {
+		if err := q.Close(); err != nil {
+			return err
+		}
 	}
 	name = fmt.Sprintf("%s-%d", name, n)
 	r.Rates[name] = append(r.Rates[name], float64(jobs*len(commands))/took.Seconds())
