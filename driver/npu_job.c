@@ -164,6 +164,8 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 				q->number, npu_status_name(status), status, job->status.result,
 				job->status.info);
 	}
+	if (status == NPU_STATUS_POISON && npu->ops->silent_errors)
+		npu_health_check(npu);
 	job->command_id++;
 	if (++job->completed < job->count)
 		return NULL;
