@@ -53,6 +53,10 @@ struct sg_table;
 /* Jobs of a file whose status can be queried; part of the user interface. */
 #define NPU_JOB_RECORDS			64
 
+/* Limits of what user space chooses for a queue, §4.12, §4.14. */
+#define NPU_MAX_WEIGHT			255
+#define NPU_MAX_TIMEOUT_MS		(3600U * 1000)
+
 /* Commands of firmware that do not wait for anything take microseconds. */
 #define NPU_MBOX_TIMEOUT_MS		5000
 
@@ -174,6 +178,9 @@ struct npu_queue {
 	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
 	struct npu_context *context; /* of the file that has it */
+	u8 priority; /* §4.12 */
+	u8 weight;
+	u32 timeout_ms; /* of a command (§4.14); of a job if the device does not watch */
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -183,6 +190,7 @@ struct npu_queue {
 	spinlock_t lock; /* everything below */
 	bool attached; /* the bus has memory for it, so completions may be looked for */
 	bool live; /* exists on the device */
+	bool late; /* a job did not end in time: the queue waits for npu_queue_recover() */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
 	ktime_t first_since; /* when the first of these became it */
@@ -198,6 +206,7 @@ struct npu_file {
 	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
 	struct npu_context context;
 	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
+	atomic_t timeouts; /* jobs that did not end in time */
 
 	spinlock_t jobs_lock; /* everything below */
 	u64 seqno; /* of the last job */
@@ -260,6 +269,7 @@ struct npu_device {
 	bool gone; /* it answers no more, and will not; never taken back */
 	u32 generation; /* lock: counts boots, each of which starts without contexts */
 	atomic_t resets;
+	atomic_t timeouts; /* jobs that did not end in time */
 	struct npu_queue *queues;
 	struct workqueue_struct *submit_wq; /* run_job and free_job of all queues */
 	struct workqueue_struct *reset_wq; /* ordered: timeouts and recovery */
@@ -317,6 +327,7 @@ int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty);
 void npu_reset_begin(struct npu_device *npu);
 int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int error);
 void npu_schedule_recovery(struct npu_device *npu, int what);
+void npu_schedule_queue_recovery(struct npu_queue *q);
 void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overflow);
 const char *npu_boot_error_name(u32 error);
 
@@ -340,16 +351,21 @@ int npu_status_errno(u32 status);
 
 /* npu_queue.c */
 int npu_queues_init(struct npu_device *npu);
-struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context);
+bool npu_has_queue_control(struct npu_device *npu);
+bool npu_has_queue_timeouts(struct npu_device *npu);
+int npu_queue_read_status(struct npu_queue *q, struct npu_queue_status *status);
+struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context,
+				    const struct drm_npu_queue_create *args);
 struct npu_queue *npu_file_queue(struct npu_file *file, u32 number);
 void npu_file_release_queues(struct npu_file *file);
 int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp);
 int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file *filp);
 void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
-int npu_queue_recover(struct npu_queue *q);
+int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty);
 void npu_queues_stop(struct npu_device *npu);
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error);
+void npu_queues_cancel(struct npu_device *npu, int error);
+void npu_queues_interrupt(struct npu_device *npu);
 int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
 bool npu_context_live(struct npu_device *npu, struct npu_context *context);
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip);
@@ -363,7 +379,10 @@ extern const struct drm_sched_backend_ops npu_sched_ops;
 int npu_job_timeout_ms(void);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
-void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error);
+void npu_queue_cancel(struct npu_queue *q, int error);
+void npu_queue_interrupt(struct npu_queue *q, int error);
+void npu_queue_repeat(struct npu_queue *q);
+void npu_queue_report_late(struct npu_queue *q);
 void npu_queue_print(struct npu_queue *q, struct drm_printer *p);
 
 /* npu_submit.c */

@@ -65,8 +65,11 @@ struct npu_sqe {
 			__le16 sq_entries;
 			__le16 cq_entries;
 			__le32 context;
-			__le32 reserved;
+			u8 priority; /* these and timeout: §4.12, §4.14; from 1.2 on */
+			u8 weight;
+			__le16 flags;
 			__le64 shadow; /* §4.11; from firmware interface 1.1 on */
+			__le32 timeout; /* ms */
 		} create_queue;
 		struct {
 			__le64 program;
@@ -114,6 +117,32 @@ struct npu_shadow {
 };
 
 static_assert(sizeof(struct npu_shadow) == NPU_SHADOW_SIZE);
+
+/* Entry of log page 8, §4.19. */
+struct npu_queue_status {
+	__le16 queue;
+	u8 state;
+	u8 flags;
+	u8 priority;
+	u8 weight;
+	__le16 owner;
+	__le16 sq_head;
+	__le16 sq_tail;
+	__le16 cq_head;
+	__le16 cq_tail;
+	__le64 commands;
+	__le32 errors;
+	__le32 timeouts;
+	__le32 context;
+	__le32 timeout;
+	__le64 timeline;
+	__le64 wanted;
+	__le64 found;
+};
+
+static_assert(sizeof(struct npu_queue_status) == NPU_QUEUE_STATUS_SIZE);
+
+#define NPU_QUEUE_STATE_ENABLED		1
 
 /* Entry of a binding table. */
 struct npu_hw_binding {

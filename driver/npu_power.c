@@ -115,7 +115,7 @@ static void npu_pci_frozen(struct npu_pci *pci)
 	npu_reset_begin(npu);
 	npu->up = false;
 	pci_clear_master(to_pci_dev(npu->drm.dev)); /* jobs that end are not written for any more */
-	npu_queues_cancel(npu, NULL, -ECANCELED);
+	npu_queues_cancel(npu, -ECANCELED);
 	npu_queues_restart(npu, NULL);
 	pci->frozen = true;
 	mutex_unlock(&npu->lock);

@@ -29,7 +29,8 @@ static void npu_state_device(struct npu_device *npu, struct drm_printer *p)
 		   FIELD_GET(NPU_FW_BUILD_MAJOR, npu->fw_build),
 		   FIELD_GET(NPU_FW_BUILD_MINOR, npu->fw_build),
 		   FIELD_GET(NPU_FW_BUILD_PATCH, npu->fw_build));
-	drm_printf(p, "up: %d\nresets: %d\n", npu->up, atomic_read(&npu->resets));
+	drm_printf(p, "up: %d\nresets: %d\ntimeouts: %d\n", npu->up, atomic_read(&npu->resets),
+		   atomic_read(&npu->timeouts));
 }
 
 static void npu_state_fault(struct npu_device *npu, struct drm_printer *p)
