@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -100,6 +101,21 @@ func (e *Env) BuildProgram(ctx context.Context, out string, srcs []string, inclu
 	}
 	if err := os.WriteFile(out, program, 0o777); err != nil {
 		return fmt.Errorf("guest: %w", err)
+	}
+	return nil
+}
+
+// BuildGo compiles a Go package of the module in tree into the static guest program out.
+func (e *Env) BuildGo(ctx context.Context, out, tree, pkg string) error {
+	out, err := filepath.Abs(out)
+	if err != nil {
+		return fmt.Errorf("guest: %w", err)
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	build.Dir = tree
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+e.Arch.name)
+	if output, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("guest: build %s: %w:\n%s", pkg, err, output)
 	}
 	return nil
 }
