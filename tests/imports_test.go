@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/uds":      {},
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
+	"accel":             {},
 
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},
