@@ -21,6 +21,9 @@ type Config struct {
 	Rows, Cols int // ARRAY_DIM: multiples of 8 from 8 to 256
 	SpadSize   int // SPAD_SIZE, bytes
 	AccSize    int // ACC_SIZE, bytes, a multiple of 4
+
+	ISAMinor uint16 // newest minor version of the ISA that programs may have
+	Features uint64 // groups of instructions, of isa.Features; 0 with ISAMinor 0
 }
 
 // Validate reports what is wrong with c, or nil.
@@ -35,6 +38,10 @@ func (c Config) Validate() error {
 	}
 	if c.AccSize <= 0 || c.AccSize > MaxLocalSize || c.AccSize%4 != 0 {
 		return fmt.Errorf("core: config: accumulators of %d bytes; the size is a multiple of 4 from 4 to %d", c.AccSize, MaxLocalSize)
+	}
+	if c.ISAMinor > isa.Minor || c.Features&^isa.Features != 0 || c.ISAMinor == 0 && c.Features != 0 {
+		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and %d.0 with none",
+			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features), isa.Major)
 	}
 	return nil
 }
@@ -78,7 +85,7 @@ func (e *MemoryError) Unwrap() error { return e.Err }
 type Stats struct {
 	Instructions uint64    // all, with HALT
 	ByClass      [5]uint64 // the same, by isa.Class
-	MACs         uint64    // multiply-accumulates of MATMUL: mx·my·k·n
+	MACs         uint64    // multiply-accumulates: mx·my·k·n of MATMUL, m·n·k of GEMM, and CONV as one
 	BytesLoaded  uint64    // memory → local memory
 	BytesStored  uint64    // local memory → memory
 }
@@ -103,6 +110,7 @@ type Core struct {
 
 	staging []byte      // a row on its way between memory and the accumulators
 	scales  []num.Scale // REQUANT's parameter table
+	product systolic.Workspace
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -129,12 +137,12 @@ func (c *Core) CheckDescriptor(desc *[isa.DescriptorSize]byte, bindings int) (te
 }
 
 func (c *Core) describe(desc *[isa.DescriptorSize]byte, bindings int) (isa.Descriptor, *isa.Violation) {
-	d, v := isa.ParseDescriptor(desc)
+	d, v := isa.ParseDescriptor(desc, c.cfg.ISAMinor)
 	if v == nil {
 		v = d.Check(isa.Limits{
 			Rows: uint16(c.cfg.Rows), Cols: uint16(c.cfg.Cols),
 			SpadSize: uint32(c.cfg.SpadSize), AccSize: uint32(c.cfg.AccSize),
-			Bindings: bindings,
+			Bindings: bindings, Features: c.cfg.Features,
 		})
 	}
 	return d, v
@@ -182,7 +190,7 @@ func (c *Core) fetch() (halt int, err error) {
 	n := len(c.text) / isa.Size
 	for i := range n {
 		w := c.word(i)
-		if v := isa.CheckFormat(w); v != nil {
+		if v := isa.CheckFormat(w, c.limits.Features); v != nil {
 			return 0, violation(i, v)
 		}
 		if isa.Opcode(w[0]) == isa.OpHalt {
@@ -226,7 +234,7 @@ func (c *Core) sequence(ctx context.Context) error {
 			c.retire(isa.ClassControl)
 			return nil
 		}
-		if err := c.step(next); err != nil {
+		if err := c.step(ctx, next); err != nil {
 			if ctx.Err() != nil { // a Memory that gave up for the same reason
 				return ctx.Err()
 			}
@@ -257,10 +265,10 @@ func (c *Core) retire(class isa.Class) {
 }
 
 // step executes instruction i, which is ready, between its wait and its signal.
-func (c *Core) step(i int) error {
+func (c *Core) step(ctx context.Context, i int) error {
 	w := c.word(i)
 	c.tokens[w[2]&15] -= w[2] >> 4
-	if f := c.execute(w); f != nil {
+	if f := c.execute(ctx, w); f != nil {
 		f.Instr = uint32(i)
 		return f
 	}

@@ -761,7 +761,10 @@ func FuzzRun(f *testing.F) {
 		f.Add(isa.Text(text...), true)
 		f.Add(isa.Text(text...), false)
 	}
-	c, err := core.New(testConfig)
+	for range 20 {
+		f.Add(isa.Text(randomProduct(rng, newConfig.SpadSize, newConfig.AccSize)...), true)
+	}
+	c, err := core.New(newConfig)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -773,7 +776,7 @@ func FuzzRun(f *testing.F) {
 		m := &memory{t: t, bufs: [][]byte{make([]byte, 256), make([]byte, 256)}}
 		bindings := m.bind()
 		bindings[0].Write = false
-		_, err := c.Run(t.Context(), program(testConfig, 2, text).Image(), bindings, m)
+		_, err := c.Run(t.Context(), newProgram(2, text).Image(), bindings, m)
 		var fault *core.Fault
 		if err != nil && !errors.As(err, &fault) {
 			t.Errorf("Run: %v, want a *Fault", err)

@@ -3,6 +3,7 @@
 package core
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 // is only ever multiplied by 0.
 
 // execute runs one instruction that passed CheckFormat. The fault has no index.
-func (c *Core) execute(w *isa.Word) *Fault {
+func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
 	switch isa.Opcode(w[0]) {
 	case isa.OpLoad:
 		return c.transfer(isa.DecodeLoad(w), false)
@@ -29,6 +30,14 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.preload(isa.DecodePreload(w))
 	case isa.OpMatmul:
 		return c.matmul(isa.DecodeMatmul(w))
+	case isa.OpOperands:
+		return c.operands(isa.DecodeOperands(w))
+	case isa.OpWindow:
+		return c.window(isa.DecodeWindow(w))
+	case isa.OpGemm:
+		return c.gemm(ctx, isa.DecodeGemm(w))
+	case isa.OpConv:
+		return c.conv(ctx, isa.DecodeConv(w))
 	case isa.OpFill:
 		return c.fill(isa.DecodeFill(w))
 	case isa.OpBias:

@@ -30,6 +30,7 @@ const (
 	StatusDeadlock           = Status(0x4d)                   // DEADLOCK
 	StatusNoHalt             = Status(0x4e)                   // NO_HALT
 	StatusPoison             = Status(0x15)                   // POISON (§12.2)
+	StatusBadSetup           = Status(isa.BadSetup)           // BAD_SETUP
 )
 
 // String returns the name in the specification.
@@ -52,7 +53,7 @@ func (s Status) String() string {
 	case StatusPoison:
 		return "POISON"
 	}
-	if s >= StatusBadProgram && s <= StatusBindingIndex {
+	if s >= StatusBadProgram && s <= StatusBindingIndex || s == StatusBadSetup {
 		return isa.Rule(s).String()
 	}
 	return fmt.Sprintf("Status(%#02x)", uint8(s))

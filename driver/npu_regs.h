@@ -8,7 +8,7 @@
 /* Identity and geometry (§1, §2.1). */
 #define NPU_MAGIC				0x4555504e
 #define NPU_ARCH_MAJOR				0x1
-#define NPU_ARCH_MINOR				0x2
+#define NPU_ARCH_MINOR				0x3
 #define NPU_FIRMWARE_MAJOR			0x1
 #define NPU_FIRMWARE_MINOR			0x2
 #define NPU_BAR0_SIZE				0x100000
@@ -190,6 +190,7 @@
 #define NPU_STATUS_TOKEN_OVERFLOW		0x4c
 #define NPU_STATUS_DEADLOCK			0x4d
 #define NPU_STATUS_NO_HALT			0x4e
+#define NPU_STATUS_BAD_SETUP			0x60
 
 /* Error log (§12.3). */
 #define NPU_ERROR_CORRECTED			0x1
@@ -265,6 +266,8 @@
 #define NPU_FEATURES_LO_QUEUE_CONTROL		BIT(2)
 #define NPU_FEATURES_LO_TIMELINES		BIT(3)
 #define NPU_FEATURES_LO_RAS			BIT(4)
+#define NPU_FEATURES_LO_GEMM			BIT(5)
+#define NPU_FEATURES_LO_FLOAT			BIT(6)
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS			GENMASK(15, 0)

@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"npuemu/core"
+	"npuemu/core/isa"
 	"npuemu/mmio/npureg"
 	"npuemu/vdev/pci"
 )
@@ -77,7 +78,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.2", "1.1", "1.0"} }
+func Arches() []string { return []string{"1.3", "1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -93,7 +94,18 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 2 {
 		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS
 	}
+	if c.archMinor() >= 3 {
+		f |= npureg.FeatureGEMM | npureg.FeatureFloat
+	}
 	return f
+}
+
+// isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
+func (c Config) isaMinor() uint16 {
+	if c.archMinor() >= 3 {
+		return isa.Minor
+	}
+	return 0
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file.
@@ -112,7 +124,7 @@ func DefaultConfig() Config {
 // guest's firmware must place, hence 16 GiB; the scratchpad is cleared at every
 // program start, hence 64 MiB; a MATMUL is not interrupted and does at most
 // accumulators/4 × rows multiply-accumulates, 2²⁸ at the limit, which is what a
-// reset may have to wait for, hence 4 MiB; ring sizes are 16-bit fields.
+// reset may have to wait for, hence 4 MiB (GEMM and CONV end at a row of the result); ring sizes are 16-bit fields.
 const (
 	minDRAM      = 1 << 20
 	maxDRAM      = 16 << 30
@@ -192,5 +204,8 @@ func (c Config) Validate() error {
 func (c Config) partition() int64 { return c.Memory.Size >> bits.Len(uint(c.SRIOV.VFs)) }
 
 func (c Config) core() core.Config {
-	return core.Config{Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators)}
+	return core.Config{
+		Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators),
+		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features,
+	}
 }

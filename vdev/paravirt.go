@@ -190,7 +190,7 @@ func (v *Paravirt) ReadConfig(p []byte) {
 	var b [VirtioConfigSize]byte
 	le.PutUint32(b[0x00:], npureg.Magic)
 	le.PutUint32(b[0x04:], virtioMajor<<16|virtioMinor)
-	le.PutUint32(b[0x08:], isa.Major<<16|isa.Minor)
+	le.PutUint32(b[0x08:], isa.Major<<16|uint32(d.cfg.isaMinor()))
 	for i, reg := range []uint32{npureg.ArchVersion, npureg.FWVersion, npureg.FWBuild, npureg.FeaturesLo, npureg.FeaturesHi, npureg.DRAMSizeLo,
 		npureg.DRAMSizeHi, npureg.ArrayDim, npureg.SpadSize, npureg.AccSize, npureg.EngineParam, npureg.ContextParam} {
 		le.PutUint32(b[0x0c+4*i:], d.bar0.Value(reg))

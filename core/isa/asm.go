@@ -48,6 +48,7 @@ func Assemble(file string, src []byte) (*Program, error) {
 		file:    file,
 		prog:    &Program{Descriptor: Descriptor{Rows: 32, Cols: 32}},
 		symbols: map[string]int64{},
+		setup:   initialSetup,
 		seen:    map[string]int{},
 	}
 	for text := range strings.Lines(string(src)) {
@@ -86,6 +87,7 @@ type assembler struct {
 	seen      map[string]int   // directive to its line
 	instrLine int              // line of the last instruction
 	halted    int              // line of halt
+	setup     Setup            // of the matrix engine, after the last instruction
 }
 
 func (a *assembler) fail(col int, format string, args ...any) {
@@ -194,7 +196,7 @@ func (a *assembler) statement() {
 	}
 }
 
-var directives = []string{".isa", ".array", ".spad", ".acc", ".bindings", ".equ"}
+var directives = []string{".isa", ".array", ".spad", ".acc", ".bindings", ".features", ".equ"}
 
 func (a *assembler) directive(t token) {
 	if t.text == ".equ" {
@@ -214,6 +216,9 @@ func (a *assembler) directive(t token) {
 	switch t.text {
 	case ".isa":
 		a.isa()
+		return
+	case ".features":
+		a.features(t)
 		return
 	case ".array":
 		var r, c int64
@@ -255,7 +260,33 @@ func (a *assembler) isa() {
 	case ma != Major || mi > Minor:
 		a.fail(t.col, "ISA %s is not known; this assembler knows %d.%d", t.text, Major, Minor)
 	default:
+		a.prog.Minor = uint16(mi)
 		a.expect(end, "the directive ends here")
+	}
+}
+
+// features reads the names of groups of instructions.
+func (a *assembler) features(directive token) {
+	if a.prog.Minor == 0 {
+		a.fail(directive.col, "ISA 1.0 has no features; write .isa %d.%d", Major, Minor)
+		return
+	}
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.name)
+	}
+	for {
+		t := a.next()
+		i := slices.Index(names, t.text)
+		if i < 0 {
+			a.fail(t.col, "%q is no group of instructions%s", t.text, suggest(t.text, names))
+			return
+		}
+		a.prog.Features |= groups[i].bit
+		if !a.accept(',') {
+			a.expect(end, "the directive ends here")
+			return
+		}
 	}
 }
 
@@ -291,6 +322,10 @@ func (a *assembler) instruction(m token) {
 	op := lookup(m.text)
 	if op == nil {
 		a.fail(m.col, "unknown instruction %s%s", m.text, suggest(m.text, mnemonics()))
+		return
+	}
+	if op.feature&^a.prog.Features != 0 {
+		a.fail(m.col, "%s needs a feature; write .features %s behind .isa %d.%d", op.name, featureName(op.feature), Major, Minor)
 		return
 	}
 	if a.halted > 0 {
@@ -342,7 +377,9 @@ func (a *assembler) instruction(m token) {
 func (a *assembler) emit(w *Word, m token, at map[string]int) {
 	i, v := Decode(w)
 	if v == nil {
-		v = i.Check(a.prog.Limits())
+		l := a.prog.Limits()
+		l.Setup = a.setup
+		v = i.Check(l)
 	}
 	if v != nil {
 		col, given := at[v.Field]
@@ -356,6 +393,7 @@ func (a *assembler) emit(w *Word, m token, at map[string]int) {
 		a.fail(m.col, "the text is longer than %d instructions; split the program", MaxTextSize/Size)
 		return
 	}
+	a.setup.Apply(i)
 	a.prog.Text = append(a.prog.Text, w[:]...)
 }
 
@@ -376,6 +414,9 @@ func (a *assembler) operand(w *Word, op *operation, t token) bool {
 		if o.name != t.text {
 			continue
 		}
+		if o.form == element {
+			return a.element(w, o)
+		}
 		v, ok := a.expr()
 		if !ok {
 			return false
@@ -394,6 +435,21 @@ func (a *assembler) operand(w *Word, op *operation, t token) bool {
 		}
 	}
 	a.fail(t.col, "%s has no operand %s%s", op.name, t.text, suggest(t.text, op.words()))
+	return false
+}
+
+// element assembles the name of an element type.
+func (a *assembler) element(w *Word, o *operand) bool {
+	t := a.next()
+	var names []string
+	for _, known := range types {
+		if known.name == t.text {
+			o.put(w, int64(known.Type))
+			return true
+		}
+		names = append(names, known.name)
+	}
+	a.fail(t.col, "%s is an element type%s", o.name, suggest(t.text, names))
 	return false
 }
 

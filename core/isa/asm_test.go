@@ -13,7 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// head is a program's directives; its instructions start in line 6.
+// head and head11 are a program's directives; its instructions start in line 6.
+const head11 = ".isa 1.1\n.array 16, 24\n.spad 4096\n.acc 2048\n.features gemm\n"
+
 const head = ".isa 1.0\n.array 16, 24\n.spad 4096\n.acc 2048\n.bindings 2\n"
 
 func TestAssemble(t *testing.T) {
@@ -50,6 +52,18 @@ func TestAssemble(t *testing.T) {
 	}
 }
 
+// A program of ISA 1.1 says so, and what its instructions need.
+func TestAssembleFeatures(t *testing.T) {
+	p, err := Assemble("t.npu", []byte(head11+"operands a_stride=3 b_stride=1 acc_stride=4 b_type=int4\ngemm m=2 n=1 k=3 a=0 b=0 acc=0\nhalt\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Minor != 1 || p.Features != FeatureGEMM {
+		t.Errorf("ISA 1.%d, features %#x; want 1.1 with GEMM", p.Minor, p.Features)
+	}
+	roundTrip(t, p)
+}
+
 func TestAssembleProgram(t *testing.T) {
 	p, err := Assemble("t.npu", []byte(head+"\r\n  halt ; done\r\n\n"))
 	if err != nil {
@@ -72,7 +86,7 @@ func TestAssembleErrors(t *testing.T) {
 	tests := []struct{ name, src, want string }{
 		{"instruction", body("lod binding=0"), "t:6:1: unknown instruction lod; did you mean load?"},
 		{"case", body("HALT"), "t:6:1: unknown instruction HALT; did you mean halt?"},
-		{"instruction far off", body("frobnicate"), "t:6:1: unknown instruction frobnicate; known are halt, sync.load, sync.store, sync.matrix, sync.vector, load, store, preload, matmul, fill, bias, requant"},
+		{"instruction far off", body("frobnicate"), "t:6:1: unknown instruction frobnicate; known are halt, sync.load, sync.store, sync.matrix, sync.vector, load, store, preload, matmul, operands, window, gemm, conv, fill, bias, requant"},
 		{"operand", body("fill local=0 nx=1 strid=4"), "t:6:19: fill has no operand strid; did you mean stride?"},
 		{"operand of another", body("bias n=1 bias=0 acc=0 k=3"), "t:6:23: bias has no operand k; known are wait, signal, n, acc_stride, bias, acc, m"},
 		{"operand of sync", body("sync.load nx=3"), "t:6:11: sync.load has no operand nx; known are wait, signal"},
@@ -115,9 +129,17 @@ func TestAssembleErrors(t *testing.T) {
 		{"array", ".isa 1.0\n.array 32, 12\nhalt\n", "t:2:12: an array cannot have 12 rows or columns; both are multiples of 8 from 8 to 256 (§5.1)"},
 		{"array comma", ".isa 1.0\n.array 32\nhalt\n", `t:2:10: found "end of line"; write .array rows, columns`},
 		{"bindings", ".isa 1.0\n.bindings 65\nhalt\n", "t:2:11: .bindings is 65; it must be from 0 to 64"},
-		{"no version", "halt\n", "t:1:1: the text does not start with .isa; write .isa 1.0 first"},
-		{"version", ".isa 1.1\nhalt\n", "t:1:6: ISA 1.1 is not known; this assembler knows 1.0"},
-		{"version form", ".isa one\nhalt\n", `t:1:6: found "one"; write the version, as in .isa 1.0`},
+		{"no version", "halt\n", "t:1:1: the text does not start with .isa; write .isa 1.1 first"},
+		{"version", ".isa 1.2\nhalt\n", "t:1:6: ISA 1.2 is not known; this assembler knows 1.1"},
+		{"version form", ".isa one\nhalt\n", `t:1:6: found "one"; write the version, as in .isa 1.1`},
+		{"features in ISA 1.0", ".isa 1.0\n.features gemm\nhalt\n", "t:2:1: ISA 1.0 has no features; write .isa 1.1"},
+		{"feature", ".isa 1.1\n.features gem\nhalt\n", `t:2:11: "gem" is no group of instructions; did you mean gemm?`},
+		{"feature twice", ".isa 1.1\n.features gemm gemm\nhalt\n", `t:2:16: found "gemm"; the directive ends here`},
+		{"no feature", body("gemm m=1 n=1 k=1 a=0 b=0 acc=0"), "t:6:1: gemm needs a feature; write .features gemm behind .isa 1.1"},
+		{"type", head11 + "operands a_type=int9\nhalt\n", "t:6:17: a_type is an element type; did you mean int8?"},
+		{"type combination", head11 + "operands a_type=int4\nhalt\n", "t:6:10: a_type is int4; activations are int8 or int16, or with feature float fp32, bf16, fp16, e4m3 or e5m2 (BAD_OPERAND)"},
+		{"type without its feature", head11 + "operands a_type=bf16 b_type=bf16\nhalt\n", "t:6:10: a_type is bf16; activations are int8 or int16, or with feature float fp32, bf16, fp16, e4m3 or e5m2 (BAD_OPERAND)"},
+		{"setup", head11 + "gemm m=2 n=1 k=3 a=0 b=0 acc=0\nhalt\n", "t:6:1: a_stride is 0 in OPERANDS, rows would overlap; this instruction needs at least 3 (BAD_SETUP)"},
 		{"no halt", head + "sync.load\n\n; end\n", "t:6:1: the program does not end with halt (NO_HALT); add a halt as its last instruction"},
 		{"empty", "", "t:1:1: the program does not end with halt (NO_HALT); add a halt as its last instruction"},
 		{"after halt", head + "halt\nsync.load\n", "t:7:1: sync.load is never reached: the program halts in line 6; remove one of the two"},
@@ -150,24 +172,33 @@ func TestAssembleErrorLimit(t *testing.T) {
 	}
 }
 
-// The program in §5.8 assembles as it is printed.
-func TestSpecificationProgram(t *testing.T) {
+// The programs in §5.8 assemble as they are printed.
+func TestSpecificationPrograms(t *testing.T) {
 	page, err := os.ReadFile("../../docs/spec/isa.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var src strings.Builder
+	var programs []string
 	for line := range strings.Lines(string(page)) {
-		if code, ok := strings.CutPrefix(line, "    "); ok && (src.Len() > 0 || strings.HasPrefix(code, ".isa")) {
-			src.WriteString(code)
+		code, ok := strings.CutPrefix(line, "    ")
+		if ok && strings.HasPrefix(code, ".isa") {
+			programs = append(programs, "")
+		}
+		if n := len(programs); ok && n > 0 {
+			programs[n-1] += code
 		}
 	}
-	p, err := Assemble("isa.md", []byte(src.String()))
-	if err != nil {
-		t.Fatal(err)
+	if len(programs) < 2 {
+		t.Fatalf("%d programs, want those of ISA 1.0 and 1.1", len(programs))
 	}
-	if n := len(p.Text) / Size; n < 7 {
-		t.Errorf("%d instructions, want the whole program", n)
+	for _, src := range programs {
+		p, err := Assemble("isa.md", []byte(src))
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, src)
+		}
+		if n := len(p.Text) / Size; n < 7 {
+			t.Errorf("%d instructions, want the whole program", n)
+		}
 	}
 }
 
@@ -183,7 +214,7 @@ func randomWord(rng *rand.Rand, l Limits) Word {
 		for i := range op.operands {
 			o := &op.operands[i]
 			v := int64(rng.IntN(12)) << rng.IntN(6)
-			if rng.IntN(3) == 0 {
+			if !o.required && rng.IntN(3) == 0 {
 				v = o.def
 			}
 			if o.form != count && rng.IntN(4) == 0 {
@@ -195,6 +226,9 @@ func randomWord(rng *rand.Rand, l Limits) Word {
 			if rng.IntN(2) == 0 {
 				w[1] |= f.bit
 			}
+		}
+		if op.opcode == OpConv && rng.IntN(2) == 0 { // lines need a stride that few draws give
+			w.put16(4, 1)
 		}
 		for _, b := range []int{2, 3} {
 			if n := byte(rng.IntN(16)); n > 0 {
@@ -227,18 +261,29 @@ func TestRoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 13))
 	p := testProgram()
 	p.SpadSize, p.AccSize = 1<<31, 1<<31
+	p.Minor, p.Features = Minor, Features
 	p.Text = nil
+	l := p.Limits()
 	seen := map[byte]int{}
 	for range 8000 {
-		w := randomWord(rng, p.Limits())
+		w := randomWord(rng, l)
 		seen[w[0]]++
 		i, v := Decode(&w)
 		if v != nil {
 			t.Fatal(v)
 		}
+		if o, ok := i.(Operands); ok { // strides that most GEMMs and CONVs can live with
+			o.AStride, o.BStride, o.AccStride, o.TransposeA = 512, 1024, 2048, false
+			i, w = o, o.Encode()
+		}
+		if o, ok := i.(Window); ok {
+			o.Groups = 1 + o.Groups%2
+			i, w = o, o.Encode()
+		}
 		if again := i.Encode(); again != w {
 			t.Errorf("%v: encodes as % x, was % x", &w, again, w)
 		}
+		l.Setup.Apply(i)
 		p.Text = append(p.Text, w[:]...)
 	}
 	p.Text = append(p.Text, Text(Halt{})...)
@@ -259,7 +304,9 @@ func FuzzDisassemble(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p := testProgram()
+		p.Minor, p.Features = Minor, Features
 		p.Text = nil
+		l := p.Limits()
 		for len(text) >= Size {
 			w := (*Word)(text)
 			text = text[Size:]
@@ -269,12 +316,13 @@ func FuzzDisassemble(f *testing.F) {
 					t.Errorf("% x decodes and encodes as % x", *w, again)
 				}
 			}
-			if v != nil || i.Check(p.Limits()) != nil || i == (Halt{}) {
+			if v != nil || i.Check(l) != nil || i == (Halt{}) {
 				if line := w.String(); strings.Contains(line, "\n") || v != nil && line[0] != ';' {
 					t.Errorf("% x prints as %q", *w, line)
 				}
 				continue
 			}
+			l.Setup.Apply(i)
 			p.Text = append(p.Text, w[:]...)
 		}
 		p.Text = append(p.Text, Text(Halt{})...)

@@ -22,6 +22,7 @@ const (
 	ArrayShape         Rule = 0x45 // ARRAY_SHAPE
 	LocalBounds        Rule = 0x46 // LOCAL_BOUNDS
 	BindingIndex       Rule = 0x47 // BINDING_INDEX
+	BadSetup           Rule = 0x60 // BAD_SETUP, between ARRAY_SHAPE and LOCAL_BOUNDS
 )
 
 // String returns the name in the specification.
@@ -43,6 +44,8 @@ func (r Rule) String() string {
 		return "LOCAL_BOUNDS"
 	case BindingIndex:
 		return "BINDING_INDEX"
+	case BadSetup:
+		return "BAD_SETUP"
 	}
 	return fmt.Sprintf("Rule(%#02x)", uint8(r))
 }
@@ -66,17 +69,25 @@ type Limits struct {
 	Rows, Cols        uint16 // of the array
 	SpadSize, AccSize uint32 // bytes
 	Bindings          int
-	Features          uint64
+	Features          uint64 // groups of instructions, FeatureGEMM and so on
+	Setup             Setup  // of the matrix engine, before the instruction
 }
 
-// CheckFormat makes the checks of the sequencer: ILLEGAL_INSTRUCTION and
-// RESERVED_FIELD (§5.7). It returns nil if w passes.
-func CheckFormat(w *Word) *Violation {
+// CheckFormat makes the checks of the sequencer for a program that has the
+// groups of instructions in features: ILLEGAL_INSTRUCTION and RESERVED_FIELD
+// (§5.7). It returns nil if w passes.
+func CheckFormat(w *Word, features uint64) *Violation {
 	r := &rows[w[0]]
 	if r.op == nil {
 		return &Violation{
 			Rule: IllegalInstruction, Info: uint64(w[0]),
 			Detail: fmt.Sprintf("opcode %#02x is not in §5.6", w[0]),
+		}
+	}
+	if r.op.feature&^features != 0 {
+		return &Violation{
+			Rule: IllegalInstruction, Info: uint64(w[0]),
+			Detail: fmt.Sprintf("%s is of group %s, which the program's features do not name", r.op.name, featureName(r.op.feature)),
 		}
 	}
 	for i, b := range w {

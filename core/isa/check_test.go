@@ -23,6 +23,7 @@ func TestCheckFormat(t *testing.T) {
 		rule Rule
 		info uint64
 	}{
+		{"GEMM", Gemm{}.Encode(), 0, 0},
 		{"zeroes", Word{}, IllegalInstruction, 0},
 		{"unknown operation", Word{0x11}, IllegalInstruction, 0x11},
 		{"unknown class", Word{0x50}, IllegalInstruction, 0x50},
@@ -40,6 +41,14 @@ func TestCheckFormat(t *testing.T) {
 		{"PRELOAD tail", patch(Preload{}, 16, 1), ReservedField, 16},
 		{"MATMUL flags", patch(Matmul{}, 1, 0x02), ReservedField, 1},
 		{"MATMUL tail", patch(Matmul{}, 28, 1), ReservedField, 28},
+		{"OPERANDS flags", patch(Operands{}, 1, 0x10), ReservedField, 1},
+		{"OPERANDS gap", patch(Operands{}, 10, 1), ReservedField, 10},
+		{"OPERANDS tail", patch(Operands{}, 28, 1), ReservedField, 28},
+		{"WINDOW flags", patch(Window{}, 1, 1), ReservedField, 1},
+		{"WINDOW tail", patch(Window{}, 16, 1), ReservedField, 16},
+		{"GEMM flags", patch(Gemm{}, 1, 2), ReservedField, 1},
+		{"GEMM tail", patch(Gemm{}, 28, 1), ReservedField, 28},
+		{"CONV flags", patch(Conv{}, 1, 2), ReservedField, 1},
 		{"FILL gap", patch(Fill{}, 5, 1), ReservedField, 5},
 		{"FILL tail", patch(Fill{}, 24, 1), ReservedField, 24},
 		{"BIAS flags", patch(Bias{}, 1, 0x01), ReservedField, 1},
@@ -49,16 +58,33 @@ func TestCheckFormat(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := CheckFormat(&tt.w)
-			if v == nil || v.Rule != tt.rule || v.Info != tt.info {
+			v := CheckFormat(&tt.w, Features)
+			switch {
+			case tt.rule == 0 && v != nil:
+				t.Errorf("CheckFormat = %v, want nil", v)
+			case tt.rule != 0 && (v == nil || v.Rule != tt.rule || v.Info != tt.info):
 				t.Errorf("CheckFormat = %+v, want %v with info %d", v, tt.rule, tt.info)
 			}
 		})
 	}
 }
 
+// A program has the groups of instructions that it names, and no others.
+func TestCheckFormatFeatures(t *testing.T) {
+	for i := range operations {
+		op := &operations[i]
+		w := Word{byte(op.opcode)}
+		for features := range uint64(Features + 1) {
+			v := CheckFormat(&w, features)
+			if legal := op.feature&^features == 0; legal != (v == nil) || v != nil && (v.Rule != IllegalInstruction || v.Info != uint64(w[0])) {
+				t.Errorf("%s with features %#x: %v", op.name, features, v)
+			}
+		}
+	}
+}
+
 // testLimits are those of a small core.
-var testLimits = Limits{Rows: 16, Cols: 24, SpadSize: 4096, AccSize: 2048, Bindings: 2}
+var testLimits = Limits{Rows: 16, Cols: 24, SpadSize: 4096, AccSize: 2048, Bindings: 2, Features: Features, Setup: initialSetup}
 
 // edit returns i changed by f, so that a row shows only what is wrong.
 func edit[T any](i T, f func(*T)) T {

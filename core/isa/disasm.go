@@ -5,6 +5,8 @@ package isa
 import (
 	"fmt"
 	"strings"
+
+	"npuemu/core/systolic"
 )
 
 // Disassemble returns p as assembler text in the form of §5.8. Assemble turns
@@ -13,9 +15,18 @@ import (
 func Disassemble(p *Program) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".isa %d.%d\n.array %d, %d\n.spad %d\n.acc %d\n.bindings %d\n",
-		Major, Minor, p.Rows, p.Cols, p.SpadSize, p.AccSize, p.Bindings)
-	if p.Features != 0 {
-		fmt.Fprintf(&b, "; features %#x: text cannot ask for features\n", p.Features)
+		Major, p.Minor, p.Rows, p.Cols, p.SpadSize, p.AccSize, p.Bindings)
+	var names []string
+	for _, g := range groups {
+		if p.Minor > 0 && p.Features&g.bit != 0 {
+			names = append(names, g.name)
+		}
+	}
+	if names != nil {
+		fmt.Fprintf(&b, ".features %s\n", strings.Join(names, ", "))
+	}
+	if unknown := p.Features &^ Features; unknown != 0 || p.Minor == 0 && p.Features != 0 {
+		fmt.Fprintf(&b, "; features %#x: text cannot ask for all of them\n", p.Features)
 	}
 	b.WriteByte('\n')
 	for off := 0; off+Size <= len(p.Text); off += Size {
@@ -27,19 +38,21 @@ func Disassemble(p *Program) string {
 
 // String returns w as a line of assembler text (§5.8), without a newline.
 func (w *Word) String() string {
-	if v := CheckFormat(w); v != nil {
+	if v := CheckFormat(w, Features); v != nil {
 		return fmt.Sprintf("; % x: %v: %s", w[:], v.Rule, v.Detail)
 	}
 	op := rows[w[0]].op
 	var b strings.Builder
 	b.WriteString(op.name)
 	if len(op.operands) > 0 { // line up the operands of all but SYNC and HALT
-		b.WriteString(strings.Repeat(" ", len("requant")-len(op.name)))
+		b.WriteString(strings.Repeat(" ", max(0, len("requant")-len(op.name))))
 	}
 	for i := range op.operands {
 		o := &op.operands[i]
 		switch v := o.value(w); {
 		case !o.required && v == o.def:
+		case o.form == element:
+			fmt.Fprintf(&b, " %s=%s", o.name, typeName(systolic.Type(v)))
 		case o.form == address && v != 0:
 			fmt.Fprintf(&b, " %s=%#x", o.name, v)
 		default:

@@ -2,7 +2,7 @@
 
 // Package isa is the instruction set of the compute core: instruction types
 // and their encodings, program images, ELF files, an assembler and a
-// disassembler (docs/spec/isa.md §5, ISA 1.0).
+// disassembler (docs/spec/isa.md §5, ISA 1.1).
 //
 // Programs are built in one of two ways: with Assemble from text, or with Text
 // from instruction values. Both give bytes that Check would let an engine run.
@@ -12,5 +12,15 @@ package isa
 // Version of the instruction set that this package encodes and accepts.
 const (
 	Major = 1
-	Minor = 0
+	Minor = 1
+)
+
+// Groups of instructions that a core may have, as bits of FEATURES (§2.1) and of
+// a descriptor's features (§5.3).
+const (
+	FeatureGEMM  = 1 << 5 // GEMM: §5.6.9 to §5.6.12
+	FeatureFloat = 1 << 6 // FLOAT: floating-point types in OPERANDS
+
+	// Features are all groups that this package knows.
+	Features = FeatureGEMM | FeatureFloat
 )

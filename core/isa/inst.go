@@ -25,6 +25,10 @@ const (
 	OpSyncStore  Opcode = 0x2f
 	OpPreload    Opcode = 0x30
 	OpMatmul     Opcode = 0x31
+	OpOperands   Opcode = 0x32
+	OpWindow     Opcode = 0x33
+	OpGemm       Opcode = 0x34
+	OpConv       Opcode = 0x35
 	OpSyncMatrix Opcode = 0x3f
 	OpFill       Opcode = 0x40
 	OpBias       Opcode = 0x41
@@ -50,8 +54,12 @@ func (o Opcode) Class() Class { return Class(o >> 4) }
 // Bits of the flags byte.
 const (
 	flagACC        = 1 << 0 // LOAD, STORE, FILL
-	flagAccumulate = 1 << 0 // MATMUL
-	flagPerChannel = 1 << 0 // REQUANT
+	flagAccumulate = 1 << 0 // MATMUL, GEMM, CONV
+	flagPerChannel = 1 << 0 // REQUANT, OPERANDS
+
+	flagTransposeA       = 1 << 1 // OPERANDS
+	flagTransposeB       = 1 << 2 // OPERANDS
+	flagOutputStationary = 1 << 3 // OPERANDS
 )
 
 // Token is the wait or signal part of an instruction (§5.4). The zero Token
@@ -91,10 +99,11 @@ func Text(instructions ...Instruction) []byte {
 	return text
 }
 
-// Decode returns the instruction in w, or the violation that CheckFormat finds.
+// Decode returns the instruction in w, of whatever group, or the violation that
+// CheckFormat finds.
 // Decode and Encode are inverse.
 func Decode(w *Word) (Instruction, *Violation) {
-	if v := CheckFormat(w); v != nil {
+	if v := CheckFormat(w, Features); v != nil {
 		return nil, v
 	}
 	switch Opcode(w[0]) {
@@ -108,6 +117,14 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodePreload(w), nil
 	case OpMatmul:
 		return DecodeMatmul(w), nil
+	case OpOperands:
+		return DecodeOperands(w), nil
+	case OpWindow:
+		return DecodeWindow(w), nil
+	case OpGemm:
+		return DecodeGemm(w), nil
+	case OpConv:
+		return DecodeConv(w), nil
 	case OpFill:
 		return DecodeFill(w), nil
 	case OpBias:

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"npuemu/core/systolic"
 )
 
 // encodings puts every constructor beside its bytes, worked out from the tables
@@ -68,6 +70,39 @@ var encodings = []struct {
 		},
 		"31010011 03001000 20000000 40000000 08000900 01004000 0a000000 00000000",
 		"matmul  k=3 n=16 ifmap=0x20 acc=0x40 mx=8 my=9 stride_x=1 acc_stride=64 stride_y=10 accumulate signal=1",
+	},
+	{
+		Operands{
+			PerChannel: true, TransposeB: true, A: systolic.Int16, B: systolic.Int4, AZero: -2, BZeros: 0x140,
+			AStride: 0x01020304, BStride: 5, AccStride: 0x80, Wait: Token{5, 1},
+		},
+		"32051500 0102feff 00000000 40010000 04030201 05000000 80000000 00000000",
+		"operands a_type=int16 b_type=int4 a_zero=-2 b_zeros=0x140 a_stride=16909060 b_stride=5 acc_stride=128 per_channel transpose_b wait=5",
+	},
+	{
+		Operands{TransposeA: true, OutputStationary: true, A: systolic.Int8, B: systolic.Int4, AZero: 127, BZero: -128, AStride: 1},
+		"320a0000 00027f00 80ff0000 00000000 01000000 00000000 00000000 00000000",
+		"operands b_type=int4 a_zero=127 b_zero=-128 a_stride=1 transpose_a output_stationary",
+	},
+	{
+		Operands{A: systolic.E4M3, B: systolic.FP32, BStride: 8},
+		"32000000 0b080000 00000000 00000000 00000000 08000000 00000000 00000000",
+		"operands a_type=e4m3 b_type=fp32 b_stride=8",
+	},
+	{
+		Window{KernelH: 3, KernelW: 5, StepY: 2, StepX: 1, DilationY: 1, DilationX: 4, Groups: 0x102, PadTop: 0x304, PadLeft: 6},
+		"33000000 03050201 01040201 04030600 00000000 00000000 00000000 00000000",
+		"window  kernel_h=3 kernel_w=5 step_y=2 dilation_x=4 groups=258 pad_top=772 pad_left=6",
+	},
+	{
+		Gemm{Accumulate: true, M: 0x10203, N: 64, K: 1000, A: 0x40, B: 0x8000, Acc: 0x20, Signal: Token{2, 1}},
+		"34010012 03020100 40000000 e8030000 40000000 00800000 20000000 00000000",
+		"gemm    m=66051 n=64 k=1000 a=0x40 b=0x8000 acc=0x20 accumulate signal=2",
+	},
+	{
+		Conv{InH: 56, InW: 57, OutH: 28, OutW: 29, Cin: 64, Cout: 128, A: 0x10, B: 0x20000, Acc: 4, Line: 3648},
+		"35000000 38003900 1c001d00 40008000 10000000 00000200 04000000 400e0000",
+		"conv    in_h=56 in_w=57 out_h=28 out_w=29 cin=64 cout=128 a=0x10 b=0x20000 acc=0x4 line=3648",
 	},
 	{
 		Fill{Acc: true, Value: 0xfe, Local: 8, NX: 16, NY: 5, Stride: 20},

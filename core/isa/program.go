@@ -38,9 +38,9 @@ const (
 	descReservedEnd = 0x40
 )
 
-// Descriptor is what a program says about itself (§5.3). Its version is that
-// of this package.
+// Descriptor is what a program says about itself (§5.3).
 type Descriptor struct {
+	Minor             uint16 // of the ISA version; the major is that of this package
 	TextSize, TextCRC uint32 // bytes; CRC-32 of the text
 	Rows, Cols        uint16 // of the array the program is for
 	SpadSize, AccSize uint32 // bytes of local memory that it uses
@@ -54,7 +54,7 @@ func (d Descriptor) Encode() [DescriptorSize]byte {
 	le := binary.LittleEndian
 	copy(b[descMagic:], magic)
 	le.PutUint16(b[descMajor:], Major)
-	le.PutUint16(b[descMinor:], Minor)
+	le.PutUint16(b[descMinor:], d.Minor)
 	le.PutUint32(b[descSize:], DescriptorSize)
 	le.PutUint32(b[descTextOffset:], DescriptorSize)
 	le.PutUint32(b[descTextSize:], d.TextSize)
@@ -72,11 +72,13 @@ func badDescriptor(r Rule, off uint64, field, format string, args ...any) *Viola
 	return &Violation{Rule: r, Info: off, Field: field, Detail: "descriptor: " + field + " " + fmt.Sprintf(format, args...)}
 }
 
-// ParseDescriptor decodes a descriptor and checks what does not depend on a
-// core: magic, version, sizes and reserved fields, all BAD_PROGRAM (§5.3).
-func ParseDescriptor(b *[DescriptorSize]byte) (Descriptor, *Violation) {
+// ParseDescriptor decodes a descriptor and makes the checks that come first
+// (§5.3): magic, version, sizes and reserved fields, all BAD_PROGRAM. minor is
+// the newest that the core knows.
+func ParseDescriptor(b *[DescriptorSize]byte, minor uint16) (Descriptor, *Violation) {
 	le := binary.LittleEndian
 	d := Descriptor{
+		Minor:    le.Uint16(b[descMinor:]),
 		TextSize: le.Uint32(b[descTextSize:]),
 		TextCRC:  le.Uint32(b[descTextCRC:]),
 		Rows:     le.Uint16(b[descRows:]),
@@ -95,8 +97,8 @@ func ParseDescriptor(b *[DescriptorSize]byte) (Descriptor, *Violation) {
 	if v := le.Uint16(b[descMajor:]); v != Major {
 		return bad(descMajor, "isa_major", "is %d; only %d is known", v, Major)
 	}
-	if v := le.Uint16(b[descMinor:]); v > Minor {
-		return bad(descMinor, "isa_minor", "is %d; %d.%d is the newest that is known", v, Major, Minor)
+	if d.Minor > minor {
+		return bad(descMinor, "isa_minor", "is %d; %d.%d is the newest that is known", d.Minor, Major, minor)
 	}
 	if v := le.Uint32(b[descSize:]); v != DescriptorSize {
 		return bad(descSize, "descriptor_size", "is %d; it must be %d", v, DescriptorSize)
@@ -121,6 +123,9 @@ func ParseDescriptor(b *[DescriptorSize]byte) (Descriptor, *Violation) {
 // Check compares d with a core and a launch (§5.3): array, local memory,
 // features (CONFIG_MISMATCH), then the binding count (BAD_PROGRAM).
 func (d Descriptor) Check(l Limits) *Violation {
+	if d.Minor == 0 {
+		l.Features = 0 // ISA 1.0 had none
+	}
 	switch {
 	case d.Rows != l.Rows:
 		return badDescriptor(ConfigMismatch, descRows, "array_rows", "is %d; the array has %d", d.Rows, l.Rows)
@@ -151,11 +156,11 @@ func (d Descriptor) CheckText(text []byte) *Violation {
 	return nil
 }
 
-// Limits returns what d's own instructions must keep to.
+// Limits returns what d's own instructions must keep to, at its start.
 func (d Descriptor) Limits() Limits {
 	return Limits{
 		Rows: d.Rows, Cols: d.Cols, SpadSize: d.SpadSize, AccSize: d.AccSize,
-		Bindings: int(d.Bindings), Features: d.Features,
+		Bindings: int(d.Bindings), Features: d.Features, Setup: initialSetup,
 	}
 }
 
@@ -179,7 +184,7 @@ func ParseImage(b []byte) (*Program, error) {
 	if len(b) < DescriptorSize {
 		return nil, badDescriptor(BadProgram, descMagic, "image", "has %d bytes; a descriptor has %d", len(b), DescriptorSize)
 	}
-	d, v := ParseDescriptor((*[DescriptorSize]byte)(b))
+	d, v := ParseDescriptor((*[DescriptorSize]byte)(b), Minor)
 	if v == nil {
 		v = d.CheckText(b[DescriptorSize:])
 	}

@@ -57,7 +57,8 @@ func TestDescriptorRules(t *testing.T) {
 		{"magic", func(b []byte) { b[3] = 'Q' }, BadProgram, 0x00},
 		{"isa_major 0", func(b []byte) { b[4] = 0 }, BadProgram, 0x04},
 		{"isa_major 2", func(b []byte) { b[4] = 2 }, BadProgram, 0x04},
-		{"isa_minor", func(b []byte) { b[6] = 1 }, BadProgram, 0x06},
+		{"isa_minor 1", func(b []byte) { b[6] = 1 }, 0, 0},
+		{"isa_minor 2", func(b []byte) { b[6] = 2 }, BadProgram, 0x06},
 		{"descriptor_size", func(b []byte) { b[8] = 128 }, BadProgram, 0x08},
 		{"text_offset", func(b []byte) { b[0xc] = 0 }, BadProgram, 0x0c},
 		{"text_size 0", func(b []byte) { le.PutUint32(b[0x10:], 0) }, BadProgram, 0x10},
@@ -75,6 +76,9 @@ func TestDescriptorRules(t *testing.T) {
 		{"binding_count 65", func(b []byte) { b[0x24] = 65 }, BadProgram, 0x24},
 		{"reserved 0x26", func(b []byte) { b[0x27] = 1 }, BadProgram, 0x26},
 		{"features", func(b []byte) { b[0x2f] = 0x80 }, ConfigMismatch, 0x28},
+		{"features that the core has", func(b []byte) { b[6], b[0x28] = 1, FeatureGEMM }, 0, 0},
+		{"features in ISA 1.0", func(b []byte) { b[0x28] = FeatureGEMM }, ConfigMismatch, 0x28},
+		{"features of another kind", func(b []byte) { b[6], b[0x28] = 1, 1 }, ConfigMismatch, 0x28},
 		{"reserved 0x30", func(b []byte) { b[0x3f] = 1 }, BadProgram, 0x30},
 
 		{"magic before version", func(b []byte) { b[0], b[4] = 0, 0 }, BadProgram, 0x00},
@@ -86,7 +90,7 @@ func TestDescriptorRules(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := testProgram().Image()
 			tt.edit(b)
-			d, v := ParseDescriptor((*[DescriptorSize]byte)(b))
+			d, v := ParseDescriptor((*[DescriptorSize]byte)(b), 1)
 			if v == nil {
 				v = d.Check(testLimits)
 			}

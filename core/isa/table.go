@@ -20,6 +20,7 @@ const (
 	address             // unsigned, hexadecimal
 	signed              // two's complement, decimal
 	pattern             // unsigned; a byte that may also be written as a negative int8
+	element             // an element type, by name
 )
 
 type flag struct {
@@ -31,6 +32,7 @@ type flag struct {
 type operation struct {
 	name     string
 	opcode   Opcode
+	feature  uint64    // the group that it is of; 0 for ISA 1.0
 	operands []operand // by byte offset
 	flags    []flag
 }
@@ -83,6 +85,52 @@ var operations = []operation{
 		{name: "acc_stride", off: 22, size: 2},
 		{name: "stride_y", off: 24, size: 4},
 	}, flags: []flag{{"accumulate", flagAccumulate}}},
+	{name: "operands", opcode: OpOperands, feature: FeatureGEMM, operands: []operand{
+		{name: "a_type", off: 4, size: 1, form: element},
+		{name: "b_type", off: 5, size: 1, form: element},
+		{name: "a_zero", off: 6, size: 2, form: signed},
+		{name: "b_zero", off: 8, size: 2, form: signed},
+		{name: "b_zeros", off: 12, size: 4, form: address},
+		{name: "a_stride", off: 16, size: 4},
+		{name: "b_stride", off: 20, size: 4},
+		{name: "acc_stride", off: 24, size: 4},
+	}, flags: []flag{
+		{"per_channel", flagPerChannel},
+		{"transpose_a", flagTransposeA},
+		{"transpose_b", flagTransposeB},
+		{"output_stationary", flagOutputStationary},
+	}},
+	{name: "window", opcode: OpWindow, feature: FeatureGEMM, operands: []operand{
+		{name: "kernel_h", off: 4, size: 1, def: 1},
+		{name: "kernel_w", off: 5, size: 1, def: 1},
+		{name: "step_y", off: 6, size: 1, def: 1},
+		{name: "step_x", off: 7, size: 1, def: 1},
+		{name: "dilation_y", off: 8, size: 1, def: 1},
+		{name: "dilation_x", off: 9, size: 1, def: 1},
+		{name: "groups", off: 10, size: 2, def: 1},
+		{name: "pad_top", off: 12, size: 2},
+		{name: "pad_left", off: 14, size: 2},
+	}},
+	{name: "gemm", opcode: OpGemm, feature: FeatureGEMM, operands: []operand{
+		{name: "m", off: 4, size: 4, required: true},
+		{name: "n", off: 8, size: 4, required: true},
+		{name: "k", off: 12, size: 4, required: true},
+		{name: "a", off: 16, size: 4, form: address, required: true},
+		{name: "b", off: 20, size: 4, form: address, required: true},
+		{name: "acc", off: 24, size: 4, form: address, required: true},
+	}, flags: []flag{{"accumulate", flagAccumulate}}},
+	{name: "conv", opcode: OpConv, feature: FeatureGEMM, operands: []operand{
+		{name: "in_h", off: 4, size: 2, required: true},
+		{name: "in_w", off: 6, size: 2, required: true},
+		{name: "out_h", off: 8, size: 2, required: true},
+		{name: "out_w", off: 10, size: 2, required: true},
+		{name: "cin", off: 12, size: 2, required: true},
+		{name: "cout", off: 14, size: 2, required: true},
+		{name: "a", off: 16, size: 4, form: address, required: true},
+		{name: "b", off: 20, size: 4, form: address, required: true},
+		{name: "acc", off: 24, size: 4, form: address, required: true},
+		{name: "line", off: 28, size: 4},
+	}, flags: []flag{{"accumulate", flagAccumulate}}},
 	{name: "fill", opcode: OpFill, operands: []operand{
 		{name: "value", off: 4, size: 1, form: pattern},
 		{name: "local", off: 8, size: 4, form: address, required: true},
@@ -111,6 +159,22 @@ var operations = []operation{
 		{name: "lo", off: 29, size: 1, form: signed, def: -128},
 		{name: "hi", off: 30, size: 1, form: signed, def: 127},
 	}, flags: []flag{{"per_channel", flagPerChannel}}},
+}
+
+// groups are the names of Features, by bit (§5.3, §5.8).
+var groups = []struct {
+	name string
+	bit  uint64
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}}
+
+// featureName returns the name of the group with the given bit.
+func featureName(bit uint64) string {
+	for _, g := range groups {
+		if g.bit == bit {
+			return g.name
+		}
+	}
+	panic("isa: BUG: a group without a name")
 }
 
 // rows indexes operations and their defined bits by opcode.
@@ -163,7 +227,8 @@ func (o *operand) value(w *Word) int64 {
 		v |= int64(w[o.byteAt(b)]) << (8 * b)
 	}
 	if o.form == signed {
-		v = int64(int8(v)) // all signed operands have one byte
+		shift := 64 - 8*o.size
+		v = v << shift >> shift
 	}
 	return v
 }
@@ -172,7 +237,7 @@ func (o *operand) value(w *Word) int64 {
 func (o *operand) limits() (lo, hi int64) {
 	switch o.form {
 	case signed:
-		return -128, 127
+		return -1 << (8*o.size - 1), 1<<(8*o.size-1) - 1
 	case pattern:
 		return -128, 255
 	}

@@ -5,7 +5,7 @@
 // accumulators (docs/spec/isa.md §5.1, numerics.md §6.2, architecture 1.0).
 //
 // Reference states the product in plain loops; Array computes the same bits
-// faster. The model is functional: it has no skew, no pipeline and no cycles.
+// faster. A Product is a whole GEMM or CONV, of more types. The model is functional: it has no skew, no pipeline and no cycles.
 package systolic
 
 import "fmt"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package npureg is the one register table of the NPU, architecture 1.2: the
+// Package npureg is the one register table of the NPU, architecture 1.3: the
 // host's registers in BAR0 (Host) and the control processor's own (CP).
 //
 // The banks of the device, the C header of driver and firmware, and the page
@@ -15,7 +15,7 @@ import "npuemu/mmio"
 const (
 	Magic     = 0x4555504e // ID register: "NPUE"
 	ArchMajor = 1
-	ArchMinor = 2
+	ArchMinor = 3
 	// Firmware interface that the boot ROM of this architecture accepts.
 	FirmwareMajor = 1
 	FirmwareMinor = 2 // of the firmware in this tree
@@ -28,6 +28,8 @@ const (
 	FeatureQueueControl    = 1 << 2 // QUEUE_CONTROL, architecture 1.2
 	FeatureTimelines       = 1 << 3 // TIMELINES, architecture 1.2
 	FeatureRAS             = 1 << 4 // RAS, architecture 1.2
+	FeatureGEMM            = 1 << 5 // GEMM, architecture 1.3
+	FeatureFloat           = 1 << 6 // FLOAT, architecture 1.3
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -345,7 +347,9 @@ func Host() []mmio.Register {
 			{Name: "MMU", Shift: 1, Width: 1, Doc: "Contexts can have page tables (§11); architecture 1.2."},
 			{Name: "QUEUE_CONTROL", Shift: 2, Width: 1, Doc: "Priorities, suspension, timeouts, shared completion rings and coalescing (§4.12 to §4.16, §4.19); architecture 1.2."},
 			{Name: "TIMELINES", Shift: 3, Width: 1, Doc: "Commands WAIT and SIGNAL (§4.17, §4.18); architecture 1.2."},
-			{Name: "RAS", Shift: 4, Width: 1, Doc: "Memory errors, error log, telemetry, engine reset, crash dump (§12); architecture 1.2."}}},
+			{Name: "RAS", Shift: 4, Width: 1, Doc: "Memory errors, error log, telemetry, engine reset, crash dump (§12); architecture 1.2."},
+			{Name: "GEMM", Shift: 5, Width: 1, Doc: "The core has ISA 1.1 and its instructions for whole products and convolutions (§5.6.9 to §5.6.12); architecture 1.3."},
+			{Name: "FLOAT", Shift: 6, Width: 1, Doc: "OPERANDS takes floating-point types (§5.6.9); architecture 1.3."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},

@@ -48,6 +48,7 @@ const (
 	StatusTokenOverflow      Status = 0x4c
 	StatusDeadlock           Status = 0x4d
 	StatusNoHalt             Status = 0x4e
+	StatusBadSetup           Status = 0x60
 )
 
 // A Named is a value that C header and specification know by a name.
@@ -97,6 +98,7 @@ func Statuses() []Named {
 		{"TOKEN_OVERFLOW", uint32(StatusTokenOverflow)},
 		{"DEADLOCK", uint32(StatusDeadlock)},
 		{"NO_HALT", uint32(StatusNoHalt)},
+		{"BAD_SETUP", uint32(StatusBadSetup)},
 	}
 }
 
