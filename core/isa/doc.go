@@ -21,6 +21,9 @@ const (
 	FeatureGEMM  = 1 << 5 // GEMM: §5.6.9 to §5.6.12
 	FeatureFloat = 1 << 6 // FLOAT: floating-point types in OPERANDS
 
+	FeatureControl = 1 << 7 // CONTROL: §5.6.13 to §5.6.17
+	FeatureVector  = 1 << 8 // VECTOR: §5.6.18, §5.6.19, rounding of REQUANT
+
 	// Features are all groups that this package knows.
-	Features = FeatureGEMM | FeatureFloat
+	Features = FeatureGEMM | FeatureFloat | FeatureControl | FeatureVector
 )

@@ -3,36 +3,18 @@
 package isa
 
 import (
-	"fmt"
-
 	"npuemu/core/systolic"
 )
 
-// types are the element types of OPERANDS (§5.6.9), as assembler text names
-// them.
-var types = []struct {
-	name string
-	systolic.Type
-}{
-	{"int8", systolic.Int8},
-	{"int16", systolic.Int16},
-	{"int4", systolic.Int4},
-	{"fp32", systolic.FP32},
-	{"bf16", systolic.BF16},
-	{"fp16", systolic.FP16},
-	{"e4m3", systolic.E4M3},
-	{"e5m2", systolic.E5M2},
+// types are the element types of OPERANDS (§5.6.9).
+var types = []choice{
+	{"int8", uint8(systolic.Int8)}, {"int16", uint8(systolic.Int16)}, {"int4", uint8(systolic.Int4)},
+	{"fp32", uint8(systolic.FP32)}, {"bf16", uint8(systolic.BF16)}, {"fp16", uint8(systolic.FP16)},
+	{"e4m3", uint8(systolic.E4M3)}, {"e5m2", uint8(systolic.E5M2)},
 }
 
 // typeName returns the name of t in text, or its number if it has none.
-func typeName(t systolic.Type) string {
-	for _, n := range types {
-		if n.Type == t {
-			return n.name
-		}
-	}
-	return fmt.Sprint(uint8(t))
-}
+func typeName(t systolic.Type) string { return nameOf(types, uint8(t)) }
 
 // known reports whether t is a type of a core with the given features.
 func known(t systolic.Type, features uint64) bool {
