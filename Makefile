@@ -9,7 +9,7 @@ SECOND        := ^Test(ARM64|Kselftest|Virtio)
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup test-unit test-race test-guest fuzz bench bench-transport lint fmt generate firmware firmware-check firmware-compilers driver check driver-check setup-arm64 setup-kselftest soak bench-guest test-uml kernel-lean test-vfio
+.PHONY: $(shell sed -n "s/^\([a-z0-9-]*\):.*\#\# .*/\1/p" $(firstword $(MAKEFILE_LIST)))
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,14 @@ test-uml: setup ## User-mode Linux with the virtio device; the first time it is 
 kernel-lean: setup ## Build the lean guest kernel into the cache, unless it is there; 15 minutes of processor time
 	@tests/guest/kernels/kernel.sh tests/guest/kernels/lean.config
 
+kernel-debug: setup ## The same with KASAN, lockdep, KCOV and DMA_API_DEBUG; 25 minutes of processor time
+	@tests/guest/kernels/kernel.sh tests/guest/kernels/lean.config tests/guest/kernels/debug.config
+
+test-debug-kernel: kernel-debug setup-kselftest ## The driver and its selftests on the debug kernel, which must not complain
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_KERNELS=debug NPUEMU_TIMEOUT_SCALE=$${NPUEMU_TIMEOUT_SCALE:-4} $(GO) test -count=1 -timeout 120m -v -run TestDebugKernel ./tests/card/
+
 test-vfio: kernel-lean ## The kernel's VFIO selftests and dmatest on the ioat device, in guests with the lean and the stock kernel
-	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_LEAN=1 $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
+	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_KERNELS=lean $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
 
 fuzz: ## Every fuzz target for FUZZTIME each
 	@tests/fuzz-all $(FUZZTIME)
@@ -64,8 +70,14 @@ bench: ## Benchmarks
 
 bench-transport: ## The transports side by side with libvfio-user (docs/performance.md); results in build/bench
 	@$(GO) test ./tests/bench/transport -count=1 -run TestMeasure -measure -timeout 30m -out $(CURDIR)/build/bench -v
+bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
+	@$(GO) run ./tests/bench/peers
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
+
+bench-driver: build ## What a guest gets through the driver: latency, rates, recovery; device MMU, control processor
+	@$(GO) run ./tests/bench/driver
 
 lint: ## golangci-lint
 	@$(GOLANGCI) run ./...
@@ -75,6 +87,13 @@ fmt: ## Format
 
 generate: ## Registers: C headers and docs/spec/registers.md from mmio/npureg
 	@$(GO) run ./internal/regen
+
+generate-gemm: ## The assembly of core/gemm; its generator is a module of its own
+	@$(GO) -C core/gemm/gen run .
+
+generate-gemm-check: ## Show that this assembly is what its generator writes
+	@mkdir -p build/gemm && $(GO) -C core/gemm/gen run . $(CURDIR)/build/gemm
+	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/gemm/$$f build/gemm/$$f || exit 1; done
 
 firmware: setup ## Rebuild boot ROM and firmware image from C
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads

@@ -8,6 +8,7 @@
 #include <linux/dma-resv.h>
 #include <linux/module.h>
 #include <linux/pm_runtime.h>
+#include <linux/rcupdate.h>
 #include <linux/unaligned.h>
 
 #include <drm/drm_accel.h>
@@ -57,6 +58,23 @@ void npu_relax(struct npu_device *npu)
 		return;
 	pm_runtime_mark_last_busy(npu->drm.dev);
 	pm_runtime_put_autosuspend(npu->drm.dev);
+}
+
+/*
+ * npu_hold is npu_wake() for who only looks: -ENODATA if the device sleeps. After
+ * npu_let_go() it may, as if nobody had looked.
+ */
+int npu_hold(struct npu_device *npu)
+{
+	if (!npu->ops->runtime_pm || !IS_ENABLED(CONFIG_PM))
+		return 0;
+	return pm_runtime_get_if_active(npu->drm.dev) > 0 ? 0 : -ENODATA;
+}
+
+void npu_let_go(struct npu_device *npu)
+{
+	if (npu->ops->runtime_pm && IS_ENABLED(CONFIG_PM))
+		pm_runtime_put(npu->drm.dev);
 }
 
 /* Boot and reset. */
@@ -129,12 +147,16 @@ static int npu_boot(struct npu_device *npu)
 		npu_mbox_enable(npu);
 		ret = npu_identify(npu);
 	}
+	if (!ret || npu->ops->take_crash)
+		npu_dump_crash(npu);
 	if (ret) {
 		npu_mbox_disable(npu);
 		npu->ops->stop(npu);
 	}
 	npu->up = !ret;
 	npu->generation++;
+	if (!ret)
+		npu_health_check(npu);
 	return ret;
 }
 
@@ -162,9 +184,9 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 	atomic_inc(&npu->resets); /* before a job that it ended can be seen */
 	if (error == -ENODEV) {
 		WRITE_ONCE(npu->gone, true);
-		npu_queues_cancel(npu, NULL, -ENODEV);
+		npu_queues_cancel(npu, -ENODEV);
 	} else {
-		npu_queues_cancel(npu, guilty, -ECANCELED);
+		npu_queues_interrupt(npu);
 	}
 	if (guilty)
 		drm_sched_stop(guilty->sched, guilty);
@@ -186,11 +208,11 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 /**
  * npu_reset_locked - reset the device and bring it back
  * @npu: device; npu_device.lock is held
- * @guilty: job whose timeout is the reason, or NULL. Its scheduler is left
- *	    stopped, for timedout_job to start it.
+ * @guilty: late job, whose queue could not be recovered, or NULL. Its scheduler is
+ *	    left stopped, for timedout_job to start it.
  *
- * Jobs on the device end with an error, jobs that wait run afterwards. Contexts
- * and queues are made again.
+ * Jobs that may have started, and those behind a late one, end with an error; the others, and
+ * those that wait, run afterwards. Contexts and queues are made again.
  *
  * Return: 0, or an error; then the device is not up and every submit fails until
  * a reset succeeds (for instance through the function's "reset" file in sysfs).
@@ -217,7 +239,7 @@ static void npu_recover(struct work_struct *work)
 	if (test_and_clear_bit(NPU_RECOVER_QUEUES, &npu->recover))
 		for (i = 0; i < npu->params.queues; i++)
 			if (test_and_clear_bit(i, npu->faulted) && !reset)
-				reset = npu_queue_recover(&npu->queues[i]) != 0;
+				reset = npu_queue_recover(&npu->queues[i], NULL) != 0;
 	if (reset && npu->up) {
 		npu_dump(npu, "the device or a queue does not answer, or reported a fault");
 		npu_reset_locked(npu, NULL);
@@ -233,6 +255,13 @@ void npu_schedule_recovery(struct npu_device *npu, int what)
 {
 	set_bit(what, &npu->recover);
 	queue_work(npu->reset_wq, &npu->recover_work);
+}
+
+/* npu_schedule_queue_recovery asks for npu_queue_recover(). */
+void npu_schedule_queue_recovery(struct npu_queue *q)
+{
+	set_bit(q->number - 1, q->npu->faulted);
+	npu_schedule_recovery(q->npu, NPU_RECOVER_QUEUES);
 }
 
 /*
@@ -262,13 +291,14 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 
 	if (code == NPU_STATUS_QUEUE_DISABLED)
 		return; /* nothing runs there */
+	if (code == NPU_STATUS_WAIT_TIMEOUT)
+		return; /* the queues are suspended, and who has them finds why in completions */
 	if (source == NPU_FAULT_SOURCE_CP || !queue || queue > npu->params.queues ||
 	    overflow) {
 		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
 		return;
 	}
-	set_bit(queue - 1, npu->faulted);
-	npu_schedule_recovery(npu, NPU_RECOVER_QUEUES);
+	npu_schedule_queue_recovery(&npu->queues[queue - 1]);
 }
 
 /* Sleep of the system. */
@@ -293,7 +323,7 @@ int npu_suspend(struct npu_device *npu)
 	}
 	npu_mbox_disable(npu);
 	npu->ops->stop(npu);
-	npu_queues_cancel(npu, NULL, -ECANCELED); /* there are none */
+	npu_queues_cancel(npu, -ECANCELED); /* there are none */
 	npu->up = false;
 	npu->asleep = true;
 out:
@@ -391,6 +421,10 @@ static void npu_query_device_info(struct npu_device *npu, struct drm_npu_device_
 		.vectors = params->vectors,
 		.job_timeout_ms = npu_job_timeout_ms(),
 		.resets = atomic_read(&npu->resets),
+		.priorities = npu_has_queue_control(npu) ? NPU_QUEUE_PRIORITIES : 1,
+		.max_weight = npu_has_queue_control(npu) ? NPU_MAX_WEIGHT : 1,
+		.max_timeout_ms = npu_has_queue_timeouts(npu) ? NPU_MAX_TIMEOUT_MS : 0,
+		.timeouts = atomic_read(&npu->timeouts),
 	};
 	mutex_lock(&npu->bo_lock);
 	info->dram_free = npu->dram_free;
@@ -426,6 +460,17 @@ static int npu_query_counters(struct npu_device *npu, struct drm_npu_counters *c
 		.faults = le64_to_cpu(page[NPU_COUNTER_FAULTS]),
 		.copies = le64_to_cpu(page[NPU_COUNTER_COPIES]),
 		.admin = le64_to_cpu(page[NPU_COUNTER_ADMIN]),
+		.shadow_doorbells = le64_to_cpu(page[NPU_COUNTER_SHADOW]),
+		.tlb_hits = le64_to_cpu(page[NPU_COUNTER_TLB_HITS]),
+		.tlb_misses = le64_to_cpu(page[NPU_COUNTER_TLB_MISSES]),
+		.translation_faults = le64_to_cpu(page[NPU_COUNTER_TRANSLATION_FAULTS]),
+		.waits = le64_to_cpu(page[NPU_COUNTER_WAITS]),
+		.signals = le64_to_cpu(page[NPU_COUNTER_SIGNALS]),
+		.timeouts = le64_to_cpu(page[NPU_COUNTER_QUEUE_TIMEOUTS]),
+		.coalesced = le64_to_cpu(page[NPU_COUNTER_COALESCED]),
+		.ecc_corrected = le64_to_cpu(page[NPU_COUNTER_ECC_CORRECTED]),
+		.ecc_uncorrected = le64_to_cpu(page[NPU_COUNTER_ECC_UNCORRECTED]),
+		.engine_resets = le64_to_cpu(page[NPU_COUNTER_ENGINE_RESETS]),
 	};
 	return 0;
 }
@@ -436,6 +481,7 @@ static int npu_query(struct npu_device *npu, struct drm_npu_query *args, struct 
 		struct drm_npu_device_info info;
 		struct drm_npu_counters counters;
 		struct drm_npu_job_status job;
+		struct drm_npu_telemetry telemetry;
 	} answer = {};
 	u32 size;
 	int ret = 0;
@@ -455,6 +501,12 @@ static int npu_query(struct npu_device *npu, struct drm_npu_query *args, struct 
 		size = sizeof(answer.job);
 		if (args->ptr)
 			ret = npu_job_query(file, args->arg, &answer.job);
+		break;
+	case DRM_NPU_QUERY_TELEMETRY:
+		size = sizeof(answer.telemetry);
+		ret = npu_has_ras(npu) ? 0 : -EOPNOTSUPP;
+		if (!ret && args->ptr)
+			ret = npu_query_telemetry(npu, &answer.telemetry);
 		break;
 	default:
 		drm_dbg(&npu->drm, "query of unknown type %u\n", args->type);
@@ -536,6 +588,7 @@ static void npu_show_fdinfo(struct drm_printer *p, struct drm_file *filp)
 	drm_printf(p, "drm-engine-npu:\t%lld ns\n", atomic64_read(&file->busy_ns));
 	drm_printf(p, "drm-engine-capacity-npu:\t%lu\n",
 		   FIELD_GET(NPU_ENGINE_PARAM_CORES, engines));
+	drm_printf(p, "npu-timeouts:\t%d\n", atomic_read(&file->timeouts));
 	npu_show_memory(p, filp);
 }
 
@@ -605,6 +658,8 @@ int npu_init(struct npu_device *npu)
 	ret = npu_state_init(npu);
 	if (!ret)
 		ret = npu_mbox_init(npu);
+	if (!ret)
+		ret = npu_health_init(npu);
 	return ret ?: npu_queues_init(npu);
 }
 
@@ -623,6 +678,7 @@ int npu_start(struct npu_device *npu)
 		npu_quiesce(npu);
 		return ret;
 	}
+	npu_hwmon_init(npu);
 
 	drm_info(&npu->drm, "architecture %lu.%lu, firmware interface %lu.%lu, build %lu.%lu.%lu (%.32s)\n",
 		 FIELD_GET(NPU_ARCH_VERSION_MAJOR, params->arch_version),
@@ -646,10 +702,11 @@ void npu_quiesce(struct npu_device *npu)
 	npu_reset_begin(npu);
 	npu->up = false;
 	npu->ops->stop(npu);
-	npu_queues_cancel(npu, NULL, -ECANCELED); /* before shutdown files have jobs there */
+	npu_queues_cancel(npu, -ECANCELED); /* before shutdown files have jobs there */
 	npu_queues_restart(npu, NULL);
 	mutex_unlock(&npu->lock);
 	cancel_work_sync(&npu->recover_work);
+	cancel_work_sync(&npu->health.work);
 	flush_work(&npu->dump_work);
 }
 
@@ -688,6 +745,8 @@ static void __exit npu_module_exit(void)
 {
 	npu_virtio_unregister();
 	npu_pci_unregister();
+	/* Whoever released the last fence has left npu_fence_release(), preempted there or not. */
+	synchronize_rcu_tasks();
 }
 module_exit(npu_module_exit);
 

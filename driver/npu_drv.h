@@ -8,6 +8,7 @@
  *   npu_file.lock           the file's queues, and the order of its jobs
  *   npu_device.lock         queue slots, and whether the device is up; held over
  *                           every reset, so also over the bus's reset callbacks
+ *   npu_health.lock         what was told of the device's logs
  *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
@@ -51,6 +52,10 @@ struct sg_table;
 
 /* Jobs of a file whose status can be queried; part of the user interface. */
 #define NPU_JOB_RECORDS			64
+
+/* Limits of what user space chooses for a queue, §4.12, §4.14. */
+#define NPU_MAX_WEIGHT			255
+#define NPU_MAX_TIMEOUT_MS		(3600U * 1000)
 
 /* Commands of firmware that do not wait for anything take microseconds. */
 #define NPU_MBOX_TIMEOUT_MS		5000
@@ -115,6 +120,12 @@ struct npu_bus_ops {
 	 */
 	bool (*queue_pop)(struct npu_queue *q, struct npu_cqe *cqe);
 
+	/*
+	 * Copies the crash dump (§12.8) that hardware keeps, which it then forgets; returns
+	 * its size, or 0 if there is none. NULL: only firmware has it, after the next boot.
+	 */
+	size_t (*take_crash)(struct npu_device *npu, void *to, size_t size);
+
 	/* Print the device's registers, and a ring; npu_queue.lock is held for the latter. */
 	void (*print)(struct npu_device *npu, struct drm_printer *p);
 	void (*queue_print)(struct npu_queue *q, struct drm_printer *p);
@@ -140,6 +151,7 @@ struct npu_params {
 struct npu_mbox {
 	struct mutex lock; /* everything below */
 	bool enabled;
+	bool dead; /* without lock: nobody will complete anything before a reset */
 	u16 command_id;
 	void *buffer; /* one page that commands return data in */
 	dma_addr_t buffer_addr;
@@ -163,6 +175,9 @@ struct npu_queue {
 	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
 	struct npu_context *context; /* of the file that has it */
+	u8 priority; /* §4.12 */
+	u8 weight;
+	u32 timeout_ms; /* of a command (§4.14); of a job if the device does not watch */
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -172,6 +187,7 @@ struct npu_queue {
 	spinlock_t lock; /* everything below */
 	bool attached; /* the bus has memory for it, so completions may be looked for */
 	bool live; /* exists on the device */
+	bool late; /* a job did not end in time: the queue waits for npu_queue_recover() */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
 	ktime_t first_since; /* when the first of these became it */
@@ -187,6 +203,7 @@ struct npu_file {
 	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
 	struct npu_context context;
 	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
+	atomic_t timeouts; /* jobs that did not end in time */
 
 	spinlock_t jobs_lock; /* everything below */
 	u64 seqno; /* of the last job */
@@ -212,6 +229,22 @@ struct npu_fault_record {
 	u64 addr;
 };
 
+/* What the device was asked of its health, §12; unused without RAS. */
+struct npu_health {
+	struct work_struct work; /* tells what is new in the device's logs */
+	struct mutex lock; /* everything up to crash */
+	void *page; /* of a log */
+	bool started; /* next_error is valid */
+	u32 next_error; /* record of the error log that has not been told */
+	u32 next_line; /* likewise of the firmware log, */
+	u32 generation; /* of this boot */
+	struct device *hwmon; /* set before the device is registered */
+
+	void *crash; /* npu_device.lock, as the rest */
+	bool crash_known;
+	u32 crash_number; /* of the last dump that firmware told of */
+};
+
 #define NPU_RECOVER_RESET		0 /* bits of npu_device.recover */
 #define NPU_RECOVER_QUEUES		1
 
@@ -233,6 +266,7 @@ struct npu_device {
 	bool gone; /* it answers no more, and will not; never taken back */
 	u32 generation; /* lock: counts boots, each of which starts without contexts */
 	atomic_t resets;
+	atomic_t timeouts; /* jobs that did not end in time */
 	struct npu_queue *queues;
 	struct workqueue_struct *submit_wq; /* run_job and free_job of all queues */
 	struct workqueue_struct *reset_wq; /* ordered: timeouts and recovery */
@@ -244,8 +278,10 @@ struct npu_device {
 	spinlock_t fault_lock; /* fault */
 	struct npu_fault_record fault;
 	void *dump; /* lock; core dump that dump_work publishes */
-	size_t dump_size; /* lock */
+	size_t dump_size; /* lock; 0 if there is nothing to publish */
 	struct work_struct dump_work;
+
+	struct npu_health health;
 
 	struct mutex files_lock; /* files */
 	struct list_head files;
@@ -281,11 +317,14 @@ bool npu_enter(struct npu_device *npu, int *idx);
 int npu_wake(struct npu_device *npu);
 void npu_stay_awake(struct npu_device *npu);
 void npu_relax(struct npu_device *npu);
+int npu_hold(struct npu_device *npu);
+void npu_let_go(struct npu_device *npu);
 int npu_check_arch(struct npu_device *npu);
 int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty);
 void npu_reset_begin(struct npu_device *npu);
 int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int error);
 void npu_schedule_recovery(struct npu_device *npu, int what);
+void npu_schedule_queue_recovery(struct npu_queue *q);
 void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overflow);
 const char *npu_boot_error_name(u32 error);
 
@@ -298,25 +337,32 @@ struct npu_reply {
 int npu_mbox_init(struct npu_device *npu);
 void npu_mbox_enable(struct npu_device *npu);
 void npu_mbox_disable(struct npu_device *npu);
+void npu_mbox_abort(struct npu_device *npu);
 int npu_mbox_exec(struct npu_device *npu, struct npu_sqe *sqe, struct npu_reply *reply,
 		  unsigned int timeout_ms);
 int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t size,
 		  unsigned int timeout_ms);
+int npu_mbox_read_log(struct npu_device *npu, u32 page, u32 cursor, void *to, size_t size);
 const char *npu_status_name(u32 status);
 int npu_status_errno(u32 status);
 
 /* npu_queue.c */
 int npu_queues_init(struct npu_device *npu);
-struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context);
+bool npu_has_queue_control(struct npu_device *npu);
+bool npu_has_queue_timeouts(struct npu_device *npu);
+int npu_queue_read_status(struct npu_queue *q, struct npu_queue_status *status);
+struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context,
+				    const struct drm_npu_queue_create *args);
 struct npu_queue *npu_file_queue(struct npu_file *file, u32 number);
 void npu_file_release_queues(struct npu_file *file);
 int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp);
 int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file *filp);
 void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
-int npu_queue_recover(struct npu_queue *q);
+int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty);
 void npu_queues_stop(struct npu_device *npu);
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error);
+void npu_queues_cancel(struct npu_device *npu, int error);
+void npu_queues_interrupt(struct npu_device *npu);
 int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
 bool npu_context_live(struct npu_device *npu, struct npu_context *context);
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip);
@@ -330,7 +376,10 @@ extern const struct drm_sched_backend_ops npu_sched_ops;
 int npu_job_timeout_ms(void);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
-void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error);
+void npu_queue_cancel(struct npu_queue *q, int error);
+void npu_queue_interrupt(struct npu_queue *q, int error);
+void npu_queue_repeat(struct npu_queue *q);
+void npu_queue_report_late(struct npu_queue *q);
 void npu_queue_print(struct npu_queue *q, struct drm_printer *p);
 
 /* npu_submit.c */
@@ -340,6 +389,30 @@ int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 /* npu_state.c */
 int npu_state_init(struct npu_device *npu);
 void npu_dump(struct npu_device *npu, const char *reason);
+void npu_dump_crash(struct npu_device *npu);
+
+/* npu_health.c */
+int npu_health_init(struct npu_device *npu);
+bool npu_has_ras(struct npu_device *npu);
+void npu_health_check(struct npu_device *npu);
+size_t npu_crash_take(struct npu_device *npu);
+void npu_crash_print(struct npu_device *npu, size_t size, struct drm_printer *p);
+int npu_telemetry_read(struct npu_device *npu, s64 *values);
+int npu_query_telemetry(struct npu_device *npu, struct drm_npu_telemetry *telemetry);
+
+/* npu_hwmon.c */
+#if IS_REACHABLE(CONFIG_HWMON)
+void npu_hwmon_init(struct npu_device *npu);
+void npu_hwmon_throttled(struct npu_device *npu);
+#else
+static inline void npu_hwmon_init(struct npu_device *npu)
+{
+}
+
+static inline void npu_hwmon_throttled(struct npu_device *npu)
+{
+}
+#endif
 
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);

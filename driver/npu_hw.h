@@ -8,6 +8,7 @@
 
 #include <linux/bits.h>
 #include <linux/build_bug.h>
+#include <linux/stddef.h>
 #include <linux/types.h>
 
 #include "npu_regs.h"
@@ -30,6 +31,10 @@
 #define NPU_PROGRAM_MIN			(64 + 32) /* §5.3: descriptor and one instruction */
 
 #define NPU_LOG_COUNTERS		2 /* §4.7 */
+#define NPU_LOG_TELEMETRY		4 /* §12 */
+#define NPU_LOG_ERRORS			5
+#define NPU_LOG_FIRMWARE		6
+#define NPU_LOG_CRASH			7
 #define NPU_IDENTIFY_SIZE		256 /* §4.5 */
 #define NPU_IDENTIFY_VERSION		0x04
 #define NPU_IDENTIFY_BUILD		0x08
@@ -47,6 +52,7 @@ struct npu_sqe {
 			__le64 address;
 			__le32 size;
 			__le32 page; /* GET_LOG_PAGE */
+			__le32 cursor; /* of pages 5, 6 and 7; otherwise 0 */
 		} buffer; /* IDENTIFY, GET_LOG_PAGE */
 		struct {
 			__le32 number;
@@ -59,8 +65,11 @@ struct npu_sqe {
 			__le16 sq_entries;
 			__le16 cq_entries;
 			__le32 context;
-			__le32 reserved;
+			u8 priority; /* these and timeout: §4.12, §4.14; from 1.2 on */
+			u8 weight;
+			__le16 flags;
 			__le64 shadow; /* §4.11; from firmware interface 1.1 on */
+			__le32 timeout; /* ms */
 		} create_queue;
 		struct {
 			__le64 program;
@@ -109,6 +118,32 @@ struct npu_shadow {
 
 static_assert(sizeof(struct npu_shadow) == NPU_SHADOW_SIZE);
 
+/* Entry of log page 8, §4.19. */
+struct npu_queue_status {
+	__le16 queue;
+	u8 state;
+	u8 flags;
+	u8 priority;
+	u8 weight;
+	__le16 owner;
+	__le16 sq_head;
+	__le16 sq_tail;
+	__le16 cq_head;
+	__le16 cq_tail;
+	__le64 commands;
+	__le32 errors;
+	__le32 timeouts;
+	__le32 context;
+	__le32 timeout;
+	__le64 timeline;
+	__le64 wanted;
+	__le64 found;
+};
+
+static_assert(sizeof(struct npu_queue_status) == NPU_QUEUE_STATUS_SIZE);
+
+#define NPU_QUEUE_STATE_ENABLED		1
+
 /* Entry of a binding table. */
 struct npu_hw_binding {
 	__le64 address;
@@ -118,5 +153,70 @@ struct npu_hw_binding {
 };
 
 static_assert(sizeof(struct npu_hw_binding) == NPU_BINDING_SIZE);
+
+/* Head of log pages 5 and 6, §12.3. */
+struct npu_log_head {
+	__le32 next;
+	__le32 count;
+	__le32 oldest;
+	__le32 size;
+	__le64 now;
+	__le64 reserved;
+};
+
+static_assert(sizeof(struct npu_log_head) == NPU_LOG_HEADER_SIZE);
+
+/* Record of the error log, §12.3. */
+struct npu_error_record {
+	__le32 number;
+	u8 kind;
+	u8 unit;
+	__le16 flags;
+	__le64 time;
+	__le64 address;
+	__le16 queue;
+	__le16 command_id;
+	__le16 context;
+	__le16 detail;
+};
+
+static_assert(sizeof(struct npu_error_record) == NPU_ERROR_RECORD_SIZE);
+
+/* Line of the firmware log, §12.7. */
+struct npu_log_line {
+	__le32 number;
+	u8 level;
+	u8 length;
+	__le16 reserved;
+	__le64 time;
+	char text[112];
+};
+
+static_assert(sizeof(struct npu_log_line) == NPU_LOG_FW_ENTRY_SIZE);
+
+/* What every crash dump begins with, §12.8. */
+struct npu_crash_dump {
+	__le32 magic;
+	__le32 version;
+	__le32 size;
+	__le32 number;
+	__le32 boot_status;
+	__le32 error_detail;
+	__le32 fw_version;
+	__le32 fw_build;
+	__le64 time;
+	__le32 arch_version;
+	__le32 queues;
+	__le32 log_offset;
+	__le32 log_size;
+	__le64 reserved0;
+	__le32 csrs[9]; /* pc, mstatus, mie, mip, mtvec, mscratch, mepc, mcause, mtval */
+	__le32 reserved1[7];
+	__le32 regs[32];
+};
+
+static_assert(offsetof(struct npu_crash_dump, csrs) == NPU_CRASH_DUMP_CSRS);
+static_assert(offsetof(struct npu_crash_dump, regs) == NPU_CRASH_DUMP_REGS);
+static_assert(sizeof(struct npu_crash_dump) == NPU_CRASH_DUMP_STACK);
 
 #endif /* NPU_HW_H */

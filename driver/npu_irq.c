@@ -36,6 +36,7 @@ static void npu_irq_boot(struct npu_pci *pci)
 	dev_err_ratelimited(pci->npu.drm.dev, "firmware died: error %s, detail 0x%08x\n",
 			    npu_boot_error_name(FIELD_GET(NPU_BOOT_STATUS_ERROR, status)),
 			    npu_read(pci, NPU_FW_ERROR_DETAIL));
+	npu_mbox_abort(&pci->npu);
 	npu_schedule_recovery(&pci->npu, NPU_RECOVER_RESET);
 }
 
@@ -83,6 +84,8 @@ static irqreturn_t npu_irq_thread_admin(int irq, void *data)
 		npu_irq_fault(pci);
 	if (causes & NPU_IRQ_STATUS_BOOT)
 		npu_irq_boot(pci);
+	if (causes & (NPU_IRQ_STATUS_FIRMWARE | NPU_IRQ_STATUS_ERROR))
+		npu_health_check(&pci->npu);
 	npu_irq_queues(pci, vector->index);
 	return IRQ_HANDLED;
 }
@@ -105,9 +108,22 @@ static irqreturn_t npu_irq_thread_queue(int irq, void *data)
 void npu_irq_enable(struct npu_pci *pci)
 {
 	npu_write(pci, NPU_IRQ_STATUS, npu_read(pci, NPU_IRQ_STATUS));
-	npu_write(pci, NPU_IRQ_ENABLE,
-		  NPU_IRQ_ENABLE_ADMIN | NPU_IRQ_ENABLE_BOOT | NPU_IRQ_ENABLE_FAULT |
-		  (pci->intx ? NPU_IRQ_ENABLE_QUEUE : 0));
+	npu_irq_again(pci);
+}
+
+/*
+ * npu_irq_again lets vector 0 report causes, also those of which the message came while nobody
+ * listened.
+ */
+void npu_irq_again(struct npu_pci *pci)
+{
+	u32 enable = NPU_IRQ_ENABLE_ADMIN | NPU_IRQ_ENABLE_BOOT | NPU_IRQ_ENABLE_FAULT;
+
+	if (pci->intx)
+		enable |= NPU_IRQ_ENABLE_QUEUE;
+	if (pci->npu.params.features & NPU_FEATURES_LO_RAS)
+		enable |= NPU_IRQ_ENABLE_FIRMWARE | NPU_IRQ_ENABLE_ERROR;
+	npu_write(pci, NPU_IRQ_ENABLE, enable);
 }
 
 /* npu_irq_disable silences vector 0 and drops the causes that it would report. */

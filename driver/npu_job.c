@@ -16,7 +16,7 @@
 static uint job_timeout_ms = 30000;
 module_param(job_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(job_timeout_ms,
-		 "Milliseconds a job may take before the device is reset; read when a queue is made");
+		 "Milliseconds a command may take, or a job if only the driver watches; read when a queue is made");
 
 static struct npu_job *to_npu_job(struct drm_sched_job *job)
 {
@@ -26,7 +26,7 @@ static struct npu_job *to_npu_job(struct drm_sched_job *job)
 /* npu_job_timeout_ms returns the module parameter within what the scheduler takes. */
 int npu_job_timeout_ms(void)
 {
-	return clamp(READ_ONCE(job_timeout_ms), 1U, 3600U * 1000);
+	return clamp(READ_ONCE(job_timeout_ms), 1U, NPU_MAX_TIMEOUT_MS);
 }
 
 static const char *npu_fence_driver_name(struct dma_fence *fence)
@@ -39,10 +39,30 @@ static const char *npu_fence_timeline_name(struct dma_fence *fence)
 	return "queue";
 }
 
+/*
+ * A fence may outlive file, queue and device, for instance in a sync file, so each one that was
+ * initialized keeps the module, whose code this is. Once the last one has let go the module may
+ * be unloaded while its processor is still on the way back from here: npu_module_exit() waits.
+ */
+static void npu_fence_release(struct dma_fence *fence)
+{
+	dma_fence_free(fence);
+	module_put(THIS_MODULE);
+}
+
 static const struct dma_fence_ops npu_fence_ops = {
 	.get_driver_name = npu_fence_driver_name,
 	.get_timeline_name = npu_fence_timeline_name,
+	.release = npu_fence_release,
 };
+
+/* Initializes the fence of a job of the queue; npu_queue.lock is held. */
+static void npu_fence_init(struct npu_fence *fence, struct npu_queue *q)
+{
+	__module_get(THIS_MODULE); /* the job's file, or who closes it, has it */
+	dma_fence_init(&fence->base, &npu_fence_ops, &fence->lock, q->fence_context,
+		       ++q->fence_seqno);
+}
 
 /* Statuses. */
 
@@ -118,8 +138,27 @@ static void npu_queue_account(struct npu_queue *q, struct npu_job *job)
 	q->first_since = now;
 }
 
+/* Ends a job that the device has forgotten, and that was on the list of its queue. */
+static void npu_job_cancel(struct npu_job *job, int error)
+{
+	bool done = job->completed == job->count;
+
+	if (!done && !job->status.status)
+		job->status = (struct drm_npu_job_status){ .command = job->completed };
+	if (done && !job->status.status) {
+		error = 0; /* it was late, but not too late */
+	} else if (job->late && error != -ENODEV) {
+		error = -ETIMEDOUT;
+		atomic_inc(&job->npu->timeouts);
+		atomic_inc(&job->file->timeouts);
+	} else if (done) {
+		error = npu_status_errno(job->status.status);
+	}
+	npu_job_complete(job, error);
+}
+
 /* npu_queue_cancel ends all jobs on the device, which has forgotten them. */
-void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int error)
+void npu_queue_cancel(struct npu_queue *q, int error)
 {
 	struct npu_job *job, *next;
 	LIST_HEAD(jobs);
@@ -133,10 +172,76 @@ void npu_queue_cancel(struct npu_queue *q, struct drm_sched_job *guilty, int err
 
 	list_for_each_entry_safe(job, next, &jobs, node) {
 		list_del(&job->node);
-		if (!job->status.status)
-			job->status = (struct drm_npu_job_status){ .command = job->completed };
-		npu_job_complete(job, &job->base == guilty ? -ETIMEDOUT : error);
+		npu_job_cancel(job, error);
 	}
+}
+
+/*
+ * npu_queue_interrupt ends the job that may have started, after a reset of the device, and those
+ * behind it if it was late. What is left has not started: npu_queue_repeat() repeats it.
+ */
+void npu_queue_interrupt(struct npu_queue *q, int error)
+{
+	struct npu_job *job = NULL;
+	bool late;
+
+	spin_lock(&q->lock);
+	late = q->late;
+	if (!late)
+		job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
+	if (job) {
+		npu_queue_account(q, job);
+		list_del(&job->node);
+	}
+	spin_unlock(&q->lock);
+
+	if (late)
+		npu_queue_cancel(q, error);
+	else if (job)
+		npu_job_cancel(job, error);
+}
+
+/* The command that the device is at, or that was late; npu_queue.lock is held. */
+static u32 npu_job_command(struct npu_job *job)
+{
+	return job->status.status == NPU_STATUS_TIMEOUT ? job->status.command : job->completed;
+}
+
+/* npu_queue_report_late tells of the job that was late; npu_device.lock is held. */
+void npu_queue_report_late(struct npu_queue *q)
+{
+	struct npu_job *job;
+
+	spin_lock(&q->lock);
+	list_for_each_entry(job, &q->inflight, node)
+		if (job->late)
+			dev_err_ratelimited(q->npu->drm.dev,
+					    "queue %u: job %llu of client %llu did not end in time, command %u of %u\n",
+					    q->number, job->seqno, job->file->client_id,
+					    npu_job_command(job), job->count);
+	spin_unlock(&q->lock);
+	npu_dump(q->npu, "a job did not end in time");
+}
+
+/* The job whose completion comes next. One that is late may be complete, and still listed. */
+static struct npu_job *npu_queue_next(struct npu_queue *q)
+{
+	struct npu_job *job;
+
+	list_for_each_entry(job, &q->inflight, node)
+		if (job->completed < job->count)
+			return job;
+	return NULL;
+}
+
+/*
+ * From here on the jobs of the queue end in npu_queue_recover() only, so that those behind the
+ * late one end after it; npu_queue.lock is held.
+ */
+static void npu_job_set_late(struct npu_job *job)
+{
+	job->late = true;
+	job->queue->late = true;
 }
 
 /* Books one completion; returns the job if it was the last one of it. */
@@ -144,7 +249,7 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 {
 	struct npu_device *npu = q->npu;
 	u32 status = FIELD_GET(NPU_CQE_STATUS, le16_to_cpu(cqe->status));
-	struct npu_job *job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
+	struct npu_job *job = npu_queue_next(q);
 
 	if (!job || le16_to_cpu(cqe->command_id) != job->command_id) {
 		dev_err_ratelimited(npu->drm.dev,
@@ -154,7 +259,8 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 		return NULL;
 	}
 
-	if (!job->status.status) { /* none has failed yet */
+	/* None has failed yet, or this one ends the job. */
+	if (!job->status.status || status == NPU_STATUS_TIMEOUT) {
 		job->status.command = job->completed;
 		job->status.status = status;
 		job->status.result = le32_to_cpu(cqe->result);
@@ -164,8 +270,12 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 				q->number, npu_status_name(status), status, job->status.result,
 				job->status.info);
 	}
+	if (status == NPU_STATUS_TIMEOUT) { /* the device has suspended the queue, §4.14 */
+		npu_job_set_late(job);
+		npu_schedule_queue_recovery(q);
+	}
 	job->command_id++;
-	if (++job->completed < job->count)
+	if (++job->completed < job->count || q->late)
 		return NULL;
 	npu_queue_account(q, job);
 	list_del(&job->node);
@@ -205,15 +315,18 @@ void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
 	spin_lock(&q->lock);
 	drm_printf(p, "queue %u: context %u, %s, next command %u\n", q->number, q->context->number,
 		   q->live ? "live" : "not on the device", q->command_id);
+	drm_printf(p, "  priority %u, weight %u, timeout %u ms\n", q->priority, q->weight,
+		   q->timeout_ms);
 	q->npu->ops->queue_print(q, p);
 	list_for_each_entry(job, &q->inflight, node) {
-		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next id %u\n",
+		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next id %u%s\n",
 			   job->seqno, job->file->client_id, job->completed, job->count,
-			   job->command_id);
+			   job->command_id, job->late ? ", late" : "");
 		if (!list_is_first(&job->node, &q->inflight))
 			continue;
-		end = min(job->count, job->completed + NPU_PRINT_COMMANDS);
-		for (i = job->completed; i < end; i++)
+		i = npu_job_command(job);
+		end = min(job->count, i + NPU_PRINT_COMMANDS);
+		for (; i < end; i++)
 			drm_printf(p, "    command %u: opcode 0x%02x, %*phN\n", i,
 				   job->commands[i].sqe.opcode, (int)sizeof(struct npu_sqe),
 				   &job->commands[i].sqe);
@@ -223,13 +336,37 @@ void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
 
 /* Scheduler. */
 
+/* Gives the job's commands to the device, which is told later; npu_queue.lock is held. */
+static void npu_job_push(struct npu_job *job)
+{
+	struct npu_queue *q = job->queue;
+	u32 i;
+
+	job->command_id = q->command_id;
+	for (i = 0; i < job->count; i++) {
+		job->commands[i].sqe.command_id = cpu_to_le16(q->command_id++);
+		q->npu->ops->queue_push(q, &job->commands[i].sqe);
+	}
+}
+
+/* npu_queue_repeat gives the jobs that are left to a queue that was made again. */
+void npu_queue_repeat(struct npu_queue *q)
+{
+	struct npu_job *job;
+
+	spin_lock(&q->lock);
+	list_for_each_entry(job, &q->inflight, node)
+		npu_job_push(job);
+	if (!list_empty(&q->inflight))
+		q->npu->ops->queue_kick(q);
+	spin_unlock(&q->lock);
+}
+
 static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 {
 	struct npu_job *job = to_npu_job(sched_job);
-	const struct npu_bus_ops *ops = job->npu->ops;
 	struct npu_queue *q = job->queue;
 	int ret;
-	u32 i;
 
 	spin_lock(&q->lock);
 	if (!q->live) {
@@ -238,40 +375,62 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 		npu_job_set_status(job, ret);
 		return ERR_PTR(ret);
 	}
-	dma_fence_init(&job->fence->base, &npu_fence_ops, &job->fence->lock, q->fence_context,
-		       ++q->fence_seqno);
+	npu_fence_init(job->fence, q);
 	job->started = true;
-	job->command_id = q->command_id;
 	if (list_empty(&q->inflight))
 		q->first_since = ktime_get();
 	list_add_tail(&job->node, &q->inflight);
-	for (i = 0; i < job->count; i++) {
-		job->commands[i].sqe.command_id = cpu_to_le16(q->command_id++);
-		ops->queue_push(q, &job->commands[i].sqe);
-	}
-	ops->queue_kick(q);
+	npu_job_push(job);
+	job->npu->ops->queue_kick(q);
 	spin_unlock(&q->lock);
 
 	/* One reference for the scheduler, one stays with the job. */
 	return dma_fence_get(&job->fence->base);
 }
 
+/*
+ * Says whether a job that did not end for a while hangs. If the device says what it works on,
+ * that is so when two looks find the same command in flight; a job may as well wait for its turn
+ * behind those of others, for as long as it takes. Otherwise the time alone counts.
+ */
+static bool npu_job_hangs(struct npu_job *job)
+{
+	struct npu_queue *q = job->queue;
+	struct npu_queue_status status;
+	u32 look = 1 + job->completed;
+	int ret;
+
+	if (!npu_has_queue_control(q->npu))
+		return true;
+	ret = npu_queue_read_status(q, &status);
+	if (ret || status.state != NPU_QUEUE_STATE_ENABLED)
+		return true; /* nothing would ever happen */
+	if (!(status.flags & NPU_QUEUE_FLAG_IN_FLIGHT))
+		look = 0;
+	swap(job->looked_at, look);
+	return look && job->looked_at == look;
+}
+
 static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 {
 	struct npu_job *job = to_npu_job(sched_job);
 	struct npu_device *npu = job->npu;
+	struct npu_queue *q = job->queue;
 
 	mutex_lock(&npu->lock);
-	npu_queue_poll(job->queue);
-	if (!job->started || dma_fence_is_signaled(&job->fence->base)) {
+	npu_queue_poll(q);
+	/* A queue that is late, or not live, is about to be recovered. */
+	if (!job->started || dma_fence_is_signaled(&job->fence->base) || q->late || !q->live ||
+	    !npu_job_hangs(job)) {
 		mutex_unlock(&npu->lock);
 		return npu_sched_no_hang(sched_job);
 	}
-	drm_err(&npu->drm, "queue %u: job %llu did not end in time, %u of %u commands are done\n",
-		job->queue->number, job->seqno, job->completed, job->count);
-	npu_dump(npu, "a job did not end in time");
-	npu_reset_locked(npu, sched_job);
-	npu_sched_start(&job->queue->sched);
+	spin_lock(&q->lock);
+	npu_job_set_late(job);
+	spin_unlock(&q->lock);
+	if (npu_queue_recover(q, sched_job))
+		npu_reset_locked(npu, sched_job);
+	npu_sched_start(&q->sched);
 	mutex_unlock(&npu->lock);
 	return npu_sched_was_reset();
 }

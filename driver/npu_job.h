@@ -5,9 +5,9 @@
 
 #include "npu_drv.h"
 
-/* Its own lock, because a fence may outlive queue and device. */
+/* Its own lock, because a fence may outlive queue and device. It keeps the module. */
 struct npu_fence {
-	struct dma_fence base;
+	struct dma_fence base; /* first: dma_fence_free() frees the whole */
 	spinlock_t lock; /* of base */
 };
 
@@ -34,9 +34,11 @@ struct npu_job {
 	bool started;
 	u64 seqno;
 
-	struct list_head node; /* npu_queue.inflight */
+	struct list_head node; /* npu_queue.inflight; npu_queue.lock guards all up to status */
 	u16 command_id; /* of the next completion */
 	u32 completed; /* commands */
+	bool late; /* one of them did not end in time */
+	u32 looked_at; /* 1 + the command that was in flight at the last look, or 0 */
 	struct drm_npu_job_status status; /* of the command that counts, see uAPI */
 
 	u32 count;

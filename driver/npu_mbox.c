@@ -25,9 +25,13 @@ static const struct {
 	[NPU_STATUS_NO_RESOURCE] = { "NO_RESOURCE", -EBUSY },
 	[NPU_STATUS_INVALID_LOG_PAGE] = { "INVALID_LOG_PAGE", -EINVAL },
 	[NPU_STATUS_ABORTED] = { "ABORTED", -ECANCELED },
+	[NPU_STATUS_TIMEOUT] = { "TIMEOUT", -ETIMEDOUT },
+	[NPU_STATUS_WAIT_TIMEOUT] = { "WAIT_TIMEOUT", -ETIMEDOUT },
+	[NPU_STATUS_ENGINE_RESET] = { "ENGINE_RESET", -EIO },
 	[NPU_STATUS_BUS_FAULT] = { "BUS_FAULT", -EFAULT },
 	[NPU_STATUS_DEVICE_FAULT] = { "DEVICE_FAULT", -EFAULT },
 	[NPU_STATUS_INVALID_BINDING] = { "INVALID_BINDING", -EINVAL },
+	[NPU_STATUS_POISON] = { "POISON", -EIO },
 	[NPU_STATUS_INVALID_DOORBELL] = { "INVALID_DOORBELL", -EIO },
 	[NPU_STATUS_QUEUE_DISABLED] = { "QUEUE_DISABLED", -EIO },
 	[NPU_STATUS_FIRMWARE_TRAP] = { "FIRMWARE_TRAP", -EIO },
@@ -86,6 +90,7 @@ int npu_mbox_init(struct npu_device *npu)
 void npu_mbox_enable(struct npu_device *npu)
 {
 	mutex_lock(&npu->mbox.lock);
+	WRITE_ONCE(npu->mbox.dead, false);
 	npu->mbox.enabled = true;
 	mutex_unlock(&npu->mbox.lock);
 }
@@ -98,6 +103,13 @@ void npu_mbox_disable(struct npu_device *npu)
 	mutex_unlock(&npu->mbox.lock);
 }
 
+/* npu_mbox_abort ends the wait for a completion that will not come: firmware is dead. */
+void npu_mbox_abort(struct npu_device *npu)
+{
+	WRITE_ONCE(npu->mbox.dead, true);
+	wake_up_all(&npu->mbox.wait);
+}
+
 static int npu_mbox_exec_locked(struct npu_device *npu, struct npu_sqe *sqe,
 				struct npu_reply *reply, unsigned int timeout_ms)
 {
@@ -108,14 +120,14 @@ static int npu_mbox_exec_locked(struct npu_device *npu, struct npu_sqe *sqe,
 
 	lockdep_assert_held(&mbox->lock);
 
-	if (!mbox->enabled)
+	if (!mbox->enabled || READ_ONCE(mbox->dead))
 		return -EIO;
 
 	sqe->command_id = cpu_to_le16(mbox->command_id++);
 	ret = npu->ops->admin(npu, sqe, &cqe, timeout_ms);
 	if (ret) {
 		mbox->enabled = false;
-		drm_err(&npu->drm, "admin command 0x%02x has no answer after %u ms: %d\n",
+		drm_err(&npu->drm, "admin command 0x%02x has no answer within %u ms: %d\n",
 			sqe->opcode, timeout_ms, ret);
 		return ret;
 	}
@@ -184,6 +196,39 @@ int npu_mbox_read(struct npu_device *npu, u8 opcode, u32 page, void *to, size_t 
 	ret = npu_mbox_exec_locked(npu, &sqe, &reply, timeout_ms);
 	if (!ret)
 		memcpy(to, mbox->buffer, size);
+	mutex_unlock(&mbox->lock);
+	return ret;
+}
+
+/**
+ * npu_mbox_read_log - read a log page from a cursor on
+ * @npu: device
+ * @page: one of those with a cursor
+ * @cursor: what is wanted first
+ * @to: receives what firmware wrote
+ * @size: at most PAGE_SIZE
+ *
+ * Return: the number of bytes written, or an error as npu_mbox_exec().
+ */
+int npu_mbox_read_log(struct npu_device *npu, u32 page, u32 cursor, void *to, size_t size)
+{
+	struct npu_mbox *mbox = &npu->mbox;
+	struct npu_sqe sqe = {
+		.opcode = NPU_ADMIN_GET_LOG_PAGE,
+		.buffer.address = cpu_to_le64(mbox->buffer_addr),
+		.buffer.size = cpu_to_le32(size),
+		.buffer.page = cpu_to_le32(page),
+		.buffer.cursor = cpu_to_le32(cursor),
+	};
+	struct npu_reply reply;
+	int ret;
+
+	mutex_lock(&mbox->lock);
+	ret = npu_mbox_exec_locked(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
+	if (!ret) {
+		ret = min(reply.result, size);
+		memcpy(to, mbox->buffer, ret);
+	}
 	mutex_unlock(&mbox->lock);
 	return ret;
 }

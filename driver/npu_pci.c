@@ -174,12 +174,32 @@ static void npu_pci_print(struct npu_device *npu, struct drm_printer *p)
 	npu_ring_print(&pci->rings[0], p);
 }
 
+static size_t npu_pci_take_crash(struct npu_device *npu, void *to, size_t size)
+{
+	struct npu_pci *pci = to_npu_pci(npu);
+	u32 status = npu_read(pci, NPU_CRASH_STATUS);
+	__le32 *words = to;
+	size_t i;
+
+	if (status == U32_MAX || !(status & NPU_CRASH_STATUS_VALID))
+		return 0;
+	size = min(npu_read(pci, NPU_CRASH_SIZE), size) / sizeof(*words);
+	npu_write(pci, NPU_CRASH_SELECT, 0);
+	for (i = 0; i < size; i++)
+		words[i] = cpu_to_le32(npu_read(pci, NPU_CRASH_DATA));
+	if (npu_read(pci, NPU_CRASH_STATUS) != status)
+		return 0; /* it has gone, or is another one */
+	npu_write(pci, NPU_CRASH_STATUS, NPU_CRASH_STATUS_VALID);
+	return size * sizeof(*words);
+}
+
 static const struct npu_bus_ops npu_pci_ops = {
 	.identify_timeout_ms = NPU_MBOX_TIMEOUT_MS,
 	.runtime_pm = true,
 	.boot = npu_pci_boot,
 	.reset = npu_pci_reset,
 	.stop = npu_pci_stop,
+	.take_crash = npu_pci_take_crash,
 	.print = npu_pci_print,
 	.admin = npu_ring_admin,
 	.queue_alloc = npu_ring_queue_alloc,

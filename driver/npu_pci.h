@@ -98,6 +98,7 @@ bool npu_ring_queue_pop(struct npu_queue *q, struct npu_cqe *cqe);
 /* npu_irq.c */
 int npu_irq_init(struct npu_pci *pci);
 void npu_irq_enable(struct npu_pci *pci);
+void npu_irq_again(struct npu_pci *pci);
 void npu_irq_disable(struct npu_pci *pci);
 
 #endif /* NPU_PCI_H */

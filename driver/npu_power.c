@@ -37,6 +37,7 @@ static int npu_pci_runtime_resume(struct device *dev)
 	u32 status = npu_read(pci, NPU_BOOT_STATUS);
 
 	WRITE_ONCE(pci->asleep, false);
+	npu_irq_again(pci);
 	pci_save_state(pdev); /* for npu_pci_slot_reset() */
 	if (FIELD_GET(NPU_BOOT_STATUS_STATE, status) != NPU_BOOT_STATE_READY) {
 		drm_warn(&pci->npu.drm, "firmware does not run after sleep: BOOT_STATUS 0x%08x\n",
@@ -113,7 +114,7 @@ static void npu_pci_frozen(struct npu_pci *pci)
 	npu_reset_begin(npu);
 	npu->up = false;
 	pci_clear_master(to_pci_dev(npu->drm.dev)); /* jobs that end are not written for any more */
-	npu_queues_cancel(npu, NULL, -ECANCELED);
+	npu_queues_cancel(npu, -ECANCELED);
 	npu_queues_restart(npu, NULL);
 	pci->frozen = true;
 	mutex_unlock(&npu->lock);

@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/dmapool.h>
 #include <linux/iopoll.h>
+#include <linux/module.h>
 
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
@@ -15,6 +16,30 @@
 
 #include "npu_compat.h"
 #include "npu_drv.h"
+
+/* Firmware interface that knows priorities, weights and timeouts of queues. */
+#define NPU_FW_MINOR_QUEUE_CONTROL	2
+
+/* How much later than the device the driver looks whether a job hangs. */
+#define NPU_TIMEOUT_GRACE_MS		2000
+
+static bool npu_queue_timeouts = true;
+module_param_named(queue_timeouts, npu_queue_timeouts, bool, 0444);
+MODULE_PARM_DESC(queue_timeouts,
+		 "Have the device end commands that take too long, where it can (default true)");
+
+/* npu_has_queue_control says whether queues have priorities, weights and a status (§4.12). */
+bool npu_has_queue_control(struct npu_device *npu)
+{
+	return npu->params.features & NPU_FEATURES_LO_QUEUE_CONTROL &&
+	       FIELD_GET(NPU_FW_VERSION_MINOR, npu->fw_version) >= NPU_FW_MINOR_QUEUE_CONTROL;
+}
+
+/* npu_has_queue_timeouts says whether the device ends commands that take too long (§4.14). */
+bool npu_has_queue_timeouts(struct npu_device *npu)
+{
+	return npu_queue_timeouts && npu_has_queue_control(npu);
+}
 
 static int npu_queue_attach(struct npu_queue *q)
 {
@@ -57,6 +82,12 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	struct npu_reply reply;
 	int ret;
 
+	if (npu_has_queue_control(npu)) {
+		sqe.create_queue.priority = q->priority;
+		sqe.create_queue.weight = q->weight;
+		if (npu_has_queue_timeouts(npu))
+			sqe.create_queue.timeout = cpu_to_le32(q->timeout_ms);
+	}
 	spin_lock(&q->lock);
 	npu->ops->queue_empty(q, &sqe);
 	spin_unlock(&q->lock);
@@ -67,6 +98,7 @@ static int npu_hw_create_queue(struct npu_queue *q)
 
 	spin_lock(&q->lock);
 	q->live = true;
+	q->late = false;
 	spin_unlock(&q->lock);
 	return 0;
 }
@@ -124,13 +156,13 @@ static void npu_queue_kill(struct npu_queue *q)
 
 /*
  * The queue no longer exists on the device: takes the completions that it left,
- * then ends the jobs that have none. guilty gets -ETIMEDOUT, the others error.
+ * then ends the jobs that have none, with -ETIMEDOUT the late one, the others with error.
  */
-static void npu_queue_end(struct npu_queue *q, struct drm_sched_job *guilty, int error)
+static void npu_queue_end(struct npu_queue *q, int error)
 {
 	npu_queue_kill(q);
 	npu_queue_poll(q);
-	npu_queue_cancel(q, guilty, error);
+	npu_queue_cancel(q, error);
 }
 
 /* Destroying a queue waits for the command that it executes. */
@@ -145,17 +177,19 @@ static int npu_hw_destroy_queue(struct npu_queue *q)
  * npu_queue_acquire - get a queue for a file
  * @npu: device
  * @context: of the file
+ * @args: what the file wants, checked; NULL for the implicit queue
  *
  * The device is awake.
  *
  * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
  * queues or contexts are in use, -EIO when the device did not survive a reset.
  */
-struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context)
+struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context,
+				    const struct drm_npu_queue_create *args)
 {
 	struct drm_gpu_scheduler *sched;
 	struct npu_queue *q = NULL;
-	u32 i;
+	u32 i, timeout_ms;
 	int ret;
 
 	mutex_lock(&npu->lock);
@@ -172,11 +206,18 @@ struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *
 		goto err_unlock;
 	}
 
+	q->priority = args ? args->priority : DRM_NPU_PRIORITY_DEFAULT;
+	q->weight = args && args->weight ? args->weight : 1;
+	q->timeout_ms = args && args->timeout_ms ? args->timeout_ms : npu_job_timeout_ms();
+	timeout_ms = q->timeout_ms;
+	if (npu_has_queue_timeouts(npu))
+		timeout_ms += NPU_TIMEOUT_GRACE_MS;
+
 	ret = npu_queue_attach(q);
 	if (ret)
 		goto err_unlock;
 	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.credits,
-			     msecs_to_jiffies(npu_job_timeout_ms()), npu->reset_wq, DRM_NPU_NAME,
+			     msecs_to_jiffies(timeout_ms), npu->reset_wq, DRM_NPU_NAME,
 			     npu->drm.dev);
 	if (ret)
 		goto err_detach;
@@ -235,7 +276,7 @@ void npu_queue_release(struct npu_queue *q)
 		drm_err(&npu->drm, "queue %u cannot be destroyed: %d\n", q->number, ret);
 		npu_reset_locked(npu, NULL);
 	}
-	npu_queue_end(q, NULL, -ECANCELED);
+	npu_queue_end(q, -ECANCELED);
 	mutex_unlock(&npu->lock);
 
 	wait_event(q->idle, !atomic_read(&q->jobs));
@@ -249,16 +290,30 @@ void npu_queue_release(struct npu_queue *q)
 		npu_relax(npu);
 }
 
+/* npu_queue_read_status asks firmware what the queue is at (§4.19); it has queue control. */
+int npu_queue_read_status(struct npu_queue *q, struct npu_queue_status *status)
+{
+	int ret;
+
+	ret = npu_mbox_read_log(q->npu, NPU_QUEUE_LOG_PAGE, q->number, status, sizeof(*status));
+	if (ret < 0)
+		return ret;
+	return ret == sizeof(*status) && le16_to_cpu(status->queue) == q->number ? 0 : -EIO;
+}
+
 /**
- * npu_queue_recover - bring back a queue that is in the error state (§9.2)
+ * npu_queue_recover - bring back a queue whose job is late, or that is in the error state (§9.2)
  * @q: queue
+ * @guilty: late job that the scheduler complains of, or NULL. Its scheduler is left stopped,
+ *	    for timedout_job to start it.
  *
- * Its jobs on the device fail with -EIO; those that wait run afterwards. Called
- * with npu_device.lock held.
+ * The queue is made anew, which stops what it executes; other queues notice nothing. Its jobs
+ * on the device end: with -ETIMEDOUT one that is late and with -ECANCELED those behind it, or
+ * all with -EIO. Those that wait run afterwards. Called with npu_device.lock held.
  *
  * Return: 0, or an error after which the device needs a reset.
  */
-int npu_queue_recover(struct npu_queue *q)
+int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty)
 {
 	int ret;
 
@@ -267,12 +322,17 @@ int npu_queue_recover(struct npu_queue *q)
 	if (!q->active || !q->live)
 		return 0;
 	drm_sched_wqueue_stop(&q->sched);
+	if (q->late)
+		npu_queue_report_late(q);
 	ret = npu_hw_destroy_queue(q);
 	if (!ret) {
-		npu_queue_end(q, NULL, -EIO);
+		npu_queue_end(q, q->late ? -ECANCELED : -EIO);
+		if (guilty)
+			drm_sched_stop(&q->sched, guilty);
 		ret = npu_hw_create_queue(q);
 	}
-	drm_sched_wqueue_start(&q->sched);
+	if (!guilty)
+		drm_sched_wqueue_start(&q->sched);
 	return ret;
 }
 
@@ -288,11 +348,8 @@ void npu_queues_stop(struct npu_device *npu)
 			drm_sched_wqueue_stop(&npu->queues[i].sched);
 }
 
-/*
- * npu_queues_cancel ends all jobs that the device had: with -ETIMEDOUT the guilty
- * one, which may be NULL, the others with error. The device no longer touches memory.
- */
-void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int error)
+/* npu_queues_cancel ends all jobs that the device had. It no longer touches memory. */
+void npu_queues_cancel(struct npu_device *npu, int error)
 {
 	u32 i;
 
@@ -300,7 +357,28 @@ void npu_queues_cancel(struct npu_device *npu, struct drm_sched_job *guilty, int
 
 	for (i = 0; i < npu->params.queues; i++)
 		if (npu->queues[i].active)
-			npu_queue_end(&npu->queues[i], guilty, error);
+			npu_queue_end(&npu->queues[i], error);
+}
+
+/*
+ * npu_queues_interrupt ends the jobs that a reset of the device interrupted; those that had not
+ * started stay for npu_queues_restart(). The device no longer touches memory.
+ */
+void npu_queues_interrupt(struct npu_device *npu)
+{
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	for (i = 0; i < npu->params.queues; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (!q->active)
+			continue;
+		npu_queue_kill(q);
+		npu_queue_poll(q);
+		npu_queue_interrupt(q, -ECANCELED);
+	}
 }
 
 /* npu_queues_start lets jobs run. The scheduler skip, which may be NULL, is left stopped. */
@@ -344,7 +422,7 @@ int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms)
 
 /*
  * npu_queues_restart makes the queues again if the device is up, and lets their jobs run or
- * fail, as npu_queues_start() does.
+ * fail, as npu_queues_start() does; those that npu_queues_interrupt() left come first.
  */
 void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 {
@@ -363,6 +441,10 @@ void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 			if (ret)
 				drm_err(&npu->drm, "queue %u is lost: %d\n", q->number, ret);
 		}
+		if (q->live)
+			npu_queue_repeat(q);
+		else
+			npu_queue_cancel(q, -ECANCELED);
 	}
 	npu_queues_start(npu, skip);
 }
@@ -402,7 +484,7 @@ struct npu_queue *npu_file_queue(struct npu_file *file, u32 number)
 	ret = xa_reserve(&file->queues, number, GFP_KERNEL);
 	if (ret)
 		return ERR_PTR(ret);
-	q = npu_queue_acquire(file->npu, &file->context);
+	q = npu_queue_acquire(file->npu, &file->context, NULL);
 	if (IS_ERR(q))
 		xa_release(&file->queues, number);
 	else
@@ -424,25 +506,51 @@ void npu_file_release_queues(struct npu_file *file)
 	mutex_unlock(&file->lock);
 }
 
-static int npu_queue_create(struct npu_file *file, u32 *number)
+static int npu_queue_create(struct npu_file *file, struct drm_npu_queue_create *args)
 {
 	struct npu_queue *q;
 	int ret;
 
 	mutex_lock(&file->lock);
-	ret = xa_alloc(&file->queues, number, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
+	ret = xa_alloc(&file->queues, &args->queue, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
 	if (ret)
 		goto out;
-	q = npu_queue_acquire(file->npu, &file->context);
+	q = npu_queue_acquire(file->npu, &file->context, args);
 	if (IS_ERR(q)) {
-		xa_release(&file->queues, *number);
+		xa_release(&file->queues, args->queue);
 		ret = PTR_ERR(q);
 		goto out;
 	}
-	xa_store(&file->queues, *number, q, GFP_KERNEL);
+	xa_store(&file->queues, args->queue, q, GFP_KERNEL);
 out:
 	mutex_unlock(&file->lock);
 	return ret;
+}
+
+/* Checks what a file wants of its queue beyond the default. */
+static int npu_queue_check_schedule(struct drm_device *drm, const struct drm_npu_queue_create *args)
+{
+	if (args->priority > DRM_NPU_PRIORITY_MAX || args->weight > NPU_MAX_WEIGHT ||
+	    args->timeout_ms > NPU_MAX_TIMEOUT_MS) {
+		drm_dbg(drm, "priority %u, weight %u, timeout %u ms: out of range\n",
+			args->priority, args->weight, args->timeout_ms);
+		return -EINVAL;
+	}
+	/* A command that hangs keeps the whole device from others, for as long as it may. */
+	if ((args->priority > DRM_NPU_PRIORITY_DEFAULT ||
+	     args->timeout_ms > npu_job_timeout_ms()) && !capable(CAP_SYS_NICE)) {
+		drm_dbg(drm, "priority %u, timeout %u ms: not without CAP_SYS_NICE\n",
+			args->priority, args->timeout_ms);
+		return -EACCES;
+	}
+	if (((args->priority > DRM_NPU_PRIORITY_DEFAULT || args->weight > 1) &&
+	     !npu_has_queue_control(to_npu(drm))) ||
+	    (args->timeout_ms && !npu_has_queue_timeouts(to_npu(drm)))) {
+		drm_dbg(drm, "priority %u, weight %u, timeout %u ms: the device has none\n",
+			args->priority, args->weight, args->timeout_ms);
+		return -EOPNOTSUPP;
+	}
+	return 0;
 }
 
 int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *filp)
@@ -454,19 +562,14 @@ int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *
 		drm_dbg(drm, "reserved or out field is not zero\n");
 		return -EINVAL;
 	}
-	if (args->priority > DRM_NPU_PRIORITY_MAX) {
-		drm_dbg(drm, "unknown priority %u\n", args->priority);
-		return -EINVAL;
-	}
-	if (args->priority != DRM_NPU_PRIORITY_DEFAULT) {
-		drm_dbg(drm, "priority %u: the device has none\n", args->priority);
-		return capable(CAP_SYS_NICE) ? -EOPNOTSUPP : -EACCES;
-	}
+	ret = npu_queue_check_schedule(drm, args);
+	if (ret)
+		return ret;
 	if (!npu_enter(to_npu(drm), &idx))
 		return -ENODEV;
 	ret = npu_wake(to_npu(drm));
 	if (!ret) {
-		ret = npu_queue_create(filp->driver_priv, &args->queue);
+		ret = npu_queue_create(filp->driver_priv, args);
 		npu_relax(to_npu(drm));
 	}
 	drm_dev_exit(idx);

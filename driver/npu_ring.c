@@ -149,10 +149,12 @@ int npu_ring_admin(struct npu_device *npu, const struct npu_sqe *sqe, struct npu
 
 	npu_ring_push(ring, sqe);
 	npu_ring_tell_submitted(pci, ring);
-	if (!wait_event_timeout(npu->mbox.wait, npu_ring_pending(ring),
+	if (!wait_event_timeout(npu->mbox.wait,
+				npu_ring_pending(ring) || READ_ONCE(npu->mbox.dead),
 				msecs_to_jiffies(timeout_ms)))
 		return -ETIMEDOUT;
-	npu_ring_pop(ring, cqe);
+	if (!npu_ring_pop(ring, cqe))
+		return -EIO;
 	npu_ring_tell_taken(pci, ring);
 	return 0;
 }

@@ -29,7 +29,8 @@ static void npu_state_device(struct npu_device *npu, struct drm_printer *p)
 		   FIELD_GET(NPU_FW_BUILD_MAJOR, npu->fw_build),
 		   FIELD_GET(NPU_FW_BUILD_MINOR, npu->fw_build),
 		   FIELD_GET(NPU_FW_BUILD_PATCH, npu->fw_build));
-	drm_printf(p, "up: %d\nresets: %d\n", npu->up, atomic_read(&npu->resets));
+	drm_printf(p, "up: %d\nresets: %d\ntimeouts: %d\n", npu->up, atomic_read(&npu->resets),
+		   atomic_read(&npu->timeouts));
 }
 
 static void npu_state_fault(struct npu_device *npu, struct drm_printer *p)
@@ -58,6 +59,17 @@ static void npu_state_queues(struct npu_device *npu, struct drm_printer *p)
 
 /* Core dump. */
 
+static void npu_dump_head(struct npu_device *npu, const char *reason, struct drm_printer *p)
+{
+	struct timespec64 now;
+
+	ktime_get_real_ts64(&now);
+	drm_printf(p, "npu core dump 1\nreason: %s\ntime: %lld.%09ld\nkernel: %s\n", reason,
+		   (s64)now.tv_sec, now.tv_nsec, init_utsname()->release);
+	npu_state_device(npu, p);
+	npu_state_fault(npu, p);
+}
+
 /*
  * npu_dump notes the state of the device that is about to be reset, and why; user space finds
  * it in /sys/class/devcoredump. npu_device.lock is held. The fences of jobs may wait for the
@@ -67,19 +79,41 @@ void npu_dump(struct npu_device *npu, const char *reason)
 {
 	struct drm_print_iterator iterator = { .data = npu->dump, .remain = NPU_DUMP_SIZE };
 	struct drm_printer p = drm_coredump_printer(&iterator);
-	struct timespec64 now;
+	size_t crash = npu->ops->take_crash ? npu_crash_take(npu) : 0;
 
 	lockdep_assert_held(&npu->lock);
 
-	ktime_get_real_ts64(&now);
-	drm_printf(&p, "npu core dump 1\nreason: %s\ntime: %lld.%09ld\nkernel: %s\n", reason,
-		   (s64)now.tv_sec, now.tv_nsec, init_utsname()->release);
-	npu_state_device(npu, &p);
-	npu_state_fault(npu, &p);
+	npu_dump_head(npu, reason, &p);
+	if (crash)
+		npu_crash_print(npu, crash, &p);
 	drm_printf(&p, "registers:\n");
 	npu->ops->print(npu, &p);
 	drm_printf(&p, "queues:\n");
 	npu_state_queues(npu, &p);
+	npu->dump_size = NPU_DUMP_SIZE - iterator.remain;
+	schedule_work(&npu->dump_work);
+}
+
+/*
+ * npu_dump_crash adds the crash dump of firmware, if there is one, to the core dump that is
+ * about to be published, or makes one of it. npu_device.lock is held.
+ */
+void npu_dump_crash(struct npu_device *npu)
+{
+	struct drm_print_iterator iterator = {
+		.data = npu->dump + npu->dump_size,
+		.remain = NPU_DUMP_SIZE - npu->dump_size,
+	};
+	struct drm_printer p = drm_coredump_printer(&iterator);
+	size_t crash = npu_crash_take(npu);
+
+	lockdep_assert_held(&npu->lock);
+
+	if (!crash)
+		return;
+	if (!npu->dump_size)
+		npu_dump_head(npu, "firmware crashed", &p);
+	npu_crash_print(npu, crash, &p);
 	npu->dump_size = NPU_DUMP_SIZE - iterator.remain;
 	schedule_work(&npu->dump_work);
 }
@@ -95,8 +129,12 @@ static void npu_dump_publish(struct work_struct *work)
 	mutex_lock(&npu->lock);
 	size = npu->dump_size;
 	memcpy(copy, npu->dump, size);
+	npu->dump_size = 0;
 	mutex_unlock(&npu->lock);
-	dev_coredumpv(npu->drm.dev, copy, size, GFP_KERNEL);
+	if (size)
+		dev_coredumpv(npu->drm.dev, copy, size, GFP_KERNEL);
+	else
+		vfree(copy);
 }
 
 /* debugfs. */

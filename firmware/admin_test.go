@@ -377,7 +377,7 @@ func TestIdentify(t *testing.T) {
 	}
 	d.do(t, goodIdentify)
 	want := make([]byte, 257)
-	for i, v := range []uint32{256, 1<<16 | 2, 0x00030000, 1<<16 | 2, testContexts, testQueues, testEntries} {
+	for i, v := range []uint32{256, npureg.FirmwareMajor<<16 | npureg.FirmwareMinor, 0x00030000, npureg.ArchMajor<<16 | npureg.ArchMinor, testContexts, testQueues, testEntries} {
 		binary.LittleEndian.PutUint32(want[4*i:], v)
 	}
 	copy(want[0x20:], "npuemu firmware 0.3.0")

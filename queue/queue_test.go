@@ -360,8 +360,11 @@ func TestDisableAbortsTheCommandInFlight(t *testing.T) {
 		if s := r.e.StateLocked(1); s != npureg.QueueDraining {
 			t.Errorf("state %d, want draining", s)
 		}
+		r.e.RingSQLocked(1, 0xffff) // ignored, like any doorbell while it drains
+		r.e.RingCQLocked(1, 0xffff)
 	})
 	take(t, r.events, "event when drained")
+	quiet(t, r.faults, "a fault record for a queue that drains")
 	if got := r.cqe(1, 0); got.Status != npureg.StatusAborted || got.ID != 1 {
 		t.Errorf("completion %+v, want ABORTED of command 1", got)
 	}

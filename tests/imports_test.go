@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"dma/iova":          {},
 	"ecc":               {},
 	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},
+	"core/gemm":         {},
 	"core/isa":          {"core/num", "core/systolic"},
 	"core/num":          {},
 	"core/systolic":     {"core/num"},
@@ -46,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/uds":      {},
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
+	"accel":             {},
 
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},

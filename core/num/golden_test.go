@@ -62,6 +62,7 @@ var goldens = map[string]func() string{
 	"fp32-int32-toward-zero": func() string { return unary(4, func(x float32) uint32 { return uint32(TruncInt32(x)) }) },
 	"fp32-int16":             func() string { return unary(2, func(x float32) uint32 { return uint32(Sat16(ToInt32(x))) }) },
 	"fp32-int8":              func() string { return unary(1, func(x float32) uint32 { return uint32(Sat8(ToInt32(x))) }) },
+	"fp32-uint8":             func() string { return unary(1, func(x float32) uint32 { return uint32(SatU8(ToInt32(x))) }) },
 	"fp32-int4":              func() string { return unary(1, func(x float32) uint32 { return uint32(Sat4(ToInt32(x))) }) },
 	"int32-fp32": func() string {
 		return few(func(x float32) float32 { return FromInt32(int32(math.Float32bits(x))) })

@@ -163,5 +163,8 @@ func Sat16(v int32) int16 { return int16(min(max(v, math.MinInt16), math.MaxInt1
 // Sat8 saturates v to int8 (§6.6).
 func Sat8(v int32) int8 { return int8(min(max(v, math.MinInt8), math.MaxInt8)) }
 
+// SatU8 saturates v to uint8 (§6.6).
+func SatU8(v int32) uint8 { return uint8(min(max(v, 0), math.MaxUint8)) }
+
 // Sat4 saturates v to int4, −8 … 7 (§6.6).
 func Sat4(v int32) int8 { return int8(min(max(v, -8), 7)) }

@@ -52,6 +52,8 @@ func TestConversions(t *testing.T) {
 		{"int32 toward zero", uint32(TruncInt32(-2.9)), ^uint32(1)},
 		{"int16 saturates", uint32(Sat16(40000)), 32767},
 		{"int8 saturates", uint32(uint8(Sat8(-300))), 0x80},
+		{"uint8 saturates", uint32(SatU8(256)), 0xff},
+		{"uint8 saturates below", uint32(SatU8(-1)), 0},
 		{"int4 saturates", uint32(uint8(Sat4(-9))), 0xf8},
 		{"int4 packs", uint32(PackInt4(-8, 7)), 0x78},
 	} {

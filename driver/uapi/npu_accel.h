@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * User interface of the NPU driver, version 1.1.
+ * User interface of the NPU driver, version 1.2.
  *
  * The driver owns /dev/accel/accelN. A program opens it, creates buffer objects
  * (BOs), submits jobs that name BOs by handle, and waits on DRM syncobjs with
@@ -28,15 +28,34 @@
  * /proc/PID/fdinfo/FD tells what a file uses, as the kernel's
  * drm-usage-stats.rst says: drm-engine-npu is the time during which jobs of the
  * file were the first of their queue on the device; the memory regions are
- * "device" and "system".
+ * "device" and "system". npu-timeouts is the number of its jobs that did not end
+ * in time.
+ *
+ * A command that takes too long (&drm_npu_queue_create.timeout_ms) is ended. Its
+ * job ends with ETIMEDOUT, and jobs of the same queue that were on the device
+ * behind it end with ECANCELED, for they may need what it did not do; jobs that
+ * still wait run. Jobs of other queues and files go on, and the device is not
+ * reset.
+ *
+ * A reset of the device, which is the last resort for one that does not answer,
+ * ends with ECANCELED the jobs that may have started: the first one of each
+ * queue. Jobs behind it have not started, and run after the reset.
  *
  * When the device is gone, by removal or because it answers no more, the calls
  * here fail with ENODEV, jobs end with ENODEV or ECANCELED, and their syncobjs
  * are signalled. After removal mappings of BOs, those of dma-bufs too, fault
  * with SIGBUS; until then device memory reads all-ones.
  *
+ * The module cannot be unloaded (EWOULDBLOCK) while a file, a mapping or a dma-buf
+ * of it is open, nor while the fence of a job that ran is kept anywhere, for
+ * instance in a sync file or in a syncobj that was passed on.
+ *
  * New in 1.1: DRM_IOCTL_NPU_QUEUE_CREATE, DRM_IOCTL_NPU_QUEUE_DESTROY,
  * drm_npu_submit.queue, dma-bufs, fdinfo.
+ *
+ * New in 1.2: drm_npu_queue_create.timeout_ms (was padding) and weight, the limits
+ * of these in drm_npu_device_info, and timeouts that end one job alone;
+ * &struct drm_npu_counters from shadow_doorbells on, DRM_NPU_QUERY_TELEMETRY.
  */
 #ifndef _UAPI_NPU_ACCEL_H_
 #define _UAPI_NPU_ACCEL_H_
@@ -49,7 +68,7 @@ extern "C" {
 
 /* Version of this interface, as DRM_IOCTL_VERSION returns it. */
 #define DRM_NPU_VERSION_MAJOR	1
-#define DRM_NPU_VERSION_MINOR	1
+#define DRM_NPU_VERSION_MINOR	2
 
 /* Value of drm_version.name. */
 #define DRM_NPU_NAME		"npu"
@@ -87,13 +106,16 @@ enum drm_npu_query_type {
 
 	/** @DRM_NPU_QUERY_JOB: &struct drm_npu_job_status */
 	DRM_NPU_QUERY_JOB = 2,
+
+	/** @DRM_NPU_QUERY_TELEMETRY: &struct drm_npu_telemetry */
+	DRM_NPU_QUERY_TELEMETRY = 5,
 };
 
 /**
  * struct drm_npu_query - argument of DRM_IOCTL_NPU_QUERY
  *
  * Errors: EINVAL unknown type; ENOENT no such job; EIO, ETIMEDOUT the device
- * does not answer.
+ * does not answer; EOPNOTSUPP it does not know what is asked for.
  */
 struct drm_npu_query {
 	/** @type: in: one of &enum drm_npu_query_type. */
@@ -176,24 +198,47 @@ struct drm_npu_device_info {
 	__u32 vectors;
 
 	/**
-	 * @job_timeout_ms: out: a job that has been on the device for longer is
-	 * ended with ETIMEDOUT, and the device is reset. For queues that are
-	 * still to come.
+	 * @job_timeout_ms: out: the timeout of queues that choose none, see
+	 * &drm_npu_queue_create.timeout_ms. For queues that are still to come.
 	 */
 	__u32 job_timeout_ms;
 
 	/**
 	 * @resets: out: resets since the driver was loaded. Device memory keeps
 	 * its content over all of them; jobs that were running have failed.
-	 * Suspending the system is none: it waits for the jobs that run.
+	 * Suspending the system is none: it waits for the jobs that run. Nor is
+	 * a timeout, while the device answers.
 	 */
 	__u32 resets;
 
 	/** @firmware: out: name of the firmware, padded with NUL. */
 	char firmware[32];
+
+	/**
+	 * @priorities: out: classes of priority; 1 if the device has no
+	 * priorities. This and what follows is new in 1.2.
+	 */
+	__u32 priorities;
+
+	/** @max_weight: out: of a queue; 1 if the device has no weights. */
+	__u32 max_weight;
+
+	/**
+	 * @max_timeout_ms: out: of a queue; 0 if the device does not watch
+	 * commands: then the driver does, see &drm_npu_queue_create.timeout_ms.
+	 */
+	__u32 max_timeout_ms;
+
+	/** @timeouts: out: jobs that did not end in time since the driver was loaded. */
+	__u32 timeouts;
 };
 
-/** struct drm_npu_counters - of all users of the device, since its last reset */
+/**
+ * struct drm_npu_counters - of all users of the device, since its last reset
+ *
+ * What a device or its firmware does not count is 0: before architecture 1.2 and
+ * firmware interface 1.2 all from @tlb_hits on, and @shadow_doorbells in 1.0.
+ */
 struct drm_npu_counters {
 	/** @commands: out: commands completed. */
 	__u64 commands;
@@ -230,6 +275,87 @@ struct drm_npu_counters {
 
 	/** @admin: out: admin commands. */
 	__u64 admin;
+
+	/** @shadow_doorbells: out: indices found in memory (§4.11). */
+	__u64 shadow_doorbells;
+
+	/** @tlb_hits: out: translations found in the device's TLB (§11). */
+	__u64 tlb_hits;
+
+	/** @tlb_misses: out: translations that read page tables. */
+	__u64 tlb_misses;
+
+	/** @translation_faults: out: faults of the device MMU. */
+	__u64 translation_faults;
+
+	/** @waits: out: WAIT commands that succeeded. */
+	__u64 waits;
+
+	/** @signals: out: SIGNAL commands that succeeded. */
+	__u64 signals;
+
+	/** @timeouts: out: commands that firmware ended for their queue's timeout. */
+	__u64 timeouts;
+
+	/** @coalesced: out: completions without an interrupt of their own. */
+	__u64 coalesced;
+
+	/** @ecc_corrected: out: memory errors that were corrected (§12.2). */
+	__u64 ecc_corrected;
+
+	/** @ecc_uncorrected: out: memory errors that were not. */
+	__u64 ecc_uncorrected;
+
+	/** @engine_resets: out: resets of single engines (§12.6). */
+	__u64 engine_resets;
+};
+
+/**
+ * struct drm_npu_telemetry - how the device is (§12.4)
+ *
+ * EOPNOTSUPP if device or firmware have no telemetry: both are 1.2, and
+ * &drm_npu_device_info.features has bit 4, RAS. The query wakes a device that
+ * sleeps; hwmon, which has the temperatures too, does not.
+ */
+struct drm_npu_telemetry {
+	/** @uptime_us: out: microseconds since power-on, over all resets. */
+	__u64 uptime_us;
+
+	/** @core_busy_us: out: of these, the time in which the core worked. */
+	__u64 core_busy_us;
+
+	/** @dma_busy_us: out: likewise of the DMA channel. */
+	__u64 dma_busy_us;
+
+	/** @temperature: out: m°C. */
+	__s32 temperature;
+
+	/** @ambient: out: around the card, m°C. */
+	__s32 ambient;
+
+	/** @clock_khz: out: clock, pauses for throttling included. */
+	__u32 clock_khz;
+
+	/** @max_clock_khz: out: highest clock. */
+	__u32 max_clock_khz;
+
+	/** @core_utilization: out: of late, in thousandths. */
+	__u32 core_utilization;
+
+	/** @dma_utilization: out: likewise of the DMA channel. */
+	__u32 dma_utilization;
+
+	/** @throttle_level: out: 0 not throttled, 1, 2, or 3: no command starts (§12.5). */
+	__u32 throttle_level;
+
+	/** @threshold_1: out: of level 1, m°C. */
+	__s32 threshold_1;
+
+	/** @threshold_2: out: of level 2. */
+	__s32 threshold_2;
+
+	/** @threshold_critical: out: of level 3. */
+	__s32 threshold_critical;
 };
 
 /** enum drm_npu_job_state - state of a job */
@@ -261,15 +387,17 @@ struct drm_npu_job_status {
 	/**
 	 * @error: out: 0, or a negative error number: EINVAL a wrong command or
 	 * program, EFAULT an access that is not allowed or not possible, EIO any
-	 * other failure, ETIMEDOUT the job did not end within job_timeout_ms
-	 * (also if another file kept the device busy), ECANCELED a reset of the
-	 * device or the end of its queue ended it, ENODEV the device is gone.
+	 * other failure, such as memory with an error (status POISON, §12.2),
+	 * ETIMEDOUT a command of the job took too long, ECANCELED a reset of the
+	 * device, a job before it in its queue that took too long, or the end of its
+	 * queue ended it, ENODEV the device is gone.
 	 */
 	__s32 error;
 
 	/**
 	 * @command: out: index of the command that failed first, or of the last
-	 * command. Commands behind a failed one are executed all the same.
+	 * command. Commands behind a failed one are executed all the same. With
+	 * ETIMEDOUT the one that took too long, behind which none is executed.
 	 */
 	__u32 command;
 
@@ -288,7 +416,8 @@ struct drm_npu_job_status {
 	/**
 	 * @info: out: of that command: for a launch the number of
 	 * multiply-accumulates, or the detail of the error (§5.7); for a copy
-	 * the number of bytes, or the address.
+	 * the number of bytes, or the address; for one that the device ended
+	 * because it took too long (§4.14) the time, in µs.
 	 */
 	__u64 info;
 };
@@ -485,7 +614,9 @@ struct drm_npu_sync {
 /**
  * enum drm_npu_priority - priority of a queue
  *
- * Values between these are valid too.
+ * Values between these are valid too. Between two commands the device chooses one
+ * of the highest priority that it has, except that every priority gets at least
+ * one command in 67 (§4.12).
  */
 enum drm_npu_priority {
 	/** @DRM_NPU_PRIORITY_DEFAULT: that of queue 0, and the lowest */
@@ -501,10 +632,11 @@ enum drm_npu_priority {
  * Makes a queue on the device. Its jobs execute one after the other in order;
  * jobs of different queues, of the same file too, are ordered by syncobjs only.
  *
- * Errors: EINVAL unknown priority, or a field that must be 0 is not; EACCES a
- * priority above the default without CAP_SYS_NICE; EOPNOTSUPP a priority above
- * the default on a device that has none (§2.1); EBUSY all queues or contexts of
- * the device are in use; EIO the device did not come back from a reset.
+ * Errors: EINVAL unknown priority, weight or timeout out of range, or a field that
+ * must be 0 is not; EACCES a priority above the default, or a timeout above
+ * job_timeout_ms, without CAP_SYS_NICE; EOPNOTSUPP a priority above the default, a
+ * weight above 1 or a timeout on a device that has none (§2.1); EBUSY all queues or
+ * contexts of the device are in use; EIO the device did not come back from a reset.
  */
 struct drm_npu_queue_create {
 	/** @priority: in: 0 to DRM_NPU_PRIORITY_MAX. */
@@ -516,7 +648,26 @@ struct drm_npu_queue_create {
 	/** @queue: out: number of the queue in this file, from 1. */
 	__u32 queue;
 
-	/** @pad: 0. */
+	/**
+	 * @timeout_ms: in: milliseconds that a command of the queue may take, from
+	 * its start to its end, up to max_timeout_ms; 0 for job_timeout_ms, as in
+	 * queue 0. What other queues do in between does not count. (Was padding
+	 * before 1.2.)
+	 *
+	 * A device that does not watch commands (max_timeout_ms is 0) has the
+	 * driver do so: there job_timeout_ms is what a job may take from when it
+	 * is the first of its queue on the device, the commands of other queues
+	 * between its own included.
+	 */
+	__u32 timeout_ms;
+
+	/**
+	 * @weight: in: commands in a row that the queue may have before it is the
+	 * turn of the next one of its priority (§4.12), up to max_weight; 0 for 1.
+	 */
+	__u32 weight;
+
+	/** @pad: in: 0. */
 	__u32 pad;
 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command regen writes what follows from mmio/npureg: the C headers of driver
-// and firmware and the register page of the specification. Run it from the
-// top of the tree (make generate); with -check it writes nothing and fails if a file
-// differs.
+// and firmware, the register page of the specification, and the user library's
+// names of status codes. Run it from the top of the tree (make generate); with -check
+// it writes nothing and fails if a file differs.
 package main
 
 import (
@@ -24,6 +24,7 @@ func main() {
 		"driver/npu_regs.h":       driverHeader(),
 		"firmware/src/npu_regs.h": firmwareHeader(),
 		"docs/spec/registers.md":  page(),
+		"accel/zstatus.go":        statusNames(),
 	}
 	for name, want := range files {
 		have, err := os.ReadFile(name)
@@ -102,6 +103,18 @@ func group(b *bytes.Buffer, g npureg.Group) {
 func define(b *bytes.Buffer, name, value string) {
 	tabs := max(1, (48-len("#define ")-len(name)+7)/8)
 	fmt.Fprintf(b, "#define %s%s%s\n", name, strings.Repeat("\t", tabs), value)
+}
+
+// statusNames is the user library's table of status codes: it imports nothing of the device.
+func statusNames() []byte {
+	var b bytes.Buffer
+	b.WriteString("// SPDX-License-Identifier: Apache-2.0\n// Code generated from mmio/npureg by make generate; DO NOT EDIT.\n\npackage accel\n\n")
+	b.WriteString("// statusNames are the status codes of §9.1.\nvar statusNames = map[Status]string{\n")
+	for _, v := range npureg.Statuses() {
+		fmt.Fprintf(&b, "\t0x%02x: %q,\n", v.Value, v.Name)
+	}
+	b.WriteString("}\n")
+	return b.Bytes()
 }
 
 func page() []byte {

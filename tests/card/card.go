@@ -23,18 +23,20 @@ const FirmwarePath = "/lib/firmware/npu/npufw-1.bin"
 // Digits is where the digits example lies in the guest.
 const Digits = "/digits"
 
-// programs are the guest programs, which go to /bin, with their sources. judge
-// shares nothing with the others: it was written from docs/spec and the uAPI
+// goPrograms are the guest programs that use package accel: directories of
+// tests/guest/programs.
+var goPrograms = []string{"devinfo", "digits", "windowless"}
+
+// programs are the guest programs in C, which go to /bin too, with their sources.
+// judge shares nothing with the others: it was written from docs/spec and the uAPI
 // header alone.
 var programs = map[string][]string{
-	"devinfo":    {"devinfo.c", "npu.c"},
-	"digits":     {"digits.c", "npu.c"},
 	"uapitest":   {"uapitest.c", "npu.c"},
 	"sharetest":  {"sharetest.c", "npu.c"},
 	"lifetest":   {"lifetest.c", "npu.c"},
+	"healthtest": {"healthtest.c", "npu.c"},
 	"aerinject":  {"aerinject.c"},
 	"doorbell":   {"doorbell.c", "npu.c"},
-	"windowless": {"windowless.c", "npu.c"},
 	"judge":      {"judge.c"},
 }
 
@@ -92,8 +94,15 @@ func BuildPrograms(ctx context.Context, e *guest.Env, tree, dir string, guestFil
 		for _, f := range files {
 			paths = append(paths, filepath.Join(src, f))
 		}
-		err := e.BuildProgram(ctx, out, paths, src, filepath.Join(tree, "driver/uapi"), filepath.Join(tree, "examples/digits"))
+		err := e.BuildProgram(ctx, out, paths, src, filepath.Join(tree, "driver/uapi"))
 		if err != nil {
+			return err
+		}
+		guestFiles["/bin/"+name] = out
+	}
+	for _, name := range goPrograms {
+		out := filepath.Join(dir, name)
+		if err := e.BuildGo(ctx, out, tree, "./tests/guest/programs/"+name); err != nil {
 			return err
 		}
 		guestFiles["/bin/"+name] = out

@@ -11,7 +11,7 @@ import (
 // TestLean is the main job on the lean kernel, and shows how long that takes to its first process, beside the stock kernel of
 // the same version.
 func TestLean(t *testing.T) {
-	e, lean := guest.RequireLean(t)
+	e, lean := guest.RequireOwn(t, guest.Lean)
 	for _, k := range []string{lean, e.Kernels()[0]} {
 		res, d := boot(t, e, k, "load\ndigits "+Digits+" >$RESULT/digits.json || die digits: $?\nrmmod npu || die rmmod\n")
 		checkDigits(t, res.Files["digits.json"])

@@ -306,6 +306,14 @@ func commandMistakes(t *testing.T, h *devtest.Host, good devtest.Entry) []mistak
 	}
 	buf, _ := h.Alloc(4096)
 	bind := func(b devtest.Binding) devtest.Entry { return h.Launch(program(t, ".bindings 1\nhalt\n"), b) }
+	table := func(off int, v byte) devtest.Entry { // one good binding, but for a byte
+		b := make([]byte, npureg.BindingSize)
+		le.PutUint64(b, buf)
+		b[8], b[0x10], b[off] = 1, 1, v
+		e := bind(devtest.Binding{Addr: buf, Size: 1})
+		le.PutUint64(e[0x10:], h.Put(b))
+		return e
+	}
 	return []mistake{
 		{"opcode 0", devtest.Entry{}, npureg.StatusInvalidOpcode, 0, 0},
 		{"opcode of the admin queue", devtest.Entry{npureg.AdminCreateContext}, npureg.StatusInvalidOpcode, npureg.AdminCreateContext, 0},
@@ -337,6 +345,10 @@ func commandMistakes(t *testing.T, h *devtest.Host, good devtest.Entry) []mistak
 		{"LAUNCH, table not mapped", launch(func(e *devtest.Entry) { le.PutUint64(e[0x10:], 0x6680_0000); e[0x18] = 1 }), npureg.StatusBusFault, 0x6680_0000, 0},
 		{"binding of size 0", bind(devtest.Binding{Addr: buf, Read: true}), npureg.StatusInvalidBinding, 0, 0},
 		{"binding past 2^64", bind(devtest.Binding{Addr: ^uint64(0), Size: 2}), npureg.StatusInvalidBinding, 0, 0},
+		{"binding with a reserved flag", table(0x10, 5), npureg.StatusInvalidBinding, 0, 0},
+		{"binding with a high reserved flag", table(0x13, 0x80), npureg.StatusInvalidBinding, 0, 0},
+		{"binding with a reserved byte", table(0x14, 1), npureg.StatusInvalidBinding, 0, 0},
+		{"binding whose last byte is not 0", table(0x1f, 0x80), npureg.StatusInvalidBinding, 0, 0},
 		{"binding in no space", bind(devtest.Binding{Addr: buf, Size: 1, Space: 7}), npureg.StatusInvalidBinding, 0, 0},
 		{"not a program", h.Launch(make([]byte, 128)), npureg.StatusBadProgram, 0, 0},
 		{"size that is not the program's", launch(func(e *devtest.Entry) { e[0x20] += 32 }), npureg.StatusBadProgram, 0x10, 0},

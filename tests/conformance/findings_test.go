@@ -97,6 +97,9 @@ func TestFindings(t *testing.T) {
 			if p != [4]byte{0xff, 0xff, 0xff, 0xff} {
 				h.T.Errorf("beyond BAR2 is % x, want all-ones", p)
 			}
+			if s := h.Dev.Status(); s.Uncorrectable != 1<<20 || s.Correctable != 1<<13 {
+				h.T.Errorf("AER status %#x, %#x, want Unsupported Request of the write, Advisory Non-Fatal of the read", s.Uncorrectable, s.Correctable)
+			}
 		}, "bar-beyond"},
 		{"BAR2 resized while it is decoded", func(h *devtest.Host) {
 			devtest.NeedsBus(h.T)
@@ -110,6 +113,7 @@ func TestFindings(t *testing.T) {
 			}
 		}, "config-power-state"},
 		{"2-byte write to BAR0", region(0, npureg.IRQEnable, []byte{1, 0}), "bar0-width"},
+		{"2-byte write to a doorbell", region(0, uint64(devtest.Doorbell(1)), []byte{1, 0}), "bar0-width"},
 		{"offset without a register", register(0xff8, 0), "bar0-unclaimed"},
 		{"write to a read-only register", register(npureg.ID, 0), "bar0-read-only"},
 		{"2-byte write to BAR4", region(4, 0xc, []byte{1, 0}), "bar4-width"},

@@ -68,17 +68,14 @@ func (s *stages) end() {
 
 // digits is what the guest program of that name prints.
 type digits struct {
-	Driver struct {
-		Name, Version string
-	} `json:"driver"`
-	Firmware struct {
-		Name, Interface, Build string
-	} `json:"firmware"`
 	Device struct {
-		Arch string
-		Rows int `json:"array_rows"`
-		Cols int `json:"array_cols"`
-	} `json:"device"`
+		UAPI     string `json:"uapi_version"`
+		Arch     string `json:"arch_version"`
+		ABI      string `json:"fw_version"`
+		Firmware string
+		Rows     int `json:"array_rows"`
+		Cols     int `json:"array_cols"`
+	}
 	Images     int
 	Correct    int
 	Accuracy   float64
@@ -231,8 +228,8 @@ func (r *Report) print(w io.Writer) {
 	var d digits
 	if json.Unmarshal(r.Digits, &d) == nil {
 		c := d.Counters
-		line("driver", "%s, uAPI %s", r.Driver, d.Driver.Version)
-		line("firmware", "%s, interface %s", d.Firmware.Name, d.Firmware.Interface)
+		line("driver", "%s, uAPI %s", r.Driver, d.Device.UAPI)
+		line("firmware", "%s, interface %s", d.Device.Firmware, d.Device.ABI)
 		line("NPU", "architecture %s, %d×%d array", d.Device.Arch, d.Device.Rows, d.Device.Cols)
 		line("digits", "%d of %d classified correctly, %.2f %%", d.Correct, d.Images, 100*d.Accuracy)
 		line("bit-exact", "%d of %d bytes of accumulators and outputs equal the reference", d.Compared-d.Mismatched, d.Compared)

@@ -50,6 +50,10 @@ type Config struct {
 	Append    string   // more of the kernel's arguments
 	Memory    int      // MiB, 512 if 0
 
+	// Instructions has the clock of a guest under TCG count its instructions, two nanoseconds each, instead of time: while it
+	// waits for a device, or for a busy host, no time goes by, and time limits of its own hold on any host. An idle guest's goes on.
+	Instructions bool
+
 	// Timeout limits Script, 2 minutes if 0. Reaching /init has a limit of its own. NPUEMU_TIMEOUT_SCALE, a
 	// number, multiplies both.
 	Timeout time.Duration
@@ -250,6 +254,9 @@ func (e *Env) qemuArgs(cfg Config, release, accel, initramfs, result string) ([]
 		"-serial", "stdio",
 	}
 	args = append(args, e.accelArgs(accel)...)
+	if cfg.Instructions && accel == "tcg" {
+		args = append(args, "-icount", "shift=1,sleep=on")
+	}
 	args = append(args, cfg.IOMMU.args()...)
 	args = append(args, cfg.ExtraArgs...)
 	args = append(args,
@@ -283,6 +290,9 @@ func (e *Env) accelArgs(accel string) []string {
 }
 
 func (e *Env) kernelImage(release string) string {
+	if e.isOwn(release) {
+		return e.own(release, "vmlinux")
+	}
 	image := filepath.Join(e.modulesDir(release), "vmlinuz")
 	if _, err := os.Stat(image); err != nil {
 		image = e.guestRoot("boot/vmlinuz-" + release) // where it is in trixie

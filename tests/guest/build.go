@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -37,7 +38,7 @@ func (e *Env) Run(ctx context.Context, src, out string, argv ...string) (string,
 var warning = regexp.MustCompile(`(?i)\bwarning\b`)
 
 // BuildModule builds the one kernel module whose Kbuild file is in srcDir, for the given kernel ("" for the newest),
-// with the compiler that built the kernel and with make W=1. srcDir is not changed; objects go to outDir. It returns
+// with the compiler that built the kernel and with make W=1, and with coverage if the kernel has KCOV. srcDir is not changed; objects go to outDir. It returns
 // the path of the .ko and the lines that are warnings.
 func (e *Env) BuildModule(ctx context.Context, kernel, srcDir, outDir string) (ko string, warnings []string, err error) {
 	release, err := e.release(kernel)
@@ -48,7 +49,7 @@ func (e *Env) BuildModule(ctx context.Context, kernel, srcDir, outDir string) (k
 	if err != nil {
 		return "", nil, err
 	}
-	output, err := e.Run(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 modules`, build)
+	output, err := e.Run(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 KCOV_INSTRUMENT=y modules`, build)
 	if err != nil {
 		return "", nil, err
 	}
@@ -100,6 +101,21 @@ func (e *Env) BuildProgram(ctx context.Context, out string, srcs []string, inclu
 	}
 	if err := os.WriteFile(out, program, 0o777); err != nil {
 		return fmt.Errorf("guest: %w", err)
+	}
+	return nil
+}
+
+// BuildGo compiles a Go package of the module in tree into the static guest program out.
+func (e *Env) BuildGo(ctx context.Context, out, tree, pkg string) error {
+	out, err := filepath.Abs(out)
+	if err != nil {
+		return fmt.Errorf("guest: %w", err)
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	build.Dir = tree
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+e.Arch.name)
+	if output, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("guest: build %s: %w:\n%s", pkg, err, output)
 	}
 	return nil
 }

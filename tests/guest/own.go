@@ -4,7 +4,7 @@ package guest
 
 import (
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,41 +17,57 @@ import (
 )
 
 // Kernels of our own come from kernels/kernel.sh and lie in the cache beside the tool root, each in a directory named by
-// its release: the image vmlinuz, modules as in /lib/modules, build for modules of ours, and selftests, the source of
+// its release: the image vmlinux, modules as in /lib/modules, build for modules of ours, and selftests, the source of
 // the kernel's VFIO selftests with what they are built with. They are never among Env.Kernels, and are asked for by release.
 
-//go:embed kernels/kernel.sh
-var kernelScript []byte
+//go:embed kernels/build kernels/*.config
+var kernelSources embed.FS
 
-//go:embed kernels/lean.config
-var leanConfig []byte
+// Names of our kernels, and what they are built from.
+const (
+	Lean  = "lean"
+	Debug = "debug"
+)
 
-// ErrNoKernel is what Lean returns, wrapped, when the kernel was not built from the present configuration.
+var ownSources = map[string][]string{
+	Lean:  {"kernels/build", "kernels/lean.config"},
+	Debug: {"kernels/build", "kernels/lean.config", "kernels/debug.config"},
+}
+
+// ErrNoKernel is what Own returns, wrapped, when the kernel was not built from the present configuration.
 var ErrNoKernel = errors.New("no such guest kernel in the cache")
 
-// Lean returns the release of the lean kernel.
-func (e *Env) Lean() (release string, err error) {
-	sum := sha256.Sum256(slices.Concat(kernelScript, leanConfig))
-	stamps, err := filepath.Glob(filepath.Join(e.Cache, "kernels/*-lean-*/stamp"))
+// Own returns the release of a kernel of our own.
+func (e *Env) Own(name string) (release string, err error) {
+	h := sha256.New()
+	for _, path := range ownSources[name] {
+		text, err := kernelSources.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("guest: %w", err)
+		}
+		h.Write(text)
+	}
+	sum := hex.EncodeToString(h.Sum(nil))
+	stamps, err := filepath.Glob(filepath.Join(e.Cache, "kernels/*-"+name+"-*/stamp"))
 	if err != nil {
 		return "", fmt.Errorf("guest: %w", err)
 	}
 	for _, path := range stamps {
-		if stamp, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(stamp)) == hex.EncodeToString(sum[:]) {
+		if stamp, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(stamp)) == sum {
 			return filepath.Base(filepath.Dir(path)), nil
 		}
 	}
-	return "", fmt.Errorf("guest: %w: run make kernel-lean", ErrNoKernel)
+	return "", fmt.Errorf("guest: %w: run make kernel-%s", ErrNoKernel, name)
 }
 
-// RequireLean is Require, and returns the release of the lean kernel. Where that was not built the test is skipped with the
-// reason, and fails with NPUEMU_REQUIRE_LEAN=1.
-func RequireLean(tb testing.TB) (e *Env, release string) {
+// RequireOwn is Require, and returns the release of a kernel of our own. Where that was not built the test is skipped with
+// the reason, and fails if NPUEMU_REQUIRE_KERNELS, a list of names with commas, names it.
+func RequireOwn(tb testing.TB, name string) (e *Env, release string) {
 	tb.Helper()
 	e = Require(tb)
-	release, err := e.Lean()
+	release, err := e.Own(name)
 	if err != nil {
-		if os.Getenv("NPUEMU_REQUIRE_LEAN") == "1" {
+		if slices.Contains(strings.Split(os.Getenv("NPUEMU_REQUIRE_KERNELS"), ","), name) {
 			tb.Fatal(err)
 		}
 		tb.Skip(err)

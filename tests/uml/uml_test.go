@@ -162,11 +162,10 @@ func TestRemoval(t *testing.T) {
 	const driver, programs = "../../driver", "../guest/programs/"
 	root := newRoot(t, e)
 	module(t, e, dir, driver, root)
-	for _, p := range []string{"lifetest", "devinfo"} {
-		if err := e.BuildProgram(t.Context(), filepath.Join(root, "bin", p), []string{programs + p + ".c", programs + "npu.c"}, programs, driver+"/uapi"); err != nil {
-			t.Fatal(err)
-		}
+	if err := e.BuildProgram(t.Context(), filepath.Join(root, "bin/lifetest"), []string{programs + "lifetest.c", programs + "npu.c"}, programs, driver+"/uapi"); err != nil {
+		t.Fatal(err)
 	}
+	devinfo(t, e, root)
 	console, _ := boot(t, dir, root, `
 insmod /npu.ko || echo insmod: $?
 drv=/sys/bus/virtio/drivers/npu
@@ -189,16 +188,21 @@ rmmod npu || echo rmmod: $?`, "command-ABORTED")
 	t.Log(console[max(0, strings.Index(console, "/init as init")):])
 }
 
+// devinfo puts the program of that name into root.
+func devinfo(t *testing.T, e *guest.Env, root string) {
+	t.Helper()
+	if err := e.BuildGo(t.Context(), filepath.Join(root, "bin/devinfo"), "../..", "./tests/guest/programs/devinfo"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestDriver: the driver of this tree over virtio, and a program that asks it what is there.
 func TestDriver(t *testing.T) {
 	e, dir := require(t)
 	const driver = "../../driver"
 	root := newRoot(t, e)
 	module(t, e, dir, driver, root)
-	const programs = "../guest/programs/"
-	if err := e.BuildProgram(t.Context(), filepath.Join(root, "bin/devinfo"), []string{programs + "devinfo.c", programs + "npu.c"}, programs, driver+"/uapi"); err != nil {
-		t.Fatal(err)
-	}
+	devinfo(t, e, root)
 	console, _ := boot(t, dir, root, `
 for i in 1 2; do
 	insmod /npu.ko || echo insmod: $?

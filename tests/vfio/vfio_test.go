@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package vfio lets the kernel judge the ioat device: its driver for such engines, its test of DMA drivers, and its
-// selftests of VFIO, unmodified, on our lean kernel (make test-vfio). What a stock kernel has is part of make test.
+// selftests of VFIO, unmodified, on our lean kernel (make test-vfio); and with a driver for their library, npu, the NPU.
+// What a stock kernel has is part of make test.
 package vfio
 
 import (
@@ -10,11 +11,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"npuemu/internal/findings"
 	"npuemu/internal/uds"
 	"npuemu/tests/guest"
 	"npuemu/vdev/ioat"
@@ -56,15 +56,22 @@ func serve(t *testing.T) (d *ioat.Device, socket string) {
 // iommu is a machine whose devices are behind an IOMMU that tells QEMU of every mapping.
 var iommu = []string{"-device", "intel-iommu,caching-mode=on,intremap=on"}
 
-// boot runs a script in a guest with the device, and fails the test if that fails.
+// boot runs a script in a guest with an ioat device, and fails the test if that fails.
 func boot(t *testing.T, e *guest.Env, cfg guest.Config) (*ioat.Device, *guest.Result) {
 	t.Helper()
 	d, socket := serve(t)
+	return d, bootWith(t, e, socket, "0x80860x2021", cfg)
+}
+
+// bootWith is boot with the device on this socket, whose vendor and device are id.
+func bootWith(t *testing.T, e *guest.Env, socket, id string, cfg guest.Config) *guest.Result {
+	t.Helper()
 	cfg.Sockets = []string{socket}
 	cfg.ExtraArgs = append(slices.Clone(iommu), cfg.ExtraArgs...)
 	cfg.Append = "intel_iommu=on " + cfg.Append
-	cfg.Script = common + cfg.Script
+	cfg.Script = "id=" + id + common + cfg.Script
 	res, err := guest.Boot(t.Context(), e, cfg)
+	guest.Note(t, res, err)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,19 +81,19 @@ func boot(t *testing.T, e *guest.Env, cfg guest.Config) (*ioat.Device, *guest.Re
 	for _, s := range res.Stages {
 		t.Logf("%s: %.1f s", s.Name, s.Duration.Seconds())
 	}
-	return d, res
+	return res
 }
 
-// common finds the device: $bdf is its address, $dev its directory.
+// common finds the device that is $id: $bdf is its address, $dev its directory.
 const common = `
 set -e
 for dev in /sys/bus/pci/devices/*; do
 	read -r vendor <$dev/vendor
 	read -r device <$dev/device
-	[ $vendor$device != 0x80860x2021 ] || break
+	[ $vendor$device != $id ] || break
 done
 bdf=${dev##*/}
-[ $vendor$device = 0x80860x2021 ]
+[ $vendor$device = $id ]
 `
 
 // dmatest has dmatest copy, verify, and say what came of it.
@@ -146,7 +153,7 @@ dmesg | grep -i 'ioat\|DMAR.*fault' >$RESULT/dmesg || true
 }
 
 // noFindings fails the test if a guest made mistakes, but for those of ids.
-func noFindings(t *testing.T, d *ioat.Device, ids ...string) {
+func noFindings(t *testing.T, d interface{ Findings() []findings.Finding }, ids ...string) {
 	t.Helper()
 	for _, f := range d.Findings() {
 		if !slices.Contains(ids, f.ID) {
@@ -157,7 +164,7 @@ func noFindings(t *testing.T, d *ioat.Device, ids ...string) {
 
 // TestDMATest is the kernel's own test of DMA drivers: 2,000 copies of random size and alignment, compared.
 func TestDMATest(t *testing.T) {
-	e, lean := guest.RequireLean(t)
+	e, lean := guest.RequireOwn(t, guest.Lean)
 	d, res := boot(t, e, guest.Config{Kernel: lean, Modules: []string{"ioatdma", "dmatest"}, Script: "modprobe ioatdma\n" + dmatest})
 	checkDMATest(t, res)
 	noFindings(t, d)
@@ -166,7 +173,7 @@ func TestDMATest(t *testing.T) {
 
 // TestDMATestStock is the same on the stock kernels of the lean kernel's source, which come without dmatest: it is built for them.
 func TestDMATestStock(t *testing.T) {
-	e, lean := guest.RequireLean(t)
+	e, lean := guest.RequireOwn(t, guest.Lean)
 	src := t.TempDir()
 	text, err := os.ReadFile(filepath.Join(e.Cache, "kernels", lean, "dmatest/dmatest.c"))
 	if err != nil {
@@ -184,146 +191,4 @@ func TestDMATestStock(t *testing.T) {
 	d, res := boot(t, e, guest.Config{Modules: []string{"ioatdma", ko}, Script: "modprobe ioatdma\n" + dmatest})
 	checkDMATest(t, res)
 	noFindings(t, d)
-}
-
-// bind gives the device to VFIO.
-const bind = `
-stage bind
-echo vfio-pci >$dev/driver_override
-echo $bdf >/sys/bus/pci/drivers/vfio-pci/bind
-`
-
-// A ktap is the outcome of one program in the kernel's test protocol.
-type ktap struct{ pass, skip, fail int }
-
-var ktapLine = regexp.MustCompile(`(?m)^(ok|not ok) \d+ (.*)$`)
-
-// parse counts the results in text, and fails the test if they are not as many as planned.
-func parse(t *testing.T, text string) (k ktap) {
-	t.Helper()
-	for _, m := range ktapLine.FindAllStringSubmatch(text, -1) {
-		switch {
-		case m[1] == "not ok":
-			k.fail++
-			t.Logf("not ok: %s", m[2])
-		case strings.Contains(m[2], "# SKIP"):
-			k.skip++
-			t.Logf("skipped: %s", m[2])
-		default:
-			k.pass++
-		}
-	}
-	plan := "no plan"
-	if m := regexp.MustCompile(`(?m)^1\.\.(\d+)$`).FindStringSubmatch(text); m != nil {
-		plan = m[1]
-	}
-	if n := k.pass + k.skip + k.fail; strconv.Itoa(n) != plan || n == 0 {
-		t.Errorf("%d results, planned: %s", n, plan)
-	}
-	return k
-}
-
-// modes are the ways of user space to the IOMMU, as the selftests name them.
-var modes = []string{"vfio_type1_iommu", "vfio_type1v2_iommu", "iommufd_compat_type1", "iommufd_compat_type1v2", "iommufd"}
-
-// hugeShared: the driver's test maps 1 GiB of shared memory each time. In pages of 2 MiB these are 513 messages instead of 262,144.
-const hugeShared = "transparent_hugepage_shmem=always"
-
-// run is one program with arguments, in a guest of its own, and what must come of it.
-type run struct {
-	name, program, args string
-	append              string // to the kernel's command line
-	want                ktap
-	findings            []string // mistakes that the test makes on purpose
-}
-
-// onPurpose is what vfio_pci_driver_test does wrong to see that the device survives.
-var onPurpose = []string{"ioat-source", "ioat-destination"}
-
-func (r run) in(t *testing.T, e *guest.Env, kernel string, modules []string, programs map[string]string) {
-	program, ok := programs[r.program]
-	if !ok {
-		t.Fatalf("no selftest %s", r.program)
-	}
-	load := ""
-	for _, m := range modules {
-		load += "modprobe " + m + "\n"
-	}
-	d, res := boot(t, e, guest.Config{
-		Kernel: kernel, Memory: 3072, Modules: modules, Append: r.append, Timeout: 8 * time.Minute,
-		Files: map[string]string{"/bin/selftest": program}, Script: load + bind + `
-echo 8 >/proc/sys/vm/nr_hugepages
-stage test
-set +e
-selftest ` + r.args + ` $bdf >$RESULT/ktap 2>$RESULT/stderr
-status=$?
-dmesg | tail -20 >$RESULT/dmesg
-stage unbind
-echo $bdf >/sys/bus/pci/drivers/vfio-pci/unbind
-echo $status >$RESULT/status
-`})
-	text := string(res.Files["ktap"])
-	got := parse(t, text)
-	if got != r.want {
-		t.Errorf("%+v, want %+v; exit status %s\n%s\n%s\n%s", got, r.want, res.Files["status"], text, res.Files["stderr"], res.Files["dmesg"])
-	}
-	noFindings(t, d, r.findings...)
-	t.Logf("%+v; device: %+v", got, d.Stats())
-}
-
-// TestSelftests runs the kernel's VFIO selftests as the distribution has them.
-func TestSelftests(t *testing.T) {
-	e, lean := guest.RequireLean(t)
-	programs := e.BuildSelftests(t, lean, t.TempDir(), nil)
-	runs := []run{
-		{name: "device", program: "vfio_pci_device_test", want: ktap{pass: 5}},
-		{name: "iommufd_setup", program: "vfio_iommufd_setup_test", want: ktap{pass: 6}},
-		{name: "dma_mapping_mmio", program: "vfio_dma_mapping_mmio_test", want: ktap{pass: 15}},
-		{name: "dma_mapping", program: "vfio_dma_mapping_test", want: ktap{pass: 25, skip: 5}}, // the machine has no pages of 1 GiB
-	}
-	for _, m := range modes {
-		runs = append(runs, run{name: "driver/" + m, program: "vfio_pci_driver_test", args: "-v " + m, append: hugeShared, want: ktap{pass: 7}, findings: onPurpose})
-	}
-	for _, r := range runs {
-		t.Run(r.name, func(t *testing.T) { r.in(t, e, lean, nil, programs) })
-	}
-}
-
-// TestSelftestsStock runs what a stock kernel can: Debian's has neither IOMMUFD nor device files of VFIO, so those of five modes
-// that need them cannot run, nor the tests that take the default one, which is IOMMUFD, unless that one line is changed.
-func TestSelftestsStock(t *testing.T) {
-	e, lean := guest.RequireLean(t)
-	modules := []string{"vfio-pci", "vfio_iommu_type1"}
-	unmodified := e.BuildSelftests(t, lean, t.TempDir(), nil)
-	changed := e.BuildSelftests(t, lean, t.TempDir(), func(src string) {
-		path := filepath.Join(src, "lib/iommu.c")
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		const line = "default_iommu_mode = MODE_IOMMUFD;"
-		if n := strings.Count(string(text), line); n != 1 {
-			t.Fatalf("%s has %d lines %q", path, n, line)
-		}
-		if err := os.WriteFile(path, []byte(strings.Replace(string(text), line, "default_iommu_mode = MODE_VFIO_TYPE1V2_IOMMU;", 1)), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	})
-	const type1 = "-v vfio_type1_iommu -v vfio_type1v2_iommu"
-	sizes := ""
-	for _, size := range []string{"anonymous", "anonymous_hugetlb_2mb", "anonymous_hugetlb_1gb"} {
-		sizes += " -v vfio_type1_iommu_" + size + " -v vfio_type1v2_iommu_" + size
-	}
-	for _, r := range []run{
-		{name: "dma_mapping", program: "vfio_dma_mapping_test", args: type1 + sizes, want: ktap{pass: 10, skip: 2}},
-		{name: "dma_mapping_mmio", program: "vfio_dma_mapping_mmio_test", args: type1, want: ktap{pass: 6}},
-		{name: "device", program: "vfio_pci_device_test", want: ktap{pass: 5}},
-		{name: "driver", program: "vfio_pci_driver_test", args: type1, append: hugeShared, want: ktap{pass: 14}, findings: onPurpose},
-	} {
-		programs := changed
-		if strings.HasPrefix(r.program, "vfio_dma_mapping") { // takes the mode from the variant
-			programs = unmodified
-		}
-		t.Run(r.name, func(t *testing.T) { r.in(t, e, "", modules, programs) })
-	}
 }

@@ -2,6 +2,8 @@
 """Digests of what numpy and ml_dtypes compute, for golden_test.go (README.md).
 
 usage: golden.py [check | write]
+
+check compares golden.txt and true.txt with what it computes, write writes them.
 """
 
 import hashlib
@@ -9,6 +11,7 @@ import pathlib
 import sys
 
 import ml_dtypes
+import mpmath
 import numpy as np
 
 import spec
@@ -63,6 +66,7 @@ def lines():
     yield "fp32-int32-toward-zero", digest(integer(x, np.trunc, -(2**31), 2**31 - 1, np.int32))
     yield "fp32-int16", digest(integer(x, np.rint, -(2**15), 2**15 - 1, np.int16))
     yield "fp32-int8", digest(integer(x, np.rint, -(2**7), 2**7 - 1, np.int8))
+    yield "fp32-uint8", digest(integer(x, np.rint, 0, 2**8 - 1, np.uint8))
     yield "fp32-int4", digest(integer(x, np.rint, -8, 7, np.int8))
     x = np.ascontiguousarray(x[::8])
     yield "int32-fp32", digest(x.view(np.int32).astype(np.float32).view(np.uint32))
@@ -112,15 +116,48 @@ def noise(seed, n):
     return integers(seed, n).astype(np.float32) * np.float32(2.0**-28)
 
 
+TRUE = {  # and the powers of two between which operands are taken
+    "exp": (mpmath.exp, -20, 6.4),
+    "log": (mpmath.log, -140, 127),
+    "tanh": (mpmath.tanh, -20, 3.4),
+    "sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), -20, 6.6),
+    "silu": (lambda x: x / (1 + mpmath.exp(-x)), -20, 6.6),
+    "gelu-tanh": (lambda x: x / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3))), -20, 3.3),
+    "gelu": (lambda x: x / 2 * mpmath.erfc(-x / mpmath.sqrt(2)), -20, 3.8),
+    "erf": (mpmath.erf, -20, 2),
+    "reciprocal": (lambda x: 1 / x, -126, 126),
+    "rsqrt": (lambda x: 1 / mpmath.sqrt(x), -140, 127),
+}
+
+
+def true_lines():
+    """Functions to 53 bits: name, operand, value."""
+    mpmath.mp.prec = 500
+    for name, (f, low, high) in TRUE.items():
+        for i, e in enumerate(np.linspace(low, high, 48)):
+            for sign in (1, -1):
+                x = np.float32(sign * 2**e)
+                if sign < 0 and name in ("log", "rsqrt"):
+                    continue
+                yield f"{name} {int(x.view(np.uint32)):#010x} {float(f(mpmath.mpf(float(x)))).hex()}"
+
+
 def main():
-    text = "".join(f"{name} {value}\n" for name, value in lines())
-    path = HERE / "golden.txt"
-    if sys.argv[1:] == ["write"]:
-        path.write_text(text)
-    elif sys.argv[1:] != ["check"]:
-        sys.exit(__doc__)
-    elif path.read_text() != text:
-        sys.exit(f"{path.name} is not what numpy and ml_dtypes give:\n{text}")
+    failed = False
+    for name, text in (("golden.txt", lines_of(lines())), ("true.txt", "".join(f"{s}\n" for s in true_lines()))):
+        path = HERE / name
+        if sys.argv[1:] == ["write"]:
+            path.write_text(text)
+        elif sys.argv[1:] != ["check"]:
+            sys.exit(__doc__)
+        elif path.read_text() != text:
+            failed = True
+            print(f"{name} is not what is computed here:\n{text}", file=sys.stderr)
+    sys.exit(failed)
+
+
+def lines_of(pairs):
+    return "".join(f"{name} {value}\n" for name, value in pairs)
 
 
 np.seterr(all="ignore")

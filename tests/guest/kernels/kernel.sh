@@ -7,12 +7,12 @@ set -euo pipefail
 
 usage() {
 	cat <<-'END2'
-	usage: kernel.sh [--help] CONFIG
+	usage: kernel.sh [--help] CONFIG...
 
-	Builds the kernel of tinyconfig and the options in CONFIG, whose name without .config is the kernel's. Needs the
-	tool root of tests/guest/setup.sh. Fetches 170 MB, takes about 15 minutes of processor time, and 4 GB while
-	it builds; 150 MB stay in kernels/ of the cache, under a name that is the hash of configuration, source, compiler and this
-	script. What is there already is not built again.
+	Builds the kernel of tinyconfig and the options in all CONFIGs; the name of the last, without .config, is the kernel's.
+	Needs the tool root of tests/guest/setup.sh. Fetches 170 MB, takes about 15 minutes of processor time, and 4 GB while
+	it builds; 150 MB stay in kernels/ of the cache, under a name that is the hash of configurations, source, compiler and the
+	script that builds it (tests/guest/kernels/build). What is there already is not built again.
 
 	Environment:
 	  NPUEMU_CACHE          the cache directory [${XDG_CACHE_HOME:-~/.cache}/npuemu]
@@ -29,8 +29,9 @@ case ${1-} in
 --help | -h) usage; exit 0 ;;
 '' | -*) usage >&2; exit 2 ;;
 esac
-config=$1
-[[ -r $config ]] || die "there is no configuration $config" "name one of tests/guest/kernels/"
+for config; do
+	[[ -r $config ]] || die "there is no configuration $config" "name one of tests/guest/kernels/"
+done
 name=$(basename "$config" .config)
 here=$(cd "$(dirname "$0")" && pwd)
 say() { printf 'kernel %s: %s\n' "$name" "$*"; }
@@ -43,7 +44,7 @@ read -r base version < <(sed -n 's/^package linux-headers-\([0-9.]*\)[^ ]*-amd64
 series=$(cut -d. -f1,2 <<<"$base")
 compiler=$(sed -n 's/^package gcc-14 //p' "$manifest")
 # stamp is what the Go side can check; key is everything that decides the result.
-stamp=$(cat "$0" "$config" | sha256sum | cut -d' ' -f1)
+stamp=$(cat "$here/build" "$@" | sha256sum | cut -d' ' -f1)
 key=$(printf '%s\n' "$stamp" "linux-source-$series $version" "gcc-14 $compiler" | sha256sum | cut -c1-8)
 release=$base-$name-$key
 dir=$cache/kernels/$release
@@ -101,79 +102,11 @@ for deb in "$work"/*.deb; do
 	esac
 done
 mv "$work/source/usr/src/linux-source-$series.tar.xz" "$work/src/linux.tar.xz"
-cp "$config" "$work/src/config"
-cat >"$work/src/build" <<'END2'
-set -eu
-release=$1 local=$2
-t=$PWD/tools lib=usr/lib/x86_64-linux-gnu
-mkdir linux out
-xz -dc linux.tar.xz | busybox tar -x -C linux --strip-components 1
-rm linux.tar.xz
-export PATH=$t/usr/bin:$PATH LD_LIBRARY_PATH=$t/$lib LIBRARY_PATH=$t/$lib M4=$t/usr/bin/m4 BISON_PKGDATADIR=$t/usr/share/bison
-export HOSTCFLAGS="-I$t/usr/include -I$t/usr/include/x86_64-linux-gnu"
-# The same input gives the same bytes.
-export KBUILD_BUILD_USER=npuemu KBUILD_BUILD_HOST=localhost KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970'
-ln -sf "/$lib/libelf.so.1" "$t/$lib/libelf.so"
-cd linux
-
-# The selftests' source, with what it links to elsewhere in the tree, and the DMA test for kernels that come without it.
-make -s headers
-mkdir -p ../out/selftests/tools/testing/selftests ../out/selftests/scripts
-cp -RL tools/testing/selftests/vfio tools/testing/selftests/lib.mk tools/testing/selftests/kselftest.h \
-	tools/testing/selftests/kselftest_harness.h ../out/selftests/tools/testing/selftests/
-mkdir -p ../out/selftests/tools/arch/x86
-cp -RL tools/include ../out/selftests/tools/
-cp -RL tools/arch/x86/include ../out/selftests/tools/arch/x86/
-cp scripts/subarch.include ../out/selftests/scripts/
-cp -R usr ../out/selftests/
-find ../out/selftests/usr -mindepth 1 -maxdepth 1 ! -name include -exec rm -rf {} +
-cp -R "$t/usr/include/uuid" ../out/selftests/usr/include/
-mkdir ../out/selftests/lib
-cp "$t/$lib/libuuid.a" ../out/selftests/lib/
-mkdir ../out/dmatest
-cp drivers/dma/dmatest.c ../out/dmatest/
-
-# Drivers select these; out of tree there is none that could.
-sed -i '/^config DRM_SCHED$/,/^$/s/^\ttristate$/\ttristate "GPU scheduler"/
-/^config DRM_\(GPUVM\|EXEC\|GEM_SHMEM_HELPER\)$/,/^$/s/^\ttristate$/\ttristate "Helpers"/' drivers/gpu/drm/Kconfig
-sed -i '/^config WANT_DEV_COREDUMP$/,/^$/s/^\tbool$/\tbool "Device coredumps"/' drivers/base/Kconfig
-make -s tinyconfig
-scripts/kconfig/merge_config.sh -m .config ../config >/dev/null
-scripts/config --set-str LOCALVERSION "$local"
-make -s olddefconfig
-grep -v '^#' ../config | grep . | grep -vxFf .config && { echo 'options that the kernel did not take' >&2; exit 1; }
-jobs=$(nproc)
-make -j"$jobs" bzImage modules
-[ "$(make -s kernelrelease)" = "$release" ] || { echo "the kernel calls itself $(make -s kernelrelease), not $release" >&2; exit 1; }
-
-cp "$(make -s image_name)" ../out/vmlinuz
-cp .config ../out/config
-cp modules.builtin modules.builtin.modinfo ../out/
-while read -r m; do
-	mkdir -p "../out/kernel/$(dirname "$m")"
-	cp "${m%.o}.ko" "../out/kernel/$(dirname "$m")/"
-done <modules.order
-# depmod wants /lib/modules/RELEASE.
-mkdir -p ../stage/lib/modules
-mv ../out "../stage/lib/modules/$release"
-cp modules.order "../stage/lib/modules/$release/"
-depmod -b ../stage "$release"
-mv "../stage/lib/modules/$release" ../out
-
-# As a distribution's headers package: all of the build system, no source and no objects.
-{
-	find . \( -path ./Documentation -o -path ./tools -o -path ./arch \) -prune -o -type f \( -name 'Makefile*' -o -name 'Kbuild*' \) -print
-	find arch/x86 -type f \( -name 'Makefile*' -o -name 'Kbuild*' \)
-	find include arch/x86/include -type f -name '*.h'
-	find include/config scripts -type f ! -name '*.o' ! -name '*.cmd'
-	find tools/objtool -maxdepth 1 -type f -name objtool
-	printf '%s\n' .config Module.symvers scripts/module.lds include/config/auto.conf
-} | sed "s,^[.]/,," | sort -u >../list
-mkdir ../out/build
-cpio -pdm --quiet ../out/build <../list
-cd ..
-rm -rf linux tools config build list stage
-END2
+cp "$here/build" "$work/src/build"
+for config; do
+	cat "$config"
+	echo
+done >"$work/src/config"
 say "building $release"
 start=$(date +%s)
 log=$work/log

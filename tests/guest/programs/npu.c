@@ -2,7 +2,6 @@
 #include "npu.h"
 
 #include <dirent.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,11 +9,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define NPU_ELF_MACHINE 0x4e50 /* §5.3.1 */
 
 int npu_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -209,95 +205,6 @@ struct drm_npu_command npu_launch(const struct npu_bo *program, uint64_t offset,
 	return command;
 }
 
-int npu_read_file(const char *path, void **data, size_t *size)
-{
-	FILE *file = fopen(path, "rb");
-	struct stat st;
-	int ret = 0;
-
-	if (!file)
-		return -errno;
-	*data = NULL;
-	if (fstat(fileno(file), &st)) {
-		ret = -errno;
-	} else {
-		*size = st.st_size;
-		*data = malloc(*size + 1);
-		if (!*data)
-			ret = -ENOMEM;
-		else if (fread(*data, 1, *size, file) != *size)
-			ret = -EIO;
-	}
-	fclose(file);
-	if (ret) {
-		free(*data);
-		*data = NULL;
-	}
-	return ret;
-}
-
-/* Finds the one PT_LOAD segment of the file; returns NULL and the reason in *why. */
-static const Elf64_Phdr *npu_elf_segment(const uint8_t *file, size_t size, const char **why)
-{
-	const Elf64_Ehdr *header = (const Elf64_Ehdr *)file;
-	const Elf64_Phdr *segment = NULL;
-	int i;
-
-	if (size < sizeof(*header) || memcmp(header->e_ident, ELFMAG, SELFMAG) ||
-	    header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_ident[EI_DATA] != ELFDATA2LSB) {
-		*why = "not a little-endian ELF64 file";
-		return NULL;
-	}
-	if (header->e_type != ET_EXEC || header->e_machine != NPU_ELF_MACHINE) {
-		*why = "not an executable for the NPU";
-		return NULL;
-	}
-	if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phoff > size ||
-	    header->e_phnum > (size - header->e_phoff) / sizeof(Elf64_Phdr)) {
-		*why = "program headers outside the file";
-		return NULL;
-	}
-	for (i = 0; i < header->e_phnum; i++) {
-		const Elf64_Phdr *ph = (const Elf64_Phdr *)(file + header->e_phoff) + i;
-
-		if (ph->p_type != PT_LOAD)
-			continue;
-		if (segment || ph->p_offset > size || ph->p_filesz > size - ph->p_offset ||
-		    ph->p_memsz != ph->p_filesz || ph->p_filesz > UINT32_MAX) {
-			*why = "want one PT_LOAD segment, wholly in the file";
-			return NULL;
-		}
-		segment = ph;
-	}
-	if (!segment)
-		*why = "no PT_LOAD segment";
-	return segment;
-}
-
-int npu_program_load(const char *path, struct npu_program *program, const char **why)
-{
-	const Elf64_Phdr *segment;
-	void *file;
-	size_t size;
-	int ret;
-
-	*why = "cannot be read";
-	ret = npu_read_file(path, &file, &size);
-	if (ret)
-		return ret;
-	segment = npu_elf_segment(file, size, why);
-	if (!segment) {
-		free(file);
-		return -ENOEXEC;
-	}
-	program->size = segment->p_filesz;
-	program->data = malloc(program->size);
-	if (program->data)
-		memcpy(program->data, (uint8_t *)file + segment->p_offset, program->size);
-	free(file);
-	return program->data ? 0 : -ENOMEM;
-}
-
 double npu_now(void)
 {
 	struct timespec now;
@@ -323,24 +230,4 @@ void npu_print_counters(const struct drm_npu_counters *a, const struct drm_npu_c
 	COUNTER(copies, ", ");
 	COUNTER(admin, "}");
 #undef COUNTER
-}
-
-void npu_print_device(const struct npu_version *version, const struct drm_npu_device_info *info)
-{
-	printf("\"driver\": {\"name\": \"%s\", \"version\": \"%d.%d\"}, ", version->name,
-	       version->major, version->minor);
-	printf("\"firmware\": {\"name\": \"%.32s\", \"interface\": \"%u.%u\", \"build\": \"%u.%u.%u\"}, ",
-	       info->firmware, info->fw_version >> 16, info->fw_version & 0xffff,
-	       info->fw_build >> 24, info->fw_build >> 16 & 0xff, info->fw_build & 0xffff);
-	printf("\"device\": {\"arch\": \"%u.%u\", \"features\": %llu, \"array_rows\": %u, \"array_cols\": %u, "
-	       "\"spad_size\": %u, \"acc_size\": %u, \"cores\": %u, \"dma_channels\": %u, "
-	       "\"queues\": %u, \"queues_free\": %u, \"dram_size\": %llu, \"dram_free\": %llu, "
-	       "\"max_commands\": %u, \"max_bindings\": %u, \"max_syncs\": %u, \"vectors\": %u, "
-	       "\"job_timeout_ms\": %u, \"resets\": %u}",
-	       info->arch_version >> 16, info->arch_version & 0xffff,
-	       (unsigned long long)info->features, info->array_rows, info->array_cols,
-	       info->spad_size, info->acc_size, info->cores, info->dma_channels, info->queues,
-	       info->queues_free, (unsigned long long)info->dram_size,
-	       (unsigned long long)info->dram_free, info->max_commands, info->max_bindings,
-	       info->max_syncs, info->vectors, info->job_timeout_ms, info->resets);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the guest programs share: thin wrappers around the driver's interface
+ * What the guest programs in C share, which look at what the driver does with odd arguments, or
+ * measure; others use package accel: thin wrappers around the driver's interface
  * (npu_accel.h) and DRM syncobjs. Functions return 0 or a negative error
  * number, unless they say otherwise.
  */
@@ -18,12 +19,6 @@ struct npu_bo {
 	uint64_t size;		/* whole pages */
 	uint64_t mmap_offset;
 	uint8_t *map;		/* NULL until npu_bo_map */
-};
-
-/* A program's image as it is launched (§5.3); data is owned by the caller. */
-struct npu_program {
-	void *data;
-	uint32_t size;
 };
 
 struct npu_version {
@@ -66,21 +61,10 @@ int npu_run(int fd, const struct drm_npu_command *commands, uint32_t count, int 
 struct drm_npu_command npu_launch(const struct npu_bo *program, uint64_t offset, uint32_t size,
 				  const struct drm_npu_binding *bindings, uint32_t count);
 
-/*
- * npu_program_load takes the program out of an ELF64 file (§5.3.1). On failure
- * it returns -ENOEXEC for a file that is no program, and says why in *why.
- */
-int npu_program_load(const char *path, struct npu_program *program, const char **why);
-
-/* npu_read_file reads a whole file into malloc'ed memory. */
-int npu_read_file(const char *path, void **data, size_t *size);
-
 /* npu_now returns seconds of a clock that only goes forward. */
 double npu_now(void);
 
 /* npu_print_counters prints b - a as a JSON object. */
 void npu_print_counters(const struct drm_npu_counters *a, const struct drm_npu_counters *b);
-/* npu_print_device prints the members "driver", "firmware" and "device" of a JSON object. */
-void npu_print_device(const struct npu_version *version, const struct drm_npu_device_info *info);
 
 #endif /* NPU_H */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The module: while a file is open it stays, afterwards it goes, also when that
- * file had just been working.
+ * The module: while a file is open, or a fence of its jobs is kept, it stays; afterwards
+ * it goes, also when that file had just been working.
  */
+#include <linux/sync_file.h>
 #include <sys/syscall.h>
 
 #include "npu.h"
@@ -112,7 +113,7 @@ TEST_F_TIMEOUT(module, under_load, 120)
 	EXPECT_EQ(4, refused);
 }
 
-/* A fence of a job that is done may outlive everything else. */
+/* A fence of a job that is done may outlive its file. It keeps the module. */
 TEST_F_TIMEOUT(module, fence_outlives_file, 60)
 {
 	struct drm_npu_command nop = npu_nop();
@@ -122,7 +123,8 @@ TEST_F_TIMEOUT(module, fence_outlives_file, 60)
 		.flags = DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE,
 	};
 	struct pollfd p = { .events = POLLIN };
-	int ret;
+	struct sync_fence_info fence;
+	struct sync_file_info info = { .num_fences = 1, .sync_fence_info = (uintptr_t)&fence };
 
 	ASSERT_EQ(0, npu_submit(self->fd, &nop, 1, NULL, &out, NULL));
 	ASSERT_EQ(0, npu_ioctl(self->fd, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, &h));
@@ -130,13 +132,57 @@ TEST_F_TIMEOUT(module, fence_outlives_file, 60)
 	self->fd = -1;
 	p.fd = h.fd;
 	EXPECT_EQ(1, poll(&p, 1, NPU_WAIT_MS));
-	/* The module may wait for the fence's end, or be gone before it. */
-	ret = unload();
-	EXPECT_TRUE(!ret || ret == -EWOULDBLOCK);
+	EXPECT_EQ(-EWOULDBLOCK, unload());
 	EXPECT_EQ(1, poll(&p, 1, 0));
+	EXPECT_EQ(0, npu_ioctl(h.fd, SYNC_IOC_FILE_INFO, &info));
+	EXPECT_EQ(1, info.status);
 	close(h.fd);
-	if (!ret)
-		EXPECT_EQ(0, reload());
+	EXPECT_EQ(0, unload());
+	EXPECT_EQ(0, reload());
+}
+
+/* Somebody lets the last fence go while somebody else unloads the module. */
+TEST_F_TIMEOUT(module, fences_go_while_it_is_unloaded, 120)
+{
+	struct drm_npu_command nop = npu_nop();
+	int i, k, ret = 0, fences[16];
+	pid_t pid;
+
+	close(self->fd);
+	self->fd = -1;
+	for (i = 0; i < 5; i++) {
+		int fd = npu_reopen(&self->dev);
+
+		ASSERT_GE(fd, 0);
+		for (k = 0; k < ARRAY_SIZE(fences); k++) {
+			struct drm_npu_sync out = { .handle = npu_syncobj(fd) };
+			struct drm_syncobj_handle h = {
+				.handle = out.handle, .fd = -1,
+				.flags = DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE,
+			};
+
+			ASSERT_EQ(0, npu_submit(fd, &nop, 1, NULL, &out, NULL));
+			ASSERT_EQ(0, npu_ioctl(fd, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, &h));
+			fences[k] = h.fd;
+		}
+		close(fd);
+		pid = fork();
+		if (!pid) {
+			npu_sleep_ms(20);
+			for (k = 0; k < ARRAY_SIZE(fences); k++)
+				close(fences[k]);
+			_exit(0);
+		}
+		for (k = 0; k < ARRAY_SIZE(fences); k++)
+			close(fences[k]);
+		for (k = 0; (ret = unload()) == -EWOULDBLOCK && k < 100000; k++)
+			;
+		EXPECT_EQ(0, ret);
+		EXPECT_GT(k, 0);
+		EXPECT_EQ(0, npu_reap(pid));
+		if (!ret)
+			ASSERT_EQ(0, reload());
+	}
 }
 
 TEST_HARNESS_MAIN

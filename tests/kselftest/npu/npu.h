@@ -298,12 +298,12 @@ static inline int npu_signal(int fd, uint32_t handle, uint64_t point)
 
 #define NPU_ARRAY(p, n)	((struct drm_npu_array){ sizeof(*(p)), n, (uintptr_t)(p) })
 
-/* Submits commands; a sync that is NULL is not given. */
-static inline int npu_submit(int fd, const struct drm_npu_command *commands, uint32_t n,
-			     const struct drm_npu_sync *in, const struct drm_npu_sync *out,
-			     uint64_t *seqno)
+/* Submits commands to a queue (interface 1.1); a sync that is NULL is not given. */
+static inline int npu_submit_to(int fd, uint32_t queue, const struct drm_npu_command *commands,
+				uint32_t n, const struct drm_npu_sync *in,
+				const struct drm_npu_sync *out, uint64_t *seqno)
 {
-	struct drm_npu_submit s = { .commands = NPU_ARRAY(commands, n) };
+	struct drm_npu_submit s = { .commands = NPU_ARRAY(commands, n), .queue = queue };
 	int ret;
 
 	if (in)
@@ -316,25 +316,39 @@ static inline int npu_submit(int fd, const struct drm_npu_command *commands, uin
 	return ret;
 }
 
+/* Submits commands to the implicit queue. */
+static inline int npu_submit(int fd, const struct drm_npu_command *commands, uint32_t n,
+			     const struct drm_npu_sync *in, const struct drm_npu_sync *out,
+			     uint64_t *seqno)
+{
+	return npu_submit_to(fd, 0, commands, n, in, out, seqno);
+}
+
 /*
  * Submits commands and waits. It returns the error of the call or of the wait;
  * what became of the job is in *status.
  */
-static inline int npu_run(int fd, const struct drm_npu_command *commands, uint32_t n,
-			  struct drm_npu_job_status *status)
+static inline int npu_run_on(int fd, uint32_t queue, const struct drm_npu_command *commands,
+			     uint32_t n, struct drm_npu_job_status *status)
 {
 	struct drm_npu_sync out = { .handle = npu_syncobj(fd) };
 	uint64_t seqno;
 	int ret;
 
 	memset(status, 0, sizeof(*status));
-	ret = npu_submit(fd, commands, n, NULL, &out, &seqno);
+	ret = npu_submit_to(fd, queue, commands, n, NULL, &out, &seqno);
 	if (!ret)
 		ret = npu_wait(fd, out.handle, 0);
 	if (!ret)
 		ret = npu_query(fd, DRM_NPU_QUERY_JOB, seqno, status, sizeof(*status));
 	npu_syncobj_destroy(fd, out.handle);
 	return ret;
+}
+
+static inline int npu_run(int fd, const struct drm_npu_command *commands, uint32_t n,
+			  struct drm_npu_job_status *status)
+{
+	return npu_run_on(fd, 0, commands, n, status);
 }
 
 /* The error of a job that is run, whatever kind it is. */

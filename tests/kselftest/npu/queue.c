@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Queues of a file, and what /proc says of it (interface 1.1).
+ * Queues of a file, and what /proc says of it (interface 1.1); priorities, weights
+ * and timeouts of queues (1.2).
  */
 #include "npu.h"
 
@@ -44,15 +45,7 @@ static int destroy(FIXTURE_DATA(queue) *self, uint32_t queue)
 static int submit_to(int fd, uint32_t queue, struct drm_npu_command *c,
 		     const struct drm_npu_sync *out, uint64_t *seqno)
 {
-	struct drm_npu_submit s = { .commands = NPU_ARRAY(c, 1), .queue = queue };
-	int ret;
-
-	if (out)
-		s.out_syncs = NPU_ARRAY(out, 1);
-	ret = npu_ioctl(fd, DRM_IOCTL_NPU_SUBMIT, &s);
-	if (seqno)
-		*seqno = s.seqno;
-	return ret;
+	return npu_submit_to(fd, queue, c, 1, NULL, out, seqno);
 }
 
 TEST_F(queue, create_and_destroy)
@@ -92,6 +85,12 @@ BAD_CREATE(priority_all_ones, EINVAL, self->c.priority = ~0u)
 BAD_CREATE(flag, EINVAL, self->c.flags = 1)
 BAD_CREATE(queue_on_input, EINVAL, self->c.queue = 1)
 BAD_CREATE(padding, EINVAL, self->c.pad = 1)
+#if DRM_NPU_VERSION_MINOR >= 2
+BAD_CREATE(weight, EINVAL, self->c.weight = 256)
+BAD_CREATE(weight_all_ones, EINVAL, self->c.weight = ~0u)
+BAD_CREATE(timeout, EINVAL, self->c.timeout_ms = 3600 * 1000 + 1)
+BAD_CREATE(timeout_all_ones, EINVAL, self->c.timeout_ms = ~0u)
+#endif
 
 TEST_F(queue, bad_destroy)
 {
@@ -191,28 +190,205 @@ TEST_F(queue, priority_needs_a_right)
 	EXPECT_EQ(0, npu_reap(pid));
 }
 
-/* What one file keeps in a queue of a higher priority is done first. */
-TEST_F_TIMEOUT(queue, priority, 90)
-{
-	struct drm_npu_command c = npu_long(&self->a, &self->b, 4), nop = npu_nop();
-	struct drm_npu_sync low = { .handle = npu_syncobj(self->fd) };
-	struct drm_npu_sync high = { .handle = npu_syncobj(self->fd) };
-	int i, ret;
+#if DRM_NPU_VERSION_MINOR >= 2
 
-	self->c.priority = DRM_NPU_PRIORITY_MAX;
-	ret = create(self);
-	if (ret == -EOPNOTSUPP)
-		SKIP(return, "the device has no priorities");
-	ASSERT_EQ(0, ret);
-	for (i = 1; i <= 50; i++) {
-		low.point = i;
-		ASSERT_EQ(0, submit_to(self->fd, 0, &c, &low, NULL));
-	}
-	ASSERT_EQ(0, submit_to(self->fd, self->c.queue, &nop, &high, NULL));
-	ASSERT_EQ(0, npu_wait(self->fd, high.handle, 0));
-	EXPECT_EQ(-ETIME, npu_wait_ms(self->fd, low.handle, 50, 0));
-	EXPECT_EQ(0, npu_wait_ms(self->fd, low.handle, 50, 60000));
+static bool has_queue_control(FIXTURE_DATA(queue) *self)
+{
+	return npu_minor(self->fd) >= 2 && self->info.priorities > 1 && self->info.max_timeout_ms;
 }
+
+/* The limits that the device tells can be had, and are no more than the header's. */
+TEST_F(queue, limits)
+{
+	if (npu_minor(self->fd) < 2)
+		SKIP(return, "an interface before 1.2 has none");
+	EXPECT_LE(self->info.priorities, DRM_NPU_PRIORITY_MAX + 1);
+	EXPECT_GE(self->info.priorities, 1);
+	EXPECT_GE(self->info.max_weight, 1);
+	self->c.priority = self->info.priorities - 1;
+	self->c.weight = self->info.max_weight;
+	self->c.timeout_ms = self->info.max_timeout_ms;
+	EXPECT_EQ(0, create(self));
+}
+
+/* A card without them refuses all but the default, which may be spelled out. */
+TEST_F(queue, no_queue_control)
+{
+	if (npu_minor(self->fd) < 2 || self->info.priorities > 1)
+		SKIP(return, "the device has priorities");
+	EXPECT_EQ(0, self->info.max_timeout_ms);
+	self->c.weight = 1;
+	EXPECT_EQ(0, create(self));
+	self->c = (struct drm_npu_queue_create){ .weight = 2 };
+	EXPECT_EQ(-EOPNOTSUPP, create(self));
+	self->c = (struct drm_npu_queue_create){ .timeout_ms = 1 };
+	EXPECT_EQ(-EOPNOTSUPP, create(self));
+	self->c = (struct drm_npu_queue_create){ .priority = 1 };
+	EXPECT_EQ(-EOPNOTSUPP, create(self));
+}
+
+/* A hang keeps the device from others as long as the timeout: a long one is for those who may. */
+TEST_F(queue, long_timeout_needs_a_right)
+{
+	uint32_t limit = self->info.job_timeout_ms;
+	pid_t pid;
+
+	if (!has_queue_control(self))
+		SKIP(return, "the device has no timeouts");
+	self->c.timeout_ms = limit + 1;
+	EXPECT_EQ(0, create(self));
+	pid = fork();
+	if (!pid) {
+		struct drm_npu_queue_create c = { .timeout_ms = limit + 1 };
+
+		if (setuid(65534))
+			_exit(1);
+		if (npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_CREATE, &c) != -EACCES)
+			_exit(2);
+		c = (struct drm_npu_queue_create){ .timeout_ms = limit, .weight = 255 };
+		_exit(npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_CREATE, &c) ? 3 : 0);
+	}
+	EXPECT_EQ(0, npu_reap(pid));
+}
+
+/*
+ * Who was served when. Each job is one copy of a number: a job of the counting queue
+ * puts its own number, from 1, where it can be seen, and job i of the noting queue
+ * notes in notes[i] what it sees there. So the device itself says how many jobs of
+ * the one it had executed before job i of the other, whatever the clock says.
+ *
+ * Both queues have all their jobs before the device executes the first: meanwhile it
+ * executes a copy without end in a third queue, until that one's timeout.
+ */
+#define RACE_MAX	120
+
+static int race(FIXTURE_DATA(queue) *self, uint32_t counting, uint32_t count, uint32_t noting,
+		uint32_t note, uint64_t notes[RACE_MAX])
+{
+	struct drm_npu_queue_create gate = { .priority = DRM_NPU_PRIORITY_MAX, .timeout_ms = 1000 };
+	struct drm_npu_sync counted = { .handle = npu_syncobj(self->fd) };
+	struct drm_npu_sync noted = { .handle = npu_syncobj(self->fd) };
+	struct drm_npu_sync opened = { .handle = npu_syncobj(self->fd) };
+	uint64_t *numbers = (uint64_t *)self->a.map;
+	struct drm_npu_command c;
+	struct npu_bo x, y;
+	double start;
+	uint32_t i;
+	bool shut;
+	int ret;
+
+	if (npu_bo_create(self->fd, NPU_SYSTEM, NPU_MIB, &x) ||
+	    npu_bo_create(self->fd, NPU_SYSTEM, NPU_MIB, &y))
+		return -ENOMEM;
+	/* A slow machine gets more time. */
+	for (; gate.timeout_ms <= 16000; gate.timeout_ms *= 2) {
+		for (i = 0; i <= count; i++)
+			numbers[i] = i;
+		memset(self->b.map, 0, NPU_MIB);
+		gate.queue = 0;
+		ret = npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_CREATE, &gate);
+		if (ret)
+			return ret;
+		c = npu_endless(&x, &y);
+		ret = submit_to(self->fd, gate.queue, &c, &opened, NULL);
+		npu_sleep_ms(50);
+		start = npu_now();
+		for (i = 1; i <= count && !ret; i++) {
+			c = npu_copy(&self->a, &self->b, 8);
+			c.copy.src_offset = 8 * i;
+			counted.point++;
+			ret = submit_to(self->fd, counting, &c, &counted, NULL);
+		}
+		for (i = 0; i < note && !ret; i++) {
+			c = npu_copy(&self->b, &self->b, 8);
+			c.copy.dst_offset = NPU_PAGE + 8 * i;
+			noted.point++;
+			ret = submit_to(self->fd, noting, &c, &noted, NULL);
+		}
+		/* The driver hands jobs to the device one after the other. */
+		npu_sleep_ms(50 + (npu_now() - start) * 2000);
+		shut = npu_wait_ms(self->fd, opened.handle, 0, 0) == -ETIME;
+		if (!ret)
+			ret = npu_wait_ms(self->fd, counted.handle, counted.point, 60000);
+		if (!ret)
+			ret = npu_wait_ms(self->fd, noted.handle, noted.point, 60000);
+		npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_DESTROY,
+			  &(struct drm_npu_queue_destroy){ .queue = gate.queue });
+		if (ret)
+			return ret;
+		if (shut) { /* still, when all were there */
+			memcpy(notes, self->b.map + NPU_PAGE, note * sizeof(*notes));
+			return 0;
+		}
+	}
+	return -ETIME;
+}
+
+static uint32_t queue_with(FIXTURE_DATA(queue) *self, uint32_t priority, uint32_t weight)
+{
+	self->c = (struct drm_npu_queue_create){ .priority = priority, .weight = weight };
+	return create(self) ? 0 : self->c.queue;
+}
+
+/*
+ * The higher class is served first, but for one command of the lower class after 64 of
+ * the higher (§4.12).
+ */
+TEST_F_TIMEOUT(queue, priority, 120)
+{
+	uint64_t notes[RACE_MAX];
+	uint32_t high, low, i;
+
+	if (!has_queue_control(self))
+		SKIP(return, "the device has no priorities");
+	for (i = 0; i < 3; i++) {
+		low = queue_with(self, i, 0);
+		high = queue_with(self, i + 1, 0);
+		ASSERT_NE(0, low);
+		ASSERT_NE(0, high);
+		ASSERT_EQ(0, race(self, high, 100, low, 20, notes));
+		EXPECT_EQ(64, notes[0]);
+		EXPECT_EQ(100, notes[1]);
+		EXPECT_EQ(100, notes[19]);
+		ASSERT_EQ(0, destroy(self, low));
+		ASSERT_EQ(0, destroy(self, high));
+	}
+}
+
+/* In a class each queue has its weight in a turn: shares of the device by count. */
+TEST_F_TIMEOUT(queue, weight, 180)
+{
+	static const struct {
+		uint32_t counting, noting;
+	} weights[] = { { 0, 0 }, { 3, 1 }, { 1, 3 }, { 5, 2 }, { 255, 1 } };
+	uint64_t notes[RACE_MAX];
+	uint32_t counting, noting, i, k, a, b, turn;
+
+	if (!has_queue_control(self))
+		SKIP(return, "the device has no weights");
+	for (i = 0; i < ARRAY_SIZE(weights); i++) {
+		a = weights[i].counting ?: 1;
+		b = weights[i].noting ?: 1;
+		counting = queue_with(self, 0, weights[i].counting);
+		noting = queue_with(self, 0, weights[i].noting);
+		ASSERT_NE(0, counting);
+		ASSERT_NE(0, noting);
+		ASSERT_EQ(0, race(self, counting, 90, noting, 30, notes));
+		/* Whoever has the first turn: afterwards they are the device's rule. */
+		turn = notes[0] ? a : 0;
+		for (k = 0; k < 30; k++) {
+			uint64_t want = turn + k / b * a;
+
+			EXPECT_EQ(want < 90 ? want : 90, notes[k]) {
+				TH_LOG("weights %u and %u: job %u", a, b, k);
+			}
+		}
+		ASSERT_EQ(0, destroy(self, counting));
+		ASSERT_EQ(0, destroy(self, noting));
+	}
+}
+
+#endif
 
 /* The value of a key of fdinfo, in bytes if it has a unit of memory; -1 without one. */
 static long long fdinfo(int fd, const char *key)

@@ -133,6 +133,42 @@ TEST_F(reset, waiting_jobs_run)
 	close(other);
 }
 
+/* Jobs on the device that have not started run after the reset, in their order (1.2). */
+TEST_F_TIMEOUT(reset, jobs_behind_run, 60)
+{
+	struct drm_npu_command c = npu_endless(&self->a, &self->b), next;
+	struct drm_npu_sync out = { .handle = npu_syncobj(self->fd) };
+	struct drm_npu_job_status s;
+	struct npu_bo in, chain;
+	uint64_t first, seqno;
+	int i;
+
+	if (npu_minor(self->fd) < 2)
+		SKIP(return, "before 1.2 they are cancelled");
+	ASSERT_EQ(0, npu_bo_create(self->fd, NPU_SYSTEM, NPU_PAGE, &in));
+	ASSERT_EQ(0, npu_bo_create(self->fd, NPU_SYSTEM, NPU_PAGE, &chain));
+	npu_fill(in.map, NPU_PAGE, 9);
+	ASSERT_EQ(0, npu_submit(self->fd, &c, 1, NULL, NULL, &first));
+	/* Each copies what the one before it has written. */
+	for (i = 0; i < 20; i++) {
+		next = npu_copy(i ? &chain : &in, &chain, 64);
+		next.copy.src_offset = i ? 64 * (i - 1) : 0;
+		next.copy.dst_offset = 64 * i;
+		out.point = i + 1;
+		ASSERT_EQ(0, npu_submit(self->fd, &next, 1, NULL, &out, &seqno));
+	}
+	EXPECT_EQ(-ETIME, npu_wait_ms(self->fd, out.handle, 20, 200));
+	ASSERT_EQ(0, npu_write_file(self->path, "1"));
+	ASSERT_EQ(0, npu_wait(self->fd, out.handle, 20));
+	ASSERT_EQ(0, npu_query(self->fd, DRM_NPU_QUERY_JOB, first, &s, sizeof(s)));
+	EXPECT_EQ(-ECANCELED, s.error);
+	for (i = 1; i <= 20; i++) {
+		ASSERT_EQ(0, npu_query(self->fd, DRM_NPU_QUERY_JOB, first + i, &s, sizeof(s)));
+		EXPECT_EQ(DRM_NPU_JOB_DONE, s.state);
+		EXPECT_EQ(0, memcmp(in.map, chain.map + 64 * (i - 1), 64));
+	}
+}
+
 /* Keeps a device busy until it is told to stop; 0 if all was as it must be. */
 static int load(const struct npu_device *dev, int seed, int stop)
 {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Jobs that do not end: the driver ends them, and everything else goes on. The
- * job is a copy of 4 PiB, the time limit the module's parameter.
+ * Jobs that do not end: device or driver end them, and everything else goes on. The
+ * job is a copy of 4 PiB, the time limit the module's parameter or that of a queue.
+ *
+ * From interface 1.2 on nobody else notices. Before, the device was reset, and jobs of
+ * others ended with it.
  */
 #include "npu.h"
 
@@ -13,6 +16,8 @@ FIXTURE(timeout) {
 	struct npu_bo a, b, victim_a, victim_b;
 	char limit[16];
 	uint32_t resets;
+	bool alone;	/* a timeout ends nothing but its own job and those behind it */
+	bool watched;	/* by the device, from the start of each command */
 };
 
 FIXTURE_SETUP(timeout)
@@ -28,6 +33,10 @@ FIXTURE_SETUP(timeout)
 	ASSERT_EQ(0, npu_bo_create(self->victim, NPU_SYSTEM, NPU_MIB, &self->victim_a));
 	ASSERT_EQ(0, npu_bo_create(self->victim, NPU_SYSTEM, NPU_MIB, &self->victim_b));
 	self->resets = npu_info(self->fd).resets;
+	self->alone = npu_minor(self->fd) >= 2;
+#if DRM_NPU_VERSION_MINOR >= 2
+	self->watched = npu_info(self->fd).max_timeout_ms;
+#endif
 }
 
 /* In the parent: a test that dies leaves the parameter as it was. */
@@ -52,7 +61,8 @@ TEST_F_TIMEOUT(timeout, ends_the_job, 60)
 	EXPECT_GE(npu_now() - start, LIMIT_MS / 1000.0 * 0.9);
 	EXPECT_EQ(DRM_NPU_JOB_FAILED, s.state);
 	EXPECT_EQ(-ETIMEDOUT, s.error);
-	EXPECT_EQ(self->resets + 1, npu_info(self->fd).resets);
+	EXPECT_EQ(1, s.command);
+	EXPECT_EQ(self->resets + !self->alone, npu_info(self->fd).resets);
 	/* The same file goes on. */
 	npu_fill(self->a.map, NPU_MIB, 1);
 	EXPECT_EQ(0, npu_run_error(self->fd, &good, 1));
@@ -141,7 +151,7 @@ TEST_F_TIMEOUT(timeout, others_go_on, 90)
 	ASSERT_EQ(sizeof(count), read(done[0], count, sizeof(count)));
 	EXPECT_GT(count[0], 0);
 	/* At most one for each timeout, and one for each file's own limit. */
-	EXPECT_LE(count[1], 4);
+	EXPECT_LE(count[1], self->watched ? 0 : 4);
 }
 
 /* Device memory keeps its content over the reset. */
@@ -217,8 +227,248 @@ TEST_F_TIMEOUT(timeout, again_and_again, 120)
 		munmap(b.map, b.size);
 		close(fd);
 	}
-	EXPECT_EQ(self->resets + 10, npu_info(self->fd).resets);
+	EXPECT_EQ(self->resets + (self->alone ? 0 : 10), npu_info(self->fd).resets);
 	TH_LOG("from a job that was ended to the next that is done: %.0f ms at most", worst * 1000);
 }
+
+#if DRM_NPU_VERSION_MINOR >= 2
+
+#define SKIP_UNWATCHED() do {							\
+	if (!self->watched)							\
+		SKIP(return, "the device does not watch its commands");		\
+} while (0)
+
+static uint32_t queue_of(int fd, uint32_t timeout_ms)
+{
+	struct drm_npu_queue_create c = { .timeout_ms = timeout_ms };
+
+	return npu_ioctl(fd, DRM_IOCTL_NPU_QUEUE_CREATE, &c) ? 0 : c.queue;
+}
+
+/* Runs jobs until it is told to stop; 0 if all succeeded, and their results were right. */
+static int innocent(const struct npu_device *dev, int seed, int ready, int stop)
+{
+	struct drm_npu_command c[3];
+	struct drm_npu_device_info info;
+	struct npu_program program;
+	struct drm_npu_binding bindings[2] = {
+		{ .flags = DRM_NPU_BINDING_READ, .size = NPU_PAGE },
+		{ .flags = DRM_NPU_BINDING_WRITE, .size = NPU_PAGE },
+	};
+	struct npu_bo a, b, d, text;
+	int fd = npu_reopen(dev), i;
+	char x;
+
+	if (fd < 0 || npu_bo_create(fd, NPU_SYSTEM, NPU_PAGE, &a) ||
+	    npu_bo_create(fd, NPU_SYSTEM, NPU_PAGE, &b) ||
+	    npu_bo_create(fd, NPU_DEVICE, NPU_PAGE, &d) ||
+	    npu_bo_create(fd, NPU_SYSTEM, NPU_PAGE, &text))
+		return 1;
+	info = npu_info(fd);
+	program = npu_copy_program(&info, NPU_PAGE);
+	memcpy(text.map, program.bytes, program.size);
+	bindings[0].handle = d.handle;
+	bindings[1].handle = b.handle;
+	c[0] = npu_copy(&a, &d, NPU_PAGE);
+	c[1] = npu_nop();
+	c[2] = npu_launch(&text, program.size, bindings, 2);
+	for (i = 0; read(stop, &x, 1) < 0; i++) {
+		npu_fill(a.map, NPU_PAGE, seed + i);
+		memset(b.map, 0, NPU_PAGE);
+		if (npu_run_error(fd, c, 3))
+			return 2;
+		if (memcmp(a.map, b.map, NPU_PAGE))
+			return 3;
+		if (!i && write(ready, "x", 1) != 1)
+			return 4;
+	}
+	return i > 1 ? 0 : 5;
+}
+
+/* One file hangs time and again, in two queues at last; three others do not notice. */
+TEST_F_TIMEOUT(timeout, innocent_files, 120)
+{
+	struct drm_npu_command bad = npu_endless(&self->a, &self->b);
+	struct drm_npu_sync out = { .handle = npu_syncobj(self->fd) };
+	uint32_t before = npu_info(self->fd).timeouts, queue;
+	int ready[2], stop[2], i;
+	pid_t pid[3];
+	char x;
+
+	SKIP_UNWATCHED();
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe2(stop, O_NONBLOCK));
+	for (i = 0; i < ARRAY_SIZE(pid); i++) {
+		pid[i] = fork();
+		if (!pid[i]) {
+			close(stop[1]);
+			_exit(innocent(&self->dev, i * 1000, ready[1], stop[0]));
+		}
+	}
+	for (i = 0; i < ARRAY_SIZE(pid); i++)
+		ASSERT_EQ(1, read(ready[0], &x, 1));
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(-ETIMEDOUT, npu_run_error(self->fd, &bad, 1));
+	queue = queue_of(self->fd, 500);
+	ASSERT_NE(0, queue);
+	out.point = 1;
+	ASSERT_EQ(0, npu_submit(self->fd, &bad, 1, NULL, &out, NULL));
+	out.point = 2;
+	ASSERT_EQ(0, npu_submit_to(self->fd, queue, &bad, 1, NULL, &out, NULL));
+	EXPECT_EQ(0, npu_wait(self->fd, out.handle, 2));
+	close(stop[1]);
+	for (i = 0; i < ARRAY_SIZE(pid); i++)
+		EXPECT_EQ(0, npu_reap(pid[i]));
+	EXPECT_EQ(before + 5, npu_info(self->fd).timeouts);
+	EXPECT_EQ(self->resets, npu_info(self->fd).resets);
+}
+
+/* Other queues of the file go on too, those that wait for a fence of the late job as well. */
+TEST_F_TIMEOUT(timeout, other_queues_go_on, 60)
+{
+	struct drm_npu_command bad = npu_endless(&self->a, &self->b);
+	struct drm_npu_command good = npu_copy(&self->victim_a, &self->victim_b, 64);
+	struct drm_npu_sync late = { .handle = npu_syncobj(self->victim) };
+	struct drm_npu_sync out = { .handle = npu_syncobj(self->victim) };
+	uint32_t queue = queue_of(self->victim, 300);
+	struct drm_npu_job_status s;
+	uint64_t first, seqno;
+	struct npu_bo x, y;
+
+	SKIP_UNWATCHED();
+	ASSERT_NE(0, queue);
+	ASSERT_EQ(0, npu_bo_create(self->victim, NPU_SYSTEM, NPU_MIB, &x));
+	ASSERT_EQ(0, npu_bo_create(self->victim, NPU_SYSTEM, NPU_MIB, &y));
+	bad = npu_endless(&x, &y);
+	npu_fill(self->victim_a.map, 64, 3);
+	ASSERT_EQ(0, npu_submit_to(self->victim, queue, &bad, 1, NULL, &late, &first));
+	ASSERT_EQ(0, npu_submit(self->victim, &good, 1, &late, &out, &seqno));
+	ASSERT_EQ(0, npu_wait(self->victim, out.handle, 0));
+	ASSERT_EQ(0, npu_query(self->victim, DRM_NPU_QUERY_JOB, first, &s, sizeof(s)));
+	EXPECT_EQ(-ETIMEDOUT, s.error);
+	ASSERT_EQ(0, npu_query(self->victim, DRM_NPU_QUERY_JOB, seqno, &s, sizeof(s)));
+	EXPECT_EQ(0, s.error);
+	EXPECT_EQ(0, memcmp(self->victim_a.map, self->victim_b.map, 64));
+	/* And the queue that was late is as good as new. */
+	ASSERT_EQ(0, npu_run_on(self->victim, queue, &good, 1, &s));
+	EXPECT_EQ(0, s.error);
+}
+
+/* A queue's own timeout counts, be it shorter or longer than the parameter. */
+TEST_F_TIMEOUT(timeout, of_a_queue, 60)
+{
+	static const struct {
+		int parameter;
+		uint32_t queue;
+	} limits[] = { { 60000, 300 }, { 300, 3000 }, { 60000, 1 }, { 500, 0 } };
+	struct drm_npu_command c[2] = { npu_nop(), npu_endless(&self->a, &self->b) };
+	struct drm_npu_job_status s;
+	uint32_t queue;
+	int i;
+
+	SKIP_UNWATCHED();
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		uint32_t want = limits[i].queue ?: limits[i].parameter;
+
+		ASSERT_EQ(0, npu_set_job_timeout(limits[i].parameter));
+		queue = queue_of(self->fd, limits[i].queue);
+		ASSERT_NE(0, queue);
+		/* It is the queue's for good. */
+		ASSERT_EQ(0, npu_set_job_timeout(60000));
+		ASSERT_EQ(0, npu_run_on(self->fd, queue, c, 2, &s));
+		EXPECT_EQ(-ETIMEDOUT, s.error);
+		EXPECT_EQ(1, s.command);
+		EXPECT_EQ(0x0a, s.status);	/* TIMEOUT, §9.1 */
+		EXPECT_GE(s.info, want * 1000ull);
+	}
+	EXPECT_EQ(self->resets, npu_info(self->fd).resets);
+}
+
+/* A job may take longer than its queue's timeout, if none of its commands does. */
+TEST_F_TIMEOUT(timeout, of_each_command, 120)
+{
+	struct drm_npu_command c[40];
+	struct drm_npu_job_status s;
+	double start, one = 0;
+	uint32_t queue, mib;
+	int i;
+
+	SKIP_UNWATCHED();
+	/* Long enough that the machine's noise is small beside it. */
+	for (mib = 16; mib <= 16384 && one < 0.05; mib *= 2) {
+		c[0] = npu_long(&self->a, &self->b, mib);
+		start = npu_now();
+		ASSERT_EQ(0, npu_run_error(self->victim, &(struct drm_npu_command){
+			.type = DRM_NPU_COMMAND_NOP }, 1));
+		ASSERT_EQ(0, npu_run_error(self->fd, c, 1));
+		one = npu_now() - start;
+	}
+	for (i = 1; i < ARRAY_SIZE(c); i++)
+		c[i] = c[0];
+	queue = queue_of(self->fd, one * 10 * 1000);
+	ASSERT_NE(0, queue);
+	start = npu_now();
+	ASSERT_EQ(0, npu_run_on(self->fd, queue, c, ARRAY_SIZE(c), &s));
+	EXPECT_EQ(0, s.error);
+	TH_LOG("a job of %.1f s, with a timeout of %.1f s", npu_now() - start, one * 10);
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * How long a hang costs beyond its timeout. The device says how long the command took, so the
+ * rest is what driver and firmware needed to end it and to go on: for the next job of the same
+ * queue, and for one of another file that waited all the time.
+ */
+TEST_F_TIMEOUT(timeout, recovery_time, 120)
+{
+	struct drm_npu_command bad = npu_endless(&self->a, &self->b), nop = npu_nop();
+	struct drm_npu_sync out = { .handle = npu_syncobj(self->victim) };
+	struct drm_npu_sync late = { .handle = npu_syncobj(self->fd) };
+	double start, ended, same[11], other[11];
+	uint32_t queue = queue_of(self->fd, 200);
+	struct drm_npu_job_status s;
+	uint64_t seqno;
+	int i, n = ARRAY_SIZE(same);
+
+	SKIP_UNWATCHED();
+	ASSERT_NE(0, queue);
+	for (i = 0; i < n; i++) {
+		start = npu_now();
+		ASSERT_EQ(0, npu_submit_to(self->fd, queue, &bad, 1, NULL, &late, &seqno));
+		ASSERT_EQ(0, npu_wait(self->fd, late.handle, 0));
+		ASSERT_EQ(0, npu_run_on(self->fd, queue, &nop, 1, &s));
+		ASSERT_EQ(0, s.error);
+		ended = npu_now();
+		ASSERT_EQ(0, npu_query(self->fd, DRM_NPU_QUERY_JOB, seqno, &s, sizeof(s)));
+		ASSERT_EQ(-ETIMEDOUT, s.error);
+		same[i] = ended - start - s.info / 1e6;
+
+		start = npu_now();
+		ASSERT_EQ(0, npu_submit_to(self->fd, queue, &bad, 1, NULL, &late, &seqno));
+		npu_sleep_ms(50);
+		ASSERT_EQ(0, npu_submit(self->victim, &nop, 1, NULL, &out, NULL));
+		ASSERT_EQ(0, npu_wait(self->victim, out.handle, 0));
+		ended = npu_now();
+		ASSERT_EQ(0, npu_wait(self->fd, late.handle, 0));
+		ASSERT_EQ(0, npu_query(self->fd, DRM_NPU_QUERY_JOB, seqno, &s, sizeof(s)));
+		ASSERT_EQ(-ETIMEDOUT, s.error);
+		other[i] = ended - start - s.info / 1e6;
+	}
+	qsort(same, n, sizeof(*same), compare);
+	qsort(other, n, sizeof(*other), compare);
+	TH_LOG("from a hang's end to the next command done, same queue: median %.2f ms, %.2f to %.2f",
+	       same[n / 2] * 1e3, same[0] * 1e3, same[n - 1] * 1e3);
+	TH_LOG("from a hang's end to the next command done, another file: median %.2f ms, %.2f to %.2f",
+	       other[n / 2] * 1e3, other[0] * 1e3, other[n - 1] * 1e3);
+	EXPECT_EQ(self->resets, npu_info(self->fd).resets);
+}
+
+#endif
 
 TEST_HARNESS_MAIN

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package accel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"npuemu/core/isa"
+	"npuemu/mmio/npureg"
+)
+
+func TestOpenPath(t *testing.T) {
+	for path, want := range map[string]error{"/dev/accel/none": fs.ErrNotExist, "/dev/null": unix.ENOTTY, "/": unix.EISDIR} {
+		if d, err := OpenPath(path); !errors.Is(err, want) || d != nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("OpenPath(%q): %v, want %v", path, err, want)
+		}
+	}
+}
+
+// What the driver prints for a file, with other lines of the kernel around it.
+func TestUsage(t *testing.T) {
+	const text = "pos:\t0\nflags:\t02100002\ndrm-driver:\tnpu\ndrm-client-id:\t5\ndrm-engine-npu:\t123456789 ns\ndrm-engine-capacity-npu:\t1\n" +
+		"drm-total-device:\t2 MiB\ndrm-shared-device:\t0\ndrm-active-device:\t4 KiB\ndrm-resident-device:\t2 MiB\ndrm-total-system:\t12345\n"
+	want := Usage{Busy: 123456789 * time.Nanosecond, Memory: map[string]MemoryUsage{
+		"device": {Total: 2 << 20, Active: 4 << 10, Resident: 2 << 20}, "system": {Total: 12345},
+	}}
+	got, err := parseUsage(text)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	for _, bad := range []string{"drm-engine-npu: many ns\n", "drm-total-device: 1 GiB\n", "drm-total-device:\n", "drm-engine-npu: -1 ns\n"} {
+		if u, err := parseUsage(bad); err == nil {
+			t.Errorf("%q is read as %+v", bad, u)
+		}
+	}
+}
+
+func TestJobError(t *testing.T) {
+	s := JobStatus{Seqno: 7, State: Failed, Errno: -int32(unix.EFAULT), Command: 3, Status: Status(npureg.StatusBindingBounds), Result: 1, Info: 64}
+	err := s.Err()
+	var e *JobError
+	if !errors.Is(err, unix.EFAULT) || !errors.As(err, &e) || e.Command != 3 {
+		t.Errorf("%#v", err)
+	}
+	if want := "accel: job 7: command 3: BINDING_BOUNDS, result 1, info 0x40: bad address"; err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+	s.Status, s.Errno = 0, -int32(unix.ECANCELED)
+	if got, want := s.Err().Error(), "accel: job 7: command 3: operation canceled"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	s.State = Done
+	if err := s.Err(); err != nil {
+		t.Errorf("a job that is done: %v", err)
+	}
+	if got := Status(0xabc).String(); got != "status 0xabc" {
+		t.Errorf("a status of tomorrow is %q", got)
+	}
+}
+
+func TestInfoAsJSON(t *testing.T) {
+	i := Info{Arch: 1<<16 | 2, FirmwareBuild: 3<<16 | 4}
+	copy(i.Firmware[:], "npuemu firmware")
+	b, err := json.Marshal(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"arch_version":"1.2"`, `"fw_build":"0.3.4"`, `"firmware":"npuemu firmware"`} {
+		if !bytes.Contains(b, []byte(want)) {
+			t.Errorf("%s does not have %s", b, want)
+		}
+	}
+}
+
+// Commands as the driver reads them: unions are 0 behind the member that is used.
+func TestCommands(t *testing.T) {
+	a, b := &Buffer{handle: 1, size: 4096}, &Buffer{handle: 2, size: 8192}
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	var c command
+	Nop{}.put(&c, &pin)
+	if diff := cmp.Diff(command{Type: 1}, c, cmp.AllowUnexported(copies{})); diff != "" {
+		t.Errorf("NOP (-want +got):\n%s", diff)
+	}
+	c = command{}
+	Copy{Src: a, Dst: b, SrcOffset: 3, DstOffset: 4, Bytes: 5, Planes: 2, SrcPlaneStride: 6}.put(&c, &pin)
+	want := command{Type: 2, Union: copies{SrcHandle: 1, DstHandle: 2, SrcOffset: 3, DstOffset: 4, NX: 5, NY: 1, NZ: 2, SrcStrideZ: 6}}
+	if diff := cmp.Diff(want, c, cmp.AllowUnexported(copies{})); diff != "" {
+		t.Errorf("COPY (-want +got):\n%s", diff)
+	}
+	c = command{}
+	Launch{Program: a, Offset: 64, Size: 96, Bindings: []Binding{{Buffer: b, Offset: 8, Size: 16, Read: true}, {Buffer: b, Offset: 4096, Write: true}}}.put(&c, &pin)
+	l := *launchOf(&c)
+	if c.Type != 3 || l.ProgramHandle != 1 || l.ProgramOffset != 64 || l.ProgramSize != 96 || l.Bindings.Count != 2 || l.Bindings.Stride != 24 || l.Bindings.Ptr == 0 {
+		t.Errorf("LAUNCH: %+v", c)
+	}
+}
+
+func TestReadProgram(t *testing.T) {
+	p, err := isa.Assemble("test", []byte(".isa 1.0\nhalt\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := p.ELF()
+	if got, err := ReadProgram(bytes.NewReader(good)); err != nil || !bytes.Equal(got, p.Image()) {
+		t.Errorf("%v: % x, want % x", err, got, p.Image())
+	}
+	le := binary.LittleEndian
+	ph := int(le.Uint64(good[32:])) // the first program header is PT_LOAD
+	for _, tt := range []struct {
+		name, want string
+		edit       func(b []byte) []byte
+	}{
+		{"empty", "read program", func([]byte) []byte { return nil }},
+		{"text", "bad magic", func([]byte) []byte { return []byte(strings.Repeat("halt\n", 100)) }},
+		{"another machine", "not an executable for the NPU", func(b []byte) []byte { le.PutUint16(b[18:], 62); return b }},
+		{"object", "not an executable", func(b []byte) []byte { le.PutUint16(b[16:], 1); return b }},
+		{"no segment", "no PT_LOAD", func(b []byte) []byte { le.PutUint32(b[ph:], 4); return b }},
+		{"two segments", "more than one", func(b []byte) []byte { le.PutUint32(b[ph+56:], 1); return b }},
+		{"segment of 1 TiB", "want up to", func(b []byte) []byte { le.PutUint64(b[ph+32:], 1<<40); le.PutUint64(b[ph+40:], 1<<40); return b }},
+		{"bss", "all in the file", func(b []byte) []byte { le.PutUint64(b[ph+40:], 1<<10); return b }},
+		{"segment beyond the file", "EOF", func(b []byte) []byte { le.PutUint64(b[ph+8:], 1<<20); return b }},
+	} {
+		if got, err := ReadProgram(bytes.NewReader(tt.edit(bytes.Clone(good)))); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v (%d bytes), want an error that says %q", tt.name, err, len(got), tt.want)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Code generated from mmio/npureg by make generate; DO NOT EDIT.
+
+package accel
+
+// statusNames are the status codes of §9.1.
+var statusNames = map[Status]string{
+	0x00: "SUCCESS",
+	0x01: "INVALID_OPCODE",
+	0x02: "INVALID_FIELD",
+	0x03: "INVALID_CONTEXT",
+	0x04: "INVALID_QUEUE",
+	0x05: "QUEUE_EXISTS",
+	0x06: "BUSY",
+	0x07: "NO_RESOURCE",
+	0x08: "INVALID_LOG_PAGE",
+	0x09: "ABORTED",
+	0x0a: "TIMEOUT",
+	0x0b: "WAIT_TIMEOUT",
+	0x0c: "ENGINE_RESET",
+	0x10: "BUS_FAULT",
+	0x11: "DEVICE_FAULT",
+	0x12: "INVALID_BINDING",
+	0x13: "TRANSLATION_FAULT",
+	0x14: "CONTEXT_FAULTED",
+	0x15: "POISON",
+	0x20: "INVALID_DOORBELL",
+	0x21: "QUEUE_DISABLED",
+	0x22: "FIRMWARE_TRAP",
+	0x23: "WATCHDOG",
+	0x40: "BAD_PROGRAM",
+	0x41: "CONFIG_MISMATCH",
+	0x42: "ILLEGAL_INSTRUCTION",
+	0x43: "RESERVED_FIELD",
+	0x44: "BAD_OPERAND",
+	0x45: "ARRAY_SHAPE",
+	0x46: "LOCAL_BOUNDS",
+	0x47: "BINDING_INDEX",
+	0x48: "BINDING_ACCESS",
+	0x49: "BINDING_BOUNDS",
+	0x4a: "BAD_PARAM",
+	0x4b: "MEMORY_FAULT",
+	0x4c: "TOKEN_OVERFLOW",
+	0x4d: "DEADLOCK",
+	0x4e: "NO_HALT",
+	0x60: "BAD_SETUP",
+}

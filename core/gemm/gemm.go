@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemm
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+// Block sizes, for a second level of the cache of 1 MiB and more. A block of A
+// is panelsPerBlock panels of rows by stepsPerBlock k-steps, at most 504 KiB; a
+// block of B so many k-steps by columnPanels panels of columns, at most 256 KiB
+// with AVX-512. One panel of A meets all of a block of B before the next does:
+// it stays in the first level meanwhile.
+const (
+	stepsPerBlock  = 256
+	panelsPerBlock = 36
+	columnPanels   = 8
+)
+
+// A product with fewer multiplications than this for each thread is not split
+// further: waking a goroutine takes a few microseconds.
+const grain = 1 << 20
+
+// slack is what packA512 may write behind a panel.
+const slack = 16*14*4 + 64
+
+// Engine multiplies. It owns goroutines and scratch memory, and is for one
+// caller at a time. The zero Engine is not usable; call New, and Close at the end.
+type Engine struct {
+	tier    *tier
+	threads int
+	grain   float64   // grain; tests split smaller products
+	scratch []scratch // one for each thread
+	wake    []chan struct{}
+	done    sync.WaitGroup // of a product
+	ended   sync.WaitGroup // of the goroutines
+
+	job         job
+	parts       int
+	comp, zeroB []int32
+	block       []byte // of int8 weights, while int4 are packed
+}
+
+// scratch belongs to one thread.
+type scratch struct {
+	a     []byte // packed block of A
+	sums  []int32
+	zeros [2*alignment + alignment]byte // a row of a tile
+	rows  [maxRows]*byte
+	wide  []float32 // maxRows rows of a block
+}
+
+// job is the product in progress. Pointers are to the first element.
+type job struct {
+	k            *kernel
+	w            *Weights
+	m            int
+	src          source
+	c            *byte
+	ldc          int // bytes
+	load         bool
+	comp         *int32 // for all columns, or nil
+	zeroB        *int32 // zero points of all columns, or nil
+	byRows       bool   // how the work is split
+	mPanels      int
+	nPanels      int
+	panelBytes   int
+	blockOfSteps int
+}
+
+// source is the left operand: rows, stride bytes apart.
+type source struct {
+	base   *byte
+	stride int
+	typ    Type
+}
+
+// New returns an engine for the fastest instructions that this processor has.
+// It uses so many threads, the caller's among them, or GOMAXPROCS if threads is 0.
+func New(threads int) *Engine { return newEngine(tiers()[0], threads) }
+
+func newEngine(t *tier, threads int) *Engine {
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	e := &Engine{tier: t, threads: threads, grain: grain, scratch: make([]scratch, threads), wake: make([]chan struct{}, threads)}
+	for i := range e.scratch {
+		e.scratch[i].sums = make([]int32, panelsPerBlock*maxRows)
+	}
+	for i := 1; i < threads; i++ {
+		e.wake[i] = make(chan struct{}, 1)
+		e.ended.Add(1)
+		go e.work(i)
+	}
+	return e
+}
+
+// Close ends the engine's goroutines. No product may be in progress.
+func (e *Engine) Close() {
+	for _, c := range e.wake[1:] {
+		close(c)
+	}
+	e.ended.Wait()
+}
+
+// Tier names the instructions in use: "avx512", "avx2" or "go".
+func (e *Engine) Tier() string { return e.tier.name }
+
+func (e *Engine) work(i int) {
+	defer e.ended.Done()
+	for range e.wake[i] {
+		e.part(i)
+		e.done.Done()
+	}
+}
+
+// run computes e.job.
+func (e *Engine) run() {
+	j := &e.job
+	k := j.k
+	j.mPanels, j.nPanels = ceil(j.m, k.mr), ceil(j.w.N, k.nr)
+	j.blockOfSteps = j.w.blockSteps()
+	j.panelBytes = j.blockOfSteps * k.mr * word
+	t := int(min(float64(e.threads), float64(j.m)*float64(j.w.N)*float64(j.w.K)/e.grain))
+	t = max(1, min(t, max(j.mPanels, j.nPanels)))
+	j.byRows = ceil(j.mPanels, t)*j.nPanels <= ceil(j.nPanels, t)*j.mPanels
+	for i := range t {
+		e.scratch[i].a = grow(e.scratch[i].a, min(panelsPerBlock, j.mPanels)*j.panelBytes+slack)
+		if j.src.typ.wide() {
+			if n := maxRows * j.blockOfSteps; len(e.scratch[i].wide) < n {
+				e.scratch[i].wide = make([]float32, n)
+			}
+		}
+	}
+	e.parts = t
+	e.done.Add(t - 1)
+	for i := 1; i < t; i++ {
+		e.wake[i] <- struct{}{}
+	}
+	e.part(0)
+	e.done.Wait()
+	e.job = job{}
+}
+
+// part computes the share of thread i.
+func (e *Engine) part(i int) {
+	j, s := &e.job, &e.scratch[i]
+	m0, m1, n0, n1 := 0, j.mPanels, 0, j.nPanels
+	if j.byRows {
+		m0, m1 = share(j.mPanels, i, e.parts)
+	} else {
+		n0, n1 = share(j.nPanels, i, e.parts)
+	}
+	if n0 < n1 {
+		for ; m0 < m1; m0 += panelsPerBlock {
+			j.rowBlock(s, m0, min(m0+panelsPerBlock, m1), n0, n1)
+		}
+	}
+	clear(s.rows[:])
+}
+
+// share is the i-th of parts nearly equal parts of n.
+func share(n, i, parts int) (from, to int) { return n * i / parts, n * (i + 1) / parts }
+
+// rowBlock computes panels m0 … m1 of rows in panels n0 … n1 of columns, one
+// block of K after the other.
+func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
+	k, w := j.k, j.w
+	if j.zeroB != nil {
+		clear(s.sums)
+	}
+	a, zeros := aligned(s.a), aligned(s.zeros[:])
+	bBlock := w.data()
+	steps := ceil(w.K, k.elems)
+	for step := 0; step < steps; step += j.blockOfSteps {
+		now := min(j.blockOfSteps, steps-step)
+		for p := m0; p < m1; p++ {
+			dst := add(a, (p-m0)*j.panelBytes)
+			j.packPanel(s, dst, p, step*k.elems, min(now*k.elems, w.K-step*k.elems))
+			if j.zeroB != nil {
+				k.sumA(&s.sums[(p-m0)*maxRows], dst, now)
+			}
+		}
+		load := 1
+		if step == 0 && !j.load {
+			load = 0
+		}
+		comp, compStep := zeros, 0
+		if step == 0 && j.comp != nil {
+			comp, compStep = (*byte)(unsafe.Pointer(j.comp)), k.nr*word
+		}
+		for n := n0; n < n1; n += columnPanels {
+			cols := min(columnPanels*k.nr, min(n1*k.nr, w.N)-n*k.nr)
+			b := add(bBlock, n*now*k.nr*word)
+			for p := m0; p < m1; p++ {
+				rows := min(k.mr, j.m-p*k.mr)
+				c := add(j.c, p*k.mr*j.ldc+n*k.nr*word)
+				k.tiles[rows](now, add(a, (p-m0)*j.panelBytes), b, c, j.ldc, add(comp, n*compStep), compStep, rows, cols, load)
+			}
+		}
+		bBlock = add(bBlock, j.nPanels*now*k.nr*word)
+	}
+	if j.zeroB != nil {
+		j.subtract(s, m0, m1, n0, n1)
+	}
+}
+
+// subtract takes the zero points of B times the sums of A's rows off C.
+func (j *job) subtract(s *scratch, m0, m1, n0, n1 int) {
+	k := j.k
+	from := n0 * k.nr
+	n := min(n1*k.nr, j.w.N) - from
+	for p := m0; p < m1; p++ {
+		for r := range min(k.mr, j.m-p*k.mr) {
+			c := (*int32)(unsafe.Pointer(add(j.c, (p*k.mr+r)*j.ldc+from*word)))
+			zero := (*int32)(unsafe.Add(unsafe.Pointer(j.zeroB), from*word))
+			k.subScaled(c, zero, s.sums[(p-m0)*maxRows+r], n)
+		}
+	}
+}
+
+// packPanel packs n elements from element k0 on of the rows of panel p.
+func (j *job) packPanel(s *scratch, dst *byte, p, k0, n int) {
+	k := j.k
+	rows := min(k.mr, j.m-p*k.mr)
+	size := j.src.typ.Size()
+	for r := range k.mr { // a row that does not exist is packed like the last, and not used
+		s.rows[r] = add(j.src.base, (p*k.mr+min(r, rows-1))*j.src.stride)
+	}
+	if !j.src.typ.wide() {
+		k.packA(dst, &s.rows[0], k0*size, n*size)
+		return
+	}
+	for r := range k.mr {
+		to := s.wide[r*j.blockOfSteps:][:n]
+		if r < rows {
+			k.widen(to, add(s.rows[r], k0*size), j.src.typ)
+		}
+		s.rows[r] = (*byte)(unsafe.Pointer(&to[0]))
+	}
+	k.packA(dst, &s.rows[0], 0, n*word)
+}
+
+// ceil is ⌈a/b⌉.
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// grow returns a buffer with room for n bytes behind an aligned address.
+func grow(b []byte, n int) []byte {
+	if len(b) >= n+alignment {
+		return b
+	}
+	return make([]byte, n+alignment)
+}
+
+// check panics unless rows > 0 rows of n > 0 elements, stride ≥ 0 apart, lie in size elements.
+func check(what string, rows, n, stride, size int) {
+	if rows <= 0 || n <= 0 || stride < 0 || n > size || stride > 0 && (size-n)/stride < rows-1 {
+		panic(fmt.Sprintf("gemm: BUG: %s: %d rows of %d, stride %d, in %d", what, rows, n, stride, size))
+	}
+}

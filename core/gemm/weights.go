@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemm
+
+import "unsafe"
+
+// Weights are a right operand, K×N, packed for the engine that packed it: blocks
+// of K, in them panels of columns, in them k-steps. Products only read them.
+// The zero Weights is empty and ready to be packed.
+type Weights struct {
+	K, N   int
+	kernel *kernel
+	buf    []byte
+	sums   []int32 // of the columns, with int8; padded to whole panels
+	comp   []int32 // −bias·sums
+}
+
+func (w *Weights) data() *byte { return aligned(w.buf) }
+
+// blockSteps is the number of k-steps in a block but perhaps the last: blocks
+// of nearly equal size.
+func (w *Weights) blockSteps() int {
+	steps := ceil(w.K, w.kernel.elems)
+	return ceil(steps, ceil(steps, stepsPerBlock))
+}
+
+// shape gives w room for k×n.
+func (w *Weights) shape(kern *kernel, k, n int) {
+	w.K, w.N, w.kernel = k, n, kern
+	cols := ceil(n, kern.nr) * kern.nr
+	w.buf = grow(w.buf, ceil(k, kern.elems)*cols*word)
+}
+
+// PackInt8 makes w the k×n int8 weights in b, row-major, stride bytes apart. It
+// reuses what memory w has. It panics if b is shorter than its shape.
+func (e *Engine) PackInt8(w *Weights, b []byte, stride, k, n int) {
+	check("weights", k, n, stride, len(b))
+	w.packInt8(&e.tier.int8, k, n, func(row, col, _, _ int) (*byte, int) {
+		return add(&b[0], row*stride+col), stride
+	})
+}
+
+// PackInt4 is PackInt8 of 4-bit weights in two's complement: element i of a row
+// is the low half of its byte i/2 if i is even, else the high half.
+func (e *Engine) PackInt4(w *Weights, b []byte, stride, k, n int) {
+	check("weights", k, ceil(n, 2), stride, len(b))
+	kern := &e.tier.int8
+	if size := stepsPerBlock * kern.elems * kern.nr; len(e.block) < size {
+		e.block = make([]byte, size)
+	}
+	w.packInt8(kern, k, n, func(row, col, rows, cols int) (*byte, int) {
+		for r := range rows {
+			to := e.block[r*kern.nr:][:cols]
+			from := b[(row+r)*stride+col/2:] // panels are an even number of columns
+			for i := range to {
+				to[i] = byte(int8(from[i/2]<<(4*(1-i%2))) >> 4)
+			}
+		}
+		return &e.block[0], kern.nr
+	})
+}
+
+// check panics unless kern packed w and m rows of C, stride apart, lie in size elements.
+func (w *Weights) check(kern *kernel, m, stride, size int) {
+	if w.kernel != kern {
+		panic("gemm: BUG: weights that another engine packed, or of another kind")
+	}
+	check("C", m, w.N, stride, size)
+	if m > 1 && stride < w.N {
+		panic("gemm: BUG: rows of C overlap")
+	}
+}
+
+// packInt8 packs what block returns: the address and the stride of rows×cols
+// weights from (row, col) on.
+func (w *Weights) packInt8(kern *kernel, k, n int, block func(row, col, rows, cols int) (*byte, int)) {
+	w.shape(kern, k, n)
+	panels := ceil(n, kern.nr)
+	if cols := panels * kern.nr; cap(w.sums) < cols {
+		w.sums, w.comp = make([]int32, cols), make([]int32, cols)
+	} else {
+		w.sums, w.comp = w.sums[:cols], w.comp[:cols]
+		clear(w.sums)
+	}
+	steps, size := ceil(k, kern.elems), w.blockSteps()
+	dst := w.data()
+	for step := 0; step < steps; step += size {
+		now := min(size, steps-step)
+		row := step * kern.elems
+		rows := min(now*kern.elems, k-row)
+		for p := range panels {
+			cols := min(kern.nr, n-p*kern.nr)
+			src, stride := block(row, p*kern.nr, rows, cols)
+			kern.packB(dst, src, stride, rows, cols, &w.sums[p*kern.nr])
+			dst = add(dst, now*kern.nr*word)
+		}
+	}
+	for i, s := range w.sums {
+		w.comp[i] = -kern.bias * s
+	}
+}
+
+// PackFloat makes w the k×n weights of type t in b, row-major, stride bytes
+// apart, widened to binary32. It panics if b is shorter than its shape.
+func (e *Engine) PackFloat(w *Weights, t Type, b []byte, stride, k, n int) {
+	size := t.Size()
+	check("weights", k, n*size, stride, len(b))
+	kern := &e.tier.float
+	w.shape(kern, k, n)
+	w.sums, w.comp = nil, nil
+	blockSteps := w.blockSteps()
+	dst := w.data()
+	for row := 0; row < k; row += blockSteps {
+		now := min(blockSteps, k-row)
+		for col := 0; col < n; col += kern.nr {
+			cols := min(kern.nr, n-col)
+			for r := range now {
+				to := floats(dst, kern.nr)
+				kern.widen(to[:cols], &b[(row+r)*stride+col*size], t)
+				clear(to[cols:])
+				dst = add(dst, kern.nr*word)
+			}
+		}
+	}
+}
+
+// Int8 is the left operand and the result of a product with int8 weights.
+type Int8 struct {
+	A       []byte // M rows of K int8
+	AStride int    // bytes
+	M       int
+
+	C          []int32 // M rows of N
+	CStride    int     // elements
+	Accumulate bool    // the sums begin with what is in C, else with 0
+
+	ZeroA int32   // zero point of A
+	ZeroB []int32 // of the weights: none, one for all columns, or N
+}
+
+// MulInt8 computes, modulo 2³²,
+//
+//	C[m][n] ← seed + Σₖ (A[m][k] − ZeroA)·(w[k][n] − ZeroB[n])
+//
+// (docs/spec/numerics.md §6.2). C must not overlap A. It panics if w was not
+// packed as integers by an engine of this tier or a slice is shorter than its shape.
+func (e *Engine) MulInt8(w *Weights, p Int8) {
+	k := &e.tier.int8
+	w.check(k, p.M, p.CStride, len(p.C))
+	check("A", p.M, w.K, p.AStride, len(p.A))
+	if len(p.ZeroB) > 1 && len(p.ZeroB) != w.N {
+		panic("gemm: BUG: zero points do not match the columns")
+	}
+	e.job = job{
+		k: k, w: w, m: p.M, src: source{base: &p.A[0], stride: p.AStride, typ: typeInt8},
+		c: (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate, comp: &w.comp[0],
+	}
+	if p.ZeroA != 0 || len(p.ZeroB) > 0 {
+		e.compensate(w, p)
+	}
+	e.run()
+}
+
+// compensate sets what zero points need. Packed activations are a' = a + bias,
+// also in the padding of K to whole k-steps, where w is 0; so
+//
+//	Σ (a−za)·(w−zw) = Σ a'·w − (bias+za)·Σw − zw·Σa' + zw·(bias·K' + K·za)
+//
+// with K' the padded K. The first correction and the last are the same for all
+// rows, and the one between is taken off the finished sums.
+func (e *Engine) compensate(w *Weights, p Int8) {
+	k := w.kernel
+	cols := len(w.sums)
+	if len(e.comp) < cols {
+		e.comp, e.zeroB = make([]int32, cols), make([]int32, cols)
+	}
+	padded := int32(ceil(w.K, k.elems) * k.elems)
+	for n, s := range w.sums {
+		zero := int32(0)
+		switch {
+		case len(p.ZeroB) == 1:
+			zero = p.ZeroB[0]
+		case n < len(p.ZeroB):
+			zero = p.ZeroB[n]
+		}
+		e.zeroB[n] = zero
+		e.comp[n] = -(k.bias+p.ZeroA)*s + zero*(k.bias*padded+int32(w.K)*p.ZeroA)
+	}
+	e.job.comp = &e.comp[0]
+	if len(p.ZeroB) > 0 {
+		e.job.zeroB = &e.zeroB[0]
+	}
+}
+
+// Float is the left operand and the result of a product with float weights.
+type Float struct {
+	Type    Type
+	A       []byte // M rows of K of Type
+	AStride int    // bytes
+	M       int
+
+	C          []float32 // M rows of N
+	CStride    int       // elements
+	Accumulate bool
+}
+
+// MulFloat computes each C[m][n] as a chain of fused multiply-adds,
+//
+//	c ← fma(A[m][k], w[k][n], c)    for k = 0, 1, … K−1
+//
+// that begins with what is in C if p accumulates and with +0 if not; operands
+// are widened to binary32 first, which is exact. A NaN is stored as 0x7fc00000.
+// Subnormals count. C must not overlap A. It panics as MulInt8 does.
+func (e *Engine) MulFloat(w *Weights, p Float) {
+	k := &e.tier.float
+	w.check(k, p.M, p.CStride, len(p.C))
+	check("A", p.M, w.K*p.Type.Size(), p.AStride, len(p.A))
+	e.job = job{
+		k: k, w: w, m: p.M, src: source{base: &p.A[0], stride: p.AStride, typ: p.Type},
+		c: (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate,
+	}
+	e.run()
+}

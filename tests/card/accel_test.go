@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package card
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"npuemu/tests/guest"
+)
+
+// TestAccel runs the tests of package accel in guests, where they find a device.
+func TestAccel(t *testing.T) {
+	e := guest.Require(t)
+	tests := filepath.Join(t.TempDir(), "accel.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", tests, "npuemu/accel")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, k := range e.Kernels() {
+		t.Run(k, func(t *testing.T) {
+			res, d := boot(t, e, k, "load\n/accel.test -test.v -test.run Device >$RESULT/tests || { cat $RESULT/tests; die accel.test; }\nrmmod npu || die rmmod\n",
+				func(c *guest.Config) { c.Files["/accel.test"] = tests })
+			out := string(res.Files["tests"])
+			if n := strings.Count(out, "--- PASS: TestDevice"); n < 9 || strings.Contains(out, "SKIP") {
+				t.Errorf("%d tests passed, want 9:\n%s", n, out)
+			}
+			for _, f := range d.Findings() {
+				if f.ID != "command-ABORTED" && f.ID != "command-BAD_PROGRAM" { // which the tests are after
+					guest.Attr(t, guest.AttrCause, guest.CauseDevice)
+					t.Errorf("our own driver makes mistakes: %+v", f)
+				}
+			}
+		})
+	}
+}
