@@ -284,6 +284,8 @@ func convert(v uint32, float bool, t systolic.Type, saturate bool) uint32 {
 	switch {
 	case t == systolic.Int8 && saturate:
 		r = int32(num.Sat8(r))
+	case t == systolic.Uint8 && saturate:
+		r = int32(num.SatU8(r))
 	case t == systolic.Int16 && saturate:
 		r = int32(num.Sat16(r))
 	}

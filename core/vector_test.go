@@ -19,7 +19,7 @@ import (
 )
 
 var vectorTypes = []systolic.Type{
-	systolic.Int8, systolic.Int16, systolic.Int32, systolic.FP32, systolic.BF16, systolic.FP16, systolic.E4M3, systolic.E5M2,
+	systolic.Int8, systolic.Uint8, systolic.Int16, systolic.Int32, systolic.FP32, systolic.BF16, systolic.FP16, systolic.E4M3, systolic.E5M2,
 }
 
 // operand reads element k of row r for the model of ELEMENT: exact.
@@ -171,8 +171,10 @@ func storeElement(v float64, float bool, t systolic.Type, saturate bool) uint32 
 		v = math.RoundToEven(min(max(v, -1<<31), 1<<31-1))
 	}
 	if saturate && t != systolic.Int32 {
-		most := math.Ldexp(1, int(8*t.Bytes(1))-1)
-		v = min(max(v, -most), most-1)
+		whole, most := v, math.Ldexp(1, int(8*t.Bytes(1))-1)
+		if v = min(max(v, -most), most-1); t == systolic.Uint8 {
+			v = min(max(whole, 0), 255)
+		}
 	}
 	return uint32(int64(v))
 }
@@ -185,7 +187,7 @@ func TestElementAgainstModel(t *testing.T) {
 	for range 3000 {
 		i := isa.Element{
 			XAcc: rng.IntN(3) == 0, OutAcc: rng.IntN(3) == 0, NoSaturate: rng.IntN(2) == 0,
-			Op: isa.ElementOp(rng.IntN(47)), Type: vectorTypes[rng.IntN(8)], OutType: vectorTypes[rng.IntN(8)],
+			Op: isa.ElementOp(rng.IntN(47)), Type: vectorTypes[rng.IntN(9)], OutType: vectorTypes[rng.IntN(9)],
 			X: 8 * uint32(rng.IntN(300)), Out: 8 * uint32(rng.IntN(300)), M: 1 + rng.Uint32N(4), N: uint16(1 + rng.IntN(20)),
 			XStride: 4 * uint16(rng.IntN(30)), OutStride: 4 * uint16(rng.IntN(30)),
 		}

@@ -157,10 +157,10 @@ func (i Element) Check(l Limits) *Violation {
 	case !i.Op.applies(i.Type.Float()):
 		c.fail(BadOperand, 4, "op", "is %s, which elements of %s do not have", nameOf(elementOps, uint8(i.Op)), nameOf(elementTypes, uint8(i.Type)))
 	case !known(i.Type) || (i.XAcc || i.YAcc) && !wide(i.Type):
-		c.fail(BadOperand, 5, "type", "is %s; there are int8, int16, int32, fp32, bf16, fp16, e4m3, e5m2, in the accumulators int32 and fp32",
+		c.fail(BadOperand, 5, "type", "is %s; there are int8, uint8, int16, int32, fp32, bf16, fp16, e4m3, e5m2, in the accumulators int32 and fp32",
 			nameOf(elementTypes, uint8(i.Type)))
 	case !known(i.OutType) || i.OutAcc && !wide(i.OutType):
-		c.fail(BadOperand, 6, "out_type", "is %s; there are int8, int16, int32, fp32, bf16, fp16, e4m3, e5m2, in the accumulators int32 and fp32",
+		c.fail(BadOperand, 6, "out_type", "is %s; there are int8, uint8, int16, int32, fp32, bf16, fp16, e4m3, e5m2, in the accumulators int32 and fp32",
 			nameOf(elementTypes, uint8(i.OutType)))
 	}
 	size, outSize := i.Type.Bytes(1), i.OutType.Bytes(1)

@@ -19,7 +19,8 @@ const (
 	Int8  Type = 0
 	Int16 Type = 1
 	Int4  Type = 2 // two in a byte, the even one in bits 3:0
-	Int32 Type = 3 // of no operand
+	Int32 Type = 3 // of no operand of a product
+	Uint8 Type = 4
 	FP32  Type = 8
 	BF16  Type = 9
 	FP16  Type = 10
@@ -53,6 +54,8 @@ func (t Type) Integer(row []byte, i int) int32 {
 		return int32(int16(binary.LittleEndian.Uint16(row[2*i:])))
 	case Int4:
 		return int32(int8(row[i/2]<<(4-i%2*4)) >> 4)
+	case Uint8:
+		return int32(row[i])
 	case Int32:
 		return int32(binary.LittleEndian.Uint32(row[4*i:]))
 	}
@@ -97,7 +100,7 @@ type Operand struct {
 // floating-point ones, which they are both or neither, of fp32.
 type Product struct {
 	A, B                 Operand
-	BZeros               []byte // zero points of the columns, an int8 each; nil for B.Zero
+	BZeros               []byte // zero points of the columns, a uint8 each for Uint8, else an int8; nil for B.Zero
 	InH, InW, OutH, OutW int
 	Cin, Cout, Groups    int // Groups divides Cin and Cout
 	KernelH, KernelW     int
@@ -202,7 +205,9 @@ func weights[T int32 | float32](p *Product, to []T, b []byte, at func(Type, []by
 		column := g*n + c
 		zero := p.B.Zero
 		if p.BZeros != nil {
-			zero = int32(int8(p.BZeros[column]))
+			if zero = int32(int8(p.BZeros[column])); p.B.Type == Uint8 {
+				zero = int32(p.BZeros[column])
+			}
 		}
 		for i := range rows {
 			row, j := k+i, column
