@@ -112,7 +112,9 @@ type Core struct {
 	staging []byte      // a row on its way between memory and the accumulators
 	scales  []num.Scale // REQUANT's parameter table
 	product systolic.Workspace
-	x, y, z []uint32 // a row of ELEMENT's operands and results
+	x, y, z []uint32  // a row of the vector engine's operands and results
+	fp      []float32 // the same as numbers
+	params  []float32 // of NORM
 }
 
 // New returns an idle core, or the error of cfg.Validate.

@@ -51,6 +51,10 @@ func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
 		return c.element(ctx, isa.DecodeElement(w))
 	case isa.OpTable:
 		return c.table(ctx, isa.DecodeTable(w))
+	case isa.OpReduce:
+		return c.reduce(ctx, isa.DecodeReduce(w))
+	case isa.OpNorm:
+		return c.norm(ctx, isa.DecodeNorm(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}

@@ -23,7 +23,8 @@ const (
 
 	FeatureControl = 1 << 7 // CONTROL: §5.6.13 to §5.6.17
 	FeatureVector  = 1 << 8 // VECTOR: §5.6.18, §5.6.19, rounding of REQUANT
+	FeatureReduce  = 1 << 9 // REDUCE: §5.6.20, §5.6.21
 
 	// Features are all groups that this package knows.
-	Features = FeatureGEMM | FeatureFloat | FeatureControl | FeatureVector
+	Features = FeatureGEMM | FeatureFloat | FeatureControl | FeatureVector | FeatureReduce
 )

@@ -40,6 +40,8 @@ const (
 	OpRequant    Opcode = 0x42
 	OpElement    Opcode = 0x43
 	OpTable      Opcode = 0x44
+	OpReduce     Opcode = 0x45
+	OpNorm       Opcode = 0x46
 	OpSyncVector Opcode = 0x4f
 )
 
@@ -67,11 +69,11 @@ const (
 	flagByRegister = 1 << 0 // LOOP
 	flagImmediate  = 1 << 0 // SCALAR
 
-	flagXAcc       = 1 << 0 // ELEMENT
-	flagYAcc       = 1 << 1 // ELEMENT
-	flagOutAcc     = 1 << 2 // ELEMENT
-	flagNoSaturate = 1 << 3 // ELEMENT
-	flagOne        = 1 << 4 // ELEMENT
+	flagXAcc       = 1 << 0 // ELEMENT, REDUCE, NORM
+	flagYAcc       = 1 << 1 // ELEMENT, REDUCE, NORM
+	flagOutAcc     = 1 << 2 // ELEMENT, REDUCE, NORM
+	flagNoSaturate = 1 << 3 // ELEMENT, REDUCE, NORM
+	flagOne        = 1 << 4 // ELEMENT, REDUCE, NORM
 
 	flagTransposeA       = 1 << 1 // OPERANDS
 	flagTransposeB       = 1 << 2 // OPERANDS
@@ -161,6 +163,10 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodeElement(w), nil
 	case OpTable:
 		return DecodeTable(w), nil
+	case OpReduce:
+		return DecodeReduce(w), nil
+	case OpNorm:
+		return DecodeNorm(w), nil
 	case OpSyncLoad, OpSyncStore, OpSyncMatrix, OpSyncVector:
 		return Sync{Engine: Opcode(w[0]).Class(), Wait: decodeToken(w[2]), Signal: decodeToken(w[3])}, nil
 	}

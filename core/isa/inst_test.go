@@ -176,6 +176,16 @@ var encodings = []struct {
 		"44000011 00000000 01000000 00010000 00020000 03000000 04000500 06000000",
 		"table   x=0x1 table=0x100 out=0x200 m=3 n=4 x_stride=5 out_stride=6 signal=1",
 	},
+	{
+		Reduce{XAcc: true, NoSaturate: true, Op: ReduceMean, Type: systolic.FP32, OutType: systolic.Uint8, X: 8, Out: 3, M: 9, N: 64, XStride: 256, OutStride: 1},
+		"45090000 03080400 08000000 00000000 03000000 09000000 40000001 00000100",
+		"reduce  op=mean type=fp32 out_type=uint8 x=0x8 out=0x3 m=9 n=64 x_stride=256 out_stride=1 x_acc no_saturate",
+	},
+	{
+		Norm{OutAcc: true, Op: LayerNorm, Type: systolic.BF16, OutType: systolic.FP32, X: 8, Params: 0x100, Out: 4, M: 2, N: 5, XStride: 10, OutStride: 20, Wait: Token{1, 1}},
+		"46041100 01090800 08000000 00010000 04000000 02000000 05000a00 00001400",
+		"norm    op=layer type=bf16 out_type=fp32 x=0x8 params=0x100 out=0x4 m=2 n=5 x_stride=10 out_stride=20 out_acc wait=1",
+	},
 }
 
 func TestEncodings(t *testing.T) {

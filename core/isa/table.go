@@ -230,13 +230,38 @@ var operations = []operation{
 		{name: "x_stride", off: 26, size: 2},
 		{name: "out_stride", off: 28, size: 2},
 	}},
+	{name: "reduce", opcode: OpReduce, feature: FeatureReduce, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: reduceOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "out_type", off: 6, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: rowFlags},
+	{name: "norm", opcode: OpNorm, feature: FeatureReduce, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: normOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "out_type", off: 6, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "params", off: 12, size: 4, form: address},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: rowFlags},
 }
+
+var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}
 
 // groups are the names of Features, by bit (§5.3, §5.8).
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {

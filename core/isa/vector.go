@@ -242,3 +242,196 @@ func (i Table) Check(l Limits) *Violation {
 	c.local("out", false, rows(i.Out, i.OutStride), l)
 	return c.v
 }
+
+// ReduceOp is an operation of Reduce (§5.6.20).
+type ReduceOp uint8
+
+// The operations of §5.6.20.
+const (
+	ReduceSum  ReduceOp = 0
+	ReduceMax  ReduceOp = 1
+	ReduceMin  ReduceOp = 2
+	ReduceMean ReduceOp = 3 // of floating point
+)
+
+var reduceOps = []choice{{"sum", uint8(ReduceSum)}, {"max", uint8(ReduceMax)}, {"min", uint8(ReduceMin)}, {"mean", uint8(ReduceMean)}}
+
+// Reduce makes one element of each row (§5.6.20).
+type Reduce struct {
+	XAcc, OutAcc, NoSaturate bool
+	Op                       ReduceOp
+	Type, OutType            systolic.Type
+	X, Out                   uint32 // local byte addresses
+	M                        uint32 // rows
+	N                        uint16 // elements of a row
+	XStride, OutStride       uint16 // bytes
+	Wait, Signal             Token
+}
+
+// rowWise returns what REDUCE and NORM share with a unary ELEMENT.
+func (i Reduce) rowWise() Element {
+	return Element{
+		XAcc: i.XAcc, OutAcc: i.OutAcc, NoSaturate: i.NoSaturate, Type: i.Type, OutType: i.OutType,
+		X: i.X, Out: i.Out, M: i.M, N: i.N, XStride: i.XStride, OutStride: i.OutStride, Wait: i.Wait, Signal: i.Signal,
+	}
+}
+
+// Encode implements Instruction.
+func (i Reduce) Encode() Word {
+	w := i.rowWise().Encode()
+	w[0], w[4] = byte(OpReduce), byte(i.Op)
+	return w
+}
+
+// DecodeReduce reads a REDUCE that passed CheckFormat.
+func DecodeReduce(w *Word) Reduce {
+	e := DecodeElement(w)
+	return Reduce{
+		XAcc: e.XAcc, OutAcc: e.OutAcc, NoSaturate: e.NoSaturate, Op: ReduceOp(w[4]), Type: e.Type, OutType: e.OutType,
+		X: e.X, Out: e.Out, M: e.M, N: e.N, XStride: e.XStride, OutStride: e.OutStride, Wait: e.Wait, Signal: e.Signal,
+	}
+}
+
+// XRows is where the operands lie.
+func (i Reduce) XRows() Rows { return i.rowWise().XRows() }
+
+// OutRows is where the results lie.
+func (i Reduce) OutRows() Rows {
+	e := i.rowWise()
+	e.N = 1
+	return e.OutRows()
+}
+
+// Check implements Instruction.
+func (i Reduce) Check(l Limits) *Violation {
+	var c checker
+	if i.Op > ReduceMean || i.Op == ReduceMean && !i.Type.Float() {
+		c.fail(BadOperand, 4, "op", "is %s, which elements of %s do not have", nameOf(reduceOps, uint8(i.Op)), nameOf(elementTypes, uint8(i.Type)))
+	}
+	e := i.rowWise()
+	c.rowTypes(e, false)
+	c.rowShape(e, i.OutType.Bytes(1))
+	if c.v == nil {
+		c.local("x", i.XAcc, i.XRows(), l)
+		c.local("out", i.OutAcc, i.OutRows(), l)
+	}
+	return c.v
+}
+
+// rowTypes checks the types of an operation on rows, which may be one of
+// floating point alone.
+func (c *checker) rowTypes(i Element, float bool) {
+	for n, t := range []struct {
+		systolic.Type
+		acc bool
+	}{{i.Type, i.XAcc}, {i.OutType, i.OutAcc}} {
+		known := t.Type != systolic.Int4 && nameOf(elementTypes, uint8(t.Type))[0] > '9'
+		if c.v == nil && (!known || float && !t.Float() || t.acc && t.Type != systolic.Int32 && t.Type != systolic.FP32) {
+			c.fail(BadOperand, uint64(5+n), [...]string{"type", "out_type"}[n], "is %s; in the accumulators there are int32 and fp32, in the scratchpad all but int4, and NORM has floating-point types",
+				nameOf(elementTypes, uint8(t.Type)))
+		}
+	}
+}
+
+// rowShape checks addresses, counts and strides; a row of results has so many
+// bytes.
+func (c *checker) rowShape(i Element, rowBytes uint64) {
+	size, outSize := i.Type.Bytes(1), i.OutType.Bytes(1)
+	c.multiple(8, "x", uint64(i.X), size)
+	c.multiple(16, "out", uint64(i.Out), outSize)
+	c.atLeastOne(20, "m", uint64(i.M))
+	c.atLeastOne(24, "n", uint64(i.N))
+	c.multiple(26, "x_stride", uint64(i.XStride), size)
+	c.multiple(30, "out_stride", uint64(i.OutStride), outSize)
+	c.stride(30, "out_stride", uint64(i.OutStride), i.M > 1, rowBytes, "a row's bytes")
+}
+
+// NormOp is an operation of Norm (§5.6.21).
+type NormOp uint8
+
+// The operations of §5.6.21.
+const (
+	Softmax   NormOp = 0
+	LayerNorm NormOp = 1
+	RMSNorm   NormOp = 2
+)
+
+var normOps = []choice{{"softmax", uint8(Softmax)}, {"layer", uint8(LayerNorm)}, {"rms", uint8(RMSNorm)}}
+
+// Norm normalizes each row (§5.6.21).
+type Norm struct {
+	XAcc, OutAcc, NoSaturate bool
+	Op                       NormOp
+	Type, OutType            systolic.Type
+	X, Out                   uint32 // local byte addresses
+	Params                   uint32 // scratchpad address; 0 with Softmax
+	M                        uint32 // rows
+	N                        uint16 // elements of a row
+	XStride, OutStride       uint16 // bytes
+	Wait, Signal             Token
+}
+
+func (i Norm) rowWise() Element {
+	return Element{
+		XAcc: i.XAcc, OutAcc: i.OutAcc, NoSaturate: i.NoSaturate, Type: i.Type, OutType: i.OutType,
+		X: i.X, Y: i.Params, Out: i.Out, M: i.M, N: i.N, XStride: i.XStride, OutStride: i.OutStride, Wait: i.Wait, Signal: i.Signal,
+	}
+}
+
+// Encode implements Instruction.
+func (i Norm) Encode() Word {
+	w := i.rowWise().Encode()
+	w[0], w[4] = byte(OpNorm), byte(i.Op)
+	return w
+}
+
+// DecodeNorm reads a NORM that passed CheckFormat.
+func DecodeNorm(w *Word) Norm {
+	e := DecodeElement(w)
+	return Norm{
+		XAcc: e.XAcc, OutAcc: e.OutAcc, NoSaturate: e.NoSaturate, Op: NormOp(w[4]), Type: e.Type, OutType: e.OutType,
+		X: e.X, Params: e.Y, Out: e.Out, M: e.M, N: e.N, XStride: e.XStride, OutStride: e.OutStride, Wait: e.Wait, Signal: e.Signal,
+	}
+}
+
+// XRows is where the operands lie.
+func (i Norm) XRows() Rows { return i.rowWise().XRows() }
+
+// OutRows is where the results lie.
+func (i Norm) OutRows() Rows { return i.rowWise().OutRows() }
+
+// ParamCount returns how many fp32 the parameters are.
+func (i Norm) ParamCount() int {
+	switch i.Op {
+	case LayerNorm:
+		return 1 + 2*int(i.N)
+	case RMSNorm:
+		return 1 + int(i.N)
+	}
+	return 0
+}
+
+// Check implements Instruction.
+func (i Norm) Check(l Limits) *Violation {
+	var c checker
+	if i.Op > RMSNorm {
+		c.fail(BadOperand, 4, "op", "is %d; operations are 0 to %d", i.Op, RMSNorm)
+	}
+	e := i.rowWise()
+	c.rowTypes(e, true)
+	c.multiple(8, "x", uint64(i.X), i.Type.Bytes(1))
+	if c.v == nil && i.Op == Softmax && i.Params != 0 {
+		c.fail(BadOperand, 12, "params", "is %#x; softmax has no parameters and it must be 0", i.Params)
+	}
+	c.aligned(12, "params", uint64(i.Params))
+	c.rowShape(e, i.OutType.Bytes(uint64(i.N)))
+	if c.v != nil {
+		return c.v
+	}
+	c.local("x", i.XAcc, i.XRows(), l)
+	if i.Op != Softmax {
+		c.local("params", false, one(i.Params, 4*uint64(i.ParamCount())), l)
+	}
+	c.local("out", i.OutAcc, i.OutRows(), l)
+	return c.v
+}

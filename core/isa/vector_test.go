@@ -8,7 +8,7 @@ import (
 	"npuemu/core/systolic"
 )
 
-// The rules of ELEMENT and TABLE. A row changes what fits the limits exactly.
+// The rules of ELEMENT, TABLE, REDUCE and NORM. A row changes what fits the limits exactly.
 func TestCheckVector(t *testing.T) {
 	// 3 rows of 5.
 	ints := Element{
@@ -21,6 +21,11 @@ func TestCheckVector(t *testing.T) {
 	})
 	neg := edit(ints, func(i *Element) { i.Op, i.Y, i.YStride = ElemNeg, 0, 0 })
 	table := Table{M: 3, N: 5, X: 4096 - (2*7 + 5), Table: 4096 - 256, Out: 4096 - (2*5 + 5), XStride: 7, OutStride: 5}
+	reduce := Reduce{Op: ReduceSum, Type: systolic.Int32, OutType: systolic.Int16, M: 3, N: 5, X: 4096 - (2*24 + 20), Out: 4096 - (2*6 + 2), XStride: 24, OutStride: 6}
+	norm := Norm{
+		Op: LayerNorm, Type: systolic.FP32, OutType: systolic.BF16, M: 3, N: 5,
+		X: 4096 - (2*24 + 20), Params: 4096 - 4*11, Out: 4096 - (2*12 + 10), XStride: 24, OutStride: 12,
+	}
 	for _, tt := range []struct {
 		name string
 		in   Instruction
@@ -62,6 +67,41 @@ func TestCheckVector(t *testing.T) {
 		{"ELEMENT y accumulator bounds", edit(acc, func(i *Element) { i.Y += 4 }), LocalBounds, 2048},
 		{"ELEMENT out accumulator bounds", edit(acc, func(i *Element) { i.Out += 4 }), LocalBounds, 2048},
 		{"ELEMENT everything", Element{Op: ElemAdd, Type: systolic.Int8, OutType: systolic.Int8, M: 1<<32 - 1, N: 65535, XStride: 65535, OutStride: 65535}, LocalBounds, 4096},
+
+		{"REDUCE", reduce, 0, 0},
+		{"REDUCE op", edit(reduce, func(i *Reduce) { i.Op = 4 }), BadOperand, 4},
+		{"REDUCE mean of integers", edit(reduce, func(i *Reduce) { i.Op = ReduceMean }), BadOperand, 4},
+		{"REDUCE type", edit(reduce, func(i *Reduce) { i.Type = systolic.Int4 }), BadOperand, 5},
+		{"REDUCE narrow in the accumulators", edit(reduce, func(i *Reduce) { i.XAcc, i.Type = true, systolic.Int8 }), BadOperand, 5},
+		{"REDUCE out_type", edit(reduce, func(i *Reduce) { i.OutType = 7 }), BadOperand, 6},
+		{"REDUCE narrow into the accumulators", edit(reduce, func(i *Reduce) { i.OutAcc = true }), BadOperand, 6},
+		{"REDUCE x alignment", edit(reduce, func(i *Reduce) { i.X -= 2 }), BadOperand, 8},
+		{"REDUCE out alignment", edit(reduce, func(i *Reduce) { i.Out-- }), BadOperand, 16},
+		{"REDUCE m", edit(reduce, func(i *Reduce) { i.M = 0 }), BadOperand, 20},
+		{"REDUCE n", edit(reduce, func(i *Reduce) { i.N = 0 }), BadOperand, 24},
+		{"REDUCE x_stride", edit(reduce, func(i *Reduce) { i.XStride = 22 }), BadOperand, 26},
+		{"REDUCE out_stride odd", edit(reduce, func(i *Reduce) { i.OutStride = 3 }), BadOperand, 30},
+		{"REDUCE out_stride short", edit(reduce, func(i *Reduce) { i.OutStride = 0 }), BadOperand, 30},
+		{"REDUCE x bounds", edit(reduce, func(i *Reduce) { i.X += 4 }), LocalBounds, 4096},
+		{"REDUCE out bounds", edit(reduce, func(i *Reduce) { i.Out += 2 }), LocalBounds, 4096},
+
+		{"NORM", norm, 0, 0},
+		{"NORM softmax", edit(norm, func(i *Norm) { i.Op, i.Params = Softmax, 0 }), 0, 0},
+		{"NORM rms", edit(norm, func(i *Norm) { i.Op, i.Params = RMSNorm, 4096-4*6 }), 0, 0},
+		{"NORM op", edit(norm, func(i *Norm) { i.Op = 3 }), BadOperand, 4},
+		{"NORM type", edit(norm, func(i *Norm) { i.Type = systolic.Int32 }), BadOperand, 5},
+		{"NORM out_type", edit(norm, func(i *Norm) { i.OutType = systolic.Int8 }), BadOperand, 6},
+		{"NORM narrow into the accumulators", edit(norm, func(i *Norm) { i.OutAcc = true }), BadOperand, 6},
+		{"NORM x alignment", edit(norm, func(i *Norm) { i.X -= 2 }), BadOperand, 8},
+		{"NORM params of softmax", edit(norm, func(i *Norm) { i.Op = Softmax }), BadOperand, 12},
+		{"NORM params alignment", edit(norm, func(i *Norm) { i.Params -= 2 }), BadOperand, 12},
+		{"NORM m", edit(norm, func(i *Norm) { i.M = 0 }), BadOperand, 20},
+		{"NORM n", edit(norm, func(i *Norm) { i.N = 0 }), BadOperand, 24},
+		{"NORM out_stride short", edit(norm, func(i *Norm) { i.OutStride = 8 }), BadOperand, 30},
+		{"NORM x bounds", edit(norm, func(i *Norm) { i.X += 4 }), LocalBounds, 4096},
+		{"NORM params bounds", edit(norm, func(i *Norm) { i.Params += 4 }), LocalBounds, 4096},
+		{"NORM params of rms bounds", edit(norm, func(i *Norm) { i.Op, i.Params = RMSNorm, 4096-4*5 }), LocalBounds, 4096},
+		{"NORM out bounds", edit(norm, func(i *Norm) { i.Out += 2 }), LocalBounds, 4096},
 
 		{"TABLE", table, 0, 0},
 		{"TABLE m", edit(table, func(i *Table) { i.M = 0 }), BadOperand, 20},

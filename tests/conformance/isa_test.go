@@ -15,7 +15,7 @@ import (
 // program11 is program for ISA 1.1 with all groups of instructions.
 func program11(t *testing.T, text string) []byte {
 	t.Helper()
-	p, err := isa.Assemble("test", []byte(".isa 1.1\n.features gemm, float, control, vector\n"+text))
+	p, err := isa.Assemble("test", []byte(".isa 1.1\n.features gemm, float, control, vector, reduce\n"+text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func program11(t *testing.T, text string) []byte {
 // The bits of the groups are the same words in registers and programs.
 func TestFeatureBits(t *testing.T) {
 	if isa.FeatureGEMM != npureg.FeatureGEMM || isa.FeatureFloat != npureg.FeatureFloat || isa.FeatureControl != npureg.FeatureControl ||
-		isa.FeatureVector != npureg.FeatureVector {
+		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce {
 		t.Error("isa and npureg differ")
 	}
 }
@@ -116,6 +116,8 @@ func TestISA11(t *testing.T) {
 		{"budget", h.Launch(unchecked(isa.Loop{Count: 1 << 31}, isa.End{})), npureg.StatusBudget, isa.Budget, 1},
 		{"operation", h.Launch(unchecked(isa.Element{Op: 14})), npureg.StatusBadOperand, 4, 0},
 		{"rounding", h.Launch(ofVersion(1, isa.FeatureGEMM, isa.Requant{Rounding: 1})), npureg.StatusReservedField, 31, 0},
+		{"reduction", h.Launch(unchecked(isa.Reduce{Op: 9})), npureg.StatusBadOperand, 4, 0},
+		{"normalization", h.Launch(unchecked(isa.Norm{Type: 8})), npureg.StatusBadOperand, 6, 0},
 		{"table", h.Launch(unchecked(isa.Table{N: 1})), npureg.StatusBadOperand, 20, 0},
 		{"feature of another kind", h.Launch(ofVersion(1, npureg.FeatureMMU)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"ISA 1.0 with a feature", h.Launch(ofVersion(0, isa.FeatureGEMM)), npureg.StatusConfigMismatch, 0x28, 0},
@@ -166,7 +168,7 @@ halt
 func TestVector(t *testing.T) {
 	h, _ := ready(t)
 	src, in := h.Alloc(8 + 256)
-	dst, out := h.Alloc(16)
+	dst, out := h.Alloc(18)
 	copy(in, []byte{1, 0xff, 100, 0x9c, 2, 3, 100, 0x9c}) // 1 −1 100 −100, 2 3 100 −100
 	for i := range 256 {
 		in[8+i] = byte(i ^ 0x55)
@@ -177,14 +179,15 @@ load    binding=0 local=0 nx=8+256 signal=0
 element op=add type=int8 out_type=int8 x=0 y=4 out=300 n=4 wait=0
 element op=mul type=int8 out_type=int8 x=0 y=4 out=304 n=4 no_saturate
 table   x=0 table=8 out=308 n=4
-element op=lt type=int8 out_type=int8 x=0 y=4 out=312 n=4 signal=1
-store   binding=1 local=300 nx=16 wait=1
+element op=lt type=int8 out_type=int8 x=0 y=4 out=312 n=4
+reduce  op=sum type=int8 out_type=int8 x=0 out=316 m=2 n=4 x_stride=4 out_stride=1 signal=1
+store   binding=1 local=300 nx=18 wait=1
 halt
-`), devtest.Binding{Addr: src, Size: 8 + 256, Read: true}, devtest.Binding{Addr: dst, Size: 16, Write: true}))
+`), devtest.Binding{Addr: src, Size: 8 + 256, Read: true}, devtest.Binding{Addr: dst, Size: 18, Write: true}))
 	if c.Status != npureg.StatusSuccess {
 		t.Fatal(c)
 	}
-	want := []byte{3, 2, 127, 0x80, 2, 0xfd, 0x10, 0x10, 0x54, 0xaa, 0x31, 0xc9, 1, 1, 0, 0}
+	want := []byte{3, 2, 127, 0x80, 2, 0xfd, 0x10, 0x10, 0x54, 0xaa, 0x31, 0xc9, 1, 1, 0, 0, 0, 5}
 	if !bytes.Equal(out, want) {
 		t.Errorf("% x, want % x", out, want)
 	}
