@@ -97,11 +97,14 @@ type Core struct {
 	acc   []int32
 	array *systolic.Array
 
+	stopped func() bool // whether Run's context has ended; made once, because a closure is memory
+
 	// Of the running program.
 	limits   isa.Limits
 	text     []byte
 	bindings []Binding
 	mem      Memory
+	ctx      context.Context // for stopped
 	tokens   [16]uint8
 	stats    Stats
 
@@ -110,7 +113,6 @@ type Core struct {
 
 	staging []byte      // a row on its way between memory and the accumulators
 	scales  []num.Scale // REQUANT's parameter table
-	product systolic.Workspace
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -122,7 +124,9 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}, nil
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}
+	c.stopped = func() bool { return c.ctx.Err() != nil }
+	return c, nil
 }
 
 // CheckDescriptor makes all checks of §5.3 but that of text_crc32, for a launch
@@ -164,8 +168,8 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 	}
 	c.reset(d)
 	c.limits.Bindings = len(bindings)
-	c.text, c.bindings, c.mem = image[isa.DescriptorSize:], bindings, mem
-	defer func() { c.text, c.bindings, c.mem = nil, nil, nil }()
+	c.text, c.bindings, c.mem, c.ctx = image[isa.DescriptorSize:], bindings, mem, ctx
+	defer func() { c.text, c.bindings, c.mem, c.ctx = nil, nil, nil, nil }()
 	err := c.sequence(ctx)
 	return c.stats, err
 }
@@ -234,7 +238,7 @@ func (c *Core) sequence(ctx context.Context) error {
 			c.retire(isa.ClassControl)
 			return nil
 		}
-		if err := c.step(ctx, next); err != nil {
+		if err := c.step(next); err != nil {
 			if ctx.Err() != nil { // a Memory that gave up for the same reason
 				return ctx.Err()
 			}
@@ -265,10 +269,10 @@ func (c *Core) retire(class isa.Class) {
 }
 
 // step executes instruction i, which is ready, between its wait and its signal.
-func (c *Core) step(ctx context.Context, i int) error {
+func (c *Core) step(i int) error {
 	w := c.word(i)
 	c.tokens[w[2]&15] -= w[2] >> 4
-	if f := c.execute(ctx, w); f != nil {
+	if f := c.execute(w); f != nil {
 		f.Instr = uint32(i)
 		return f
 	}

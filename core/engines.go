@@ -3,7 +3,6 @@
 package core
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,7 +19,7 @@ import (
 // is only ever multiplied by 0.
 
 // execute runs one instruction that passed CheckFormat. The fault has no index.
-func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
+func (c *Core) execute(w *isa.Word) *Fault {
 	switch isa.Opcode(w[0]) {
 	case isa.OpLoad:
 		return c.transfer(isa.DecodeLoad(w), false)
@@ -35,9 +34,9 @@ func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
 	case isa.OpWindow:
 		return c.window(isa.DecodeWindow(w))
 	case isa.OpGemm:
-		return c.gemm(ctx, isa.DecodeGemm(w))
+		return c.gemm(isa.DecodeGemm(w))
 	case isa.OpConv:
-		return c.conv(ctx, isa.DecodeConv(w))
+		return c.conv(isa.DecodeConv(w))
 	case isa.OpFill:
 		return c.fill(isa.DecodeFill(w))
 	case isa.OpBias:

@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 	"core/gemm":         {},
 	"core/isa":          {"core/num", "core/systolic"},
 	"core/num":          {},
-	"core/systolic":     {"core/num"},
+	"core/systolic":     {"core/gemm", "core/num"},
 	"firmware":          {"firmware/cpu", "firmware/image", words},
 	"firmware/cpu":      {},
 	"firmware/gdb":      {"firmware", "firmware/cpu", "mmio/npureg"},

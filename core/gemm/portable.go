@@ -3,6 +3,7 @@
 package gemm
 
 import (
+	"encoding/binary"
 	"math"
 	"unsafe"
 )
@@ -46,8 +47,8 @@ func packWords(dst *byte, rows []*byte, off, n int) {
 	to := words(dst, n/word*len(rows))
 	for r, p := range rows {
 		at := r
-		for _, v := range words(add(p, off), n/word) {
-			to[at] = v
+		for from := unsafe.Slice(add(p, off), n); len(from) >= word; from = from[word:] {
+			to[at] = binary.LittleEndian.Uint32(from)
 			at += len(rows)
 		}
 	}
