@@ -23,26 +23,45 @@ func (w *Window) depth() int { return w.KernelH * w.KernelW * w.Channels }
 
 // gather writes len(to) bytes of row r, from byte k on, to to.
 func (w *Window) gather(to, image []byte, r, k, size int, pad byte) {
-	channels := w.Channels * size
-	position, c := k/channels, k%channels
-	ky, kx := position/w.KernelW, position%w.KernelW
+	// A run is what lies in one piece: a pixel's channels, or a line of the window
+	// if pixels follow each other without a gap.
+	pixel, perLine := w.Channels*size, w.KernelW
+	run := pixel
+	if w.DilationX == 1 && w.Pixel == pixel {
+		run, perLine = pixel*w.KernelW, 1
+	}
+	at, c := k/run, k%run
+	ky, kx := at/perLine, at%perLine
 	oy, ox := r/w.OutW, r%w.OutW
 	for len(to) > 0 {
 		y := oy*w.StepY + ky*w.DilationY - w.PadTop
 		x := ox*w.StepX + kx*w.DilationX - w.PadLeft
-		n := min(channels-c, len(to))
-		if uint(y) < uint(w.InH) && uint(x) < uint(w.InW) {
-			copy(to[:n], image[y*w.Line+x*w.Pixel+w.Offset+c:][:n])
-		} else {
-			for i := range n {
-				to[i] = pad
+		n := min(run-c, len(to))
+		from, end := n, n // of the bytes that are in the image
+		if uint(y) < uint(w.InH) {
+			if run > pixel {
+				from = min(max(-x*pixel-c, 0), n)
+				end = max(min((w.InW-x)*pixel-c, n), from)
+			} else if uint(x) < uint(w.InW) {
+				from = 0
 			}
 		}
+		fill(to[:from], pad)
+		if from < end {
+			copy(to[from:end], image[y*w.Line+x*w.Pixel+w.Offset+c+from:])
+		}
+		fill(to[end:n], pad)
 		to, c = to[n:], 0
-		if kx++; kx == w.KernelW {
+		if kx++; kx == perLine {
 			kx = 0
 			ky++
 		}
+	}
+}
+
+func fill(to []byte, v byte) {
+	for i := range to {
+		to[i] = v
 	}
 }
 

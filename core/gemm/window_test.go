@@ -17,6 +17,9 @@ func randomWindow(rng *rand.Rand, size int) (w *Window, image []byte) {
 		StepY: d(3), StepX: d(3), DilationY: d(3), DilationX: d(3), PadTop: rng.IntN(4), PadLeft: rng.IntN(4),
 	}
 	w.Pixel = w.Offset + w.Channels*size + rng.IntN(3)
+	if rng.IntN(2) == 0 { // pixels without gaps
+		w.Offset, w.Pixel, w.DilationX = 0, w.Channels*size, 1
+	}
 	w.Line = w.InW*w.Pixel + rng.IntN(3)
 	image = make([]byte, (w.InH-1)*w.Line+(w.InW-1)*w.Pixel+w.Offset+w.Channels*size)
 	for i := range image {
