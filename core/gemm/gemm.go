@@ -40,6 +40,8 @@ type Engine struct {
 	comp, zeroB []int32
 	block       []byte    // of weights on their way to int8
 	column      []float32 // of weights that were rows
+	pixels      []*byte   // of Depthwise
+	windows     []*int32
 }
 
 // scratch belongs to one thread.

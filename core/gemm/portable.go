@@ -21,6 +21,7 @@ func portable() *tier {
 			packB:     packColumnPairs,
 			sumA:      sumSigned,
 			subScaled: subScaledGo,
+			channels:  channelsGo,
 		},
 		float: kernel{
 			mr: 2, nr: 8, elems: 1,
@@ -77,6 +78,16 @@ func subScaledGo(c, row *int32, scale int32, n int) {
 	to := unsafe.Slice(c, n)
 	for i, v := range unsafe.Slice(row, n) {
 		to[i] -= scale * v
+	}
+}
+
+func channelsGo(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32) {
+	to := unsafe.Slice(acc, n)
+	for p, w := range unsafe.Slice(weights, positions) {
+		row := unsafe.Slice(w, n)
+		for i, v := range unsafe.Slice(pointers(pixels, positions)[p], n) {
+			to[i] += (int32(int8(v)) - zero) * row[i]
+		}
 	}
 }
 

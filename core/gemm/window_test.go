@@ -82,6 +82,45 @@ func TestWindow(t *testing.T) {
 	})
 }
 
+// Depthwise against loops over channels, rows of the result apart.
+func TestDepthwise(t *testing.T) {
+	each(t, func(t *testing.T, e *Engine) {
+		rng := rand.New(rand.NewPCG(11, 12))
+		for range randomCases() {
+			window, image := randomWindow(rng, 1)
+			window.Channels *= 1 + rng.IntN(4)
+			window.Pixel += window.Channels
+			window.Line = window.InW * window.Pixel
+			image = slices.Repeat(image, 1+window.InH*window.Line/len(image))
+			n := window.Channels
+			p := Depthwise{Window: window, Image: image, ZeroA: int32(int8(rng.Uint32())), W: make([]int32, window.KernelH*window.KernelW*n), CStride: n + rng.IntN(3), Accumulate: rng.IntN(2) == 0}
+			for i := range p.W {
+				p.W[i] = int32(rng.IntN(511) - 255)
+			}
+			m := window.OutH * window.OutW
+			g, c := guard((m-1)*p.CStride+n, int32(7))
+			p.C = c
+			want := slices.Clone(c)
+			matrix := window.matrix(image, 1, byte(p.ZeroA))
+			for r := range m {
+				for i := range n {
+					to := &want[r*p.CStride+i]
+					if !p.Accumulate {
+						*to = 0
+					}
+					for k := range window.KernelH * window.KernelW {
+						*to += (int32(int8(matrix[r*window.depth()+k*n+i])) - p.ZeroA) * p.W[k*n+i]
+					}
+				}
+			}
+			e.Depthwise(p)
+			if !g.intact() || !slices.Equal(c, want) {
+				t.Errorf("%+v: differs, or wrote around C (intact: %t)", *window, g.intact())
+			}
+		}
+	})
+}
+
 func TestWindowRefuses(t *testing.T) {
 	e := New(1)
 	defer e.Close()

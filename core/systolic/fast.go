@@ -22,7 +22,8 @@ type Array struct {
 	weights gemm.Weights // of Do
 	window  gemm.Window
 	zeros   []int32
-	turned  []byte // activations that were transposed
+	turned  []byte  // activations that were transposed
+	wide    []int32 // weights of depthwise convolutions
 	plain   Workspace
 }
 
@@ -87,6 +88,10 @@ const leastColumns = 8
 // Do computes p as p.Do does, to the same bits, near the processor's speed.
 func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
 	n := p.Cout / p.Groups
+	if p.A.Type == Int8 && n == 1 && p.Groups == p.Cin {
+		a.depthwise(p, acc, in, w, stop)
+		return
+	}
 	odd := p.B.Type == Int4 && (p.B.Transposed || n%2 != 0)
 	if p.A.Type == Int16 || p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed {
 		p.Do(&a.plain, acc, in, w, stop)
@@ -103,6 +108,45 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
 		a.pack(p, w, g, n)
 		a.group(p, acc[g*n:], in, stride, g, n, stop)
 	}
+}
+
+// depthwise is a convolution of as many groups as channels.
+func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, stop func() bool) {
+	n := p.KernelH * p.KernelW * p.Cout
+	if cap(a.wide) < n {
+		a.wide = make([]int32, n)
+	}
+	a.wide = a.wide[:n]
+	for k := range n / p.Cout {
+		to := a.wide[k*p.Cout:][:p.Cout]
+		switch {
+		case p.B.Transposed:
+			for c := range to {
+				to[c] = p.B.Type.integer(w[c*p.B.Stride:], k)
+			}
+		case p.B.Type == Int8:
+			for c, v := range w[k*p.B.Stride:][:p.Cout] {
+				to[c] = int32(int8(v))
+			}
+		default:
+			for c := range to {
+				to[c] = p.B.Type.integer(w[k*p.B.Stride:], c)
+			}
+		}
+		if p.BZeros != nil {
+			for c, z := range p.BZeros {
+				to[c] -= int32(int8(z))
+			}
+			continue
+		}
+		for c := range to {
+			to[c] -= p.B.Zero
+		}
+	}
+	a.window = p.window(p.A.Stride, 0, p.Cin)
+	a.engine.Depthwise(gemm.Depthwise{
+		Window: &a.window, Image: in, ZeroA: p.A.Zero, W: a.wide, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop,
+	})
 }
 
 // turn makes rows of transposed activations.
@@ -150,11 +194,7 @@ func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop
 	if p.rows(stride) {
 		in, stride = in[offset:], p.StepX*stride
 	} else {
-		a.window = gemm.Window{
-			InH: p.InH, InW: p.InW, Line: p.Line, Pixel: stride, Offset: offset, Channels: channels, OutH: p.OutH, OutW: p.OutW,
-			KernelH: p.KernelH, KernelW: p.KernelW, StepY: p.StepY, StepX: p.StepX,
-			DilationY: p.DilationY, DilationX: p.DilationX, PadTop: p.PadTop, PadLeft: p.PadLeft,
-		}
+		a.window = p.window(stride, offset, channels)
 		window = &a.window
 	}
 	if p.A.Type.Float() {
@@ -168,6 +208,15 @@ func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop
 		A: in, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
 		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: stop,
 	})
+}
+
+// window is what p does to its image: channels of each pixel, offset bytes from its beginning.
+func (p *Product) window(stride, offset, channels int) gemm.Window {
+	return gemm.Window{
+		InH: p.InH, InW: p.InW, Line: p.Line, Pixel: stride, Offset: offset, Channels: channels, OutH: p.OutH, OutW: p.OutW,
+		KernelH: p.KernelH, KernelW: p.KernelW, StepY: p.StepY, StepX: p.StepX,
+		DilationY: p.DilationY, DilationX: p.DilationX, PadTop: p.PadTop, PadLeft: p.PadLeft,
+	}
 }
 
 // rows reports whether the rows of the result come from places equally far

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -189,10 +190,14 @@ func randomProduct(rng *rand.Rand) (p *Product, a, b []byte) {
 		StepY: d(2), StepX: d(2), DilationY: d(2), DilationX: d(2), PadTop: rng.IntN(3), PadLeft: rng.IntN(3), Accumulate: rng.IntN(2) == 0,
 	}
 	p.Cin, p.Cout = p.Groups*d(40), p.Groups*d(20)
-	if rng.IntN(2) == 0 { // GEMM
+	switch rng.IntN(4) {
+	case 0, 1: // GEMM
 		p.InH, p.OutH, p.Groups, p.KernelH, p.KernelW, p.StepY, p.StepX, p.PadTop, p.PadLeft = 1, 1, 1, 1, 1, 1, 1, 0, 0
 		p.InW = d(60)
 		p.OutW, p.A.Transposed = p.InW, rng.IntN(2) == 0
+	case 2: // depthwise
+		p.Cin = d(150)
+		p.Groups, p.Cout = p.Cin, p.Cin
 	}
 	if !types[0].Float() {
 		p.A.Zero, p.B.Zero = int32(int8(rng.Uint32())), int32(rng.IntN(2)*rng.IntN(100))
@@ -263,10 +268,15 @@ func BenchmarkDo(b *testing.B) {
 		{"conv2 1x1", 56, 64, 256, 1, 1, 56},
 		{"conv4 3x3", 14, 256, 256, 3, 1, 14},
 		{"conv5 3x3", 7, 512, 512, 3, 1, 7},
+		{"depthwise 32", 112, 32, 32, 3, 1, 112},
+		{"depthwise 384", 14, 384, 384, 3, 1, 14},
 	} {
 		p := &Product{
 			InH: s.in, InW: s.in, OutH: s.size, OutW: s.size, Cin: s.cin, Cout: s.cout, Groups: 1, KernelH: s.kernel, KernelW: s.kernel,
 			StepY: s.step, StepX: s.step, DilationY: 1, DilationX: 1, PadTop: s.kernel / 2, PadLeft: s.kernel / 2, AccStride: s.cout,
+		}
+		if strings.HasPrefix(s.name, "depthwise") {
+			p.Groups = s.cin
 		}
 		if s.size == 0 {
 			p.InH, p.OutH, p.InW, p.OutW = 1, 1, 1024, 1024
@@ -282,7 +292,7 @@ func BenchmarkDo(b *testing.B) {
 			})
 		}
 		do("array", func() { array.Do(p, acc, in, w, nil) })
-		if s.size == 14 { // it is the same for all
+		if s.size == 14 {
 			do("plain", func() { p.Do(new(Workspace), acc, in, w, nil) })
 		}
 	}
