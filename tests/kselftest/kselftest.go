@@ -23,7 +23,7 @@ import (
 
 // Programs are the selftests, in the order in which they run: those that could leave nothing to run on
 // come last.
-var Programs = []string{"ioctl", "memory", "job", "isolation", "queue", "dmabuf", "timeout", "reset", "power", "hotplug", "module"}
+var Programs = []string{"ioctl", "memory", "job", "isolation", "queue", "vm", "user", "dmabuf", "timeout", "reset", "power", "hotplug", "module"}
 
 // Dir is where they are in the guest. Some have the names of busybox's applets.
 const Dir = "/kselftest"
@@ -76,7 +76,7 @@ func Build(ctx context.Context, e *guest.Env, tree, dir string) (map[string]stri
 // arguments leave out rows that take the guest with them where they fail, and so everybody's results (docs/limits.md).
 // They are run by hand.
 var arguments = map[string]string{
-	"power": " -t freezer", // of the others, which need interface 1.1, one did not come back
+	"power": " -T suspend_to_idle", // somebody has to press the power button: tests/card does
 }
 
 // Script runs programs, all without any; their results go to $RESULT.
