@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"dma/iova":          {},
 	"ecc":               {},
 	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},
-	"core/gemm":         {},
+	"core/gemm":         {"core/num"},
 	"core/isa":          {"core/num", "core/systolic"},
 	"core/num":          {},
 	"core/systolic":     {"core/gemm", "core/num"},

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"npuemu/core/num"
 )
 
 // threads that results must not depend on.
@@ -312,7 +314,7 @@ func newFloatCase(rng *rand.Rand, m, n, k int) *floatCase {
 				sum = c.p.C[i*c.p.CStride+j]
 			}
 			for l := range k {
-				sum = fma(row[l], col[l], sum)
+				sum = num.FMA32(row[l], col[l], sum)
 			}
 			c.want[i*c.p.CStride+j] = math.Float32bits(sum)
 			if sum != sum {

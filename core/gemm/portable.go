@@ -4,8 +4,9 @@ package gemm
 
 import (
 	"encoding/binary"
-	"math"
 	"unsafe"
+
+	"npuemu/core/num"
 )
 
 // portable is the tier in plain Go. Its int8 kernel has two columns in a word
@@ -139,10 +140,7 @@ func chain2x8(k int, a, b, c *byte, ldc int, _ *byte, rows, cols, load int) {
 		for i, v := range to {
 			bv := floats(b, 8*k)[i:]
 			for s := range k {
-				v = fma(av[2*s], bv[8*s], v)
-			}
-			if v != v {
-				v = math.Float32frombits(0x7fc00000)
+				v = num.FMA32(av[2*s], bv[8*s], v)
 			}
 			to[i] = v
 		}
