@@ -97,12 +97,15 @@ type Core struct {
 	acc   []int32
 	array *systolic.Array
 
+	stopped func() bool // whether Run's context has ended; made once, because a closure is memory
+
 	// Of the running program.
 	limits   isa.Limits
 	text     []byte
 	walkers  [engines]isa.Walker
 	bindings []Binding
 	mem      Memory
+	ctx      context.Context // for stopped
 	tokens   [16]uint8
 	stats    Stats
 
@@ -111,10 +114,9 @@ type Core struct {
 
 	staging []byte      // a row on its way between memory and the accumulators
 	scales  []num.Scale // REQUANT's parameter table
-	product systolic.Workspace
-	x, y, z []uint32  // a row of the vector engine's operands and results
-	fp      []float32 // the same as numbers
-	params  []float32 // of NORM
+	x, y, z []uint32    // a row of the vector engine's operands and results
+	fp      []float32   // the same as numbers
+	params  []float32   // of NORM
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -126,7 +128,9 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}, nil
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}
+	c.stopped = func() bool { return c.ctx.Err() != nil }
+	return c, nil
 }
 
 // CheckDescriptor makes all checks of §5.3 but that of text_crc32, for a launch
@@ -168,8 +172,11 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 	}
 	c.reset(d)
 	c.limits.Bindings = len(bindings)
-	c.text, c.bindings, c.mem = image[isa.DescriptorSize:], bindings, mem
-	defer func() { c.text, c.bindings, c.mem, c.walkers = nil, nil, nil, [engines]isa.Walker{} }()
+	c.text, c.bindings, c.mem, c.ctx = image[isa.DescriptorSize:], bindings, mem, ctx
+	defer func() {
+		c.text, c.bindings, c.mem, c.ctx = nil, nil, nil, nil
+		c.walkers = [engines]isa.Walker{}
+	}()
 	err := c.sequence(ctx)
 	return c.stats, err
 }
@@ -243,7 +250,7 @@ func (c *Core) sequence(ctx context.Context) error {
 			c.retire(isa.ClassControl)
 			return nil
 		}
-		if err := c.step(ctx, next); err != nil {
+		if err := c.step(next); err != nil {
 			if ctx.Err() != nil { // a Memory that gave up for the same reason
 				return ctx.Err()
 			}
@@ -263,10 +270,10 @@ func (c *Core) retire(class isa.Class) {
 }
 
 // step executes at's instruction, which is ready, between its wait and its signal.
-func (c *Core) step(ctx context.Context, at *isa.Walker) error {
+func (c *Core) step(at *isa.Walker) error {
 	w, i := at.Word(), at.Index()
 	c.tokens[w[2]&15] -= w[2] >> 4
-	if f := c.execute(ctx, w); f != nil {
+	if f := c.execute(w); f != nil {
 		f.Instr = uint32(i)
 		return f
 	}

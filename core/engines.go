@@ -3,7 +3,6 @@
 package core
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,7 +20,7 @@ import (
 // is only ever multiplied by 0.
 
 // execute runs one instruction that passed CheckFormat. The fault has no index.
-func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
+func (c *Core) execute(w *isa.Word) *Fault {
 	switch isa.Opcode(w[0]) {
 	case isa.OpLoad:
 		return c.transfer(isa.DecodeLoad(w), false)
@@ -38,9 +37,9 @@ func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
 	case isa.OpWindow:
 		return c.window(isa.DecodeWindow(w))
 	case isa.OpGemm:
-		return c.gemm(ctx, isa.DecodeGemm(w))
+		return c.gemm(isa.DecodeGemm(w))
 	case isa.OpConv:
-		return c.conv(ctx, isa.DecodeConv(w))
+		return c.conv(isa.DecodeConv(w))
 	case isa.OpFill:
 		return c.fill(isa.DecodeFill(w))
 	case isa.OpBias:
@@ -48,13 +47,13 @@ func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
 	case isa.OpRequant:
 		return c.requant(isa.DecodeRequant(w))
 	case isa.OpElement:
-		return c.element(ctx, isa.DecodeElement(w))
+		return c.element(isa.DecodeElement(w))
 	case isa.OpTable:
-		return c.table(ctx, isa.DecodeTable(w))
+		return c.table(isa.DecodeTable(w))
 	case isa.OpReduce:
-		return c.reduce(ctx, isa.DecodeReduce(w))
+		return c.reduce(isa.DecodeReduce(w))
 	case isa.OpNorm:
-		return c.norm(ctx, isa.DecodeNorm(w))
+		return c.norm(isa.DecodeNorm(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}

@@ -3,7 +3,6 @@
 package core
 
 import (
-	"context"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -13,7 +12,7 @@ import (
 )
 
 // reduce makes one element of each row (§5.6.20).
-func (c *Core) reduce(ctx context.Context, i isa.Reduce) *Fault {
+func (c *Core) reduce(i isa.Reduce) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
@@ -23,7 +22,7 @@ func (c *Core) reduce(ctx context.Context, i isa.Reduce) *Fault {
 	}
 	c.x = slices.Grow(c.x[:0], int(i.N))[:i.N]
 	for r := range int(i.M) {
-		if ctx.Err() != nil {
+		if c.stopped() {
 			return nil // the program ends anyway
 		}
 		c.read(c.x, i.XAcc, i.Type, x, r)
@@ -74,7 +73,7 @@ func reduceFloats(op isa.ReduceOp, x []float32) float32 {
 }
 
 // norm normalizes each row (§5.6.21). It reads the parameters first.
-func (c *Core) norm(ctx context.Context, i isa.Norm) *Fault {
+func (c *Core) norm(i isa.Norm) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
@@ -94,7 +93,7 @@ func (c *Core) norm(ctx context.Context, i isa.Norm) *Fault {
 	}
 	c.x, c.z = slices.Grow(c.x[:0], n)[:n], slices.Grow(c.z[:0], n)[:n]
 	for r := range int(i.M) {
-		if ctx.Err() != nil {
+		if c.stopped() {
 			return nil // the program ends anyway
 		}
 		c.read(c.x, i.XAcc, i.Type, x, r)

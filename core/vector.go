@@ -3,7 +3,6 @@
 package core
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -16,7 +15,7 @@ import (
 
 // element computes with each element of rows (§5.6.18): of each row all
 // operands are read before the results are stored.
-func (c *Core) element(ctx context.Context, i isa.Element) *Fault {
+func (c *Core) element(i isa.Element) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
@@ -37,7 +36,7 @@ func (c *Core) element(ctx context.Context, i isa.Element) *Fault {
 	n := int(i.N)
 	c.x, c.y, c.z = slices.Grow(c.x[:0], n)[:n], slices.Grow(c.y[:0], n)[:n], slices.Grow(c.z[:0], n)[:n]
 	for r := range int(i.M) {
-		if ctx.Err() != nil {
+		if c.stopped() {
 			return nil // the program ends anyway
 		}
 		c.read(c.x, i.XAcc, i.Type, x, r)
@@ -293,7 +292,7 @@ func convert(v uint32, float bool, t systolic.Type, saturate bool) uint32 {
 }
 
 // table replaces bytes (§5.6.19). It reads the table before it stores anything.
-func (c *Core) table(ctx context.Context, i isa.Table) *Fault {
+func (c *Core) table(i isa.Table) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
@@ -307,7 +306,7 @@ func (c *Core) table(ctx context.Context, i isa.Table) *Fault {
 	table := [isa.TableSize]byte(c.spad[i.Table:])
 	c.staging = slices.Grow(c.staging[:0], n)[:n]
 	for r := range int(i.M) {
-		if ctx.Err() != nil {
+		if c.stopped() {
 			return nil // the program ends anyway
 		}
 		copy(c.staging, c.spad[int(i.X)+r*int(i.XStride):])
