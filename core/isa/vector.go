@@ -126,10 +126,10 @@ func DecodeElement(w *Word) Element {
 	return i
 }
 
-// XRows, YRows and OutRows are where the operands and results lie.
+// XRows is where x lies.
 func (i Element) XRows() Rows { return i.rows(i.X, i.XStride, i.Type, i.N) }
 
-// YRows is described at XRows; a Unary operation has none.
+// YRows is where y lies; a Unary operation has none.
 func (i Element) YRows() Rows {
 	if i.One {
 		return one(i.Y, i.Type.Bytes(1))
@@ -137,7 +137,7 @@ func (i Element) YRows() Rows {
 	return i.rows(i.Y, i.YStride, i.Type, i.N)
 }
 
-// OutRows is described at XRows.
+// OutRows is where the results lie.
 func (i Element) OutRows() Rows { return i.rows(i.Out, i.OutStride, i.OutType, i.N) }
 
 func (i Element) rows(base uint32, stride uint16, t systolic.Type, n uint16) Rows {
