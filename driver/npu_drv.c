@@ -764,7 +764,7 @@ void npu_quiesce(struct npu_device *npu)
 	npu_queues_restart(npu, NULL);
 	mutex_unlock(&npu->lock);
 	cancel_work_sync(&npu->recover_work);
-	cancel_work_sync(&npu->health.work);
+	disable_work_sync(&npu->health.work);
 	flush_work(&npu->dump_work);
 }
 

@@ -96,6 +96,9 @@ struct npu_bus_ops {
 	/* Addresses on the bus are physical ones, and no cache is between. */
 	bool physical;
 
+	/* Nobody tells that the error log (§12.3) has grown. */
+	bool silent_errors;
+
 	/* Starts a device that was reset, until admin() works; says what went wrong. */
 	int (*boot)(struct npu_device *npu);
 

@@ -16,6 +16,10 @@
 /* Firmware interface that has the log pages of §12. */
 #define NPU_FW_MINOR_RAS	2
 
+/* What one GET_LOG_PAGE returns at most (§4.7), and how many are made for one log. */
+#define NPU_LOG_PAGE_SIZE	4096
+#define NPU_LOG_PAGES		8
+
 /* The longest crash dump: 255 queues and 8 KiB of log (§12.8). */
 #define NPU_CRASH_SIZE_MAX	(16 * 1024)
 
@@ -65,13 +69,13 @@ static int npu_log_read(struct npu_device *npu, u32 page, u32 *cursor, size_t si
 			void (*fn)(struct npu_device *npu, const void *entry, void *arg), void *arg)
 {
 	const struct npu_log_head *head = npu->health.page;
-	u32 count, oldest, next, stride, i;
+	u32 count, oldest, next, stride, i, pages = 0;
 	int ret;
 
 	lockdep_assert_held(&npu->health.lock);
 
 	do {
-		ret = npu_mbox_read_log(npu, page, *cursor, npu->health.page, PAGE_SIZE);
+		ret = npu_mbox_read_log(npu, page, *cursor, npu->health.page, NPU_LOG_PAGE_SIZE);
 		if (ret < 0)
 			return ret;
 		if (ret < (int)sizeof(*head))
@@ -87,7 +91,7 @@ static int npu_log_read(struct npu_device *npu, u32 page, u32 *cursor, size_t si
 		for (i = 0; i < count && fn; i++)
 			fn(npu, npu->health.page + sizeof(*head) + i * stride, arg);
 		*cursor += count;
-	} while (fn && count && *cursor != next);
+	} while (fn && count && *cursor != next && ++pages < NPU_LOG_PAGES);
 	if (!fn)
 		*cursor = next;
 	return 0;
@@ -222,6 +226,8 @@ int npu_telemetry_read(struct npu_device *npu, s64 *values)
 		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
 	for (i = 0; i < NPU_SENSOR_COUNT && !ret; i++)
 		values[i] = le64_to_cpu(page[i]);
+	if (npu->ops->silent_errors)
+		npu_health_check(npu);
 	return ret;
 }
 
@@ -270,7 +276,7 @@ static size_t npu_crash_read(struct npu_device *npu)
 
 	while (size < NPU_CRASH_SIZE_MAX) {
 		ret = npu_mbox_read_log(npu, NPU_LOG_CRASH, size, h->crash + size,
-					min(PAGE_SIZE, NPU_CRASH_SIZE_MAX - size));
+					min(NPU_LOG_PAGE_SIZE, NPU_CRASH_SIZE_MAX - size));
 		if (ret < 0)
 			return 0;
 		if (ret == 0)
@@ -470,7 +476,7 @@ int npu_health_init(struct npu_device *npu)
 	ret = drmm_mutex_init(&npu->drm, &h->lock);
 	if (ret || !(npu->params.features & NPU_FEATURES_LO_RAS))
 		return ret;
-	h->page = drmm_kmalloc(&npu->drm, PAGE_SIZE, GFP_KERNEL);
+	h->page = drmm_kmalloc(&npu->drm, NPU_LOG_PAGE_SIZE, GFP_KERNEL);
 	h->crash = drmm_kmalloc(&npu->drm, NPU_CRASH_SIZE_MAX, GFP_KERNEL);
 	if (!h->page || !h->crash)
 		return -ENOMEM;

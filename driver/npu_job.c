@@ -298,6 +298,8 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 				q->number, npu_status_name(status), status, job->status.result,
 				job->status.info);
 	}
+	if (status == NPU_STATUS_POISON && npu->ops->silent_errors)
+		npu_health_check(npu);
 	if (status == NPU_STATUS_TIMEOUT) { /* the device has suspended the queue, §4.14 */
 		npu_job_set_late(job);
 		npu_schedule_queue_recovery(q);

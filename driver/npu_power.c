@@ -37,9 +37,10 @@ static int npu_pci_runtime_resume(struct device *dev)
 	u32 status = npu_read(pci, NPU_BOOT_STATUS);
 
 	WRITE_ONCE(pci->asleep, false);
-	npu_irq_again(pci);
 	pci_save_state(pdev); /* for npu_pci_slot_reset() */
-	if (FIELD_GET(NPU_BOOT_STATUS_STATE, status) != NPU_BOOT_STATE_READY) {
+	if (FIELD_GET(NPU_BOOT_STATUS_STATE, status) == NPU_BOOT_STATE_READY) {
+		npu_irq_again(pci);
+	} else {
 		drm_warn(&pci->npu.drm, "firmware does not run after sleep: BOOT_STATUS 0x%08x\n",
 			 status);
 		npu_schedule_recovery(&pci->npu, NPU_RECOVER_RESET);

@@ -202,6 +202,8 @@ static void npu_virtio_event(struct npu_virtio *nv, const struct npu_virtio_even
 			  le64_to_cpu(event->addr), lost);
 	else if (lost)
 		npu_schedule_recovery(&nv->npu, NPU_RECOVER_RESET);
+	else if (le16_to_cpu(event->type) == NPU_VIRTIO_EVENT_FIRMWARE)
+		npu_health_check(&nv->npu);
 	else
 		drm_dbg(&nv->npu.drm, "event of type %u\n", le16_to_cpu(event->type));
 }
@@ -225,8 +227,10 @@ static void npu_virtio_config_work(struct work_struct *work)
 	struct npu_virtio *nv = container_of(work, struct npu_virtio, config_work);
 	u32 status = npu_virtio_status(nv);
 
-	if (status & NPU_VIRTIO_FAILED)
+	if (status & NPU_VIRTIO_FAILED) {
 		npu_virtio_report(nv);
+		npu_mbox_abort(&nv->npu);
+	}
 	if (status & NPU_VIRTIO_NEEDS_RESET)
 		dev_err_ratelimited(&nv->vdev->dev,
 				    "the device stopped a virtqueue; remedy: see its findings\n");
@@ -337,14 +341,19 @@ static int npu_virtio_admin(struct npu_device *npu, const struct npu_sqe *sqe,
 {
 	struct npu_virtio *nv = to_npu_virtio(npu);
 	struct npu_virtq *vq = &nv->queues[0];
+	bool taken = false;
 	int ret;
 
 	ret = npu_virtq_add(vq, sqe);
 	if (ret)
 		return ret;
 	virtqueue_kick(vq->vq);
-	if (!wait_event_timeout(npu->mbox.wait, npu_virtq_take(vq, cqe),
-				msecs_to_jiffies(timeout_ms))) {
+	wait_event_timeout(npu->mbox.wait,
+			   (taken = npu_virtq_take(vq, cqe)) || READ_ONCE(npu->mbox.dead),
+			   msecs_to_jiffies(timeout_ms));
+	if (!taken && READ_ONCE(npu->mbox.dead))
+		return -EIO;
+	if (!taken) {
 		npu_virtio_report(nv);
 		return -ETIMEDOUT;
 	}
@@ -476,6 +485,7 @@ static void npu_virtio_queue_print(struct npu_queue *q, struct drm_printer *p)
 static const struct npu_bus_ops npu_virtio_ops = {
 	.identify_timeout_ms = NPU_VIRTIO_BOOT_MS,
 	.physical = true,
+	.silent_errors = true,
 	.boot = npu_virtio_boot,
 	.reset = npu_virtio_reset,
 	.stop = npu_virtio_stop,
