@@ -33,15 +33,15 @@ func TestOpenPath(t *testing.T) {
 // What the driver prints for a file, with other lines of the kernel around it.
 func TestUsage(t *testing.T) {
 	const text = "pos:\t0\nflags:\t02100002\ndrm-driver:\tnpu\ndrm-client-id:\t5\ndrm-engine-npu:\t123456789 ns\ndrm-engine-capacity-npu:\t1\n" +
-		"drm-total-device:\t2 MiB\ndrm-shared-device:\t0\ndrm-active-device:\t4 KiB\ndrm-resident-device:\t2 MiB\ndrm-total-system:\t12345\n"
-	want := Usage{Busy: 123456789 * time.Nanosecond, Memory: map[string]MemoryUsage{
+		"drm-total-device:\t2 MiB\ndrm-shared-device:\t0\ndrm-active-device:\t4 KiB\ndrm-resident-device:\t2 MiB\ndrm-total-system:\t12345\nnpu-timeouts:\t3\n"
+	want := Usage{Busy: 123456789 * time.Nanosecond, Timeouts: 3, Memory: map[string]MemoryUsage{
 		"device": {Total: 2 << 20, Active: 4 << 10, Resident: 2 << 20}, "system": {Total: 12345},
 	}}
 	got, err := parseUsage(text)
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	for _, bad := range []string{"drm-engine-npu: many ns\n", "drm-total-device: 1 GiB\n", "drm-total-device:\n", "drm-engine-npu: -1 ns\n"} {
+	for _, bad := range []string{"drm-engine-npu: many ns\n", "drm-total-device: 1 GiB\n", "drm-total-device:\n", "drm-engine-npu: -1 ns\n", "npu-timeouts: few\n"} {
 		if u, err := parseUsage(bad); err == nil {
 			t.Errorf("%q is read as %+v", bad, u)
 		}
@@ -106,6 +106,46 @@ func TestCommands(t *testing.T) {
 	l := *launchOf(&c)
 	if c.Type != 3 || l.ProgramHandle != 1 || l.ProgramOffset != 64 || l.ProgramSize != 96 || l.Bindings.Count != 2 || l.Bindings.Stride != 24 || l.Bindings.Ptr == 0 {
 		t.Errorf("LAUNCH: %+v", c)
+	}
+
+	// Without buffers, offsets are addresses.
+	c = command{}
+	Copy{SrcOffset: 0x10000, DstOffset: 0x20000, Bytes: 5}.put(&c, &pin)
+	want = command{Type: 2, Flags: 1, Union: copies{SrcOffset: 0x10000, DstOffset: 0x20000, NX: 5, NY: 1, NZ: 1}}
+	if diff := cmp.Diff(want, c, cmp.AllowUnexported(copies{})); diff != "" {
+		t.Errorf("COPY of addresses (-want +got):\n%s", diff)
+	}
+	c = command{}
+	Launch{Offset: 0x10000, Size: 96, Bindings: []Binding{{Offset: 0x20000, Size: 16, Read: true}}}.put(&c, &pin)
+	if l := *launchOf(&c); c.Flags != 1 || l.ProgramHandle != 0 || l.ProgramOffset != 0x10000 {
+		t.Errorf("LAUNCH of an address: %+v", c)
+	}
+}
+
+func TestVMOps(t *testing.T) {
+	b := &Buffer{handle: 3, size: 8192}
+	for _, tt := range []struct {
+		op   VMOp
+		want vmOp
+	}{
+		{Map{Address: 0x10000, Buffer: b, Read: true, Write: true}, vmOp{Type: 1, Flags: 3, Handle: 3, Address: 0x10000, Size: 8192}},
+		{Map{Address: 0x10000, Buffer: b, Offset: 4096, Exec: true}, vmOp{Type: 1, Flags: 4, Handle: 3, Offset: 4096, Address: 0x10000, Size: 4096}},
+		{Map{Buffer: b, Size: 4096, Read: true}, vmOp{Type: 1, Flags: 1, Handle: 3, Size: 4096}},
+		{Unmap{Address: 0x10000, Size: 4096}, vmOp{Type: 2, Address: 0x10000, Size: 4096}},
+	} {
+		if diff := cmp.Diff(tt.want, tt.op.op(), cmp.AllowUnexported(vmOp{})); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", tt.op, diff)
+		}
+	}
+	old := &Device{version: 1<<16 | 1}
+	_, vm := old.VM()
+	_, fault := old.Fault()
+	_, telemetry := old.Telemetry()
+	_, queue := old.NewQueue(QueueConfig{Weight: 2})
+	for _, err := range []error{vm, fault, telemetry, queue, old.Bind()} {
+		if !errors.Is(err, unix.EOPNOTSUPP) || !strings.Contains(err.Error(), "needs interface 1.2, the driver has 1.1") {
+			t.Errorf("on a driver of 1.1: %v", err)
+		}
 	}
 }
 

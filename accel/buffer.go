@@ -43,6 +43,22 @@ func (d *Device) NewBuffer(p Placement, size int) (*Buffer, error) {
 	return &Buffer{d: d, handle: c.Handle, size: c.Size, offset: c.MmapOffset}, nil
 }
 
+// name is the buffer in a command; 0 for none.
+func (b *Buffer) name() uint32 {
+	if b == nil {
+		return 0
+	}
+	return b.handle
+}
+
+// virtual is the flag of a command that names memory so.
+func (b *Buffer) virtual() uint32 {
+	if b == nil {
+		return commandVA
+	}
+	return 0
+}
+
 // Size returns the buffer's size: that asked for, rounded up to whole pages.
 func (b *Buffer) Size() int { return int(b.size) }
 

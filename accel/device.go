@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -138,11 +139,28 @@ func (d *Device) Counters() (Counters, error) {
 
 // Since returns what was counted since before was read.
 func (c Counters) Since(before Counters) Counters {
-	return Counters{
-		Commands: c.Commands - before.Commands, Errors: c.Errors - before.Errors,
-		Programs: c.Programs - before.Programs, Instructions: c.Instructions - before.Instructions, MACs: c.MACs - before.MACs,
-		DMARead: c.DMARead - before.DMARead, DMAWritten: c.DMAWritten - before.DMAWritten,
-		Interrupts: c.Interrupts - before.Interrupts, Doorbells: c.Doorbells - before.Doorbells,
-		Faults: c.Faults - before.Faults, Copies: c.Copies - before.Copies, Admin: c.Admin - before.Admin,
+	now, then := reflect.ValueOf(&c).Elem(), reflect.ValueOf(before)
+	for i := range now.NumField() {
+		now.Field(i).SetUint(now.Field(i).Uint() - then.Field(i).Uint())
 	}
+	return c
+}
+
+// Telemetry reads how the device is (interface 1.2). EOPNOTSUPP: it does not say.
+func (d *Device) Telemetry() (Telemetry, error) {
+	if d.version < version12 {
+		return Telemetry{}, d.tooOld("telemetry")
+	}
+	t, err := ask[Telemetry](d, queryTelemetry, 0)
+	if err != nil {
+		err = fmt.Errorf("accel: telemetry: %w", err)
+	}
+	return t, err
+}
+
+const version12 Version = 1<<16 | 2
+
+// tooOld is the error for what an older driver does not know.
+func (d *Device) tooOld(what string) error {
+	return fmt.Errorf("accel: %s: needs interface %v, the driver has %v: %w", what, version12, d.version, unix.EOPNOTSUPP)
 }

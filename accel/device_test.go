@@ -219,8 +219,10 @@ func TestDeviceErrors(t *testing.T) {
 	if _, err := d.Queue().Submit(accel.Submission{Commands: []accel.Command{accel.Copy{Src: b, Dst: b, SrcOffset: 4090, Bytes: 7}}}); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("beyond the buffer: %v", err)
 	}
-	if _, err := d.NewQueue(accel.QueueConfig{Priority: 4}); !errors.Is(err, unix.EINVAL) {
-		t.Errorf("priority 4: %v", err)
+	for _, cfg := range []accel.QueueConfig{{Priority: 4}, {Weight: 1 << 20}, {Timeout: time.Microsecond}, {Timeout: -time.Second}, {Timeout: 1000 * time.Hour}} {
+		if _, err := d.NewQueue(cfg); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("queue %+v: %v", cfg, err)
+		}
 	}
 
 	info, err := d.Info()
@@ -319,4 +321,40 @@ func TestDeviceHammer(t *testing.T) {
 		}()
 	}
 	wg.Wait()
+}
+
+// A command that takes longer than its queue's timeout ends its job, and no other.
+func TestDeviceTimeout(t *testing.T) {
+	d := open(t)
+	b, _ := buffer(t, d, accel.SystemMemory, 4096)
+	q, err := d.NewQueue(accel.QueueConfig{Timeout: 300 * time.Millisecond, Weight: 2})
+	must(t, err)
+	before, err := d.Info()
+	must(t, err)
+	_, err = q.Run(soon(t), accel.Nop{}, accel.Copy{Src: b, Dst: b, Bytes: 4096, Rows: 65535, Planes: 65535})
+	var e *accel.JobError
+	if !errors.As(err, &e) || !errors.Is(err, unix.ETIMEDOUT) || e.Command != 1 {
+		t.Errorf("a copy that takes hours: %v", err)
+	}
+	_, err = q.Run(soon(t), accel.Nop{})
+	must(t, err)
+	after, err := d.Info()
+	must(t, err)
+	u, err := d.Usage()
+	must(t, err)
+	if after.Timeouts != before.Timeouts+1 || after.Resets != before.Resets || u.Timeouts != 1 {
+		t.Errorf("%d timeouts, %d resets, then %d and %d; the file had %d", before.Timeouts, before.Resets, after.Timeouts, after.Resets, u.Timeouts)
+	}
+	must(t, q.Close())
+}
+
+func TestDeviceTelemetry(t *testing.T) {
+	d := open(t)
+	a, err := d.Telemetry()
+	must(t, err)
+	b, err := d.Telemetry()
+	must(t, err)
+	if b.UptimeUS <= a.UptimeUS || a.Threshold1 <= a.Ambient || a.MaxClockKHz == 0 {
+		t.Errorf("%+v, then %+v", a, b)
+	}
 }

@@ -8,8 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Queue executes its jobs one after the other.
@@ -25,16 +29,28 @@ type Queue struct {
 // QueueConfig says what a queue is like.
 type QueueConfig struct {
 	Priority int // 0 to 3; above 0 needs CAP_SYS_NICE
+	// Weight is how many commands in a row it may have before other queues of its priority, 0 for 1. Interface 1.2.
+	Weight int
+	// Timeout is what a command of it may take, in whole milliseconds, 0 for Info.JobTimeoutMS, above which it
+	// needs CAP_SYS_NICE. Interface 1.2.
+	Timeout time.Duration
 }
 
-// NewQueue makes a queue (interface 1.1). Errors: EINVAL; EACCES, EOPNOTSUPP (the
-// priority); EBUSY, all queues or contexts are in use.
+// NewQueue makes a queue (interface 1.1). Errors: EINVAL; EACCES, EOPNOTSUPP (what cfg
+// asks for); EBUSY, all queues or contexts are in use.
 func (d *Device) NewQueue(cfg QueueConfig) (*Queue, error) {
+	if d.version < version12 && (cfg.Weight != 0 || cfg.Timeout != 0) {
+		return nil, d.tooOld("queue with a weight or timeout")
+	}
+	ms := cfg.Timeout.Milliseconds()
+	if cfg.Timeout != 0 && (ms <= 0 || ms > math.MaxUint32) {
+		return nil, fmt.Errorf("accel: make queue: timeout %v: %w", cfg.Timeout, unix.EINVAL)
+	}
 	timeline, err := d.NewSyncobj()
 	if err != nil {
 		return nil, err
 	}
-	c := queueCreate{Priority: uint32(cfg.Priority)}
+	c := queueCreate{Priority: uint32(cfg.Priority), Weight: uint32(cfg.Weight), TimeoutMS: uint32(ms)}
 	if err := call(d, reqNPUQueueCreate, &c); err != nil {
 		return nil, errors.Join(fmt.Errorf("accel: make queue: %w", err), timeline.Close())
 	}
@@ -61,6 +77,9 @@ type Command interface {
 
 // Nop does nothing.
 type Nop struct{}
+
+// Copy and Launch with buffers name memory by buffer and offset. Without any, the offsets are addresses of the
+// file's address space (Device.Bind, interface 1.2).
 
 // Copy copies Planes planes of Rows rows of Bytes bytes (§7.4). The first byte of row y of plane z is
 // at offset + z·plane stride + y·row stride. Rows and Planes of 0 mean 1.
@@ -90,20 +109,20 @@ type Binding struct {
 func (Nop) put(c *command, _ *runtime.Pinner) { c.Type = commandNop }
 
 func (y Copy) put(c *command, _ *runtime.Pinner) {
-	c.Type = commandCopy
+	c.Type, c.Flags = commandCopy, y.Src.virtual()
 	c.Union = copies{
-		SrcHandle: y.Src.handle, DstHandle: y.Dst.handle, SrcOffset: y.SrcOffset, DstOffset: y.DstOffset,
+		SrcHandle: y.Src.name(), DstHandle: y.Dst.name(), SrcOffset: y.SrcOffset, DstOffset: y.DstOffset,
 		NX: y.Bytes, NY: max(1, y.Rows), NZ: max(1, y.Planes),
 		SrcStrideY: y.SrcRowStride, SrcStrideZ: y.SrcPlaneStride, DstStrideY: y.DstRowStride, DstStrideZ: y.DstPlaneStride,
 	}
 }
 
 func (l Launch) put(c *command, pin *runtime.Pinner) {
-	c.Type = commandLaunch
+	c.Type, c.Flags = commandLaunch, l.Program.virtual()
 	bindings := make([]binding, len(l.Bindings))
 	for i, b := range l.Bindings {
-		bindings[i] = binding{Handle: b.Buffer.handle, Offset: b.Offset, Size: b.Size}
-		if b.Size == 0 {
+		bindings[i] = binding{Handle: b.Buffer.name(), Offset: b.Offset, Size: b.Size}
+		if b.Size == 0 && b.Buffer != nil {
 			bindings[i].Size = b.Buffer.size - b.Offset
 		}
 		if b.Read {
@@ -113,7 +132,7 @@ func (l Launch) put(c *command, pin *runtime.Pinner) {
 			bindings[i].Flags |= bindingWrite
 		}
 	}
-	*launchOf(c) = launch{ProgramHandle: l.Program.handle, ProgramSize: l.Size, ProgramOffset: l.Offset, Bindings: list(pin, bindings)}
+	*launchOf(c) = launch{ProgramHandle: l.Program.name(), ProgramSize: l.Size, ProgramOffset: l.Offset, Bindings: list(pin, bindings)}
 }
 
 // A Submission is a job to be.

@@ -38,6 +38,7 @@ const (
 	reqNPUSubmit       = readWrite | 0x42
 	reqNPUQueueCreate  = readWrite | 0x43
 	reqNPUQueueDestroy = write | 0x44
+	reqNPUVMBind       = write | 0x45
 )
 
 // number is the ioctl for an argument of that size.
@@ -45,9 +46,12 @@ func (r request) number(size uintptr) uintptr { return uintptr(r) | size<<16 | '
 
 // Values of drm_npu_query.type.
 const (
-	queryInfo     = 0
-	queryCounters = 1
-	queryJob      = 2
+	queryInfo      = 0
+	queryCounters  = 1
+	queryJob       = 2
+	queryVM        = 3
+	queryFault     = 4
+	queryTelemetry = 5
 )
 
 // Values of drm_npu_command.type.
@@ -55,6 +59,16 @@ const (
 	commandNop    = 1
 	commandCopy   = 2
 	commandLaunch = 3
+)
+
+const commandVA = 1 // flag of drm_npu_command
+
+const (
+	vmMap   = 1 // types of drm_npu_vm_op
+	vmUnmap = 2
+	vmRead  = 1 // flags
+	vmWrite = 2
+	vmExec  = 4
 )
 
 const (
@@ -98,9 +112,15 @@ type Info struct {
 	MaxBindings   uint32  `json:"max_bindings"`
 	MaxSyncs      uint32  `json:"max_syncs"`      // each of Wait and Signal; one of Signal is the job's own
 	Vectors       uint32  `json:"vectors"`        // interrupts in use
-	JobTimeoutMS  uint32  `json:"job_timeout_ms"` // after which a job ends with ETIMEDOUT
+	JobTimeoutMS  uint32  `json:"job_timeout_ms"` // of queues that choose none
 	Resets        uint32  `json:"resets"`         // since the driver was loaded
 	Firmware      Name    `json:"firmware"`
+
+	// Interface 1.2.
+	Priorities   uint32 `json:"priorities"`     // classes; 1 if the device has none
+	MaxWeight    uint32 `json:"max_weight"`     // of a queue; 1 if the device has none
+	MaxTimeoutMS uint32 `json:"max_timeout_ms"` // of a queue; 0 if the device does not watch commands
+	Timeouts     uint32 `json:"timeouts"`       // jobs that did not end in time, since the driver was loaded
 }
 
 // Counters are those of all users of the device, since its last reset.
@@ -117,6 +137,64 @@ type Counters struct {
 	Faults       uint64 `json:"faults"` // records
 	Copies       uint64 `json:"copies"`
 	Admin        uint64 `json:"admin"` // admin commands
+
+	// Interface 1.2.
+	ShadowDoorbells   uint64 `json:"shadow_doorbells"` // indices found in memory
+	TLBHits           uint64 `json:"tlb_hits"`
+	TLBMisses         uint64 `json:"tlb_misses"`
+	TranslationFaults uint64 `json:"translation_faults"`
+	Waits             uint64 `json:"waits"`   // that succeeded
+	Signals           uint64 `json:"signals"` // that succeeded
+	Timeouts          uint64 `json:"timeouts"`
+	Coalesced         uint64 `json:"coalesced"` // completions without an interrupt of their own
+	ECCCorrected      uint64 `json:"ecc_corrected"`
+	ECCUncorrected    uint64 `json:"ecc_uncorrected"`
+	EngineResets      uint64 `json:"engine_resets"`
+}
+
+// Telemetry is how the device is (§12.4).
+type Telemetry struct {
+	UptimeUS          uint64 `json:"uptime_us"`    // since power-on, over all resets
+	CoreBusyUS        uint64 `json:"core_busy_us"` // of these
+	DMABusyUS         uint64 `json:"dma_busy_us"`  // of these
+	Temperature       int32  `json:"temperature"`  // m°C
+	Ambient           int32  `json:"ambient"`      // m°C
+	ClockKHz          uint32 `json:"clock_khz"`    // pauses for throttling included
+	MaxClockKHz       uint32 `json:"max_clock_khz"`
+	CoreUtilization   uint32 `json:"core_utilization"` // ‰
+	DMAUtilization    uint32 `json:"dma_utilization"`  // ‰
+	ThrottleLevel     uint32 `json:"throttle_level"`   // 0 to 3; at 3 no command starts
+	Threshold1        int32  `json:"threshold_1"`      // m°C
+	Threshold2        int32  `json:"threshold_2"`      // m°C
+	ThresholdCritical int32  `json:"threshold_critical"`
+}
+
+// VMInfo is about a file's address space (§11).
+type VMInfo struct {
+	Start         uint64 `json:"start"` // of the part that Bind takes
+	End           uint64 `json:"end"`
+	PageSize      uint32 `json:"page_size"`
+	LargePageSize uint32 `json:"large_page_size"` // aligned to which memory needs fewer translations
+	MaxOps        uint32 `json:"max_ops"`
+	MaxMappings   uint32 `json:"max_mappings"`
+	Mappings      uint32 `json:"mappings"` // at the moment
+	_             uint32
+	TableBytes    uint64 `json:"table_bytes"`
+}
+
+// Fault is the last access of a file that was refused (§11.5).
+type Fault struct {
+	Count   uint64 `json:"count"` // of the file; 0 if there was none, as is all else
+	Address uint64 `json:"address"`
+	Seqno   uint64 `json:"seqno"`
+	Command uint32 `json:"command"` // its index in the job
+	Queue   uint32 `json:"queue"`
+	Entry   uint32 `json:"entry"` // of the ring
+	Status  Status `json:"status"`
+	Access  uint32 `json:"access"` // 1 read, 2 write, 3 execute
+	Reason  uint32 `json:"reason"` // 1 not present, 2 permission, 3 reserved, 4 table, 5 target, 6 range
+	Engine  uint32 `json:"engine"` // 0 command processor, 1 DMA, 2 core load, 3 core store
+	_       uint32
 }
 
 // JobStatus is what became of a job.
@@ -129,6 +207,21 @@ type JobStatus struct {
 	Result  uint32   `json:"result"`  // of that command (§4.9, §4.10)
 	_       uint32
 	Info    uint64 `json:"info"` // of that command
+}
+
+type vmOp struct {
+	Type    uint32 `json:"type"`
+	Flags   uint32 `json:"flags"`
+	Handle  uint32 `json:"handle"`
+	_       uint32
+	Offset  uint64 `json:"offset"`
+	Address uint64 `json:"address"`
+	Size    uint64 `json:"size"`
+}
+
+type vmBind struct {
+	Ops   array  `json:"ops"`
+	Flags uint64 `json:"flags"`
 }
 
 type boCreate struct {
@@ -183,10 +276,12 @@ type syncPoint struct {
 }
 
 type queueCreate struct {
-	Priority uint32 `json:"priority"`
-	Flags    uint32 `json:"flags"`
-	Queue    uint32 `json:"queue"`
-	_        uint32
+	Priority  uint32 `json:"priority"`
+	Flags     uint32 `json:"flags"`
+	Queue     uint32 `json:"queue"`
+	TimeoutMS uint32 `json:"timeout_ms"`
+	Weight    uint32 `json:"weight"`
+	_         uint32
 }
 
 type queueDestroy struct {

@@ -6,7 +6,9 @@ package accel
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -19,13 +21,28 @@ import (
 
 // structures are ours beside those of C.
 var structures = map[string]any{
-	"drm_npu_array": array{}, "drm_npu_query": query{}, "drm_npu_device_info": Info{}, "drm_npu_counters": Counters{},
+	"drm_npu_array": array{}, "drm_npu_query": query{}, "drm_npu_device_info": Info{}, "drm_npu_counters": Counters{}, "drm_npu_telemetry": Telemetry{},
 	"drm_npu_job_status": JobStatus{}, "drm_npu_bo_create": boCreate{}, "drm_npu_binding": binding{}, "drm_npu_launch": launch{},
 	"drm_npu_copy": copies{}, "drm_npu_command": command{}, "drm_npu_sync": syncPoint{}, "drm_npu_queue_create": queueCreate{},
 	"drm_npu_queue_destroy": queueDestroy{}, "drm_npu_submit": submit{},
 	"drm_version": drmVersion{}, "drm_gem_close": gemClose{}, "drm_prime_handle": primeHandle{}, "drm_syncobj_create": syncobjCreate{},
 	"drm_syncobj_destroy": syncobjDestroy{}, "drm_syncobj_wait": syncobjWait{}, "drm_syncobj_timeline_wait": timelineWait{},
 	"drm_syncobj_array": syncobjArray{}, "drm_syncobj_timeline_array": timelineArray{},
+}
+
+// spaces and spaceValues are those of address spaces, which a header without them does not have.
+var spaces = map[string]any{"drm_npu_vm_info": VMInfo{}, "drm_npu_fault": Fault{}, "drm_npu_vm_op": vmOp{}, "drm_npu_vm_bind": vmBind{}}
+
+var spaceValues = map[string]uint64{
+	"DRM_IOCTL_NPU_VM_BIND": uint64(reqNPUVMBind.number(unsafe.Sizeof(vmBind{}))),
+	"DRM_NPU_QUERY_VM":      queryVM,
+	"DRM_NPU_QUERY_FAULT":   queryFault,
+	"DRM_NPU_COMMAND_VA":    commandVA,
+	"DRM_NPU_VM_MAP":        vmMap,
+	"DRM_NPU_VM_UNMAP":      vmUnmap,
+	"DRM_NPU_VM_READ":       vmRead,
+	"DRM_NPU_VM_WRITE":      vmWrite,
+	"DRM_NPU_VM_EXEC":       vmExec,
 }
 
 // values are ours by the name in C.
@@ -49,6 +66,8 @@ var values = map[string]uint64{
 	"DRM_NPU_VERSION_MAJOR":                  driverMajor,
 	"DRM_NPU_QUERY_DEVICE_INFO":              queryInfo,
 	"DRM_NPU_QUERY_COUNTERS":                 queryCounters,
+	"DRM_NPU_QUERY_TELEMETRY":                queryTelemetry,
+	"DRM_IOCTL_NPU_QUEUE_CREATE":             uint64(reqNPUQueueCreate.number(unsafe.Sizeof(queueCreate{}))),
 	"DRM_NPU_QUERY_JOB":                      queryJob,
 	"DRM_NPU_JOB_PENDING":                    uint64(Pending),
 	"DRM_NPU_JOB_DONE":                       uint64(Done),
@@ -70,6 +89,10 @@ func TestStructures(t *testing.T) {
 	header, err := os.ReadFile("../driver/uapi/npu_accel.h")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if bytes.Contains(header, []byte("struct drm_npu_vm_bind")) {
+		maps.Copy(structures, spaces)
+		maps.Copy(values, spaceValues)
 	}
 	want := map[string]uint64{}
 	var c strings.Builder

@@ -16,6 +16,8 @@ import (
 type Usage struct {
 	Busy   time.Duration          // in which jobs were the first of their queue on the device
 	Memory map[string]MemoryUsage // by region: "device", "system"
+	// Timeouts are jobs of the file that did not end in time (interface 1.2).
+	Timeouts uint64
 }
 
 // MemoryUsage is memory of one region, in bytes.
@@ -35,6 +37,14 @@ func parseUsage(text string) (Usage, error) {
 	u := Usage{Memory: map[string]MemoryUsage{}}
 	for line := range strings.Lines(text) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if key == "npu-timeouts" {
+			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+			if err != nil {
+				return Usage{}, unreadable(line)
+			}
+			u.Timeouts = n
+			continue
+		}
 		key, ours := strings.CutPrefix(key, "drm-")
 		kind, region, ok2 := strings.Cut(key, "-")
 		if !ok || !ours || !ok2 || strings.HasPrefix(region, "capacity-") {
@@ -49,7 +59,7 @@ func parseUsage(text string) (Usage, error) {
 		n, err := strconv.ParseUint(word, 10, 63)
 		scale, known := map[string]uint64{"": 1, "ns": 1, "KiB": 1 << 10, "MiB": 1 << 20}[unit]
 		if err != nil || !known {
-			return Usage{}, fmt.Errorf("accel: usage: cannot read %q", strings.TrimSpace(line))
+			return Usage{}, unreadable(line)
 		}
 		if !isMemory {
 			u.Busy = time.Duration(n)
@@ -59,4 +69,8 @@ func parseUsage(text string) (Usage, error) {
 		u.Memory[region] = m
 	}
 	return u, nil
+}
+
+func unreadable(line string) error {
+	return fmt.Errorf("accel: usage: cannot read %q", strings.TrimSpace(line))
 }

@@ -226,7 +226,7 @@ int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty)
 static void npu_recover(struct work_struct *work)
 {
 	struct npu_device *npu = container_of(work, struct npu_device, recover_work);
-	bool reset;
+	bool reset, contexts;
 	u32 i;
 	int idx;
 
@@ -236,10 +236,18 @@ static void npu_recover(struct work_struct *work)
 		goto out;
 	mutex_lock(&npu->lock);
 	reset = test_and_clear_bit(NPU_RECOVER_RESET, &npu->recover);
-	if (test_and_clear_bit(NPU_RECOVER_QUEUES, &npu->recover))
-		for (i = 0; i < npu->params.queues; i++)
+	contexts = test_and_clear_bit(NPU_RECOVER_CONTEXTS, &npu->recover);
+	if (contexts && !reset && npu->up)
+		reset = npu_faults_find(npu) != 0;
+	if (test_and_clear_bit(NPU_RECOVER_QUEUES, &npu->recover) || contexts)
+		for (i = 0; i < npu->params.queues; i++) {
+			struct npu_queue *q = &npu->queues[i];
+
 			if (test_and_clear_bit(i, npu->faulted) && !reset)
-				reset = npu_queue_recover(&npu->queues[i], NULL) != 0;
+				reset = (contexts && npu_context_faulted(q) ?
+					 npu_context_recover(q, NULL) :
+					 npu_queue_recover(q, NULL)) != 0;
+		}
 	if (reset && npu->up) {
 		npu_dump(npu, "the device or a queue does not answer, or reported a fault");
 		npu_reset_locked(npu, NULL);
@@ -250,7 +258,7 @@ out:
 	drm_dev_exit(idx);
 }
 
-/* npu_schedule_recovery asks for NPU_RECOVER_RESET or NPU_RECOVER_QUEUES. */
+/* npu_schedule_recovery asks for one of NPU_RECOVER_. */
 void npu_schedule_recovery(struct npu_device *npu, int what)
 {
 	set_bit(what, &npu->recover);
@@ -279,12 +287,13 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 	u32 queue = FIELD_GET(NPU_FAULT_INFO_QUEUE, info);
 	u32 source = FIELD_GET(NPU_FAULT_INFO_SOURCE, info);
 
-	dev_err_ratelimited(npu->drm.dev,
-			    "fault: %s (0x%02x), queue %u, source %s, index %lu, address 0x%llx%s\n",
-			    npu_status_name(code), code, queue,
-			    source < ARRAY_SIZE(sources) ? sources[source] : "unknown",
-			    FIELD_GET(NPU_FAULT_INFO_INDEX, info), addr,
-			    overflow ? ", further faults not recorded" : "");
+	if (source != NPU_FAULT_SOURCE_MMU) /* which is a mistake of a file, and told to it */
+		dev_err_ratelimited(npu->drm.dev,
+				    "fault: %s (0x%02x), queue %u, source %s, index %lu, address 0x%llx%s\n",
+				    npu_status_name(code), code, queue,
+				    source < ARRAY_SIZE(sources) ? sources[source] : "unknown",
+				    FIELD_GET(NPU_FAULT_INFO_INDEX, info), addr,
+				    overflow ? ", further faults not recorded" : "");
 	spin_lock(&npu->fault_lock);
 	npu->fault = (struct npu_fault_record){ npu->fault.count + 1, code, info, addr };
 	spin_unlock(&npu->fault_lock);
@@ -294,11 +303,15 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 	if (code == NPU_STATUS_WAIT_TIMEOUT)
 		return; /* the queues are suspended, and who has them finds why in completions */
 	if (source == NPU_FAULT_SOURCE_CP || !queue || queue > npu->params.queues ||
-	    overflow) {
+	    (overflow && !(npu->params.features & NPU_FEATURES_LO_QUEUE_CONTROL))) {
 		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
 		return;
 	}
-	npu_schedule_queue_recovery(&npu->queues[queue - 1]);
+	/* What was not recorded shows in the queues' states. */
+	if (source == NPU_FAULT_SOURCE_MMU || overflow)
+		npu_schedule_recovery(npu, NPU_RECOVER_CONTEXTS);
+	if (source != NPU_FAULT_SOURCE_MMU)
+		npu_schedule_queue_recovery(&npu->queues[queue - 1]);
 }
 
 /* Sleep of the system. */
@@ -369,6 +382,7 @@ static int npu_open(struct drm_device *drm, struct drm_file *filp)
 	mutex_init(&file->lock);
 	xa_init_flags(&file->queues, XA_FLAGS_ALLOC1);
 	spin_lock_init(&file->jobs_lock);
+	npu_vm_init(&file->vm, npu, &file->context);
 	filp->driver_priv = file;
 
 	mutex_lock(&npu->files_lock);
@@ -384,11 +398,13 @@ static void npu_postclose(struct drm_device *drm, struct drm_file *filp)
 
 	/* First, so that npu_remove() waits for it. */
 	npu_file_release_queues(file);
+	npu_vm_empty(&file->vm);
 
 	mutex_lock(&npu->files_lock);
 	list_del(&file->node);
 	mutex_unlock(&npu->files_lock);
 
+	npu_vm_fini(&file->vm);
 	xa_destroy(&file->queues);
 	mutex_destroy(&file->lock);
 	kfree(file);
@@ -426,6 +442,7 @@ static void npu_query_device_info(struct npu_device *npu, struct drm_npu_device_
 		.max_timeout_ms = npu_has_queue_timeouts(npu) ? NPU_MAX_TIMEOUT_MS : 0,
 		.timeouts = atomic_read(&npu->timeouts),
 	};
+	flush_work(&npu->vm_work); /* what waits for an invalidation only is free */
 	mutex_lock(&npu->bo_lock);
 	info->dram_free = npu->dram_free;
 	mutex_unlock(&npu->bo_lock);
@@ -481,6 +498,8 @@ static int npu_query(struct npu_device *npu, struct drm_npu_query *args, struct 
 		struct drm_npu_device_info info;
 		struct drm_npu_counters counters;
 		struct drm_npu_job_status job;
+		struct drm_npu_vm_info vm;
+		struct drm_npu_fault fault;
 		struct drm_npu_telemetry telemetry;
 	} answer = {};
 	u32 size;
@@ -501,6 +520,18 @@ static int npu_query(struct npu_device *npu, struct drm_npu_query *args, struct 
 		size = sizeof(answer.job);
 		if (args->ptr)
 			ret = npu_job_query(file, args->arg, &answer.job);
+		break;
+	case DRM_NPU_QUERY_VM:
+		size = sizeof(answer.vm);
+		ret = npu->mmu ? 0 : -EOPNOTSUPP;
+		if (!ret && args->ptr)
+			npu_query_vm(&file->vm, &answer.vm);
+		break;
+	case DRM_NPU_QUERY_FAULT:
+		size = sizeof(answer.fault);
+		ret = npu->mmu ? 0 : -EOPNOTSUPP;
+		if (!ret && args->ptr)
+			npu_query_fault(file, &answer.fault);
 		break;
 	case DRM_NPU_QUERY_TELEMETRY:
 		size = sizeof(answer.telemetry);
@@ -542,6 +573,8 @@ static const struct drm_ioctl_desc npu_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(NPU_SUBMIT, npu_ioctl_submit, 0),
 	DRM_IOCTL_DEF_DRV(NPU_QUEUE_CREATE, npu_ioctl_queue_create, 0),
 	DRM_IOCTL_DEF_DRV(NPU_QUEUE_DESTROY, npu_ioctl_queue_destroy, 0),
+	DRM_IOCTL_DEF_DRV(NPU_VM_BIND, npu_ioctl_vm_bind, 0),
+	DRM_IOCTL_DEF_DRV(NPU_QUEUE_MAP, npu_ioctl_queue_map, 0),
 };
 
 /* Memory of the file by region, for npu_show_fdinfo(). */
@@ -594,7 +627,16 @@ static void npu_show_fdinfo(struct drm_printer *p, struct drm_file *filp)
 
 static const struct file_operations npu_fops = {
 	.owner = THIS_MODULE,
-	DRM_ACCEL_FOPS,
+	/* DRM_ACCEL_FOPS but for mmap */
+	.open = accel_open,
+	.release = drm_release,
+	.unlocked_ioctl = drm_ioctl,
+	.compat_ioctl = drm_compat_ioctl,
+	.poll = drm_poll,
+	.read = drm_read,
+	.llseek = noop_llseek,
+	.mmap = npu_mmap,
+	.fop_flags = FOP_UNSIGNED_OFFSET,
 #ifdef CONFIG_PROC_FS
 	.show_fdinfo = drm_show_fdinfo,
 #endif
@@ -640,6 +682,9 @@ struct npu_device *npu_alloc(struct device *dev, size_t size, const struct npu_b
 	npu->ops = ops;
 	INIT_LIST_HEAD(&npu->files);
 	INIT_WORK(&npu->recover_work, npu_recover);
+	INIT_WORK(&npu->vm_work, npu_vm_work);
+	spin_lock_init(&npu->dead_lock);
+	INIT_LIST_HEAD(&npu->dead);
 	ret = drmm_mutex_init(&npu->drm, &npu->files_lock);
 	if (!ret)
 		ret = drmm_mutex_init(&npu->drm, &npu->lock);
@@ -659,8 +704,20 @@ int npu_init(struct npu_device *npu)
 	if (!ret)
 		ret = npu_mbox_init(npu);
 	if (!ret)
+		ret = npu_fault_init(npu);
+	if (!ret)
 		ret = npu_health_init(npu);
 	return ret ?: npu_queues_init(npu);
+}
+
+/*
+ * An entry of a page table is one store (§11.2), which takes a 64-bit processor. Recovery from
+ * faults asks for the status of queues (§4.19).
+ */
+static bool npu_has_mmu(struct npu_device *npu)
+{
+	return IS_ENABLED(CONFIG_64BIT) && npu->params.features & NPU_FEATURES_LO_MMU &&
+	       npu_has_queue_control(npu); /* which asks for the same version of firmware */
 }
 
 /* npu_start boots the device and registers it. On failure the device is silent. */
@@ -671,6 +728,7 @@ int npu_start(struct npu_device *npu)
 
 	mutex_lock(&npu->lock);
 	ret = npu_boot(npu);
+	npu->mmu = npu_has_mmu(npu);
 	mutex_unlock(&npu->lock);
 	if (!ret)
 		ret = drm_dev_register(&npu->drm, 0);
@@ -719,8 +777,10 @@ void npu_remove(struct npu_device *npu)
 
 	/* Files may stay open; what they had on the device ends here. */
 	mutex_lock(&npu->files_lock);
-	list_for_each_entry(file, &npu->files, node)
+	list_for_each_entry(file, &npu->files, node) {
 		npu_file_release_queues(file);
+		npu_vm_empty(&file->vm);
+	}
 	mutex_unlock(&npu->files_lock);
 
 	npu_quiesce(npu);

@@ -6,11 +6,14 @@
  * Locks, outermost first:
  *   npu_device.files_lock   list of open files
  *   npu_file.lock           the file's queues, and the order of its jobs
+ *   npu_vm.lock             the file's address space
  *   npu_device.lock         queue slots, and whether the device is up; held over
  *                           every reset, so also over the bus's reset callbacks
  *   npu_health.lock         what was told of the device's logs
  *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
+ *   npu_queue.user_lock     what the queue's process has mapped
+ *   npu_vm.slots_lock, npu_device.dead_lock (spinlocks)
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
  *   npu_file.jobs_lock      job statuses (spinlock)
  * Nobody waits for a job while holding npu_device.lock: recovery needs it.
@@ -33,6 +36,7 @@
 #include <drm/gpu_scheduler.h>
 
 #include "npu_hw.h"
+#include "npu_vm.h"
 #include "uapi/npu_accel.h"
 
 struct dma_buf;
@@ -61,7 +65,19 @@ struct sg_table;
 #define NPU_MBOX_TIMEOUT_MS		5000
 
 struct npu_device;
+struct npu_file;
 struct npu_queue;
+
+/* What a process has of a queue that it drives itself. */
+struct npu_user {
+	struct npu_file *file; /* its; NULL: the driver drives the queue */
+	bool ended; /* the queue is no longer on the device */
+	u32 entries; /* of each ring */
+	void *sq;
+	void *cq;
+	phys_addr_t doorbell;
+	void *sink; /* the page that is mapped for it once the queue has ended */
+};
 
 /*
  * What a bus does for the core. Unless it says otherwise a function may sleep, and is
@@ -124,6 +140,12 @@ struct npu_bus_ops {
 	bool (*queue_pop)(struct npu_queue *q, struct npu_cqe *cqe);
 
 	/*
+	 * Says where the ring and doorbell page of a queue are that its process will drive.
+	 * NULL: it cannot.
+	 */
+	int (*queue_share)(struct npu_queue *q, struct npu_user *user);
+
+	/*
 	 * Copies the crash dump (§12.8) that hardware keeps, which it then forgets; returns
 	 * its size, or 0 if there is none. NULL: only firmware has it, after the next boot.
 	 */
@@ -166,6 +188,9 @@ struct npu_context {
 	u32 number;
 	u32 generation; /* of the device that has it, see npu_device.generation; 0 none */
 	u32 queues; /* in it */
+	u32 fault_generation; /* device generation of fault_number */
+	u32 fault_number; /* of the last record of the fault log that the file was told of */
+	dma_addr_t root; /* of its page tables; set by npu_vm_start() for good; 0 without MMU */
 };
 
 /*
@@ -178,9 +203,14 @@ struct npu_queue {
 	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
 	struct npu_context *context; /* of the file that has it */
+	u32 handle; /* number in that file */
+	bool own; /* npu_device.lock: the process drives it; no scheduler, never active */
 	u8 priority; /* §4.12 */
 	u8 weight;
 	u32 timeout_ms; /* of a command (§4.14); of a job if the device does not watch */
+
+	struct mutex user_lock; /* user */
+	struct npu_user user;
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -190,6 +220,8 @@ struct npu_queue {
 	spinlock_t lock; /* everything below */
 	bool attached; /* the bus has memory for it, so completions may be looked for */
 	bool live; /* exists on the device */
+	bool resuming; /* it was destroyed, to be made again for the jobs that it has */
+	bool held; /* its first job has faulted, and ends when the context is made again */
 	bool late; /* a job did not end in time: the queue waits for npu_queue_recover() */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
@@ -205,10 +237,12 @@ struct npu_file {
 	struct mutex lock; /* see above */
 	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
 	struct npu_context context;
+	struct npu_vm vm;
 	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
 	atomic_t timeouts; /* jobs that did not end in time */
 
 	spinlock_t jobs_lock; /* everything below */
+	struct drm_npu_fault fault; /* the last one */
 	u64 seqno; /* of the last job */
 	struct drm_npu_job_status jobs[NPU_JOB_RECORDS]; /* at seqno % NPU_JOB_RECORDS */
 };
@@ -216,7 +250,7 @@ struct npu_file {
 struct npu_bo {
 	struct drm_gem_object base;
 	u32 placement; /* enum drm_npu_placement */
-	u64 address; /* in the space of the placement */
+	u64 address; /* in the space of the placement; not of SYSTEM with MMU */
 	struct drm_mm_node node; /* DEVICE */
 	struct page **pages; /* SYSTEM; NULL if imported */
 	struct sg_table *sgt; /* SYSTEM; bo_lock; NULL once the device is gone */
@@ -250,12 +284,14 @@ struct npu_health {
 
 #define NPU_RECOVER_RESET		0 /* bits of npu_device.recover */
 #define NPU_RECOVER_QUEUES		1
+#define NPU_RECOVER_CONTEXTS		2
 
 /* First member of what the bus allocates. */
 struct npu_device {
 	struct drm_device drm;
 	const struct npu_bus_ops *ops;
 	struct npu_params params;
+	bool mmu; /* contexts are translated, §11; set before the device is registered */
 
 	u32 fw_version;
 	u32 fw_build;
@@ -276,7 +312,12 @@ struct npu_device {
 	struct work_struct recover_work;
 	unsigned long recover;
 	unsigned long *faulted; /* bitmap of queue slots */
-	struct dma_pool *tables; /* binding tables */
+	void *log_page; /* lock; a log page that recovery reads */
+
+	struct workqueue_struct *vm_wq; /* vm_work, which frees the mappings in dead */
+	struct work_struct vm_work;
+	spinlock_t dead_lock; /* dead */
+	struct list_head dead;
 
 	spinlock_t fault_lock; /* fault */
 	struct npu_fault_record fault;
@@ -354,7 +395,7 @@ int npu_queues_init(struct npu_device *npu);
 bool npu_has_queue_control(struct npu_device *npu);
 bool npu_has_queue_timeouts(struct npu_device *npu);
 int npu_queue_read_status(struct npu_queue *q, struct npu_queue_status *status);
-struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context,
+struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle,
 				    const struct drm_npu_queue_create *args);
 struct npu_queue *npu_file_queue(struct npu_file *file, u32 number);
 void npu_file_release_queues(struct npu_file *file);
@@ -363,6 +404,8 @@ int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file 
 void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
 int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty);
+bool npu_context_faulted(struct npu_queue *bad);
+int npu_context_recover(struct npu_queue *bad, struct drm_sched_job *guilty);
 void npu_queues_stop(struct npu_device *npu);
 void npu_queues_cancel(struct npu_device *npu, int error);
 void npu_queues_interrupt(struct npu_device *npu);
@@ -380,12 +423,15 @@ int npu_job_timeout_ms(void);
 int npu_job_query(struct npu_file *file, u64 seqno, struct drm_npu_job_status *status);
 void npu_job_complete(struct npu_job *job, int error);
 void npu_queue_cancel(struct npu_queue *q, int error);
+void npu_queue_end_faulted(struct npu_queue *q);
 void npu_queue_interrupt(struct npu_queue *q, int error);
 void npu_queue_repeat(struct npu_queue *q);
 void npu_queue_report_late(struct npu_queue *q);
 void npu_queue_print(struct npu_queue *q, struct drm_printer *p);
 
 /* npu_submit.c */
+void *npu_array_copy(struct drm_device *drm, const struct drm_npu_array *array, size_t size,
+		     u32 max);
 int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size);
 int npu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *filp);
 
@@ -416,6 +462,37 @@ static inline void npu_hwmon_throttled(struct npu_device *npu)
 {
 }
 #endif
+
+/* npu_vm.c */
+void npu_vm_init(struct npu_vm *vm, struct npu_device *npu, struct npu_context *context);
+int npu_vm_start(struct npu_vm *vm);
+void npu_vm_empty(struct npu_vm *vm);
+void npu_vm_fini(struct npu_vm *vm);
+void npu_vm_work(struct work_struct *work);
+struct npu_mapping *npu_vm_use(struct npu_vm *vm, struct npu_bo *bo);
+struct npu_mapping *npu_vm_use_memory(struct npu_vm *vm, u32 space, u64 address, u64 size,
+				      u32 access);
+void npu_vm_put(struct npu_mapping *m);
+void npu_vm_forget(struct npu_vm *vm, struct npu_bo *bo);
+struct npu_slot *npu_slot_get(struct npu_vm *vm);
+void npu_slot_put(struct npu_vm *vm, struct npu_slot *slot);
+void npu_query_vm(struct npu_vm *vm, struct drm_npu_vm_info *info);
+int npu_ioctl_vm_bind(struct drm_device *drm, void *data, struct drm_file *filp);
+
+/* npu_user.c */
+bool npu_user_supported(struct npu_device *npu);
+int npu_user_init(struct npu_queue *q, struct npu_file *file);
+void npu_user_end(struct npu_queue *q);
+void npu_user_fini(struct npu_queue *q);
+int npu_mmap(struct file *filp, struct vm_area_struct *vma);
+int npu_ioctl_queue_map(struct drm_device *drm, void *data, struct drm_file *filp);
+
+/* npu_fault.c */
+int npu_fault_init(struct npu_device *npu);
+bool npu_fault_of_context(struct npu_queue *q, u32 status);
+int npu_faults_find(struct npu_device *npu);
+void npu_fault_note(struct npu_device *npu, struct npu_context *context);
+void npu_query_fault(struct npu_file *file, struct drm_npu_fault *fault);
 
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Buffer objects: device memory, which is behind a window of the device; memory of the
- * host, which is contiguous on the bus; and dma-bufs of others, which must be that too.
+ * host; and dma-bufs of others. Without an MMU in the device the last two must be
+ * contiguous on the bus.
  */
 
 #include <linux/dma-buf.h>
@@ -26,31 +27,53 @@ static size_t npu_bo_pages(struct npu_bo *bo)
 
 /* Memory of the host. */
 
+/* As much in one piece as is easily had, up to a large page of the device. */
+static struct page *npu_pages_alloc_piece(size_t pages, gfp_t gfp, unsigned int *order)
+{
+	struct page *page;
+
+	*order = min_t(unsigned int, ilog2(pages), get_order(NPU_VM_LARGE));
+	for (; *order; (*order)--) {
+		page = alloc_pages((gfp & ~__GFP_RETRY_MAYFAIL) | __GFP_NORETRY, *order);
+		if (page) {
+			split_page(page, *order);
+			return page;
+		}
+	}
+	return alloc_page(gfp);
+}
+
 /*
- * Allocates size bytes of zeros, in one piece unless an IOMMU makes one of them. Bounded by
- * what can be had without killing processes.
+ * Allocates size bytes of zeros, in one piece unless an MMU or IOMMU makes one of them. Bounded
+ * by what can be had without killing processes.
  */
 static struct page **npu_pages_alloc(struct npu_device *npu, size_t size)
 {
 	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL;
-	size_t i, count = size >> PAGE_SHIFT;
-	struct page **pages;
+	size_t i, k, count = size >> PAGE_SHIFT;
+	struct page **pages, *page;
+	unsigned int order;
 	void *whole;
 
 	pages = kvmalloc_array(count, sizeof(*pages), gfp & ~__GFP_ZERO);
 	if (!pages)
 		return NULL;
-	whole = alloc_pages_exact(size, gfp);
-	for (i = 0; whole && i < count; i++)
-		pages[i] = virt_to_page(whole + i * PAGE_SIZE);
-	if (whole)
-		return pages;
-	if (!device_iommu_mapped(npu->drm.dev))
-		goto err;
-	for (i = 0; i < count; i++) {
-		pages[i] = fatal_signal_pending(current) ? NULL : alloc_page(gfp);
-		if (!pages[i])
+	if (!npu->mmu) {
+		whole = alloc_pages_exact(size, gfp);
+		for (i = 0; whole && i < count; i++)
+			pages[i] = virt_to_page(whole + i * PAGE_SIZE);
+		if (whole)
+			return pages;
+		if (!device_iommu_mapped(npu->drm.dev))
+			goto err;
+	}
+	for (i = 0; i < count;) {
+		page = fatal_signal_pending(current) ? NULL :
+			npu_pages_alloc_piece(count - i, gfp, &order);
+		if (!page)
 			goto err_free;
+		for (k = 0; k < BIT(order); k++)
+			pages[i++] = page + k;
 		cond_resched();
 	}
 	return pages;
@@ -71,19 +94,30 @@ static void npu_pages_free(struct page **pages, size_t count)
 	kvfree(pages);
 }
 
-/* Whether the device reaches size bytes in one piece, and those that the processor sees. */
+/* Whether the device reaches size bytes, and those that the processor sees. */
 static bool npu_sgt_usable(struct npu_device *npu, struct sg_table *sgt, size_t size)
 {
-	if (drm_prime_get_contiguous_size(sgt) < size) {
+	struct scatterlist *sg;
+	size_t sum = 0;
+	int i;
+
+	if (!npu->mmu && drm_prime_get_contiguous_size(sgt) < size) {
 		drm_dbg(&npu->drm, "memory is not contiguous on the bus; remedy: an IOMMU, or huge pages\n");
 		return false;
 	}
-	if (!npu->ops->physical && !device_iommu_mapped(npu->drm.dev) &&
-	    dma_need_sync(npu->drm.dev, sg_dma_address(sgt->sgl))) {
-		drm_dbg(&npu->drm, "DMA is not coherent, or goes through bounce buffers\n");
-		return false;
+	for_each_sgtable_dma_sg(sgt, sg, i) {
+		sum += sg_dma_len(sg);
+		if (npu->mmu && !IS_ALIGNED(sg_dma_address(sg) | sg_dma_len(sg), NPU_PAGE_SIZE)) {
+			drm_dbg(&npu->drm, "memory is not made of pages\n");
+			return false;
+		}
+		if (!npu->ops->physical && !device_iommu_mapped(npu->drm.dev) &&
+		    dma_need_sync(npu->drm.dev, sg_dma_address(sg))) {
+			drm_dbg(&npu->drm, "DMA is not coherent, or goes through bounce buffers\n");
+			return false;
+		}
 	}
-	return true;
+	return sum >= size;
 }
 
 static int npu_gem_map_system(struct npu_device *npu, struct npu_bo *bo, size_t size)
@@ -136,6 +170,14 @@ static void npu_gem_unmap_system(struct npu_device *npu, struct npu_bo *bo)
 }
 
 /* Objects. */
+
+/* A file that has no handle any more has no use for the mapping. */
+static void npu_gem_close(struct drm_gem_object *obj, struct drm_file *filp)
+{
+	struct npu_file *file = filp->driver_priv;
+
+	npu_vm_forget(&file->vm, to_npu_bo(obj));
+}
 
 static void npu_gem_free_device(struct npu_device *npu, struct npu_bo *bo, size_t size)
 {
@@ -298,6 +340,7 @@ static const struct vm_operations_struct npu_gem_vm_ops = {
 
 static const struct drm_gem_object_funcs npu_gem_funcs = {
 	.free = npu_gem_free,
+	.close = npu_gem_close,
 	.mmap = npu_gem_mmap,
 	.export = npu_gem_export,
 	.get_sg_table = npu_gem_get_sg_table,
@@ -352,19 +395,35 @@ struct drm_gem_object *npu_gem_import(struct drm_device *drm, struct dma_buf *dm
 	return obj;
 }
 
-static int npu_gem_alloc_device(struct npu_device *npu, struct npu_bo *bo, size_t size,
-				struct drm_file *filp)
+static int npu_gem_insert(struct npu_device *npu, struct npu_bo *bo, size_t size)
 {
-	int ret;
+	int ret = -ENOSPC;
 
 	mutex_lock(&npu->bo_lock);
-	ret = drm_mm_insert_node_generic(&npu->dram, &bo->node, size, PAGE_SIZE, 0,
-					 DRM_MM_INSERT_BEST);
+	if (npu->mmu && size >= NPU_VM_LARGE)
+		ret = drm_mm_insert_node_generic(&npu->dram, &bo->node, size, NPU_VM_LARGE, 0,
+						 DRM_MM_INSERT_BEST);
+	if (ret)
+		ret = drm_mm_insert_node_generic(&npu->dram, &bo->node, size, PAGE_SIZE, 0,
+						 DRM_MM_INSERT_BEST);
 	if (!ret) {
 		npu->dram_free -= size;
 		list_add(&bo->link, &npu->bos);
 	}
 	mutex_unlock(&npu->bo_lock);
+	return ret;
+}
+
+static int npu_gem_alloc_device(struct npu_device *npu, struct npu_bo *bo, size_t size,
+				struct drm_file *filp)
+{
+	int ret;
+
+	ret = npu_gem_insert(npu, bo, size);
+	if (ret == -ENOSPC && npu->mmu) { /* some may be free but for an invalidation */
+		flush_work(&npu->vm_work);
+		ret = npu_gem_insert(npu, bo, size);
+	}
 	if (ret)
 		return ret;
 

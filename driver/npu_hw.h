@@ -15,6 +15,7 @@
 
 #define NPU_SPACE_BUS			0 /* §7.1 */
 #define NPU_SPACE_DEVICE		1
+#define NPU_SPACE_VIRTUAL		2
 
 #define NPU_BINDING_READ		BIT(0) /* §7.3 */
 #define NPU_BINDING_WRITE		BIT(1)
@@ -31,6 +32,7 @@
 #define NPU_PROGRAM_MIN			(64 + 32) /* §5.3: descriptor and one instruction */
 
 #define NPU_LOG_COUNTERS		2 /* §4.7 */
+#define NPU_LOG_FAULTS			3 /* §11.6 */
 #define NPU_LOG_TELEMETRY		4 /* §12 */
 #define NPU_LOG_ERRORS			5
 #define NPU_LOG_FIRMWARE		6
@@ -52,11 +54,20 @@ struct npu_sqe {
 			__le64 address;
 			__le32 size;
 			__le32 page; /* GET_LOG_PAGE */
-			__le32 cursor; /* of pages 5, 6 and 7; otherwise 0 */
+			__le32 cursor; /* of pages 5 to 8; otherwise 0 */
 		} buffer; /* IDENTIFY, GET_LOG_PAGE */
 		struct {
 			__le32 number;
 		} destroy; /* DESTROY_CONTEXT, DESTROY_QUEUE */
+		struct {
+			__le64 root;
+			__le32 flags;
+		} create_context; /* 0 without MMU */
+		struct {
+			__le64 address;
+			__le64 size;
+			__le32 context;
+		} invalidate;
 		struct {
 			__le64 sq;
 			__le64 cq;
@@ -143,6 +154,38 @@ struct npu_queue_status {
 static_assert(sizeof(struct npu_queue_status) == NPU_QUEUE_STATUS_SIZE);
 
 #define NPU_QUEUE_STATE_ENABLED		1
+#define NPU_QUEUE_STATE_ERROR		3
+
+/* Head of the fault log, §11.6. */
+struct npu_fault_log {
+	__le32 total;
+	__le32 count;
+	__le32 size;
+	__le32 reserved;
+};
+
+static_assert(sizeof(struct npu_fault_log) == NPU_FAULT_LOG_HEADER);
+
+/* Its record. */
+struct npu_fault_entry {
+	__le32 number;
+	__le16 status;
+	u8 reason;
+	u8 access;
+	__le16 context;
+	__le16 queue;
+	__le16 index;
+	__le16 command_id;
+	u8 engine;
+	u8 level;
+	u8 space;
+	u8 reserved[5];
+	__le64 va;
+	__le64 entry;
+	__le64 address;
+};
+
+static_assert(sizeof(struct npu_fault_entry) == NPU_FAULT_LOG_RECORD);
 
 /* Entry of a binding table. */
 struct npu_hw_binding {

@@ -5,7 +5,6 @@
  */
 
 #include <linux/bitfield.h>
-#include <linux/dmapool.h>
 #include <linux/module.h>
 
 #include <drm/drm_file.h>
@@ -143,6 +142,10 @@ static void npu_job_cancel(struct npu_job *job, int error)
 {
 	bool done = job->completed == job->count;
 
+	if (job->faulted) {
+		npu_job_complete(job, npu_status_errno(job->status.status));
+		return;
+	}
 	if (!done && !job->status.status)
 		job->status = (struct drm_npu_job_status){ .command = job->completed };
 	if (done && !job->status.status) {
@@ -168,12 +171,35 @@ void npu_queue_cancel(struct npu_queue *q, int error)
 	if (job)
 		npu_queue_account(q, job);
 	list_splice_init(&q->inflight, &jobs);
+	q->held = false;
 	spin_unlock(&q->lock);
 
 	list_for_each_entry_safe(job, next, &jobs, node) {
 		list_del(&job->node);
 		npu_job_cancel(job, error);
 	}
+}
+
+/*
+ * npu_queue_end_faulted ends the job whose command faulted, if there is one. The context is no
+ * longer on the device.
+ */
+void npu_queue_end_faulted(struct npu_queue *q)
+{
+	struct npu_job *job;
+
+	spin_lock(&q->lock);
+	q->held = false;
+	job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
+	if (job && job->faulted) {
+		npu_queue_account(q, job);
+		list_del(&job->node);
+	} else {
+		job = NULL;
+	}
+	spin_unlock(&q->lock);
+	if (job)
+		npu_job_cancel(job, 0);
 }
 
 /*
@@ -251,6 +277,8 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 	u32 status = FIELD_GET(NPU_CQE_STATUS, le16_to_cpu(cqe->status));
 	struct npu_job *job = npu_queue_next(q);
 
+	if (q->resuming && status == NPU_STATUS_ABORTED) /* had not begun (§10.5) */
+		return NULL;
 	if (!job || le16_to_cpu(cqe->command_id) != job->command_id) {
 		dev_err_ratelimited(npu->drm.dev,
 				    "queue %u: completion for command %u, which is not next\n",
@@ -277,7 +305,15 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 		npu_schedule_queue_recovery(q);
 	}
 	job->command_id++;
-	if (++job->completed < job->count || q->late)
+	job->completed++;
+	if (npu_fault_of_context(q, status)) { /* nothing follows, until there is a new context */
+		job->faulted = true;
+		q->held = true;
+		if (q->live)
+			npu_schedule_recovery(npu, NPU_RECOVER_CONTEXTS);
+		return NULL;
+	}
+	if (job->completed < job->count || q->late)
 		return NULL;
 	npu_queue_account(q, job);
 	list_del(&job->node);
@@ -319,7 +355,10 @@ void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
 		   q->live ? "live" : "not on the device", q->command_id);
 	drm_printf(p, "  priority %u, weight %u, timeout %u ms\n", q->priority, q->weight,
 		   q->timeout_ms);
-	q->npu->ops->queue_print(q, p);
+	if (q->own)
+		drm_printf(p, "  driven by its process\n");
+	else
+		q->npu->ops->queue_print(q, p);
 	list_for_each_entry(job, &q->inflight, node) {
 		drm_printf(p, "  job %llu of client %llu: %u of %u commands done, next id %u%s\n",
 			   job->seqno, job->file->client_id, job->completed, job->count,
@@ -338,14 +377,17 @@ void npu_queue_print(struct npu_queue *q, struct drm_printer *p)
 
 /* Scheduler. */
 
-/* Gives the job's commands to the device, which is told later; npu_queue.lock is held. */
+/*
+ * Gives the job's commands to the device, but for those that it has executed; it is told later.
+ * npu_queue.lock is held.
+ */
 static void npu_job_push(struct npu_job *job)
 {
 	struct npu_queue *q = job->queue;
 	u32 i;
 
 	job->command_id = q->command_id;
-	for (i = 0; i < job->count; i++) {
+	for (i = job->completed; i < job->count; i++) {
 		job->commands[i].sqe.command_id = cpu_to_le16(q->command_id++);
 		q->npu->ops->queue_push(q, &job->commands[i].sqe);
 	}
@@ -421,9 +463,9 @@ static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 
 	mutex_lock(&npu->lock);
 	npu_queue_poll(q);
-	/* A queue that is late, or not live, is about to be recovered. */
-	if (!job->started || dma_fence_is_signaled(&job->fence->base) || q->late || !q->live ||
-	    !npu_job_hangs(job)) {
+	/* A queue that is late, held, or not live, is about to be recovered. */
+	if (!job->started || dma_fence_is_signaled(&job->fence->base) || q->late || q->held ||
+	    !q->live || !npu_job_hangs(job)) {
 		mutex_unlock(&npu->lock);
 		return npu_sched_no_hang(sched_job);
 	}
@@ -464,11 +506,14 @@ void npu_job_free(struct npu_job *job)
 	for (i = 0; i < job->count; i++) {
 		struct npu_command *command = &job->commands[i];
 
-		for (k = 0; k < command->use_count; k++)
+		for (k = 0; k < command->use_count; k++) {
+			if (command->uses[k].mapping)
+				npu_vm_put(command->uses[k].mapping);
 			drm_gem_object_put(command->uses[k].obj);
+		}
 		kfree(command->uses);
-		if (command->table)
-			dma_pool_free(job->npu->tables, command->table, command->table_addr);
+		if (command->slot)
+			npu_slot_put(&job->file->vm, command->slot);
 	}
 	if (job->started)
 		dma_fence_put(&job->fence->base);

@@ -15,12 +15,12 @@ struct npu_fence {
 struct npu_use {
 	struct drm_gem_object *obj; /* referenced */
 	bool write;
+	struct npu_mapping *mapping; /* referenced; NULL without MMU */
 };
 
 struct npu_command {
 	struct npu_sqe sqe;
-	struct npu_hw_binding *table; /* from npu_device.tables, or NULL */
-	dma_addr_t table_addr;
+	struct npu_slot *slot; /* its binding table, or NULL */
 	struct npu_use *uses;
 	u32 use_count;
 };
@@ -37,6 +37,7 @@ struct npu_job {
 	struct list_head node; /* npu_queue.inflight; npu_queue.lock guards all up to status */
 	u16 command_id; /* of the next completion */
 	u32 completed; /* commands */
+	bool faulted; /* the last of these, and with it the context */
 	bool late; /* one of them did not end in time */
 	u32 looked_at; /* 1 + the command that was in flight at the last look, or 0 */
 	struct drm_npu_job_status status; /* of the command that counts, see uAPI */

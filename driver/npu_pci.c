@@ -208,6 +208,7 @@ static const struct npu_bus_ops npu_pci_ops = {
 	.queue_push = npu_ring_queue_push,
 	.queue_kick = npu_ring_queue_kick,
 	.queue_pop = npu_ring_queue_pop,
+	.queue_share = npu_ring_queue_share,
 	.queue_print = npu_ring_queue_print,
 };
 

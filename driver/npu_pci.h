@@ -91,6 +91,7 @@ void npu_ring_queue_free(struct npu_queue *q);
 void npu_ring_queue_empty(struct npu_queue *q, struct npu_sqe *create);
 void npu_ring_queue_push(struct npu_queue *q, const struct npu_sqe *sqe);
 void npu_ring_queue_kick(struct npu_queue *q);
+int npu_ring_queue_share(struct npu_queue *q, struct npu_user *user);
 void npu_ring_print(struct npu_ring *ring, struct drm_printer *p);
 void npu_ring_queue_print(struct npu_queue *q, struct drm_printer *p);
 bool npu_ring_queue_pop(struct npu_queue *q, struct npu_cqe *cqe);

@@ -6,7 +6,6 @@
 
 #include <linux/bitfield.h>
 #include <linux/capability.h>
-#include <linux/dmapool.h>
 #include <linux/iopoll.h>
 #include <linux/module.h>
 
@@ -49,7 +48,7 @@ static int npu_queue_attach(struct npu_queue *q)
 	if (ret)
 		return ret;
 	spin_lock(&q->lock);
-	q->attached = true;
+	q->attached = !q->own; /* completions of others are not looked at */
 	spin_unlock(&q->lock);
 	return 0;
 }
@@ -85,7 +84,7 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	if (npu_has_queue_control(npu)) {
 		sqe.create_queue.priority = q->priority;
 		sqe.create_queue.weight = q->weight;
-		if (npu_has_queue_timeouts(npu))
+		if (npu_has_queue_timeouts(npu) || q->own) /* where nobody else looks */
 			sqe.create_queue.timeout = cpu_to_le32(q->timeout_ms);
 	}
 	spin_lock(&q->lock);
@@ -99,6 +98,7 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	spin_lock(&q->lock);
 	q->live = true;
 	q->late = false;
+	q->resuming = false;
 	spin_unlock(&q->lock);
 	return 0;
 }
@@ -115,6 +115,11 @@ static int npu_hw_create_context(struct npu_device *npu, struct npu_context *con
 	struct npu_reply reply;
 	int ret;
 
+	if (npu->mmu) {
+		sqe.create_context.root = cpu_to_le64(context->root);
+		sqe.create_context.flags = cpu_to_le32(NPU_CONTEXT_TRANSLATED | NPU_SPACE_BUS <<
+						       NPU_CONTEXT_SPACE_SHIFT);
+	}
 	ret = npu_mbox_exec(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
 	if (ret)
 		return ret;
@@ -163,6 +168,7 @@ static void npu_queue_end(struct npu_queue *q, int error)
 	npu_queue_kill(q);
 	npu_queue_poll(q);
 	npu_queue_cancel(q, error);
+	npu_user_end(q);
 }
 
 /* Destroying a queue waits for the command that it executes. */
@@ -173,10 +179,43 @@ static int npu_hw_destroy_queue(struct npu_queue *q)
 			      NPU_MBOX_TIMEOUT_MS + npu_job_timeout_ms());
 }
 
+/* Makes what feeds the queue: a scheduler, or the process. */
+static int npu_queue_init_feed(struct npu_queue *q, struct npu_file *file)
+{
+	struct npu_device *npu = q->npu;
+	struct drm_gpu_scheduler *sched = &q->sched;
+	u32 timeout_ms = q->timeout_ms;
+	int ret;
+
+	if (q->own)
+		return npu_user_init(q, file);
+	if (npu_has_queue_timeouts(npu))
+		timeout_ms += NPU_TIMEOUT_GRACE_MS;
+	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.credits,
+			     msecs_to_jiffies(timeout_ms), npu->reset_wq, DRM_NPU_NAME,
+			     npu->drm.dev);
+	if (ret)
+		return ret;
+	ret = drm_sched_entity_init(&q->entity, DRM_SCHED_PRIORITY_NORMAL, &sched, 1, NULL);
+	if (ret)
+		drm_sched_fini(&q->sched);
+	return ret;
+}
+
+static void npu_queue_fini_feed(struct npu_queue *q)
+{
+	if (q->own) {
+		npu_user_fini(q);
+		return;
+	}
+	drm_sched_entity_destroy(&q->entity);
+	drm_sched_fini(&q->sched);
+}
+
 /**
  * npu_queue_acquire - get a queue for a file
- * @npu: device
- * @context: of the file
+ * @file: file
+ * @handle: number of the queue in it
  * @args: what the file wants, checked; NULL for the implicit queue
  *
  * The device is awake.
@@ -184,14 +223,18 @@ static int npu_hw_destroy_queue(struct npu_queue *q)
  * Return: the queue, to be given back with npu_queue_release(). -EBUSY when all
  * queues or contexts are in use, -EIO when the device did not survive a reset.
  */
-struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *context,
+struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle,
 				    const struct drm_npu_queue_create *args)
 {
-	struct drm_gpu_scheduler *sched;
+	struct npu_context *context = &file->context;
+	struct npu_device *npu = file->npu;
 	struct npu_queue *q = NULL;
-	u32 i, timeout_ms;
+	u32 i;
 	int ret;
 
+	ret = npu_vm_start(&file->vm);
+	if (ret)
+		return ERR_PTR(ret);
 	mutex_lock(&npu->lock);
 	if (!npu->up) {
 		ret = -EIO;
@@ -206,39 +249,32 @@ struct npu_queue *npu_queue_acquire(struct npu_device *npu, struct npu_context *
 		goto err_unlock;
 	}
 
+	q->own = args && args->flags & DRM_NPU_QUEUE_USER;
 	q->priority = args ? args->priority : DRM_NPU_PRIORITY_DEFAULT;
 	q->weight = args && args->weight ? args->weight : 1;
 	q->timeout_ms = args && args->timeout_ms ? args->timeout_ms : npu_job_timeout_ms();
-	timeout_ms = q->timeout_ms;
-	if (npu_has_queue_timeouts(npu))
-		timeout_ms += NPU_TIMEOUT_GRACE_MS;
 
 	ret = npu_queue_attach(q);
 	if (ret)
 		goto err_unlock;
-	ret = npu_sched_init(&q->sched, &npu_sched_ops, npu->submit_wq, npu->params.credits,
-			     msecs_to_jiffies(timeout_ms), npu->reset_wq, DRM_NPU_NAME,
-			     npu->drm.dev);
+	ret = npu_queue_init_feed(q, file);
 	if (ret)
 		goto err_detach;
-	sched = &q->sched;
-	ret = drm_sched_entity_init(&q->entity, DRM_SCHED_PRIORITY_NORMAL, &sched, 1, NULL);
-	if (ret)
-		goto err_fini_sched;
 	q->context = context;
+	q->handle = handle;
 	ret = npu_hw_create(q);
 	if (ret)
-		goto err_destroy_entity;
+		goto err_fini_feed;
 	context->queues++;
 	q->allocated = true;
-	q->active = true;
+	q->active = !q->own;
+	if (q->own)
+		npu_stay_awake(npu);
 	mutex_unlock(&npu->lock);
 	return q;
 
-err_destroy_entity:
-	drm_sched_entity_destroy(&q->entity);
-err_fini_sched:
-	drm_sched_fini(&q->sched);
+err_fini_feed:
+	npu_queue_fini_feed(q);
 err_detach:
 	npu_queue_detach(q);
 err_unlock:
@@ -264,7 +300,10 @@ void npu_queue_release(struct npu_queue *q)
 	bool awake = !npu_wake(npu);
 	int ret = 0;
 
-	drm_sched_entity_destroy(&q->entity);
+	if (q->own)
+		npu_user_fini(q);
+	else
+		drm_sched_entity_destroy(&q->entity);
 
 	mutex_lock(&npu->lock);
 	q->active = false;
@@ -280,7 +319,10 @@ void npu_queue_release(struct npu_queue *q)
 	mutex_unlock(&npu->lock);
 
 	wait_event(q->idle, !atomic_read(&q->jobs));
-	drm_sched_fini(&q->sched);
+	if (q->own)
+		npu_relax(npu);
+	else
+		drm_sched_fini(&q->sched);
 
 	mutex_lock(&npu->lock);
 	npu_queue_detach(q);
@@ -319,7 +361,15 @@ int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty)
 
 	lockdep_assert_held(&q->npu->lock);
 
-	if (!q->active || !q->live)
+	if (!q->allocated || !q->live)
+		return 0;
+	if (q->own) { /* the process makes another */
+		ret = npu_hw_destroy_queue(q);
+		if (!ret)
+			npu_queue_end(q, -EIO);
+		return ret;
+	}
+	if (!q->active)
 		return 0;
 	drm_sched_wqueue_stop(&q->sched);
 	if (q->late)
@@ -330,9 +380,125 @@ int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty)
 		if (guilty)
 			drm_sched_stop(&q->sched, guilty);
 		ret = npu_hw_create_queue(q);
+		if (ret == -EFAULT) /* the context has faulted meanwhile */
+			ret = npu_context_recover(q, guilty);
 	}
 	if (!guilty)
 		drm_sched_wqueue_start(&q->sched);
+	return ret;
+}
+
+/*
+ * npu_context_faulted says whether a queue's context has: then all its queues are in the error
+ * state. npu_device.faulted has those that are, but for this one.
+ */
+bool npu_context_faulted(struct npu_queue *bad)
+{
+	struct npu_device *npu = bad->npu;
+	u32 i;
+
+	if (!npu->mmu || !bad->allocated || bad->late)
+		return false; /* one that is late finds out when it is made again */
+	for (i = 0; i < npu->params.queues && !bad->held; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (q != bad && q->allocated && q->context == bad->context && q->live &&
+		    !test_bit(i, npu->faulted))
+			return false;
+	}
+	return true;
+}
+
+/* The next queue of a context from this slot on, or NULL. */
+static struct npu_queue *npu_context_queue(struct npu_device *npu, struct npu_context *context,
+					   u32 *slot)
+{
+	while (*slot < npu->params.queues) {
+		struct npu_queue *q = &npu->queues[(*slot)++];
+
+		if (q->allocated && q->context == context)
+			return q;
+	}
+	return NULL;
+}
+
+/* Takes a context that has faulted from the device, with what its queues completed. */
+static int npu_context_destroy(struct npu_device *npu, struct npu_context *context)
+{
+	struct npu_queue *q;
+	u32 i;
+	int ret;
+
+	for (i = 0; (q = npu_context_queue(npu, context, &i));) {
+		if (!q->live)
+			continue;
+		if (q->late)
+			npu_queue_report_late(q);
+		spin_lock(&q->lock);
+		q->resuming = true;
+		spin_unlock(&q->lock);
+		ret = npu_hw_destroy_queue(q);
+		if (ret)
+			return ret;
+		npu_queue_poll(q);
+	}
+	return npu_hw_destroy_context(npu, context);
+}
+
+/* Makes a queue of such a context again, for the jobs that it has. */
+static int npu_context_resume(struct npu_queue *q)
+{
+	int ret;
+
+	clear_bit(q->number - 1, q->npu->faulted);
+	if (q->own) { /* the process makes another */
+		npu_queue_end(q, -EIO);
+		return 0;
+	}
+	npu_queue_end_faulted(q);
+	if (q->late)
+		npu_queue_cancel(q, -ECANCELED);
+	if (!q->active)
+		return 0;
+	ret = npu_hw_create(q);
+	if (!ret)
+		npu_queue_repeat(q);
+	return ret;
+}
+
+/**
+ * npu_context_recover - bring back a context that has faulted (§11.5)
+ * @bad: a queue of it
+ * @guilty: as for npu_queue_recover()
+ *
+ * The job that faulted ends with what its command says. The others of the context go on where
+ * they were: what has no completion has not begun. Called with npu_device.lock held.
+ *
+ * Return: 0, or an error after which the device needs a reset.
+ */
+int npu_context_recover(struct npu_queue *bad, struct drm_sched_job *guilty)
+{
+	struct npu_context *context = bad->context;
+	struct npu_device *npu = bad->npu;
+	struct npu_queue *q;
+	int ret;
+	u32 i;
+
+	lockdep_assert_held(&npu->lock);
+
+	if (!npu_context_live(npu, context))
+		return 0;
+	for (i = 0; (q = npu_context_queue(npu, context, &i));)
+		if (q->active)
+			drm_sched_wqueue_stop(&q->sched);
+	ret = npu_context_destroy(npu, context);
+	if (!ret)
+		npu_fault_note(npu, context);
+	for (i = 0; !ret && (q = npu_context_queue(npu, context, &i));)
+		ret = npu_context_resume(q);
+	for (i = 0; (q = npu_context_queue(npu, context, &i));)
+		if (q->active && !(guilty && guilty->sched == &q->sched))
+			drm_sched_wqueue_start(&q->sched);
 	return ret;
 }
 
@@ -355,9 +521,12 @@ void npu_queues_cancel(struct npu_device *npu, int error)
 
 	lockdep_assert_held(&npu->lock);
 
-	for (i = 0; i < npu->params.queues; i++)
-		if (npu->queues[i].active)
-			npu_queue_end(&npu->queues[i], error);
+	for (i = 0; i < npu->params.queues; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (q->active || (q->allocated && q->own))
+			npu_queue_end(q, error);
+	}
 }
 
 /*
@@ -373,6 +542,8 @@ void npu_queues_interrupt(struct npu_device *npu)
 	for (i = 0; i < npu->params.queues; i++) {
 		struct npu_queue *q = &npu->queues[i];
 
+		if (q->allocated && q->own)
+			npu_queue_end(q, -ECANCELED);
 		if (!q->active)
 			continue;
 		npu_queue_kill(q);
@@ -484,7 +655,7 @@ struct npu_queue *npu_file_queue(struct npu_file *file, u32 number)
 	ret = xa_reserve(&file->queues, number, GFP_KERNEL);
 	if (ret)
 		return ERR_PTR(ret);
-	q = npu_queue_acquire(file->npu, &file->context, NULL);
+	q = npu_queue_acquire(file, number, NULL);
 	if (IS_ERR(q))
 		xa_release(&file->queues, number);
 	else
@@ -515,7 +686,7 @@ static int npu_queue_create(struct npu_file *file, struct drm_npu_queue_create *
 	ret = xa_alloc(&file->queues, &args->queue, NULL, XA_LIMIT(1, U32_MAX), GFP_KERNEL);
 	if (ret)
 		goto out;
-	q = npu_queue_acquire(file->npu, &file->context, args);
+	q = npu_queue_acquire(file, args->queue, args);
 	if (IS_ERR(q)) {
 		xa_release(&file->queues, args->queue);
 		ret = PTR_ERR(q);
@@ -558,9 +729,14 @@ int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *
 	struct drm_npu_queue_create *args = data;
 	int ret, idx;
 
-	if (args->flags || args->pad || args->queue) {
-		drm_dbg(drm, "reserved or out field is not zero\n");
+	if (args->flags & ~DRM_NPU_QUEUE_USER || args->pad || args->queue) {
+		drm_dbg(drm, "unknown flags 0x%x, or reserved or out field is not zero\n",
+			args->flags);
 		return -EINVAL;
+	}
+	if (args->flags & DRM_NPU_QUEUE_USER && !npu_user_supported(to_npu(drm))) {
+		drm_dbg(drm, "the device has no queues for processes\n");
+		return -EOPNOTSUPP;
 	}
 	ret = npu_queue_check_schedule(drm, args);
 	if (ret)
@@ -618,7 +794,6 @@ static struct workqueue_struct *npu_queues_alloc_wq(struct npu_device *npu, cons
 /* npu_queues_init makes the slots. */
 int npu_queues_init(struct npu_device *npu)
 {
-	struct device *dev = npu->drm.dev;
 	u32 i;
 
 	npu->queues = drmm_kcalloc(&npu->drm, npu->params.queues, sizeof(*npu->queues), GFP_KERNEL);
@@ -632,6 +807,7 @@ int npu_queues_init(struct npu_device *npu)
 		q->npu = npu;
 		q->number = i + 1;
 		spin_lock_init(&q->lock);
+		mutex_init(&q->user_lock);
 		INIT_LIST_HEAD(&q->inflight);
 		init_waitqueue_head(&q->idle);
 		q->fence_context = dma_fence_context_alloc(1);
@@ -643,8 +819,6 @@ int npu_queues_init(struct npu_device *npu)
 	npu->reset_wq = npu_queues_alloc_wq(npu, "npu_reset");
 	if (IS_ERR(npu->reset_wq))
 		return PTR_ERR(npu->reset_wq);
-
-	npu->tables = dmam_pool_create("npu_tables", dev, NPU_MAX_BINDINGS * NPU_BINDING_SIZE,
-				       NPU_RING_ALIGN, 0);
-	return npu->tables ? 0 : -ENOMEM;
+	npu->vm_wq = npu_queues_alloc_wq(npu, "npu_vm");
+	return PTR_ERR_OR_ZERO(npu->vm_wq);
 }

@@ -194,7 +194,7 @@ void npu_ring_queue_empty(struct npu_queue *q, struct npu_sqe *create)
 
 	npu_ring_empty(ring);
 	ring->shadow = NULL;
-	if (pci->shadows &&
+	if (pci->shadows && !q->own &&
 	    FIELD_GET(NPU_FW_VERSION_MINOR, q->npu->fw_version) >= NPU_FW_MINOR_SHADOW) {
 		ring->shadow = &pci->shadows[ring->number];
 		create->create_queue.shadow =
@@ -231,6 +231,24 @@ bool npu_ring_queue_pop(struct npu_queue *q, struct npu_cqe *cqe)
 	if (q->live)
 		npu_ring_tell_taken(to_npu_pci(q->npu), ring);
 	return false;
+}
+
+/* The doorbell page must not have another queue's beside it. */
+int npu_ring_queue_share(struct npu_queue *q, struct npu_user *user)
+{
+	struct npu_pci *pci = to_npu_pci(q->npu);
+	struct npu_ring *ring = npu_ring_of(q);
+	u64 at = pci->doorbell_offset + (u64)q->number * pci->doorbell_stride;
+
+	if (!IS_ALIGNED(pci->doorbell_stride | at, PAGE_SIZE)) {
+		drm_dbg(&q->npu->drm, "doorbells are smaller than the kernel's pages\n");
+		return -EOPNOTSUPP;
+	}
+	user->entries = ring->entries;
+	user->sq = ring->sq;
+	user->cq = ring->cq;
+	user->doorbell = pci_resource_start(to_pci_dev(q->npu->drm.dev), 0) + at;
+	return 0;
 }
 
 /* npu_ring_init makes the rings of the admin queue, and room for those of user queues. */

@@ -7,7 +7,6 @@
 #include <linux/bitfield.h>
 #include <linux/dma-fence-chain.h>
 #include <linux/dma-resv.h>
-#include <linux/dmapool.h>
 #include <linux/overflow.h>
 #include <linux/sort.h>
 #include <linux/uaccess.h>
@@ -24,6 +23,13 @@ struct npu_reservation {
 	struct drm_gem_object **objs;
 	u32 count;
 	struct ww_acquire_ctx ctx;
+};
+
+/* What a command names: by handle, or by virtual address. */
+struct npu_operand {
+	struct npu_bo *bo; /* NULL: by address */
+	u64 address; /* of the BO's first byte; 0 without one */
+	u32 space;
 };
 
 /* A syncobj to be signalled, with what that needs allocated. */
@@ -43,8 +49,8 @@ struct npu_out_sync {
  * Return: the elements, to be freed with kvfree(); NULL for none; -EINVAL,
  * -E2BIG, -EFAULT, -ENOMEM.
  */
-static void *npu_array_copy(struct drm_device *drm, const struct drm_npu_array *array, size_t size,
-			    u32 max)
+void *npu_array_copy(struct drm_device *drm, const struct drm_npu_array *array, size_t size,
+		     u32 max)
 {
 	void *elements;
 	u32 i;
@@ -72,46 +78,76 @@ static void *npu_array_copy(struct drm_device *drm, const struct drm_npu_array *
 	return elements;
 }
 
-/* Looks a BO up; the command keeps the reference, command->uses has room. */
-static struct npu_bo *npu_command_bo(struct npu_command *command, struct drm_file *filp, u32 handle,
-				     bool write)
+/*
+ * Looks an operand up, and maps it if the device has an MMU. The command keeps what it refers
+ * to; command->uses has room.
+ */
+static int npu_command_operand(struct npu_command *command, struct drm_file *filp, u32 flags,
+			       u32 handle, bool write, struct npu_operand *operand)
 {
-	struct drm_gem_object *obj = drm_gem_object_lookup(filp, handle);
+	struct npu_file *file = filp->driver_priv;
+	struct drm_gem_object *obj;
+	struct npu_mapping *m;
 
-	if (!obj)
-		return NULL;
+	*operand = (struct npu_operand){ .space = NPU_SPACE_VIRTUAL };
+	if (flags & DRM_NPU_COMMAND_VA) {
+		if (!handle && file->npu->mmu)
+			return 0;
+		drm_dbg(&file->npu->drm, "command by address: handle %u, which is 0, or no MMU\n",
+			handle);
+		return handle ? -EINVAL : -EOPNOTSUPP;
+	}
+	obj = drm_gem_object_lookup(filp, handle);
+	if (!obj) {
+		drm_dbg(&file->npu->drm, "no buffer object %u\n", handle);
+		return -ENOENT;
+	}
+	operand->bo = to_npu_bo(obj);
 	command->uses[command->use_count++] = (struct npu_use){ obj, write };
-	return to_npu_bo(obj);
+	if (file->npu->mmu) {
+		m = npu_vm_use(&file->vm, operand->bo);
+		if (IS_ERR(m))
+			return PTR_ERR(m);
+		command->uses[command->use_count - 1].mapping = m;
+		operand->address = m->node.start;
+	} else {
+		operand->address = operand->bo->address;
+		operand->space = operand->bo->placement == DRM_NPU_PLACEMENT_DEVICE ?
+				 NPU_SPACE_DEVICE : NPU_SPACE_BUS;
+	}
+	return 0;
 }
 
-static bool npu_bo_contains(struct npu_bo *bo, u64 offset, u64 size)
+/* What is named by address the device checks. */
+static bool npu_operand_contains(const struct npu_operand *operand, u64 offset, u64 size)
 {
-	return size && offset < bo->base.size && size <= bo->base.size - offset;
-}
+	struct npu_bo *bo = operand->bo;
 
-static u32 npu_bo_space(struct npu_bo *bo)
-{
-	return bo->placement == DRM_NPU_PLACEMENT_DEVICE ? NPU_SPACE_DEVICE : NPU_SPACE_BUS;
+	return !bo || (size && offset < bo->base.size && size <= bo->base.size - offset);
 }
 
 /* Whether all rows of one side of a copy are in the BO. */
-static bool npu_copy_fits(struct npu_bo *bo, u64 offset, const struct drm_npu_copy *copy,
-			  u64 stride_y, u64 stride_z)
+static bool npu_copy_fits(const struct npu_operand *operand, u64 offset,
+			  const struct drm_npu_copy *copy, u64 stride_y, u64 stride_z)
 {
 	u64 y, z, span;
 
+	if (!operand->bo)
+		return true;
 	if (check_mul_overflow(stride_y, (u64)copy->ny - 1, &y) ||
 	    check_mul_overflow(stride_z, (u64)copy->nz - 1, &z) ||
 	    check_add_overflow(y, z, &span) || check_add_overflow(span, (u64)copy->nx, &span))
 		return false;
-	return npu_bo_contains(bo, offset, span);
+	return npu_operand_contains(operand, offset, span);
 }
 
 static int npu_command_copy(struct drm_device *drm, struct drm_file *filp,
-			    struct npu_command *command, const struct drm_npu_copy *copy)
+			    struct npu_command *command, u32 flags,
+			    const struct drm_npu_copy *copy)
 {
 	struct npu_sqe *sqe = &command->sqe;
-	struct npu_bo *src, *dst;
+	struct npu_operand src, dst;
+	int ret;
 
 	if (copy->pad || !copy->nx || !copy->ny || copy->ny > U16_MAX || !copy->nz ||
 	    copy->nz > U16_MAX) {
@@ -121,24 +157,22 @@ static int npu_command_copy(struct drm_device *drm, struct drm_file *filp,
 	command->uses = kcalloc(2, sizeof(*command->uses), GFP_KERNEL);
 	if (!command->uses)
 		return -ENOMEM;
-	src = npu_command_bo(command, filp, copy->src_handle, false);
-	dst = npu_command_bo(command, filp, copy->dst_handle, true);
-	if (!src || !dst) {
-		drm_dbg(drm, "copy: no buffer object %u or %u\n", copy->src_handle,
-			copy->dst_handle);
-		return -ENOENT;
-	}
-	if (!npu_copy_fits(src, copy->src_offset, copy, copy->src_stride_y, copy->src_stride_z) ||
-	    !npu_copy_fits(dst, copy->dst_offset, copy, copy->dst_stride_y, copy->dst_stride_z)) {
+	ret = npu_command_operand(command, filp, flags, copy->src_handle, false, &src);
+	if (!ret)
+		ret = npu_command_operand(command, filp, flags, copy->dst_handle, true, &dst);
+	if (ret)
+		return ret;
+	if (!npu_copy_fits(&src, copy->src_offset, copy, copy->src_stride_y, copy->src_stride_z) ||
+	    !npu_copy_fits(&dst, copy->dst_offset, copy, copy->dst_stride_y, copy->dst_stride_z)) {
 		drm_dbg(drm, "copy: rows outside the buffer object\n");
 		return -EINVAL;
 	}
 
 	sqe->opcode = NPU_CMD_COPY;
-	sqe->spaces = cpu_to_le32(FIELD_PREP(NPU_SPACES_FIRST, npu_bo_space(src)) |
-				  FIELD_PREP(NPU_SPACES_SECOND, npu_bo_space(dst)));
-	sqe->copy.src = cpu_to_le64(src->address + copy->src_offset);
-	sqe->copy.dst = cpu_to_le64(dst->address + copy->dst_offset);
+	sqe->spaces = cpu_to_le32(FIELD_PREP(NPU_SPACES_FIRST, src.space) |
+				  FIELD_PREP(NPU_SPACES_SECOND, dst.space));
+	sqe->copy.src = cpu_to_le64(src.address + copy->src_offset);
+	sqe->copy.dst = cpu_to_le64(dst.address + copy->dst_offset);
 	sqe->copy.nx = cpu_to_le32(copy->nx);
 	sqe->copy.ny = cpu_to_le16(copy->ny);
 	sqe->copy.nz = cpu_to_le16(copy->nz);
@@ -150,54 +184,58 @@ static int npu_command_copy(struct drm_device *drm, struct drm_file *filp,
 }
 
 static int npu_command_bindings(struct drm_device *drm, struct drm_file *filp,
-				struct npu_command *command,
+				struct npu_command *command, u32 flags,
 				const struct drm_npu_binding *bindings, u32 count)
 {
+	struct npu_file *file = filp->driver_priv;
+	struct npu_slot *slot = npu_slot_get(&file->vm);
 	u32 i;
+	int ret;
 
-	command->table = dma_pool_zalloc(to_npu(drm)->tables, GFP_KERNEL, &command->table_addr);
-	if (!command->table)
-		return -ENOMEM;
+	if (IS_ERR(slot))
+		return PTR_ERR(slot);
+	command->slot = slot;
 	for (i = 0; i < count; i++) {
 		const struct drm_npu_binding *binding = &bindings[i];
-		struct npu_bo *bo;
-		u32 flags;
+		struct npu_operand to;
+		u32 access;
 
 		if (!binding->flags ||
 		    binding->flags & ~(DRM_NPU_BINDING_READ | DRM_NPU_BINDING_WRITE)) {
 			drm_dbg(drm, "binding %u: flags 0x%x\n", i, binding->flags);
 			return -EINVAL;
 		}
-		bo = npu_command_bo(command, filp, binding->handle,
-				    binding->flags & DRM_NPU_BINDING_WRITE);
-		if (!bo) {
-			drm_dbg(drm, "binding %u: no buffer object %u\n", i, binding->handle);
-			return -ENOENT;
-		}
-		if (!npu_bo_contains(bo, binding->offset, binding->size)) {
+		ret = npu_command_operand(command, filp, flags, binding->handle,
+					  binding->flags & DRM_NPU_BINDING_WRITE, &to);
+		if (ret)
+			return ret;
+		if (!binding->size || !npu_operand_contains(&to, binding->offset, binding->size)) {
 			drm_dbg(drm, "binding %u: not in its buffer object\n", i);
 			return -EINVAL;
 		}
-		flags = FIELD_PREP(NPU_BINDING_SPACE, npu_bo_space(bo));
+		access = FIELD_PREP(NPU_BINDING_SPACE, to.space);
 		if (binding->flags & DRM_NPU_BINDING_READ)
-			flags |= NPU_BINDING_READ;
+			access |= NPU_BINDING_READ;
 		if (binding->flags & DRM_NPU_BINDING_WRITE)
-			flags |= NPU_BINDING_WRITE;
-		command->table[i].address = cpu_to_le64(bo->address + binding->offset);
-		command->table[i].size = cpu_to_le64(binding->size);
-		command->table[i].flags = cpu_to_le32(flags);
+			access |= NPU_BINDING_WRITE;
+		slot->table[i] = (struct npu_hw_binding){
+			.address = cpu_to_le64(to.address + binding->offset),
+			.size = cpu_to_le64(binding->size),
+			.flags = cpu_to_le32(access),
+		};
 	}
 	return 0;
 }
 
 static int npu_command_launch(struct drm_device *drm, struct drm_file *filp,
-			      struct npu_command *command, const struct drm_npu_launch *launch)
+			      struct npu_command *command, u32 flags,
+			      const struct drm_npu_launch *launch)
 {
 	struct npu_sqe *sqe = &command->sqe;
 	struct drm_npu_binding *bindings;
 	u32 count = launch->bindings.count;
-	struct npu_bo *program;
-	int ret = 0;
+	struct npu_operand program;
+	int ret;
 
 	if (!IS_ALIGNED(launch->program_offset, NPU_PROGRAM_ALIGN) ||
 	    launch->program_size < NPU_PROGRAM_MIN) {
@@ -214,26 +252,27 @@ static int npu_command_launch(struct drm_device *drm, struct drm_file *filp,
 		ret = -ENOMEM;
 		goto out;
 	}
-	program = npu_command_bo(command, filp, launch->program_handle, false);
-	if (!program) {
-		drm_dbg(drm, "launch: no buffer object %u\n", launch->program_handle);
-		ret = -ENOENT;
+	ret = npu_command_operand(command, filp, flags, launch->program_handle, false, &program);
+	if (ret)
 		goto out;
-	}
-	if (!npu_bo_contains(program, launch->program_offset, launch->program_size)) {
+	if (!npu_operand_contains(&program, launch->program_offset, launch->program_size)) {
 		drm_dbg(drm, "launch: program outside its buffer object\n");
 		ret = -EINVAL;
 		goto out;
 	}
 	if (count)
-		ret = npu_command_bindings(drm, filp, command, bindings, count);
+		ret = npu_command_bindings(drm, filp, command, flags, bindings, count);
+	if (ret)
+		goto out;
 
 	sqe->opcode = NPU_CMD_LAUNCH;
-	sqe->launch.program = cpu_to_le64(program->address + launch->program_offset);
-	sqe->launch.table = cpu_to_le64(count ? command->table_addr : 0);
+	sqe->launch.program = cpu_to_le64(program.address + launch->program_offset);
+	sqe->launch.table = cpu_to_le64(count ? command->slot->address : 0);
 	sqe->launch.bindings = cpu_to_le32(count);
-	sqe->launch.spaces = cpu_to_le32(FIELD_PREP(NPU_SPACES_FIRST, npu_bo_space(program)) |
-					 FIELD_PREP(NPU_SPACES_SECOND, NPU_SPACE_BUS));
+	sqe->launch.spaces =
+		cpu_to_le32(FIELD_PREP(NPU_SPACES_FIRST, program.space) |
+			    FIELD_PREP(NPU_SPACES_SECOND,
+				       to_npu(drm)->mmu ? NPU_SPACE_VIRTUAL : NPU_SPACE_BUS));
 	sqe->launch.program_size = cpu_to_le32(launch->program_size);
 out:
 	kvfree(bindings);
@@ -245,11 +284,13 @@ static int npu_command_init(struct drm_device *drm, struct drm_file *filp,
 			    struct npu_command *command, const struct drm_npu_command *from)
 {
 	const void *unused = &from->reserved;
+	u32 known = DRM_NPU_COMMAND_VA;
 	size_t used;
 
 	switch (from->type) {
 	case DRM_NPU_COMMAND_NOP:
 		used = 0;
+		known = 0;
 		break;
 	case DRM_NPU_COMMAND_COPY:
 		used = sizeof(from->copy);
@@ -261,16 +302,16 @@ static int npu_command_init(struct drm_device *drm, struct drm_file *filp,
 		drm_dbg(drm, "command of unknown type %u\n", from->type);
 		return -EINVAL;
 	}
-	if (from->flags || memchr_inv(unused + used, 0, sizeof(from->reserved) - used)) {
-		drm_dbg(drm, "command: flags or reserved bytes are not zero\n");
+	if (from->flags & ~known || memchr_inv(unused + used, 0, sizeof(from->reserved) - used)) {
+		drm_dbg(drm, "command: flags 0x%x, or reserved bytes are not zero\n", from->flags);
 		return -EINVAL;
 	}
 
 	switch (from->type) {
 	case DRM_NPU_COMMAND_COPY:
-		return npu_command_copy(drm, filp, command, &from->copy);
+		return npu_command_copy(drm, filp, command, from->flags, &from->copy);
 	case DRM_NPU_COMMAND_LAUNCH:
-		return npu_command_launch(drm, filp, command, &from->launch);
+		return npu_command_launch(drm, filp, command, from->flags, &from->launch);
 	default:
 		command->sqe.opcode = NPU_CMD_NOP;
 		return 0;
@@ -408,6 +449,10 @@ static int npu_job_attach(struct npu_job *job, struct drm_file *filp, u32 queue)
 	q = npu_file_queue(file, queue);
 	if (IS_ERR(q))
 		return PTR_ERR(q);
+	if (q->own) {
+		drm_dbg(&job->npu->drm, "queue %u takes no jobs\n", queue);
+		return -EINVAL;
+	}
 	job->queue = q;
 	return drm_sched_job_init(&job->base, &job->queue->entity, job->count, file,
 				  filp->client_id);
@@ -527,6 +572,9 @@ static int npu_submit(struct npu_device *npu, struct drm_npu_submit *args, struc
 	struct npu_job *job;
 	int ret;
 
+	ret = npu_vm_start(&file->vm);
+	if (ret)
+		return ret;
 	outs = npu_out_syncs_create(&npu->drm, filp, &args->out_syncs);
 	if (IS_ERR(outs))
 		return PTR_ERR(outs);
@@ -560,11 +608,10 @@ out:
 	return ret;
 }
 
-/*
- * npu_job_clear zeroes device memory that the host cannot reach, by copies of a page of
- * zeros on the file's queue. size is a multiple of the page size, the device is awake.
- */
-int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size)
+/* Copies a page of zeros over and over, on the file's queue. */
+static int npu_job_copy_zeros(struct npu_device *npu, struct drm_file *filp,
+			      const struct npu_operand *src, const struct npu_operand *dst,
+			      u64 size)
 {
 	struct npu_file *file = filp->driver_priv;
 	u64 rows = size >> PAGE_SHIFT, done = 0;
@@ -581,10 +628,10 @@ int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u6
 			return -ENOMEM;
 		sqe = &job->commands[0].sqe;
 		sqe->opcode = NPU_CMD_COPY;
-		sqe->spaces = cpu_to_le32(FIELD_PREP(NPU_SPACES_FIRST, NPU_SPACE_BUS) |
-					  FIELD_PREP(NPU_SPACES_SECOND, NPU_SPACE_DEVICE));
-		sqe->copy.src = cpu_to_le64(npu->zeros_addr);
-		sqe->copy.dst = cpu_to_le64(address + (done << PAGE_SHIFT));
+		sqe->spaces = cpu_to_le32(FIELD_PREP(NPU_SPACES_FIRST, src->space) |
+					  FIELD_PREP(NPU_SPACES_SECOND, dst->space));
+		sqe->copy.src = cpu_to_le64(src->address);
+		sqe->copy.dst = cpu_to_le64(dst->address + (done << PAGE_SHIFT));
 		sqe->copy.nx = cpu_to_le32(PAGE_SIZE);
 		sqe->copy.ny = cpu_to_le16(ny);
 		sqe->copy.nz = cpu_to_le16(1);
@@ -609,6 +656,41 @@ int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u6
 		ret = ret < 0 ? -EIO : 0;
 		done += ny;
 	}
+	return ret;
+}
+
+/*
+ * npu_job_clear zeroes device memory that the host cannot reach, and that no BO has yet. size
+ * is a multiple of the page size, the device is awake.
+ */
+int npu_job_clear(struct npu_device *npu, struct drm_file *filp, u64 address, u64 size)
+{
+	struct npu_operand src = { .address = npu->zeros_addr, .space = NPU_SPACE_BUS };
+	struct npu_operand dst = { .address = address, .space = NPU_SPACE_DEVICE };
+	struct npu_file *file = filp->driver_priv;
+	struct npu_mapping *from, *to;
+	int ret;
+
+	if (!npu->mmu)
+		return npu_job_copy_zeros(npu, filp, &src, &dst, size);
+
+	ret = npu_vm_start(&file->vm);
+	if (ret)
+		return ret;
+	from = npu_vm_use_memory(&file->vm, src.space, src.address, PAGE_SIZE, NPU_PAGE_READ);
+	if (IS_ERR(from))
+		return PTR_ERR(from);
+	to = npu_vm_use_memory(&file->vm, dst.space, dst.address, size, NPU_PAGE_WRITE);
+	if (IS_ERR(to)) {
+		npu_vm_put(from);
+		return PTR_ERR(to);
+	}
+	src = (struct npu_operand){ .address = from->node.start, .space = NPU_SPACE_VIRTUAL };
+	dst = (struct npu_operand){ .address = to->node.start, .space = NPU_SPACE_VIRTUAL };
+	ret = npu_job_copy_zeros(npu, filp, &src, &dst, size);
+	npu_vm_put(from);
+	npu_vm_put(to);
+	flush_work(&npu->vm_work); /* if ret is not 0 the memory is free at once */
 	return ret;
 }
 

@@ -84,6 +84,8 @@ func TestWiden(t *testing.T) {
 		bits := 1 + f.exp + f.frac
 		bias := 1<<(f.exp-1) - 1
 		top := 1<<f.exp - 1
+		var src []byte
+		var want []float64
 		for v := range 1 << bits {
 			e, m := v>>f.frac&top, v&(1<<f.frac-1)
 			x := float64(m) / float64(int(1)<<f.frac)
@@ -100,12 +102,21 @@ func TestWiden(t *testing.T) {
 			if v>>(bits-1) != 0 {
 				x = math.Copysign(x, -1)
 			}
-			src := []byte{byte(v), byte(v >> 8)}
-			for _, tier := range tiers() {
-				dst := []float32{0}
-				tier.float.widen(dst, &src[0], f.t)
-				if got := dst[0]; math.Float32bits(got) != math.Float32bits(float32(x)) && !(got != got && x != x) {
-					t.Fatalf("%s: type %d, %#x is %x, want %x", tier.name, f.t, v, got, x)
+			src = append(src, []byte{byte(v), byte(v >> 8)}[:f.t.Size()]...)
+			want = append(want, x)
+		}
+		for _, tier := range tiers() {
+			for _, n := range []int{len(want), 1, 15, 16, 17} {
+				from := len(want) - n
+				g, dst := guard(n, float32(-77))
+				tier.float.widen(dst, &src[from*f.t.Size()], f.t)
+				if !g.intact() {
+					t.Errorf("%s: type %d: wrote around %d elements", tier.name, f.t, n)
+				}
+				for i, got := range dst {
+					if x := want[from+i]; math.Float32bits(got) != math.Float32bits(float32(x)) && !(got != got && x != x) {
+						t.Fatalf("%s: type %d, %#x is %x, want %x", tier.name, f.t, from+i, got, x)
+					}
 				}
 			}
 		}

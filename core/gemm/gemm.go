@@ -5,7 +5,6 @@ package gemm
 import (
 	"fmt"
 	"runtime"
-	"sync"
 	"unsafe"
 )
 
@@ -34,9 +33,7 @@ type Engine struct {
 	threads int
 	grain   float64   // grain; tests split smaller products
 	scratch []scratch // one for each thread
-	wake    []chan struct{}
-	done    sync.WaitGroup // of a product
-	ended   sync.WaitGroup // of the goroutines
+	workers workers
 
 	job         job
 	parts       int
@@ -86,36 +83,19 @@ func newEngine(t *tier, threads int) *Engine {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	e := &Engine{tier: t, threads: threads, grain: grain, scratch: make([]scratch, threads), wake: make([]chan struct{}, threads)}
+	e := &Engine{tier: t, threads: threads, grain: grain, scratch: make([]scratch, threads)}
 	for i := range e.scratch {
 		e.scratch[i].sums = make([]int32, panelsPerBlock*maxRows)
 	}
-	for i := 1; i < threads; i++ {
-		e.wake[i] = make(chan struct{}, 1)
-		e.ended.Add(1)
-		go e.work(i)
-	}
+	e.workers.start(threads-1, e.part)
 	return e
 }
 
 // Close ends the engine's goroutines. No product may be in progress.
-func (e *Engine) Close() {
-	for _, c := range e.wake[1:] {
-		close(c)
-	}
-	e.ended.Wait()
-}
+func (e *Engine) Close() { e.workers.stop() }
 
 // Tier names the instructions in use: "avx512", "avx2" or "go".
 func (e *Engine) Tier() string { return e.tier.name }
-
-func (e *Engine) work(i int) {
-	defer e.ended.Done()
-	for range e.wake[i] {
-		e.part(i)
-		e.done.Done()
-	}
-}
 
 // run computes e.job.
 func (e *Engine) run() {
@@ -136,12 +116,7 @@ func (e *Engine) run() {
 		}
 	}
 	e.parts = t
-	e.done.Add(t - 1)
-	for i := 1; i < t; i++ {
-		e.wake[i] <- struct{}{}
-	}
-	e.part(0)
-	e.done.Wait()
+	e.workers.run(t)
 	e.job = job{}
 }
 

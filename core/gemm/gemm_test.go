@@ -351,7 +351,7 @@ func TestMulFloat(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	const m, n, k = 100, 70, 300
+	const m, n, k = 30, 70, 60
 	for _, tier := range tiers() {
 		for _, threads := range threadCounts {
 			t.Run(fmt.Sprintf("%s/%d", tier.name, threads), func(t *testing.T) {

@@ -34,7 +34,7 @@ func avx512() *tier {
 		float: kernel{
 			mr: 14, nr: 32, elems: 1,
 			packA: func(dst *byte, rows **byte, off, n int) { packA512(dst, rows, off, n, 0) },
-			widen: widenGo,
+			widen: widenVector,
 		},
 	}
 	t.int8.upTo(1, vnni1)
@@ -68,6 +68,22 @@ func packBytes512(dst, src *byte, stride, k, cols int, sums *int32) {
 			copy(last[(r-from)*nr:][:cols], unsafe.Slice(add(src, r*stride), cols))
 		}
 		packB512(add(dst, steps*nr*word), &last[0], nr, 1, cols, sums)
+	}
+}
+
+// widenVector is kernel.widen.
+func widenVector(dst []float32, src *byte, t Type) {
+	switch t {
+	case BFloat16:
+		widenBF16x512(&dst[0], src, len(dst))
+	case Float16:
+		widenFP16x512(&dst[0], src, len(dst))
+	case E4M3:
+		widenE4M3x512(&dst[0], src, len(dst))
+	case E5M2:
+		widenE5M2x512(&dst[0], src, len(dst))
+	default:
+		widenGo(dst, src, t)
 	}
 }
 

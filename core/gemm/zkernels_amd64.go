@@ -98,6 +98,26 @@ func sumA512(sums *int32, a *byte, steps int)
 //go:noescape
 func subScaled512(c *int32, row *int32, scale int32, n int)
 
+// widenBF16x512 makes binary32 of n > 0 bfloat16.
+//
+//go:noescape
+func widenBF16x512(dst *float32, src *byte, n int)
+
+// widenFP16x512 makes binary32 of n > 0 binary16.
+//
+//go:noescape
+func widenFP16x512(dst *float32, src *byte, n int)
+
+// widenE5M2x512 makes binary32 of n > 0 E5M2, the upper half of a binary16.
+//
+//go:noescape
+func widenE5M2x512(dst *float32, src *byte, n int)
+
+// widenE4M3x512 makes binary32 of n > 0 E4M3: as if a binary16, whose exponent is 8 less.
+//
+//go:noescape
+func widenE4M3x512(dst *float32, src *byte, n int)
+
 // madd256 multiplies up to 6 rows by 16 columns of int16, two to a word, exactly.
 //
 //go:noescape

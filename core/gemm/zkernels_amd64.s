@@ -5303,6 +5303,126 @@ sixteen:
 	VZEROUPPER
 	RET
 
+// func widenBF16x512(dst *float32, src *byte, n int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·widenBF16x512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ $0xffffffffffffffff, SI
+
+some:
+	MOVQ  SI, BX
+	CMPQ  DX, $0x10
+	JGE   sixteen
+	BZHIQ DX, BX, BX
+
+sixteen:
+	KMOVW       BX, K1
+	VPMOVZXWD.Z (CX), K1, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+	ADDQ        $0x20, CX
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JG          some
+	VZEROUPPER
+	RET
+
+// func widenFP16x512(dst *float32, src *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·widenFP16x512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ $0xffffffffffffffff, SI
+
+some:
+	MOVQ  SI, BX
+	CMPQ  DX, $0x10
+	JGE   sixteen
+	BZHIQ DX, BX, BX
+
+sixteen:
+	KMOVW       BX, K1
+	VMOVDQU16.Z (CX), K1, Y0
+	VCVTPH2PS   Y0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+	ADDQ        $0x20, CX
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JG          some
+	VZEROUPPER
+	RET
+
+// func widenE5M2x512(dst *float32, src *byte, n int)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·widenE5M2x512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ $0xffffffffffffffff, SI
+
+some:
+	MOVQ  SI, BX
+	CMPQ  DX, $0x10
+	JGE   sixteen
+	BZHIQ DX, BX, BX
+
+sixteen:
+	KMOVW       BX, K1
+	VPMOVZXBW.Z (CX), K1, Y0
+	VPSLLW      $0x08, Y0, Y0
+	VCVTPH2PS   Y0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+	ADDQ        $0x10, CX
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JG          some
+	VZEROUPPER
+	RET
+
+// func widenE4M3x512(dst *float32, src *byte, n int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·widenE4M3x512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x0000007f, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0x7fc00000, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x43800000, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         $0xffffffffffffffff, SI
+
+some:
+	MOVQ  SI, BX
+	CMPQ  DX, $0x10
+	JGE   sixteen
+	BZHIQ DX, BX, BX
+
+sixteen:
+	KMOVW       BX, K1
+	VPMOVZXBD.Z (CX), K1, Z4
+	VPSRLD      $0x07, Z4, Z5
+	VPSLLD      $0x1f, Z5, Z5
+	VPANDD      Z0, Z4, Z4
+	VPSLLD      $0x07, Z4, Z3
+	VPMOVDW     Z3, Y3
+	VCVTPH2PS   Y3, Z3
+	VMULPS      Z2, Z3, Z3
+	VPCMPEQD    Z0, Z4, K2
+	VMOVDQA32   Z1, K2, Z3
+	VPORD       Z5, Z3, Z3
+	VMOVDQU32   Z3, K1, (AX)
+	ADDQ        $0x10, CX
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JG          some
+	VZEROUPPER
+	RET
+
 DATA iota16<>+0(SB)/4, $0x00000000
 DATA iota16<>+4(SB)/4, $0x00000001
 DATA iota16<>+8(SB)/4, $0x00000002

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-var exhaustive = flag.Bool("exhaustive", false, "measure the functions' errors over all 2³² operands: an hour of processor time")
+var exhaustive = flag.Bool("exhaustive", false, "measure the functions' errors over all 2³² operands: 80 minutes of processor time")
 
 // functions have the error that §6.12.11 states, in units of the last place, and an
 // operand that comes within a hundredth of it.
@@ -30,14 +30,14 @@ var functions = []struct {
 	{"log", Log, math.Log, 0.75, 0x402dcb4c, [4]uint32{neg | inf, neg | inf, inf, NaN}},
 	{"tanh", Tanh, math.Tanh, 1.37, 0x3f214812, [4]uint32{0, neg, one, neg | one}},
 	{"sigmoid", Sigmoid, sigmoid, 2.41, 0xc085088d, [4]uint32{half, half, one, 0}},
-	{"silu", SiLU, func(x float64) float64 { return times(x, sigmoid(x)) }, 4, 0, [4]uint32{0, neg, inf, neg}},
-	{"gelu-tanh", GELUTanh, geluTanh, 5, 0, [4]uint32{0, neg, inf, neg}},
-	{"gelu", GELU, func(x float64) float64 { return times(x, math.Erfc(-x/math.Sqrt2)/2) }, 5, 0, [4]uint32{0, neg, inf, neg}},
-	{"erf", Erf, math.Erf, 2, 0, [4]uint32{0, neg, one, neg | one}},
-	{"reciprocal", Reciprocal, func(x float64) float64 { return 1 / x }, 0.5, 0, [4]uint32{inf, neg | inf, 0, neg}},
-	{"rsqrt", Rsqrt, func(x float64) float64 { return 1 / math.Sqrt(x) }, 1.5, 0, [4]uint32{inf, neg | inf, 0, NaN}},
-	{"hard-sigmoid", HardSigmoid, hardSigmoid, 1, 0x3f80000a, [4]uint32{half, half, one, 0}},
-	{"hard-swish", HardSwish, func(x float64) float64 { return times(x, hardSigmoid(x)) }, 2, 0, [4]uint32{0, neg, inf, neg}},
+	{"silu", SiLU, func(x float64) float64 { return times(x, sigmoid(x)) }, 3.35, 0xc0be0b6a, [4]uint32{0, neg, inf, neg}},
+	{"gelu-tanh", GELUTanh, geluTanh, 3.20, 0xbfeb4085, [4]uint32{0, neg, inf, neg}},
+	{"gelu", GELU, func(x float64) float64 { return times(x, math.Erfc(-x/math.Sqrt2)/2) }, 6.57, 0xbfa9f8f2, [4]uint32{0, neg, inf, neg}},
+	{"erf", Erf, math.Erf, 1.50, 0x3f8204bd, [4]uint32{0, neg, one, neg | one}},
+	{"reciprocal", Reciprocal, func(x float64) float64 { return 1 / x }, 0.50, 0x00fe01ff, [4]uint32{inf, neg | inf, 0, neg}},
+	{"rsqrt", Rsqrt, func(x float64) float64 { return 1 / math.Sqrt(x) }, 1.50, 0x0080cab3, [4]uint32{inf, neg | inf, 0, NaN}},
+	{"hard-sigmoid", HardSigmoid, hardSigmoid, 1.00, 0x3f80000a, [4]uint32{half, half, one, 0}},
+	{"hard-swish", HardSwish, func(x float64) float64 { return times(x, hardSigmoid(x)) }, 1.88, 0x3faf8d3e, [4]uint32{0, neg, inf, neg}},
 }
 
 const (
@@ -88,13 +88,13 @@ func ulps(got float32, want float64) float64 {
 
 // TestULP measures over a part of all operands, and with -exhaustive over all.
 func TestULP(t *testing.T) {
-	stride := uint64(65521)
+	stride := uint64(32749)
 	if *exhaustive {
 		stride = 1
 	}
 	for _, tt := range functions {
 		t.Run(tt.name, func(t *testing.T) {
-			if e := errorAt(tt.f, tt.judge, tt.worst); tt.worst != 0 && e < tt.ulp-0.01 {
+			if e := errorAt(tt.f, tt.judge, tt.worst); e < tt.ulp-0.0101 {
 				t.Errorf("%.4f ulp at %#08x, the worst operand; stated %.2f", e, tt.worst, tt.ulp)
 			}
 			workers := uint64(runtime.GOMAXPROCS(0))

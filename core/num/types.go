@@ -4,13 +4,18 @@ package num
 
 import "math"
 
-// The narrow floating-point types of §6.5, as their encodings.
-type (
-	BF16 uint16 // 1 sign, 8 exponent and 7 fraction bits
-	FP16 uint16 // IEEE 754 binary16
-	E4M3 uint8  // OCP OFP8 E4M3: no infinity, one NaN for each sign
-	E5M2 uint8  // OCP OFP8 E5M2
-)
+// BF16 is the encoding of a bf16: 1 sign, 8 exponent and 7 fraction bits (§6.5).
+type BF16 uint16
+
+// FP16 is the encoding of an IEEE 754 binary16 (§6.5).
+type FP16 uint16
+
+// E4M3 is the encoding of an OCP fp8 of 4 exponent and 3 fraction bits: it has no
+// infinity, and one NaN for each sign (§6.5).
+type E4M3 uint8
+
+// E5M2 is the encoding of an OCP fp8 of 5 exponent and 2 fraction bits (§6.5).
+type E5M2 uint8
 
 // NaN is the encoding of the only fp32 NaN that an operation of §6 produces.
 const NaN = 0x7fc00000

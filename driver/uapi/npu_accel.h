@@ -46,6 +46,11 @@
  * are signalled. After removal mappings of BOs, those of dma-bufs too, fault
  * with SIGBUS; until then device memory reads all-ones.
  *
+ * If &drm_npu_device_info.features has the MMU (bit 1), and firmware is 1.2 or
+ * later, every file has an address space of its own, and nothing else can be
+ * reached by its commands: see &struct drm_npu_vm_bind. DRM_NPU_QUERY_VM says
+ * whether it is so.
+ *
  * The module cannot be unloaded (EWOULDBLOCK) while a file, a mapping or a dma-buf
  * of it is open, nor while the fence of a job that ran is kept anywhere, for
  * instance in a sync file or in a syncobj that was passed on.
@@ -55,7 +60,10 @@
  *
  * New in 1.2: drm_npu_queue_create.timeout_ms (was padding) and weight, the limits
  * of these in drm_npu_device_info, and timeouts that end one job alone;
- * &struct drm_npu_counters from shadow_doorbells on, DRM_NPU_QUERY_TELEMETRY.
+ * &struct drm_npu_counters from shadow_doorbells on, DRM_NPU_QUERY_TELEMETRY;
+ * DRM_IOCTL_NPU_VM_BIND, DRM_NPU_COMMAND_VA, DRM_NPU_QUERY_VM, DRM_NPU_QUERY_FAULT,
+ * DRM_NPU_QUEUE_USER, DRM_IOCTL_NPU_QUEUE_MAP; BOs of host memory are as large as
+ * that is.
  */
 #ifndef _UAPI_NPU_ACCEL_H_
 #define _UAPI_NPU_ACCEL_H_
@@ -78,6 +86,8 @@ extern "C" {
 #define DRM_NPU_SUBMIT		0x02
 #define DRM_NPU_QUEUE_CREATE	0x03
 #define DRM_NPU_QUEUE_DESTROY	0x04
+#define DRM_NPU_VM_BIND		0x05
+#define DRM_NPU_QUEUE_MAP	0x06
 
 /**
  * struct drm_npu_array - an array in the caller's memory
@@ -106,6 +116,12 @@ enum drm_npu_query_type {
 
 	/** @DRM_NPU_QUERY_JOB: &struct drm_npu_job_status */
 	DRM_NPU_QUERY_JOB = 2,
+
+	/** @DRM_NPU_QUERY_VM: &struct drm_npu_vm_info (1.2) */
+	DRM_NPU_QUERY_VM = 3,
+
+	/** @DRM_NPU_QUERY_FAULT: &struct drm_npu_fault (1.2) */
+	DRM_NPU_QUERY_FAULT = 4,
 
 	/** @DRM_NPU_QUERY_TELEMETRY: &struct drm_npu_telemetry */
 	DRM_NPU_QUERY_TELEMETRY = 5,
@@ -397,7 +413,9 @@ struct drm_npu_job_status {
 	/**
 	 * @command: out: index of the command that failed first, or of the last
 	 * command. Commands behind a failed one are executed all the same. With
-	 * ETIMEDOUT the one that took too long, behind which none is executed.
+	 * ETIMEDOUT the one that took too long, and with a fault of the address
+	 * space (&struct drm_npu_fault) the one that faulted, behind which none
+	 * is executed.
 	 */
 	__u32 command;
 
@@ -422,6 +440,118 @@ struct drm_npu_job_status {
 	__u64 info;
 };
 
+/** struct drm_npu_vm_info - address space of this file */
+struct drm_npu_vm_info {
+	/** @start: out: first virtual address that DRM_IOCTL_NPU_VM_BIND takes. */
+	__u64 start;
+
+	/** @end: out: first one behind those. */
+	__u64 end;
+
+	/** @page_size: out: bytes; what is mapped is a multiple of them. */
+	__u32 page_size;
+
+	/**
+	 * @large_page_size: out: bytes. Of memory that is contiguous and, like
+	 * the address, a multiple of them, the device needs fewer translations.
+	 */
+	__u32 large_page_size;
+
+	/** @max_ops: out: elements that &drm_npu_vm_bind.ops can have. */
+	__u32 max_ops;
+
+	/** @max_mappings: out: mappings that a file can have. */
+	__u32 max_mappings;
+
+	/** @mappings: out: those that it has at the moment. */
+	__u32 mappings;
+
+	/** @pad: out: 0. */
+	__u32 pad;
+
+	/** @table_bytes: out: memory that the page tables take at the moment. */
+	__u64 table_bytes;
+};
+
+/** enum drm_npu_access - what an access was (§11.5) */
+enum drm_npu_access {
+	/** @DRM_NPU_ACCESS_READ: it read */
+	DRM_NPU_ACCESS_READ = 1,
+
+	/** @DRM_NPU_ACCESS_WRITE: it wrote */
+	DRM_NPU_ACCESS_WRITE = 2,
+
+	/** @DRM_NPU_ACCESS_EXECUTE: it fetched a program */
+	DRM_NPU_ACCESS_EXECUTE = 3,
+};
+
+/** enum drm_npu_fault_reason - why an access was refused (§11.5) */
+enum drm_npu_fault_reason {
+	/** @DRM_NPU_FAULT_NOT_PRESENT: nothing is mapped there */
+	DRM_NPU_FAULT_NOT_PRESENT = 1,
+
+	/** @DRM_NPU_FAULT_PERMISSION: it is mapped without this access */
+	DRM_NPU_FAULT_PERMISSION = 2,
+
+	/** @DRM_NPU_FAULT_RESERVED: the page tables are wrong */
+	DRM_NPU_FAULT_RESERVED = 3,
+
+	/** @DRM_NPU_FAULT_TABLE: the page tables cannot be read */
+	DRM_NPU_FAULT_TABLE = 4,
+
+	/** @DRM_NPU_FAULT_TARGET: what is mapped there failed */
+	DRM_NPU_FAULT_TARGET = 5,
+
+	/** @DRM_NPU_FAULT_RANGE: it is no virtual address */
+	DRM_NPU_FAULT_RANGE = 6,
+};
+
+/**
+ * struct drm_npu_fault - the last access of this file that was refused
+ *
+ * Commands of a file that access what is not mapped fault, and only they: what
+ * came before is done, nothing behind it is. The job fails with EFAULT, and
+ * &drm_npu_job_status.info is the address; commands behind it are not executed.
+ * Other jobs of the file are held up until its context was made again, with what
+ * it has mapped; nothing of them is lost or done twice. Nothing is to be done for
+ * that. Jobs of other files do not notice. The record is there before the job's
+ * syncobjs are signalled.
+ */
+struct drm_npu_fault {
+	/** @count: out: faults of the file; 0 if there was none, as is all else. */
+	__u64 count;
+
+	/** @address: out: first virtual address that was refused. */
+	__u64 address;
+
+	/** @seqno: out: of the job. */
+	__u64 seqno;
+
+	/** @command: out: index of the command in it. */
+	__u32 command;
+
+	/** @queue: out: queue of the file. */
+	__u32 queue;
+
+	/** @entry: out: ring entry of the command. */
+	__u32 entry;
+
+	/** @status: out: status code of the command (§9.1). */
+	__u32 status;
+
+	/** @access: out: one of &enum drm_npu_access. */
+	__u32 access;
+
+	/** @reason: out: one of &enum drm_npu_fault_reason. */
+	__u32 reason;
+
+	/** @engine: out: 0 command processor, 1 DMA, 2 core load, 3 core store. */
+	__u32 engine;
+
+	/** @pad: out: 0. */
+	__u32 pad;
+};
+
 /** enum drm_npu_placement - where a BO lives */
 enum drm_npu_placement {
 	/**
@@ -434,7 +564,8 @@ enum drm_npu_placement {
 
 	/**
 	 * @DRM_NPU_PLACEMENT_SYSTEM: memory of the host, reached by DMA. Mapped
-	 * cached. Contiguous on the bus, so without an IOMMU large ones may fail.
+	 * cached. Without an MMU in the device it is contiguous on the bus, so
+	 * if there is no IOMMU either large ones may fail.
 	 */
 	DRM_NPU_PLACEMENT_SYSTEM = 2,
 };
@@ -451,9 +582,10 @@ enum drm_npu_placement {
  * DRM_NPU_PLACEMENT_SYSTEM; device memory they are refused (EOPNOTSUPP), since it
  * is reached through the device's own window only.
  *
- * DRM_IOCTL_PRIME_FD_TO_HANDLE also takes dma-bufs of other drivers that are
- * contiguous on the bus, as behind an IOMMU all are; EINVAL otherwise. Such
- * a BO is in DRM_NPU_PLACEMENT_SYSTEM, and is mapped through its dma-buf.
+ * DRM_IOCTL_PRIME_FD_TO_HANDLE also takes dma-bufs of other drivers. Without an
+ * MMU in the device they must be contiguous on the bus, as behind an IOMMU all
+ * are; EINVAL otherwise. Such a BO is in DRM_NPU_PLACEMENT_SYSTEM, and is mapped
+ * through its dma-buf.
  *
  * The fence of every job is in the reservation of the BOs that it uses, where
  * poll() of a dma-buf and other drivers find it. For BOs that are or were shared
@@ -508,7 +640,12 @@ struct drm_npu_binding {
 	__u64 size;
 };
 
-/** struct drm_npu_launch - run a program (§4.9) */
+/**
+ * struct drm_npu_launch - run a program (§4.9)
+ *
+ * With DRM_NPU_COMMAND_VA handles are 0 and offsets virtual addresses, here and in
+ * the bindings. The program needs EXEC, what bindings name READ or WRITE.
+ */
 struct drm_npu_launch {
 	/** @program_handle: in: BO that holds descriptor and text (§5.3). */
 	__u32 program_handle;
@@ -527,7 +664,8 @@ struct drm_npu_launch {
  * struct drm_npu_copy - copy nz planes of ny rows of nx bytes (§7.4)
  *
  * The first byte of row y of plane z is at offset + z * stride_z + y * stride_y.
- * All rows are within the BOs.
+ * All rows are within the BOs. With DRM_NPU_COMMAND_VA handles are 0 and offsets
+ * virtual addresses; the source needs READ, the destination WRITE.
  */
 struct drm_npu_copy {
 	/** @src_handle: in: BO that is read. */
@@ -579,12 +717,20 @@ enum drm_npu_command_type {
 	DRM_NPU_COMMAND_LAUNCH = 3,
 };
 
+/*
+ * Flag of a COPY or LAUNCH: memory is named by virtual address, not by handle. What
+ * is mapped where the device says when the command runs, so wrong addresses are
+ * errors of the job (&struct drm_npu_fault). Such a command keeps nothing alive and
+ * does not wait for fences of dma-bufs. EOPNOTSUPP without an MMU (1.2).
+ */
+#define DRM_NPU_COMMAND_VA	0x1
+
 /** struct drm_npu_command - one command of a job */
 struct drm_npu_command {
 	/** @type: in: one of &enum drm_npu_command_type. */
 	__u32 type;
 
-	/** @flags: in: 0. */
+	/** @flags: in: 0, or DRM_NPU_COMMAND_VA. */
 	__u32 flags;
 
 	union {
@@ -626,6 +772,13 @@ enum drm_npu_priority {
 	DRM_NPU_PRIORITY_MAX = 3,
 };
 
+/*
+ * Flag of DRM_IOCTL_NPU_QUEUE_CREATE: the process drives the queue by itself, see
+ * &struct drm_npu_queue_map. Jobs cannot be submitted to it (EINVAL). PCI devices with
+ * an MMU have such queues (1.2).
+ */
+#define DRM_NPU_QUEUE_USER	0x1
+
 /**
  * struct drm_npu_queue_create - argument of DRM_IOCTL_NPU_QUEUE_CREATE
  *
@@ -635,14 +788,15 @@ enum drm_npu_priority {
  * Errors: EINVAL unknown priority, weight or timeout out of range, or a field that
  * must be 0 is not; EACCES a priority above the default, or a timeout above
  * job_timeout_ms, without CAP_SYS_NICE; EOPNOTSUPP a priority above the default, a
- * weight above 1 or a timeout on a device that has none (§2.1); EBUSY all queues or
- * contexts of the device are in use; EIO the device did not come back from a reset.
+ * weight above 1, a timeout, or DRM_NPU_QUEUE_USER, on a device that has none (§2.1);
+ * EBUSY all queues or contexts of the device are in use; EIO the device did not come
+ * back from a reset.
  */
 struct drm_npu_queue_create {
 	/** @priority: in: 0 to DRM_NPU_PRIORITY_MAX. */
 	__u32 priority;
 
-	/** @flags: in: 0. */
+	/** @flags: in: 0, or DRM_NPU_QUEUE_USER. */
 	__u32 flags;
 
 	/** @queue: out: number of the queue in this file, from 1. */
@@ -687,6 +841,145 @@ struct drm_npu_queue_destroy {
 
 	/** @pad: in: 0. */
 	__u32 pad;
+};
+
+/** enum drm_npu_vm_op_type - what an operation on the address space does */
+enum drm_npu_vm_op_type {
+	/** @DRM_NPU_VM_MAP: map a part of a BO */
+	DRM_NPU_VM_MAP = 1,
+
+	/** @DRM_NPU_VM_UNMAP: take all mappings in a range away */
+	DRM_NPU_VM_UNMAP = 2,
+};
+
+/* The device may read it. */
+#define DRM_NPU_VM_READ		0x1
+/* The device may write it. */
+#define DRM_NPU_VM_WRITE	0x2
+/* Programs may be launched from it. */
+#define DRM_NPU_VM_EXEC		0x4
+
+/** struct drm_npu_vm_op - an operation on the address space */
+struct drm_npu_vm_op {
+	/** @type: in: one of &enum drm_npu_vm_op_type. */
+	__u32 type;
+
+	/**
+	 * @flags: in: MAP: DRM_NPU_VM_READ, DRM_NPU_VM_WRITE, DRM_NPU_VM_EXEC, at
+	 * least one of them; none implies another. UNMAP: 0.
+	 */
+	__u32 flags;
+
+	/** @handle: in: MAP: BO. UNMAP: 0. */
+	__u32 handle;
+
+	/** @pad: in: 0. */
+	__u32 pad;
+
+	/** @offset: in: MAP: first byte in the BO, a multiple of page_size. UNMAP: 0. */
+	__u64 offset;
+
+	/** @address: in: first virtual address, a multiple of page_size. */
+	__u64 address;
+
+	/** @size: in: bytes, a multiple of page_size, at least one. */
+	__u64 size;
+};
+
+/**
+ * struct drm_npu_vm_bind - argument of DRM_IOCTL_NPU_VM_BIND
+ *
+ * An address space has two parts. In that from &drm_npu_vm_info.start to
+ * &drm_npu_vm_info.end the file maps what it wants where it wants, for commands
+ * with DRM_NPU_COMMAND_VA. Behind it the driver maps the BOs that other commands name
+ * by handle, while they have one.
+ *
+ * The operations are done in the order of the array: all, or on an error none. What
+ * is mapped is so for commands that start after the call. A mapping holds its BO.
+ * UNMAP takes mappings away whole: each that it touches lies in its range. MAP does
+ * not replace: UNMAP what is there first, in the same call if that suits.
+ *
+ * UNMAP does not wait for jobs. When the call returns the device accesses nothing by
+ * these mappings any more. A command that is in flight and does, or wants to, faults,
+ * as it may between an UNMAP and a MAP of one call; it is not taken back.
+ *
+ * Mappings outlive faults and resets. They end with UNMAP or with the file; closing
+ * the handle does not end them.
+ *
+ * Errors: EINVAL unknown type or flags, a field that must be 0 is not, address or
+ * size not in the file's part or no multiple of the page, offset + size not in the
+ * BO, UNMAP of a part of a mapping, more than max_ops operations; ENOENT no such BO,
+ * or UNMAP where nothing is mapped; EEXIST MAP where something is; ENOSPC more than
+ * max_mappings; EFAULT, E2BIG as for every array; EOPNOTSUPP the device has no MMU;
+ * ENOMEM.
+ */
+struct drm_npu_vm_bind {
+	/** @ops: in: of &struct drm_npu_vm_op, at most max_ops; none is no error. */
+	struct drm_npu_array ops;
+
+	/** @flags: in: 0. */
+	__u64 flags;
+};
+
+/* Status code, which no command has (§9.1), of the entry that ends a completion ring. */
+#define DRM_NPU_STATUS_QUEUE_ENDED	0x7fff
+
+/**
+ * struct drm_npu_queue_map - argument of DRM_IOCTL_NPU_QUEUE_MAP
+ *
+ * Where a queue made with DRM_NPU_QUEUE_USER is for mmap() of the file, MAP_SHARED. The
+ * process writes entries of 64 bytes (§4.2) into the submission ring, makes them
+ * visible, and writes the new tail, 32 bits, to SQ_TAIL of the doorbell page (§4.3). It
+ * finds completions by their phase, and writes CQ_HEAD when it has consumed some. There
+ * are no interrupts for it, and no shadow line. Commands name virtual addresses, space
+ * 2, alone, which VM_BIND mapped; the hardware refuses all else.
+ *
+ * A command that takes longer than job_timeout_ms ends as TIMEOUT, and the queue is
+ * suspended (§4.14): destroy it, and create another.
+ *
+ * The queue ends when a command of the file faults, when it has broken a rule (§9.2),
+ * and with a reset of the device or its sleep. Then the completion behind those that
+ * the device posted has status code DRM_NPU_STATUS_QUEUE_ENDED and command_id 0xffff,
+ * doorbells lead nowhere, and this call says EIO. What was submitted and has no
+ * completion may have been executed in part. Destroy the queue, and create another.
+ *
+ * Mappings end, and fault with SIGBUS, when the queue is destroyed or the device is
+ * removed. A queue keeps the device from sleeping while it is idle.
+ *
+ * Errors: EINVAL the queue was made without DRM_NPU_QUEUE_USER, or a field that must
+ * be 0 is not; ENOENT no such queue; EIO it has ended. Of mmap(): EINVAL other
+ * offsets, larger sizes; EACCES a completion ring that can be written.
+ */
+struct drm_npu_queue_map {
+	/** @queue: in: what DRM_IOCTL_NPU_QUEUE_CREATE returned. */
+	__u32 queue;
+
+	/** @flags: in: 0. */
+	__u32 flags;
+
+	/** @entries: out: of each ring; of submissions one less can wait (§4.1). */
+	__u32 entries;
+
+	/** @pad: 0. */
+	__u32 pad;
+
+	/** @sq_offset: out: submission ring: offset for mmap(). */
+	__u64 sq_offset;
+
+	/** @sq_size: out: bytes that can be mapped there. */
+	__u64 sq_size;
+
+	/** @cq_offset: out: completion ring, which can only be read, likewise. */
+	__u64 cq_offset;
+
+	/** @cq_size: out: bytes. */
+	__u64 cq_size;
+
+	/** @doorbell_offset: out: doorbell page (§4.3), which reads as 0, likewise. */
+	__u64 doorbell_offset;
+
+	/** @doorbell_size: out: bytes. */
+	__u64 doorbell_size;
 };
 
 /**
@@ -737,6 +1030,11 @@ struct drm_npu_submit {
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUEUE_CREATE, struct drm_npu_queue_create)
 #define DRM_IOCTL_NPU_QUEUE_DESTROY \
 	DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_QUEUE_DESTROY, struct drm_npu_queue_destroy)
+
+#define DRM_IOCTL_NPU_QUEUE_MAP \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUEUE_MAP, struct drm_npu_queue_map)
+#define DRM_IOCTL_NPU_VM_BIND \
+	DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_VM_BIND, struct drm_npu_vm_bind)
 
 #if defined(__cplusplus)
 }

@@ -70,7 +70,7 @@ func TestKselftest(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := boot(t, e, k, "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-			checkSelftests(t, res, "pci", 221)
+			checkSelftests(t, res, "pci", 300)
 		})
 	}
 }
@@ -79,5 +79,5 @@ func TestKselftest(t *testing.T) {
 func TestVirtioKselftest(t *testing.T) {
 	e := guest.Require(t)
 	res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-	checkSelftests(t, res, "virtio", 204)
+	checkSelftests(t, res, "virtio", 270)
 }

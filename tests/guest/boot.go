@@ -254,9 +254,6 @@ func (e *Env) qemuArgs(cfg Config, release, accel, initramfs, result string) ([]
 		"-serial", "stdio",
 	}
 	args = append(args, e.accelArgs(accel)...)
-	if cfg.Instructions && accel == "tcg" {
-		args = append(args, "-icount", "shift=1,sleep=on")
-	}
 	args = append(args, cfg.IOMMU.args()...)
 	args = append(args, cfg.ExtraArgs...)
 	args = append(args,

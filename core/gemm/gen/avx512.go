@@ -405,3 +405,76 @@ func sum512() {
 	g.VZEROUPPER()
 	g.RET()
 }
+
+// widen512 makes binary32 of what is shorter.
+func widen512() {
+	type variant struct {
+		name, doc string
+		size      uint8 // bytes
+		convert   func(from operand.Mem, k reg.OpmaskVirtual, to reg.VecVirtual)
+	}
+	var low7, nan, scale reg.VecVirtual
+	constant := func(v uint32) reg.VecVirtual {
+		z, word := g.ZMM(), g.GP32()
+		g.MOVL(operand.U32(v), word)
+		g.VPBROADCASTD(word, z)
+		return z
+	}
+	for _, v := range []variant{
+		{"widenBF16x512", "bfloat16", 2, func(from operand.Mem, k reg.OpmaskVirtual, to reg.VecVirtual) {
+			g.VPMOVZXWD_Z(from, k, to)
+			g.VPSLLD(imm(16), to, to)
+		}},
+		{"widenFP16x512", "binary16", 2, func(from operand.Mem, k reg.OpmaskVirtual, to reg.VecVirtual) {
+			half := g.YMM()
+			g.VMOVDQU16_Z(from, k, half)
+			g.VCVTPH2PS(half, to)
+		}},
+		{"widenE5M2x512", "E5M2, the upper half of a binary16", 1, func(from operand.Mem, k reg.OpmaskVirtual, to reg.VecVirtual) {
+			half := g.YMM()
+			g.VPMOVZXBW_Z(from, k, half)
+			g.VPSLLW(imm(8), half, half)
+			g.VCVTPH2PS(half, to)
+		}},
+		{"widenE4M3x512", "E4M3: as if a binary16, whose exponent is 8 less", 1, func(from operand.Mem, k reg.OpmaskVirtual, to reg.VecVirtual) {
+			bits, sign, half, words := g.ZMM(), g.ZMM(), g.YMM(), g.ZMM()
+			g.VPMOVZXBD_Z(from, k, bits)
+			g.VPSRLD(imm(7), bits, sign)
+			g.VPSLLD(imm(31), sign, sign)
+			g.VPANDD(low7, bits, bits)
+			g.VPSLLD(imm(7), bits, words)
+			g.VPMOVDW(words, half)
+			g.VCVTPH2PS(half, to)
+			g.VMULPS(scale, to, to)
+			is := g.K()
+			g.VPCMPEQD(low7, bits, is)
+			g.VMOVDQA32(nan, is, to)
+			g.VPORD(sign, to, to)
+		}},
+	} {
+		begin(v.name, "func(dst *float32, src *byte, n int)", v.name+" makes binary32 of n > 0 "+v.doc+".")
+		dst, src, n := param("dst"), param("src"), param("n")
+		if v.name == "widenE4M3x512" {
+			low7, nan, scale = constant(0x7f), constant(0x7fc00000), constant(0x43800000) // 2⁸
+		}
+		mask, ones := g.GP64(), g.GP64()
+		g.MOVQ(operand.U64(0xffffffffffffffff), ones)
+		k := g.K()
+		g.Label("some")
+		g.MOVQ(ones, mask)
+		g.CMPQ(n, imm(16))
+		g.JGE(operand.LabelRef("sixteen"))
+		g.BZHIQ(n, mask, mask)
+		g.Label("sixteen")
+		g.KMOVW(mask.As32(), k)
+		to := g.ZMM()
+		v.convert(at(src, 0), k, to)
+		g.VMOVDQU32(to, k, at(dst, 0))
+		g.ADDQ(imm(16*uint64(v.size)), src)
+		g.ADDQ(imm(64), dst)
+		g.SUBQ(imm(16), n)
+		g.JG(operand.LabelRef("some"))
+		g.VZEROUPPER()
+		g.RET()
+	}
+}

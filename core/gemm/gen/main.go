@@ -62,6 +62,7 @@ func main() {
 	packA512()
 	packB512()
 	sum512()
+	widen512()
 	madd256()
 	fma256()
 

@@ -151,7 +151,7 @@ func guests(ctx context.Context, o options, w io.Writer) error {
 	for _, row := range [][2]string{
 		{"nop-wait", "NOP, until the wait for its syncobj returns, µs"}, {"copy-wait", "COPY of 8 bytes, the same, µs"},
 		{"copy-poll", "COPY of 8 bytes, until the program reads the word that it stores, µs"}, {"fence-poll", "NOP, until a poll of its syncobj says so, µs"},
-		{"hang", "COPY of hours, from the limit of 1 s until its job's end is told, µs"}, {"recovery", "NOP submitted then, until it has succeeded, µs"},
+		{"hang", "COPY of hours, from the end of its timeout until its job's end is told, µs"}, {"recovery", "NOP submitted then, until it has succeeded, µs"},
 	} {
 		v := all.Samples[row[0]]
 		if len(v) == 0 {

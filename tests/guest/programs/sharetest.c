@@ -36,7 +36,7 @@
 
 static int fd = -1;
 static struct drm_npu_device_info info;
-static bool iommu;
+static bool joined; /* pages that are apart are one piece for the device: it has an MMU, or an IOMMU is there */
 static int tests, failures;
 
 static bool row(bool passed, const char *format, ...)
@@ -203,7 +203,7 @@ static void test_queue_errors(void)
 		struct drm_npu_queue_create args;
 		int want;
 	} creates[] = {
-		{ "unknown flag", { .flags = 1 }, -EINVAL },
+		{ "unknown flag", { .flags = 2 }, -EINVAL },
 		{ "padding", { .pad = 1 }, -EINVAL },
 		{ "queue on input", { .queue = 1 }, -EINVAL },
 		{ "unknown priority", { .priority = DRM_NPU_PRIORITY_MAX + 1 }, -EINVAL },
@@ -591,9 +591,9 @@ static void test_import(void)
 
 	dmabuf = make_udmabuf(apart, 3, &pages);
 	ret = dmabuf < 0 ? dmabuf : import_bo(fd, dmabuf, &handle);
-	row_error(iommu ? 0 : -EINVAL, ret, "dma-buf",
-		  iommu ? "pages that are apart are joined" : "pages that are apart are refused");
-	if (iommu && !ret) {
+	row_error(joined ? 0 : -EINVAL, ret, "dma-buf",
+		  joined ? "pages that are apart are joined" : "pages that are apart are refused");
+	if (joined && !ret) {
 		c = copy(handle, bo.handle, 3 * PAGE, 1);
 		pages[0] = 0x44;
 		pages[PAGE] = 0x55;
@@ -628,7 +628,7 @@ static void test_large(void)
 	struct drm_npu_command c;
 	int ret = npu_bo_create(fd, SYSTEM, size, &large);
 
-	row_error(iommu ? 0 : -ENOMEM, ret, "bo", "24 MiB of system memory");
+	row_error(joined ? 0 : -ENOMEM, ret, "bo", "24 MiB of system memory");
 	if (!ret && !npu_bo_map(fd, &large)) {
 		c = copy(small.handle, large.handle, PAGE, 1);
 		c.copy.dst_offset = size - PAGE;
@@ -702,8 +702,10 @@ static void test_reservation(void)
 
 int main(int argc, char **argv)
 {
-	iommu = argc == 2 && !strcmp(argv[1], "-i");
-	if (argc > 1 && !iommu) {
+	struct drm_npu_query vm = { .type = DRM_NPU_QUERY_VM };
+
+	joined = argc == 2 && !strcmp(argv[1], "-i");
+	if (argc > 1 && !joined) {
 		fprintf(stderr, "usage: sharetest [-i]\n");
 		return 2;
 	}
@@ -712,6 +714,7 @@ int main(int argc, char **argv)
 	if (fd < 0)
 		bail("open /dev/accel/*", fd);
 	info = get_info();
+	joined |= !npu_ioctl(fd, DRM_IOCTL_NPU_QUERY, &vm);
 
 	test_queue_errors();
 	test_queue_use();

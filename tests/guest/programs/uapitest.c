@@ -286,7 +286,7 @@ static void test_query(void)
 		struct drm_npu_query query;
 		int want;
 	} rows[] = {
-		{ "unknown type", { .type = 3 }, -EINVAL },
+		{ "unknown type", { .type = 0x100 }, -EINVAL },
 		{ "argument where none belongs", { .type = DRM_NPU_QUERY_DEVICE_INFO, .arg = 1 },
 		  -EINVAL },
 		{ "bad pointer", { .type = DRM_NPU_QUERY_DEVICE_INFO, .size = 64, .ptr = 8 },
@@ -497,7 +497,8 @@ static void test_submit_errors(void)
 	ROW("seqno on input", -EINVAL, s.seqno = 1);
 	ROW("command type 0", -EINVAL, c.type = 0);
 	ROW("command type unknown", -EINVAL, c.type = 4);
-	ROW("command flags", -EINVAL, c.flags = 1);
+	ROW("command flags", -EINVAL, c.flags = 2);
+	ROW("command by address with a handle", -EINVAL, c.flags = DRM_NPU_COMMAND_VA);
 	ROW("NOP with content", -EINVAL, c = nop; c.reserved[8] = 1);
 	ROW("newer command with content", -E2BIG, longer.c = nop; longer.more = 1;
 	    s.commands.stride = sizeof(longer); s.commands.ptr = (uintptr_t)&longer);

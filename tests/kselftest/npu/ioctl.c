@@ -148,7 +148,7 @@ TEST_F(query, end_of_the_page)
 		EXPECT_TRUE(npu_all(self->buffer, sizeof(self->buffer), 0x5a));	\
 	}
 
-BAD_QUERY(type, EINVAL, self->q.type = 3)
+BAD_QUERY(type, EINVAL, self->q.type = 0x100)
 BAD_QUERY(type_all_ones, EINVAL, self->q.type = ~0u)
 BAD_QUERY(argument_of_info, EINVAL, self->q.arg = 1)
 BAD_QUERY(argument_of_counters, EINVAL, self->q.type = DRM_NPU_QUERY_COUNTERS;
@@ -165,6 +165,10 @@ TEST_F(query, no_structure)
 	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUERY, NULL));
 	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_BO_CREATE, NULL));
 	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_SUBMIT, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_CREATE, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_DESTROY, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_VM_BIND, NULL));
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_MAP, NULL));
 }
 
 TEST_F(query, unknown_ioctls)
@@ -381,7 +385,9 @@ BAD_SUBMIT(seqno_on_input, EINVAL, self->s.seqno = 1)
 BAD_SUBMIT(type_0, EINVAL, self->c.type = 0)
 BAD_SUBMIT(type_4, EINVAL, self->c.type = 4)
 BAD_SUBMIT(type_all_ones, EINVAL, self->c.type = ~0u)
-BAD_SUBMIT(command_flag, EINVAL, self->c.flags = 1)
+BAD_SUBMIT(command_flag, EINVAL, self->c.flags = 2)
+BAD_SUBMIT(command_by_address_with_handle, EINVAL, self->c.flags = DRM_NPU_COMMAND_VA)
+BAD_SUBMIT(nop_by_address, EINVAL, self->c = npu_nop(); self->c.flags = DRM_NPU_COMMAND_VA)
 BAD_SUBMIT(nop_with_content, EINVAL, self->c = npu_nop(); self->c.reserved[0] = 1)
 BAD_SUBMIT(nop_with_content_at_the_end, EINVAL, self->c = npu_nop();
 	   self->c.reserved[8] = 1ull << 63)

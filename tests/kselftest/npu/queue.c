@@ -82,7 +82,7 @@ TEST_F(queue, create_and_destroy)
 
 BAD_CREATE(priority, EINVAL, self->c.priority = DRM_NPU_PRIORITY_MAX + 1)
 BAD_CREATE(priority_all_ones, EINVAL, self->c.priority = ~0u)
-BAD_CREATE(flag, EINVAL, self->c.flags = 1)
+BAD_CREATE(flag, EINVAL, self->c.flags = 2)
 BAD_CREATE(queue_on_input, EINVAL, self->c.queue = 1)
 BAD_CREATE(padding, EINVAL, self->c.pad = 1)
 #if DRM_NPU_VERSION_MINOR >= 2

@@ -125,11 +125,12 @@ static void npu_ring_push(struct npu_ring *ring, const struct npu_sqe *sqe)
 	ring->tail = (ring->tail + 1) % NPU_ENTRIES;
 }
 
-static void npu_doorbell(struct vfio_pci_device *device, enum npu_queue queue, u32 which, u32 value)
+static void npu_doorbell(struct vfio_pci_device *device, enum npu_queue queue, u32 which,
+			 u32 value)
 {
 	struct npu_state *npu = to_npu(device);
 
-	wmb();
+	wmb(); /* Entries are written, or have been read, before the index says so. */
 	npu_write(device, npu->doorbell_offset + queue * npu->doorbell_stride + which, value);
 }
 
@@ -137,7 +138,8 @@ static void npu_doorbell(struct vfio_pci_device *device, enum npu_queue queue, u
  * Waits for @count completions. Returns the first error of a command, if any, or -EIO if the
  * device stopped the queue; then nothing more comes.
  */
-static int npu_ring_wait(struct vfio_pci_device *device, enum npu_queue queue, u64 count, u32 *result)
+static int npu_ring_wait(struct vfio_pci_device *device, enum npu_queue queue, u64 count,
+			 u32 *result)
 {
 	struct npu_ring *ring = &to_npu(device)->rings[queue];
 	struct npu_cqe *cqe;
@@ -152,11 +154,11 @@ static int npu_ring_wait(struct vfio_pci_device *device, enum npu_queue queue, u
 				return -EIO;
 			continue;
 		}
-		rmb();
+		rmb(); /* The phase is valid, now the rest is. */
 		if (FIELD_GET(NPU_CQE_STATUS, status) && !ret) {
 			dev_err(device, "command %u of queue %d: status 0x%x, info 0x%lx\n",
-				le16_to_cpu(cqe->command_id), queue,
-				(u32)FIELD_GET(NPU_CQE_STATUS, status), (u64)le64_to_cpu(cqe->info));
+				le16_to_cpu(cqe->command_id), queue, status >> 1,
+				(u64)le64_to_cpu(cqe->info));
 			ret = -EINVAL;
 		}
 		if (result)
@@ -232,15 +234,16 @@ static void npu_start(struct vfio_pci_device *device)
 
 static int npu_probe(struct vfio_pci_device *device)
 {
+	u32 arch;
+
 	if (!vfio_pci_device_match(device, PCI_VENDOR_ID_REDHAT_QUMRANET, PCI_DEVICE_ID_NPU))
 		return -EINVAL;
 
 	VFIO_ASSERT_NOT_NULL(device->bars[0].vaddr);
 
-	if (npu_read(device, NPU_ID) != NPU_MAGIC ||
-	    FIELD_GET(NPU_ARCH_VERSION_MAJOR, npu_read(device, NPU_ARCH_VERSION)) != NPU_ARCH_MAJOR) {
-		dev_err(device, "npu: ID 0x%x, architecture 0x%x\n", npu_read(device, NPU_ID),
-			npu_read(device, NPU_ARCH_VERSION));
+	arch = npu_read(device, NPU_ARCH_VERSION);
+	if (FIELD_GET(NPU_ARCH_VERSION_MAJOR, arch) != NPU_ARCH_MAJOR) {
+		dev_err(device, "npu: Unsupported architecture: 0x%x\n", arch);
 		return -EINVAL;
 	}
 

@@ -39,7 +39,8 @@ static dnnl_memory_t memory(dnnl_engine_t engine, const_dnnl_memory_desc_t desc)
 
 	CHECK(dnnl_memory_create(&m, desc, engine, DNNL_MEMORY_ALLOCATE));
 	CHECK(dnnl_memory_get_data_handle(m, &p));
-	memset(p, 0, dnnl_memory_desc_get_size(desc)); // touched; zeroes take as long as anything else
+	for (size_t i = 0; i < dnnl_memory_desc_get_size(desc); i++)
+		((uint8_t *)p)[i] = 0x30 + i % 13; // small normal numbers of every type
 	return m;
 }
 

@@ -19,10 +19,10 @@
 // Rates are NOPs that completed, on 1, 8 and 64 queues; each queue has up to 4 jobs under way, of one command
 // (single-N) or of as many as a job may have (full-N).
 //
-// Recovery: a COPY that takes hours; the driver's limit for jobs is 1 s.
+// Recovery: a COPY that takes hours, on a queue with a timeout of 1 s.
 //
-//	hang        from the submission until the job's end was told, less the limit
-//	recovery    from there until a NOP of the same file, submitted then, has succeeded
+//	hang        from the submission until the job's end was told, less the timeout
+//	recovery    from there until a NOP on the same queue, submitted then, has succeeded
 package main
 
 import (
@@ -33,7 +33,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -45,9 +44,8 @@ import (
 
 const (
 	depth       = 4           // jobs under way on a queue
-	limit       = time.Second // of a job, for hangs
-	limitFile   = "/sys/module/npu/parameters/job_timeout_ms"
-	settled     = 20 // samples that come first and do not count
+	limit       = time.Second // the timeout of a queue, for hangs
+	settled     = 20          // samples that come first and do not count
 	waitForever = 5 * time.Minute
 )
 
@@ -73,20 +71,23 @@ func main() {
 	}
 }
 
-func run(r *report, samples, jobs, rounds, hangs int) (err error) {
-	d, err := accel.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := r.latencies(d, samples); err != nil {
-		return fmt.Errorf("latencies: %w", err)
-	}
-	if err := r.rates(jobs, rounds); err != nil {
-		return fmt.Errorf("rates: %w", err)
-	}
-	if err := r.hangs(d, hangs); err != nil {
-		return fmt.Errorf("hangs: %w", err)
+// run opens the device for each part anew: a file that is open keeps its queue from others.
+func run(r *report, samples, jobs, rounds, hangs int) error {
+	for _, part := range []struct {
+		name string
+		do   func(*accel.Device) error
+	}{
+		{"latencies", func(d *accel.Device) error { return r.latencies(d, samples) }},
+		{"rates", func(d *accel.Device) error { return r.rates(d, jobs, rounds) }},
+		{"hangs", func(d *accel.Device) error { return r.hangs(d, hangs) }},
+	} {
+		d, err := accel.Open()
+		if err == nil {
+			err = errors.Join(part.do(d), d.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
 	}
 	return nil
 }
@@ -155,11 +156,11 @@ func (r *report) sample(name string, took time.Duration) {
 	r.Samples[name] = append(r.Samples[name], float64(took.Nanoseconds())/1000)
 }
 
-func (r *report) rates(jobs, rounds int) error {
+func (r *report) rates(d *accel.Device, jobs, rounds int) error {
 	for range rounds {
 		for _, n := range []int{1, 8, 64} {
 			for _, full := range []bool{false, true} {
-				if err := r.rate(n, jobs, full); err != nil {
+				if err := r.rate(d, n, jobs, full); err != nil {
 					return fmt.Errorf("%d queues: %w", n, err)
 				}
 			}
@@ -168,13 +169,8 @@ func (r *report) rates(jobs, rounds int) error {
 	return nil
 }
 
-// rate keeps n queues of a file of their own busy.
-func (r *report) rate(n, jobs int, full bool) (err error) {
-	d, err := accel.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+// rate keeps n queues busy.
+func (r *report) rate(d *accel.Device, n, jobs int, full bool) error {
 	info, err := d.Info()
 	if err != nil {
 		return err
@@ -227,56 +223,40 @@ func (r *report) rate(n, jobs int, full bool) (err error) {
 	if c := after.Since(before); c.Commands != uint64(jobs*len(commands)) || c.Errors != 0 {
 		return fmt.Errorf("the device counted %d commands with %d errors, want %d without", c.Commands, c.Errors, jobs*len(commands))
 	}
+	for _, q := range queues {
+		if err := q.Close(); err != nil {
+			return err
+		}
+	}
 	name = fmt.Sprintf("%s-%d", name, n)
 	r.Rates[name] = append(r.Rates[name], float64(jobs*len(commands))/took.Seconds())
 	return nil
 }
 
-func (r *report) hangs(d *accel.Device, n int) (err error) {
-	old, err := os.ReadFile(limitFile)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(limitFile, fmt.Append(nil, limit.Milliseconds()), 0); err != nil {
-		return err
-	}
-	defer func() {
-		err = errors.Join(err, os.WriteFile(limitFile, []byte(strings.TrimSpace(string(old))), 0))
-	}()
+func (r *report) hangs(d *accel.Device, n int) error {
 	b, err := d.NewBuffer(accel.SystemMemory, 4096)
 	if err != nil {
 		return err
 	}
+	q, err := d.NewQueue(accel.QueueConfig{Timeout: limit})
+	if err != nil {
+		return err
+	}
 	for range n {
-		f, err := accel.Open() // whose queues have the new limit
-		if err != nil {
-			return err
-		}
-		shared, err := b.Export()
-		if err != nil {
-			return err
-		}
-		mine, err := f.Import(shared)
-		if err != nil {
-			return err
-		}
-		if _, err := f.Queue().Run(context.Background(), accel.Nop{}); err != nil {
+		if _, err := q.Run(context.Background(), accel.Nop{}); err != nil {
 			return err
 		}
 		start := time.Now()
-		_, err = f.Queue().Run(context.Background(), accel.Copy{Src: mine, Dst: mine, Bytes: 4096, Rows: 65535, Planes: 65535})
+		_, err = q.Run(context.Background(), accel.Copy{Src: b, Dst: b, Bytes: 4096, Rows: 65535, Planes: 65535})
 		hung := time.Since(start)
 		if !errors.Is(err, unix.ETIMEDOUT) {
 			return fmt.Errorf("a copy that takes hours: %w", err)
 		}
-		if _, err := f.Queue().Run(context.Background(), accel.Nop{}); err != nil {
+		if _, err := q.Run(context.Background(), accel.Nop{}); err != nil {
 			return fmt.Errorf("after it: %w", err)
 		}
 		r.sample("hang", hung-limit)
 		r.sample("recovery", time.Since(start)-hung)
-		if err := errors.Join(mine.Close(), shared.Close(), f.Close()); err != nil {
-			return err
-		}
 	}
-	return b.Close()
+	return errors.Join(q.Close(), b.Close())
 }
