@@ -29,7 +29,7 @@ setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
 setup-arm64: ## The same, and what arm64 guests need
 	@tests/guest/setup.sh --arm64
 
-setup-kselftest: setup-arm64 ## The same, and the harness of the kernel selftests
+setup-kselftest: setup-arm64 ## The same, and what tests need of the kernel's source: selftest harness, checkpatch
 	@tests/kselftest/setup.sh
 
 test-unit: ## Tests that need no guest
@@ -109,7 +109,7 @@ firmware-compilers: setup ## Build ROM and firmware with clang too, and test tha
 driver: setup ## Build the kernel module for both guest kernels into build/
 	@$(GO) run ./tests/demo -build-only
 
-driver-check: setup ## The driver through W=1, sparse and checkpatch --strict, for both guest kernels
+driver-check: setup-kselftest ## The driver through W=1, sparse and checkpatch --strict, for both guest kernels
 	@tests/driver/check.sh
 
 check: ## What CI runs before the tests: formatting, generated files, vet, lint, clean tree

@@ -35,6 +35,9 @@ import (
 //go:embed setup.sh
 var setupScript []byte
 
+//go:embed apt.sh
+var aptScript []byte // setup.sh sources it
+
 //go:embed toolroot-run
 var toolrootRun []byte
 
@@ -66,6 +69,9 @@ func cacheDir() (string, error) {
 func Setup(ctx context.Context, w io.Writer) (*Env, error) {
 	cache, err := cacheDir()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := installScript(cache, "apt.sh", aptScript); err != nil {
 		return nil, err
 	}
 	script, err := installScript(cache, "setup.sh", setupScript)

@@ -35,6 +35,9 @@ die() {
 	exit 1
 }
 
+# shellcheck source=apt.sh
+. "$(dirname "$0")/apt.sh"
+
 cache=${NPUEMU_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/npuemu}
 arm64=
 case ${1-} in
@@ -110,105 +113,11 @@ avail=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1024) }')
 ((avail >= 2500)) || die "$cache has $avail MB free; 2500 MB are needed while unpacking" \
 	"free some space, or set NPUEMU_CACHE to a directory on another file system"
 
-# --- private apt ------------------------------------------------------------------------------------------
+# --- packages ---------------------------------------------------------------------------------------------
 
 work=$cache/apt
-# apt_state DIR writes DIR/apt.conf: lists, archives and package status of its own below DIR. Of the host's
-# configuration only the network part stays (proxy, certificates, date checks). Archives of a run that was
-# interrupted are kept.
-apt_state() {
-	mkdir -p "$1"
-	find "$1" -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +
-	mkdir -p "$1"/{conf.d,sources.d,trusted.d,state/lists/partial,cache/archives/partial}
-	: >"$1/status"
-	apt-config dump | grep '^Acquire::' | grep -v '^Acquire::\(IndexTargets\|Languages\|GzipIndexes\)' >"$1/conf.d/host" || true
-	cat >"$1/apt.conf" <<-END
-	Dir::Etc::Parts "$1/conf.d";
-	Dir::Etc::Main "/dev/null";
-	Dir::Etc::Preferences "$1/preferences";
-	Dir::Etc::PreferencesParts "/dev/null";
-	Dir::State "$1/state";
-	Dir::State::status "$1/status";
-	Dir::Cache "$1/cache";
-	APT::Architecture "amd64";
-	APT::Architectures { "amd64";${arm64:+ "arm64";} };
-	APT::Install-Recommends "0";
-	APT::Install-Suggests "0";
-	APT::Sandbox::User "root";
-	Acquire::Languages "none";
-	Acquire::Retries "3";
-	Debug::NoLocking "1";
-	END
-}
-
-. /etc/os-release
 say "tool root: $root"
-
-# host_package NAME unpacks a package of the host's own distribution below $cache/apt/NAME.
-host_package() {
-	if [[ ! -d $work-host ]]; then
-		apt_state "$work-host"
-		say "reading this machine's package lists into a private place"
-		APT_CONFIG=$work-host/apt.conf apt-get -q update
-	fi
-	say "fetching package $1 of $PRETTY_NAME: $2"
-	(cd "$work-host" && APT_CONFIG=$work-host/apt.conf apt-get -q download "$1") ||
-		die "package $1 of $PRETTY_NAME cannot be had" "$3"
-	dpkg-deb -x "$work-host/$1"_*.deb "$work/$1"
-}
-
-apt_state "$work"
-
-mirror=${NPUEMU_DEBIAN_MIRROR:-}
-if [[ -z $mirror && $ID == debian ]]; then
-	# apt itself reads its sources, in both formats. The archive that carries this release's main component
-	# and calls itself debian comes before any other that uses the same names.
-	mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-		awk -v c="$VERSION_CODENAME" '($1 == c || $1 ~ /^(stable|testing|unstable|sid)$/) && $2 == "main" && $3 !~ /^(cdrom|file|copy):/ { print ($3 ~ /debian(\/|\.list)?$/ ? 0 : 1), $3 }' |
-		sort -s -k1,1n | awk 'NR == 1 { print $2 }')
-fi
-if [[ -z $mirror ]]; then
-	host_package debootstrap "it names Debian's default mirror" "set NPUEMU_DEBIAN_MIRROR to the URI of a Debian mirror"
-	mirror=$(sed -n 's/^DEF_MIRROR="\(.*debian.*\)"$/\1/p' "$work/debootstrap/usr/sbin/debootstrap")
-	[[ -n $mirror ]] || die "no Debian mirror found in package debootstrap" "set NPUEMU_DEBIAN_MIRROR to the URI of a Debian mirror"
-fi
-
-keyring=
-for k in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
-	[[ ! -e $k ]] || keyring=$k
-done
-if [[ -z $keyring ]]; then
-	host_package debian-archive-keyring "Debian's signing keys" "apt-get install debian-archive-keyring"
-	for k in "$work"/debian-archive-keyring/usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
-		[[ ! -e $k ]] || keyring=$k
-	done
-fi
-# Read by apt's verifier, which may run with another identity than ours.
-cp -L "$keyring" "$work/debian.${keyring##*.}"
-
-cat >>"$work/conf.d/sources" <<END
-Dir::Etc::SourceList "/dev/null";
-Dir::Etc::SourceParts "$work/sources.d";
-Dir::Etc::Trusted "/dev/null";
-Dir::Etc::TrustedParts "$work/trusted.d";
-END
-cat >"$work/sources.d/debian.sources" <<END
-Types: deb
-URIs: $mirror
-Suites: trixie trixie-backports
-Components: main
-Signed-By: $work/debian.${keyring##*.}
-END
-# The newest of both suites: the kernel and QEMU of backports need libraries and tools of backports.
-printf '%s\n' 'Package: *' 'Pin: release n=trixie-backports' 'Pin-Priority: 500' >"$work/preferences"
-export APT_CONFIG=$work/apt.conf
-
-say "reading Debian's package lists ($((arm64 ? 20 : 10)) MB) from $mirror"
-apt-get -q update -o APT::Update::Error-Mode=any ||
-	die "Debian's package lists cannot be had from $mirror, or their signature is not valid" \
-		"check the network and the clock, and for https that ca-certificates is installed" \
-		"on NO_PUBKEY install the debian-archive-keyring package of Debian 12 or later, or of Ubuntu 24.04 or later" \
-		"or set NPUEMU_DEBIAN_MIRROR to the URI of another mirror"
+apt_debian "$work" ${arm64:+arm64}
 
 # kernel SUITE ARCH prints the packages that SUITE's default kernel is made of: image and headers.
 kernel() {
@@ -233,6 +142,7 @@ packages=($kernels
 	gcc-riscv64-unknown-elf # firmware
 	clang lld # firmware again: it must not depend on one compiler
 	gdb-multiarch # judges the debugger's road to the control processor
+	sparse # judges the driver's source
 	qemu-system-riscv # judges the control processor
 	qemu-system-x86) # also when the host's is used: changing one's mind shall not cost a new tool root
 closure=$(resolve "${packages[@]}")

@@ -14,14 +14,16 @@ usage() {
 
 	Environment:
 	  NPUEMU_CACHE          the cache directory [${XDG_CACHE_HOME:-~/.cache}/npuemu]
-	  NPUEMU_DEBIAN_MIRROR  URI of a Debian mirror [that of this machine's apt sources, if it is Debian]
+	  NPUEMU_DEBIAN_MIRROR  URI of a Debian mirror [that of this machine's apt sources; on Ubuntu the default
+	                        of the debootstrap package]
 	END2
 }
 
 say() { printf 'uml: %s\n' "$*"; }
 die() {
 	printf 'uml: error: %s\n' "$1" >&2
-	printf 'uml: remedy: %s\n' "$2" >&2
+	shift
+	printf 'uml: remedy: %s\n' "$@" >&2
 	exit 1
 }
 case ${1-} in
@@ -31,9 +33,12 @@ case ${1-} in
 esac
 
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=../guest/apt.sh
+. "$here/../guest/apt.sh"
 cache=${NPUEMU_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/npuemu}
 [[ -f $cache/manifest ]] || die "there is no tool root in $cache" "run make setup"
-stamp=$(cat "$0" "$here/config" | sha256sum | cut -d' ' -f1)
+# What decides the result: the commands in the tool root, below, and the configuration.
+stamp=$({ sed -n '/^cat >"$work\/src\/build"/,/^END2$/p' "$0" && cat "$here/config"; } | sha256sum | cut -d' ' -f1)
 dir=$cache/uml
 exec 9>"$cache/uml.lock"
 flock 9
@@ -44,37 +49,12 @@ fi
 avail=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1024) }')
 ((avail >= 4000)) || die "$cache has $avail MB free; 4000 MB are needed while building" "free some space, or set NPUEMU_CACHE"
 
-# Debian's own lists and archives, apart from the host's.
 work=$cache/uml-work
 rm -rf "$work"
-mkdir -p "$work"/{apt/{lists/partial,archives/partial},src}
-: >"$work/apt/status"
-mirror=${NPUEMU_DEBIAN_MIRROR:-}
-if [[ -z $mirror ]]; then
-	mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-		awk '$1 == "main" && $2 ~ /debian(\/|\.list)?$/ { print $2; exit }')
-fi
-[[ -n $mirror ]] || die "no Debian mirror in this machine's apt sources" "set NPUEMU_DEBIAN_MIRROR to the URI of one"
-keyring=
-for k in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
-	[[ ! -e $k ]] || keyring=$k
-done
-[[ -n $keyring ]] || die "Debian's signing keys are not on this machine" "apt-get install debian-archive-keyring"
-cp -L "$keyring" "$work/apt/keys.${keyring##*.}"
-cat >"$work/apt/debian.sources" <<-END2
-Types: deb
-URIs: $mirror
-Suites: trixie
-Components: main
-Signed-By: $work/apt/keys.${keyring##*.}
-END2
-apt=(apt-get -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$work/apt" -o Dir::State::Lists="$work/apt/lists"
-	-o Dir::State::status="$work/apt/status" -o Dir::Cache="$work/apt" -o Dir::Cache::Archives="$work/apt/archives"
-	-o APT::Architecture=amd64 -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3)
-say "reading Debian's package lists from $mirror"
-"${apt[@]}" update -o APT::Update::Error-Mode=any || die "Debian's package lists cannot be had from $mirror" "check the network"
+mkdir -p "$work/src"
+apt_debian "$work/apt"
 say "fetching kernel source, flex and bison"
-(cd "$work" && "${apt[@]}" download linux-source-6.12 flex bison m4 bc libreadline8t64) ||
+(cd "$work" && apt-get -q download linux-source-6.12 flex bison m4 bc libreadline8t64) ||
 	die "packages cannot be had from $mirror" "check the network and run this again"
 for deb in "$work"/*.deb; do
 	case ${deb##*/} in

@@ -16,13 +16,15 @@ usage() {
 
 	Environment:
 	  NPUEMU_CACHE          the cache directory [${XDG_CACHE_HOME:-~/.cache}/npuemu]
-	  NPUEMU_DEBIAN_MIRROR  URI of a Debian mirror [that of this machine's apt sources, if it is Debian]
+	  NPUEMU_DEBIAN_MIRROR  URI of a Debian mirror [that of this machine's apt sources; on Ubuntu the default
+	                        of the debootstrap package]
 	END2
 }
 
 die() {
 	printf 'kernel: error: %s\n' "$1" >&2
-	printf 'kernel: remedy: %s\n' "$2" >&2
+	shift
+	printf 'kernel: remedy: %s\n' "$@" >&2
 	exit 1
 }
 case ${1-} in
@@ -34,6 +36,8 @@ for config; do
 done
 name=$(basename "$config" .config)
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=../apt.sh
+. "$here/../apt.sh"
 say() { printf 'kernel %s: %s\n' "$name" "$*"; }
 
 cache=${NPUEMU_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/npuemu}
@@ -61,39 +65,15 @@ fi
 avail=$(df -Pk "$cache" | awk 'NR == 2 { print int($4 / 1024) }')
 ((avail >= 5000)) || die "$cache has $avail MB free; 5000 MB are needed while building" "free some space, or set NPUEMU_CACHE"
 
-# Debian's own lists and archives, apart from the host's.
 work=$cache/kernels/work
 rm -rf "$work"
-mkdir -p "$work"/{apt/{lists/partial,archives/partial},src}
-: >"$work/apt/status"
-mirror=${NPUEMU_DEBIAN_MIRROR:-}
-if [[ -z $mirror ]]; then
-	mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-		awk '$1 == "main" && $2 ~ /debian(\/|\.list)?$/ { print $2; exit }')
-fi
-[[ -n $mirror ]] || die "no Debian mirror in this machine's apt sources" "set NPUEMU_DEBIAN_MIRROR to the URI of one"
-keyring=
-for k in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
-	[[ ! -e $k ]] || keyring=$k
-done
-[[ -n $keyring ]] || die "Debian's signing keys are not on this machine" "apt-get install debian-archive-keyring"
-cp -L "$keyring" "$work/apt/keys.${keyring##*.}"
-cat >"$work/apt/debian.sources" <<-END2
-Types: deb
-URIs: $mirror
-Suites: trixie trixie-backports
-Components: main
-Signed-By: $work/apt/keys.${keyring##*.}
-END2
-apt=(apt-get -q -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$work/apt" -o Dir::State::Lists="$work/apt/lists"
-	-o Dir::State::status="$work/apt/status" -o Dir::Cache="$work/apt" -o Dir::Cache::Archives="$work/apt/archives"
-	-o APT::Architecture=amd64 -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3)
-say "$release: reading Debian's package lists from $mirror"
-"${apt[@]}" update -o APT::Update::Error-Mode=any || die "Debian's package lists cannot be had from $mirror" "check the network"
+mkdir -p "$work/src"
+say "$release"
+apt_debian "$work/apt"
 say "fetching kernel source $version and what builds it"
 # Of the version that the tool root's library has: they are one source package.
 elf=$(sed -n 's/^package libelf1t64 //p' "$manifest")
-(cd "$work" && "${apt[@]}" download "linux-source-$series=$version" "libelf-dev=$elf" flex bison m4 bc libreadline8t64 gzip uuid-dev) ||
+(cd "$work" && apt-get -q download "linux-source-$series=$version" "libelf-dev=$elf" flex bison m4 bc libreadline8t64 gzip uuid-dev) ||
 	die "packages cannot be had from $mirror" "check the network; if the mirror has newer ones, bring the tool root up to date: remove $cache/toolroot and run make setup"
 for deb in "$work"/*.deb; do
 	case ${deb##*/} in
