@@ -3,9 +3,6 @@ GO            ?= go
 GOLANGCI      ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
 GOFUMPT       ?= $(GO) run mvdan.cc/gofumpt@v0.9.1
 FUZZTIME      ?= 60s
-GUESTS        ?= 1
-# GUESTS are run at once; SECOND are tests of tests/card that then run beside the others: half of its time.
-SECOND        := ^Test(ARM64|Kselftest|Virtio)
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
@@ -39,9 +36,7 @@ test-race: ## The same under the race detector
 	@$(GO) test -short -race ./...
 
 test-guest: setup-kselftest ## Tests that boot Linux in QEMU; one table of the results, KTAP and JUnit in build/results
-	@$(GO) build -o build/summary ./tests/guest/summary
-	@NPUEMU_REQUIRE_GUEST=1 build/summary -j $(GUESTS) -- -count=1 -timeout 40m -skip '$(SECOND)' ./tests/card \
-		+ -count=1 -p 1 -timeout 40m ./tests/guest ./tests/gdb ./tests/card/virtio ./tests/embedded/... ./tests/vfio/... + -count=1 -timeout 40m -run '$(SECOND)' ./tests/card
+	@tests/run-all --guests
 
 soak: ## 10,000 clients that attach and are killed, over each transport
 	@$(GO) test -count=1 -v -run 'TestSoak$$' ./tests/conformance ./tests/virtiotest -soak 10000
