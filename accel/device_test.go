@@ -358,3 +358,50 @@ func TestDeviceTelemetry(t *testing.T) {
 		t.Errorf("%+v, then %+v", a, b)
 	}
 }
+
+// Commands by address: what is mapped is reached, what is not faults, and the file goes on.
+func TestDeviceVM(t *testing.T) {
+	d := open(t)
+	vm, err := d.VM()
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip(err)
+	}
+	must(t, err)
+	page := uint64(vm.PageSize)
+	b, mem := buffer(t, d, accel.SystemMemory, 2*int(page))
+	from, to := vm.Start, vm.Start+16*page
+	must(t, d.Bind(accel.Map{Address: from, Buffer: b, Size: page, Read: true}, accel.Map{Address: to, Buffer: b, Offset: page, Write: true}))
+	for i := range mem[:page] {
+		mem[i] = byte(i * 3)
+	}
+	_, err = d.Queue().Run(soon(t), accel.Copy{SrcOffset: from, DstOffset: to, Bytes: uint32(page)})
+	must(t, err)
+	if !bytes.Equal(mem[:page], mem[page:]) {
+		t.Error("the copy did not arrive")
+	}
+	if now, err := d.VM(); err != nil || now.Mappings != vm.Mappings+2 {
+		t.Errorf("%d mappings, then %d, %v", vm.Mappings, now.Mappings, err)
+	}
+	if err := d.Bind(accel.Map{Address: to, Buffer: b, Size: page, Read: true}); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("mapped twice: %v", err)
+	}
+	must(t, d.Bind(accel.Unmap{Address: from, Size: page}))
+	if err := d.Bind(accel.Unmap{Address: from, Size: page}); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("unmapped twice: %v", err)
+	}
+
+	j, err := d.Queue().Submit(accel.Submission{Commands: []accel.Command{accel.Nop{}, accel.Copy{SrcOffset: from, DstOffset: to, Bytes: 8}}})
+	must(t, err)
+	_, err = j.Wait(soon(t))
+	var e *accel.JobError
+	if !errors.As(err, &e) || !errors.Is(err, unix.EFAULT) || e.Command != 1 || e.Info != from || e.Status.String() != "TRANSLATION_FAULT" {
+		t.Errorf("a copy from where nothing is: %v", err)
+	}
+	f, err := d.Fault()
+	must(t, err)
+	if f.Count != 1 || f.Address != from || f.Seqno != j.Seqno || f.Command != 1 || f.Access != 1 || f.Reason != 1 {
+		t.Errorf("%+v", f)
+	}
+	_, err = d.Queue().Run(soon(t), accel.Copy{Src: b, Dst: b, DstOffset: page, Bytes: 8})
+	must(t, err)
+}

@@ -44,4 +44,6 @@ var statusNames = map[Status]string{
 	0x4d: "DEADLOCK",
 	0x4e: "NO_HALT",
 	0x60: "BAD_SETUP",
+	0x61: "BAD_CONTROL",
+	0x62: "BUDGET",
 }

@@ -83,7 +83,7 @@ func (e *MemoryError) Unwrap() error { return e.Err }
 // Stats counts what a program did, up to its end or its fault. Instructions
 // count when they have finished, bytes when they have moved.
 type Stats struct {
-	Instructions uint64    // all, with HALT
+	Instructions uint64    // of engines, each time in a loop, and HALT
 	ByClass      [5]uint64 // the same, by isa.Class
 	MACs         uint64    // multiply-accumulates: mx·my·k·n of MATMUL, m·n·k of GEMM, and CONV as one
 	BytesLoaded  uint64    // memory → local memory
@@ -97,11 +97,15 @@ type Core struct {
 	acc   []int32
 	array *systolic.Array
 
+	stopped func() bool // whether Run's context has ended; made once, because a closure is memory
+
 	// Of the running program.
 	limits   isa.Limits
 	text     []byte
+	walkers  [engines]isa.Walker
 	bindings []Binding
 	mem      Memory
+	ctx      context.Context // for stopped
 	tokens   [16]uint8
 	stats    Stats
 
@@ -110,7 +114,9 @@ type Core struct {
 
 	staging []byte      // a row on its way between memory and the accumulators
 	scales  []num.Scale // REQUANT's parameter table
-	product systolic.Workspace
+	x, y, z []uint32    // a row of the vector engine's operands and results
+	fp      []float32   // the same as numbers
+	params  []float32   // of NORM
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -122,7 +128,9 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}, nil
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}
+	c.stopped = func() bool { return c.ctx.Err() != nil }
+	return c, nil
 }
 
 // CheckDescriptor makes all checks of §5.3 but that of text_crc32, for a launch
@@ -164,8 +172,11 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 	}
 	c.reset(d)
 	c.limits.Bindings = len(bindings)
-	c.text, c.bindings, c.mem = image[isa.DescriptorSize:], bindings, mem
-	defer func() { c.text, c.bindings, c.mem = nil, nil, nil }()
+	c.text, c.bindings, c.mem, c.ctx = image[isa.DescriptorSize:], bindings, mem, ctx
+	defer func() {
+		c.text, c.bindings, c.mem, c.ctx = nil, nil, nil, nil
+		c.walkers = [engines]isa.Walker{}
+	}()
 	err := c.sequence(ctx)
 	return c.stats, err
 }
@@ -182,81 +193,75 @@ func (c *Core) reset(d isa.Descriptor) {
 	c.limits = d.Limits()
 }
 
-// word returns instruction i.
-func (c *Core) word(i int) *isa.Word { return (*isa.Word)(c.text[i*isa.Size:]) }
+// engines is the number of engines; engine e executes class e + 1.
+const engines = 4
 
-// fetch checks the format of all instructions up to HALT and returns its index.
+// fetch makes the sequencer's checks of all instructions up to HALT, the length
+// of loops among them, and returns HALT's index.
 func (c *Core) fetch() (halt int, err error) {
-	n := len(c.text) / isa.Size
-	for i := range n {
-		w := c.word(i)
-		if v := isa.CheckFormat(w, c.limits.Features); v != nil {
-			return 0, violation(i, v)
-		}
-		if isa.Opcode(w[0]) == isa.OpHalt {
-			return i, nil
-		}
+	halt, v, at := isa.Scan(c.text, c.limits.Features)
+	if v == nil && halt < 0 {
+		return 0, &Fault{Status: StatusNoHalt, Instr: uint32(len(c.text) / isa.Size)}
 	}
-	return 0, &Fault{Status: StatusNoHalt, Instr: uint32(n)}
+	if v == nil && c.limits.Features&isa.FeatureControl != 0 {
+		v, at = isa.WithinBudget(c.text, halt)
+	}
+	if v != nil {
+		return 0, violation(at, v)
+	}
+	return halt, nil
 }
 
-// sequence runs the program. Each engine has a position: its first instruction
-// that has not finished. The lowest position that need not wait goes next.
+// sequence runs the program. Each engine has a walker at its first instruction
+// that has not finished. The one that the program passes first of those that
+// need not wait goes next.
 func (c *Core) sequence(ctx context.Context) error {
 	halt, err := c.fetch()
 	if err != nil {
 		return err
 	}
-	const engines = 4
-	var at [engines]int
-	for e := range at {
-		at[e] = c.find(e, 0, halt)
+	var more [engines]bool
+	for e := range c.walkers {
+		c.walkers[e] = isa.NewWalker(c.text, halt)
+		more[e] = c.walkers[e].Next(isa.Class(e + 1))
 	}
 	for {
-		next, blocked := halt, halt
+		var next, blocked *isa.Walker
 		engine := 0
-		for e, i := range at {
+		for e := range c.walkers {
+			w := &c.walkers[e]
 			switch {
-			case i >= halt:
-			case !c.ready(i):
-				blocked = min(blocked, i)
-			case i < next:
-				next, engine = i, e
+			case !more[e]:
+			case !c.ready(w.Word()):
+				if blocked == nil || w.Number() < blocked.Number() {
+					blocked = w
+				}
+			case next == nil || w.Number() < next.Number():
+				next, engine = w, e
 			}
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if next == halt {
-			if blocked != halt {
-				return &Fault{Status: StatusDeadlock, Instr: uint32(blocked), Info: uint64(c.word(blocked)[2] & 15)}
+		if next == nil {
+			if blocked != nil {
+				return &Fault{Status: StatusDeadlock, Instr: uint32(blocked.Index()), Info: uint64(blocked.Word()[2] & 15)}
 			}
 			c.retire(isa.ClassControl)
 			return nil
 		}
-		if err := c.step(ctx, next); err != nil {
+		if err := c.step(next); err != nil {
 			if ctx.Err() != nil { // a Memory that gave up for the same reason
 				return ctx.Err()
 			}
 			return err
 		}
-		at[engine] = c.find(engine, next+1, halt)
+		more[engine] = next.Next(isa.Class(engine + 1))
 	}
 }
 
-// find returns the first instruction of engine e from i on, or halt.
-func (c *Core) find(e, i, halt int) int {
-	for i < halt && int(isa.Opcode(c.text[i*isa.Size]).Class())-1 != e {
-		i++
-	}
-	return i
-}
-
-// ready reports whether instruction i need not wait (§5.5).
-func (c *Core) ready(i int) bool {
-	wait := c.word(i)[2]
-	return c.tokens[wait&15] >= wait>>4
-}
+// ready reports whether w need not wait (§5.5).
+func (c *Core) ready(w *isa.Word) bool { return c.tokens[w[2]&15] >= w[2]>>4 }
 
 // retire counts a finished instruction.
 func (c *Core) retire(class isa.Class) {
@@ -264,11 +269,11 @@ func (c *Core) retire(class isa.Class) {
 	c.stats.ByClass[class]++
 }
 
-// step executes instruction i, which is ready, between its wait and its signal.
-func (c *Core) step(ctx context.Context, i int) error {
-	w := c.word(i)
+// step executes at's instruction, which is ready, between its wait and its signal.
+func (c *Core) step(at *isa.Walker) error {
+	w, i := at.Word(), at.Index()
 	c.tokens[w[2]&15] -= w[2] >> 4
-	if f := c.execute(ctx, w); f != nil {
+	if f := c.execute(w); f != nil {
 		f.Instr = uint32(i)
 		return f
 	}

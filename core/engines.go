@@ -3,10 +3,10 @@
 package core
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"npuemu/core/isa"
@@ -20,12 +20,14 @@ import (
 // is only ever multiplied by 0.
 
 // execute runs one instruction that passed CheckFormat. The fault has no index.
-func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
+func (c *Core) execute(w *isa.Word) *Fault {
 	switch isa.Opcode(w[0]) {
 	case isa.OpLoad:
 		return c.transfer(isa.DecodeLoad(w), false)
 	case isa.OpStore:
 		return c.transfer(isa.Load(isa.DecodeStore(w)), true)
+	case isa.OpStamp:
+		return c.stamp(isa.DecodeStamp(w))
 	case isa.OpPreload:
 		return c.preload(isa.DecodePreload(w))
 	case isa.OpMatmul:
@@ -35,15 +37,23 @@ func (c *Core) execute(ctx context.Context, w *isa.Word) *Fault {
 	case isa.OpWindow:
 		return c.window(isa.DecodeWindow(w))
 	case isa.OpGemm:
-		return c.gemm(ctx, isa.DecodeGemm(w))
+		return c.gemm(isa.DecodeGemm(w))
 	case isa.OpConv:
-		return c.conv(ctx, isa.DecodeConv(w))
+		return c.conv(isa.DecodeConv(w))
 	case isa.OpFill:
 		return c.fill(isa.DecodeFill(w))
 	case isa.OpBias:
 		return c.bias(isa.DecodeBias(w))
 	case isa.OpRequant:
 		return c.requant(isa.DecodeRequant(w))
+	case isa.OpElement:
+		return c.element(isa.DecodeElement(w))
+	case isa.OpTable:
+		return c.table(isa.DecodeTable(w))
+	case isa.OpReduce:
+		return c.reduce(isa.DecodeReduce(w))
+	case isa.OpNorm:
+		return c.norm(isa.DecodeNorm(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}
@@ -92,6 +102,31 @@ func (c *Core) transfer(i isa.Load, store bool) *Fault {
 			}
 		}
 	}
+	return nil
+}
+
+// stamp stores a mark and the time (§5.6.17), which is how many instructions
+// have finished.
+func (c *Core) stamp(i isa.Stamp) *Fault {
+	if v := i.Check(c.limits); v != nil {
+		return violation(0, v)
+	}
+	b := c.bindings[i.Binding]
+	if !b.Write {
+		return &Fault{Status: StatusBindingAccess, Info: uint64(i.Binding)}
+	}
+	m := isa.Rows{Base: i.Offset, Outer: 1, Inner: 1, Bytes: isa.StampSize}
+	if first, outside := m.Outside(b.Size); outside {
+		return &Fault{Status: StatusBindingBounds, Info: first}
+	}
+	record := c.row(true, 0, isa.StampSize)
+	binary.LittleEndian.PutUint64(record, c.stats.Instructions)
+	binary.LittleEndian.PutUint32(record[8:], i.ID)
+	binary.LittleEndian.PutUint32(record[12:], 0)
+	if err := c.mem.Store(b, i.Offset, record); err != nil {
+		return memoryFault(b, i.Offset, err)
+	}
+	c.stats.BytesStored += isa.StampSize
 	return nil
 }
 
@@ -236,6 +271,9 @@ func (c *Core) requant(i isa.Requant) *Fault {
 	for p := range i.ParamCount() {
 		at := int(i.Params) + p*isa.ParamSize
 		s, ok := isa.Param((*[isa.ParamSize]byte)(c.spad[at:]))
+		if i.Rounding == isa.FloatScale {
+			s, ok = isa.FloatParam((*[isa.ParamSize]byte)(c.spad[at:]))
+		}
 		if !ok {
 			return &Fault{Status: StatusBadParam, Info: uint64(at)}
 		}
@@ -250,10 +288,25 @@ func (c *Core) requant(i isa.Requant) *Fault {
 			row := c.acc[int(i.Acc/4)+r*int(i.AccStride/4):]
 			out := c.spad[int(i.Out)+y*int(i.OutStrideY)+x*int(i.OutStrideX):]
 			for j, s := range c.scales {
-				out[j] = byte(num.Requantize(row[j], s, i.ZeroPoint, i.Lo, i.Hi))
+				out[j] = byte(requantize(row[j], s, &i))
 			}
 			c.poison.Overwritten(uint64(int(i.Out)+y*int(i.OutStrideY)+x*int(i.OutStrideX)), uint64(len(c.scales)))
 		}
 	}
 	return nil
+}
+
+// requantize turns x into an int8 by one of the roundings of §6.9. The scale of
+// FloatScale is the encoding of an fp32.
+func requantize(x int32, s num.Scale, i *isa.Requant) int8 {
+	var r int32
+	switch i.Rounding {
+	case isa.TwoRoundings:
+		r = s.MultiplyTwice(x)
+	case isa.FloatScale:
+		r = num.MultiplyFloat(x, math.Float32frombits(uint32(s.Multiplier)))
+	default:
+		return num.Requantize(x, s, i.ZeroPoint, i.Lo, i.Hi)
+	}
+	return int8(num.Place(int64(r), int32(i.ZeroPoint), int32(i.Lo), int32(i.Hi)))
 }

@@ -128,6 +128,8 @@ func (m *model) element(t byte, row, i int) int64 {
 		return int64(int8(m.spad[row+i]))
 	case 1:
 		return int64(int16(uint16(m.spad[row+2*i]) | uint16(m.spad[row+2*i+1])<<8))
+	case 4:
+		return int64(m.spad[row+i])
 	case 2:
 		v := int64(m.spad[row+i/2])
 		if i%2 == 1 {
@@ -149,6 +151,9 @@ func (m *model) weight(b, k, n int) int64 {
 	if o[1]&1 != 0 {
 		at := int(binary.LittleEndian.Uint32(o[12:])) + n
 		zero = int64(int8(m.spad[at]))
+		if o[5] == 4 {
+			zero = int64(m.spad[at])
+		}
 	}
 	if o[1]&4 != 0 {
 		return m.element(o[5], b+n*stride, k) - zero

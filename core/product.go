@@ -3,8 +3,6 @@
 package core
 
 import (
-	"context"
-
 	"npuemu/core/isa"
 	"npuemu/core/systolic"
 )
@@ -28,28 +26,28 @@ func (c *Core) window(i isa.Window) *Fault {
 }
 
 // gemm is a product of any size (§5.6.11).
-func (c *Core) gemm(ctx context.Context, i isa.Gemm) *Fault {
+func (c *Core) gemm(i isa.Gemm) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
 	s := &c.limits.Setup
 	p := i.Product(s)
-	return c.multiply(ctx, &p, i.ARows(s), i.BRows(s), i.Acc)
+	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
 }
 
 // conv is a convolution (§5.6.12).
-func (c *Core) conv(ctx context.Context, i isa.Conv) *Fault {
+func (c *Core) conv(i isa.Conv) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
 	s := &c.limits.Setup
 	p := i.Product(s)
-	return c.multiply(ctx, &p, i.ARows(s), i.BRows(s), i.Acc)
+	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
 }
 
 // multiply computes p with activations in rows a of the scratchpad, weights in
 // rows b and the result at acc. Whole commands come here as one product.
-func (c *Core) multiply(ctx context.Context, p *systolic.Product, a, b isa.Rows, acc uint32) *Fault {
+func (c *Core) multiply(p *systolic.Product, a, b isa.Rows, acc uint32) *Fault {
 	o := &c.limits.Setup.Operands
 	if c.poison.Some() {
 		for y := range a.Outer {
@@ -67,7 +65,7 @@ func (c *Core) multiply(ctx context.Context, p *systolic.Product, a, b isa.Rows,
 		}
 		p.BZeros = c.spad[o.BZeros:][:p.Cout]
 	}
-	p.Do(&c.product, c.acc[acc/4:], c.spad[a.Base:], c.spad[b.Base:], func() bool { return ctx.Err() != nil })
+	c.array.Do(p, c.acc[acc/4:], c.spad[a.Base:], c.spad[b.Base:], c.stopped)
 	c.stats.MACs += p.MACs()
 	return nil
 }

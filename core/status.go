@@ -31,6 +31,8 @@ const (
 	StatusNoHalt             = Status(0x4e)                   // NO_HALT
 	StatusPoison             = Status(0x15)                   // POISON (§12.2)
 	StatusBadSetup           = Status(isa.BadSetup)           // BAD_SETUP
+	StatusBadControl         = Status(isa.BadControl)         // BAD_CONTROL
+	StatusBudget             = Status(isa.OverBudget)         // BUDGET
 )
 
 // String returns the name in the specification.
@@ -53,7 +55,7 @@ func (s Status) String() string {
 	case StatusPoison:
 		return "POISON"
 	}
-	if s >= StatusBadProgram && s <= StatusBindingIndex || s == StatusBadSetup {
+	if s >= StatusBadProgram && s <= StatusBindingIndex || s >= StatusBadSetup && s <= StatusBudget {
 		return isa.Rule(s).String()
 	}
 	return fmt.Sprintf("Status(%#02x)", uint8(s))

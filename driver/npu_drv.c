@@ -300,8 +300,11 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 
 	if (code == NPU_STATUS_QUEUE_DISABLED)
 		return; /* nothing runs there */
-	if (code == NPU_STATUS_WAIT_TIMEOUT)
-		return; /* the queues are suspended, and who has them finds why in completions */
+	if (code == NPU_STATUS_WAIT_TIMEOUT) { /* who has the queues finds why in completions */
+		if (overflow)
+			npu_schedule_recovery(npu, NPU_RECOVER_CONTEXTS);
+		return;
+	}
 	if (source == NPU_FAULT_SOURCE_CP || !queue || queue > npu->params.queues ||
 	    (overflow && !(npu->params.features & NPU_FEATURES_LO_QUEUE_CONTROL))) {
 		npu_schedule_recovery(npu, NPU_RECOVER_RESET);

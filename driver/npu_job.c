@@ -218,6 +218,7 @@ void npu_queue_interrupt(struct npu_queue *q, int error)
 	if (job) {
 		npu_queue_account(q, job);
 		list_del(&job->node);
+		q->held = false;
 	}
 	spin_unlock(&q->lock);
 
@@ -249,7 +250,7 @@ void npu_queue_report_late(struct npu_queue *q)
 	npu_dump(q->npu, "a job did not end in time");
 }
 
-/* The job whose completion comes next. One that is late may be complete, and still listed. */
+/* The job whose completion comes next. A late or faulted one may be complete, and still listed. */
 static struct npu_job *npu_queue_next(struct npu_queue *q)
 {
 	struct npu_job *job;
@@ -261,7 +262,7 @@ static struct npu_job *npu_queue_next(struct npu_queue *q)
 }
 
 /*
- * From here on the jobs of the queue end in npu_queue_recover() only, so that those behind the
+ * From here on jobs of the queue do not end with their last completion, so that those behind the
  * late one end after it; npu_queue.lock is held.
  */
 static void npu_job_set_late(struct npu_job *job)
@@ -313,7 +314,7 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 			npu_schedule_recovery(npu, NPU_RECOVER_CONTEXTS);
 		return NULL;
 	}
-	if (job->completed < job->count || q->late)
+	if (job->completed < job->count || q->late || q->held)
 		return NULL;
 	npu_queue_account(q, job);
 	list_del(&job->node);
@@ -460,14 +461,15 @@ static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 	struct npu_job *job = to_npu_job(sched_job);
 	struct npu_device *npu = job->npu;
 	struct npu_queue *q = job->queue;
+	enum drm_gpu_sched_stat stat;
 
 	mutex_lock(&npu->lock);
 	npu_queue_poll(q);
 	/* A queue that is late, held, or not live, is about to be recovered. */
 	if (!job->started || dma_fence_is_signaled(&job->fence->base) || q->late || q->held ||
 	    !q->live || !npu_job_hangs(job)) {
-		mutex_unlock(&npu->lock);
-		return npu_sched_no_hang(sched_job);
+		stat = npu_sched_no_hang(sched_job); /* with the lock: it starts the scheduler */
+		goto out;
 	}
 	spin_lock(&q->lock);
 	npu_job_set_late(job);
@@ -475,8 +477,10 @@ static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 	if (npu_queue_recover(q, sched_job))
 		npu_reset_locked(npu, sched_job);
 	npu_sched_start(&q->sched);
+	stat = npu_sched_was_reset();
+out:
 	mutex_unlock(&npu->lock);
-	return npu_sched_was_reset();
+	return stat;
 }
 
 /* npu_job_alloc makes a job of empty commands, or returns NULL. */

@@ -54,6 +54,8 @@ static const struct {
 	[NPU_STATUS_DEADLOCK] = { "DEADLOCK", -EINVAL },
 	[NPU_STATUS_NO_HALT] = { "NO_HALT", -EINVAL },
 	[NPU_STATUS_BAD_SETUP] = { "BAD_SETUP", -EINVAL },
+	[NPU_STATUS_BAD_CONTROL] = { "BAD_CONTROL", -EINVAL },
+	[NPU_STATUS_BUDGET] = { "BUDGET", -EINVAL },
 };
 
 /* npu_status_name returns the name of a status code, §9.1. */

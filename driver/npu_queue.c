@@ -263,6 +263,11 @@ struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle,
 	q->context = context;
 	q->handle = handle;
 	ret = npu_hw_create(q);
+	if (ret == -EFAULT) { /* the context has faulted, and waits for recovery */
+		ret = npu_context_recover(q, NULL);
+		if (!ret)
+			ret = npu_hw_create(q);
+	}
 	if (ret)
 		goto err_fini_feed;
 	context->queues++;
@@ -468,7 +473,7 @@ static int npu_context_resume(struct npu_queue *q)
 
 /**
  * npu_context_recover - bring back a context that has faulted (§11.5)
- * @bad: a queue of it
+ * @bad: a queue of it, or one that is to be
  * @guilty: as for npu_queue_recover()
  *
  * The job that faulted ends with what its command says. The others of the context go on where

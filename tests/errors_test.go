@@ -14,7 +14,7 @@ import (
 )
 
 // rowsOfMistakes is the least that §9.5 has: a change that loses rows shall say so here.
-const rowsOfMistakes = 280
+const rowsOfMistakes = 300
 
 // TestMistakes: the tables of docs/spec/errors.md §9.5 are complete rows, and each test that they name exists.
 func TestMistakes(t *testing.T) {

@@ -95,7 +95,7 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS
 	}
 	if c.archMinor() >= 3 {
-		f |= npureg.FeatureGEMM | npureg.FeatureFloat
+		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
 	return f
 }

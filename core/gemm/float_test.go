@@ -4,74 +4,8 @@ package gemm
 
 import (
 	"math"
-	"math/big"
-	"math/rand/v2"
 	"testing"
 )
-
-// fma against arithmetic with as many bits as it takes.
-func TestFMA(t *testing.T) {
-	rng := rand.New(rand.NewPCG(5, 6))
-	exact := func(a, b, c float32) float32 {
-		p := new(big.Float).SetPrec(1000).SetFloat64(float64(a) * float64(b)) // exact
-		p.Add(p, big.NewFloat(float64(c)))
-		f, _ := p.Float32()
-		return f
-	}
-	check := func(a, b, c float32) {
-		got, want := fma(a, b, c), exact(a, b, c)
-		if want == 0 { // big.Float has no rule for the sign of 0 that is IEEE's
-			want = float32(float64(a)*float64(b) + float64(c))
-			if got != 0 {
-				want = 0
-			}
-		}
-		if math.Float32bits(got) != math.Float32bits(want) && !(got == 0 && want == 0) {
-			t.Fatalf("fma(%x, %x, %x) = %x, want %x", a, b, c, got, want)
-		}
-	}
-	draw := func() float32 {
-		for {
-			f := math.Float32frombits(rng.Uint32())
-			if rng.IntN(2) == 0 { // few bits: ties
-				f = math.Float32frombits(rng.Uint32() & 0xfff0_0001)
-			}
-			if !math.IsNaN(float64(f)) && !math.IsInf(float64(f), 0) {
-				return f
-			}
-		}
-	}
-	n := 500_000
-	if testing.Short() {
-		n = 50_000
-	}
-	for range n {
-		a, b := draw(), draw()
-		check(a, b, draw())
-		// An addend near the product, and one near half a unit of its last place.
-		p := float32(a * b)
-		if !math.IsInf(float64(p), 0) {
-			check(a, b, -p)
-			check(a, b, p*float32(math.Ldexp(1, rng.IntN(60)-30)))
-		}
-	}
-	for _, v := range [][4]float32{
-		{1, 1 + 0x1p-23, 0x1p-24, 1 + 0x1p-22},                           // a tie, to even
-		{1 + 0x1p-23, 1 + 0x1p-23, 0x1p-24, 1 + 0x1p-22 + 0x1p-23},       // just above a tie
-		{math.MaxFloat32, 2, -math.MaxFloat32, math.MaxFloat32},          // the product alone would overflow
-		{math.MaxFloat32, math.MaxFloat32, 1, float32(math.Inf(1))},      // it does
-		{float32(math.Copysign(0, -1)), 1, 0, 0},                         // −0 + +0 = +0
-		{0x1p-75, 0x1p-75, 0, 0x1p-149 * 0},                              // half a unit of the least: to even
-		{0x1.8p-75, 0x1p-75, 0, 0x1p-149},                                // more than half
-		{0x1p-75, 0x1p-75, 0x1p-149, 0x1p-148},                           // a tie between subnormals, to even
-		{0x1.000002p-12, 0x1.000002p-13, 1, 1 + 0x1p-23*0 + 0},           // far below a unit
-		{0x1.000002p-12, 0x1.000002p-12, 1 + 0x1p-23*3, 1 + 0x1p-23*4.0}, // above a tie by the last bit of the product
-	} {
-		if got := fma(v[0], v[1], v[2]); math.Float32bits(got) != math.Float32bits(v[3]) {
-			t.Errorf("fma(%x, %x, %x) = %x, want %x", v[0], v[1], v[2], got, v[3])
-		}
-	}
-}
 
 // Every value of the narrow types, from their definition: ±2^(e−bias)·(1 + f/2^bits).
 func TestWiden(t *testing.T) {

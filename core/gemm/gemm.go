@@ -38,7 +38,10 @@ type Engine struct {
 	job         job
 	parts       int
 	comp, zeroB []int32
-	block       []byte // of int8 weights, while int4 are packed
+	block       []byte    // of weights on their way to int8
+	column      []float32 // of weights that were rows
+	pixels      []*byte   // of Depthwise
+	windows     []*int32
 }
 
 // scratch belongs to one thread.
@@ -47,6 +50,7 @@ type scratch struct {
 	sums  []int32
 	zeros [2*alignment + alignment]byte // a row of a tile
 	rows  [maxRows]*byte
+	lines []byte    // gathered rows of a block, if A is not rows in memory
 	wide  []float32 // maxRows rows of a block
 }
 
@@ -66,13 +70,17 @@ type job struct {
 	nPanels      int
 	panelBytes   int
 	blockOfSteps int
+	stop         func() bool // or nil
 }
 
-// source is the left operand: rows, stride bytes apart.
+// source is the left operand: rows, stride bytes apart, or those of a convolution.
 type source struct {
 	base   *byte
 	stride int
 	typ    Type
+	conv   *Window // or nil
+	pixels []byte  // what base and stride are for a convolution
+	pad    byte
 }
 
 // New returns an engine for the fastest instructions that this processor has.
@@ -109,6 +117,9 @@ func (e *Engine) run() {
 	j.byRows = ceil(j.mPanels, t)*j.nPanels <= ceil(j.nPanels, t)*j.mPanels
 	for i := range t {
 		e.scratch[i].a = grow(e.scratch[i].a, min(panelsPerBlock, j.mPanels)*j.panelBytes+slack)
+		if j.src.conv != nil {
+			e.scratch[i].lines = grow(e.scratch[i].lines, maxRows*j.blockOfSteps*k.elems*j.src.typ.Size())
+		}
 		if j.src.typ.wide() {
 			if n := maxRows * j.blockOfSteps; len(e.scratch[i].wide) < n {
 				e.scratch[i].wide = make([]float32, n)
@@ -151,6 +162,9 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 	bBlock := w.data()
 	steps := ceil(w.K, k.elems)
 	for step := 0; step < steps; step += j.blockOfSteps {
+		if j.stop != nil && j.stop() {
+			return
+		}
 		now := min(j.blockOfSteps, steps-step)
 		for p := m0; p < m1; p++ {
 			dst := add(a, (p-m0)*j.panelBytes)
@@ -202,8 +216,20 @@ func (j *job) packPanel(s *scratch, dst *byte, p, k0, n int) {
 	k := j.k
 	rows := min(k.mr, j.m-p*k.mr)
 	size := j.src.typ.Size()
-	for r := range k.mr { // a row that does not exist is packed like the last, and not used
-		s.rows[r] = add(j.src.base, (p*k.mr+min(r, rows-1))*j.src.stride)
+	if j.src.conv != nil {
+		for r := range rows {
+			line := s.lines[r*n*size:][:n*size]
+			j.src.conv.gather(line, j.src.pixels, p*k.mr+r, k0*size, size, j.src.pad)
+			s.rows[r] = &line[0]
+		}
+		k0 = 0
+	} else {
+		for r := range rows {
+			s.rows[r] = add(j.src.base, (p*k.mr+r)*j.src.stride)
+		}
+	}
+	for r := rows; r < k.mr; r++ { // a row that does not exist is packed like the last, and not used
+		s.rows[r] = s.rows[rows-1]
 	}
 	if !j.src.typ.wide() {
 		k.packA(dst, &s.rows[0], k0*size, n*size)
@@ -230,9 +256,9 @@ func grow(b []byte, n int) []byte {
 	return make([]byte, n+alignment)
 }
 
-// check panics unless rows > 0 rows of n > 0 elements, stride ≥ 0 apart, lie in size elements.
+// check panics unless rows > 0 rows of n > 0 elements lie in size elements, stride ≥ 0 apart if there are several.
 func check(what string, rows, n, stride, size int) {
-	if rows <= 0 || n <= 0 || stride < 0 || n > size || stride > 0 && (size-n)/stride < rows-1 {
+	if rows <= 0 || n <= 0 || n > size || rows > 1 && (stride < 0 || stride > 0 && (size-n)/stride < rows-1) {
 		panic(fmt.Sprintf("gemm: BUG: %s: %d rows of %d, stride %d, in %d", what, rows, n, stride, size))
 	}
 }

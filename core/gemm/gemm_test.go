@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"npuemu/core/num"
 )
 
 // threads that results must not depend on.
@@ -56,13 +58,13 @@ func (g guarded[T]) intact() bool {
 
 // intCase is one integer product and what plain loops make of it.
 type intCase struct {
-	m, n, k     int
-	w           []byte
-	wStride     int
-	int4        bool
-	p           Int8
-	want        []int32
-	description string
+	m, n, k          int
+	w                []byte
+	wStride          int
+	int4, transposed bool
+	p                Int8
+	want             []int32
+	description      string
 }
 
 // value draws an int8: any, or one of the two extremes.
@@ -75,7 +77,7 @@ func value(rng *rand.Rand, extreme bool) byte {
 
 func newIntCase(rng *rand.Rand, m, n, k int) *intCase {
 	extreme := rng.IntN(3) == 0
-	c := &intCase{m: m, n: n, k: k, wStride: n + rng.IntN(3), int4: rng.IntN(4) == 0}
+	c := &intCase{m: m, n: n, k: k, wStride: n + rng.IntN(3), int4: rng.IntN(4) == 0, transposed: rng.IntN(4) == 0}
 	c.w = make([]byte, k*c.wStride)
 	for i := range c.w {
 		c.w[i] = value(rng, extreme)
@@ -137,9 +139,12 @@ func (c *intCase) weight(k, n int) int32 {
 
 func (c *intCase) check(t *testing.T, e *Engine, w *Weights) {
 	t.Helper()
-	if c.int4 {
+	switch {
+	case c.int4:
 		e.PackInt4(w, c.w, c.wStride, c.k, c.n)
-	} else {
+	case c.transposed:
+		e.PackInt8Transposed(w, transpose(c.w, 1, c.wStride, c.k, c.n), c.k, c.k, c.n)
+	default:
 		e.PackInt8(w, c.w, c.wStride, c.k, c.n)
 	}
 	p := c.p
@@ -153,6 +158,17 @@ func (c *intCase) check(t *testing.T, e *Engine, w *Weights) {
 	if !slices.Equal(out, c.want) { // also between the rows
 		t.Errorf("%s: differs at %d of %d", c.description, mismatch(out, c.want), len(out))
 	}
+}
+
+// transpose returns the n rows of k elements that k rows of n are, stride bytes apart.
+func transpose(b []byte, size, stride, k, n int) []byte {
+	var t []byte
+	for j := range n {
+		for i := range k {
+			t = append(t, b[i*stride+j*size:][:size]...)
+		}
+	}
+	return t
 }
 
 func mismatch[T comparable](a, b []T) int {
@@ -228,6 +244,7 @@ type floatCase struct {
 	wStride     int
 	p           Float
 	want        []uint32
+	transposed  bool
 	description string
 }
 
@@ -262,7 +279,7 @@ func floatBytes(rng *rand.Rand, t Type, n int, wild bool) []byte {
 
 func newFloatCase(rng *rand.Rand, m, n, k int) *floatCase {
 	wild := rng.IntN(3) == 0
-	c := &floatCase{m: m, n: n, k: k, wType: floatTypes[rng.IntN(len(floatTypes))]}
+	c := &floatCase{m: m, n: n, k: k, wType: floatTypes[rng.IntN(len(floatTypes))], transposed: rng.IntN(3) == 0}
 	c.wStride = n*c.wType.Size() + rng.IntN(3)
 	c.p = Float{Type: floatTypes[rng.IntN(len(floatTypes))], M: m, CStride: n + rng.IntN(5), Accumulate: rng.IntN(2) == 0}
 	size := c.p.Type.Size()
@@ -297,7 +314,7 @@ func newFloatCase(rng *rand.Rand, m, n, k int) *floatCase {
 				sum = c.p.C[i*c.p.CStride+j]
 			}
 			for l := range k {
-				sum = fma(row[l], col[l], sum)
+				sum = num.FMA32(row[l], col[l], sum)
 			}
 			c.want[i*c.p.CStride+j] = math.Float32bits(sum)
 			if sum != sum {
@@ -318,7 +335,11 @@ func bitsOf(f []float32) []uint32 {
 
 func (c *floatCase) check(t *testing.T, e *Engine, w *Weights) {
 	t.Helper()
-	e.PackFloat(w, c.wType, c.w, c.wStride, c.k, c.n)
+	if size := c.wType.Size(); c.transposed {
+		e.PackFloatTransposed(w, c.wType, transpose(c.w, size, c.wStride, c.k, c.n), c.k*size, c.k, c.n)
+	} else {
+		e.PackFloat(w, c.wType, c.w, c.wStride, c.k, c.n)
+	}
 	p := c.p
 	g, out := guard(len(p.C), float32(-77))
 	copy(out, p.C)
@@ -368,6 +389,8 @@ func TestNoAllocation(t *testing.T) {
 					e.MulInt8(&w, p)
 					e.PackInt4(&w, b, n, k, n)
 					e.MulInt8(&w, p)
+					e.PackInt8Transposed(&w, b, k, k, n)
+					e.PackFloatTransposed(&f, Float32, b, 4*k, k, n)
 					e.PackFloat(&f, Float32, b, 4*n, k, n)
 					e.MulFloat(&f, q)
 				}); got != 0 {
@@ -403,6 +426,8 @@ func TestRefuses(t *testing.T) {
 		"A of floats":        func() { e.MulFloat(&f, Float{A: a, AStride: 16, M: 2, C: x, CStride: 3}) },
 		"weights too short":  func() { e.PackInt8(&w, make([]byte, 11), 3, 4, 3) },
 		"int4 too short":     func() { e.PackInt4(&w, make([]byte, 7), 2, 4, 3) },
+		"transposed short":   func() { e.PackInt8Transposed(&w, make([]byte, 11), 4, 4, 3) },
+		"floats transposed":  func() { e.PackFloatTransposed(&w, E4M3, make([]byte, 11), 4, 4, 3) },
 		"floats too short":   func() { e.PackFloat(&w, BFloat16, make([]byte, 23), 6, 4, 3) },
 		"weights without K":  func() { e.PackInt8(&w, nil, 3, 0, 3) },
 		"weights, no column": func() { e.PackInt8(&w, make([]byte, 12), 3, 4, 0) },

@@ -3,8 +3,10 @@
 package gemm
 
 import (
-	"math"
+	"encoding/binary"
 	"unsafe"
+
+	"npuemu/core/num"
 )
 
 // portable is the tier in plain Go. Its int8 kernel has two columns in a word
@@ -20,6 +22,7 @@ func portable() *tier {
 			packB:     packColumnPairs,
 			sumA:      sumSigned,
 			subScaled: subScaledGo,
+			channels:  channelsGo,
 		},
 		float: kernel{
 			mr: 2, nr: 8, elems: 1,
@@ -46,8 +49,8 @@ func packWords(dst *byte, rows []*byte, off, n int) {
 	to := words(dst, n/word*len(rows))
 	for r, p := range rows {
 		at := r
-		for _, v := range words(add(p, off), n/word) {
-			to[at] = v
+		for from := unsafe.Slice(add(p, off), n); len(from) >= word; from = from[word:] {
+			to[at] = binary.LittleEndian.Uint32(from)
 			at += len(rows)
 		}
 	}
@@ -76,6 +79,16 @@ func subScaledGo(c, row *int32, scale int32, n int) {
 	to := unsafe.Slice(c, n)
 	for i, v := range unsafe.Slice(row, n) {
 		to[i] -= scale * v
+	}
+}
+
+func channelsGo(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32) {
+	to := unsafe.Slice(acc, n)
+	for p, w := range unsafe.Slice(weights, positions) {
+		row := unsafe.Slice(w, n)
+		for i, v := range unsafe.Slice(pointers(pixels, positions)[p], n) {
+			to[i] += (int32(int8(v)) - zero) * row[i]
+		}
 	}
 }
 
@@ -127,10 +140,7 @@ func chain2x8(k int, a, b, c *byte, ldc int, _ *byte, rows, cols, load int) {
 		for i, v := range to {
 			bv := floats(b, 8*k)[i:]
 			for s := range k {
-				v = fma(av[2*s], bv[8*s], v)
-			}
-			if v != v {
-				v = math.Float32frombits(0x7fc00000)
+				v = num.FMA32(av[2*s], bv[8*s], v)
 			}
 			to[i] = v
 		}

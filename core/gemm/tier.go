@@ -34,6 +34,8 @@ type kernel struct {
 	sumA func(sums *int32, a *byte, steps int)
 	// subScaled takes scale·row[i] off c[i], for n elements.
 	subScaled func(c, row *int32, scale int32, n int)
+	// channels adds (pixels[p][i] − zero)·weights[p][i] to acc[i], for all positions p and n channels i.
+	channels func(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32)
 	// widen makes len(dst) elements binary32.
 	widen func(dst []float32, src *byte, t Type)
 }

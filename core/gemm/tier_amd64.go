@@ -30,6 +30,7 @@ func avx512() *tier {
 			packB:     packBytes512,
 			sumA:      sumA512,
 			subScaled: subScaled512,
+			channels:  channels512,
 		},
 		float: kernel{
 			mr: 14, nr: 32, elems: 1,
@@ -98,6 +99,7 @@ func avx2() *tier {
 			},
 			sumA:      sumPairs,
 			subScaled: subScaledGo,
+			channels:  channelsGo,
 		},
 		float: kernel{
 			mr: 6, nr: 16, elems: 1,

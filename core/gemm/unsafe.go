@@ -22,3 +22,8 @@ func int32s(p *byte, n int) []int32    { return unsafe.Slice((*int32)(unsafe.Poi
 func int64s(p *byte, n int) []int64    { return unsafe.Slice((*int64)(unsafe.Pointer(p)), n) }
 func floats(p *byte, n int) []float32  { return unsafe.Slice((*float32)(unsafe.Pointer(p)), n) }
 func pointers(p **byte, n int) []*byte { return unsafe.Slice(p, n) }
+
+// Floats returns the memory of words as binary32.
+func Floats(words []int32) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(words))), len(words))
+}

@@ -40,14 +40,34 @@ func (e *Engine) PackInt8(w *Weights, b []byte, stride, k, n int) {
 	})
 }
 
+// PackInt8Transposed is PackInt8 of weights that are n rows of k.
+func (e *Engine) PackInt8Transposed(w *Weights, b []byte, stride, k, n int) {
+	check("weights", n, k, stride, len(b))
+	kern := &e.tier.int8
+	e.growBlock()
+	w.packInt8(kern, k, n, func(row, col, rows, cols int) (*byte, int) {
+		for c := range cols {
+			for r, v := range b[(col+c)*stride+row:][:rows] {
+				e.block[r*kern.nr+c] = v
+			}
+		}
+		return &e.block[0], kern.nr
+	})
+}
+
+// growBlock gives e.block room for a panel of a block of int8.
+func (e *Engine) growBlock() {
+	if size := stepsPerBlock * e.tier.int8.elems * e.tier.int8.nr; len(e.block) < size {
+		e.block = make([]byte, size)
+	}
+}
+
 // PackInt4 is PackInt8 of 4-bit weights in two's complement: element i of a row
 // is the low half of its byte i/2 if i is even, else the high half.
 func (e *Engine) PackInt4(w *Weights, b []byte, stride, k, n int) {
 	check("weights", k, ceil(n, 2), stride, len(b))
 	kern := &e.tier.int8
-	if size := stepsPerBlock * kern.elems * kern.nr; len(e.block) < size {
-		e.block = make([]byte, size)
-	}
+	e.growBlock()
 	w.packInt8(kern, k, n, func(row, col, rows, cols int) (*byte, int) {
 		for r := range rows {
 			to := e.block[r*kern.nr:][:cols]
@@ -68,6 +88,18 @@ func (w *Weights) check(kern *kernel, m, stride, size int) {
 	check("C", m, w.N, stride, size)
 	if m > 1 && stride < w.N {
 		panic("gemm: BUG: rows of C overlap")
+	}
+}
+
+// checkA panics unless m rows of elements of so many bytes match w and lie in n.
+func (w *Weights) checkA(m, size, stride, n int, window *Window) {
+	if window == nil {
+		check("A", m, w.K*size, stride, n)
+		return
+	}
+	window.check(n, size)
+	if m != window.OutH*window.OutW || w.K != window.depth() {
+		panic("gemm: BUG: a window of another shape than the product")
 	}
 }
 
@@ -105,30 +137,57 @@ func (w *Weights) packInt8(kern *kernel, k, n int, block func(row, col, rows, co
 func (e *Engine) PackFloat(w *Weights, t Type, b []byte, stride, k, n int) {
 	size := t.Size()
 	check("weights", k, n*size, stride, len(b))
+	e.packFloat(w, k, n, func(to []float32, row, col, rows, cols int) {
+		for r := range rows {
+			e.tier.float.widen(to[r*e.tier.float.nr:][:cols], &b[(row+r)*stride+col*size], t)
+		}
+	})
+}
+
+// PackFloatTransposed is PackFloat of weights that are n rows of k.
+func (e *Engine) PackFloatTransposed(w *Weights, t Type, b []byte, stride, k, n int) {
+	size := t.Size()
+	check("weights", n, k*size, stride, len(b))
+	if len(e.column) < stepsPerBlock {
+		e.column = make([]float32, stepsPerBlock)
+	}
+	e.packFloat(w, k, n, func(to []float32, row, col, rows, cols int) {
+		for c := range cols {
+			e.tier.float.widen(e.column[:rows], &b[(col+c)*stride+row*size], t)
+			for r, v := range e.column[:rows] {
+				to[r*e.tier.float.nr+c] = v
+			}
+		}
+	})
+}
+
+// packFloat packs what fill writes: rows×cols weights from (row, col) on, rows
+// as far apart as a panel is wide.
+func (e *Engine) packFloat(w *Weights, k, n int, fill func(to []float32, row, col, rows, cols int)) {
 	kern := &e.tier.float
 	w.shape(kern, k, n)
 	w.sums, w.comp = nil, nil
-	blockSteps := w.blockSteps()
+	size := w.blockSteps()
 	dst := w.data()
-	for row := 0; row < k; row += blockSteps {
-		now := min(blockSteps, k-row)
+	for row := 0; row < k; row += size {
+		now := min(size, k-row)
 		for col := 0; col < n; col += kern.nr {
-			cols := min(kern.nr, n-col)
-			for r := range now {
-				to := floats(dst, kern.nr)
-				kern.widen(to[:cols], &b[(row+r)*stride+col*size], t)
-				clear(to[cols:])
-				dst = add(dst, kern.nr*word)
+			to := floats(dst, now*kern.nr)
+			if n-col < kern.nr {
+				clear(to)
 			}
+			fill(to, row, col, now, min(kern.nr, n-col))
+			dst = add(dst, now*kern.nr*word)
 		}
 	}
 }
 
 // Int8 is the left operand and the result of a product with int8 weights.
 type Int8 struct {
-	A       []byte // M rows of K int8
-	AStride int    // bytes
-	M       int
+	A       []byte  // M rows of K int8
+	AStride int     // bytes
+	M       int     // OutH·OutW with a window
+	Window  *Window // nil; else A is its image, padded with ZeroA
 
 	C          []int32 // M rows of N
 	CStride    int     // elements
@@ -136,6 +195,10 @@ type Int8 struct {
 
 	ZeroA int32   // zero point of A
 	ZeroB []int32 // of the weights: none, one for all columns, or N
+
+	// Stop is asked before each block of the product, by all threads; nil never
+	// stops. Once it is true MulInt8 returns early, and C is undefined.
+	Stop func() bool
 }
 
 // MulInt8 computes, modulo 2³²,
@@ -147,13 +210,14 @@ type Int8 struct {
 func (e *Engine) MulInt8(w *Weights, p Int8) {
 	k := &e.tier.int8
 	w.check(k, p.M, p.CStride, len(p.C))
-	check("A", p.M, w.K, p.AStride, len(p.A))
+	w.checkA(p.M, 1, p.AStride, len(p.A), p.Window)
 	if len(p.ZeroB) > 1 && len(p.ZeroB) != w.N {
 		panic("gemm: BUG: zero points do not match the columns")
 	}
 	e.job = job{
-		k: k, w: w, m: p.M, src: source{base: &p.A[0], stride: p.AStride, typ: typeInt8},
-		c: (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate, comp: &w.comp[0],
+		k: k, w: w, m: p.M, stop: p.Stop,
+		src: source{base: &p.A[0], stride: p.AStride, typ: typeInt8, conv: p.Window, pixels: p.A, pad: byte(p.ZeroA)},
+		c:   (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate, comp: &w.comp[0],
 	}
 	if p.ZeroA != 0 || len(p.ZeroB) > 0 {
 		e.compensate(w, p)
@@ -198,10 +262,12 @@ type Float struct {
 	A       []byte // M rows of K of Type
 	AStride int    // bytes
 	M       int
+	Window  *Window // nil; else A is its image, padded with +0
 
 	C          []float32 // M rows of N
 	CStride    int       // elements
 	Accumulate bool
+	Stop       func() bool // as with Int8
 }
 
 // MulFloat computes each C[m][n] as a chain of fused multiply-adds,
@@ -214,10 +280,11 @@ type Float struct {
 func (e *Engine) MulFloat(w *Weights, p Float) {
 	k := &e.tier.float
 	w.check(k, p.M, p.CStride, len(p.C))
-	check("A", p.M, w.K*p.Type.Size(), p.AStride, len(p.A))
+	w.checkA(p.M, p.Type.Size(), p.AStride, len(p.A), p.Window)
 	e.job = job{
-		k: k, w: w, m: p.M, src: source{base: &p.A[0], stride: p.AStride, typ: p.Type},
-		c: (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate,
+		k: k, w: w, m: p.M, stop: p.Stop,
+		src: source{base: &p.A[0], stride: p.AStride, typ: p.Type, conv: p.Window, pixels: p.A},
+		c:   (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate,
 	}
 	e.run()
 }

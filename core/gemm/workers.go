@@ -9,8 +9,7 @@ import (
 )
 
 // spins is how often a goroutine looks whether it is needed before it sleeps:
-// some 50 µs, more than two products of a network are apart, and what waking
-// it would cost.
+// for some tens of microseconds, which is what waking it takes.
 const spins = 20_000
 
 // What a worker is told, and what it says.

@@ -118,6 +118,11 @@ func widenE5M2x512(dst *float32, src *byte, n int)
 //go:noescape
 func widenE4M3x512(dst *float32, src *byte, n int)
 
+// channels512 adds (pixels[p][i] − zero)·weights[p][i] to acc[i], for all positions p and n > 0 channels i.
+//
+//go:noescape
+func channels512(acc *int32, pixels **byte, weights **int32, positions int, n int, zero int32)
+
 // madd256 multiplies up to 6 rows by 16 columns of int16, two to a word, exactly.
 //
 //go:noescape

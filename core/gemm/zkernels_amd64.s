@@ -5423,6 +5423,72 @@ sixteen:
 	VZEROUPPER
 	RET
 
+// func channels512(acc *int32, pixels **byte, weights **int32, positions int, n int, zero int32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·channels512(SB), NOSPLIT, $0-44
+	MOVQ         acc+0(FP), AX
+	MOVQ         pixels+8(FP), CX
+	MOVQ         weights+16(FP), DX
+	MOVQ         positions+24(FP), BX
+	MOVQ         n+32(FP), SI
+	MOVL         zero+40(FP), DI
+	VPBROADCASTD DI, Z0
+	MOVQ         $0xffffffffffffffff, R8
+	XORQ         R9, R9
+
+some:
+	MOVQ  R8, DI
+	CMPQ  SI, $0x40
+	JGE   all
+	BZHIQ SI, DI, DI
+
+all:
+	KMOVW       DI, K1
+	SHRQ        $0x10, DI
+	VMOVDQU32.Z (AX)(R9*4), K1, Z1
+	KMOVW       DI, K2
+	SHRQ        $0x10, DI
+	VMOVDQU32.Z 64(AX)(R9*4), K2, Z2
+	KMOVW       DI, K3
+	SHRQ        $0x10, DI
+	VMOVDQU32.Z 128(AX)(R9*4), K3, Z3
+	KMOVW       DI, K4
+	SHRQ        $0x10, DI
+	VMOVDQU32.Z 192(AX)(R9*4), K4, Z4
+	XORQ        DI, DI
+
+position:
+	MOVQ        (CX)(DI*8), R10
+	MOVQ        (DX)(DI*8), R11
+	VPMOVSXBD.Z (R10)(R9*1), K1, Z5
+	VPSUBD      Z0, Z5, Z5
+	VPMULLD.Z   (R11)(R9*4), Z5, K1, Z5
+	VPADDD      Z5, Z1, Z1
+	VPMOVSXBD.Z 16(R10)(R9*1), K2, Z5
+	VPSUBD      Z0, Z5, Z5
+	VPMULLD.Z   64(R11)(R9*4), Z5, K2, Z5
+	VPADDD      Z5, Z2, Z2
+	VPMOVSXBD.Z 32(R10)(R9*1), K3, Z5
+	VPSUBD      Z0, Z5, Z5
+	VPMULLD.Z   128(R11)(R9*4), Z5, K3, Z5
+	VPADDD      Z5, Z3, Z3
+	VPMOVSXBD.Z 48(R10)(R9*1), K4, Z5
+	VPSUBD      Z0, Z5, Z5
+	VPMULLD.Z   192(R11)(R9*4), Z5, K4, Z5
+	VPADDD      Z5, Z4, Z4
+	INCQ        DI
+	CMPQ        DI, BX
+	JLT         position
+	VMOVDQU32   Z1, K1, (AX)(R9*4)
+	VMOVDQU32   Z2, K2, 64(AX)(R9*4)
+	VMOVDQU32   Z3, K3, 128(AX)(R9*4)
+	VMOVDQU32   Z4, K4, 192(AX)(R9*4)
+	ADDQ        $0x40, R9
+	SUBQ        $0x40, SI
+	JG          some
+	VZEROUPPER
+	RET
+
 DATA iota16<>+0(SB)/4, $0x00000000
 DATA iota16<>+4(SB)/4, $0x00000001
 DATA iota16<>+8(SB)/4, $0x00000002

@@ -68,6 +68,9 @@ func Assemble(file string, src []byte) (*Program, error) {
 		a.line = max(a.instrLine, 1)
 		a.fail(1, "the program does not end with halt (NO_HALT); add a halt as its last instruction")
 	}
+	if len(a.errs) == 0 && a.prog.Features&FeatureControl != 0 {
+		a.finish()
+	}
 	if len(a.errs) > 0 {
 		return nil, a.errs
 	}
@@ -88,6 +91,8 @@ type assembler struct {
 	instrLine int              // line of the last instruction
 	halted    int              // line of halt
 	setup     Setup            // of the matrix engine, after the last instruction
+	pending   []pendingWith    // that wait for an instruction
+	lines     []int            // of the instructions in prog
 }
 
 func (a *assembler) fail(col int, format string, args ...any) {
@@ -333,6 +338,14 @@ func (a *assembler) instruction(m token) {
 		return
 	}
 	a.instrLine = a.line
+	if op.opcode == OpWith {
+		a.with(m)
+		return
+	}
+	changed := len(a.pending) > 0
+	if !a.resolve(op) {
+		return
+	}
 	if op.opcode == OpHalt {
 		a.halted = a.line
 	}
@@ -370,13 +383,14 @@ func (a *assembler) instruction(m token) {
 	if len(a.errs) > errs {
 		return
 	}
-	a.emit(&w, m, at)
+	a.emit(&w, m, at, changed)
 }
 
-// emit appends w to the program if it breaks no rule.
-func (a *assembler) emit(w *Word, m token, at map[string]int) {
+// emit appends w to the program if it breaks no rule; what registers change is
+// seen at the end.
+func (a *assembler) emit(w *Word, m token, at map[string]int, changed bool) {
 	i, v := Decode(w)
-	if v == nil {
+	if v == nil && !changed {
 		l := a.prog.Limits()
 		l.Setup = a.setup
 		v = i.Check(l)
@@ -389,12 +403,25 @@ func (a *assembler) emit(w *Word, m token, at map[string]int) {
 		a.fail(col, "%s (%v)", v.Detail, v.Rule)
 		return
 	}
-	if len(a.prog.Text) == MaxTextSize {
+	if len(a.prog.Text) >= MaxTextSize {
 		a.fail(m.col, "the text is longer than %d instructions; split the program", MaxTextSize/Size)
 		return
 	}
 	a.setup.Apply(i)
+	a.append(w)
+}
+
+func (a *assembler) append(w *Word) {
 	a.prog.Text = append(a.prog.Text, w[:]...)
+	a.lines = append(a.lines, a.line)
+}
+
+// finish checks the program with its loops and registers.
+func (a *assembler) finish() {
+	if v, at := a.prog.Check(); v != nil {
+		a.line = a.lines[min(at, len(a.lines)-1)]
+		a.fail(1, "%s (%v)", v.Detail, v.Rule)
+	}
 }
 
 // operand assembles the value after name=. It returns false if the line cannot
@@ -407,6 +434,10 @@ func (a *assembler) operand(w *Word, op *operation, t token) bool {
 			a.fail(t.col, "halt neither waits nor signals; it ends the program when all engines are idle")
 			return false
 		}
+		if op.opcode.Class() == ClassControl {
+			a.fail(t.col, "%s neither waits nor signals; the sequencer executes it", op.name)
+			return false
+		}
 		return a.token(w, t.text)
 	}
 	for i := range op.operands {
@@ -414,8 +445,17 @@ func (a *assembler) operand(w *Word, op *operation, t token) bool {
 		if o.name != t.text {
 			continue
 		}
-		if o.form == element {
-			return a.element(w, o)
+		if o.feature&^a.prog.Features != 0 {
+			a.fail(t.col, "%s needs a feature; write .features %s behind .isa %d.%d", o.name, featureName(o.feature), Major, Minor)
+			return false
+		}
+		switch o.form {
+		case named:
+			return a.choice(w, o)
+		case scalar:
+			r, ok := a.register()
+			o.put(w, int64(r))
+			return ok
 		}
 		v, ok := a.expr()
 		if !ok {
@@ -438,18 +478,18 @@ func (a *assembler) operand(w *Word, op *operation, t token) bool {
 	return false
 }
 
-// element assembles the name of an element type.
-func (a *assembler) element(w *Word, o *operand) bool {
+// choice assembles a value that has a name.
+func (a *assembler) choice(w *Word, o *operand) bool {
 	t := a.next()
 	var names []string
-	for _, known := range types {
-		if known.name == t.text {
-			o.put(w, int64(known.Type))
+	for _, c := range o.choices {
+		if c.name == t.text {
+			o.put(w, int64(c.value))
 			return true
 		}
-		names = append(names, known.name)
+		names = append(names, c.name)
 	}
-	a.fail(t.col, "%s is an element type%s", o.name, suggest(t.text, names))
+	a.fail(t.col, "%q is no %s%s", t.text, o.name, suggest(t.text, names))
 	return false
 }
 
@@ -634,10 +674,10 @@ func mnemonics() []string {
 
 // words returns what may follow op's mnemonic.
 func (op *operation) words() []string {
-	if op.opcode == OpHalt {
-		return nil
+	var words []string
+	if op.opcode.Class() != ClassControl {
+		words = []string{"wait", "signal"}
 	}
-	words := []string{"wait", "signal"}
 	for _, o := range op.operands {
 		words = append(words, o.name)
 	}

@@ -3,6 +3,7 @@
 package isa
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"npuemu/core/num"
@@ -23,6 +24,8 @@ const (
 	LocalBounds        Rule = 0x46 // LOCAL_BOUNDS
 	BindingIndex       Rule = 0x47 // BINDING_INDEX
 	BadSetup           Rule = 0x60 // BAD_SETUP, between ARRAY_SHAPE and LOCAL_BOUNDS
+	BadControl         Rule = 0x61 // BAD_CONTROL, with RESERVED_FIELD
+	OverBudget         Rule = 0x62 // BUDGET
 )
 
 // String returns the name in the specification.
@@ -46,6 +49,10 @@ func (r Rule) String() string {
 		return "BINDING_INDEX"
 	case BadSetup:
 		return "BAD_SETUP"
+	case BadControl:
+		return "BAD_CONTROL"
+	case OverBudget:
+		return "BUDGET"
 	}
 	return fmt.Sprintf("Rule(%#02x)", uint8(r))
 }
@@ -92,6 +99,9 @@ func CheckFormat(w *Word, features uint64) *Violation {
 	}
 	for i, b := range w {
 		bad := b &^ r.defined[i]
+		if r.later != 0 && i == int(r.laterAt) && r.later&^features != 0 {
+			bad = b
+		}
 		if (i == 2 || i == 3) && b>>4 == 0 {
 			bad = b // a count of 0 must not name a token
 		}
@@ -216,9 +226,7 @@ func (i Load) Check(l Limits) *Violation {
 	lines := uint64(i.NY) * uint64(i.NZ)
 	c.stride(30, "local_stride", step, lines > 1, nx, "nx")
 	c.local("local", i.Acc, Rows{Base: uint64(i.Local), Outer: 1, Inner: lines, InnerStride: step, Bytes: nx}, l)
-	if c.v == nil && int(i.Binding) >= l.Bindings {
-		c.fail(BindingIndex, uint64(i.Binding), "binding", "is %d; there are %d bindings, counted from 0", i.Binding, l.Bindings)
-	}
+	c.binding(i.Binding, l)
 	return c.v
 }
 
@@ -328,6 +336,9 @@ func (i Requant) Check(l Limits) *Violation {
 	if c.v == nil && i.Lo > i.Hi {
 		c.fail(BadOperand, 30, "hi", "is %d; it must be at least lo = %d", i.Hi, i.Lo)
 	}
+	if c.v == nil && i.Rounding > FloatScale {
+		c.fail(BadOperand, 31, "rounding", "is %d; roundings are 0 to %d", i.Rounding, FloatScale)
+	}
 	c.local("acc", true, accRows(i.Acc, m, i.AccStride, i.N), l)
 	c.local("out", false, Rows{
 		Base:  uint64(i.Out),
@@ -345,6 +356,13 @@ func (i Requant) ParamCount() int {
 		return int(i.N)
 	}
 	return 1
+}
+
+// FloatParam is Param for FloatScale: the multiplier is the encoding of a finite
+// fp32 above 0, the shift 0.
+func FloatParam(b *[ParamSize]byte) (s num.Scale, ok bool) {
+	v := binary.LittleEndian.Uint32(b[:])
+	return num.Scale{Multiplier: int32(v)}, v > 0 && v < 0x7f800000 && b[4]|b[5]|b[6]|b[7] == 0
 }
 
 // Param decodes an entry of a parameter table (§5.6.8). It is not ok if the

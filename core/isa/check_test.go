@@ -54,7 +54,17 @@ func TestCheckFormat(t *testing.T) {
 		{"BIAS flags", patch(Bias{}, 1, 0x01), ReservedField, 1},
 		{"BIAS tail", patch(Bias{}, 20, 1), ReservedField, 20},
 		{"REQUANT flags", patch(Requant{}, 1, 0x04), ReservedField, 1},
-		{"REQUANT tail", patch(Requant{}, 31, 1), ReservedField, 31},
+		{"REQUANT rounding", patch(Requant{}, 31, 1), 0, 0},
+		{"ELEMENT flags", patch(Element{}, 1, 0x20), ReservedField, 1},
+		{"ELEMENT gap", patch(Element{}, 7, 1), ReservedField, 7},
+		{"REDUCE flags", patch(Reduce{}, 1, 2), ReservedField, 1},
+		{"REDUCE gap", patch(Reduce{}, 12, 1), ReservedField, 12},
+		{"REDUCE tail", patch(Reduce{}, 28, 1), ReservedField, 28},
+		{"NORM flags", patch(Norm{}, 1, 0x10), ReservedField, 1},
+		{"NORM tail", patch(Norm{}, 29, 1), ReservedField, 29},
+		{"TABLE flags", patch(Table{}, 1, 1), ReservedField, 1},
+		{"TABLE gap", patch(Table{}, 4, 1), ReservedField, 4},
+		{"TABLE tail", patch(Table{}, 30, 1), ReservedField, 30},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,6 +90,19 @@ func TestCheckFormatFeatures(t *testing.T) {
 				t.Errorf("%s with features %#x: %v", op.name, features, v)
 			}
 		}
+	}
+}
+
+// The rounding of REQUANT is reserved for programs that do not name VECTOR.
+func TestCheckFormatRounding(t *testing.T) {
+	w := patch(Requant{}, 31, 2)
+	for _, features := range []uint64{0, Features &^ FeatureVector} {
+		if v := CheckFormat(&w, features); v == nil || v.Rule != ReservedField || v.Info != 31 {
+			t.Errorf("features %#x: %v, want RESERVED_FIELD with info 31", features, v)
+		}
+	}
+	if v := CheckFormat(&w, FeatureVector); v != nil {
+		t.Error(v)
 	}
 }
 
@@ -217,6 +240,8 @@ func TestCheck(t *testing.T) {
 		{"REQUANT acc bounds", edit(requant, func(i *Requant) { i.Acc += 4 }), LocalBounds, 2048},
 		{"REQUANT out bounds", edit(requant, func(i *Requant) { i.Out = 4096 - 27 }), LocalBounds, 4096},
 		{"REQUANT params bounds", edit(requant, func(i *Requant) { i.Params += 4 }), LocalBounds, 4096},
+		{"REQUANT rounding", edit(requant, func(i *Requant) { i.Rounding = FloatScale }), 0, 0},
+		{"REQUANT unknown rounding", edit(requant, func(i *Requant) { i.Rounding = 3 }), BadOperand, 31},
 		{"REQUANT one parameter", edit(requant, func(i *Requant) { i.PerChannel, i.Params = false, 4096-8 }), 0, 0},
 	}
 	for _, tt := range tests {

@@ -5,8 +5,6 @@ package isa
 import (
 	"fmt"
 	"strings"
-
-	"npuemu/core/systolic"
 )
 
 // Disassemble returns p as assembler text in the form of §5.8. Assemble turns
@@ -30,18 +28,27 @@ func Disassemble(p *Program) string {
 	}
 	b.WriteByte('\n')
 	for off := 0; off+Size <= len(p.Text); off += Size {
-		b.WriteString((*Word)(p.Text[off:]).String())
+		w := (*Word)(p.Text[off:])
+		line := w.String()
+		if Opcode(w[0]) == OpWith && line[0] != ';' {
+			line = DecodeWith(w).text(behind(p.Text[off:]))
+		}
+		b.WriteString(line)
 		b.WriteByte('\n')
 	}
 	return b.String()
 }
 
-// String returns w as a line of assembler text (§5.8), without a newline.
+// String returns w as a line of assembler text (§5.8), without a newline; the
+// fields of WITH, which take their names from another instruction, as field4.
 func (w *Word) String() string {
 	if v := CheckFormat(w, Features); v != nil {
 		return fmt.Sprintf("; % x: %v: %s", w[:], v.Rule, v.Detail)
 	}
 	op := rows[w[0]].op
+	if op.opcode == OpWith {
+		return DecodeWith(w).text(nil)
+	}
 	var b strings.Builder
 	b.WriteString(op.name)
 	if len(op.operands) > 0 { // line up the operands of all but SYNC and HALT
@@ -51,8 +58,10 @@ func (w *Word) String() string {
 		o := &op.operands[i]
 		switch v := o.value(w); {
 		case !o.required && v == o.def:
-		case o.form == element:
-			fmt.Fprintf(&b, " %s=%s", o.name, typeName(systolic.Type(v)))
+		case o.form == named:
+			fmt.Fprintf(&b, " %s=%s", o.name, nameOf(o.choices, uint8(v)))
+		case o.form == scalar:
+			fmt.Fprintf(&b, " %s=s%d", o.name, v)
 		case o.form == address && v != 0:
 			fmt.Fprintf(&b, " %s=%#x", o.name, v)
 		default:

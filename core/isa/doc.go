@@ -21,6 +21,10 @@ const (
 	FeatureGEMM  = 1 << 5 // GEMM: §5.6.9 to §5.6.12
 	FeatureFloat = 1 << 6 // FLOAT: floating-point types in OPERANDS
 
+	FeatureControl = 1 << 7 // CONTROL: §5.6.13 to §5.6.17
+	FeatureVector  = 1 << 8 // VECTOR: §5.6.18, §5.6.19, rounding of REQUANT
+	FeatureReduce  = 1 << 9 // REDUCE: §5.6.20, §5.6.21
+
 	// Features are all groups that this package knows.
-	Features = FeatureGEMM | FeatureFloat
+	Features = FeatureGEMM | FeatureFloat | FeatureControl | FeatureVector | FeatureReduce
 )

@@ -19,9 +19,14 @@ type Opcode uint8
 // The opcodes of §5.6.
 const (
 	OpHalt       Opcode = 0x01
+	OpLoop       Opcode = 0x02
+	OpEnd        Opcode = 0x03
+	OpScalar     Opcode = 0x04
+	OpWith       Opcode = 0x05
 	OpLoad       Opcode = 0x10
 	OpSyncLoad   Opcode = 0x1f
 	OpStore      Opcode = 0x20
+	OpStamp      Opcode = 0x21
 	OpSyncStore  Opcode = 0x2f
 	OpPreload    Opcode = 0x30
 	OpMatmul     Opcode = 0x31
@@ -33,6 +38,10 @@ const (
 	OpFill       Opcode = 0x40
 	OpBias       Opcode = 0x41
 	OpRequant    Opcode = 0x42
+	OpElement    Opcode = 0x43
+	OpTable      Opcode = 0x44
+	OpReduce     Opcode = 0x45
+	OpNorm       Opcode = 0x46
 	OpSyncVector Opcode = 0x4f
 )
 
@@ -56,6 +65,15 @@ const (
 	flagACC        = 1 << 0 // LOAD, STORE, FILL
 	flagAccumulate = 1 << 0 // MATMUL, GEMM, CONV
 	flagPerChannel = 1 << 0 // REQUANT, OPERANDS
+
+	flagByRegister = 1 << 0 // LOOP
+	flagImmediate  = 1 << 0 // SCALAR
+
+	flagXAcc       = 1 << 0 // ELEMENT, REDUCE, NORM
+	flagYAcc       = 1 << 1 // ELEMENT, REDUCE, NORM
+	flagOutAcc     = 1 << 2 // ELEMENT, REDUCE, NORM
+	flagNoSaturate = 1 << 3 // ELEMENT, REDUCE, NORM
+	flagOne        = 1 << 4 // ELEMENT, REDUCE, NORM
 
 	flagTransposeA       = 1 << 1 // OPERANDS
 	flagTransposeB       = 1 << 2 // OPERANDS
@@ -109,6 +127,16 @@ func Decode(w *Word) (Instruction, *Violation) {
 	switch Opcode(w[0]) {
 	case OpHalt:
 		return Halt{}, nil
+	case OpLoop:
+		return DecodeLoop(w), nil
+	case OpEnd:
+		return End{}, nil
+	case OpScalar:
+		return DecodeScalar(w), nil
+	case OpWith:
+		return DecodeWith(w), nil
+	case OpStamp:
+		return DecodeStamp(w), nil
 	case OpLoad:
 		return DecodeLoad(w), nil
 	case OpStore:
@@ -131,6 +159,14 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodeBias(w), nil
 	case OpRequant:
 		return DecodeRequant(w), nil
+	case OpElement:
+		return DecodeElement(w), nil
+	case OpTable:
+		return DecodeTable(w), nil
+	case OpReduce:
+		return DecodeReduce(w), nil
+	case OpNorm:
+		return DecodeNorm(w), nil
 	case OpSyncLoad, OpSyncStore, OpSyncMatrix, OpSyncVector:
 		return Sync{Engine: Opcode(w[0]).Class(), Wait: decodeToken(w[2]), Signal: decodeToken(w[3])}, nil
 	}
@@ -378,8 +414,21 @@ type Requant struct {
 	MX, MY                 uint16
 	OutStrideX, OutStrideY uint16 // bytes
 	ZeroPoint, Lo, Hi      int8
+	Rounding               Rounding
 	Wait, Signal           Token
 }
+
+// Rounding is how REQUANT scales (§5.6.8, §6.9).
+type Rounding uint8
+
+// The roundings. All but OneRounding need FeatureVector.
+const (
+	OneRounding  Rounding = iota // §6.3
+	TwoRoundings                 // §6.9.2, of TFLite
+	FloatScale                   // §6.9.3, of ONNX Runtime
+)
+
+var roundings = []choice{{"one", uint8(OneRounding)}, {"two", uint8(TwoRoundings)}, {"float", uint8(FloatScale)}}
 
 // Encode implements Instruction.
 func (i Requant) Encode() Word {
@@ -393,7 +442,7 @@ func (i Requant) Encode() Word {
 	w.put16(22, i.MY)
 	w.put16(24, i.OutStrideX)
 	w.put16(26, i.OutStrideY)
-	w[28], w[29], w[30] = byte(i.ZeroPoint), byte(i.Lo), byte(i.Hi)
+	w[28], w[29], w[30], w[31] = byte(i.ZeroPoint), byte(i.Lo), byte(i.Hi), byte(i.Rounding)
 	return w
 }
 
@@ -413,6 +462,7 @@ func DecodeRequant(w *Word) Requant {
 		ZeroPoint:  int8(w[28]),
 		Lo:         int8(w[29]),
 		Hi:         int8(w[30]),
+		Rounding:   Rounding(w[31]),
 	}
 	i.Wait, i.Signal = w.tokens()
 	return i

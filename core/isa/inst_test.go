@@ -41,6 +41,37 @@ var encodings = []struct {
 		"sync.vector wait=3:2 signal=4",
 	},
 	{
+		Loop{Reg: 3, Count: 0x10203, Start: -2, Step: 5},
+		"02000000 03000000 03020100 feffffff 05000000 00000000 00000000 00000000",
+		"loop    reg=s3 count=66051 start=-2 step=5",
+	},
+	{
+		Loop{ByRegister: true, Reg: 15, CountReg: 4, Step: 1},
+		"02010000 0f040000 00000000 00000000 01000000 00000000 00000000 00000000",
+		"loop    reg=s15 count_reg=s4 by_register",
+	},
+	{End{}, "03000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000", "end"},
+	{
+		Scalar{Op: Min, RD: 1, RA: 2, RB: 3},
+		"04000000 04010203 00000000 00000000 00000000 00000000 00000000 00000000",
+		"scalar  op=min rd=s1 ra=s2 rb=s3",
+	},
+	{
+		Scalar{Immediate: true, Op: LessEqual, RD: 7, Imm: -1},
+		"04010000 0e070000 ffffffff 00000000 00000000 00000000 00000000 00000000",
+		"scalar  op=le rd=s7 imm=-1 immediate",
+	},
+	{
+		With{Terms: [4]Term{{8, 1, 64}, {12, 15, -2}, {6, 0, 1}}, Condition: IfZero, Reg: 9},
+		"05000000 08014000 00000c0f feffffff 06000100 00000000 00000000 02090000",
+		"with    field8=s1*64 field12=s15*-2 field6=s0 ifnot=s9",
+	},
+	{
+		Stamp{Binding: 2, Offset: 0x12_0000_0010, ID: 7, Wait: Token{1, 1}},
+		"21001100 02120000 07000000 10000000 00000000 00000000 00000000 00000000",
+		"stamp   binding=2 id=7 offset=0x1200000010 wait=1",
+	},
+	{
 		Load{Binding: 1, Local: 0x400, NX: 32, NY: 3, NZ: 1, StrideY: 40, LocalStride: 32, Signal: Token{0, 1}},
 		"10000010 01000300 00040000 00000000 20000000 28000000 00000000 01002000",
 		"load    binding=1 ny=3 local=0x400 nx=32 stride_y=40 local_stride=32 signal=0",
@@ -121,6 +152,39 @@ var encodings = []struct {
 		},
 		"42010000 10004000 04000000 00080000 00060000 08000700 10008000 fd9c7f00",
 		"requant n=16 acc_stride=64 acc=0x4 out=0x800 params=0x600 mx=8 my=7 out_stride_x=16 out_stride_y=128 zero_point=-3 lo=-100 per_channel",
+	},
+	{
+		Requant{N: 1, Acc: 4, Out: 5, Params: 8, MX: 1, MY: 1, Lo: -128, Hi: 127, Rounding: TwoRoundings},
+		"42000000 01000000 04000000 05000000 08000000 01000100 00000000 00807f01",
+		"requant n=1 acc=0x4 out=0x5 params=0x8 rounding=two",
+	},
+	{
+		Element{
+			XAcc: true, OutAcc: true, One: true, Op: ElemMul, Type: systolic.FP32, OutType: systolic.Int32,
+			X: 0x10, Y: 0x20, Out: 0x30, M: 0x10203, N: 7, XStride: 28, OutStride: 32, Wait: Token{3, 1},
+		},
+		"43151300 06080300 10000000 20000000 30000000 03020100 07001c00 00002000",
+		"element op=mul type=fp32 out_type=int32 x=0x10 y=0x20 out=0x30 m=66051 n=7 x_stride=28 out_stride=32 x_acc out_acc one wait=3",
+	},
+	{
+		Element{YAcc: true, NoSaturate: true, Op: ElemShrRound, Type: systolic.Int32, OutType: systolic.Int8, X: 4, Y: 8, Out: 1, M: 2, N: 3, YStride: 12, OutStride: 3},
+		"430a0000 16030000 04000000 08000000 01000000 02000000 03000000 0c000300",
+		"element op=shr_round type=int32 out_type=int8 x=0x4 y=0x8 out=0x1 m=2 n=3 y_stride=12 out_stride=3 y_acc no_saturate",
+	},
+	{
+		Table{X: 1, Table: 0x100, Out: 0x200, M: 3, N: 4, XStride: 5, OutStride: 6, Signal: Token{1, 1}},
+		"44000011 00000000 01000000 00010000 00020000 03000000 04000500 06000000",
+		"table   x=0x1 table=0x100 out=0x200 m=3 n=4 x_stride=5 out_stride=6 signal=1",
+	},
+	{
+		Reduce{XAcc: true, NoSaturate: true, Op: ReduceMean, Type: systolic.FP32, OutType: systolic.Uint8, X: 8, Out: 3, M: 9, N: 64, XStride: 256, OutStride: 1},
+		"45090000 03080400 08000000 00000000 03000000 09000000 40000001 00000100",
+		"reduce  op=mean type=fp32 out_type=uint8 x=0x8 out=0x3 m=9 n=64 x_stride=256 out_stride=1 x_acc no_saturate",
+	},
+	{
+		Norm{OutAcc: true, Op: LayerNorm, Type: systolic.BF16, OutType: systolic.FP32, X: 8, Params: 0x100, Out: 4, M: 2, N: 5, XStride: 10, OutStride: 20, Wait: Token{1, 1}},
+		"46041100 01090800 08000000 00010000 04000000 02000000 05000a00 00001400",
+		"norm    op=layer type=bf16 out_type=fp32 x=0x8 params=0x100 out=0x4 m=2 n=5 x_stride=10 out_stride=20 out_acc wait=1",
 	},
 }
 

@@ -3,36 +3,19 @@
 package isa
 
 import (
-	"fmt"
-
 	"npuemu/core/systolic"
 )
 
-// types are the element types of OPERANDS (§5.6.9), as assembler text names
-// them.
-var types = []struct {
-	name string
-	systolic.Type
-}{
-	{"int8", systolic.Int8},
-	{"int16", systolic.Int16},
-	{"int4", systolic.Int4},
-	{"fp32", systolic.FP32},
-	{"bf16", systolic.BF16},
-	{"fp16", systolic.FP16},
-	{"e4m3", systolic.E4M3},
-	{"e5m2", systolic.E5M2},
+// types are the element types of OPERANDS (§5.6.9).
+var types = []choice{
+	{"int8", uint8(systolic.Int8)}, {"int16", uint8(systolic.Int16)}, {"int4", uint8(systolic.Int4)},
+	{"uint8", uint8(systolic.Uint8)},
+	{"fp32", uint8(systolic.FP32)}, {"bf16", uint8(systolic.BF16)}, {"fp16", uint8(systolic.FP16)},
+	{"e4m3", uint8(systolic.E4M3)}, {"e5m2", uint8(systolic.E5M2)},
 }
 
 // typeName returns the name of t in text, or its number if it has none.
-func typeName(t systolic.Type) string {
-	for _, n := range types {
-		if n.Type == t {
-			return n.name
-		}
-	}
-	return fmt.Sprint(uint8(t))
-}
+func typeName(t systolic.Type) string { return nameOf(types, uint8(t)) }
 
 // known reports whether t is a type of a core with the given features.
 func known(t systolic.Type, features uint64) bool {
@@ -111,6 +94,8 @@ func zeroRange(t systolic.Type) (lo, hi int16) {
 	switch {
 	case t.Float():
 		return 0, 0
+	case t == systolic.Uint8:
+		return 0, 255
 	case t == systolic.Int16:
 		return -1 << 15, 1<<15 - 1
 	}
@@ -124,10 +109,10 @@ func (i Operands) Check(l Limits) *Violation {
 		c.fail(BadOperand, 1, "per_channel", "is set; weights of %s have no zero points", typeName(i.B))
 	}
 	if t := i.A; c.v == nil && (!known(t, l.Features) || t == systolic.Int4) {
-		c.fail(BadOperand, 4, "a_type", "is %s; activations are int8 or int16, or with feature float fp32, bf16, fp16, e4m3 or e5m2", typeName(t))
+		c.fail(BadOperand, 4, "a_type", "is %s; activations are int8, uint8 or int16, or with feature float fp32, bf16, fp16, e4m3 or e5m2", typeName(t))
 	}
 	if t := i.B; c.v == nil && (!known(t, l.Features) || t == systolic.Int16 || t.Float() != i.A.Float()) {
-		c.fail(BadOperand, 5, "b_type", "is %s with activations of %s; weights are int8 or int4, or any floating-point type if the activations are of one",
+		c.fail(BadOperand, 5, "b_type", "is %s with activations of %s; weights are int8, uint8 or int4, or any floating-point type if the activations are of one",
 			typeName(t), typeName(i.A))
 	}
 	zero := func(off uint64, field string, v int16, t systolic.Type) {

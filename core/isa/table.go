@@ -2,6 +2,8 @@
 
 package isa
 
+import "strconv"
+
 // operand is a field that assembler text names (§5.6, §5.8).
 type operand struct {
 	name     string
@@ -10,6 +12,24 @@ type operand struct {
 	form     form
 	required bool  // no default: always written
 	def      int64 // value when it is left out
+	choices  []choice
+	feature  uint64 // group without which it is reserved; at most one of an operation
+}
+
+// choice is a value that text writes as a name.
+type choice struct {
+	name  string
+	value uint8
+}
+
+// nameOf returns the name of v, or its number if it has none.
+func nameOf(list []choice, v uint8) string {
+	for _, c := range list {
+		if c.value == v {
+			return c.name
+		}
+	}
+	return strconv.Itoa(int(v))
 }
 
 // form says which values an operand takes and how they print.
@@ -20,7 +40,8 @@ const (
 	address             // unsigned, hexadecimal
 	signed              // two's complement, decimal
 	pattern             // unsigned; a byte that may also be written as a negative int8
-	element             // an element type, by name
+	named               // one of choices, by name
+	scalar              // a register, as s0
 )
 
 type flag struct {
@@ -62,12 +83,37 @@ var accFlag = []flag{{"acc_mem", flagACC}}
 // written once more, by hand, in the instruction types; tests compare the two.
 var operations = []operation{
 	{name: "halt", opcode: OpHalt},
+	{name: "loop", opcode: OpLoop, feature: FeatureControl, operands: []operand{
+		{name: "reg", off: 4, size: 1, form: scalar, required: true},
+		{name: "count_reg", off: 5, size: 1, form: scalar},
+		{name: "count", off: 8, size: 4},
+		{name: "start", off: 12, size: 4, form: signed},
+		{name: "step", off: 16, size: 4, form: signed, def: 1},
+	}, flags: []flag{{"by_register", flagByRegister}}},
+	{name: "end", opcode: OpEnd, feature: FeatureControl},
+	{name: "scalar", opcode: OpScalar, feature: FeatureControl, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: scalarOps, required: true},
+		{name: "rd", off: 5, size: 1, form: scalar, required: true},
+		{name: "ra", off: 6, size: 1, form: scalar},
+		{name: "rb", off: 7, size: 1, form: scalar},
+		{name: "imm", off: 8, size: 4, form: signed},
+	}, flags: []flag{{"immediate", flagImmediate}}},
+	// Text writes WITH in a form of its own (with.go).
+	{name: "with", opcode: OpWith, feature: FeatureControl, operands: []operand{
+		{name: "terms", off: 4, size: 8}, {name: "terms", off: 12, size: 8}, {name: "terms", off: 20, size: 8},
+		{name: "condition", off: 28, size: 2},
+	}},
 	{name: "sync.load", opcode: OpSyncLoad},
 	{name: "sync.store", opcode: OpSyncStore},
 	{name: "sync.matrix", opcode: OpSyncMatrix},
 	{name: "sync.vector", opcode: OpSyncVector},
 	{name: "load", opcode: OpLoad, operands: transferOperands, flags: accFlag},
 	{name: "store", opcode: OpStore, operands: transferOperands, flags: accFlag},
+	{name: "stamp", opcode: OpStamp, feature: FeatureControl, operands: []operand{
+		{name: "binding", off: 4, size: 1, required: true},
+		{name: "id", off: 8, size: 4},
+		{name: "offset", off: offsetLo, size: 5, form: address},
+	}},
 	{name: "preload", opcode: OpPreload, operands: []operand{
 		{name: "k", off: 4, size: 2, required: true},
 		{name: "n", off: 6, size: 2, required: true},
@@ -86,8 +132,8 @@ var operations = []operation{
 		{name: "stride_y", off: 24, size: 4},
 	}, flags: []flag{{"accumulate", flagAccumulate}}},
 	{name: "operands", opcode: OpOperands, feature: FeatureGEMM, operands: []operand{
-		{name: "a_type", off: 4, size: 1, form: element},
-		{name: "b_type", off: 5, size: 1, form: element},
+		{name: "a_type", off: 4, size: 1, form: named, choices: types},
+		{name: "b_type", off: 5, size: 1, form: named, choices: types},
 		{name: "a_zero", off: 6, size: 2, form: signed},
 		{name: "b_zero", off: 8, size: 2, form: signed},
 		{name: "b_zeros", off: 12, size: 4, form: address},
@@ -158,14 +204,64 @@ var operations = []operation{
 		{name: "zero_point", off: 28, size: 1, form: signed},
 		{name: "lo", off: 29, size: 1, form: signed, def: -128},
 		{name: "hi", off: 30, size: 1, form: signed, def: 127},
+		{name: "rounding", off: 31, size: 1, form: named, choices: roundings, feature: FeatureVector},
 	}, flags: []flag{{"per_channel", flagPerChannel}}},
+	{name: "element", opcode: OpElement, feature: FeatureVector, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: elementOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "out_type", off: 6, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "y", off: 12, size: 4, form: address},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "y_stride", off: 28, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: []flag{
+		{"x_acc", flagXAcc}, {"y_acc", flagYAcc}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}, {"one", flagOne},
+	}},
+	{name: "table", opcode: OpTable, feature: FeatureVector, operands: []operand{
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "table", off: 12, size: 4, form: address, required: true},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "out_stride", off: 28, size: 2},
+	}},
+	{name: "reduce", opcode: OpReduce, feature: FeatureReduce, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: reduceOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "out_type", off: 6, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: rowFlags},
+	{name: "norm", opcode: OpNorm, feature: FeatureReduce, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: normOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "out_type", off: 6, size: 1, form: named, choices: elementTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "params", off: 12, size: 4, form: address},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: rowFlags},
 }
+
+var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}
 
 // groups are the names of Features, by bit (§5.3, §5.8).
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {
@@ -183,6 +279,8 @@ var rows = buildRows()
 type row struct {
 	op      *operation // nil for an illegal opcode
 	defined Word       // bits that are not reserved
+	later   uint64     // group without which byte laterAt is reserved, or 0
+	laterAt uint8
 }
 
 func buildRows() *[256]row {
@@ -194,12 +292,15 @@ func buildRows() *[256]row {
 		for _, f := range op.flags {
 			r.defined[1] |= f.bit
 		}
-		if op.opcode != OpHalt { // HALT's tokens must be 0 (§5.6.1)
+		if op.opcode.Class() != ClassControl { // the sequencer has no tokens (§5.6.1)
 			r.defined[2], r.defined[3] = 0xff, 0xff
 		}
 		for _, o := range op.operands {
 			for b := range o.size {
 				r.defined[o.byteAt(b)] = 0xff
+			}
+			if o.feature != 0 {
+				r.later, r.laterAt = o.feature, o.off
 			}
 		}
 		t[op.opcode] = r
@@ -209,7 +310,7 @@ func buildRows() *[256]row {
 
 // byteAt returns where byte b of the operand's value is.
 func (o *operand) byteAt(b uint8) uint8 {
-	if b == 4 {
+	if b == 4 && o.size == 5 {
 		return offsetHi
 	}
 	return o.off + b

@@ -10,15 +10,17 @@ import (
 	"npuemu/core/num"
 )
 
-// Type is how elements of an operand are stored (§6.5). Its values are those of
-// the type fields of OPERANDS (§5.6.9).
+// Type is how elements are stored (§6.5). Its values are those of the type
+// fields of OPERANDS and ELEMENT (§5.6.9, §5.6.18).
 type Type uint8
 
-// The types of GEMM's and CONV's operands.
+// The types.
 const (
 	Int8  Type = 0
 	Int16 Type = 1
 	Int4  Type = 2 // two in a byte, the even one in bits 3:0
+	Int32 Type = 3 // of no operand of a product
+	Uint8 Type = 4
 	FP32  Type = 8
 	BF16  Type = 9
 	FP16  Type = 10
@@ -33,7 +35,7 @@ func (t Type) Float() bool { return t >= FP32 }
 // boundary.
 func (t Type) Bytes(n uint64) uint64 {
 	switch t {
-	case FP32:
+	case FP32, Int32:
 		return 4 * n
 	case Int16, BF16, FP16:
 		return 2 * n
@@ -43,8 +45,8 @@ func (t Type) Bytes(n uint64) uint64 {
 	return n
 }
 
-// integer returns element i of the row that begins with row.
-func (t Type) integer(row []byte, i int) int32 {
+// Integer returns element i of the row that begins with row.
+func (t Type) Integer(row []byte, i int) int32 {
 	switch t {
 	case Int8:
 		return int32(int8(row[i]))
@@ -52,12 +54,16 @@ func (t Type) integer(row []byte, i int) int32 {
 		return int32(int16(binary.LittleEndian.Uint16(row[2*i:])))
 	case Int4:
 		return int32(int8(row[i/2]<<(4-i%2*4)) >> 4)
+	case Uint8:
+		return int32(row[i])
+	case Int32:
+		return int32(binary.LittleEndian.Uint32(row[4*i:]))
 	}
 	panic(fmt.Sprintf("systolic: BUG: integer of type %d", t))
 }
 
-// float is integer for the other types.
-func (t Type) float(row []byte, i int) float32 {
+// Real is Integer for the other types.
+func (t Type) Real(row []byte, i int) float32 {
 	switch t {
 	case FP32:
 		return math.Float32frombits(binary.LittleEndian.Uint32(row[4*i:]))
@@ -94,7 +100,7 @@ type Operand struct {
 // floating-point ones, which they are both or neither, of fp32.
 type Product struct {
 	A, B                 Operand
-	BZeros               []byte // zero points of the columns, an int8 each; nil for B.Zero
+	BZeros               []byte // zero points of the columns, a uint8 each for Uint8, else an int8; nil for B.Zero
 	InH, InW, OutH, OutW int
 	Cin, Cout, Groups    int // Groups divides Cin and Cout
 	KernelH, KernelW     int
@@ -135,9 +141,9 @@ const panel = 1 << 14
 // slice is shorter than p says.
 func (p *Product) Do(ws *Workspace, acc []int32, a, b []byte, stop func() bool) {
 	if p.A.Type.Float() {
-		do(p, &ws.floats, acc, a, b, Type.float, addFloat, stop)
+		do(p, &ws.floats, acc, a, b, Type.Real, addFloat, stop)
 	} else {
-		do(p, &ws.integers, acc, a, b, Type.integer, addInteger, stop)
+		do(p, &ws.integers, acc, a, b, Type.Integer, addInteger, stop)
 	}
 }
 
@@ -199,7 +205,9 @@ func weights[T int32 | float32](p *Product, to []T, b []byte, at func(Type, []by
 		column := g*n + c
 		zero := p.B.Zero
 		if p.BZeros != nil {
-			zero = int32(int8(p.BZeros[column]))
+			if zero = int32(int8(p.BZeros[column])); p.B.Type == Uint8 {
+				zero = int32(p.BZeros[column])
+			}
 		}
 		for i := range rows {
 			row, j := k+i, column

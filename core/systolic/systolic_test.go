@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -176,5 +177,123 @@ func BenchmarkMatMul(b *testing.B) {
 			}
 			b.ReportMetric(macs*float64(b.N)/b.Elapsed().Seconds(), "MAC/s")
 		})
+	}
+}
+
+// randomProduct is a product that Array.Do must compute as Product.Do does.
+func randomProduct(rng *rand.Rand) (p *Product, a, b []byte) {
+	d := func(n int) int { return 1 + rng.IntN(n) }
+	types := [][2]Type{{Int8, Int8}, {Int8, Int4}, {Int16, Int8}, {Int16, Int4}, {FP32, FP32}, {BF16, BF16}, {FP16, E4M3}, {E5M2, FP32}}[rng.IntN(8)]
+	p = &Product{
+		A: Operand{Type: types[0]}, B: Operand{Type: types[1], Transposed: rng.IntN(2) == 0},
+		InH: d(8), InW: d(8), OutH: d(6), OutW: d(6), Groups: d(3), KernelH: d(3), KernelW: d(3),
+		StepY: d(2), StepX: d(2), DilationY: d(2), DilationX: d(2), PadTop: rng.IntN(3), PadLeft: rng.IntN(3), Accumulate: rng.IntN(2) == 0,
+	}
+	p.Cin, p.Cout = p.Groups*d(40), p.Groups*d(20)
+	switch rng.IntN(4) {
+	case 0, 1: // GEMM
+		p.InH, p.OutH, p.Groups, p.KernelH, p.KernelW, p.StepY, p.StepX, p.PadTop, p.PadLeft = 1, 1, 1, 1, 1, 1, 1, 0, 0
+		p.InW = d(60)
+		p.OutW, p.A.Transposed = p.InW, rng.IntN(2) == 0
+	case 2: // depthwise
+		p.Cin = d(150)
+		p.Groups, p.Cout = p.Cin, p.Cin
+	}
+	if !types[0].Float() {
+		p.A.Zero, p.B.Zero = int32(int8(rng.Uint32())), int32(rng.IntN(2)*rng.IntN(100))
+		if rng.IntN(2) == 0 {
+			p.BZeros = randomBytes(rng, p.Cout)
+		}
+	}
+	pixels, row := p.InW, p.Cin
+	if p.A.Transposed {
+		pixels, row = row, pixels
+	}
+	p.A.Stride = int(types[0].Bytes(uint64(row))) + rng.IntN(3)*int(types[0].Bytes(1))
+	p.Line = pixels*p.A.Stride + rng.IntN(2)*int(types[0].Bytes(1))
+	rows, row := p.depth(), p.Cout
+	if p.B.Transposed {
+		rows, row = row, rows
+	}
+	p.B.Stride = int(types[1].Bytes(uint64(row))) + rng.IntN(3)*int(types[1].Bytes(1))
+	p.AccStride = p.Cout + rng.IntN(3)
+	return p, randomBytes(rng, p.InH*p.Line), randomBytes(rng, rows*p.B.Stride)
+}
+
+// randomBytes are tame as floats of any type, one in a hundred aside.
+func randomBytes(rng *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rng.Uint32())&0x8f | 0x30
+		if rng.IntN(100) == 0 {
+			b[i] = byte(rng.Uint32())
+		}
+	}
+	return b
+}
+
+func TestArrayDo(t *testing.T) {
+	array, err := New(8, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(9, 10))
+	for range 400 {
+		p, a, b := randomProduct(rng)
+		got := make([]int32, (p.OutH*p.OutW-1)*p.AccStride+p.Cout)
+		for i := range got {
+			got[i] = int32(rng.Uint32())
+		}
+		want := slices.Clone(got)
+		p.Do(new(Workspace), want, a, b, nil)
+		array.Do(p, got, a, b, nil)
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: Array and Product differ", *p)
+		}
+	}
+}
+
+func BenchmarkDo(b *testing.B) {
+	array, err := New(8, 8)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, s := range []struct {
+		name                              string
+		size, cin, cout, kernel, step, in int
+	}{
+		{"gemm 1024", 0, 1024, 1024, 1, 1, 0},
+		{"conv1 7x7", 112, 3, 64, 7, 2, 224},
+		{"conv2 3x3", 56, 64, 64, 3, 1, 56},
+		{"conv2 1x1", 56, 64, 256, 1, 1, 56},
+		{"conv4 3x3", 14, 256, 256, 3, 1, 14},
+		{"conv5 3x3", 7, 512, 512, 3, 1, 7},
+		{"depthwise 32", 112, 32, 32, 3, 1, 112},
+		{"depthwise 384", 14, 384, 384, 3, 1, 14},
+	} {
+		p := &Product{
+			InH: s.in, InW: s.in, OutH: s.size, OutW: s.size, Cin: s.cin, Cout: s.cout, Groups: 1, KernelH: s.kernel, KernelW: s.kernel,
+			StepY: s.step, StepX: s.step, DilationY: 1, DilationX: 1, PadTop: s.kernel / 2, PadLeft: s.kernel / 2, AccStride: s.cout,
+		}
+		if strings.HasPrefix(s.name, "depthwise") {
+			p.Groups = s.cin
+		}
+		if s.size == 0 {
+			p.InH, p.OutH, p.InW, p.OutW = 1, 1, 1024, 1024
+		}
+		p.A.Stride, p.B.Stride, p.Line = s.cin, s.cout, p.InW*s.cin
+		in, w, acc := make([]byte, p.InH*p.Line), make([]byte, p.depth()*s.cout), make([]int32, p.OutH*p.OutW*s.cout)
+		do := func(name string, f func()) {
+			b.Run(name+"/"+s.name, func(b *testing.B) {
+				for b.Loop() {
+					f()
+				}
+				b.ReportMetric(float64(p.MACs())*float64(b.N)/b.Elapsed().Seconds(), "MAC/s")
+			})
+		}
+		do("array", func() { array.Do(p, acc, in, w, nil) })
+		if s.size == 14 {
+			do("plain", func() { p.Do(new(Workspace), acc, in, w, nil) })
+		}
 	}
 }

@@ -30,6 +30,9 @@ const (
 	FeatureRAS             = 1 << 4 // RAS, architecture 1.2
 	FeatureGEMM            = 1 << 5 // GEMM, architecture 1.3
 	FeatureFloat           = 1 << 6 // FLOAT, architecture 1.3
+	FeatureControl         = 1 << 7 // CONTROL, architecture 1.3
+	FeatureVector          = 1 << 8 // VECTOR, architecture 1.3
+	FeatureReduce          = 1 << 9 // REDUCE, architecture 1.3
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -349,7 +352,10 @@ func Host() []mmio.Register {
 			{Name: "TIMELINES", Shift: 3, Width: 1, Doc: "Commands WAIT and SIGNAL (§4.17, §4.18); architecture 1.2."},
 			{Name: "RAS", Shift: 4, Width: 1, Doc: "Memory errors, error log, telemetry, engine reset, crash dump (§12); architecture 1.2."},
 			{Name: "GEMM", Shift: 5, Width: 1, Doc: "The core has ISA 1.1 and its instructions for whole products and convolutions (§5.6.9 to §5.6.12); architecture 1.3."},
-			{Name: "FLOAT", Shift: 6, Width: 1, Doc: "OPERANDS takes floating-point types (§5.6.9); architecture 1.3."}}},
+			{Name: "FLOAT", Shift: 6, Width: 1, Doc: "OPERANDS takes floating-point types (§5.6.9); architecture 1.3."},
+			{Name: "CONTROL", Shift: 7, Width: 1, Doc: "The core has loops, registers and time stamps (§5.6.13 to §5.6.17); architecture 1.3."},
+			{Name: "VECTOR", Shift: 8, Width: 1, Doc: "The core has element-wise operations, tables and more roundings (§5.6.8, §5.6.18, §5.6.19); architecture 1.3."},
+			{Name: "REDUCE", Shift: 9, Width: 1, Doc: "The core has reductions and normalizations (§5.6.20, §5.6.21); architecture 1.3."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},

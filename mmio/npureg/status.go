@@ -49,6 +49,8 @@ const (
 	StatusDeadlock           Status = 0x4d
 	StatusNoHalt             Status = 0x4e
 	StatusBadSetup           Status = 0x60
+	StatusBadControl         Status = 0x61
+	StatusBudget             Status = 0x62
 )
 
 // A Named is a value that C header and specification know by a name.
@@ -99,6 +101,8 @@ func Statuses() []Named {
 		{"DEADLOCK", uint32(StatusDeadlock)},
 		{"NO_HALT", uint32(StatusNoHalt)},
 		{"BAD_SETUP", uint32(StatusBadSetup)},
+		{"BAD_CONTROL", uint32(StatusBadControl)},
+		{"BUDGET", uint32(StatusBudget)},
 	}
 }
 

@@ -3,6 +3,7 @@
 package card
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"os"
@@ -70,7 +71,7 @@ func TestKselftest(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := boot(t, e, k, "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-			checkSelftests(t, res, "pci", 300)
+			checkSelftests(t, res, "pci", 301)
 		})
 	}
 }
@@ -80,4 +81,31 @@ func TestVirtioKselftest(t *testing.T) {
 	e := guest.Require(t)
 	res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
 	checkSelftests(t, res, "virtio", 270)
+}
+
+// TestKselftestTimeouts lets the driver find hangs by itself: on cards that do not watch their commands, and on one that
+// is not asked to.
+func TestKselftestTimeouts(t *testing.T) {
+	e := guest.Require(t)
+	for _, tt := range []struct {
+		name, arch, parameters string
+		queue                  int // rows of it that pass
+	}{
+		{"arch 1.0", "1.0", "", 19},
+		{"arch 1.1", "1.1", "", 19},
+		{"driver alone", "", "queue_timeouts=0", 18},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			card := vdev.DefaultConfig()
+			card.Arch = cmp.Or(tt.arch, card.Arch)
+			res, _ := bootWith(t, e, card, "", `
+modprobe npu `+tt.parameters+`
+load
+for p in queue timeout; do `+kselftest.Dir+`/$p >$RESULT/$p.ktap 2>&1; done
+rmmod npu || die rmmod
+`, kselftests(t, e))
+			checkKTAP(t, res.Files["queue.ktap"], tt.queue)
+			checkKTAP(t, res.Files["timeout.ktap"], 8)
+		})
+	}
 }

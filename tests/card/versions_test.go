@@ -30,9 +30,13 @@ func TestArchitectures(t *testing.T) {
 		t.Run(arch, func(t *testing.T) {
 			card := vdev.DefaultConfig()
 			card.Arch = arch
+			health := healthless
+			if arch >= "1.2" {
+				health = "state telemetry >/dev/null || die telemetry\n"
+			}
 			res, d := bootWith(t, e, card, "", inspect+`
 load
-`+healthless+`
+`+health+`
 state state >$RESULT/state
 digits `+Digits+` >$RESULT/digits.json || die digits
 uapitest -t >$RESULT/ktap; echo status $?

@@ -15,7 +15,7 @@ import (
 // program11 is program for ISA 1.1 with all groups of instructions.
 func program11(t *testing.T, text string) []byte {
 	t.Helper()
-	p, err := isa.Assemble("test", []byte(".isa 1.1\n.features gemm, float\n"+text))
+	p, err := isa.Assemble("test", []byte(".isa 1.1\n.features gemm, float, control, vector, reduce\n"+text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,8 @@ func program11(t *testing.T, text string) []byte {
 
 // The bits of the groups are the same words in registers and programs.
 func TestFeatureBits(t *testing.T) {
-	if isa.FeatureGEMM != npureg.FeatureGEMM || isa.FeatureFloat != npureg.FeatureFloat {
+	if isa.FeatureGEMM != npureg.FeatureGEMM || isa.FeatureFloat != npureg.FeatureFloat || isa.FeatureControl != npureg.FeatureControl ||
+		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce {
 		t.Error("isa and npureg differ")
 	}
 }
@@ -110,6 +111,14 @@ func TestISA11(t *testing.T) {
 		{"kinds of types", h.Launch(unchecked(isa.Operands{A: 9})), npureg.StatusBadOperand, 5, 0},
 		{"floating point without its feature", h.Launch(ofVersion(1, isa.FeatureGEMM, isa.Operands{A: 9, B: 9})), npureg.StatusBadOperand, 4, 0},
 		{"feature", h.Launch(ofVersion(1, 0, isa.Window{})), npureg.StatusIllegalInstruction, 0x33, 0},
+		{"loop", h.Launch(unchecked(isa.Loop{}, isa.End{})), npureg.StatusBadOperand, 8, 0},
+		{"end", h.Launch(unchecked(isa.Sync{Engine: 1}, isa.End{})), npureg.StatusBadControl, 1, 1},
+		{"budget", h.Launch(unchecked(isa.Loop{Count: 1 << 31}, isa.End{})), npureg.StatusBudget, isa.Budget, 1},
+		{"operation", h.Launch(unchecked(isa.Element{Op: 14})), npureg.StatusBadOperand, 4, 0},
+		{"rounding", h.Launch(ofVersion(1, isa.FeatureGEMM, isa.Requant{Rounding: 1})), npureg.StatusReservedField, 31, 0},
+		{"reduction", h.Launch(unchecked(isa.Reduce{Op: 9})), npureg.StatusBadOperand, 4, 0},
+		{"normalization", h.Launch(unchecked(isa.Norm{Type: 8})), npureg.StatusBadOperand, 6, 0},
+		{"table", h.Launch(unchecked(isa.Table{N: 1})), npureg.StatusBadOperand, 20, 0},
 		{"feature of another kind", h.Launch(ofVersion(1, npureg.FeatureMMU)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"ISA 1.0 with a feature", h.Launch(ofVersion(0, isa.FeatureGEMM)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"ISA 1.2", h.Launch(ofVersion(2, 0)), npureg.StatusBadProgram, 6, 0},
@@ -120,6 +129,67 @@ func TestISA11(t *testing.T) {
 		if c := h.Do(1, h.Launch(program(t, "halt\n"))); c.Status != npureg.StatusSuccess {
 			t.Errorf("ISA 1.0 after %s: %v", tt.name, c)
 		}
+	}
+}
+
+// TestLoops: a program of a few instructions that moves and marks 16 rows.
+func TestLoops(t *testing.T) {
+	h, _ := ready(t)
+	src, in := h.Alloc(16 * 8)
+	dst, out := h.Alloc(16*8 + 16*16)
+	for i := range in {
+		in[i] = byte(11 * i)
+	}
+	c := h.Do(1, h.Launch(program11(t, `.spad 16
+.bindings 2
+sync.store signal=1
+loop    reg=s0 count=16
+with    offset=s0*8
+load    binding=0 local=0 nx=8 wait=1 signal=0
+with    offset=s0*-8
+store   binding=1 offset=15*8 local=0 nx=8 wait=0
+with    offset=s0*16 id=s0
+stamp   binding=1 offset=16*8 id=100 signal=1
+end
+halt
+`), devtest.Binding{Addr: src, Size: 16 * 8, Read: true}, devtest.Binding{Addr: dst, Size: 16*8 + 16*16, Write: true}))
+	if c.Status != npureg.StatusSuccess || c.Result != 1+3*16+1 {
+		t.Fatalf("%v, want success after 50 instructions", c)
+	}
+	for i := range 16 {
+		stamp := out[16*8+16*i:]
+		if !bytes.Equal(out[8*(15-i):][:8], in[8*i:][:8]) || le.Uint64(stamp) != uint64(3+3*i) || le.Uint64(stamp[8:]) != uint64(100+i) {
+			t.Errorf("row %d: % x, stamp % x", i, out[8*(15-i):][:8], stamp[:16])
+		}
+	}
+}
+
+// TestVector: what a graph does between its products, on the device.
+func TestVector(t *testing.T) {
+	h, _ := ready(t)
+	src, in := h.Alloc(8 + 256)
+	dst, out := h.Alloc(18)
+	copy(in, []byte{1, 0xff, 100, 0x9c, 2, 3, 100, 0x9c}) // 1 −1 100 −100, 2 3 100 −100
+	for i := range 256 {
+		in[8+i] = byte(i ^ 0x55)
+	}
+	c := h.Do(1, h.Launch(program11(t, `.spad 512
+.bindings 2
+load    binding=0 local=0 nx=8+256 signal=0
+element op=add type=int8 out_type=int8 x=0 y=4 out=300 n=4 wait=0
+element op=mul type=int8 out_type=int8 x=0 y=4 out=304 n=4 no_saturate
+table   x=0 table=8 out=308 n=4
+element op=lt type=int8 out_type=int8 x=0 y=4 out=312 n=4
+reduce  op=sum type=int8 out_type=int8 x=0 out=316 m=2 n=4 x_stride=4 out_stride=1 signal=1
+store   binding=1 local=300 nx=18 wait=1
+halt
+`), devtest.Binding{Addr: src, Size: 8 + 256, Read: true}, devtest.Binding{Addr: dst, Size: 18, Write: true}))
+	if c.Status != npureg.StatusSuccess {
+		t.Fatal(c)
+	}
+	want := []byte{3, 2, 127, 0x80, 2, 0xfd, 0x10, 0x10, 0x54, 0xaa, 0x31, 0xc9, 1, 1, 0, 0, 0, 5}
+	if !bytes.Equal(out, want) {
+		t.Errorf("% x, want % x", out, want)
 	}
 }
 

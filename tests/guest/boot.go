@@ -50,10 +50,6 @@ type Config struct {
 	Append    string   // more of the kernel's arguments
 	Memory    int      // MiB, 512 if 0
 
-	// Sleeps is for machines that wake from S3: QEMU then writes a kernel that it loaded unpacked into memory once
-	// more, over the one that sleeps there. So the kernel unpacks itself, which takes longer.
-	Sleeps bool
-
 	// Instructions has the clock of a guest under TCG count its instructions, two nanoseconds each, instead of time: while it
 	// waits for a device, or for a busy host, no time goes by, and time limits of its own hold on any host. An idle guest's goes on.
 	Instructions bool
@@ -147,10 +143,8 @@ func Boot(ctx context.Context, e *Env, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.image = e.kernelImage(release); !cfg.Sleeps {
-		if cfg.image, err = e.unpacked(ctx, cfg.image); err != nil {
-			return nil, err
-		}
+	if cfg.image, err = e.unpacked(ctx, e.kernelImage(release)); err != nil {
+		return nil, err
 	}
 
 	res, err := e.attempt(ctx, cfg, release, accel, dir, scale)

@@ -478,3 +478,50 @@ func widen512() {
 		g.RET()
 	}
 }
+
+// channels512 is a position-wise product: no sum over channels.
+func channels512() {
+	begin("channels512", "func(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32)",
+		"channels512 adds (pixels[p][i] − zero)·weights[p][i] to acc[i], for all positions p and n > 0 channels i.")
+	acc, pixels, weights, positions, n := param("acc"), param("pixels"), param("weights"), param("positions"), param("n")
+	zero := g.ZMM()
+	g.VPBROADCASTD(g.Load(g.Param("zero"), g.GP32()), zero)
+	mask, ones, at0, p, pixel, weight := g.GP64(), g.GP64(), g.GP64(), g.GP64(), g.GP64(), g.GP64()
+	g.MOVQ(operand.U64(0xffffffffffffffff), ones)
+	g.XORQ(at0, at0)
+	sums := []reg.VecVirtual{g.ZMM(), g.ZMM(), g.ZMM(), g.ZMM()}
+	k := []reg.OpmaskVirtual{g.K(), g.K(), g.K(), g.K()}
+	g.Label("some")
+	g.MOVQ(ones, mask)
+	g.CMPQ(n, imm(64))
+	g.JGE(operand.LabelRef("all"))
+	g.BZHIQ(n, mask, mask)
+	g.Label("all")
+	for i := range sums {
+		g.KMOVW(mask.As32(), k[i])
+		g.SHRQ(imm(16), mask)
+		g.VMOVDQU32_Z(indexed(acc, at0, 4, 64*i), k[i], sums[i])
+	}
+	g.XORQ(p, p)
+	g.Label("position")
+	g.MOVQ(indexed(pixels, p, 8, 0), pixel)
+	g.MOVQ(indexed(weights, p, 8, 0), weight)
+	v := g.ZMM()
+	for i := range sums {
+		g.VPMOVSXBD_Z(indexed(pixel, at0, 1, 16*i), k[i], v)
+		g.VPSUBD(zero, v, v)
+		g.VPMULLD_Z(indexed(weight, at0, 4, 64*i), v, k[i], v)
+		g.VPADDD(v, sums[i], sums[i])
+	}
+	g.INCQ(p)
+	g.CMPQ(p, positions)
+	g.JLT(operand.LabelRef("position"))
+	for i := range sums {
+		g.VMOVDQU32(sums[i], k[i], indexed(acc, at0, 4, 64*i))
+	}
+	g.ADDQ(imm(64), at0)
+	g.SUBQ(imm(64), n)
+	g.JG(operand.LabelRef("some"))
+	g.VZEROUPPER()
+	g.RET()
+}

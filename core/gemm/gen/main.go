@@ -63,6 +63,7 @@ func main() {
 	packB512()
 	sum512()
 	widen512()
+	channels512()
 	madd256()
 	fma256()
 

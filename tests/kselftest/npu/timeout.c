@@ -389,28 +389,36 @@ TEST_F_TIMEOUT(timeout, of_each_command, 120)
 {
 	struct drm_npu_command c[40];
 	struct drm_npu_job_status s;
-	double start, one = 0;
-	uint32_t queue, mib;
-	int i;
+	double start, one = 0, all = 0;
+	uint32_t queue, mib, limit;
+	int i, tries;
 
 	SKIP_UNWATCHED();
-	/* Long enough that the machine's noise is small beside it. */
 	for (mib = 16; mib <= 16384 && one < 0.05; mib *= 2) {
 		c[0] = npu_long(&self->a, &self->b, mib);
 		start = npu_now();
-		ASSERT_EQ(0, npu_run_error(self->victim, &(struct drm_npu_command){
-			.type = DRM_NPU_COMMAND_NOP }, 1));
 		ASSERT_EQ(0, npu_run_error(self->fd, c, 1));
 		one = npu_now() - start;
 	}
 	for (i = 1; i < ARRAY_SIZE(c); i++)
 		c[i] = c[0];
-	queue = queue_of(self->fd, one * 10 * 1000);
-	ASSERT_NE(0, queue);
-	start = npu_now();
-	ASSERT_EQ(0, npu_run_on(self->fd, queue, c, ARRAY_SIZE(c), &s));
-	EXPECT_EQ(0, s.error);
-	TH_LOG("a job of %.1f s, with a timeout of %.1f s", npu_now() - start, one * 10);
+	limit = one * 10 * 1000;
+	for (tries = 0; tries < 4; tries++) {
+		queue = queue_of(self->fd, limit);
+		ASSERT_NE(0, queue);
+		start = npu_now();
+		ASSERT_EQ(0, npu_run_on(self->fd, queue, c, ARRAY_SIZE(c), &s));
+		all = npu_now() - start;
+		if (!s.error)
+			break;
+		/* On a busy machine one may take so long, and the device says so. */
+		ASSERT_EQ(-ETIMEDOUT, s.error);
+		ASSERT_GE(s.info, limit * 1000ull);
+		limit *= 2;
+	}
+	ASSERT_EQ(0, s.error);
+	TH_LOG("a job of %.1f s, with a timeout of %.1f s", all, limit / 1e3);
+	EXPECT_GT(all, limit / 1e3);
 }
 
 static int compare(const void *a, const void *b)

@@ -312,6 +312,24 @@ TEST_F(user, fault)
 	EXPECT_EQ(self->info.resets, npu_info(self->fd).resets);
 }
 
+/* A queue that is made at once after a fault is in the context that comes. */
+TEST_F(user, another_after_a_fault)
+{
+	struct completion c;
+	struct ring next;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		ASSERT_EQ(0x13, ring_copy(&self->r, SPACES, A, B + NPU_MIB, 64, &c));
+		ASSERT_EQ(0, ring_create(self->fd, &next));
+		ASSERT_EQ(0, ring_copy(&next, SPACES, A, B, 64, &c));
+		ENDED(&self->r);
+		self->r = next;
+	}
+	EXPECT_EQ(0, memcmp(self->a.map, self->b.map, 64));
+	EXPECT_EQ(self->info.resets, npu_info(self->fd).resets);
+}
+
 /* Indices that lie end the queue, and no other. */
 TEST_F(user, doorbells_that_lie)
 {

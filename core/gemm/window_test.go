@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gemm
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// randomWindow is a window with its image, whose elements have size bytes.
+func randomWindow(rng *rand.Rand, size int) (w *Window, image []byte) {
+	d := func(n int) int { return 1 + rng.IntN(n) }
+	w = &Window{
+		InH: d(9), InW: d(9), Offset: rng.IntN(3) * size, Channels: d(70), OutH: d(7), OutW: d(7), KernelH: d(4), KernelW: d(4),
+		StepY: d(3), StepX: d(3), DilationY: d(3), DilationX: d(3), PadTop: rng.IntN(4), PadLeft: rng.IntN(4),
+	}
+	w.Pixel = w.Offset + w.Channels*size + rng.IntN(3)
+	if rng.IntN(2) == 0 { // pixels without gaps
+		w.Offset, w.Pixel, w.DilationX = 0, w.Channels*size, 1
+	}
+	w.Line = w.InW*w.Pixel + rng.IntN(3)
+	image = make([]byte, (w.InH-1)*w.Line+(w.InW-1)*w.Pixel+w.Offset+w.Channels*size)
+	for i := range image {
+		image[i] = byte(rng.Uint32())
+	}
+	return w, image
+}
+
+// matrix writes out the rows that w stands for, from its description.
+func (w *Window) matrix(image []byte, size int, pad byte) []byte {
+	var m []byte
+	for oy := range w.OutH {
+		for ox := range w.OutW {
+			for ky := range w.KernelH {
+				for kx := range w.KernelW {
+					y, x := oy*w.StepY+ky*w.DilationY-w.PadTop, ox*w.StepX+kx*w.DilationX-w.PadLeft
+					pixel := slices.Repeat([]byte{pad}, w.Channels*size)
+					if y >= 0 && y < w.InH && x >= 0 && x < w.InW {
+						pixel = image[y*w.Line+x*w.Pixel+w.Offset:][:w.Channels*size]
+					}
+					m = append(m, pixel...)
+				}
+			}
+		}
+	}
+	return m
+}
+
+func TestWindow(t *testing.T) {
+	each(t, func(t *testing.T, e *Engine) {
+		rng := rand.New(rand.NewPCG(7, 8))
+		var w Weights
+		for i := range randomCases() {
+			typ := append(floatTypes, typeInt8)[i%6]
+			size := typ.Size()
+			window, image := randomWindow(rng, size)
+			m, k, n := window.OutH*window.OutW, window.depth(), 1+rng.IntN(40)
+			what := fmt.Sprintf("type %d, %+v, %d columns", typ, *window, n)
+			if typ == typeInt8 {
+				e.PackInt8(&w, floatBytes(rng, E5M2, k*n, true), n, k, n)
+				zero := int8(rng.Uint32())
+				matrix := window.matrix(image, 1, byte(zero))
+				got, want := make([]int32, m*n), make([]int32, m*n)
+				e.MulInt8(&w, Int8{A: image, M: m, Window: window, C: got, CStride: n, ZeroA: int32(zero), ZeroB: []int32{5}})
+				e.MulInt8(&w, Int8{A: matrix, AStride: k, M: m, C: want, CStride: n, ZeroA: int32(zero), ZeroB: []int32{5}})
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: differs from the product of the matrix", what)
+				}
+				continue
+			}
+			e.PackFloat(&w, Float32, floatBytes(rng, Float32, k*n, false), 4*n, k, n)
+			matrix := window.matrix(image, size, 0)
+			got, want := make([]float32, m*n), make([]float32, m*n)
+			e.MulFloat(&w, Float{Type: typ, A: image, M: m, Window: window, C: got, CStride: n})
+			e.MulFloat(&w, Float{Type: typ, A: matrix, AStride: k * size, M: m, C: want, CStride: n})
+			if !slices.Equal(bitsOf(got), bitsOf(want)) {
+				t.Errorf("%s: differs from the product of the matrix", what)
+			}
+		}
+	})
+}
+
+// Depthwise against loops over channels, rows of the result apart.
+func TestDepthwise(t *testing.T) {
+	each(t, func(t *testing.T, e *Engine) {
+		rng := rand.New(rand.NewPCG(11, 12))
+		for range randomCases() {
+			window, image := randomWindow(rng, 1)
+			window.Channels *= 1 + rng.IntN(4)
+			window.Pixel += window.Channels
+			window.Line = window.InW * window.Pixel
+			image = slices.Repeat(image, 1+window.InH*window.Line/len(image))
+			n := window.Channels
+			p := Depthwise{Window: window, Image: image, ZeroA: int32(int8(rng.Uint32())), W: make([]int32, window.KernelH*window.KernelW*n), CStride: n + rng.IntN(3), Accumulate: rng.IntN(2) == 0}
+			for i := range p.W {
+				p.W[i] = int32(rng.IntN(511) - 255)
+			}
+			m := window.OutH * window.OutW
+			g, c := guard((m-1)*p.CStride+n, int32(7))
+			p.C = c
+			want := slices.Clone(c)
+			matrix := window.matrix(image, 1, byte(p.ZeroA))
+			for r := range m {
+				for i := range n {
+					to := &want[r*p.CStride+i]
+					if !p.Accumulate {
+						*to = 0
+					}
+					for k := range window.KernelH * window.KernelW {
+						*to += (int32(int8(matrix[r*window.depth()+k*n+i])) - p.ZeroA) * p.W[k*n+i]
+					}
+				}
+			}
+			e.Depthwise(p)
+			if !g.intact() || !slices.Equal(c, want) {
+				t.Errorf("%+v: differs, or wrote around C (intact: %t)", *window, g.intact())
+			}
+		}
+	})
+}
+
+func TestWindowRefuses(t *testing.T) {
+	e := New(1)
+	defer e.Close()
+	var w Weights
+	good := Window{InH: 2, InW: 2, Line: 2, Pixel: 1, Channels: 1, OutH: 2, OutW: 2, KernelH: 1, KernelW: 2, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1}
+	e.PackInt8(&w, make([]byte, 2), 1, 2, 1)
+	mul := func(window Window, size, m int) {
+		e.MulInt8(&w, Int8{A: make([]byte, size), M: m, Window: &window, C: make([]int32, m), CStride: 1})
+	}
+	mul(good, 4, 4)
+	for name, change := range map[string]func(w *Window, size, m *int){
+		"image too short":  func(_ *Window, size, _ *int) { *size = 3 },
+		"rows":             func(_ *Window, _, m *int) { *m = 5 },
+		"depth":            func(w *Window, _, _ *int) { w.KernelH = 2 },
+		"no pixel":         func(w *Window, _, _ *int) { w.InW = 0 },
+		"negative padding": func(w *Window, _, _ *int) { w.PadTop = -1 },
+		"line":             func(w *Window, _, _ *int) { w.Line = 1 << 62 },
+		"offset":           func(w *Window, _, _ *int) { w.Offset = -1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("did not panic")
+				}
+			}()
+			bad, size, m := good, 4, 4
+			change(&bad, &size, &m)
+			mul(bad, size, m)
+		})
+	}
+}
+
+// A product that is stopped returns, and asks again and again until it is.
+func TestStop(t *testing.T) {
+	each(t, func(t *testing.T, e *Engine) {
+		const m, n, k = 30, 4, 3000
+		var w Weights
+		e.PackInt8(&w, make([]byte, n*k), n, k, n)
+		asked := make(chan struct{}, 1000)
+		stop := func() bool {
+			asked <- struct{}{}
+			return len(asked) > 1
+		}
+		e.MulInt8(&w, Int8{A: make([]byte, m*k), AStride: k, M: m, C: make([]int32, m*n), CStride: n, Stop: stop})
+		if got, most := len(asked), 2+e.threads; got < 2 || got > most {
+			t.Errorf("asked %d times, want 2 to %d", got, most)
+		}
+	})
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systolic
+
+import (
+	"fmt"
+
+	"npuemu/core/gemm"
+)
+
+// Array is the array with its weights, and what computes whole products. It is
+// not safe for concurrent use.
+type Array struct {
+	rows, cols int
+	tile       []byte // rows × cols weights, dense
+	k, n       int    // extent of the tile; everything else is zero
+
+	engine  *gemm.Engine // of one thread: it has no goroutines, and needs no end
+	resting gemm.Weights // the array's, packed if packed
+	packed  bool
+
+	weights gemm.Weights // of Do
+	window  gemm.Window
+	zeros   []int32
+	turned  []byte  // activations that were transposed
+	wide    []int32 // weights of depthwise convolutions
+	plain   Workspace
+}
+
+// New returns an array whose weights are zero, or an error if a dimension is
+// not one that CheckDim accepts.
+func New(rows, cols int) (*Array, error) {
+	for _, n := range []int{rows, cols} {
+		if err := CheckDim(n); err != nil {
+			return nil, err
+		}
+	}
+	return &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(1)}, nil
+}
+
+// Reset makes all weights zero.
+func (a *Array) Reset() {
+	for i := range a.k {
+		clear(a.tile[i*a.cols:][:a.n])
+	}
+	a.k, a.n, a.packed = 0, 0, false
+}
+
+// Preload places k rows of n weights, stride bytes apart in w, at the origin
+// and makes every other cell zero (§5.6.4). It panics if the tile does not fit
+// the array or w is too short.
+func (a *Array) Preload(w []byte, stride, k, n int) {
+	if k > a.rows || n > a.cols {
+		panic(fmt.Sprintf("systolic: BUG: tile %d×%d in an array %d×%d", k, n, a.rows, a.cols))
+	}
+	a.Reset()
+	a.k, a.n = k, n
+	for i := range k {
+		copy(a.tile[i*a.cols:][:n], w[i*stride:][:n])
+	}
+}
+
+// MatMul adds the product of the activations and the weights to acc, or stores
+// it there when s does not accumulate (§6.2). It panics if s does not fit the
+// array or a slice is shorter than its shape.
+func (a *Array) MatMul(acc []int32, ifmap []byte, s Shape) {
+	if s.K > a.rows || s.N > a.cols {
+		panic(fmt.Sprintf("systolic: BUG: product with %d×%d weights in an array %d×%d", s.K, s.N, a.rows, a.cols))
+	}
+	if !a.packed || a.resting.K != s.K || a.resting.N != s.N {
+		a.engine.PackInt8(&a.resting, a.tile, a.cols, s.K, s.N)
+		a.packed = true
+	}
+	p := gemm.Int8{A: ifmap, AStride: s.StrideX, M: s.MX, C: acc, CStride: s.AccStride, Accumulate: s.Accumulate}
+	if s.MY > 1 && s.StrideY == s.MX*s.StrideX {
+		p.M *= s.MY
+		s.MY = 1
+	}
+	for y := range s.MY {
+		p.A, p.C = ifmap[y*s.StrideY:], acc[y*s.MX*s.AccStride:]
+		a.engine.MulInt8(&a.resting, p)
+	}
+}
+
+// leastColumns is how many columns a group must have to be worth a packed product.
+const leastColumns = 8
+
+// Do computes p as p.Do does, to the same bits, near the processor's speed.
+func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
+	n := p.Cout / p.Groups
+	unsigned := p.A.Type == Uint8 || p.B.Type == Uint8
+	if p.A.Type == Int8 && !unsigned && n == 1 && p.Groups == p.Cin {
+		a.depthwise(p, acc, in, w, stop)
+		return
+	}
+	odd := p.B.Type == Int4 && (p.B.Transposed || n%2 != 0)
+	if p.A.Type == Int16 || unsigned || p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed {
+		p.Do(&a.plain, acc, in, w, stop)
+		return
+	}
+	stride := p.A.Stride
+	if p.A.Transposed {
+		in, stride = a.turn(p, in), int(p.A.Type.Bytes(uint64(p.Cin)))
+	}
+	for g := range p.Groups {
+		if stop != nil && stop() {
+			return
+		}
+		a.pack(p, w, g, n)
+		a.group(p, acc[g*n:], in, stride, g, n, stop)
+	}
+}
+
+// depthwise is a convolution of as many groups as channels.
+func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, stop func() bool) {
+	n := p.KernelH * p.KernelW * p.Cout
+	if cap(a.wide) < n {
+		a.wide = make([]int32, n)
+	}
+	a.wide = a.wide[:n]
+	for k := range n / p.Cout {
+		to := a.wide[k*p.Cout:][:p.Cout]
+		switch {
+		case p.B.Transposed:
+			for c := range to {
+				to[c] = p.B.Type.Integer(w[c*p.B.Stride:], k)
+			}
+		case p.B.Type == Int8:
+			for c, v := range w[k*p.B.Stride:][:p.Cout] {
+				to[c] = int32(int8(v))
+			}
+		default:
+			for c := range to {
+				to[c] = p.B.Type.Integer(w[k*p.B.Stride:], c)
+			}
+		}
+		if p.BZeros != nil {
+			for c, z := range p.BZeros {
+				to[c] -= int32(int8(z))
+			}
+			continue
+		}
+		for c := range to {
+			to[c] -= p.B.Zero
+		}
+	}
+	a.window = p.window(p.A.Stride, 0, p.Cin)
+	a.engine.Depthwise(gemm.Depthwise{
+		Window: &a.window, Image: in, ZeroA: p.A.Zero, W: a.wide, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop,
+	})
+}
+
+// turn makes rows of transposed activations.
+func (a *Array) turn(p *Product, in []byte) []byte {
+	size := int(p.A.Type.Bytes(1))
+	if need := p.InW * p.Cin * size; cap(a.turned) < need {
+		a.turned = make([]byte, need)
+	}
+	to := a.turned[:p.InW*p.Cin*size]
+	for k := range p.Cin {
+		row := in[k*p.A.Stride:][:p.InW*size]
+		for m := range p.InW {
+			copy(to[(m*p.Cin+k)*size:][:size], row[m*size:][:size])
+		}
+	}
+	return to
+}
+
+// pack packs the n columns of group g.
+func (a *Array) pack(p *Product, w []byte, g, n int) {
+	depth, t := p.depth(), p.B.Type
+	first := w[t.Bytes(uint64(g*n)):]
+	if p.B.Transposed {
+		first = w[g*n*p.B.Stride:]
+	}
+	switch {
+	case t == Int4:
+		a.engine.PackInt4(&a.weights, first, p.B.Stride, depth, n)
+	case t == Int8 && p.B.Transposed:
+		a.engine.PackInt8Transposed(&a.weights, first, p.B.Stride, depth, n)
+	case t == Int8:
+		a.engine.PackInt8(&a.weights, first, p.B.Stride, depth, n)
+	case p.B.Transposed:
+		a.engine.PackFloatTransposed(&a.weights, floatType(t), first, p.B.Stride, depth, n)
+	default:
+		a.engine.PackFloat(&a.weights, floatType(t), first, p.B.Stride, depth, n)
+	}
+}
+
+// group multiplies the packed n columns of group g.
+func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop func() bool) {
+	channels := p.Cin / p.Groups
+	offset := int(p.A.Type.Bytes(uint64(g * channels)))
+	m, window := p.OutH*p.OutW, (*gemm.Window)(nil)
+	if p.rows(stride) {
+		in, stride = in[offset:], p.StepX*stride
+	} else {
+		a.window = p.window(stride, offset, channels)
+		window = &a.window
+	}
+	if p.A.Type.Float() {
+		a.engine.MulFloat(&a.weights, gemm.Float{
+			Type: floatType(p.A.Type), A: in, AStride: stride, M: m, Window: window,
+			C: gemm.Floats(acc), CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop,
+		})
+		return
+	}
+	a.engine.MulInt8(&a.weights, gemm.Int8{
+		A: in, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
+		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: stop,
+	})
+}
+
+// window is what p does to its image: channels of each pixel, offset bytes from its beginning.
+func (p *Product) window(stride, offset, channels int) gemm.Window {
+	return gemm.Window{
+		InH: p.InH, InW: p.InW, Line: p.Line, Pixel: stride, Offset: offset, Channels: channels, OutH: p.OutH, OutW: p.OutW,
+		KernelH: p.KernelH, KernelW: p.KernelW, StepY: p.StepY, StepX: p.StepX,
+		DilationY: p.DilationY, DilationX: p.DilationX, PadTop: p.PadTop, PadLeft: p.PadLeft,
+	}
+}
+
+// rows reports whether the rows of the result come from places equally far
+// apart: in products, and with a window of one over lines that follow each other.
+func (p *Product) rows(stride int) bool {
+	if p.KernelH != 1 || p.KernelW != 1 || p.PadTop != 0 || p.PadLeft != 0 || (p.OutW-1)*p.StepX >= p.InW || (p.OutH-1)*p.StepY >= p.InH {
+		return false
+	}
+	return p.OutH == 1 || p.StepY*p.Line == p.OutW*p.StepX*stride
+}
+
+// zeroPoints returns those of the n columns of group g.
+func (a *Array) zeroPoints(p *Product, g, n int) []int32 {
+	a.zeros = a.zeros[:0]
+	switch {
+	case p.BZeros != nil:
+		for _, z := range p.BZeros[g*n:][:n] {
+			a.zeros = append(a.zeros, int32(int8(z)))
+		}
+	case p.B.Zero != 0:
+		a.zeros = append(a.zeros, p.B.Zero)
+	}
+	return a.zeros
+}
+
+// floatType is t as package gemm calls it.
+func floatType(t Type) gemm.Type {
+	switch t {
+	case FP32:
+		return gemm.Float32
+	case BF16:
+		return gemm.BFloat16
+	case FP16:
+		return gemm.Float16
+	case E4M3:
+		return gemm.E4M3
+	case E5M2:
+		return gemm.E5M2
+	}
+	panic(fmt.Sprintf("systolic: BUG: %d is no type of floats", t))
+}
