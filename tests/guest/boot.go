@@ -287,8 +287,10 @@ func (e *Env) accelArgs(accel string) []string {
 }
 
 func (e *Env) kernelImage(release string) string {
-	if e.isOwn(release) {
-		return e.own(release, "vmlinux")
+	if image := e.own(release, "vmlinux"); e.isOwn(release) {
+		if _, err := os.Stat(image); err == nil {
+			return image
+		}
 	}
 	image := filepath.Join(e.modulesDir(release), "vmlinuz")
 	if _, err := os.Stat(image); err != nil {

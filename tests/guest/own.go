@@ -17,7 +17,7 @@ import (
 )
 
 // Kernels of our own come from kernels/kernel.sh and lie in the cache beside the tool root, each in a directory named by
-// its release: the image vmlinux, modules as in /lib/modules, build for modules of ours, and selftests, the source of
+// its release: the image, vmlinux or vmlinuz, modules as in /lib/modules, build for modules of ours, and selftests, the source of
 // the kernel's VFIO selftests with what they are built with. They are never among Env.Kernels, and are asked for by release.
 
 //go:embed kernels/build kernels/*.config
