@@ -178,6 +178,8 @@ fuzz unbound
 restore
 load
 digits `+Digits+` >$RESULT/unbound.json || die "digits after the first run"
+# A sleep would save what is written here, and restore it when the driver wakes the function up.
+echo on >$dev/power/control || die "power/control"
 stage bound
 fuzz bound
 restore
