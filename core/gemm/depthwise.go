@@ -14,8 +14,11 @@ type Depthwise struct {
 	C          []int32 // OutH·OutW rows of Channels
 	CStride    int     // elements
 	Accumulate bool
-	Stop       func() bool // asked before each line of the result
+	Stop       func() bool // asked before each line of the result, and often enough in a long one
 }
+
+// stopEvery is about how many multiplications lie between two looks at Stop.
+const stopEvery = 1 << 20
 
 // Depthwise computes p modulo 2³², on the caller's thread. It panics as MulInt8 does.
 func (e *Engine) Depthwise(p Depthwise) {
@@ -28,11 +31,16 @@ func (e *Engine) Depthwise(p Depthwise) {
 		e.pixels, e.windows = make([]*byte, positions), make([]*int32, positions)
 	}
 	pixels, windows := e.pixels[:positions], e.windows[:positions]
+	each, until := max(1, stopEvery/(positions*n)), 0
+lines:
 	for oy := range w.OutH {
-		if p.Stop != nil && p.Stop() {
-			break
-		}
 		for ox := range w.OutW {
+			if until--; ox == 0 || until <= 0 {
+				if p.Stop != nil && p.Stop() {
+					break lines
+				}
+				until = each
+			}
 			row := p.C[(oy*w.OutW+ox)*p.CStride:][:n]
 			if !p.Accumulate {
 				clear(row)

@@ -27,8 +27,19 @@ func (w *Weights) blockSteps() int {
 // shape gives w room for k×n.
 func (w *Weights) shape(kern *kernel, k, n int) {
 	w.K, w.N, w.kernel = k, n, kern
-	cols := ceil(n, kern.nr) * kern.nr
-	w.buf = grow(w.buf, ceil(k, kern.elems)*cols*word)
+	w.buf = grow(w.buf, kern.packedBytes(k, n))
+}
+
+func (k *kernel) packedBytes(rows, cols int) int {
+	return ceil(rows, k.elems) * ceil(cols, k.nr) * k.nr * word
+}
+
+// PackedBytes returns how much memory packed weights of k×n take, of floats or of int8.
+func (e *Engine) PackedBytes(float bool, k, n int) int {
+	if float {
+		return e.tier.float.packedBytes(k, n)
+	}
+	return e.tier.int8.packedBytes(k, n)
 }
 
 // PackInt8 makes w the k×n int8 weights in b, row-major, stride bytes apart. It

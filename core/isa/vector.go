@@ -66,7 +66,7 @@ var elementOps = []choice{
 }
 
 // Unary reports whether o has one operand.
-func (o ElementOp) Unary() bool { return o <= ElemReLU || o >= ElemSqrt }
+func (o ElementOp) Unary() bool { return o <= ElemReLU || o >= ElemSqrt && o <= ElemReLU6 }
 
 // applies reports whether there is an o of integers, or of floating point.
 func (o ElementOp) applies(float bool) bool {

@@ -133,7 +133,9 @@ func (w *Walker) Next(class Class) bool {
 		w.pc++
 		switch o {
 		case OpLoop:
-			w.enter(DecodeLoop(raw))
+			if w.enter(DecodeLoop(raw)); w.over {
+				return false
+			}
 		case OpEnd:
 			l := &w.loops[w.depth-1]
 			if l.left == 0 {
@@ -171,7 +173,10 @@ func (w *Walker) enter(i Loop) {
 		return
 	}
 	for depth := 1; depth > 0; w.pc++ {
-		w.passed++
+		if w.passed++; w.passed > w.budget {
+			w.over = true
+			return
+		}
 		switch Opcode(w.text[w.pc*Size]) {
 		case OpLoop:
 			depth++

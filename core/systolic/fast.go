@@ -85,16 +85,21 @@ func (a *Array) MatMul(acc []int32, ifmap []byte, s Shape) {
 // leastColumns is how many columns a group must have to be worth a packed product.
 const leastColumns = 8
 
+// mostPacked is how many bytes packed weights may have: a column is packed like thirty-two, so a guest could make a
+// few columns many times as large as the scratchpad that they come from.
+const mostPacked = 256 << 20
+
 // Do computes p as p.Do does, to the same bits, near the processor's speed.
 func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
 	n := p.Cout / p.Groups
 	unsigned := p.A.Type == Uint8 || p.B.Type == Uint8
-	if p.A.Type == Int8 && !unsigned && n == 1 && p.Groups == p.Cin {
+	if p.A.Type == Int8 && !unsigned && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
 		a.depthwise(p, acc, in, w, stop)
 		return
 	}
 	odd := p.B.Type == Int4 && (p.B.Transposed || n%2 != 0)
-	if p.A.Type == Int16 || unsigned || p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed {
+	if p.A.Type == Int16 || unsigned || p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed ||
+		a.engine.PackedBytes(p.A.Type.Float(), p.depth(), n) > mostPacked {
 		p.Do(&a.plain, acc, in, w, stop)
 		return
 	}

@@ -29,7 +29,7 @@ const (
 )
 
 // Float reports whether products of t are fp32.
-func (t Type) Float() bool { return t >= FP32 }
+func (t Type) Float() bool { return t >= FP32 && t <= E5M2 }
 
 // Bytes returns the size of n elements that follow each other from a byte
 // boundary.

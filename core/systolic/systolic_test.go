@@ -253,6 +253,48 @@ func TestArrayDo(t *testing.T) {
 	}
 }
 
+// TestTransposedDot: one product of one channel in each row is no depthwise convolution, whatever the stride of its only row.
+func TestTransposedDot(t *testing.T) {
+	array, err := New(8, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stride := range []int{0, 1, 2, 4, 1<<31 - 1} {
+		p := &Product{
+			A: Operand{Stride: stride, Transposed: true}, B: Operand{Stride: 1}, InH: 1, InW: 4, OutH: 1, OutW: 4,
+			Cin: 1, Cout: 1, Groups: 1, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, AccStride: 1,
+		}
+		got := make([]int32, 4)
+		array.Do(p, got, []byte{1, 2, 3, 4}, []byte{5}, nil)
+		if want := []int32{5, 10, 15, 20}; !slices.Equal(got, want) {
+			t.Errorf("stride %d: %v, want %v", stride, got, want)
+		}
+	}
+}
+
+// TestNarrowWeightsTakeLittle: a column of weights is packed like many, which a guest must not make gigabytes of.
+func TestNarrowWeightsTakeLittle(t *testing.T) {
+	array, err := New(8, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const k = 16 << 20
+	in := make([]byte, k)
+	in[k-1] = 3
+	p := &Product{
+		A: Operand{Stride: k}, B: Operand{Stride: 1}, InH: 1, InW: 1, OutH: 1, OutW: 1,
+		Cin: k, Cout: 1, Groups: 1, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, AccStride: 1,
+	}
+	got := make([]int32, 1)
+	array.Do(p, got, in, in, nil)
+	if got[0] != 9 {
+		t.Errorf("%d, want 9", got[0])
+	}
+	if n := array.engine.PackedBytes(false, k, 1); n > mostPacked && array.weights.K != 0 {
+		t.Errorf("weights were packed into %d bytes, want at most %d", n, mostPacked)
+	}
+}
+
 func BenchmarkDo(b *testing.B) {
 	array, err := New(8, 8)
 	if err != nil {
