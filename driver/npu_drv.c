@@ -298,9 +298,8 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 	npu->fault = (struct npu_fault_record){ npu->fault.count + 1, code, info, addr };
 	spin_unlock(&npu->fault_lock);
 
-	if (code == NPU_STATUS_QUEUE_DISABLED)
-		return; /* nothing runs there */
-	if (code == NPU_STATUS_WAIT_TIMEOUT) { /* who has the queues finds why in completions */
+	/* Nothing runs there; who has the queues finds why in completions. */
+	if (code == NPU_STATUS_QUEUE_DISABLED || code == NPU_STATUS_WAIT_TIMEOUT) {
 		if (overflow)
 			npu_schedule_recovery(npu, NPU_RECOVER_CONTEXTS);
 		return;

@@ -91,6 +91,7 @@ static int npu_hw_create_queue(struct npu_queue *q)
 	npu->ops->queue_empty(q, &sqe);
 	spin_unlock(&q->lock);
 
+	clear_bit(q->number - 1, npu->faulted); /* of who had the number before */
 	ret = npu_mbox_exec(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
 	if (ret)
 		return ret;
@@ -263,11 +264,8 @@ struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle,
 	q->context = context;
 	q->handle = handle;
 	ret = npu_hw_create(q);
-	if (ret == -EFAULT) { /* the context has faulted, and waits for recovery */
-		ret = npu_context_recover(q, NULL);
-		if (!ret)
-			ret = npu_hw_create(q);
-	}
+	if (ret == -EFAULT) /* the context has faulted, and waits for recovery */
+		ret = npu_context_recover(q, NULL) ? -EIO : npu_hw_create(q);
 	if (ret)
 		goto err_fini_feed;
 	context->queues++;
@@ -388,7 +386,7 @@ int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty)
 		if (ret == -EFAULT) /* the context has faulted meanwhile */
 			ret = npu_context_recover(q, guilty);
 	}
-	if (!guilty)
+	if (!guilty && !ret) /* otherwise the reset that follows starts it */
 		drm_sched_wqueue_start(&q->sched);
 	return ret;
 }
@@ -450,11 +448,9 @@ static int npu_context_destroy(struct npu_device *npu, struct npu_context *conte
 	return npu_hw_destroy_context(npu, context);
 }
 
-/* Makes a queue of such a context again, for the jobs that it has. */
+/* Makes a queue of such a context again. The jobs that it has are still to be repeated. */
 static int npu_context_resume(struct npu_queue *q)
 {
-	int ret;
-
 	clear_bit(q->number - 1, q->npu->faulted);
 	if (q->own) { /* the process makes another */
 		npu_queue_end(q, -EIO);
@@ -463,12 +459,7 @@ static int npu_context_resume(struct npu_queue *q)
 	npu_queue_end_faulted(q);
 	if (q->late)
 		npu_queue_cancel(q, -ECANCELED);
-	if (!q->active)
-		return 0;
-	ret = npu_hw_create(q);
-	if (!ret)
-		npu_queue_repeat(q);
-	return ret;
+	return q->active ? npu_hw_create(q) : 0;
 }
 
 /**
@@ -501,7 +492,12 @@ int npu_context_recover(struct npu_queue *bad, struct drm_sched_job *guilty)
 		npu_fault_note(npu, context);
 	for (i = 0; !ret && (q = npu_context_queue(npu, context, &i));)
 		ret = npu_context_resume(q);
-	for (i = 0; (q = npu_context_queue(npu, context, &i));)
+	/* All queues are there, so a fault from here on is a new one. */
+	for (i = 0; !ret && (q = npu_context_queue(npu, context, &i));)
+		if (q->active)
+			npu_queue_repeat(q);
+	/* Otherwise the reset that follows starts them. */
+	for (i = 0; !ret && (q = npu_context_queue(npu, context, &i));)
 		if (q->active && !(guilty && guilty->sched == &q->sched))
 			drm_sched_wqueue_start(&q->sched);
 	return ret;
@@ -617,9 +613,14 @@ void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 			if (ret)
 				drm_err(&npu->drm, "queue %u is lost: %d\n", q->number, ret);
 		}
-		if (q->live)
+	}
+	/* A job may fault, and then its context makes no more queues: so all are made first. */
+	for (i = 0; i < npu->params.queues; i++) {
+		struct npu_queue *q = &npu->queues[i];
+
+		if (q->active && q->live)
 			npu_queue_repeat(q);
-		else
+		else if (q->active)
 			npu_queue_cancel(q, -ECANCELED);
 	}
 	npu_queues_start(npu, skip);

@@ -57,7 +57,21 @@ static void npu_state_queues(struct npu_device *npu, struct drm_printer *p)
 			npu_queue_print(&npu->queues[i], p);
 }
 
-/* Core dump. */
+/*
+ * Core dump. DRM's printer for core dumps allocates for an item that is cut off at the end, and
+ * queues print with their lock held.
+ */
+struct npu_dump_buffer {
+	char *data; /* NPU_DUMP_SIZE bytes */
+	size_t used;
+};
+
+static void npu_dump_printfn(struct drm_printer *p, struct va_format *vaf)
+{
+	struct npu_dump_buffer *b = p->arg;
+
+	b->used += scnprintf(b->data + b->used, NPU_DUMP_SIZE - b->used, "%pV", vaf);
+}
 
 static void npu_dump_head(struct npu_device *npu, const char *reason, struct drm_printer *p)
 {
@@ -77,8 +91,8 @@ static void npu_dump_head(struct npu_device *npu, const char *reason, struct drm
  */
 void npu_dump(struct npu_device *npu, const char *reason)
 {
-	struct drm_print_iterator iterator = { .data = npu->dump, .remain = NPU_DUMP_SIZE };
-	struct drm_printer p = drm_coredump_printer(&iterator);
+	struct npu_dump_buffer buffer = { .data = npu->dump };
+	struct drm_printer p = { .printfn = npu_dump_printfn, .arg = &buffer };
 	size_t crash = npu->ops->take_crash ? npu_crash_take(npu) : 0;
 
 	lockdep_assert_held(&npu->lock);
@@ -90,7 +104,7 @@ void npu_dump(struct npu_device *npu, const char *reason)
 	npu->ops->print(npu, &p);
 	drm_printf(&p, "queues:\n");
 	npu_state_queues(npu, &p);
-	npu->dump_size = NPU_DUMP_SIZE - iterator.remain;
+	npu->dump_size = buffer.used;
 	schedule_work(&npu->dump_work);
 }
 
@@ -100,11 +114,8 @@ void npu_dump(struct npu_device *npu, const char *reason)
  */
 void npu_dump_crash(struct npu_device *npu)
 {
-	struct drm_print_iterator iterator = {
-		.data = npu->dump + npu->dump_size,
-		.remain = NPU_DUMP_SIZE - npu->dump_size,
-	};
-	struct drm_printer p = drm_coredump_printer(&iterator);
+	struct npu_dump_buffer buffer = { .data = npu->dump, .used = npu->dump_size };
+	struct drm_printer p = { .printfn = npu_dump_printfn, .arg = &buffer };
 	size_t crash = npu_crash_take(npu);
 
 	lockdep_assert_held(&npu->lock);
@@ -114,7 +125,7 @@ void npu_dump_crash(struct npu_device *npu)
 	if (!npu->dump_size)
 		npu_dump_head(npu, "firmware crashed", &p);
 	npu_crash_print(npu, crash, &p);
-	npu->dump_size = NPU_DUMP_SIZE - iterator.remain;
+	npu->dump_size = buffer.used;
 	schedule_work(&npu->dump_work);
 }
 

@@ -234,11 +234,11 @@ void npu_vm_forget(struct npu_vm *vm, struct npu_bo *bo)
 
 	mutex_lock(&vm->lock);
 	m = npu_vm_find(vm, bo);
-	if (m)
+	if (m) {
 		hash_del(&m->hash);
+		npu_vm_put(m); /* locked: npu_vm_empty() frees all, whoever has references */
+	}
 	mutex_unlock(&vm->lock);
-	if (m)
-		npu_vm_put(m);
 }
 
 /*

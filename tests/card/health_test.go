@@ -3,6 +3,7 @@
 package card
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,12 +39,12 @@ func sicken(t *testing.T, d *vdev.Device) map[string]func(*qmp) {
 }
 
 // healthScript runs healthtest, whose arguments are added, and keeps what else is to be seen: the kernel's log, the files
-// in debugfs, a core dump for each of two crashes.
+// in debugfs, a core dump for each of so many crashes.
 const healthScript = inspect + `
 load
 (
 	i=0
-	while [ $i -lt 2 ]; do
+	while [ $i -lt CRASHES ]; do
 		for d in /sys/class/devcoredump/devcd*/data; do
 			[ -e $d ] || continue
 			cat $d >$RESULT/dump$i
@@ -61,26 +62,33 @@ digits ` + Digits + ` >$RESULT/digits.json || die digits
 rmmod npu || die rmmod
 `
 
-// checkHealth looks at what healthScript left.
-func checkHealth(t *testing.T, res *guest.Result) {
+// healthScriptOf is healthScript with these arguments and so many crashes.
+func healthScriptOf(args string, crashes int) string {
+	return strings.NewReplacer("ARGS", args, "CRASHES", strconv.Itoa(crashes)).Replace(healthScript)
+}
+
+// checkHealth looks at what healthScript left of these crashes.
+func checkHealth(t *testing.T, res *guest.Result, crashes ...string) {
 	t.Helper()
 	checkDigits(t, res.Files["digits.json"])
 	log := string(res.Files["dmesg"])
-	for _, want := range []string{
+	wants := []string{
 		"memory error in the device memory at 0x2000000, corrected",
 		"memory error in the device memory at 0x2000000, not corrected",
 		"read the device memory at 0x2000000, where a memory error was",
 		"too hot, 96000 m°C: throttled, level 2 of 3",
 		"too hot, 106000 m°C: throttled, level 3 of 3",
 		"no longer throttled",
-		"error TRAP",
-		"error WATCHDOG",
-	} {
+	}
+	for _, name := range crashes {
+		wants = append(wants, "error "+name)
+	}
+	for _, want := range wants {
 		if n := strings.Count(log, want); n != 1 && !strings.Contains(want, "throttled") || n == 0 {
 			t.Errorf("the kernel's log says %q %d times\n%s", want, n, log)
 		}
 	}
-	for i, name := range []string{"TRAP (11)", "WATCHDOG (12)"} {
+	for i, name := range crashes {
 		checkDump(t, res.Files["dump"+string(rune('0'+i))], "\nfirmware crash: number ", ", error "+name, "\n  mepc     0x", "\nfirmware log:\n  [",
 			"\ncrash dump: ", "\n  0000 4e50554301000000")
 	}
@@ -102,10 +110,10 @@ func TestHealth(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			d, socket := devtest.Start(t, vdev.DefaultConfig())
-			res := bootCard(t, e, k, socket, strings.Replace(healthScript, "ARGS", "-p", 1), operator(t, sicken(t, d)),
+			res := bootCard(t, e, k, socket, healthScriptOf("-p", 2), operator(t, sicken(t, d)),
 				func(c *guest.Config) { c.Timeout = 4 * time.Minute })
 			checkKTAP(t, res.Files["health"], 50)
-			checkHealth(t, res)
+			checkHealth(t, res, "TRAP (11)", "WATCHDOG (12)")
 			for _, f := range d.Findings() {
 				t.Logf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
 			}
@@ -114,12 +122,13 @@ func TestHealth(t *testing.T) {
 }
 
 // TestVirtioHealth is TestHealth over virtio, where hardware has no crash dump for the driver: it asks the firmware of after.
+// Firmware that hangs, and that dies under a command, may need two resets there (docs/limits.md), and is left out.
 func TestVirtioHealth(t *testing.T) {
 	e := guest.Require(t)
 	d, v := paravirt(t, vdev.DefaultConfig())
 	args := monitor{queueSize: 256}.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), alone)
-	res := bootQEMU(t, e, args, "", strings.Replace(healthScript, "ARGS", "", 1), operator(t, sicken(t, d)),
+	res := bootQEMU(t, e, args, "", healthScriptOf("", 1), operator(t, sicken(t, d)),
 		func(c *guest.Config) { c.Timeout = 4 * time.Minute })
-	checkKTAP(t, res.Files["health"], 50)
-	checkHealth(t, res)
+	checkKTAP(t, res.Files["health"], 45)
+	checkHealth(t, res, "TRAP (11)")
 }

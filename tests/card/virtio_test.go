@@ -76,7 +76,8 @@ func bootVirtio(t *testing.T, e *guest.Env, card vdev.Config, m monitor, kernel,
 	return bootQEMU(t, e, args, kernel, script, change...), d
 }
 
-// bootQEMU boots a guest with these devices, and expects status 0.
+// bootQEMU boots a guest with these devices, and expects status 0. QEMU 11.1 crashes now and then when a card with a
+// window is reset (docs/limits.md); then another one gets the same card.
 func bootQEMU(t *testing.T, e *guest.Env, devices []string, kernel, script string, change ...func(*guest.Config)) *guest.Result {
 	t.Helper()
 	cfg := kit(t, e, kernel).Config(kernel, "", common+script)
@@ -86,6 +87,10 @@ func bootQEMU(t *testing.T, e *guest.Env, devices []string, kernel, script strin
 		f(&cfg)
 	}
 	res, err := guest.Boot(t.Context(), e, cfg)
+	for more := 2; more > 0 && err != nil && strings.Contains(err.Error(), "segmentation fault"); more-- {
+		t.Logf("%v\none more attempt", err)
+		res, err = guest.Boot(t.Context(), e, cfg)
+	}
 	guest.Note(t, res, err)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, console(res))
@@ -328,7 +333,7 @@ for i in $(seq 100); do dmesg | grep -q "device was reset" && break; sleep 0.1; 
 dmesg | grep -q "stopped a virtqueue" || die "no message of the driver"
 dmesg | grep -q "device was reset" || die "no reset"
 digits `+Digits+` >$RESULT/digits.json || die "digits after"
-devinfo | grep -q '"resets": 1' || die "the reset is not counted"
+devinfo | grep -q '"resets":1,' || die "the reset is not counted"
 rmmod npu || die rmmod
 `, func(c *guest.Config) {
 		c.OnLine = func(line string) {

@@ -360,9 +360,11 @@ static void test_memory(const struct npu_bo *device, const struct npu_bo *system
 
 /* Firmware. */
 
-static void test_crash(const char *how, const struct npu_bo *device, const struct npu_bo *system)
+/* Over virtio a command that does not end in two seconds needs a second reset: nothing is busy. */
+static void test_crash(const char *how, bool busy, const struct npu_bo *device,
+		       const struct npu_bo *system)
 {
-	struct drm_npu_command endless = copy(system, 0, device, MIB, MIB, 65535);
+	struct drm_npu_command endless = copy(device, 0, system, MIB, MIB, 65535);
 	struct drm_npu_command quick = copy(system, 0, device, MIB, MIB, 1);
 	struct drm_npu_command there = copy(system, 0, device, 0, MIB, 1);
 	struct drm_npu_command back = copy(device, 0, system, 0, MIB, 1);
@@ -375,11 +377,15 @@ static void test_crash(const char *how, const struct npu_bo *device, const struc
 	int i, ret;
 
 	memset(system->map, 0x3c, MIB);
+	system->map[MIB] = 0;
 	row(!run(&there, &status), "%s: a job before", how);
 	endless.copy.nz = 65535;
 	for (i = 0; i < 8; i++)
-		jobs[i] = submit(0, i ? &quick : &endless, 0, i == 7 ? last : 0);
+		jobs[i] = submit(0, i || !busy ? &quick : &endless, 0, i == 7 ? last : 0);
 	waits = submit(queue, &back, last, later);
+	for (i = 0; i < PATIENCE && busy && *(volatile uint8_t *)&system->map[MIB] != 0x3c; i++)
+		usleep(100000);
+	row(i < PATIENCE, "%s: a job on the device", how);
 	start = npu_now();
 	operator(how);
 	for (i = 0; i < PATIENCE && resets() == before; i++)
@@ -389,12 +395,12 @@ static void test_crash(const char *how, const struct npu_bo *device, const struc
 	ret = npu_wait(fd, last, 0, WAIT_MS);
 	if (!ret)
 		ret = status_of(jobs[0], &status);
-	row(!ret && status.error == -ECANCELED, "%s: the job on the device ends", how);
+	row(!ret && status.error == (busy ? -ECANCELED : 0), "%s: the job on the device ends", how);
 	for (i = 1; i < 8 && !ret; i++) {
 		ret = status_of(jobs[i], &status);
 		done += status.state == DRM_NPU_JOB_DONE;
 	}
-	row(!ret && done == 7, "%s: those behind it run afterwards", how);
+	row(!ret && done == 7, "%s: those behind it run", how);
 	memset(system->map, 0, MIB);
 	ret = npu_wait(fd, later, 0, WAIT_MS);
 	if (!ret)
@@ -470,14 +476,15 @@ int main(int argc, char **argv)
 	if (fd < 0)
 		bail("open /dev/accel/*", fd);
 	make_bo(DEVICE, 48 * MIB, &device);
-	make_bo(SYSTEM, MIB, &system);
+	make_bo(SYSTEM, 2 * MIB, &system);
 	test_telemetry();
 	test_counters(&device, &system);
 	test_hwmon();
 	test_throttling(&device, &system);
 	test_memory(&device, &system);
-	test_crash("trap", &device, &system);
-	test_crash("hang", &device, &system);
+	test_crash("trap", sleeps, &device, &system);
+	if (sleeps)
+		test_crash("hang", true, &device, &system);
 	if (sleeps)
 		test_sleep();
 	npu_bo_destroy(fd, &device);
