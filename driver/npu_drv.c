@@ -170,6 +170,7 @@ void npu_reset_begin(struct npu_device *npu)
 
 	npu_queues_stop(npu);
 	npu_mbox_disable(npu);
+	clear_bit(NPU_RECOVER_RESET, &npu->recover); /* of who else saw what this is for */
 }
 
 /*
