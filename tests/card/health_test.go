@@ -123,13 +123,13 @@ func TestHealth(t *testing.T) {
 }
 
 // TestVirtioHealth is TestHealth over virtio, where hardware has no crash dump for the driver: it asks the firmware of after.
-// Firmware that hangs, and that dies under a command, may need two resets there (docs/limits.md), and is left out.
+// Firmware that dies under a command may need two resets there (docs/limits.md), and is left out.
 func TestVirtioHealth(t *testing.T) {
 	e := guest.Require(t)
 	d, v := paravirt(t, vdev.DefaultConfig())
 	args := monitor{queueSize: 256}.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), alone)
-	res := bootQEMU(t, e, args, "", healthScriptOf("", 1), operator(t, sicken(t, d)),
+	res := bootQEMU(t, e, args, "", healthScriptOf("", 2), operator(t, sicken(t, d)),
 		func(c *guest.Config) { c.Timeout = 4 * time.Minute })
 	checkKTAP(t, res.Files["health"], 45)
-	checkHealth(t, res, "TRAP (11)")
+	checkHealth(t, res, "TRAP (11)", "WATCHDOG (12)")
 }

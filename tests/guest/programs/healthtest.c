@@ -483,8 +483,7 @@ int main(int argc, char **argv)
 	test_throttling(&device, &system);
 	test_memory(&device, &system);
 	test_crash("trap", sleeps, &device, &system);
-	if (sleeps)
-		test_crash("hang", true, &device, &system);
+	test_crash("hang", sleeps, &device, &system);
 	if (sleeps)
 		test_sleep();
 	npu_bo_destroy(fd, &device);
