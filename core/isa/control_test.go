@@ -337,6 +337,7 @@ func TestBudget(t *testing.T) {
 		{"one more", []Instruction{Sync{Engine: 1}, Loop{Count: (budget - 1) / 3}, Sync{Engine: 1}, Sync{Engine: 1}, End{}, Halt{}}, 4},
 		{"nested", []Instruction{Loop{Count: 1 << 20}, Loop{Count: 1 << 20}, Loop{Count: 1 << 20}, End{}, End{}, End{}, Halt{}}, 3},
 		{"nothing is executed", append(append([]Instruction{Loop{Count: budget / 5}}, never...), End{}, Halt{}), 5},
+		{"in a loop that is passed at the end", append([]Instruction{Loop{Count: 332}, Sync{Engine: 1}, Sync{Engine: 1}, End{}}, append(never, Halt{})...), 7},
 		{"largest count", []Instruction{Loop{Count: 1<<32 - 1}, End{}, Halt{}}, 1},
 	} {
 		w := NewWalker(Text(tt.text...), len(tt.text)-1)
