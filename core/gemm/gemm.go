@@ -26,8 +26,8 @@ const grain = 1 << 20
 // slack is what packA512 may write behind a panel.
 const slack = 16*14*4 + 64
 
-// Engine multiplies. It owns goroutines and scratch memory, and is for one
-// caller at a time. The zero Engine is not usable; call New, and Close at the end.
+// Engine multiplies. It owns scratch memory, and goroutines from the first product on that is worth several threads;
+// it is for one caller at a time. The zero Engine is not usable; call New, and Close at the end.
 type Engine struct {
 	tier    *tier
 	threads int
@@ -95,11 +95,11 @@ func newEngine(t *tier, threads int) *Engine {
 	for i := range e.scratch {
 		e.scratch[i].sums = make([]int32, panelsPerBlock*maxRows)
 	}
-	e.workers.start(threads-1, e.part)
+	e.workers = workers{most: threads - 1, part: e.part}
 	return e
 }
 
-// Close ends the engine's goroutines. No product may be in progress.
+// Close ends the engine's goroutines. No product may be in progress; one that follows begins new goroutines.
 func (e *Engine) Close() { e.workers.stop() }
 
 // Tier names the instructions in use: "avx512", "avx2" or "go".

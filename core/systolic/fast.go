@@ -15,7 +15,7 @@ type Array struct {
 	tile       []byte // rows × cols weights, dense
 	k, n       int    // extent of the tile; everything else is zero
 
-	engine  *gemm.Engine // of one thread: it has no goroutines, and needs no end
+	engine  *gemm.Engine
 	resting gemm.Weights // the array's, packed if packed
 	packed  bool
 
@@ -28,15 +28,18 @@ type Array struct {
 }
 
 // New returns an array whose weights are zero, or an error if a dimension is
-// not one that CheckDim accepts.
-func New(rows, cols int) (*Array, error) {
+// not one that CheckDim accepts. It computes with so many threads, 0 for GOMAXPROCS; Close ends them.
+func New(rows, cols, threads int) (*Array, error) {
 	for _, n := range []int{rows, cols} {
 		if err := CheckDim(n); err != nil {
 			return nil, err
 		}
 	}
-	return &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(1)}, nil
+	return &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(threads)}, nil
 }
+
+// Close ends the array's goroutines. Nothing may be in progress.
+func (a *Array) Close() { a.engine.Close() }
 
 // Reset makes all weights zero.
 func (a *Array) Reset() {

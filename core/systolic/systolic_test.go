@@ -17,8 +17,8 @@ func TestCheckDim(t *testing.T) {
 			t.Errorf("CheckDim(%d) = %v, want ok %t", n, err, ok)
 		}
 	}
-	if _, err := New(8, 9); err == nil {
-		t.Error("New(8, 9) succeeded")
+	if _, err := New(8, 9, 1); err == nil {
+		t.Error("New(8, 9, 1) succeeded")
 	}
 }
 
@@ -117,7 +117,7 @@ func differ(t *testing.T, rng *rand.Rand, a *Array, extreme bool) {
 func TestArrayAgainstReference(t *testing.T) {
 	for _, dim := range [][2]int{{8, 8}, {32, 32}, {24, 40}, {256, 8}, {8, 256}, {256, 256}} {
 		t.Run(fmt.Sprintf("%dx%d", dim[0], dim[1]), func(t *testing.T) {
-			a, err := New(dim[0], dim[1])
+			a, err := New(dim[0], dim[1], 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +130,7 @@ func TestArrayAgainstReference(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	a, err := New(8, 8)
+	a, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func FuzzArray(f *testing.F) {
 	f.Add(uint64(1), uint8(0), uint8(0), true)
 	f.Add(uint64(2), uint8(3), uint8(31), false)
 	f.Fuzz(func(t *testing.T, seed uint64, rows, cols uint8, extreme bool) {
-		a, err := New((int(rows)%32+1)*DimStep, (int(cols)%32+1)*DimStep)
+		a, err := New((int(rows)%32+1)*DimStep, (int(cols)%32+1)*DimStep, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func FuzzArray(f *testing.F) {
 func BenchmarkMatMul(b *testing.B) {
 	const rows = 64
 	for _, dim := range []int{8, 32, 256} {
-		a, err := New(dim, dim)
+		a, err := New(dim, dim, 1)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 }
 
 func TestArrayDo(t *testing.T) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestArrayDo(t *testing.T) {
 
 // TestTransposedDot: one product of one channel in each row is no depthwise convolution, whatever the stride of its only row.
 func TestTransposedDot(t *testing.T) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestTransposedDot(t *testing.T) {
 
 // TestNarrowWeightsTakeLittle: a column of weights is packed like many, which a guest must not make gigabytes of.
 func TestNarrowWeightsTakeLittle(t *testing.T) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestNarrowWeightsTakeLittle(t *testing.T) {
 }
 
 func BenchmarkDo(b *testing.B) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
