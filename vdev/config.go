@@ -28,6 +28,7 @@ type Config struct {
 	Serial uint64      `toml:"serial"`
 	PCI    PCIConfig   `toml:"pci"`
 	Array  ArrayConfig `toml:"array"`
+	Core   CoreConfig  `toml:"core"`
 	Memory MemConfig   `toml:"memory"`
 	Queues QueueConfig `toml:"queues"`
 	SRIOV  SRIOVConfig `toml:"sriov"`
@@ -61,6 +62,12 @@ type ArrayConfig struct {
 	Cols         int   `toml:"cols"`         // output channels, 8 to 256
 	Scratchpad   int64 `toml:"scratchpad"`   // bytes
 	Accumulators int64 `toml:"accumulators"` // bytes
+}
+
+// CoreConfig is how the compute core is simulated; no guest sees it.
+type CoreConfig struct {
+	// Threads is how many threads a large product takes, 0 for one on each processor of the host. Values are the same.
+	Threads int `toml:"threads"`
 }
 
 // MemConfig is device memory (§7.1).
@@ -164,6 +171,9 @@ func (c Config) Validate() error {
 	if !slices.Contains(Arches(), c.Arch) {
 		return fmt.Errorf("vdev: config: arch %q is not known: use one of %v", c.Arch, Arches())
 	}
+	if n := c.Core.Threads; n < 0 || n > core.MaxThreads {
+		return fmt.Errorf("vdev: config: core.threads is %d: use 1 to %d, or 0 for one on each processor", n, core.MaxThreads)
+	}
 	if err := c.core().Validate(); err != nil {
 		return fmt.Errorf("vdev: config: array: %w", err)
 	}
@@ -206,6 +216,6 @@ func (c Config) partition() int64 { return c.Memory.Size >> bits.Len(uint(c.SRIO
 func (c Config) core() core.Config {
 	return core.Config{
 		Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators),
-		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features,
+		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features, Threads: c.Core.Threads,
 	}
 }
