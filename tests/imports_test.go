@@ -49,6 +49,7 @@ var allowed = map[string][]string{
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
 	"accel":             {},
+	"timing":            {"core/isa", "core/systolic"},
 
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},
