@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
+	"compiler/ir":       {},
 	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},
 	"core/gemm":         {"core/num"},
 	"core/isa":          {"core/num", "core/systolic"},
