@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
+	"compiler/ir":       {},
 	"core":              {"core/isa", "core/num", "core/systolic", "core/vec", "ecc"},
 	"core/vec":          {"core/num"},
 	"core/gemm":         {"core/num"},
