@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"npuemu/compiler/ir"
+	"npuemu/compiler/onnx"
+	"npuemu/compiler/pass"
 )
 
 // Dump is told of the graph after each pass; "import" is the first.
@@ -18,7 +20,25 @@ type Dump func(pass string, g *ir.Graph)
 // loaders read a model file and make its nodes those of the device level or of the host, by
 // the extension of its name.
 var loaders = map[string]func(path string, dump Dump) (*ir.Graph, error){
-	".npuir": text,
+	".npuir": text, ".onnx": onnxFile,
+}
+
+// onnxFile reads an ONNX model.
+func onnxFile(path string, dump Dump) (*ir.Graph, error) {
+	g, err := onnx.Load(path, onnx.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return lowered(path, g, dump)
+}
+
+// lowered runs the passes on a graph of the model level.
+func lowered(path string, g *ir.Graph, dump Dump) (*ir.Graph, error) {
+	dump("import", g)
+	if err := pass.Run(g, dump); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return g, nil
 }
 
 // Extensions are those of model files.
