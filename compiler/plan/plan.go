@@ -180,7 +180,7 @@ func newMemory(g *ir.Graph) *memory {
 	for i, t := range g.Inputs {
 		m.places[t] = Place{Binding: uint8(FirstIO + i)}
 	}
-	// A reshape gives the same memory another shape. Its root is the tensor that was there first.
+	// A reshape gives the same memory another shape, a bitcast another type. Its root is the tensor that was there first.
 	root := map[*ir.Tensor]*ir.Tensor{}
 	find := func(t *ir.Tensor) *ir.Tensor {
 		if r, ok := root[t]; ok {
@@ -189,7 +189,7 @@ func newMemory(g *ir.Graph) *memory {
 		return t
 	}
 	for _, n := range g.Nodes {
-		if n.Op == "npu.reshape" && !n.Inputs[0].Const() {
+		if (n.Op == "npu.reshape" || n.Op == "npu.bitcast") && !n.Inputs[0].Const() {
 			root[n.Outputs[0]] = find(n.Inputs[0])
 		}
 	}
