@@ -16,9 +16,13 @@ import (
 // allowed says which packages of the tree each package may import
 // (docs/architecture.md). A name ending in /... covers what is below it.
 var allowed = map[string][]string{
-	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds", "umd", "vdev/local", "accel", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/run"},
+	"cmd/npuemu": {
+		"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "vdev/local", "umd", "accel",
+		"firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds",
+		"core/isa", "timing", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/run",
+	},
 	"umd":               {"vdev/vfiouser", words, "internal/eventfd"},
-	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", words, "internal/eventfd", "internal/findings"},
+	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", "timing", words, "internal/eventfd", "internal/findings"},
 	"vdev/ioat":         {"vdev/pci", "vdev/vfiouser", "dma", words, "internal/eventfd", "internal/findings"},
 	"vdev/pci":          {"mmio"},
 	"vdev/vfiouser":     {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},
