@@ -124,7 +124,8 @@ func (c *Core) stamp(i isa.Stamp) *Fault {
 	if first, outside := m.Outside(b.Size); outside {
 		return &Fault{Status: StatusBindingBounds, Info: first}
 	}
-	record := c.row(true, 0, isa.StampSize)
+	c.staging = slices.Grow(c.staging[:0], isa.StampSize)[:isa.StampSize]
+	record := c.staging
 	binary.LittleEndian.PutUint64(record, c.stats.Instructions)
 	binary.LittleEndian.PutUint32(record[8:], i.ID)
 	binary.LittleEndian.PutUint32(record[12:], 0)
@@ -146,15 +147,15 @@ func memoryFault(b Binding, off uint64, err error) *Fault {
 
 // load moves a row of n bytes at off of b to local memory.
 func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
-	to := c.row(acc, local, n)
+	to, there := c.row(acc, local, n)
 	if err := c.mem.Load(b, off, to); err != nil {
 		return err
 	}
-	if !acc {
-		c.poison.Overwritten(uint64(local), uint64(n))
-	}
 	c.stats.BytesLoaded += uint64(n)
-	if acc {
+	switch {
+	case !acc:
+		c.poison.Overwritten(uint64(local), uint64(n))
+	case !there:
 		for i := range n / 4 {
 			c.acc[local/4+i] = int32(binary.LittleEndian.Uint32(to[4*i:]))
 		}
@@ -164,8 +165,8 @@ func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
 
 // store moves a row of n bytes of local memory to off of b.
 func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
-	from := c.row(acc, local, n)
-	if acc {
+	from, there := c.row(acc, local, n)
+	if !there {
 		for i := range n / 4 {
 			binary.LittleEndian.PutUint32(from[4*i:], uint32(c.acc[local/4+i]))
 		}
@@ -177,14 +178,17 @@ func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
 	return nil
 }
 
-// row returns n bytes of the scratchpad, or of the staging buffer that stands
-// for accumulators.
-func (c *Core) row(acc bool, local, n int) []byte {
+// row returns n bytes of local memory; there is false if they are the staging
+// buffer that stands for accumulators, which have another order of bytes.
+func (c *Core) row(acc bool, local, n int) (row []byte, there bool) {
 	if !acc {
-		return c.spad[local : local+n : local+n]
+		return c.spad[local : local+n : local+n], true
+	}
+	if row, there = vec.Raw(c.acc[local/4 : (local+n)/4 : (local+n)/4]); there {
+		return row, true
 	}
 	c.staging = slices.Grow(c.staging[:0], n)[:n]
-	return c.staging
+	return c.staging, false
 }
 
 // preload places a tile in the array (§5.6.4).
@@ -229,19 +233,21 @@ func (c *Core) fill(i isa.Fill) *Fault {
 	for y := range int(i.NY) {
 		from := local + y*stride
 		if i.Acc {
-			row := c.acc[from/4 : (from+nx)/4]
-			for x := range row {
-				row[x] = int32(uint32(i.Value) * 0x01010101)
-			}
+			repeat(c.acc[from/4:(from+nx)/4], int32(uint32(i.Value)*0x01010101))
 			continue
 		}
-		row := c.spad[from : from+nx]
-		for x := range row {
-			row[x] = i.Value
-		}
+		repeat(c.spad[from:from+nx], i.Value)
 		c.poison.Overwritten(uint64(from), uint64(nx))
 	}
 	return nil
+}
+
+// repeat makes all of row, which is not empty, v.
+func repeat[T any](row []T, v T) {
+	row[0] = v
+	for n := 1; n < len(row); n *= 2 {
+		copy(row[n:], row[:n])
+	}
 }
 
 // bias copies a row of int32 to rows of accumulators (§5.6.7).
@@ -254,9 +260,7 @@ func (c *Core) bias(i isa.Bias) *Fault {
 		return f
 	}
 	first := c.acc[i.Acc/4:][:n]
-	for j := range first {
-		first[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
-	}
+	c.vec.Load(vec.Words(first), c.spad[i.Bias:], vec.Int32)
 	for r := 1; r < int(i.M); r++ {
 		copy(c.acc[int(i.Acc/4)+r*stride:][:n], first)
 	}

@@ -3,13 +3,13 @@
 package core
 
 import (
-	"encoding/binary"
 	"math"
 	"slices"
 
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/core/vec"
 )
 
 // image is IMAGE (§5.6.22).
@@ -47,28 +47,18 @@ func (c *Core) elements(to []uint32, acc bool, t systolic.Type, at int) {
 	}
 }
 
-// place converts from, int32 or encodings of fp32, and stores it at byte at as
-// elements of t (§6.6).
+// place converts from, int32 or encodings of fp32, which it may change, and stores
+// it at byte at as elements of t (§6.6).
 func (c *Core) place(from []uint32, float bool, acc bool, t systolic.Type, saturate bool, at int) {
+	c.vec.Convert(from, float, vec.Type(t))
 	if acc {
 		for k, v := range from {
-			c.acc[at/4+k] = int32(convert(v, float, t, saturate))
+			c.acc[at/4+k] = int32(v)
 		}
 		return
 	}
-	size := int(t.Bytes(1))
-	row := c.spad[at:][:size*len(from)]
-	for k, v := range from {
-		v = convert(v, float, t, saturate)
-		switch size {
-		case 1:
-			row[k] = byte(v)
-		case 2:
-			binary.LittleEndian.PutUint16(row[2*k:], uint16(v))
-		default:
-			binary.LittleEndian.PutUint32(row[4*k:], v)
-		}
-	}
+	row := c.spad[at:][:t.Bytes(uint64(len(from)))]
+	c.vec.Store(row, from, vec.Type(t), saturate)
 	c.poison.Overwritten(uint64(at), uint64(len(row)))
 }
 
@@ -105,8 +95,8 @@ func (c *Core) pool(i isa.Pool) *Fault {
 	c.x, c.z = slices.Grow(c.x[:0], n)[:n], slices.Grow(c.z[:0], n)[:n]
 	p := pooling{Pool: i, Image: *im, row: c.x, result: c.z}
 	if im.Type.Float() && i.Op >= isa.PoolSum {
-		c.fp = slices.Grow(c.fp[:0], num.Lanes*n)[:num.Lanes*n]
-		p.sums = c.fp
+		c.sums = slices.Grow(c.sums[:0], num.Lanes*n)[:num.Lanes*n]
+		p.sums = c.sums
 	}
 	for oy := range int(im.OutH) {
 		for ox := range int(im.OutW) {

@@ -38,7 +38,7 @@ const (
 // calls of Set it may be used by several goroutines. NewRequant makes one.
 type Requant struct {
 	tier     *tier
-	kernel   func(out *byte, x *int32, params *int64, step, n int, place *uint32)
+	kernel   int // of the tier's; 0 for plain Go
 	rounding Rounding
 	scales   []num.Scale
 	zero     int8
@@ -61,21 +61,21 @@ func (r *Requant) Set(rounding Rounding, scales []num.Scale, zero, lo, hi int8) 
 	r.scales = append(r.scales[:0], scales...)
 	k := &r.tier.requant
 	r.place = uint32(uint16(int16(zero))) | uint32(uint8(lo))<<16 | uint32(uint8(hi))<<24
+	if r.kernel = 0; k.block == 0 {
+		return
+	}
 	switch rounding {
 	case TwoRoundings:
-		r.kernel = k.two
+		r.kernel = requantTwo
 	case FloatScale:
-		r.kernel = k.float
+		r.kernel = requantFloat
 	default:
-		r.kernel = k.one
+		r.kernel = requantOne
 		for _, s := range scales {
 			if s.Shift < 31 {
-				r.kernel = k.near
+				r.kernel = requantNear
 			}
 		}
-	}
-	if r.kernel == nil {
-		return
 	}
 	// A block that begins with any group of channels may read the parameters of all its length.
 	n := len(scales)
@@ -134,8 +134,8 @@ func (r *Requant) Row(out []byte, x []int32, c int) {
 		panic(fmt.Sprintf("vec: BUG: channels %d to %d of %d", c, c+len(x), len(r.scales)))
 	}
 	out = out[:len(x)]
-	if r.kernel == nil {
-		r.plain(out, x, c)
+	if r.kernel == 0 {
+		r.slow(out, x, c)
 		return
 	}
 	k := &r.tier.requant
@@ -148,7 +148,7 @@ func (r *Requant) Row(out []byte, x []int32, c int) {
 		n -= n % k.block
 	}
 	if n > 0 {
-		r.kernel(&out[0], &x[0], &params[0], step, n, &r.place)
+		k.run(r.kernel, &out[0], &x[0], &params[0], step, n, &r.place)
 	}
 	if n == len(x) {
 		return
@@ -156,12 +156,12 @@ func (r *Requant) Row(out []byte, x []int32, c int) {
 	var last [64]int32
 	var bytes [64]byte
 	copy(last[:], x[n:])
-	r.kernel(&bytes[0], &last[0], &params[n/k.block*step/8], step, k.block, &r.place)
+	k.run(r.kernel, &bytes[0], &last[0], &params[n/k.block*step/8], step, k.block, &r.place)
 	copy(out[n:], bytes[:])
 }
 
-// plain is Row by package num.
-func (r *Requant) plain(out []byte, x []int32, c int) {
+// slow is Row by package num.
+func (r *Requant) slow(out []byte, x []int32, c int) {
 	for i, v := range x {
 		s := r.scales[0]
 		if len(r.scales) > 1 {

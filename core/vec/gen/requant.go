@@ -150,22 +150,11 @@ func scaleOne(x, p operand.Mem, k *reg.OpmaskVirtual, near bool) vec {
 
 func scaleTwo(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
 	v := op(g.VPSLLVD, loadSome(x, k), offset(p, leftShift))
-	half := words("half", func(i int) uint32 { return uint32(1-i%2) << 30 })
-	even := op(g.VPADDQ, op(g.VPMULDQ, v, offset(p, evenQ)), half)
-	odd := op(g.VPADDQ, op(g.VPMULDQ, op1(g.VMOVSHDUP, v), offset(p, oddQ)), half)
-	even = shift(g.VPSRLQ, even, 31)
-	odd = op(g.VPADDQ, odd, odd) // the high words are the product / 2³¹
-	if w.wide {
-		g.VMOVDQA32(odd, oddWords, even)
-	} else {
-		d := newVec()
-		g.VPBLENDD(imm(0xaa), odd, even, d)
-		even = d
-	}
+	v = shiftProducts(op(g.VPMULDQ, v, offset(p, evenQ)), op(g.VPMULDQ, op1(g.VMOVSHDUP, v), offset(p, oddQ)))
 	dropped := load(offset(p, rest))
-	bound := op(g.VPSUBD, shift(g.VPSRLD, dropped, 1), shift(g.VPSRAD, even, 31)) // one more for a negative number
-	dropped = and(even, dropped)
-	r := op(g.VPSRAVD, even, offset(p, rightShift))
+	bound := op(g.VPSUBD, shift(g.VPSRLD, dropped, 1), shift(g.VPSRAD, v, 31)) // one more for a negative number
+	dropped = and(v, dropped)
+	r := op(g.VPSRAVD, v, offset(p, rightShift))
 	if w.wide {
 		up := g.K()
 		g.VPCMPGTD(bound, dropped, up)
