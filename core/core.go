@@ -9,6 +9,7 @@ import (
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/core/vec"
 	"npuemu/ecc"
 )
 
@@ -121,11 +122,12 @@ type Core struct {
 	poison  ecc.Poison // of the scratchpad; Run's own
 	strikes strikes    // that wait for the next program
 
-	staging []byte      // a row on its way between memory and the accumulators
-	scales  []num.Scale // REQUANT's parameter table
-	x, y, z []uint32    // a row of the vector engine's operands and results
-	fp      []float32   // the same as numbers
-	params  []float32   // of NORM
+	staging  []byte      // a row on its way between memory and the accumulators
+	scales   []num.Scale // REQUANT's parameter table
+	requants *vec.Requant
+	x, y, z  []uint32  // a row of the vector engine's operands and results
+	fp       []float32 // the same as numbers
+	params   []float32 // of NORM
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -137,7 +139,7 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant()}
 	c.stopped = func() bool { return c.ctx.Err() != nil }
 	return c, nil
 }
