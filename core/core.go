@@ -39,9 +39,9 @@ func (c Config) Validate() error {
 	if c.AccSize <= 0 || c.AccSize > MaxLocalSize || c.AccSize%4 != 0 {
 		return fmt.Errorf("core: config: accumulators of %d bytes; the size is a multiple of 4 from 4 to %d", c.AccSize, MaxLocalSize)
 	}
-	if c.ISAMinor > isa.Minor || c.Features&^isa.Features != 0 || c.ISAMinor == 0 && c.Features != 0 {
-		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and %d.0 with none",
-			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features), isa.Major)
+	if c.ISAMinor > isa.Minor || c.Features&^isa.FeaturesOf(c.ISAMinor) != 0 {
+		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and older ones with fewer",
+			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features))
 	}
 	return nil
 }

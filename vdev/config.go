@@ -78,7 +78,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.3", "1.2", "1.1", "1.0"} }
+func Arches() []string { return []string{"1.4", "1.3", "1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -97,13 +97,19 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 3 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
+	if c.archMinor() >= 4 {
+		f |= npureg.FeaturePool
+	}
 	return f
 }
 
 // isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
 func (c Config) isaMinor() uint16 {
-	if c.archMinor() >= 3 {
+	switch minor := c.archMinor(); {
+	case minor >= 4:
 		return isa.Minor
+	case minor == 3:
+		return 1
 	}
 	return 0
 }
