@@ -27,11 +27,14 @@ func (c *Core) reduce(i isa.Reduce) *Fault {
 		}
 		c.read(c.x, i.XAcc, i.Type, x, r)
 		v := uint32(reduceInts(i.Op, c.x))
-		if i.Type.Float() {
+		float := i.Type.Float()
+		if i.Op >= isa.ReduceArgMax {
+			v, float = extreme(i.Op, float, c.x), false
+		} else if float {
 			c.floats(c.x)
 			v = math.Float32bits(reduceFloats(i.Op, c.fp))
 		}
-		c.z = append(c.z[:0], convert(v, i.Type.Float(), i.OutType, !i.NoSaturate))
+		c.z = append(c.z[:0], convert(v, float, i.OutType, !i.NoSaturate))
 		c.write(c.z, i.OutAcc, i.OutType, out, r)
 	}
 	return nil
