@@ -86,9 +86,16 @@ generate: ## Registers: C headers and docs/spec/registers.md from mmio/npureg
 generate-gemm: ## The assembly of core/gemm; its generator is a module of its own
 	@$(GO) -C core/gemm/gen run .
 
+generate-vec: ## The same of core/vec
+	@$(GO) -C core/vec/gen run .
+
 generate-gemm-check: ## Show that this assembly is what its generator writes
 	@mkdir -p build/gemm && $(GO) -C core/gemm/gen run . $(CURDIR)/build/gemm
 	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/gemm/$$f build/gemm/$$f || exit 1; done
+
+generate-vec-check: ## The same of core/vec
+	@mkdir -p build/vec && $(GO) -C core/vec/gen run . $(CURDIR)/build/vec
+	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/vec/$$f build/vec/$$f || exit 1; done
 
 firmware: setup ## Rebuild boot ROM and firmware image from C
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads

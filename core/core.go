@@ -9,6 +9,7 @@ import (
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/core/vec"
 	"npuemu/ecc"
 )
 
@@ -112,11 +113,15 @@ type Core struct {
 	poison  ecc.Poison // of the scratchpad; Run's own
 	strikes strikes    // that wait for the next program
 
-	staging []byte      // a row on its way between memory and the accumulators
-	scales  []num.Scale // REQUANT's parameter table
-	x, y, z []uint32    // a row of the vector engine's operands and results
-	fp      []float32   // the same as numbers
-	params  []float32   // of NORM
+	staging  []byte      // a row on its way between memory and the accumulators
+	scales   []num.Scale // REQUANT's parameter table
+	requants *vec.Requant
+	vec      *vec.Unit
+	x, y, z  []uint32  // rows of the vector engine's operands and results
+	one      [1]uint32 // y of ELEMENT that is one for all
+	oneBytes [2]byte
+	bytes256 [isa.TableSize]byte // TABLE's
+	params   []uint32            // of NORM
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -128,7 +133,7 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New()}
 	c.stopped = func() bool { return c.ctx.Err() != nil }
 	return c, nil
 }

@@ -5,7 +5,6 @@ package core
 import (
 	"encoding/binary"
 	"math"
-	"slices"
 
 	"npuemu/core/isa"
 )
@@ -68,8 +67,8 @@ func (c *Core) indices(i isa.Gather) *Fault {
 	if f := c.poisonedRows(int(i.Indices), 1, 0, 4*m); f != nil {
 		return f
 	}
-	c.y = slices.Grow(c.y[:0], m)[:m]
-	for k := range c.y {
+	rows := room(&c.y, m)
+	for k := range rows {
 		v := binary.LittleEndian.Uint32(c.spad[int(i.Indices)+4*k:])
 		row := int64(int32(v))
 		if row < 0 && i.FromEnd {
@@ -78,7 +77,7 @@ func (c *Core) indices(i isa.Gather) *Fault {
 		if row < 0 || row >= int64(i.Rows) {
 			return &Fault{Status: StatusBadIndex, Info: uint64(k)<<32 | uint64(v)}
 		}
-		c.y[k] = uint32(row)
+		rows[k] = uint32(row)
 	}
 	return nil
 }
