@@ -131,7 +131,6 @@ type Core struct {
 	oneBytes [2]byte
 	bytes256 [isa.TableSize]byte // TABLE's
 	params   []uint32            // of NORM
-	sums     []float32           // of POOL, num.Lanes for each channel
 }
 
 // New returns an idle core, or the error of cfg.Validate.

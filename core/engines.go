@@ -59,6 +59,14 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.pool(isa.DecodePool(w))
 	case isa.OpResize:
 		return c.resize(isa.DecodeResize(w))
+	case isa.OpShape:
+		return c.shape(isa.DecodeShape(w))
+	case isa.OpTranspose:
+		return c.transpose(isa.DecodeTranspose(w))
+	case isa.OpGather:
+		return c.gather(isa.DecodeGather(w))
+	case isa.OpScatter:
+		return c.scatter(isa.DecodeScatter(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}

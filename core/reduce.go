@@ -22,10 +22,14 @@ func (c *Core) reduce(i isa.Reduce) *Fault {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		v := c.vec.Reduce(vec.Reduction(i.Op), i.Type.Float(), c.words(x.row(r), 0, x.n, &c.x, false))
+		from, float := c.words(x.row(r), 0, x.n, &c.x, false), i.Type.Float()
 		z, to := room(&c.z, 1), out.row(r)
-		z[0] = v
-		c.vec.Convert(z, i.Type.Float(), to.typ)
+		if i.Op >= isa.ReduceArgMax {
+			z[0], float = extreme(i.Op, float, from), false
+		} else {
+			z[0] = c.vec.Reduce(vec.Reduction(i.Op), float, from)
+		}
+		c.vec.Convert(z, float, to.typ)
 		c.put(z, to, 0, !i.NoSaturate)
 		c.overwritten(to)
 	}
