@@ -60,10 +60,12 @@ func sink(r *rewriter, n *ir.Node) *ir.Tensor {
 		if t != nil {
 			return behind(nil, t.Inputs[0])
 		}
+		return behindReshape(r, n)
 	case "npu.table":
 		if t != nil {
 			return behind(nil, t.Inputs[0], n.Inputs[1])
 		}
+		return behindReshape(r, n)
 	case "npu.requantize":
 		if t != nil && len(n.Attrs.Floats("scales")) <= 1 && len(n.Attrs.Ints("multipliers")) <= 1 {
 			return behind(nil, t.Inputs[0])
@@ -71,6 +73,9 @@ func sink(r *rewriter, n *ir.Node) *ir.Tensor {
 	case "npu.quantize", "npu.dequantize":
 		if t != nil && len(n.Attrs.Floats("scales")) == 1 {
 			return behind(nil, t.Inputs[0])
+		}
+		if t == nil && len(n.Attrs.Floats("scales")) == 1 {
+			return behindReshape(r, n)
 		}
 		if t != nil {
 			return behind(ir.Attrs{"axis": int64(perm[n.Attrs.Int("axis", 0)])}, t.Inputs[0])
@@ -106,9 +111,49 @@ func sink(r *rewriter, n *ir.Node) *ir.Tensor {
 		}
 		return behind(ir.Attrs{"axis": int64(perm[n.Attrs.Int("axis", 0)])}, in...)
 	case "npu.element", "npu.select", "npu.qadd", "npu.qmul":
-		return sinkBroadcast(r, n)
+		if to := sinkBroadcast(r, n); to != nil {
+			return to
+		}
+		return behindReshape(r, n)
 	}
 	return nil
+}
+
+// behindReshape moves the reshape of a product's result behind an operation of single elements, so that Fuse
+// sees both; other operands are constants that are the same for all but the last axis.
+func behindReshape(r *rewriter, n *ir.Node) *ir.Tensor {
+	y := n.Outputs[0]
+	var p *ir.Node
+	for _, x := range n.Inputs {
+		if m := r.from(x, "npu.reshape"); m != nil && m.Inputs[0].Shape != nil && r.uses[x] == 1 && slices.Equal(x.Shape, y.Shape) {
+			if q := r.producer[m.Inputs[0]]; q != nil && (q.Op == "npu.gemm" || q.Op == "npu.conv" || q.Op == "npu.element" || q.Op == "npu.clip") {
+				p = m
+			}
+		}
+	}
+	if p == nil {
+		return nil
+	}
+	inner := p.Inputs[0]
+	last := func(s []int) int { return s[len(s)-1] }
+	var in []*ir.Tensor
+	for _, x := range n.Inputs {
+		switch {
+		case x == p.Outputs[0]:
+			in = append(in, inner)
+		case n.Op == "npu.table" && x.Const() || x.Const() && x.Elements() == 1 && len(x.Shape) <= len(inner.Shape):
+			in = append(in, x)
+		case x.Const() && len(y.Shape) > 0 && last(inner.Shape) == last(y.Shape) && x.Elements() == last(y.Shape) && last(x.Shape) == last(y.Shape):
+			in = append(in, r.emit("npu.reshape", x.Type, []int{last(y.Shape)}, nil, x))
+		default:
+			return nil
+		}
+	}
+	if len(in) > 2 {
+		return nil
+	}
+	out := r.emit(n.Op, y.Type, inner.Shape, n.Attrs, in...)
+	return r.emit("npu.reshape", y.Type, y.Shape, nil, out)
 }
 
 // sinkBroadcast moves the transposes of all operands behind n: they are the same, or the operand is a
