@@ -33,5 +33,5 @@ func TestProbe(t *testing.T) {
 		keys = append(keys, fmt.Sprintf("%s %d", k, n))
 	}
 	sort.Strings(keys)
-	fmt.Println(keys)
+	fmt.Println(keys); t.Log(keys)
 }
