@@ -27,7 +27,10 @@ const required = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureVector | isa.Fe
 
 // Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
 // error is an *ir.Error.
-func Build(g *ir.Graph, target emit.Target) (*model.Model, error) {
+func Build(g *ir.Graph, target emit.Target) (*model.Model, error) { return build(g, target, false) }
+
+// build is Build; keep is as plan.New has it.
+func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 	if target.Features&required != required {
 		return nil, &ir.Error{Graph: g.Name, Rule: "the core lacks one of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later"}
 	}
@@ -35,7 +38,7 @@ func Build(g *ir.Graph, target emit.Target) (*model.Model, error) {
 	if err := g.Verify(); err != nil {
 		return nil, err
 	}
-	p, err := plan.New(g, target)
+	p, err := plan.New(g, target, keep)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ var allowed = map[string][]string{
 	"cmd/npuemu": {
 		"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "vdev/local", "umd", "accel",
 		"firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds",
-		"core/isa", "timing", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/run",
+		"core/isa", "timing", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/ref", "compiler/run",
 	},
 	"umd":               {"vdev/vfiouser", words, "internal/eventfd"},
 	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", "timing", words, "internal/eventfd", "internal/findings"},
@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
-	"compiler":          {"compiler/emit", "compiler/ir", "compiler/model", "compiler/onnx", "compiler/pass", "compiler/plan", "core/isa"},
+	"compiler":          {"compiler/emit", "compiler/ir", "compiler/model", "compiler/onnx", "compiler/pass", "compiler/plan", "compiler/ref", "compiler/run", "core/isa"},
 	"compiler/emit":     {"core/isa"},
 	"compiler/ir":       {},
 	"compiler/model":    {"compiler/ir", "core/isa"},

@@ -17,6 +17,7 @@ type builder struct {
 	n     *ir.Node
 	nodes []*ir.Node
 	names int
+	later map[*ir.Tensor]bool // tensors that Fold makes constants
 }
 
 // emit adds a node with one output.
@@ -257,6 +258,14 @@ func (b *builder) constInts(i int) []int {
 	return out
 }
 
+// needLater is needConst for a tensor whose values the rule does not look at.
+func (b *builder) needLater(t *ir.Tensor) {
+	if !b.later[t] {
+		b.needConst(t)
+	}
+}
+
+// needConst gives up unless t is a constant.
 func (b *builder) needConst(t *ir.Tensor) {
 	if !t.Const() {
 		e := b.n.Errorf(MustBeConstant)

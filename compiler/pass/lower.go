@@ -26,12 +26,12 @@ func Operators() []string { return slices.Sorted(maps.Keys(rules())) }
 
 // apply runs a node's rule. A shape that the rule did not expect, which shows as an index out of range, is
 // the model's error like those that it names.
-func apply(rs map[string]rule, n *ir.Node) (b *builder, out []*ir.Tensor, err error) {
+func apply(rs map[string]rule, n *ir.Node, later map[*ir.Tensor]bool) (b *builder, out []*ir.Tensor, err error) {
 	r := rs[n.Op]
 	if r == nil {
 		return nil, nil, n.Errorf("the operator is not supported").WithRemedy("replace it, or cut the model before it")
 	}
-	b = &builder{n: n}
+	b = &builder{n: n, later: later}
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -79,6 +79,7 @@ const foldLimit = 64 << 20
 func Infer(g *ir.Graph) error {
 	rs := rules()
 	known := map[*ir.Tensor]*ir.Tensor{}
+	later := map[*ir.Tensor]bool{}
 	nodes := g.Nodes[:0:0]
 	for _, n := range g.Nodes {
 		replace(n.Inputs, known)
@@ -86,7 +87,7 @@ func Infer(g *ir.Graph) error {
 			nodes = append(nodes, n)
 			continue
 		}
-		b, out, err := apply(rs, n)
+		b, out, err := apply(rs, n, later)
 		if err != nil {
 			return err
 		}
@@ -94,7 +95,7 @@ func Infer(g *ir.Graph) error {
 		if err != nil {
 			return err
 		}
-		whole := true
+		whole, soon := true, constantLater(n.Inputs, later)
 		for i, t := range n.Outputs {
 			if t == nil {
 				continue
@@ -104,6 +105,7 @@ func Infer(g *ir.Graph) error {
 				known[t] = &ir.Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape, Data: d}
 			} else {
 				whole = false
+				later[t] = soon
 			}
 		}
 		if !whole {
@@ -113,6 +115,11 @@ func Infer(g *ir.Graph) error {
 	g.Nodes = nodes
 	replace(g.Outputs, known)
 	return nil
+}
+
+// constantLater reports whether all of a node's inputs are constants, or will be.
+func constantLater(in []*ir.Tensor, later map[*ir.Tensor]bool) bool {
+	return !slices.ContainsFunc(in, func(t *ir.Tensor) bool { return t != nil && !t.Const() && !later[t] })
 }
 
 func replace(ts []*ir.Tensor, by map[*ir.Tensor]*ir.Tensor) {
@@ -166,6 +173,7 @@ func evaluate(n *ir.Node, b *builder, out []*ir.Tensor) (map[*ir.Tensor][]byte, 
 func Lower(g *ir.Graph) error {
 	rs := rules()
 	known := map[*ir.Tensor]*ir.Tensor{}
+	later := map[*ir.Tensor]bool{}
 	var nodes []*ir.Node
 	for _, n := range g.Nodes {
 		replace(n.Inputs, known)
@@ -173,11 +181,15 @@ func Lower(g *ir.Graph) error {
 			nodes = append(nodes, n)
 			continue
 		}
-		b, out, err := apply(rs, n)
+		b, out, err := apply(rs, n, later)
 		if err != nil {
 			return err
 		}
 		nodes = append(nodes, b.nodes...)
+		soon := constantLater(n.Inputs, later)
+		for _, t := range out {
+			later[t] = soon
+		}
 		for i, t := range n.Outputs {
 			if t == nil {
 				continue
@@ -187,7 +199,7 @@ func Lower(g *ir.Graph) error {
 				c := *t
 				c.Type, c.Shape = out[i].Type, out[i].Shape
 				nodes = append(nodes, &ir.Node{Name: fmt.Sprintf("%s/out%d", n.Name, i), Op: "npu.reshape", Inputs: []*ir.Tensor{out[i]}, Outputs: []*ir.Tensor{&c}})
-				known[t] = &c
+				known[t], later[&c] = &c, soon
 				continue
 			}
 			out[i].Name, out[i].Quant = t.Name, t.Quant

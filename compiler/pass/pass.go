@@ -22,8 +22,14 @@ type Pass struct {
 func Passes() []Pass {
 	return []Pass{
 		{"infer", Infer, "types and shapes of all tensors; folds what depends on shapes and constants"},
+		{"fuse-qdq", FuseQDQ, "products between dequantization and quantization become products of integers"},
 		{"lower", Lower, "operators of the model become operations of the device"},
 		{"fold", Fold, "computes what depends on constants only, removes what nothing uses"},
+		{"layout", Layout, "removes transposes between the model's layout and the device's"},
+		{"integers", Integers, "keeps quantized tensors integers where nothing computes; functions of 8 bits become tables"},
+		{"layout-again", Layout, "the same, for what moved"},
+		{"fold-again", Fold, "the same, for constants that moved"},
+		{"fuse", Fuse, "factors, summands, activations and requantization become part of products"},
 		{"partition", Partition, "names the operations that stay on the host"},
 	}
 }

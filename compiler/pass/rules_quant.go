@@ -140,7 +140,7 @@ func ruleQLinearConv(b *builder, n *ir.Node) []*ir.Tensor {
 	attrs["zeros_w"] = ir.IntList(b.zeros(5, len(ws))...)
 	var bias *ir.Tensor
 	if t := n.Input(8); t != nil {
-		b.needConst(t)
+		b.needLater(t)
 		bias = t
 	}
 	return one(b.conv(n, x, w, product{typ: typ, attrs: attrs, bias: bias}))
@@ -177,7 +177,7 @@ func ruleQLinearMatMul(b *builder, n *ir.Node) []*ir.Tensor {
 	b.zeroPoints(attrs, 2, 5)
 	var bias *ir.Tensor
 	if t := n.Input(8); t != nil { // QDQ fusion puts it there
-		b.needConst(t)
+		b.needLater(t)
 		bias = b.reshape(t, t.Elements())
 	}
 	return one(b.matmul(n.Inputs[0], n.Inputs[3], product{typ: typ, attrs: attrs, bias: bias}))

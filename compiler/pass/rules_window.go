@@ -120,7 +120,7 @@ func (b *builder) conv(n *ir.Node, x, w *ir.Tensor, p product) *ir.Tensor {
 	if groups < 1 || w.Shape[0]%groups != 0 || w.Shape[1]*groups != x.Shape[1] {
 		b.fail("%d groups, %d channels, w %v", groups, x.Shape[1], w.Shape)
 	}
-	b.needConst(w)
+	b.needLater(w)
 	return b.convNHWC(x, w, g, groups, p)
 }
 
@@ -188,11 +188,8 @@ func (b *builder) seed(t *ir.Tensor, typ ir.Type) *ir.Tensor {
 	if t == nil {
 		return nil
 	}
-	b.needConst(t)
-	if t.Type == typ {
-		return t
-	}
-	return b.floats(typ, t.Shape, numbers(t)...)
+	b.needLater(t)
+	return b.cast(t, typ)
 }
 
 func ruleConv(b *builder, n *ir.Node) []*ir.Tensor {
@@ -206,7 +203,7 @@ func ruleConvTranspose(b *builder, n *ir.Node) []*ir.Tensor {
 	x, w := n.Inputs[0], n.Inputs[1]
 	rank := len(x.Shape)
 	k := rank - 2
-	b.needConst(w)
+	b.needLater(w)
 	groups := n.Attrs.Int("group", 1)
 	kernel := w.Shape[2:]
 	strides, dil, extra := n.Attrs.Ints("strides"), n.Attrs.Ints("dilations"), n.Attrs.Ints("output_padding")

@@ -123,7 +123,7 @@ func check(t *testing.T, text string) {
 		t.Fatal(err)
 	}
 	for name, target := range targets {
-		p, err := plan.New(g, target)
+		p, err := plan.New(g, target, false)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

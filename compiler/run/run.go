@@ -107,8 +107,8 @@ type Report struct {
 	Steps    []time.Duration `json:"steps_ns"`
 }
 
-// bytes is where t lies.
-func (s *Session) bytes(t *model.Tensor) []byte {
+// Bytes is the content of t, a tensor of the model.
+func (s *Session) Bytes(t *model.Tensor) []byte {
 	return s.bindings[t.Binding].Bytes()[t.Offset:][:t.Bytes()]
 }
 
@@ -124,7 +124,7 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 		if len(inputs[i]) != t.Bytes() {
 			return nil, r, fmt.Errorf("run: input %q has %d bytes; %s%v has %d", t.Name, len(inputs[i]), t.Type, t.Shape, t.Bytes())
 		}
-		copy(s.bytes(t), inputs[i])
+		copy(s.Bytes(t), inputs[i])
 	}
 	before, err := s.card.Counters(ctx)
 	if err != nil {
@@ -159,7 +159,7 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 		return nil, r, err
 	}
 	for i := range m.Outputs {
-		outputs = append(outputs, s.bytes(&m.Outputs[i]))
+		outputs = append(outputs, s.Bytes(&m.Outputs[i]))
 	}
 	return outputs, r, nil
 }
@@ -209,7 +209,7 @@ func (s *Session) host(st model.Step) error {
 	n := g.Nodes[0]
 	at := map[*ir.Tensor][]byte{}
 	for i, t := range g.Inputs {
-		at[t] = s.bytes(&st.Inputs[i])
+		at[t] = s.Bytes(&st.Inputs[i])
 	}
 	in := make([][]byte, len(n.Inputs))
 	for i, t := range n.Inputs {
@@ -228,7 +228,7 @@ func (s *Session) host(st model.Step) error {
 	k := 0
 	for i, t := range n.Outputs {
 		if t != nil {
-			copy(s.bytes(&st.Outputs[k]), out[i])
+			copy(s.Bytes(&st.Outputs[k]), out[i])
 			k++
 		}
 	}

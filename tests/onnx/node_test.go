@@ -15,7 +15,7 @@ func TestProbe(t *testing.T) {
 	if dir == "" {
 		t.Skip("NPUEMU_ONNX_NODES is not set; make operators sets it")
 	}
-	results, err := RunAll(dir)
+	results, err := RunAll(dir, Reference)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,4 +34,5 @@ func TestProbe(t *testing.T) {
 	}
 	sort.Strings(keys)
 	fmt.Println(keys)
+	t.Log(keys)
 }
