@@ -263,15 +263,11 @@ func (c *Core) bias(i isa.Bias) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	n, stride := int(i.N), int(i.AccStride/4)
-	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*n); f != nil {
+	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*int(i.N)); f != nil {
 		return f
 	}
-	first := c.acc[i.Acc/4:][:n]
-	c.vec.Load(vec.Words(first), c.spad[i.Bias:], vec.Int32)
-	for r := 1; r < int(i.M); r++ {
-		copy(c.acc[int(i.Acc/4)+r*stride:][:n], first)
-	}
+	c.catchUp()
+	c.lateBias(i)
 	return nil
 }
 
@@ -297,6 +293,10 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		c.scales = append(c.scales, s)
 	}
 	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
+	if c.requantized(&i) {
+		return nil
+	}
+	c.catchUp()
 	n, mx, my := int(i.N), int(i.MX), int(i.MY)
 	from, step := int(i.Acc/4), int(i.AccStride/4)
 	// With one scale for all, rows without gaps are one row.

@@ -19,6 +19,9 @@ const (
 	FloatScale   Rounding = 2 // §6.9.3
 )
 
+// Group divides the first channel of what Requant.Row is given.
+const Group = group
+
 // group is the number of channels whose parameters lie together, as groupWords
 // quad words: the generator's requant.go says how. Fields are byte offsets.
 const (
