@@ -298,20 +298,21 @@ func (c *Core) requant(i isa.Requant) *Fault {
 	}
 	c.catchUp()
 	n, mx, my := int(i.N), int(i.MX), int(i.MY)
-	from, step := int(i.Acc/4), int(i.AccStride/4)
+	acc, step, stride := c.acc[i.Acc/4:], int(i.AccStride/4), int(i.OutStrideX)
 	// With one scale for all, rows without gaps are one row.
-	if !i.PerChannel && step == n && int(i.OutStrideX) == n {
+	if !i.PerChannel && step == n && stride == n {
 		n, mx, step = n*mx, 1, step*mx
 	}
 	for y := range my {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		for x := range mx {
-			to := int(i.Out) + y*int(i.OutStrideY) + x*int(i.OutStrideX)
-			c.requants.Row(c.spad[to:to+n], c.acc[from:from+n], 0)
-			c.poison.Overwritten(uint64(to), uint64(n))
-			from += step
+		to := int(i.Out) + y*int(i.OutStrideY)
+		c.requants.Rows(c.spad[to:], stride, acc[y*mx*step:], step, mx, n, 0)
+		if c.poison.Some() {
+			for x := range mx {
+				c.poison.Overwritten(uint64(to+x*stride), uint64(n))
+			}
 		}
 	}
 	return nil
