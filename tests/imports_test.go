@@ -16,7 +16,7 @@ import (
 // allowed says which packages of the tree each package may import
 // (docs/architecture.md). A name ending in /... covers what is below it.
 var allowed = map[string][]string{
-	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds", "umd", "vdev/local"},
+	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "core/isa/lint", "firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds", "umd", "vdev/local"},
 	"umd":               {"vdev/vfiouser", words, "internal/eventfd"},
 	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", words, "internal/eventfd", "internal/findings"},
 	"vdev/ioat":         {"vdev/pci", "vdev/vfiouser", "dma", words, "internal/eventfd", "internal/findings"},
@@ -31,9 +31,11 @@ var allowed = map[string][]string{
 	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
-	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},
+	"core":              {"core/hazard", "core/isa", "core/num", "core/systolic", "ecc"},
 	"core/gemm":         {"core/num"},
+	"core/hazard":       {"core/isa"},
 	"core/isa":          {"core/num", "core/systolic"},
+	"core/isa/lint":     {"core/hazard", "core/isa"},
 	"core/num":          {},
 	"core/systolic":     {"core/gemm", "core/num"},
 	"firmware":          {"firmware/cpu", "firmware/image", words},
