@@ -43,7 +43,7 @@ func root() *cobra.Command {
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return fmt.Errorf("%w; see %s --help", err, c.CommandPath()) })
 	c.AddCommand(serveCommand(), ctlCommand(), bootCommand(), runCommand(), compileCommand(), verifyCommand(), estimateCommand(), infoCommand(),
-		asmCommand(), disasmCommand(), versionCommand())
+		asmCommand(), disasmCommand(), lintCommand(), versionCommand())
 	return c
 }
 
