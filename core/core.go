@@ -131,6 +131,7 @@ type Core struct {
 	oneBytes [2]byte
 	bytes256 [isa.TableSize]byte // TABLE's
 	params   []uint32            // of NORM
+	quants   []isa.QuantizeParam // QUANTIZE's table
 }
 
 // New returns an idle core, or the error of cfg.Validate.

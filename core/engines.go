@@ -67,6 +67,8 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.gather(isa.DecodeGather(w))
 	case isa.OpScatter:
 		return c.scatter(isa.DecodeScatter(w))
+	case isa.OpQuantize:
+		return c.quantize(isa.DecodeQuantize(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}

@@ -109,7 +109,7 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
 	if c.archMinor() >= 4 {
-		f |= npureg.FeaturePool | npureg.FeatureGather
+		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant
 	}
 	return f
 }

@@ -49,6 +49,7 @@ const (
 	OpTranspose  Opcode = 0x4b
 	OpGather     Opcode = 0x4c
 	OpScatter    Opcode = 0x4d
+	OpQuantize   Opcode = 0x4e
 	OpSyncVector Opcode = 0x4f
 )
 
@@ -86,6 +87,8 @@ const (
 	flagHalf     = 1 << 0 // RESIZE
 	flagCenter   = 1 << 1 // RESIZE
 	flagFromEnd  = 1 << 0 // GATHER, SCATTER
+
+	flagByChannel = 1 << 1 // QUANTIZE
 
 	flagTransposeA       = 1 << 1 // OPERANDS
 	flagTransposeB       = 1 << 2 // OPERANDS
@@ -193,6 +196,8 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodeGather(w), nil
 	case OpScatter:
 		return DecodeScatter(w), nil
+	case OpQuantize:
+		return DecodeQuantize(w), nil
 	case OpSyncLoad, OpSyncStore, OpSyncMatrix, OpSyncVector:
 		return Sync{Engine: Opcode(w[0]).Class(), Wait: decodeToken(w[2]), Signal: decodeToken(w[3])}, nil
 	}

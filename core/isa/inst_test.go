@@ -227,6 +227,11 @@ var encodings = []struct {
 		"4d000000 40004800 01000000 00010000 00020000 03000000 03020100 41000000",
 		"scatter n=64 x_stride=72 x=0x1 indices=0x100 out=0x200 m=3 rows=66051 out_stride=65",
 	},
+	{
+		Quantize{XAcc: true, PerChannel: true, Op: RequantTwo, Type: systolic.Int32, OutType: systolic.Int4, X: 8, Params: 0x100, Out: 5, M: 2, N: 3, XStride: 12, OutStride: 2},
+		"4e030000 05030200 08000000 00010000 05000000 02000000 03000c00 00000200",
+		"quantize op=two type=int32 out_type=int4 x=0x8 params=0x100 out=0x5 m=2 n=3 x_stride=12 out_stride=2 x_acc per_channel",
+	},
 }
 
 func TestEncodings(t *testing.T) {

@@ -333,6 +333,18 @@ var operations = []operation{
 		{name: "rows", off: 24, size: 4, required: true},
 		{name: "out_stride", off: 28, size: 4},
 	}, flags: []flag{{"from_end", flagFromEnd}}},
+	{name: "quantize", opcode: OpQuantize, feature: FeatureQuant, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: quantizeOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: quantizeTypes, required: true},
+		{name: "out_type", off: 6, size: 1, form: named, choices: quantizeTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "params", off: 12, size: 4, form: address},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: []flag{{"x_acc", flagXAcc}, {"per_channel", flagByChannel}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}},
 }
 
 var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}
@@ -341,7 +353,7 @@ var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturat
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"gather", FeatureGather}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"gather", FeatureGather}, {"quant", FeatureQuant}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {
