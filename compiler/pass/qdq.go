@@ -75,7 +75,7 @@ func (q *qdq) match(n *ir.Node) (*ir.Node, []*ir.Node) {
 	if xt != ir.Int8 && xt != ir.Uint8 && xt != ir.Int16 || wt != ir.Int8 && wt != ir.Uint8 {
 		return nil, nil
 	}
-	attrs := ir.Attrs{"opset": n.Attrs["opset"]}
+	attrs := ir.Attrs{}
 	end := q.next(n.Outputs[0])
 	lo, hi := float32(math.Inf(-1)), float32(math.Inf(1))
 	if end != nil && (end.Op == "Relu" || end.Op == "Clip") {
