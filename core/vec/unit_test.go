@@ -256,7 +256,7 @@ func TestBytes(t *testing.T) {
 						t.Fatalf("op %d, type %d, %d elements, one %t:\n% x, want\n% x", op, typ, n, one, got, want)
 					}
 				}
-				for n := 1; n < 200; n++ {
+				for n := 1; n < 600; n++ {
 					x, y := make([]byte, n*size), make([]byte, n*size)
 					for i := range x {
 						x[i], y[i] = byte(rng.Uint32()), byte(rng.Uint32())
