@@ -53,6 +53,12 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.reduce(isa.DecodeReduce(w))
 	case isa.OpNorm:
 		return c.norm(isa.DecodeNorm(w))
+	case isa.OpImage:
+		return c.image(isa.DecodeImage(w))
+	case isa.OpPool:
+		return c.pool(isa.DecodePool(w))
+	case isa.OpResize:
+		return c.resize(isa.DecodeResize(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}

@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
+	"compiler/ir":       {},
 	"core":              {"core/isa", "core/num", "core/systolic", "core/vec", "ecc"},
 	"core/vec":          {"core/num"},
 	"core/gemm":         {"core/num"},
@@ -49,6 +50,7 @@ var allowed = map[string][]string{
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
 	"accel":             {},
+	"timing":            {"core/isa", "core/systolic"},
 
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},
