@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"compiler/onnx":     {"compiler/ir"},
 	"compiler/pass":     {"compiler/ir", "compiler/ref", "core/num"},
 	"compiler/ref":      {"compiler/ir", "core/num"},
+	"compiler/tflite":   {"compiler/ir"},
 	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},
 	"core/gemm":         {"core/num"},
 	"core/isa":          {"core/num", "core/systolic"},

@@ -33,5 +33,6 @@ func TestProbe(t *testing.T) {
 		keys = append(keys, fmt.Sprintf("%s %d", k, n))
 	}
 	sort.Strings(keys)
-	fmt.Println(keys); t.Log(keys)
+	fmt.Println(keys)
+	t.Log(keys)
 }
