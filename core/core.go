@@ -9,6 +9,7 @@ import (
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/core/vec"
 	"npuemu/ecc"
 )
 
@@ -24,7 +25,13 @@ type Config struct {
 
 	ISAMinor uint16 // newest minor version of the ISA that programs may have
 	Features uint64 // groups of instructions, of isa.Features; 0 with ISAMinor 0
+
+	// Threads is how many threads large products take, 0 for GOMAXPROCS. Results do not depend on it.
+	Threads int
 }
+
+// MaxThreads bounds Config.Threads.
+const MaxThreads = 64
 
 // Validate reports what is wrong with c, or nil.
 func (c Config) Validate() error {
@@ -39,9 +46,12 @@ func (c Config) Validate() error {
 	if c.AccSize <= 0 || c.AccSize > MaxLocalSize || c.AccSize%4 != 0 {
 		return fmt.Errorf("core: config: accumulators of %d bytes; the size is a multiple of 4 from 4 to %d", c.AccSize, MaxLocalSize)
 	}
-	if c.ISAMinor > isa.Minor || c.Features&^isa.Features != 0 || c.ISAMinor == 0 && c.Features != 0 {
-		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and %d.0 with none",
-			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features), isa.Major)
+	if c.ISAMinor > isa.Minor || c.Features&^isa.FeaturesOf(c.ISAMinor) != 0 {
+		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and older ones with fewer",
+			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features))
+	}
+	if c.Threads < 0 || c.Threads > MaxThreads {
+		return fmt.Errorf("core: config: %d threads; there are 1 to %d, or 0 for as many as processors", c.Threads, MaxThreads)
 	}
 	return nil
 }
@@ -90,7 +100,7 @@ type Stats struct {
 	BytesStored  uint64    // local memory → memory
 }
 
-// Core is a compute core. It is not safe for concurrent use.
+// Core is a compute core. It is not safe for concurrent use, and has an end: Close.
 type Core struct {
 	cfg   Config
 	spad  []byte
@@ -112,11 +122,12 @@ type Core struct {
 	poison  ecc.Poison // of the scratchpad; Run's own
 	strikes strikes    // that wait for the next program
 
-	staging []byte      // a row on its way between memory and the accumulators
-	scales  []num.Scale // REQUANT's parameter table
-	x, y, z []uint32    // a row of the vector engine's operands and results
-	fp      []float32   // the same as numbers
-	params  []float32   // of NORM
+	staging  []byte      // a row on its way between memory and the accumulators
+	scales   []num.Scale // REQUANT's parameter table
+	requants *vec.Requant
+	x, y, z  []uint32  // a row of the vector engine's operands and results
+	fp       []float32 // the same as numbers
+	params   []float32 // of NORM
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -124,14 +135,17 @@ func New(cfg Config) (*Core, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	array, err := systolic.New(cfg.Rows, cfg.Cols)
+	array, err := systolic.New(cfg.Rows, cfg.Cols, cfg.Threads)
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array}
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant()}
 	c.stopped = func() bool { return c.ctx.Err() != nil }
 	return c, nil
 }
+
+// Close ends the core's goroutines, which begin with the first large product. No program may be running.
+func (c *Core) Close() { c.array.Close() }
 
 // CheckDescriptor makes all checks of §5.3 but that of text_crc32, for a launch
 // with so many bindings. It returns the size of the text in bytes, so that the

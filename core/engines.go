@@ -6,12 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"npuemu/core/isa"
-	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/core/vec"
 )
 
 // Every engine makes all checks of §5.7 before it changes anything. After them
@@ -54,6 +53,12 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.reduce(isa.DecodeReduce(w))
 	case isa.OpNorm:
 		return c.norm(isa.DecodeNorm(w))
+	case isa.OpImage:
+		return c.image(isa.DecodeImage(w))
+	case isa.OpPool:
+		return c.pool(isa.DecodePool(w))
+	case isa.OpResize:
+		return c.resize(isa.DecodeResize(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}
@@ -279,34 +284,23 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		}
 		c.scales = append(c.scales, s)
 	}
-	for len(c.scales) < int(i.N) {
-		c.scales = append(c.scales, c.scales[0])
+	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
+	n, mx, my := int(i.N), int(i.MX), int(i.MY)
+	from, step := int(i.Acc/4), int(i.AccStride/4)
+	// With one scale for all, rows without gaps are one row.
+	if !i.PerChannel && step == n && int(i.OutStrideX) == n {
+		n, mx, step = n*mx, 1, step*mx
 	}
-	for y := range int(i.MY) {
-		for x := range int(i.MX) {
-			r := y*int(i.MX) + x
-			row := c.acc[int(i.Acc/4)+r*int(i.AccStride/4):]
-			out := c.spad[int(i.Out)+y*int(i.OutStrideY)+x*int(i.OutStrideX):]
-			for j, s := range c.scales {
-				out[j] = byte(requantize(row[j], s, &i))
-			}
-			c.poison.Overwritten(uint64(int(i.Out)+y*int(i.OutStrideY)+x*int(i.OutStrideX)), uint64(len(c.scales)))
+	for y := range my {
+		if c.stopped() {
+			return nil // the program ends anyway
+		}
+		for x := range mx {
+			to := int(i.Out) + y*int(i.OutStrideY) + x*int(i.OutStrideX)
+			c.requants.Row(c.spad[to:to+n], c.acc[from:from+n], 0)
+			c.poison.Overwritten(uint64(to), uint64(n))
+			from += step
 		}
 	}
 	return nil
-}
-
-// requantize turns x into an int8 by one of the roundings of §6.9. The scale of
-// FloatScale is the encoding of an fp32.
-func requantize(x int32, s num.Scale, i *isa.Requant) int8 {
-	var r int32
-	switch i.Rounding {
-	case isa.TwoRoundings:
-		r = s.MultiplyTwice(x)
-	case isa.FloatScale:
-		r = num.MultiplyFloat(x, math.Float32frombits(uint32(s.Multiplier)))
-	default:
-		return num.Requantize(x, s, i.ZeroPoint, i.Lo, i.Hi)
-	}
-	return int8(num.Place(int64(r), int32(i.ZeroPoint), int32(i.Lo), int32(i.Hi)))
 }

@@ -65,7 +65,7 @@ func (c *Core) multiply(p *systolic.Product, a, b isa.Rows, acc uint32) *Fault {
 		}
 		p.BZeros = c.spad[o.BZeros:][:p.Cout]
 	}
-	c.array.Do(p, c.acc[acc/4:], c.spad[a.Base:], c.spad[b.Base:], c.stopped)
+	c.array.Do(p, c.acc[acc/4:], c.spad[a.Base:], c.spad[b.Base:], c.stopped, nil)
 	c.stats.MACs += p.MACs()
 	return nil
 }

@@ -33,6 +33,7 @@ const (
 	StatusBadSetup           = Status(isa.BadSetup)           // BAD_SETUP
 	StatusBadControl         = Status(isa.BadControl)         // BAD_CONTROL
 	StatusBudget             = Status(isa.OverBudget)         // BUDGET
+	StatusOverlap            = Status(isa.Overlap)            // OVERLAP
 )
 
 // String returns the name in the specification.
@@ -55,7 +56,7 @@ func (s Status) String() string {
 	case StatusPoison:
 		return "POISON"
 	}
-	if s >= StatusBadProgram && s <= StatusBindingIndex || s >= StatusBadSetup && s <= StatusBudget {
+	if s >= StatusBadProgram && s <= StatusBindingIndex || s >= StatusBadSetup && s <= StatusOverlap {
 		return isa.Rule(s).String()
 	}
 	return fmt.Sprintf("Status(%#02x)", uint8(s))

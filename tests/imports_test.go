@@ -36,7 +36,8 @@ var allowed = map[string][]string{
 	"compiler/pass":     {"compiler/ir", "compiler/ref", "core/num"},
 	"compiler/ref":      {"compiler/ir", "core/num"},
 	"compiler/tflite":   {"compiler/ir"},
-	"core":              {"core/isa", "core/num", "core/systolic", "ecc"},
+	"core":              {"core/isa", "core/num", "core/systolic", "core/vec", "ecc"},
+	"core/vec":          {"core/num"},
 	"core/gemm":         {"core/num"},
 	"core/isa":          {"core/num", "core/systolic"},
 	"core/num":          {},
@@ -53,6 +54,7 @@ var allowed = map[string][]string{
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
 	"accel":             {},
+	"timing":            {"core/isa", "core/systolic"},
 
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},

@@ -28,6 +28,7 @@ type Config struct {
 	Serial uint64      `toml:"serial"`
 	PCI    PCIConfig   `toml:"pci"`
 	Array  ArrayConfig `toml:"array"`
+	Core   CoreConfig  `toml:"core"`
 	Memory MemConfig   `toml:"memory"`
 	Queues QueueConfig `toml:"queues"`
 	SRIOV  SRIOVConfig `toml:"sriov"`
@@ -63,6 +64,12 @@ type ArrayConfig struct {
 	Accumulators int64 `toml:"accumulators"` // bytes
 }
 
+// CoreConfig is how the compute core is simulated; no guest sees it.
+type CoreConfig struct {
+	// Threads is how many threads a large product takes, 0 for one on each processor of the host. Values are the same.
+	Threads int `toml:"threads"`
+}
+
 // MemConfig is device memory (§7.1).
 type MemConfig struct {
 	Size   int64 `toml:"size"`   // bytes, a power of two
@@ -78,7 +85,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.3", "1.2", "1.1", "1.0"} }
+func Arches() []string { return []string{"1.4", "1.3", "1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -97,13 +104,19 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 3 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
+	if c.archMinor() >= 4 {
+		f |= npureg.FeaturePool
+	}
 	return f
 }
 
 // isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
 func (c Config) isaMinor() uint16 {
-	if c.archMinor() >= 3 {
+	switch minor := c.archMinor(); {
+	case minor >= 4:
 		return isa.Minor
+	case minor == 3:
+		return 1
 	}
 	return 0
 }
@@ -164,6 +177,9 @@ func (c Config) Validate() error {
 	if !slices.Contains(Arches(), c.Arch) {
 		return fmt.Errorf("vdev: config: arch %q is not known: use one of %v", c.Arch, Arches())
 	}
+	if n := c.Core.Threads; n < 0 || n > core.MaxThreads {
+		return fmt.Errorf("vdev: config: core.threads is %d: use 1 to %d, or 0 for one on each processor", n, core.MaxThreads)
+	}
 	if err := c.core().Validate(); err != nil {
 		return fmt.Errorf("vdev: config: array: %w", err)
 	}
@@ -206,6 +222,6 @@ func (c Config) partition() int64 { return c.Memory.Size >> bits.Len(uint(c.SRIO
 func (c Config) core() core.Config {
 	return core.Config{
 		Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators),
-		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features,
+		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features, Threads: c.Core.Threads,
 	}
 }

@@ -127,7 +127,7 @@ func loadProgram(c *cobra.Command, name string) (*isa.Program, error) {
 	var p *isa.Program
 	switch {
 	case filepath.Ext(name) == ".npuasm":
-		if p, err = isa.Assemble(name, b); err != nil {
+		if p, err = isa.AssembleFiles(name, b, os.ReadFile); err != nil {
 			return nil, fmt.Errorf("%s does not assemble:\n%w", name, err)
 		}
 		return p, nil

@@ -15,28 +15,35 @@ type Array struct {
 	tile       []byte // rows × cols weights, dense
 	k, n       int    // extent of the tile; everything else is zero
 
-	engine  *gemm.Engine // of one thread: it has no goroutines, and needs no end
+	engine  *gemm.Engine
 	resting gemm.Weights // the array's, packed if packed
 	packed  bool
 
 	weights gemm.Weights // of Do
 	window  gemm.Window
 	zeros   []int32
-	turned  []byte  // activations that were transposed
-	wide    []int32 // weights of depthwise convolutions
+	turned  []byte // activations that were transposed
+	narrow  []byte // int8 weights of depthwise convolutions
+	bytes   []byte // weights that were uint8, and their zero points
 	plain   Workspace
+
+	high, low []byte // of 16-bit activations
+	upper     []int32
 }
 
 // New returns an array whose weights are zero, or an error if a dimension is
-// not one that CheckDim accepts.
-func New(rows, cols int) (*Array, error) {
+// not one that CheckDim accepts. It computes with so many threads, 0 for GOMAXPROCS; Close ends them.
+func New(rows, cols, threads int) (*Array, error) {
 	for _, n := range []int{rows, cols} {
 		if err := CheckDim(n); err != nil {
 			return nil, err
 		}
 	}
-	return &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(1)}, nil
+	return &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(threads)}, nil
 }
+
+// Close ends the array's goroutines. Nothing may be in progress.
+func (a *Array) Close() { a.engine.Close() }
 
 // Reset makes all weights zero.
 func (a *Array) Reset() {
@@ -89,18 +96,30 @@ const leastColumns = 8
 // few columns many times as large as the scratchpad that they come from.
 const mostPacked = 256 << 20
 
-// Do computes p as p.Do does, to the same bits, near the processor's speed.
-func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
+// Do computes p as p.Do does, to the same bits, near the processor's speed. It tells done, if that is not nil, of each
+// part of the result when it is finished, from any of its threads: rows from row on of the columns from column on. Nobody
+// is told of a product that was stopped before its end.
+func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool, done func(row, rows, column, columns int)) {
+	if p.A.Type == Int16 {
+		a.halves(p, acc, in, w, stop, done)
+		return
+	}
+	var signed Product
+	if p.B.Type == Uint8 {
+		signed = *p
+		w, p = a.signed(&signed, w), &signed
+	}
 	n := p.Cout / p.Groups
-	unsigned := p.A.Type == Uint8 || p.B.Type == Uint8
-	if p.A.Type == Int8 && !unsigned && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
-		a.depthwise(p, acc, in, w, stop)
+	if !p.A.Type.Float() && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
+		a.depthwise(p, acc, in, w, stop, done)
 		return
 	}
 	odd := p.B.Type == Int4 && (p.B.Transposed || n%2 != 0)
-	if p.A.Type == Int16 || unsigned || p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed ||
-		a.engine.PackedBytes(p.A.Type.Float(), p.depth(), n) > mostPacked {
+	if p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed || a.engine.PackedBytes(p.A.Type.Float(), p.depth(), n) > mostPacked {
 		p.Do(&a.plain, acc, in, w, stop)
+		if done != nil && !(stop != nil && stop()) {
+			done(0, p.OutH*p.OutW, 0, p.Cout)
+		}
 		return
 	}
 	stride := p.A.Stride
@@ -111,47 +130,101 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
 		if stop != nil && stop() {
 			return
 		}
-		a.pack(p, w, g, n)
-		a.group(p, acc[g*n:], in, stride, g, n, stop)
+		a.pack(p, w, stride, g, n)
+		a.group(p, acc[g*n:], in, stride, g, n, stop, done)
 	}
 }
 
-// depthwise is a convolution of as many groups as channels.
-func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, stop func() bool) {
-	n := p.KernelH * p.KernelW * p.Cout
-	if cap(a.wide) < n {
-		a.wide = make([]int32, n)
+// halves is Do of 16-bit activations: a = 256·high + low, with a signed high byte and an unsigned low one, and so has
+// their zero point.
+func (a *Array) halves(p *Product, acc []int32, in, w []byte, stop func() bool, done func(row, rows, column, columns int)) {
+	lines, pixels, row := p.InH, p.InW, p.Cin
+	if p.A.Transposed {
+		pixels, row = row, pixels
 	}
-	a.wide = a.wide[:n]
-	for k := range n / p.Cout {
-		to := a.wide[k*p.Cout:][:p.Cout]
-		switch {
-		case p.B.Transposed:
+	n := ((lines-1)*p.Line+(pixels-1)*p.A.Stride)/2 + row
+	a.high, a.low = grown(a.high, n), grown(a.low, n)
+	for i := range n {
+		a.low[i], a.high[i] = in[2*i], in[2*i+1]
+	}
+	m := p.OutH * p.OutW
+	a.upper = grown(a.upper, m*p.Cout)
+	half := *p
+	half.A.Type, half.A.Zero, half.A.Stride, half.Line = Int8, p.A.Zero>>8, p.A.Stride/2, p.Line/2
+	half.Accumulate, half.AccStride = false, p.Cout
+	a.Do(&half, a.upper, a.high, w, stop, nil)
+	for r := range m {
+		if stop != nil && stop() {
+			return
+		}
+		from, to := a.upper[r*p.Cout:][:p.Cout], acc[r*p.AccStride:][:p.Cout]
+		if !p.Accumulate {
+			clear(to)
+		}
+		for i, v := range from {
+			to[i] += v << 8
+		}
+	}
+	half.A.Type, half.A.Zero, half.Accumulate, half.AccStride = Uint8, p.A.Zero&0xff, true, p.AccStride
+	a.Do(&half, acc, a.low, w, stop, done)
+}
+
+// signed makes p, whose weights are uint8, the same product of int8, and returns its weights: all less 128.
+func (a *Array) signed(p *Product, w []byte) []byte {
+	rows, n := p.depth(), p.Cout
+	if p.B.Transposed {
+		rows, n = n, rows
+	}
+	a.bytes = grown(a.bytes, rows*n+len(p.BZeros))
+	for r := range rows {
+		to := a.bytes[r*n:][:n]
+		for i, v := range w[r*p.B.Stride:][:n] {
+			to[i] = v ^ 0x80
+		}
+	}
+	p.B.Type, p.B.Stride = Int8, n
+	if p.BZeros == nil {
+		p.B.Zero -= 128
+		return a.bytes
+	}
+	zeros := a.bytes[rows*n:]
+	for i, z := range p.BZeros {
+		zeros[i] = z ^ 0x80
+	}
+	p.BZeros = zeros
+	return a.bytes[:rows*n]
+}
+
+// grown returns s, or what replaces it, with n elements.
+func grown[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// depthwise is a convolution of as many groups as channels.
+func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, stop func() bool, done func(row, rows, column, columns int)) {
+	stride := p.B.Stride
+	if p.B.Type != Int8 || p.B.Transposed {
+		positions := p.KernelH * p.KernelW
+		a.narrow = grown(a.narrow, positions*p.Cout)
+		for k := range positions {
+			to := a.narrow[k*p.Cout:][:p.Cout]
 			for c := range to {
-				to[c] = p.B.Type.Integer(w[c*p.B.Stride:], k)
-			}
-		case p.B.Type == Int8:
-			for c, v := range w[k*p.B.Stride:][:p.Cout] {
-				to[c] = int32(int8(v))
-			}
-		default:
-			for c := range to {
-				to[c] = p.B.Type.Integer(w[k*p.B.Stride:], c)
+				row, i := k, c
+				if p.B.Transposed {
+					row, i = c, k
+				}
+				to[c] = byte(p.B.Type.Integer(w[row*p.B.Stride:], i))
 			}
 		}
-		if p.BZeros != nil {
-			for c, z := range p.BZeros {
-				to[c] -= int32(int8(z))
-			}
-			continue
-		}
-		for c := range to {
-			to[c] -= p.B.Zero
-		}
+		w, stride = a.narrow, p.Cout
 	}
 	a.window = p.window(p.A.Stride, 0, p.Cin)
 	a.engine.Depthwise(gemm.Depthwise{
-		Window: &a.window, Image: in, ZeroA: p.A.Zero, W: a.wide, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop,
+		Window: &a.window, Image: in, Unsigned: p.A.Type == Uint8, ZeroA: p.A.Zero, W: w, WStride: stride, ZeroB: a.zeroPoints(p, 0, p.Cout),
+		C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop, Done: done,
 	})
 }
 
@@ -171,8 +244,8 @@ func (a *Array) turn(p *Product, in []byte) []byte {
 	return to
 }
 
-// pack packs the n columns of group g.
-func (a *Array) pack(p *Product, w []byte, g, n int) {
+// pack packs the n columns of group g, for pixels stride bytes apart.
+func (a *Array) pack(p *Product, w []byte, stride, g, n int) {
 	depth, t := p.depth(), p.B.Type
 	first := w[t.Bytes(uint64(g*n)):]
 	if p.B.Transposed {
@@ -183,6 +256,9 @@ func (a *Array) pack(p *Product, w []byte, g, n int) {
 		a.engine.PackInt4(&a.weights, first, p.B.Stride, depth, n)
 	case t == Int8 && p.B.Transposed:
 		a.engine.PackInt8Transposed(&a.weights, first, p.B.Stride, depth, n)
+	case t == Int8 && !p.rows(stride):
+		window := p.window(stride, 0, p.Cin/p.Groups)
+		a.engine.PackInt8Lines(&a.weights, first, p.B.Stride, depth, n, window.Run(1))
 	case t == Int8:
 		a.engine.PackInt8(&a.weights, first, p.B.Stride, depth, n)
 	case p.B.Transposed:
@@ -193,7 +269,7 @@ func (a *Array) pack(p *Product, w []byte, g, n int) {
 }
 
 // group multiplies the packed n columns of group g.
-func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop func() bool) {
+func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop func() bool, done func(row, rows, column, columns int)) {
 	channels := p.Cin / p.Groups
 	offset := int(p.A.Type.Bytes(uint64(g * channels)))
 	m, window := p.OutH*p.OutW, (*gemm.Window)(nil)
@@ -210,9 +286,13 @@ func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop
 		})
 		return
 	}
+	if done != nil && g > 0 {
+		told := done
+		done = func(row, rows, column, columns int) { told(row, rows, g*n+column, columns) }
+	}
 	a.engine.MulInt8(&a.weights, gemm.Int8{
-		A: in, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
-		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: stop,
+		A: in, Unsigned: p.A.Type == Uint8, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
+		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: stop, Done: done,
 	})
 }
 

@@ -6,7 +6,7 @@
 /* Identity and geometry (§1, §2.1). */
 #define NPU_MAGIC				0x4555504e
 #define NPU_ARCH_MAJOR				0x1
-#define NPU_ARCH_MINOR				0x3
+#define NPU_ARCH_MINOR				0x4
 #define NPU_FIRMWARE_MAJOR			0x1
 #define NPU_FIRMWARE_MINOR			0x2
 #define NPU_BAR0_SIZE				0x100000
@@ -191,6 +191,7 @@
 #define NPU_STATUS_BAD_SETUP			0x60
 #define NPU_STATUS_BAD_CONTROL			0x61
 #define NPU_STATUS_BUDGET			0x62
+#define NPU_STATUS_OVERLAP			0x63
 
 /* Error log (§12.3). */
 #define NPU_ERROR_CORRECTED			0x1
@@ -319,6 +320,8 @@
 #define NPU_FEATURES_LO_VECTOR_MASK		0x00000100u
 #define NPU_FEATURES_LO_REDUCE_SHIFT		9
 #define NPU_FEATURES_LO_REDUCE_MASK		0x00000200u
+#define NPU_FEATURES_LO_POOL_SHIFT		10
+#define NPU_FEATURES_LO_POOL_MASK		0x00000400u
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS_SHIFT		0
