@@ -39,8 +39,17 @@ type Result struct {
 	Detail    string
 }
 
+// Execute runs a graph of the device level and names what ran on the host, beside the graph's own nodes of the host.
+type Execute func(g *ir.Graph, inputs [][]byte) (outputs [][]byte, hosts []string, err error)
+
+// Reference is the Execute of the CPU reference.
+func Reference(g *ir.Graph, inputs [][]byte) ([][]byte, []string, error) {
+	out, err := ref.Run(g, inputs, nil)
+	return out, nil, err
+}
+
 // RunAll runs the cases below dir, in the order of their names.
-func RunAll(dir string) ([]Result, error) {
+func RunAll(dir string, exec Execute) ([]Result, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -48,14 +57,14 @@ func RunAll(dir string) ([]Result, error) {
 	var out []Result
 	for _, e := range entries {
 		if e.IsDir() {
-			out = append(out, Run(filepath.Join(dir, e.Name())))
+			out = append(out, Run(filepath.Join(dir, e.Name()), exec))
 		}
 	}
 	return out, nil
 }
 
 // Run runs the case in dir: model.onnx, tolerance, and test_data_set_N with input_M.pb and output_M.pb.
-func Run(dir string) Result {
+func Run(dir string, exec Execute) Result {
 	r := Result{Name: filepath.Base(dir)}
 	fail := func(s Status, err error) Result {
 		r.Status, r.Detail = s, err.Error()
@@ -90,10 +99,11 @@ func Run(dir string) Result {
 		if err != nil {
 			return fail(Unsupported, err)
 		}
-		got, err := ref.Run(g, used, nil)
+		got, hosts, err := exec(g, used)
 		if err != nil {
 			return fail(Unsupported, err)
 		}
+		r.Hosted = append(r.Hosted, hosts...)
 		if err := compare(g.Outputs, got, want, rtol, atol); err != nil {
 			return fail(Wrong, err)
 		}

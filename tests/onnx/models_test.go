@@ -45,7 +45,7 @@ func TestModels(t *testing.T) {
 			}
 			t.Logf("%v", count)
 			if os.Getenv("NPUEMU_SHORT") == "" {
-				if r := Run(filepath.Join(dir, e.Name())); r.Status != Pass {
+				if r := Run(filepath.Join(dir, e.Name()), Reference); r.Status != Pass {
 					t.Errorf("%s: %s", r.Status, r.Detail)
 				}
 			}

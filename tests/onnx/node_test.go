@@ -15,7 +15,7 @@ func TestProbe(t *testing.T) {
 	if dir == "" {
 		t.Skip("NPUEMU_ONNX_NODES is not set; make operators sets it")
 	}
-	results, err := RunAll(dir)
+	results, err := RunAll(dir, Reference)
 	if err != nil {
 		t.Fatal(err)
 	}
