@@ -111,7 +111,7 @@ func (c *Core) transfer(i isa.Load, store bool) *Fault {
 }
 
 // stamp stores a mark and the time (§5.6.17), which is how many instructions
-// have finished.
+// have finished unless SetTimes gave another.
 func (c *Core) stamp(i isa.Stamp) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
@@ -125,7 +125,11 @@ func (c *Core) stamp(i isa.Stamp) *Fault {
 		return &Fault{Status: StatusBindingBounds, Info: first}
 	}
 	record := c.row(true, 0, isa.StampSize)
-	binary.LittleEndian.PutUint64(record, c.stats.Instructions)
+	now := c.stats.Instructions
+	if len(c.times) > 0 {
+		now, c.times = c.times[0], c.times[1:]
+	}
+	binary.LittleEndian.PutUint64(record, now)
 	binary.LittleEndian.PutUint32(record[8:], i.ID)
 	binary.LittleEndian.PutUint32(record[12:], 0)
 	if err := c.mem.Store(b, i.Offset, record); err != nil {

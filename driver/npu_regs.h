@@ -17,6 +17,9 @@
 #define NPU_SQ_ENTRY_SIZE			0x40
 #define NPU_CQ_ENTRY_SIZE			0x20
 #define NPU_BINDING_SIZE			0x20
+#define NPU_LAUNCH_PROFILE			0x1
+#define NPU_PROFILE_SIZE			0x190
+#define NPU_PROFILE_TIMED			0x1
 #define NPU_MAX_BINDINGS			0x40
 #define NPU_MAX_ADMIN_ENTRIES			0x100
 
@@ -275,6 +278,7 @@
 #define NPU_FEATURES_LO_VECTOR			BIT(8)
 #define NPU_FEATURES_LO_REDUCE			BIT(9)
 #define NPU_FEATURES_LO_POOL			BIT(10)
+#define NPU_FEATURES_LO_TIMING			BIT(13)
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS			GENMASK(15, 0)
@@ -366,5 +370,8 @@
 #define NPU_CRASH_SIZE				0x244
 #define NPU_CRASH_SELECT			0x248
 #define NPU_CRASH_DATA				0x24c
+#define NPU_TIME_LO				0x280
+#define NPU_TIME_HI				0x284
+#define NPU_TIME_CLOCK				0x288
 
 #endif /* NPU_REGS_H */

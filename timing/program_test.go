@@ -136,6 +136,16 @@ func TestProgram(t *testing.T) {
 			10*10 + 10*10*8 + vectorTail, nil,
 		},
 		{
+			"images", nil,
+			[]isa.Instruction{
+				isa.Image{InH: 4, InW: 4, OutH: 2, OutW: 2, XLine: 64, OutLine: 32, XPixel: 16, OutPixel: 16},
+				isa.Pool{N: 16, Out: 512, KernelH: 2, KernelW: 2, StepY: 2, StepX: 2, DilationY: 1, DilationX: 1},
+				isa.Resize{N: 16, Out: 512, Mode: isa.ResizeLinear, MulY: 0x40000000, MulX: 0x40000000},
+				isa.Resize{N: 16, Out: 512, MulY: 0x40000000, MulX: 0x40000000},
+			},
+			4*2*4 + 4*2*4 + 4*2 + vectorTail, nil,
+		},
+		{
 			"wide elements take more passes", nil,
 			[]isa.Instruction{
 				isa.Operands{A: systolic.FP32, B: systolic.BF16, AStride: 32, BStride: 16, AccStride: 32},

@@ -15,6 +15,9 @@
 #define NPU_SQ_ENTRY_SIZE			0x40
 #define NPU_CQ_ENTRY_SIZE			0x20
 #define NPU_BINDING_SIZE			0x20
+#define NPU_LAUNCH_PROFILE			0x1
+#define NPU_PROFILE_SIZE			0x190
+#define NPU_PROFILE_TIMED			0x1
 #define NPU_MAX_BINDINGS			0x40
 #define NPU_MAX_ADMIN_ENTRIES			0x100
 
@@ -322,6 +325,8 @@
 #define NPU_FEATURES_LO_REDUCE_MASK		0x00000200u
 #define NPU_FEATURES_LO_POOL_SHIFT		10
 #define NPU_FEATURES_LO_POOL_MASK		0x00000400u
+#define NPU_FEATURES_LO_TIMING_SHIFT		13
+#define NPU_FEATURES_LO_TIMING_MASK		0x00002000u
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS_SHIFT		0
@@ -461,6 +466,9 @@
 #define NPU_CRASH_SIZE				0x244
 #define NPU_CRASH_SELECT			0x248
 #define NPU_CRASH_DATA				0x24c
+#define NPU_TIME_LO				0x280
+#define NPU_TIME_HI				0x284
+#define NPU_TIME_CLOCK				0x288
 
 /* Control-processor registers: byte offsets and fields (§2.2). */
 #define NPU_CP_IRQ_PENDING			0x000
