@@ -10,7 +10,6 @@ import (
 	"npuemu/core/num"
 	"npuemu/core/systolic"
 	"npuemu/core/vec"
-	"npuemu/ecc"
 )
 
 // MaxLocalSize bounds each local memory: 1 GiB keeps every offset in it, and
@@ -121,15 +120,20 @@ type Core struct {
 	tokens   [16]uint8
 	stats    Stats
 
-	poison  ecc.Poison // of the scratchpad; Run's own
-	strikes strikes    // that wait for the next program
+	poison  guard   // of the scratchpad; Run's own
+	strikes strikes // that wait for the next program
+	late    late
 
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
 	requants *vec.Requant
-	x, y, z  []uint32  // a row of the vector engine's operands and results
-	fp       []float32 // the same as numbers
-	params   []float32 // of NORM
+	vec      *vec.Unit
+	x, y, z  []uint32  // rows of the vector engine's operands and results
+	one      [1]uint32 // y of ELEMENT that is one for all
+	oneBytes [2]byte
+	bytes256 [isa.TableSize]byte // TABLE's
+	params   []uint32            // of NORM
+	quants   []isa.QuantizeParam // QUANTIZE's table
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -141,7 +145,9 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant()}
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New()}
+	c.poison.array = array
+	c.late.done = c.requantizedPart
 	c.stopped = func() bool { return c.ctx.Err() != nil }
 	return c, nil
 }
@@ -206,10 +212,11 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 func (c *Core) reset(d isa.Descriptor) {
 	clear(c.spad[:d.SpadSize])
 	c.poison.Overwritten(0, uint64(d.SpadSize))
-	c.strikes.land(&c.poison)
+	c.strikes.land(&c.poison.Poison)
 	clear(c.acc[:d.AccSize/4])
 	c.array.Reset()
 	c.tokens = [16]uint8{}
+	c.late.bias, c.late.product = false, false
 	c.stats = Stats{}
 	c.limits = d.Limits()
 }
@@ -268,6 +275,10 @@ func (c *Core) sequence(ctx context.Context) error {
 			if blocked != nil {
 				return &Fault{Status: StatusDeadlock, Instr: uint32(blocked.Index()), Info: uint64(blocked.Word()[2] & 15)}
 			}
+			c.catchUp()
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			c.retire(isa.ClassControl)
 			return nil
 		}
@@ -294,6 +305,12 @@ func (c *Core) retire(class isa.Class) {
 func (c *Core) step(at *isa.Walker) error {
 	w, i := at.Word(), at.Index()
 	c.tokens[w[2]&15] -= w[2] >> 4
+	if !later(isa.Opcode(w[0])) {
+		c.catchUp()
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+	}
 	if f := c.execute(w); f != nil {
 		f.Instr = uint32(i)
 		return f

@@ -190,6 +190,30 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// TestEveryInstruction: each instruction of the matrix and the vector engine has a cost
+// of its own, but for those that only say how others work.
+func TestEveryInstruction(t *testing.T) {
+	c := config(8, 8)
+	s := isa.Setup{Window: isa.Window{Groups: 1}}
+	free := map[isa.Opcode]bool{
+		isa.OpOperands: true, isa.OpWindow: true, isa.OpImage: true, isa.OpShape: true, isa.OpSyncMatrix: true, isa.OpSyncVector: true,
+	}
+	seen := 0
+	for op := isa.Opcode(isa.ClassMatrix) << 4; op < 0x50; op++ {
+		i, v := isa.Decode(&isa.Word{byte(op)})
+		if v != nil {
+			continue
+		}
+		seen++
+		if k := c.engine(i, &s, 0); (k.unit == unitLoad) != free[op] {
+			t.Errorf("opcode %#x (%T): unit %d", op, i, k.unit)
+		}
+	}
+	if seen < 20 {
+		t.Errorf("%d instructions", seen)
+	}
+}
+
 func TestBus(t *testing.T) {
 	c := plain(8, 8)
 	c.BusLatency = 500

@@ -110,7 +110,7 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
 	if c.archMinor() >= 4 {
-		f |= npureg.FeaturePool | npureg.FeatureTiming
+		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureTiming
 	}
 	return f
 }
@@ -240,6 +240,12 @@ func (c Config) Validate() error {
 
 // partition returns how much of the device memory each function has: an equal part that is a power of two.
 func (c Config) partition() int64 { return c.Memory.Size >> bits.Len(uint(c.SRIOV.VFs)) }
+
+// ISA returns the newest minor version of the instruction set that the core has, and its groups of
+// instructions (§5.3); c is valid.
+func (c Config) ISA() (minor uint16, groups uint64) {
+	return c.isaMinor(), uint64(c.features()) & isa.Features
+}
 
 func (c Config) core() core.Config {
 	return core.Config{

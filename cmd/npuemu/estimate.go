@@ -19,7 +19,6 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"npuemu/core/isa"
 	"npuemu/timing"
@@ -279,8 +278,8 @@ func set(c *timing.Config, key, value string) (err error) {
 func estimateAll(c *cobra.Command, points []point, s subject) ([]estimate, error) {
 	results := make([]estimate, 0, len(points))
 	bar := newBar(c.ErrOrStderr(), len(points))
-	defer bar.end()
-	for _, p := range points {
+	defer bar.done()
+	for i, p := range points {
 		if err := c.Context().Err(); err != nil {
 			return nil, err
 		}
@@ -290,38 +289,9 @@ func estimateAll(c *cobra.Command, points []point, s subject) ([]estimate, error
 		}
 		e.label = p.label
 		results = append(results, e)
-		bar.step()
+		bar.at(i+1, strings.Join(p.label, " "))
 	}
 	return results, nil
-}
-
-// bar is a progress bar; on what is no terminal it shows nothing.
-type bar struct {
-	w         io.Writer
-	done, all int
-}
-
-func newBar(w io.Writer, all int) *bar {
-	if f, ok := w.(*os.File); ok && all > 1 {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			return &bar{w: w, all: all}
-		}
-	}
-	return &bar{}
-}
-
-func (b *bar) step() {
-	if b.done++; b.all > 0 {
-		const width = 40
-		filled := width * b.done / b.all
-		fmt.Fprintf(b.w, "\r[%s%s] %d of %d", strings.Repeat("#", filled), strings.Repeat(" ", width-filled), b.done, b.all)
-	}
-}
-
-func (b *bar) end() {
-	if b.all > 0 {
-		fmt.Fprint(b.w, "\r\x1b[K")
-	}
 }
 
 // ms returns cycles as milliseconds of c's clock.

@@ -103,7 +103,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"output of another size", []string{"run", halt, "--in", "0=" + halt, "--out", "0=x:1"}, "give the same size"},
 		{"binding left out", []string{"run", halt, "--in", "1=" + halt}, "binding 0 is missing"},
 		{"binding too many", []string{"run", halt, "--in", "0=" + halt}, "uses 0 bindings, and --in and --out give 1"},
-		{"no such card", []string{"run", halt, "--device", "/dev/npu"}, "use in-process or vfio-user:PATH"},
+		{"no such card", []string{"run", halt, "--device", "/dev/npu"}, "use in-process, vfio-user:PATH"},
 		{"nobody at the socket", []string{"run", halt, "--device", "vfio-user:/does/not/exist"}, "/does/not/exist"},
 		{"run no times", []string{"run", halt, "--repeat", "0"}, "use 1 or more"},
 		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},

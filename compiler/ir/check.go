@@ -509,6 +509,22 @@ func checkReshape(n *Node) *Error {
 	return n.checkCopy()
 }
 
+func checkBitcast(n *Node) *Error {
+	x, y := n.x(), n.y()
+	wide, narrow := x, y
+	if x.Type.Bits() < y.Type.Bits() {
+		wide, narrow = y, x
+	}
+	want := slices.Clone(wide.Shape)
+	if r := wide.Type.Bits() / max(8, narrow.Type.Bits()); r > 1 {
+		want = append(want, r)
+	}
+	if narrow.Type.Bits() < 8 || !slices.Equal(narrow.Shape, want) {
+		return n.Errorf("%s%v to %s%v is not what it does", x.Type, x.Shape, y.Type, y.Shape)
+	}
+	return nil
+}
+
 // axisOf is the attribute axis, checked against a rank.
 func (n *Node) axisOf(rank int) (int, *Error) {
 	a := n.Attrs.Int("axis", 0)
@@ -595,6 +611,9 @@ func checkGather(n *Node) *Error {
 	}
 	if i.Type != Int32 && i.Type != Int64 {
 		return n.at(i, "an index is int32 or int64, not %s", i.Type)
+	}
+	if x.Shape[axis] == 0 && n.y().Elements() != 0 {
+		return n.at(x, "axis %d has no element to gather", axis)
 	}
 	return first(n.checkCopy(), n.checkShape(slices.Concat(x.Shape[:axis], i.Shape, x.Shape[axis+1:])))
 }

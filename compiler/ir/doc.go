@@ -70,6 +70,8 @@
 //	npu.rmsnorm(x, g)           §6.14.3, likewise
 //	npu.transpose(x)            perm: axis i of y is axis perm[i] of x
 //	npu.reshape(x)              the same elements in the same order
+//	npu.bitcast(x)              the same bytes as elements of another type of 8 bits or more: of as many, or of
+//	                            narrower ones that get an axis of their own, or back, which removes it
 //	npu.concat(x, …)            along axis
 //	npu.slice(x)                starts, steps, one for each axis; element i of an axis is start + i·step, which
 //	                            lies inside; a step may be below 0. The output's shape says how many

@@ -153,6 +153,9 @@ node "20" npu.slice(%19) -> (%20: int8[2, 4]) {starts=[3, 3], steps=[-2, -1]}
 node "21" npu.pad(%20) -> (%21: int8[3, 5]) {pads=[1, 0, 0, 1], zero=-3}
 node "22" npu.gather(%21, %i) -> (%22: int8[3, 2]) {axis=1}
 node "23" npu.expand(%22) -> (%23: int8[7, 3, 2])
+node "24" npu.bitcast(%8) -> (%24: uint8[1, 3, 2])
+node "25" npu.bitcast(%7) -> (%25: uint8[1, 3, 2, 4])
+node "26" npu.bitcast(%25) -> (%26: float32[1, 3, 2])
 output %23
 `
 

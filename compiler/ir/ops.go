@@ -97,6 +97,7 @@ var ops = map[string]opRule{
 	"npu.rmsnorm":   {2, 2, []attrRule{{"epsilon", aFloat, true, 0}}, checkNorm},
 	"npu.transpose": {1, 1, []attrRule{{"perm", aInts, true, 0}}, checkTranspose},
 	"npu.reshape":   {1, 1, nil, checkReshape},
+	"npu.bitcast":   {1, 1, nil, checkBitcast},
 	"npu.concat":    {1, 1 << 16, []attrRule{{"axis", aInt, true, 0}}, checkConcat},
 	"npu.slice":     {1, 1, []attrRule{{"starts", aInts, true, 0}, {"steps", aInts, true, 0}}, checkSlice},
 	"npu.pad":       {1, 1, []attrRule{{"pads", aInts, true, 0}, {"zero", aInt, false, 0}, {"value", aFloat, false, 0}}, checkPad},

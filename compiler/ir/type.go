@@ -110,7 +110,7 @@ func (t Type) Bytes(n int) int {
 // more, but no tensor of a model that this card can hold has 4 GiB.
 const MaxBytes = 1<<32 - 1
 
-// ParseType is the type of that name.
+// ParseType is the type of that name, which may be Invalid: tensors of a model have it until pass.Infer.
 func ParseType(name string) (Type, bool) {
 	i := slices.IndexFunc(types[:], func(t struct {
 		name          string
@@ -119,7 +119,7 @@ func ParseType(name string) (Type, bool) {
 	}) bool {
 		return t.name == name
 	})
-	if i <= 0 {
+	if i < 0 {
 		return Invalid, false
 	}
 	return Type(i), true

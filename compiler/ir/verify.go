@@ -185,3 +185,11 @@ func (n *Node) checkDevice() *Error {
 	}
 	return rule.check(n)
 }
+
+// Check checks a node of the device level by its rule.
+func (n *Node) Check() error {
+	if e := n.checkDevice(); e != nil {
+		return e
+	}
+	return nil
+}

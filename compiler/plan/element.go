@@ -302,6 +302,7 @@ func (l *lower) finishBytes(zero int64) finish {
 	if l.y().Type == ir.Uint8 {
 		f.out = systolic.Uint8
 		zero, lo, hi = zero-128, lo-128, hi-128
+		l.needHigh()
 	}
 	f.zero, f.lo, f.hi = int8(zero), int8(lo), int8(hi)
 	return f

@@ -42,7 +42,7 @@ var lowerings = map[string]func(*lower) error{
 	"npu.quantize": (*lower).quantize, "npu.dequantize": (*lower).dequantize, "npu.requantize": (*lower).requantize,
 	"npu.qadd": (*lower).qadd, "npu.qmul": (*lower).qmul,
 	"npu.pool": (*lower).pool, "npu.reduce": (*lower).reduce, "npu.softmax": (*lower).softmax, "npu.layernorm": (*lower).layerNorm, "npu.rmsnorm": (*lower).rmsNorm,
-	"npu.reshape": (*lower).reshape, "npu.transpose": (*lower).transpose, "npu.concat": (*lower).concat, "npu.slice": (*lower).slice,
+	"npu.reshape": (*lower).reshape, "npu.bitcast": (*lower).reshape, "npu.transpose": (*lower).transpose, "npu.concat": (*lower).concat, "npu.slice": (*lower).slice,
 	"npu.pad": (*lower).pad, "npu.gather": (*lower).gather, "npu.expand": (*lower).expand,
 }
 

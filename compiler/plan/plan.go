@@ -46,12 +46,13 @@ type Plan struct {
 
 // New plans g, which Verify accepts and whose nodes are of the device level or of the host.
 // A node of the device level that the instruction set does not have goes to the host too, and
-// says why. The error is an *ir.Error.
-func New(g *ir.Graph, target emit.Target) (*Plan, error) {
+// says why. With keep no memory of the arena is used twice, so that all tensors are there in the end.
+// The error is an *ir.Error.
+func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
 	}
-	m := newMemory(g)
+	m := newMemory(g, keep)
 	p := &Plan{Graph: g, Target: target, Nodes: make([]Node, len(g.Nodes))}
 	var b *emit.Builder
 	end := func() error {
@@ -175,12 +176,12 @@ type live struct {
 
 // newMemory gives every tensor of g a place: inputs and outputs have bindings of their own,
 // what is between is in the arena for as long as it is needed.
-func newMemory(g *ir.Graph) *memory {
+func newMemory(g *ir.Graph, keep bool) *memory {
 	m := &memory{graph: g, places: map[*ir.Tensor]Place{}, known: map[string]uint64{}}
 	for i, t := range g.Inputs {
 		m.places[t] = Place{Binding: uint8(FirstIO + i)}
 	}
-	// A reshape gives the same memory another shape. Its root is the tensor that was there first.
+	// A reshape gives the same memory another shape, a bitcast another type. Its root is the tensor that was there first.
 	root := map[*ir.Tensor]*ir.Tensor{}
 	find := func(t *ir.Tensor) *ir.Tensor {
 		if r, ok := root[t]; ok {
@@ -189,7 +190,7 @@ func newMemory(g *ir.Graph) *memory {
 		return t
 	}
 	for _, n := range g.Nodes {
-		if n.Op == "npu.reshape" && !n.Inputs[0].Const() {
+		if (n.Op == "npu.reshape" || n.Op == "npu.bitcast") && !n.Inputs[0].Const() {
 			root[n.Outputs[0]] = find(n.Inputs[0])
 		}
 	}
@@ -222,6 +223,11 @@ func newMemory(g *ir.Graph) *memory {
 	}
 	for _, t := range g.Outputs {
 		if v := lives[find(t)]; v != nil {
+			v.last = len(g.Nodes)
+		}
+	}
+	if keep {
+		for _, v := range order {
 			v.last = len(g.Nodes)
 		}
 	}

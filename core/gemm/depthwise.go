@@ -14,6 +14,7 @@ type Depthwise struct {
 	W       []byte // for each position of the window Channels int8
 	WStride int    // bytes from a position to the next
 	ZeroB   []int32
+	Seed    []int32 // as with Int8
 
 	C          []int32 // OutH·OutW rows of Channels
 	CStride    int     // elements
@@ -56,6 +57,9 @@ func (e *Engine) Depthwise(p Depthwise) {
 	if len(p.ZeroB) > 1 && len(p.ZeroB) != n {
 		panic("gemm: BUG: zero points do not match the channels")
 	}
+	if len(p.Seed) > 0 && (len(p.Seed) != n || p.Accumulate) {
+		panic("gemm: BUG: seeds do not match the channels")
+	}
 	pixel := ceil(n, quadBlock) * quadBlock * word
 	groups, span := ceil(w.KernelH, quadRows), (w.KernelW-1)*w.DilationX+1
 	if e.tier.int8.quads == nil || n < leastQuads || len(p.ZeroB) > 0 || span*pixel > mostQuads || groups*w.KernelW*pixel > mostTaps {
@@ -95,8 +99,7 @@ func (e *Engine) quadWeights(d *depthwise) {
 	}
 	d.pad = e.pad[:n]
 	fill(d.pad, byte(d.p.ZeroA))
-	var rows [quadRows]*byte
-	var steps [quadRows]int
+	rows, steps := e.scratch[0].rows[:quadRows], e.scratch[0].steps[:]
 	for g := range d.groups {
 		for i := range rows {
 			rows[i], steps[i] = d.zeros, 0
@@ -107,12 +110,17 @@ func (e *Engine) quadWeights(d *depthwise) {
 		k.quads(add(d.w, g*taps), &rows[0], &steps[0], w.KernelW, n, 0)
 	}
 	padded := add(d.zeros, d.pixel)
-	rows, steps = [quadRows]*byte{&d.pad[0], &d.pad[0], &d.pad[0], &d.pad[0]}, [quadRows]int{}
+	for i := range rows {
+		rows[i], steps[i] = &d.pad[0], 0
+	}
 	k.quads(padded, &rows[0], &steps[0], 1, n, d.flip)
 	k.line(d.comp, 0, padded, 0, 0, d.w, d.pixel, d.zeros, d.groups*w.KernelW, 1, d.pixel/word, 0)
 	comp := int32s(d.comp, d.pixel/word)
 	for i, v := range comp {
 		comp[i] = -v
+	}
+	for i, v := range d.p.Seed {
+		comp[i] += v
 	}
 }
 
@@ -224,6 +232,7 @@ lines:
 			row := p.C[(oy*w.OutW+ox)*p.CStride:][:n]
 			if !p.Accumulate {
 				clear(row)
+				copy(row, p.Seed)
 			}
 			inside := 0 // padding is the zero point, which adds nothing
 			for ky := range w.KernelH {

@@ -23,6 +23,9 @@ const (
 // further: waking a goroutine takes a few microseconds.
 const grain = 1 << 20
 
+// doneColumns divides the columns that Int8.Done is told of.
+const doneColumns = 16
+
 // slack is what packA512 may write behind a panel.
 const slack = 16*14*4 + 64
 
@@ -154,7 +157,10 @@ func (e *Engine) part(i int) {
 	if j.byRows {
 		m0, m1 = share(j.mPanels, i, e.parts)
 	} else {
-		n0, n1 = share(j.nPanels, i, e.parts)
+		// Parts of columns begin at multiples of doneColumns.
+		unit := ceil(doneColumns, j.k.nr)
+		n0, n1 = share(ceil(j.nPanels, unit), i, e.parts)
+		n0, n1 = n0*unit, min(n1*unit, j.nPanels)
 	}
 	if n0 < n1 {
 		for ; m0 < m1; m0 += panelsPerBlock {

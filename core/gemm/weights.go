@@ -234,13 +234,14 @@ type Int8 struct {
 
 	ZeroA int32   // zero point of A
 	ZeroB []int32 // of the weights: none, one for all columns, or N
+	Seed  []int32 // none, or what the sums of each column begin with if p does not accumulate
 
 	// Stop is asked before each block of the product, by all threads; nil never
 	// stops. Once it is true MulInt8 returns early, and C is undefined.
 	Stop func() bool
 
 	// Done, if not nil, is told of each part of C when it is finished, by all threads: rows from row on of the columns
-	// from column on. Nobody is told of a product that was stopped before its end.
+	// from column on, which is a multiple of 16. Nobody is told of a product that was stopped before its end.
 	Done func(row, rows, column, columns int)
 }
 
@@ -265,13 +266,16 @@ func (e *Engine) MulInt8(w *Weights, p Int8) {
 	if p.Unsigned {
 		e.job.flip = 0x80808080
 	}
-	if p.Unsigned || p.ZeroA != 0 || len(p.ZeroB) > 0 {
+	if len(p.Seed) > 0 && (len(p.Seed) != w.N || p.Accumulate) {
+		panic("gemm: BUG: seeds do not match the columns")
+	}
+	if len(p.Seed) > 0 || p.Unsigned || p.ZeroA != 0 || len(p.ZeroB) > 0 {
 		e.compensate(w, p)
 	}
 	e.run()
 }
 
-// compensate sets what zero points need. Packed activations are a' = a + bias, where bias is less by 128 for uint8,
+// compensate sets what zero points and seeds need. Packed activations are a' = a + bias, where bias is less by 128 for uint8,
 // also in the padding of K to whole k-steps, where a and w are 0; so
 //
 //	Σ (a−za)·(w−zw) = Σ a'·w − (bias+za)·Σw − zw·Σa' + zw·(bias·K' + K·za)
@@ -298,6 +302,9 @@ func (e *Engine) compensate(w *Weights, p Int8) {
 		}
 		e.zeroB[n] = zero
 		e.comp[n] = -(bias+p.ZeroA)*s + zero*(padding+int32(w.K)*(bias+p.ZeroA))
+	}
+	for n, v := range p.Seed {
+		e.comp[n] += v
 	}
 	e.job.comp = &e.comp[0]
 	if len(p.ZeroB) > 0 {
