@@ -106,6 +106,8 @@ type Core struct {
 	acc   []int32
 	array *systolic.Array
 
+	times []uint64 // of the next program's STAMPs; nil for counts of instructions
+
 	stopped func() bool // whether Run's context has ended; made once, because a closure is memory
 
 	// Of the running program.
@@ -155,6 +157,10 @@ func New(cfg Config) (*Core, error) {
 // Close ends the core's goroutines, which begin with the first large product. No program may be running.
 func (c *Core) Close() { c.array.Close() }
 
+// SetTimes gives the next program the times that its STAMPs store, in their
+// order (§13.8.3); nil makes them numbers of instructions. The core keeps t until then.
+func (c *Core) SetTimes(t []uint64) { c.times = t }
+
 // CheckDescriptor makes all checks of §5.3 but that of text_crc32, for a launch
 // with so many bindings. It returns the size of the text in bytes, so that the
 // board knows how much more to fetch; the error is a *Fault.
@@ -200,6 +206,7 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 		c.walkers = [engines]isa.Walker{}
 	}()
 	err := c.sequence(ctx)
+	c.times = nil
 	return c.stats, err
 }
 

@@ -121,7 +121,7 @@ func (c *Core) transfer(i isa.Load, store bool) *Fault {
 }
 
 // stamp stores a mark and the time (§5.6.17), which is how many instructions
-// have finished.
+// have finished unless SetTimes gave another.
 func (c *Core) stamp(i isa.Stamp) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
@@ -134,9 +134,13 @@ func (c *Core) stamp(i isa.Stamp) *Fault {
 	if first, outside := m.Outside(b.Size); outside {
 		return &Fault{Status: StatusBindingBounds, Info: first}
 	}
+	now := c.stats.Instructions
+	if len(c.times) > 0 {
+		now, c.times = c.times[0], c.times[1:]
+	}
 	c.staging = slices.Grow(c.staging[:0], isa.StampSize)[:isa.StampSize]
 	record := c.staging
-	binary.LittleEndian.PutUint64(record, c.stats.Instructions)
+	binary.LittleEndian.PutUint64(record, now)
 	binary.LittleEndian.PutUint32(record[8:], i.ID)
 	binary.LittleEndian.PutUint32(record[12:], 0)
 	if err := c.mem.Store(b, i.Offset, record); err != nil {

@@ -84,7 +84,9 @@ func (e *Engine) post(at iova.Addr, index int, head, phase, id uint16, c *Comple
 	b := &e.cqe
 	*b = [npureg.CQEntrySize]byte{}
 	binary.LittleEndian.PutUint32(b[0x00:], c.Result)
+	binary.LittleEndian.PutUint32(b[0x04:], c.Cycles)
 	binary.LittleEndian.PutUint64(b[0x08:], c.Info)
+	binary.LittleEndian.PutUint64(b[0x10:], c.Time)
 	binary.LittleEndian.PutUint16(b[0x18:], head)
 	binary.LittleEndian.PutUint16(b[0x1a:], uint16(index))
 	binary.LittleEndian.PutUint16(b[0x1c:], id)

@@ -49,6 +49,9 @@ type Completion struct {
 	Result uint32
 	Info   uint64
 
+	Cycles uint32 // model time that the command took, and when it ended (§13.8.3)
+	Time   uint64
+
 	Faulted bool // the command's context faulted: all its queues stop (§11.5)
 
 	// Pending says that the command is a WAIT (§4.17) for the value Want at Addr, which is Info so

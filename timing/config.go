@@ -16,21 +16,20 @@ type Config struct {
 // Params is what §13.2 calls the parameters of the model. Software cannot
 // discover them.
 type Params struct {
-	Clock          int `toml:"clock"`           // MHz
-	WeightBuffers  int `toml:"weight_buffers"`  // tiles of weights that the array holds, 1 or 2
-	Stream         int `toml:"stream"`          // vectors that one step of the array streams at most; 0 for any number
-	Banks          int `toml:"banks"`           // of the scratchpad
-	BankWidth      int `toml:"bank_width"`      // bytes that a bank moves in a cycle; 0 for the array's rows
-	Lanes          int `toml:"lanes"`           // elements that the vector engine takes in a cycle; 0 for the array's columns
-	DRAMWidth      int `toml:"dram_width"`      // bytes in a cycle, device memory
-	DRAMLatency    int `toml:"dram_latency"`    // cycles from a request to its first byte
-	Burst          int `toml:"burst"`           // bytes; device memory moves whole ones
-	BusWidth       int `toml:"bus_width"`       // bytes in a cycle, PCI Express
-	BusLatency     int `toml:"bus_latency"`     // cycles
-	Dispatch       int `toml:"dispatch"`        // cycles from an instruction to the next, of the sequencer
-	CommandFetch   int `toml:"command_fetch"`   // cycles from a command's turn to its decoding
-	CommandRetire  int `toml:"command_retire"`  // cycles from a command's end to its completion
-	FirmwareCycles int `toml:"firmware_cycles"` // of an admin command
+	Clock         int `toml:"clock"`          // MHz
+	WeightBuffers int `toml:"weight_buffers"` // tiles of weights that the array holds, 1 or 2
+	Stream        int `toml:"stream"`         // vectors that one step of the array streams at most; 0 for any number
+	Banks         int `toml:"banks"`          // of the scratchpad
+	BankWidth     int `toml:"bank_width"`     // bytes that a bank moves in a cycle; 0 for the array's rows
+	Lanes         int `toml:"lanes"`          // elements that the vector engine takes in a cycle; 0 for the array's columns
+	DRAMWidth     int `toml:"dram_width"`     // bytes in a cycle, device memory
+	DRAMLatency   int `toml:"dram_latency"`   // cycles from a request to its first byte
+	Burst         int `toml:"burst"`          // bytes; device memory moves whole ones
+	BusWidth      int `toml:"bus_width"`      // bytes in a cycle, PCI Express
+	BusLatency    int `toml:"bus_latency"`    // cycles
+	Dispatch      int `toml:"dispatch"`       // cycles from an instruction to the next, of the sequencer
+	CommandFetch  int `toml:"command_fetch"`  // cycles from a command's turn to its decoding
+	CommandRetire int `toml:"command_retire"` // cycles from a command's end to its completion
 }
 
 // Dataflow is what the array keeps still.
@@ -65,7 +64,7 @@ func DefaultParams() Params {
 		Banks:     4,
 		DRAMWidth: 32, DRAMLatency: 100, Burst: 64,
 		BusWidth: 16, BusLatency: 800,
-		Dispatch: 1, CommandFetch: 200, CommandRetire: 100, FirmwareCycles: 20000,
+		Dispatch: 1, CommandFetch: 200, CommandRetire: 100,
 	}
 }
 
@@ -97,7 +96,6 @@ func (p Params) Validate() error {
 		{"dispatch", p.Dispatch, 0, maxParam},
 		{"command_fetch", p.CommandFetch, 0, maxParam},
 		{"command_retire", p.CommandRetire, 0, maxParam},
-		{"firmware_cycles", p.FirmwareCycles, 0, maxParam},
 	} {
 		if r.v < r.min || r.v > r.max {
 			return fmt.Errorf("timing.%s is %d: use %d to %d", r.key, r.v, r.min, r.max)

@@ -78,6 +78,31 @@ func (c *Config) engine(i isa.Instruction, s *isa.Setup, onBus uint64) cost {
 			spad += ifSpad(!i.YAcc && !i.One, i.Type.Bytes(n))
 		}
 		return c.vector(uint64(i.M), uint64(i.N), 1, elementPasses(i.Op), spad)
+	case isa.Pool:
+		return c.image(&s.Image, uint64(i.N), uint64(i.KernelH)*uint64(i.KernelW))
+	case isa.Resize:
+		if i.Mode == isa.ResizeLinear || i.Mode == isa.ResizeFixed {
+			return c.image(&s.Image, uint64(i.N), 4)
+		}
+		return c.image(&s.Image, uint64(i.N), 1)
+	case isa.Transpose:
+		n := &s.Shape.N
+		elements := uint64(n[isa.Dims-1]) * ceilDiv(uint64(i.Size), 4)
+		rows := uint64(1)
+		for _, d := range n[:isa.Dims-1] {
+			rows *= uint64(d)
+		}
+		return c.vector(rows, elements, 1, 1, 2*rows*uint64(n[isa.Dims-1])*uint64(i.Size))
+	case isa.Gather:
+		return c.gather(i)
+	case isa.Scatter:
+		return c.gather(isa.Gather(i))
+	case isa.Quantize:
+		n, passes := uint64(i.M)*uint64(i.N), uint64(1)
+		if i.Op == isa.QuantizeReal {
+			passes = elementPasses(isa.ElemDiv)
+		}
+		return c.vector(uint64(i.M), uint64(i.N), 1, passes, ifSpad(!i.XAcc, i.Type.Bytes(n))+ifSpad(!i.OutAcc, i.OutType.Bytes(n)))
 	case isa.Reduce:
 		n := uint64(i.M) * uint64(i.N)
 		return c.vector(uint64(i.M), uint64(i.N), 1, 1, ifSpad(!i.XAcc, i.Type.Bytes(n))+ifSpad(!i.OutAcc, i.OutType.Bytes(uint64(i.M))))
@@ -85,7 +110,7 @@ func (c *Config) engine(i isa.Instruction, s *isa.Setup, onBus uint64) cost {
 		n := uint64(i.M) * uint64(i.N)
 		return c.vector(uint64(i.M), uint64(i.N), 1, normPasses(i.Op), ifSpad(!i.XAcc, 3*i.Type.Bytes(n))+ifSpad(!i.OutAcc, i.OutType.Bytes(n)))
 	}
-	return cost{} // SYNC, OPERANDS, WINDOW: no more than their dispatch
+	return cost{} // SYNC, OPERANDS, WINDOW, IMAGE, SHAPE: no more than their dispatch
 }
 
 func ifSpad(there bool, bytes uint64) uint64 {
@@ -98,6 +123,18 @@ func ifSpad(there bool, bytes uint64) uint64 {
 // vector is m rows of n elements, of which a lane takes width in a cycle and pass.
 func (c *Config) vector(m, n, width, passes, spad uint64) cost {
 	return cost{unit: unitVector, span: span{busy: m * ceilDiv(n, c.lanes()*width) * passes, tail: vectorTail}, spad: spad}
+}
+
+// gather is rows that indices name; a lane copies 4 bytes in a cycle.
+func (c *Config) gather(i isa.Gather) cost {
+	m, n := uint64(i.M), uint64(i.N)
+	return c.vector(m, n, 4, 1, m*(2*n+4))
+}
+
+// image is n channels of each pixel that is made, of so many pixels that are read.
+func (c *Config) image(i *isa.Image, n, pixels uint64) cost {
+	made := uint64(i.OutH) * uint64(i.OutW)
+	return c.vector(made, n, 1, pixels, ifSpad(!i.XAcc, made*pixels*i.Type.Bytes(n))+ifSpad(!i.OutAcc, made*i.OutType.Bytes(n)))
 }
 
 // elementPasses says how often an element of ELEMENT goes through a lane

@@ -136,6 +136,16 @@ func TestProgram(t *testing.T) {
 			10*10 + 10*10*8 + vectorTail, nil,
 		},
 		{
+			"images", nil,
+			[]isa.Instruction{
+				isa.Image{InH: 4, InW: 4, OutH: 2, OutW: 2, XLine: 64, OutLine: 32, XPixel: 16, OutPixel: 16},
+				isa.Pool{N: 16, Out: 512, KernelH: 2, KernelW: 2, StepY: 2, StepX: 2, DilationY: 1, DilationX: 1},
+				isa.Resize{N: 16, Out: 512, Mode: isa.ResizeLinear, MulY: 0x40000000, MulX: 0x40000000},
+				isa.Resize{N: 16, Out: 512, MulY: 0x40000000, MulX: 0x40000000},
+			},
+			4*2*4 + 4*2*4 + 4*2 + vectorTail, nil,
+		},
+		{
 			"wide elements take more passes", nil,
 			[]isa.Instruction{
 				isa.Operands{A: systolic.FP32, B: systolic.BF16, AStride: 32, BStride: 16, AccStride: 32},
@@ -177,6 +187,30 @@ func TestProgram(t *testing.T) {
 		if diff := cmp.Diff(tt.stalls, stalls); r.Cycles != tt.cycles || diff != "" {
 			t.Errorf("%s: %d cycles, want %d; stalls (-want +got):\n%s", tt.name, r.Cycles, tt.cycles, diff)
 		}
+	}
+}
+
+// TestEveryInstruction: each instruction of the matrix and the vector engine has a cost
+// of its own, but for those that only say how others work.
+func TestEveryInstruction(t *testing.T) {
+	c := config(8, 8)
+	s := isa.Setup{Window: isa.Window{Groups: 1}}
+	free := map[isa.Opcode]bool{
+		isa.OpOperands: true, isa.OpWindow: true, isa.OpImage: true, isa.OpShape: true, isa.OpSyncMatrix: true, isa.OpSyncVector: true,
+	}
+	seen := 0
+	for op := isa.Opcode(isa.ClassMatrix) << 4; op < 0x50; op++ {
+		i, v := isa.Decode(&isa.Word{byte(op)})
+		if v != nil {
+			continue
+		}
+		seen++
+		if k := c.engine(i, &s, 0); (k.unit == unitLoad) != free[op] {
+			t.Errorf("opcode %#x (%T): unit %d", op, i, k.unit)
+		}
+	}
+	if seen < 20 {
+		t.Errorf("%d instructions", seen)
 	}
 }
 

@@ -36,6 +36,7 @@ type Config struct {
 
 	// Timing is the model's hardware (§13.2).
 	Timing timing.Params `toml:"timing"`
+	Time   TimeConfig    `toml:"time"`
 
 	// Log receives what the operator should know, firmware's console among it; nil
 	// discards.
@@ -109,7 +110,7 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
 	if c.archMinor() >= 4 {
-		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant
+		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureTiming
 	}
 	return f
 }
@@ -135,6 +136,7 @@ func DefaultConfig() Config {
 		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
 		Timing: timing.DefaultParams(),
+		Time:   TimeConfig{Mode: TimeFast, Factor: 1},
 	}
 }
 
@@ -199,6 +201,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Timing.Validate(); err != nil {
 		return fmt.Errorf("vdev: config: %w", err)
+	}
+	if err := c.Time.validate(); err != nil {
+		return fmt.Errorf("vdev: config: time: %w", err)
 	}
 	for _, r := range []struct {
 		key      string

@@ -38,6 +38,9 @@ func TestParseConfig(t *testing.T) {
 		{"virtual functions", "[sriov]\nvfs = 8\n", "sriov.vfs is 8: use 0 to 7"},
 		{"memory for all functions", "[memory]\nsize = 4194304\n[sriov]\nvfs = 4\n", "which leaves 524288 for each of 5 functions: use at least 8388608"},
 		{"virtual functions without messages", "[pci]\nmsi = false\nmsix = false\n[sriov]\nvfs = 1\n", "a virtual function has no INTx"},
+		{"time mode", "[time]\nmode = \"real\"\n", `time: mode "real": use fast, timed, or paced`},
+		{"time factor", "[time]\nfactor = nan\n", "time: factor is NaN"},
+		{"timing", "[timing]\nclock = 0\n", "timing.clock is 0: use 1 to 1048576"},
 		{"vectors", "[queues]\nvectors = 65\n", "queues.vectors is 65"},
 	} {
 		if _, err := ParseConfig([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -157,6 +157,7 @@ func newDevice(cfg Config, virtual bool) (*Device, error) {
 	}
 	d.executor = &executor{d: d, core: c, view: dma.NewView(&d.mem), buf: make([]byte, dma.Chunk)}
 	d.executor.engines.start = time.Now()
+	d.executor.clock.setUp(cfg)
 	d.ras.on = cfg.features()&npureg.FeatureRAS != 0
 	d.ras.thermal.init()
 	d.spaces = make([]atomic.Pointer[dma.AddressSpace], cfg.Queues.Count+1)
@@ -252,6 +253,9 @@ func (d *Device) parametersLocked() {
 	} {
 		d.bar0.Set(off, v)
 	}
+	if k := &d.executor.clock; k.shown {
+		d.bar0.Set(npureg.TimeClock, k.clockRate())
+	}
 	d.crashLocked()
 }
 
@@ -299,6 +303,7 @@ func (d *Device) hooks() {
 		}
 	})
 	d.rasHooks()
+	d.clockHooks()
 	n := d.cfg.Queues.Count + 1
 	d.bar0.OnWriteRange(npureg.DoorbellBase, npureg.DoorbellStride, n, npureg.DoorbellSQTail, func(q int, v uint32) {
 		d.count(npureg.CounterDoorbells, 1)
@@ -460,6 +465,7 @@ func (d *Device) resetPartLocked() {
 
 // resetOverLocked makes the guest's counters 0, now that nothing of before counts any more.
 func (d *Device) resetOverLocked() {
+	d.executor.clock.now.Store(0)
 	if d.over != nil {
 		close(d.over)
 		d.over = nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"npuemu/core"
 	"npuemu/core/isa"
@@ -16,6 +17,7 @@ import (
 	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 	"npuemu/queue"
+	"npuemu/timing"
 )
 
 // executor is the command processor: it decodes user commands and runs them on
@@ -25,6 +27,7 @@ type executor struct {
 	d       *Device
 	core    *core.Core
 	engines engines
+	clock   modelClock
 	view    *dma.View // the command's way to memory
 
 	// Reused, because a command allocates nothing.
@@ -41,6 +44,9 @@ type executor struct {
 	granule   uint64      // that it met poisoned
 	refused   *dma.Fault  // of its translation, or nil
 	status    npureg.Status
+	cycles    uint64 // of its work, if it succeeds
+	report    timing.Report
+	record    [npureg.ProfileSize]byte
 }
 
 // Limits of a program's text (§5.3).
@@ -53,7 +59,8 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	}
 	ctx = x.engines.begin(ctx, e[0])
 	x.view.Begin(x.d.spaces[from.Queue].Load(), dma.Requester{Context: from.Context, Queue: uint16(from.Queue), Index: from.Index, ID: e.ID()})
-	x.began, x.unreached, x.refused = x.d.mem.Bus.Unmaps(), nil, nil
+	x.began, x.unreached, x.refused, x.cycles = x.d.mem.Bus.Unmaps(), nil, nil, 0
+	began := time.Now()
 	var c queue.Completion
 	switch op := e[0]; op {
 	case npureg.CmdNop:
@@ -67,7 +74,7 @@ func (x *executor) Execute(ctx context.Context, from queue.Origin, e *queue.Entr
 	default:
 		c = queue.Completion{Status: npureg.StatusInvalidOpcode, Info: uint64(op)}
 	}
-	c = x.engines.end(c)
+	c = x.engines.end(x.tick(ctx, began, c))
 	if x.view.Hits|x.view.Misses != 0 {
 		x.d.count(npureg.CounterTLBHits, x.view.Hits)
 		x.d.count(npureg.CounterTLBMisses, x.view.Misses)
@@ -190,15 +197,32 @@ func (x *executor) copy(ctx context.Context, e *queue.Entry) queue.Completion {
 		return c
 	}
 	x.d.count(npureg.CounterCopies, 1)
+	if x.clock.on {
+		x.cycles = x.clock.config.Copy(s.NX, s.NY, s.NZ, side(src), side(dst))
+	}
 	return queue.Completion{Info: n}
+}
+
+// side is s for the timing model. Virtual addresses count as device memory (§13.8.2).
+func side(s dma.Side) timing.Side {
+	return timing.Side{Addr: s.Addr, StrideY: s.StrideY, StrideZ: s.StrideZ, Bus: s.Space == dma.Bus}
 }
 
 // launch is LAUNCH (§4.9).
 func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion {
-	if c, ok := zero(e, [2]int{1, 2}, [2]int{4, 8}, [2]int{0x1d, 0x20}, [2]int{0x24, 64}); !ok {
+	profiled := x.clock.shown && e[1]&npureg.LaunchProfile != 0
+	if e[1]&^npureg.LaunchProfile != 0 || e[1] != 0 && !profiled {
+		return invalidField(1)
+	}
+	c, ok := zero(e, [2]int{4, 8}, [2]int{0x1d, 0x20}, [2]int{0x24, 64})
+	if profiled {
+		c, ok = zero(e, [2]int{4, 8}, [2]int{0x1d, 0x20}, [2]int{0x25, 0x28}, [2]int{0x30, 64})
+	}
+	if !ok {
 		return c
 	}
 	le := binary.LittleEndian
+	record, recordSpace := le.Uint64(e[0x28:]), dma.Space(e[0x24])
 	addr, table := le.Uint64(e[0x08:]), le.Uint64(e[0x10:])
 	count, size := le.Uint32(e[0x18:]), le.Uint32(e[0x20:])
 	space, tableSpace := dma.Space(e[0x1c]&15), dma.Space(e[0x1c]>>4)
@@ -213,8 +237,13 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 		return invalidField(0x1c)
 	case size < isa.DescriptorSize || size > maxProgram:
 		return invalidField(0x20)
+	case profiled && !x.view.Reaches(recordSpace):
+		return invalidField(0x24)
+	case profiled && (record%8 != 0 || wraps(record, npureg.ProfileSize)):
+		return invalidField(0x28)
 	}
-	bindings, c := x.bindings(tableSpace, table, int(count))
+	var bindings []core.Binding
+	bindings, c = x.bindings(tableSpace, table, int(count))
 	if c.Status != npureg.StatusSuccess {
 		return c
 	}
@@ -236,6 +265,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	if err := x.view.Fetch(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
 		return x.fault(err)
 	}
+	x.measure(ctx, image, bindings)
 	x.memory = programMemory{x.view, ctx}
 	stats, err := x.core.Run(ctx, image, bindings, &x.memory)
 	x.d.count(npureg.CounterInstructions, stats.Instructions)
@@ -244,6 +274,17 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	x.d.count(npureg.CounterDMAWritten, stats.BytesStored)
 	if err != nil {
 		return x.programError(ctx, err)
+	}
+	if k := &x.clock; k.on {
+		x.cycles += k.config.Fetch(uint64(size), space == dma.Bus)
+		if count > 0 {
+			x.cycles += k.config.Fetch(uint64(count)*npureg.BindingSize, tableSpace == dma.Bus)
+		}
+	}
+	if profiled {
+		if err := x.profile(recordSpace, record, stats); err != nil {
+			return x.fault(err)
+		}
 	}
 	x.d.count(npureg.CounterPrograms, 1)
 	return queue.Completion{Result: uint32(stats.Instructions), Info: stats.MACs}

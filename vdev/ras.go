@@ -61,6 +61,9 @@ func (c Config) hostRegisters() []mmio.Register {
 	if c.features()&npureg.FeatureMMU == 0 {
 		table = slices.DeleteFunc(table, func(r mmio.Register) bool { return r.Off >= npureg.FaultContext && r.Off <= npureg.FaultVAHi })
 	}
+	if c.features()&npureg.FeatureTiming == 0 {
+		table = slices.DeleteFunc(table, func(r mmio.Register) bool { return r.Off >= npureg.TimeLo && r.Off <= npureg.TimeClock })
+	}
 	if c.features()&npureg.FeatureRAS == 0 {
 		table = slices.DeleteFunc(table, func(r mmio.Register) bool { return r.Off >= npureg.CrashStatus && r.Off <= npureg.CrashData })
 		for i := range table {

@@ -83,6 +83,7 @@ type serveFlags struct {
 	configs    []string // none, one for all, or one for each socket
 	transports []string // one for all, or one for each socket
 	arch       string
+	time       string
 	level      string
 	control    string
 	once       bool
@@ -156,6 +157,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&f.transports, "transport", []string{"vfio-user"}, "what the socket speaks, `vfio-user` or vhost-user")
 	c.Flags().StringArrayVar(&f.configs, "config", nil, configUsage)
 	c.Flags().StringVar(&f.arch, "arch", "", archUsage())
+	c.Flags().StringVar(&f.time, "time", "", "time `mode`: fast, timed, or paced[:FACTOR], wall time for model time (docs/spec/timing.md §13.8); overrides [time]")
 	c.Flags().StringVar(&f.level, "log", "info", logUsage)
 	c.Flags().StringVar(&f.control, "control", "", "`path` of a UNIX socket for npuemu ctl; only this user's processes may command")
 	c.Flags().BoolVar(&f.once, "once", false, "exit when the first client, of each card, has left")
@@ -243,6 +245,11 @@ func (f *serveFlags) cards(log *slog.Logger) ([]card, error) {
 		}
 		if f.touchSet {
 			c.cfg.PCI.Touch = f.touch
+		}
+		if f.time != "" {
+			if c.cfg.Time, err = vdev.ParseTime(f.time); err != nil {
+				return nil, fmt.Errorf("--time %w", err)
+			}
 		}
 		c.cfg.Log = log
 		if n > 1 {

@@ -32,6 +32,8 @@ func (f *serveFlags) checkDevice() error {
 		return errors.New("--config is for --device npu: the ioat device has nothing to configure; leave it out")
 	case f.arch != "":
 		return errors.New("--arch is for --device npu: the ioat device has one version; leave it out")
+	case f.time != "":
+		return errors.New("--time is for --device npu: the ioat device has no model time; leave it out")
 	case f.control != "":
 		return errors.New("--control is for --device npu: npuemu ctl does not know the ioat device; leave it out")
 	case slices.ContainsFunc(f.transports, func(t string) bool { return t != "vfio-user" }):

@@ -34,6 +34,7 @@ const (
 	FeatureVector          = 1 << 8  // VECTOR, architecture 1.3
 	FeatureReduce          = 1 << 9  // REDUCE, architecture 1.3
 	FeaturePool            = 1 << 10 // POOL, architecture 1.4
+	FeatureTiming          = 1 << 13 // TIMING, architecture 1.4
 	FeatureGather          = 1 << 14 // GATHER, architecture 1.4
 	FeatureQuant           = 1 << 15 // QUANT, architecture 1.4
 )
@@ -114,6 +115,9 @@ const (
 	CrashSize    = 0x244
 	CrashSelect  = 0x248
 	CrashData    = 0x24c
+	TimeLo       = 0x280
+	TimeHi       = 0x284
+	TimeClock    = 0x288
 )
 
 // Bits of host registers.
@@ -360,6 +364,7 @@ func Host() []mmio.Register {
 			{Name: "VECTOR", Shift: 8, Width: 1, Doc: "The core has element-wise operations, tables and more roundings (§5.6.8, §5.6.18, §5.6.19); architecture 1.3."},
 			{Name: "REDUCE", Shift: 9, Width: 1, Doc: "The core has reductions and normalizations (§5.6.20, §5.6.21); architecture 1.3."},
 			{Name: "POOL", Shift: 10, Width: 1, Doc: "The core has ISA 1.2 and its pooling and resizing of images (§5.6.22 to §5.6.24); architecture 1.4."},
+			{Name: "TIMING", Shift: 13, Width: 1, Doc: "Completions carry model time, LAUNCH takes PROFILE, STAMP can store cycles (§13.8); architecture 1.4."},
 			{Name: "GATHER", Shift: 14, Width: 1, Doc: "The core copies elements and rows to other places of the scratchpad, by strides and by indices, and finds extremes (§5.6.20, §5.6.25 to §5.6.28); architecture 1.4."},
 			{Name: "QUANT", Shift: 15, Width: 1, Doc: "The core quantizes by a division, to all integer types, and converts between all types (§5.6.29); architecture 1.4."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
@@ -456,6 +461,10 @@ func Host() []mmio.Register {
 		{Name: "CRASH_SIZE", Off: CrashSize, Spec: "§12.8", Doc: "Size of the dump in bytes; 0 without one."},
 		{Name: "CRASH_SELECT", Off: CrashSelect, RW: ^uint32(3), Spec: "§12.8", Doc: "Offset in the dump of what CRASH_DATA reads, a multiple of 4."},
 		{Name: "CRASH_DATA", Off: CrashData, Spec: "§12.8", Doc: "Four bytes of the dump, 0 beyond its end. Reading it adds 4 to CRASH_SELECT."},
+
+		{Name: "TIME_LO", Off: TimeLo, Spec: "§13.8", Doc: "Model time in cycles, bits 31:0. Reading it latches TIME_HI. Architecture 1.4; unclaimed without FEATURES_LO.TIMING, like the next two."},
+		{Name: "TIME_HI", Off: TimeHi, Spec: "§13.8", Doc: "Latched bits 63:32."},
+		{Name: "TIME_CLOCK", Off: TimeClock, Spec: "§13.8", Doc: "Cycles in a microsecond; 0 if there is no model time."},
 	}
 }
 
