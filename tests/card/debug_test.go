@@ -76,10 +76,9 @@ func TestDebugKernel(t *testing.T) {
 			t.Errorf("our own driver makes mistakes: %+v", f)
 		}
 	})
-	selftests := kselftests(t, e)
 	for _, p := range kselftest.Programs {
 		t.Run(p, func(t *testing.T) {
-			res, _ := boot(t, e, debug, "load\n"+kselftest.Script(p)+"modprobe npu\n"+verdict, selftests, roomy)
+			res, _ := boot(t, e, debug, "load\n"+kselftest.Script(p)+"modprobe npu\n"+verdict, kselftests(t, e), roomy)
 			checkKTAP(t, res.Files[p+".ktap"], 1)
 			checkVerdict(t, res)
 		})
