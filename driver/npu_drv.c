@@ -166,6 +166,7 @@ static int npu_boot(struct npu_device *npu)
 {
 	int ret;
 
+	clear_bit(NPU_RECOVER_RESET, &npu->recover); /* of who saw what the reset was for */
 	ret = npu->ops->boot(npu);
 	if (!ret) {
 		npu_mbox_enable(npu);
@@ -208,7 +209,6 @@ void npu_reset_begin(struct npu_device *npu)
 
 	npu_queues_stop(npu);
 	npu_mbox_disable(npu);
-	clear_bit(NPU_RECOVER_RESET, &npu->recover); /* of who else saw what this is for */
 }
 
 /* Ends the jobs that a reset has ended, unless the device is found gone. */
