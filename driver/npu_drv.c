@@ -186,6 +186,20 @@ static int npu_boot(struct npu_device *npu)
 }
 
 /*
+ * npu_lock takes npu_device.lock for who needs the device: not while somebody else resets it.
+ * Recovery does not wait for that; it finds that the device is not up, and leaves it alone.
+ */
+void npu_lock(struct npu_device *npu)
+{
+	mutex_lock(&npu->lock);
+	while (npu->resetting) {
+		mutex_unlock(&npu->lock);
+		wait_event(npu->reset_wait, !READ_ONCE(npu->resetting));
+		mutex_lock(&npu->lock);
+	}
+}
+
+/*
  * npu_reset_begin keeps commands from a device that is about to be reset;
  * npu_device.lock is held from here until after npu_reset_end().
  */
@@ -197,20 +211,20 @@ void npu_reset_begin(struct npu_device *npu)
 	npu_mbox_disable(npu);
 }
 
-/*
- * npu_reset_end brings the device back after a reset, which failed if error is not 0. It
- * returns error, or why the device did not come back.
- */
-int npu_reset_end(struct npu_device *npu, int error)
+/* Ends the jobs that a reset has ended, unless the device is found gone. */
+static void npu_reset_interrupt(struct npu_device *npu, int error)
 {
-	lockdep_assert_held(&npu->lock);
-
 	atomic_inc(&npu->resets); /* before a job that it ended can be seen */
+	if (error != -ENODEV)
+		npu_queues_interrupt(npu);
+}
+
+/* Boots the device after a reset, and lets jobs run. */
+static int npu_reset_revive(struct npu_device *npu, int error)
+{
 	if (error == -ENODEV) {
 		WRITE_ONCE(npu->gone, true);
 		npu_queues_cancel(npu, -ENODEV);
-	} else {
-		npu_queues_interrupt(npu);
 	}
 	if (error)
 		npu->up = false;
@@ -225,6 +239,43 @@ int npu_reset_end(struct npu_device *npu, int error)
 	else
 		drm_info(&npu->drm, "device was reset\n");
 	return error;
+}
+
+/*
+ * npu_reset_end brings the device back after a reset, which failed if error is not 0. It
+ * returns error, or why the device did not come back.
+ */
+int npu_reset_end(struct npu_device *npu, int error)
+{
+	lockdep_assert_held(&npu->lock);
+
+	npu_reset_interrupt(npu, error);
+	return npu_reset_revive(npu, error);
+}
+
+/*
+ * npu_reset_pause is for a reset that the bus is about to make, for somebody else: nothing runs
+ * on the device from here until npu_reset_resume(). The lock is not held between them, because
+ * the bus takes locks of its own, under which others allocate.
+ */
+void npu_reset_pause(struct npu_device *npu)
+{
+	mutex_lock(&npu->lock);
+	npu_reset_begin(npu);
+	npu_reset_interrupt(npu, npu->ops->reset(npu));
+	npu->up = false;
+	npu->resetting = true;
+	mutex_unlock(&npu->lock);
+}
+
+/* npu_reset_resume brings the device back after that reset, which failed if error is not 0. */
+void npu_reset_resume(struct npu_device *npu, int error)
+{
+	mutex_lock(&npu->lock);
+	npu_reset_revive(npu, error);
+	WRITE_ONCE(npu->resetting, false);
+	mutex_unlock(&npu->lock);
+	wake_up_all(&npu->reset_wait);
 }
 
 /**
@@ -708,6 +759,7 @@ struct npu_device *npu_alloc(struct device *dev, size_t size, const struct npu_b
 	INIT_LIST_HEAD(&npu->files);
 	INIT_WORK(&npu->recover_work, npu_recover);
 	INIT_WORK(&npu->vm_work, npu_vm_work);
+	init_waitqueue_head(&npu->reset_wait);
 	spin_lock_init(&npu->dead_lock);
 	INIT_LIST_HEAD(&npu->dead);
 	ret = drmm_mutex_init(&npu->drm, &npu->files_lock);

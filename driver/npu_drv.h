@@ -8,7 +8,7 @@
  *   npu_file.lock           the file's queues, and the order of its jobs
  *   npu_vm.lock             the file's address space
  *   npu_device.lock         queue slots, and whether the device is up; held over
- *                           every reset, so also over the bus's reset callbacks
+ *                           every reset that the driver makes
  *   npu_health.lock         what was told of the device's logs
  *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
@@ -312,6 +312,8 @@ struct npu_device {
 	bool up; /* lock: firmware runs */
 	bool asleep; /* lock: the system sleeps; the device boots when it wakes */
 	bool gone; /* it answers no more, and will not; never taken back */
+	bool resetting; /* lock: by somebody else, see npu_reset_pause(); then it is not up */
+	wait_queue_head_t reset_wait; /* resetting became false */
 	u32 generation; /* lock: counts boots, each of which starts without contexts */
 	atomic_t resets;
 	atomic_t timeouts; /* jobs that did not end in time */
@@ -385,6 +387,9 @@ int npu_check_arch(struct npu_device *npu);
 int npu_reset_locked(struct npu_device *npu);
 void npu_reset_begin(struct npu_device *npu);
 int npu_reset_end(struct npu_device *npu, int error);
+void npu_reset_pause(struct npu_device *npu);
+void npu_reset_resume(struct npu_device *npu, int error);
+void npu_lock(struct npu_device *npu);
 void npu_schedule_recovery(struct npu_device *npu, int what);
 void npu_schedule_queue_recovery(struct npu_queue *q);
 void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overflow);

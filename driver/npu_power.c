@@ -171,15 +171,13 @@ static void npu_pci_error_resume(struct pci_dev *pdev)
 /*
  * PCI core is about to reset the function, for instance because somebody wrote
  * to its "reset" file. Bus mastering goes off before that, so work in flight ends
- * here. The lock is given back when the reset is done.
+ * here.
  */
 static void npu_pci_reset_prepare(struct pci_dev *pdev)
 {
 	struct npu_pci *pci = pci_get_drvdata(pdev);
 
-	mutex_lock(&pci->npu.lock);
-	npu_reset_begin(&pci->npu);
-	npu_pci_soft_reset(pci);
+	npu_reset_pause(&pci->npu);
 }
 
 static void npu_pci_reset_done(struct pci_dev *pdev)
@@ -190,8 +188,7 @@ static void npu_pci_reset_done(struct pci_dev *pdev)
 	ret = npu_pci_wait_reset(pci);
 	if (ret)
 		pci_clear_master(pdev);
-	npu_reset_end(&pci->npu, ret);
-	mutex_unlock(&pci->npu.lock);
+	npu_reset_resume(&pci->npu, ret);
 }
 
 const struct pci_error_handlers npu_pci_err_handler = {

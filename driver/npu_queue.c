@@ -206,7 +206,7 @@ static struct npu_queue *npu_queue_take_slot(struct npu_device *npu)
 	struct npu_queue *q = ERR_PTR(-EBUSY);
 	u32 i;
 
-	mutex_lock(&npu->lock);
+	npu_lock(npu);
 	for (i = 0; i < npu->params.queues && IS_ERR(q); i++)
 		if (!npu->queues[i].taken)
 			q = &npu->queues[i];
@@ -296,7 +296,7 @@ struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle,
 	ret = npu_queue_init_feed(q, file);
 	if (ret)
 		goto err_free;
-	mutex_lock(&npu->lock);
+	npu_lock(npu);
 	ret = npu_queue_create_locked(q);
 	mutex_unlock(&npu->lock);
 	if (!ret)
@@ -329,7 +329,7 @@ void npu_queue_release(struct npu_queue *q)
 	else
 		drm_sched_entity_destroy(&q->entity);
 
-	mutex_lock(&npu->lock);
+	npu_lock(npu); /* otherwise its scheduler could stay stopped */
 	q->active = false;
 	if (q->live)
 		ret = npu_hw_destroy_queue(q);

@@ -21,7 +21,8 @@ import (
 
 // TestHammer does everything at once, from several goroutines and with clients
 // that come and go. What the device answers does not matter; it must not hang, nor
-// keep anything, and it must work afterwards.
+// keep anything, and it must work afterwards. Part of the time it gets as far as executing
+// commands, else little would have been hammered.
 func TestHammer(t *testing.T) {
 	devtest.NeedsFunction(t, "registers")
 	devtest.NeedsBus(t)
@@ -73,13 +74,23 @@ func TestHammer(t *testing.T) {
 		defer rings.Unlock()
 		copy(admin[ring][slot*npureg.SQEntrySize:], e[:])
 	}
+	// posted says whether the first entry of a completion ring was written since the last time.
+	posted := func(ring int) bool {
+		rings.Lock()
+		defer rings.Unlock()
+		status := admin[ring][npureg.CQEntrySize-2:]
+		was := status[0]&1 != 0
+		status[0] = 0
+		return was
+	}
+	var booted, adminDone, userDone, resets, clients atomic.Int64
 	workers := []func(rng *rand.Rand){
 		func(rng *rand.Rand) { // doorbells
 			write(devtest.Doorbell(rng.IntN(9))+uint32(4*rng.IntN(2)), uint32(rng.IntN(9)))
 		},
 		func(rng *rand.Rand) { read(uint32(rng.IntN(0x90)) * 4) },
 		func(rng *rand.Rand) { // resets
-			time.Sleep(time.Duration(rng.IntN(40)) * time.Millisecond)
+			time.Sleep(time.Duration(rng.IntN(20<<rng.IntN(5))) * time.Millisecond) // sometimes a driver gets far
 			switch rng.IntN(3) {
 			case 0:
 				config(pcie+8, 0x10, 0x81)
@@ -88,6 +99,7 @@ func TestHammer(t *testing.T) {
 			case 2:
 				write(npureg.DeviceControl, npureg.DeviceControlReset)
 			}
+			resets.Add(1)
 			config(4, 6, 0)
 		},
 		func(rng *rand.Rand) { // a driver: boot, queues, commands
@@ -97,8 +109,9 @@ func TestHammer(t *testing.T) {
 			} {
 				write(w[0], w[1])
 			}
-			for range 50 {
+			for range 200 {
 				if read(npureg.BootStatus)&0xff == npureg.BootReady {
+					booted.Add(1)
 					break
 				}
 				time.Sleep(200 * time.Microsecond)
@@ -130,6 +143,13 @@ func TestHammer(t *testing.T) {
 				write(devtest.Doorbell(1+int(tail)%3), 1+tail%4)
 				write(devtest.Doorbell(0)+npureg.DoorbellCQHead, tail/2)
 			}
+			time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
+			if posted(1) {
+				adminDone.Add(1)
+			}
+			if posted(3) {
+				userDone.Add(1)
+			}
 		},
 		func(rng *rand.Rand) { // memory that nobody uses, and some that the driver does
 			c := current()
@@ -140,24 +160,35 @@ func TestHammer(t *testing.T) {
 		func(rng *rand.Rand) { _ = current().MaskVector(vfiouser.IRQMSIX, rng.IntN(16), rng.IntN(2) == 0) },
 	}
 	var wg sync.WaitGroup
-	end := time.Now().Add(1500 * time.Millisecond)
+	// A second and a half, and longer on a busy machine until enough has happened.
+	end, limit := time.Now().Add(1500*time.Millisecond), time.Now().Add(30*time.Second)
+	hammering := func() bool {
+		now := time.Now()
+		return now.Before(end) || now.Before(limit) && (userDone.Load() < 3 || clients.Load() < 3)
+	}
 	for i, do := range workers {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for rng := rand.New(rand.NewPCG(uint64(i), 7)); time.Now().Before(end); {
+			for rng := rand.New(rand.NewPCG(uint64(i), 7)); hammering(); {
 				do(rng)
 			}
 		}()
 	}
-	for time.Now().Before(end) { // clients come and go
-		time.Sleep(50 * time.Millisecond)
+	for hammering() { // clients come and go
+		time.Sleep(100 * time.Millisecond)
 		rings.Lock()
 		h.Client.Close()
 		attach()
 		rings.Unlock()
+		clients.Add(1)
 	}
 	wg.Wait()
+	t.Logf("%d clients, %d resets; of a driver's rounds %d saw firmware run, %d an admin completion, %d one of a queue",
+		clients.Load(), resets.Load(), booted.Load(), adminDone.Load(), userDone.Load())
+	if userDone.Load() == 0 || clients.Load() == 0 {
+		t.Error("the device did nothing that could have been hammered")
+	}
 
 	h.Client.Close()
 	attach()
