@@ -43,7 +43,9 @@ type Engine struct {
 	parts       int
 	comp, zeroB []int32
 	block       []byte    // of weights on their way to int8
-	padded      []byte    // weights of PackInt8Lines
+	lineWeights []byte    // of PackInt8Lines
+	image       []byte    // with padding
+	window      Window    // of image
 	column      []float32 // of weights that were rows
 	lines       depthwise // in progress instead of job
 	taps, pad   []byte    // of lines
