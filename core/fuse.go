@@ -131,13 +131,16 @@ func (c *Core) requantizedPart(row, rows, column, columns int, sums []int32, str
 			most = rows
 		}
 	}
+	y, x := row/int(i.MX), row%int(i.MX)
 	for r := 0; r < rows; {
-		x := (row + r) % int(i.MX)
 		now := min(most, rows-r, int(i.MX)-x)
-		to := int(i.Out) + (row+r)/int(i.MX)*int(i.OutStrideY) + x*int(i.OutStrideX) + column
+		to := int(i.Out) + y*int(i.OutStrideY) + x*int(i.OutStrideX) + column
 		n := (now-1)*stride + columns
 		c.requants.Row(c.spad[to:to+n], sums[r*stride:][:n], channel)
 		r += now
+		if x += now; x == int(i.MX) {
+			y, x = y+1, 0
+		}
 	}
 }
 

@@ -251,6 +251,10 @@ func (j *job) packPanel(s *scratch, dst *byte, p, k0, n int) {
 		j.packRuns(s, dst, p, k0*size, n*size)
 		return
 	}
+	if j.src.conv == nil && k.packLines != nil && rows == k.mr && !j.src.typ.wide() {
+		k.packLines(dst, add(j.src.base, p*k.mr*j.src.stride+k0*size), j.src.stride, n*size, 1, 0, j.flip)
+		return
+	}
 	if j.src.conv != nil {
 		for r := range rows {
 			line := s.lines[r*n*size:][:n*size]

@@ -39,7 +39,7 @@ func avx512() *tier {
 		},
 		float: kernel{
 			mr: 14, nr: 32, elems: 1,
-			packA: packA512,
+			packA: packA512, packLines: packLines512,
 			widen: widenVector,
 		},
 	}

@@ -90,9 +90,12 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 	pixels := run / (w.Channels * size)
 	rows := min(k.mr, j.m-p*k.mr)
 	var ys, xs [maxRows]int
+	oy, ox := p*k.mr/w.OutW, p*k.mr%w.OutW
 	for r := range rows {
-		ys[r] = (p*k.mr+r)/w.OutW*w.StepY - w.PadTop
-		xs[r] = (p*k.mr+r)%w.OutW*w.StepX - w.PadLeft
+		ys[r], xs[r] = oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft
+		if ox++; ox == w.OutW { // a division takes longer than the rest
+			oy, ox = oy+1, 0
+		}
 	}
 	for n > 0 {
 		at, c := k0/padded, k0%padded
