@@ -45,9 +45,9 @@ func (c Config) Validate() error {
 	if c.AccSize <= 0 || c.AccSize > MaxLocalSize || c.AccSize%4 != 0 {
 		return fmt.Errorf("core: config: accumulators of %d bytes; the size is a multiple of 4 from 4 to %d", c.AccSize, MaxLocalSize)
 	}
-	if c.ISAMinor > isa.Minor || c.Features&^isa.Features != 0 || c.ISAMinor == 0 && c.Features != 0 {
-		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and %d.0 with none",
-			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features), isa.Major)
+	if c.ISAMinor > isa.Minor || c.Features&^isa.FeaturesOf(c.ISAMinor) != 0 {
+		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and older ones with fewer",
+			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features))
 	}
 	if c.Threads < 0 || c.Threads > MaxThreads {
 		return fmt.Errorf("core: config: %d threads; there are 1 to %d, or 0 for as many as processors", c.Threads, MaxThreads)
@@ -127,9 +127,13 @@ type Core struct {
 	scales   []num.Scale // REQUANT's parameter table
 	repeated int         // how often the table is there
 	requants *vec.Requant
-	x, y, z  []uint32  // a row of the vector engine's operands and results
-	fp       []float32 // the same as numbers
-	params   []float32 // of NORM
+	vec      *vec.Unit
+	x, y, z  []uint32  // rows of the vector engine's operands and results
+	one      [1]uint32 // y of ELEMENT that is one for all
+	oneBytes [2]byte
+	bytes256 [isa.TableSize]byte // TABLE's
+	params   []uint32            // of NORM
+	quants   []isa.QuantizeParam // QUANTIZE's table
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -141,7 +145,7 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant()}
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New()}
 	c.poison.array = array
 	c.late.done = c.requantizedPart
 	c.stopped = func() bool { return c.ctx.Err() != nil }

@@ -103,13 +103,13 @@ func (c *Core) requantized(i *isa.Requant) bool {
 		return false
 	}
 	// Results must not replace what the product still has to read.
-	out := span{uint64(i.Out), uint64(i.Out) + uint64(i.MY-1)*uint64(i.OutStrideY) + uint64(i.MX-1)*uint64(i.OutStrideX) + uint64(n)}
-	zeros := span{}
+	out := extent{uint64(i.Out), uint64(i.Out) + uint64(i.MY-1)*uint64(i.OutStrideY) + uint64(i.MX-1)*uint64(i.OutStrideX) + uint64(n)}
+	zeros := extent{}
 	if p.BZeros != nil {
 		base := uint64(c.limits.Setup.Operands.BZeros)
-		zeros = span{base, base + uint64(n)}
+		zeros = extent{base, base + uint64(n)}
 	}
-	if out.meets(spanOf(l.a)) || out.meets(spanOf(l.b)) || out.meets(zeros) {
+	if out.meets(extentOf(l.a)) || out.meets(extentOf(l.b)) || out.meets(zeros) {
 		return false
 	}
 	l.requant = *i
@@ -205,14 +205,14 @@ func (l *late) replaced(acc, m, n, stride int) bool {
 	return acc == l.acc && m >= rows && n >= l.p.Cout && (rows == 1 || stride == l.p.AccStride)
 }
 
-// span is the scratchpad from from on, before to.
-type span struct{ from, to uint64 }
+// extent is the scratchpad from from on, before to.
+type extent struct{ from, to uint64 }
 
-func spanOf(r isa.Rows) span {
-	return span{r.Base, r.Base + (r.Outer-1)*r.OuterStride + (r.Inner-1)*r.InnerStride + r.Bytes}
+func extentOf(r isa.Rows) extent {
+	return extent{r.Base, r.Base + (r.Outer-1)*r.OuterStride + (r.Inner-1)*r.InnerStride + r.Bytes}
 }
 
-func (s span) meets(t span) bool { return s.from < t.to && t.from < s.to }
+func (s extent) meets(t extent) bool { return s.from < t.to && t.from < s.to }
 
 // guard knows what a scratchpad needs to be told when it is written to: poison, and packed weights that become stale.
 type guard struct {

@@ -123,9 +123,7 @@ func ParseDescriptor(b *[DescriptorSize]byte, minor uint16) (Descriptor, *Violat
 // Check compares d with a core and a launch (§5.3): array, local memory,
 // features (CONFIG_MISMATCH), then the binding count (BAD_PROGRAM).
 func (d Descriptor) Check(l Limits) *Violation {
-	if d.Minor == 0 {
-		l.Features = 0 // ISA 1.0 had none
-	}
+	l.Features &= FeaturesOf(d.Minor)
 	switch {
 	case d.Rows != l.Rows:
 		return badDescriptor(ConfigMismatch, descRows, "array_rows", "is %d; the array has %d", d.Rows, l.Rows)
@@ -167,7 +165,8 @@ func (d Descriptor) Limits() Limits {
 // Program is a descriptor and the text it describes.
 type Program struct {
 	Descriptor
-	Text []byte // instructions of Size bytes
+	Text  []byte // instructions of Size bytes
+	Debug *Debug // nil if nothing is known; not part of the image
 }
 
 // Image returns the program as it is in memory (§5.3). It sets TextSize and
