@@ -127,7 +127,6 @@ type Core struct {
 
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
-	repeated int         // how often the table is there
 	requants *vec.Requant
 	vec      *vec.Unit
 	x, y, z  []uint32  // rows of the vector engine's operands and results

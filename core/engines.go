@@ -277,9 +277,6 @@ func (c *Core) bias(i isa.Bias) *Fault {
 	return nil
 }
 
-// repeatScales is how many scales the repeated ones of a few channels are at most.
-const repeatScales = 512
-
 // requant turns accumulators into int8 (§5.6.8). It reads the whole parameter
 // table before it stores the first result.
 func (c *Core) requant(i isa.Requant) *Fault {
@@ -301,13 +298,6 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		}
 		c.scales = append(c.scales, s)
 	}
-	// Scales of a few channels are repeated, so that several rows can become one.
-	if c.repeated = 1; i.PerChannel && int(i.OutStrideX) == int(i.N) {
-		c.repeated = max(1, min(repeatScales/int(i.N), int(i.MX)))
-		for range c.repeated - 1 {
-			c.scales = append(c.scales, c.scales[:i.N]...)
-		}
-	}
 	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
 	if c.requantized(&i) {
 		return nil
@@ -325,10 +315,12 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		}
 		to := int(i.Out) + y*int(i.OutStrideY)
 		c.requants.Rows(c.spad[to:], stride, acc[y*mx*step:], step, mx, n, 0)
-		if c.poison.Some() {
-			for x := range mx {
-				c.poison.Overwritten(uint64(to+x*stride), uint64(n))
-			}
+		if !c.poison.Some() { // what lies between the rows is told to have changed too, which is no harm
+			c.poison.Overwritten(uint64(to), uint64((mx-1)*stride+n))
+			continue
+		}
+		for x := range mx {
+			c.poison.Overwritten(uint64(to+x*stride), uint64(n))
 		}
 	}
 	return nil

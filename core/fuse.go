@@ -96,7 +96,7 @@ func (c *Core) requantized(i *isa.Requant) bool {
 	l := &c.late
 	p := &l.p
 	m, n := int(i.MX)*int(i.MY), int(i.N)
-	if !l.product || p.A.Type.Float() || int(i.Acc/4) != l.acc || n != p.Cout || m != p.OutH*p.OutW || m > 1 && int(i.AccStride/4) != p.AccStride {
+	if !l.product || c.poison.Some() || p.A.Type.Float() || int(i.Acc/4) != l.acc || n != p.Cout || m != p.OutH*p.OutW || m > 1 && int(i.AccStride/4) != p.AccStride {
 		return false
 	}
 	if columns := p.Cout / p.Groups; p.Groups > 1 && columns > 1 && columns%vec.Group != 0 {
@@ -121,22 +121,15 @@ func (c *Core) requantized(i *isa.Requant) bool {
 // requantizedPart is what a product tells of its parts, from several threads.
 func (c *Core) requantizedPart(row, rows, column, columns int, sums []int32, stride int) {
 	i := &c.late.requant
-	channel, most := column, 1
+	channel := column
 	if !i.PerChannel {
 		channel = 0
 	}
-	// Rows without gaps are one, as far as there are scales.
-	if n := int(i.N); columns == n && stride == n && int(i.OutStrideX) == n {
-		if most = c.repeated; !i.PerChannel {
-			most = rows
-		}
-	}
-	for r := 0; r < rows; {
-		x := (row + r) % int(i.MX)
-		now := min(most, rows-r, int(i.MX)-x)
-		to := int(i.Out) + (row+r)/int(i.MX)*int(i.OutStrideY) + x*int(i.OutStrideX) + column
-		n := (now-1)*stride + columns
-		c.requants.Row(c.spad[to:to+n], sums[r*stride:][:n], channel)
+	y, x := row/int(i.MX), row%int(i.MX)
+	for r := 0; r < rows; y, x = y+1, 0 {
+		now := min(rows-r, int(i.MX)-x)
+		to := int(i.Out) + y*int(i.OutStrideY) + x*int(i.OutStrideX) + column
+		c.requants.Rows(c.spad[to:], int(i.OutStrideX), sums[r*stride:], stride, now, columns, channel)
 		r += now
 	}
 }

@@ -43,7 +43,9 @@ type Engine struct {
 	parts       int
 	comp, zeroB []int32
 	block       []byte    // of weights on their way to int8
-	padded      []byte    // weights of PackInt8Lines
+	lineWeights []byte    // of PackInt8Lines
+	image       []byte    // with padding
+	window      Window    // of image
 	column      []float32 // of weights that were rows
 	lines       depthwise // in progress instead of job
 	taps, pad   []byte    // of lines
@@ -247,6 +249,10 @@ func (j *job) packPanel(s *scratch, dst *byte, p, k0, n int) {
 	size := j.src.typ.Size()
 	if j.src.inPlace {
 		j.packRuns(s, dst, p, k0*size, n*size)
+		return
+	}
+	if j.src.conv == nil && k.packLines != nil && rows == k.mr && !j.src.typ.wide() {
+		k.packLines(dst, add(j.src.base, p*k.mr*j.src.stride+k0*size), j.src.stride, n*size, 1, 0, j.flip)
 		return
 	}
 	if j.src.conv != nil {

@@ -28,6 +28,9 @@ type kernel struct {
 	// packA packs n bytes, from byte off on, of mr rows, each xor one of flip, whose bytes are equal. It may write slack
 	// bytes more than whole k-steps.
 	packA func(dst *byte, rows **byte, off, n int, flip uint32)
+	// packLines is packA of mr rows, stride bytes apart, of lines pieces of n bytes, apart bytes apart. It is nil in a tier
+	// that is not made for it.
+	packLines func(dst, src *byte, stride, n, lines, apart int, flip uint32)
 	// packB packs one panel of int8: k rows of cols, stride bytes apart; the rest of the panel is 0.
 	// It adds the columns to sums, of which there are nr.
 	packB func(dst, src *byte, stride, k, cols int, sums *int32)

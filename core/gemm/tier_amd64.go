@@ -26,7 +26,10 @@ func avx512() *tier {
 		name: "avx512",
 		int8: kernel{
 			mr: 14, nr: 32, elems: 4, bias: 128,
-			packA:     func(dst *byte, rows **byte, off, n int, flip uint32) { packA512(dst, rows, off, n, flip^0x80808080) },
+			packA: func(dst *byte, rows **byte, off, n int, flip uint32) { packA512(dst, rows, off, n, flip^0x80808080) },
+			packLines: func(dst, src *byte, stride, n, lines, apart int, flip uint32) {
+				packLines512(dst, src, stride, n, lines, apart, flip^0x80808080)
+			},
 			packB:     packBytes512,
 			sumA:      sumA512,
 			subScaled: subScaled512,
@@ -36,7 +39,7 @@ func avx512() *tier {
 		},
 		float: kernel{
 			mr: 14, nr: 32, elems: 1,
-			packA: packA512,
+			packA: packA512, packLines: packLines512,
 			widen: widenVector,
 		},
 	}

@@ -63,15 +63,15 @@ func (e *Engine) PackInt8Lines(w *Weights, b []byte, stride, k, n, line int) {
 	}
 	check("weights", k, n, stride, len(b))
 	padded := ceil(line, elems) * elems
-	e.padded = growTo(e.padded, k/line*padded*n)
+	e.lineWeights = growTo(e.lineWeights, k/line*padded*n)
 	for i := range k / line {
-		to := e.padded[i*padded*n:][:padded*n]
+		to := e.lineWeights[i*padded*n:][:padded*n]
 		for r := range line {
 			copy(to[r*n:][:n], b[(i*line+r)*stride:])
 		}
 		clear(to[line*n:])
 	}
-	e.PackInt8(w, e.padded, n, k/line*padded, n)
+	e.PackInt8(w, e.lineWeights, n, k/line*padded, n)
 	w.K, w.line = k, line
 }
 
@@ -273,6 +273,9 @@ func (e *Engine) MulInt8(w *Weights, p Int8) {
 	}
 	if p.Unsigned {
 		e.job.flip = 0x80808080
+	}
+	if p.Window != nil {
+		e.job.src.conv, e.job.src.pixels = e.padded(p.Window, p.A, byte(p.ZeroA))
 	}
 	if len(p.Seed) > 0 && (len(p.Seed) != w.N || p.Accumulate) {
 		panic("gemm: BUG: seeds do not match the columns")

@@ -90,9 +90,12 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 	pixels := run / (w.Channels * size)
 	rows := min(k.mr, j.m-p*k.mr)
 	var ys, xs [maxRows]int
+	oy, ox := p*k.mr/w.OutW, p*k.mr%w.OutW
 	for r := range rows {
-		ys[r] = (p*k.mr+r)/w.OutW*w.StepY - w.PadTop
-		xs[r] = (p*k.mr+r)%w.OutW*w.StepX - w.PadLeft
+		ys[r], xs[r] = oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft
+		if ox++; ox == w.OutW { // a division takes longer than the rest
+			oy, ox = oy+1, 0
+		}
 	}
 	for n > 0 {
 		at, c := k0/padded, k0%padded
@@ -102,6 +105,13 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 		if y, x := ys[0]+down, xs[0]+right; ys[rows-1] == ys[0] && uint(y) < uint(w.InH) && x >= 0 && xs[rows-1]+right <= w.InW-pixels {
 			// All of one line, inside.
 			p, apart := &j.src.pixels[y*w.Line+x*w.Pixel+w.Offset+c], w.StepX*w.Pixel
+			if lines := min(n/padded, w.KernelH-at); k.packLines != nil && rows == k.mr && c == 0 && perLine == 1 && lines > 0 && y+(lines-1)*w.DilationY < w.InH {
+				k.packLines(dst, p, apart, run, lines, w.DilationY*w.Line, j.flip)
+				some = lines * padded
+				dst = add(dst, some/step*k.mr*word)
+				k0, n = k0+some, n-some
+				continue
+			}
 			for r := range k.mr {
 				s.rows[r] = add(p, min(r, rows-1)*apart)
 			}
@@ -129,9 +139,44 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 }
 
 func fill(to []byte, v byte) {
-	for i := range to {
-		to[i] = v
+	if len(to) == 0 {
+		return
 	}
+	to[0] = v
+	for n := 1; n < len(to); n *= 2 {
+		copy(to[n:], to[:n])
+	}
+}
+
+// mostPadded is how many bytes a padded image has at most: it stays in the second level of the cache.
+const mostPadded = 1 << 20
+
+// padded returns w and its image or, if rows go beyond it and it is dense and not too large, a copy that has all of them,
+// and the window for it.
+func (e *Engine) padded(w *Window, image []byte, pad byte) (*Window, []byte) {
+	lines, pixels := (w.OutH-1)*w.StepY+(w.KernelH-1)*w.DilationY+1, (w.OutW-1)*w.StepX+(w.KernelW-1)*w.DilationX+1
+	line := pixels * w.Pixel
+	if w.Pixel != w.Channels || lines > mostPadded || line > mostPadded || lines*line > mostPadded ||
+		w.PadTop == 0 && w.PadLeft == 0 && lines <= w.InH && pixels <= w.InW {
+		return w, image
+	}
+	e.image = growTo(e.image, lines*line)
+	left := min(w.PadLeft*w.Pixel, line)
+	n := min(w.InW*w.Pixel, line-left)
+	for y := range lines {
+		to := e.image[y*line:][:line]
+		in := y - w.PadTop
+		if uint(in) >= uint(w.InH) || n == 0 {
+			fill(to, pad)
+			continue
+		}
+		fill(to[:left], pad)
+		copy(to[left:], image[in*w.Line:][:n])
+		fill(to[left+n:], pad)
+	}
+	e.window = *w
+	e.window.InH, e.window.InW, e.window.Line, e.window.PadTop, e.window.PadLeft = lines, pixels, line, 0, 0
+	return &e.window, e.image
 }
 
 // check panics unless the image lies in n bytes and the window is one.

@@ -82,6 +82,12 @@ func fma512x1(k int, a *byte, b *byte, c *byte, ldc int, comp *byte, compStep in
 //go:noescape
 func packA512(dst *byte, rows **byte, off int, n int, flip uint32)
 
+// packLines512 is packA512 of 14 rows stride bytes apart: n bytes from src on, then as many apart bytes further, for so many
+// lines. Each line begins with a k-step.
+//
+//go:noescape
+func packLines512(dst *byte, src *byte, stride int, n int, lines int, apart int, flip uint32)
+
 // packB512 writes steps k-steps of 32 columns, of which cols exist, and adds
 // their columns to the 32 sums.
 //

@@ -68,7 +68,6 @@ func (r *Requant) Set(rounding Rounding, scales []num.Scale, zero, lo, hi int8) 
 	r.rounding = rounding
 	r.scales = append(r.scales[:0], scales...)
 	k := &r.tier.requant
-	r.place = uint32(uint16(int16(zero))) | uint32(uint8(lo))<<16 | uint32(uint8(hi))<<24
 	if r.kernel = 0; k.block == 0 {
 		return
 	}

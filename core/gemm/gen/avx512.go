@@ -245,6 +245,17 @@ func packA512() {
 		g.VMOVDQU8_Z(indexed(p, off, 1, 0), k, r[i])
 		g.VPXORD(flip, r[i], r[i])
 	}
+	transpose512(r, dst)
+	g.ADDQ(imm(16*rows512*4), dst)
+	g.ADDQ(imm(64), off)
+	g.SUBQ(imm(64), n)
+	g.JG(operand.LabelRef("chunk"))
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// transpose512 writes 16 k-steps of 14 rows of words to dst.
+func transpose512(r [16]reg.VecVirtual, dst reg.GPVirtual) {
 	g.Comment("A 16×16 transposition of words: pairs, quadruples, then 128-bit lanes.")
 	var s [16]reg.VecVirtual
 	for i := 0; i < 16; i += 2 {
@@ -285,10 +296,58 @@ func packA512() {
 	for i, o := range out {
 		g.VMOVDQU32(o, at(dst, i*rows512*4))
 	}
-	g.ADDQ(imm(16*rows512*4), dst)
-	g.ADDQ(imm(64), off)
-	g.SUBQ(imm(64), n)
+}
+
+// packLines512 is packA512 of rows that are equally far apart, for several pieces of them.
+func packLines512() {
+	begin("packLines512", "func(dst, src *byte, stride, n, lines, apart int, flip uint32)",
+		"packLines512 is packA512 of 14 rows stride bytes apart: n bytes from src on, then as many apart bytes further, for so many\n"+
+			"lines. Each line begins with a k-step.")
+	dst, src, stride, lines := param("dst"), param("src"), param("stride"), param("lines")
+	flip := g.ZMM()
+	g.VPBROADCASTD(g.Load(g.Param("flip"), g.GP32()), flip)
+	mask, ones, p, left, to, from, size := g.GP64(), g.GP64(), g.GP64(), g.GP64(), g.GP64(), g.GP64(), g.GP64()
+	g.MOVQ(operand.U64(0xffffffffffffffff), ones)
+	g.Comment("Bytes of a packed line: ⌈n/4⌉ k-steps.")
+	g.MOVQ(onStack("n"), size)
+	g.ADDQ(imm(3), size)
+	g.SHRQ(imm(2), size)
+	g.IMUL3Q(imm(rows512*4), size, size)
+	k := g.K()
+	g.Label("line")
+	g.MOVQ(onStack("n"), left)
+	g.MOVQ(dst, to)
+	g.MOVQ(src, from)
+	g.Label("chunk")
+	g.MOVQ(ones, mask)
+	g.CMPQ(left, imm(64))
+	g.JGE(operand.LabelRef("full"))
+	g.BZHIQ(left, mask, mask)
+	g.Label("full")
+	g.KMOVQ(mask, k)
+	g.MOVQ(from, p)
+	var r [16]reg.VecVirtual
+	for i := range r {
+		r[i] = g.ZMM()
+		if i >= rows512 {
+			g.VPXORD(r[i], r[i], r[i])
+			continue
+		}
+		g.VMOVDQU8_Z(at(p, 0), k, r[i])
+		g.VPXORD(flip, r[i], r[i])
+		if i < rows512-1 {
+			g.ADDQ(stride, p)
+		}
+	}
+	transpose512(r, to)
+	g.ADDQ(imm(16*rows512*4), to)
+	g.ADDQ(imm(64), from)
+	g.SUBQ(imm(64), left)
 	g.JG(operand.LabelRef("chunk"))
+	g.ADDQ(size, dst)
+	g.ADDQ(onStack("apart"), src)
+	g.DECQ(lines)
+	g.JNZ(operand.LabelRef("line"))
 	g.VZEROUPPER()
 	g.RET()
 }

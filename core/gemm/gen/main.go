@@ -69,6 +69,7 @@ func main() {
 	vnni()
 	fma512()
 	packA512()
+	packLines512()
 	packB512()
 	sum512()
 	widen512()
