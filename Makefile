@@ -73,6 +73,9 @@ bench-transport: ## The transports side by side with libvfio-user (docs/performa
 bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
 	@$(GO) run ./tests/bench/peers
 
+bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs
+	@$(GO) run ./tests/bench/scalesim
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
 
@@ -91,9 +94,16 @@ generate: ## Registers: C headers and docs/spec/registers.md from mmio/npureg
 generate-gemm: ## The assembly of core/gemm; its generator is a module of its own
 	@$(GO) -C core/gemm/gen run .
 
+generate-vec: ## The same of core/vec
+	@$(GO) -C core/vec/gen run .
+
 generate-gemm-check: ## Show that this assembly is what its generator writes
 	@mkdir -p build/gemm && $(GO) -C core/gemm/gen run . $(CURDIR)/build/gemm
 	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/gemm/$$f build/gemm/$$f || exit 1; done
+
+generate-vec-check: ## The same of core/vec
+	@mkdir -p build/vec && $(GO) -C core/vec/gen run . $(CURDIR)/build/vec
+	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/vec/$$f build/vec/$$f || exit 1; done
 
 firmware: setup ## Rebuild boot ROM and firmware image from C
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads

@@ -46,4 +46,6 @@ var statusNames = map[Status]string{
 	0x60: "BAD_SETUP",
 	0x61: "BAD_CONTROL",
 	0x62: "BUDGET",
+	0x63: "OVERLAP",
+	0x64: "BAD_INDEX",
 }

@@ -116,7 +116,7 @@ func TestFloatSplit(t *testing.T) {
 		text = append(text, isa.Sync{Engine: isa.ClassMatrix, Signal: tok(1, 1)},
 			isa.Store{Binding: 1, Acc: true, NX: 4 * n, NY: 1, NZ: 1, Wait: tok(1, 1)}, isa.Halt{})
 		p := program(cfg, 2, isa.Text(text...))
-		p.Minor, p.Features = 1, isa.Features
+		p.Minor, p.Features = isa.Minor, isa.Features
 		m := &memory{t: t, bufs: [][]byte{in, out}}
 		if _, err := newCore(t, cfg).Run(t.Context(), p.Image(), m.bind(), m); err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"npuemu/core"
@@ -15,13 +16,13 @@ import (
 	"npuemu/core/systolic"
 )
 
-// newConfig is testConfig with all that ISA 1.1 adds.
-var newConfig = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 1, Features: isa.Features}
+// newConfig is testConfig with all that ISA 1.1 and 1.2 add.
+var newConfig = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: isa.Minor, Features: isa.Features}
 
-// newProgram is program for newConfig, of ISA 1.1.
+// newProgram is program for newConfig, of the newest ISA.
 func newProgram(bindings int, text []byte) *isa.Program {
 	p := program(newConfig, bindings, text)
-	p.Minor, p.Features = 1, isa.Features
+	p.Minor, p.Features = isa.Minor, isa.Features
 	return p
 }
 
@@ -294,7 +295,7 @@ func TestConvIsItsPositions(t *testing.T) {
 
 // Sums wrap, and a sum of k = 2¹⁷ products of −128 is the first that does.
 func TestGemmWraps(t *testing.T) {
-	cfg := core.Config{Rows: 8, Cols: 8, SpadSize: 1 << 19, AccSize: 64, ISAMinor: 1, Features: isa.Features}
+	cfg := core.Config{Rows: 8, Cols: 8, SpadSize: 1 << 19, AccSize: 64, ISAMinor: isa.Minor, Features: isa.Features}
 	for _, tt := range []struct {
 		k    uint32
 		want int32
@@ -334,12 +335,15 @@ func TestProductErrors(t *testing.T) {
 	}{
 		{"no error", newConfig, nil, []isa.Instruction{operands, gemm}, 0, 0, 0},
 		{"ISA 1.1 on a core of 1.0", old, nil, []isa.Instruction{operands, gemm}, core.StatusBadProgram, 0, 6},
+		{"ISA 1.2 on a core of 1.1", core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 1, Features: isa.FeaturesOf(1)}, nil, []isa.Instruction{operands}, core.StatusBadProgram, 0, 6},
+		{"ISA 1.1 has no groups of 1.2", newConfig, func(p *isa.Program) { p.Minor = 1 }, []isa.Instruction{operands}, core.StatusConfigMismatch, 0, 0x28},
+		{"ISA 1.1 on a core of 1.2", newConfig, func(p *isa.Program) { p.Minor, p.Features = 1, isa.FeaturesOf(1) }, []isa.Instruction{operands, gemm}, 0, 0, 0},
 		{"ISA 1.0 on a core of 1.1", newConfig, func(p *isa.Program) { p.Minor, p.Features = 0, 0 }, []isa.Instruction{isa.Fill{NX: 1, NY: 1}}, 0, 0, 0},
 		{"ISA 1.0 has no features", newConfig, func(p *isa.Program) { p.Minor = 0 }, []isa.Instruction{operands}, core.StatusConfigMismatch, 0, 0x28},
 		{"ISA 1.0 has no GEMM", newConfig, func(p *isa.Program) { p.Minor, p.Features = 0, 0 }, []isa.Instruction{isa.Sync{Engine: 1}, gemm}, core.StatusIllegalInstruction, 1, 0x34},
 		{"feature not named", newConfig, func(p *isa.Program) { p.Features = 0 }, []isa.Instruction{operands}, core.StatusIllegalInstruction, 0, 0x32},
 		{
-			"feature that the core lacks", core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 1}, nil,
+			"feature that the core lacks", core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: isa.Minor}, nil,
 			[]isa.Instruction{operands}, core.StatusConfigMismatch, 0, 0x28,
 		},
 		{"feature that there is not", newConfig, func(p *isa.Program) { p.Features |= 1 << 40 }, []isa.Instruction{operands}, core.StatusConfigMismatch, 0, 0x28},
@@ -394,6 +398,7 @@ func TestProductErrors(t *testing.T) {
 	for _, cfg := range []core.Config{
 		{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 64, ISAMinor: isa.Minor + 1},
 		{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 64, ISAMinor: 1, Features: 1},
+		{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 64, ISAMinor: 1, Features: isa.FeaturePool},
 		{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 64, Features: isa.FeatureGEMM},
 	} {
 		if cfg.Validate() == nil {
@@ -455,33 +460,34 @@ func TestProductPoison(t *testing.T) {
 
 // A product ends soon after its command.
 func TestProductIsInterrupted(t *testing.T) {
-	cfg := core.Config{Rows: 8, Cols: 8, SpadSize: 4 << 20, AccSize: 4 << 20, ISAMinor: 1, Features: isa.Features}
+	cfg := core.Config{Rows: 8, Cols: 8, SpadSize: 4 << 20, AccSize: 4 << 20, ISAMinor: isa.Minor, Features: isa.Features}
 	p := program(cfg, 0, isa.Text(
 		isa.Operands{AStride: 2048, BStride: 1024, AccStride: 4096},
 		isa.Gemm{M: 1024, N: 1024, K: 2048},
 		isa.Halt{},
 	))
-	p.Minor, p.Features = 1, isa.Features
+	p.Minor, p.Features = isa.Minor, isa.Features
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newCore(t, cfg)
-	m := &countdown{Context: ctx, n: 5, cancel: cancel} // two instructions, and then the product asks
+	m := &countdown{Context: ctx, cancel: cancel}
+	m.n.Store(5) // two instructions, their end, and then the product asks
 	if _, err := c.Run(m, p.Image(), nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run: %v, want context.Canceled", err)
 	}
-	if m.n < -10 {
-		t.Errorf("the product went on for %d blocks", -m.n)
+	if n := m.n.Load(); n < -10 {
+		t.Errorf("the product went on for %d blocks", -n)
 	}
 }
 
 // countdown is a context that is cancelled when it is asked for the nth time.
 type countdown struct {
 	context.Context
-	n      int
+	n      atomic.Int64 // threads of the core ask
 	cancel func()
 }
 
 func (c *countdown) Err() error {
-	if c.n--; c.n == 0 {
+	if c.n.Add(-1) == 0 {
 		c.cancel()
 	}
 	return c.Context.Err()

@@ -33,6 +33,8 @@ const (
 	StatusBadSetup           = Status(isa.BadSetup)           // BAD_SETUP
 	StatusBadControl         = Status(isa.BadControl)         // BAD_CONTROL
 	StatusBudget             = Status(isa.OverBudget)         // BUDGET
+	StatusOverlap            = Status(isa.Overlap)            // OVERLAP
+	StatusBadIndex           = Status(0x64)                   // BAD_INDEX
 )
 
 // String returns the name in the specification.
@@ -52,10 +54,12 @@ func (s Status) String() string {
 		return "DEADLOCK"
 	case StatusNoHalt:
 		return "NO_HALT"
+	case StatusBadIndex:
+		return "BAD_INDEX"
 	case StatusPoison:
 		return "POISON"
 	}
-	if s >= StatusBadProgram && s <= StatusBindingIndex || s >= StatusBadSetup && s <= StatusBudget {
+	if s >= StatusBadProgram && s <= StatusBindingIndex || s >= StatusBadSetup && s <= StatusOverlap {
 		return isa.Rule(s).String()
 	}
 	return fmt.Sprintf("Status(%#02x)", uint8(s))

@@ -8,7 +8,7 @@
 /* Identity and geometry (§1, §2.1). */
 #define NPU_MAGIC				0x4555504e
 #define NPU_ARCH_MAJOR				0x1
-#define NPU_ARCH_MINOR				0x3
+#define NPU_ARCH_MINOR				0x4
 #define NPU_FIRMWARE_MAJOR			0x1
 #define NPU_FIRMWARE_MINOR			0x2
 #define NPU_BAR0_SIZE				0x100000
@@ -193,6 +193,8 @@
 #define NPU_STATUS_BAD_SETUP			0x60
 #define NPU_STATUS_BAD_CONTROL			0x61
 #define NPU_STATUS_BUDGET			0x62
+#define NPU_STATUS_OVERLAP			0x63
+#define NPU_STATUS_BAD_INDEX			0x64
 
 /* Error log (§12.3). */
 #define NPU_ERROR_CORRECTED			0x1
@@ -273,6 +275,9 @@
 #define NPU_FEATURES_LO_CONTROL			BIT(7)
 #define NPU_FEATURES_LO_VECTOR			BIT(8)
 #define NPU_FEATURES_LO_REDUCE			BIT(9)
+#define NPU_FEATURES_LO_POOL			BIT(10)
+#define NPU_FEATURES_LO_GATHER			BIT(14)
+#define NPU_FEATURES_LO_QUANT			BIT(15)
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS			GENMASK(15, 0)

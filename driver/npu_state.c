@@ -86,17 +86,21 @@ static void npu_dump_head(struct npu_device *npu, const char *reason, struct drm
 
 /*
  * npu_dump notes the state of the device that is about to be reset, and why; user space finds
- * it in /sys/class/devcoredump. npu_device.lock is held. The fences of jobs may wait for the
- * caller, so nothing is allocated here.
+ * it in /sys/class/devcoredump. A dump that is not published yet stays, and this one is lost.
+ * npu_device.lock is held. The fences of jobs may wait for the caller, so nothing is allocated
+ * here.
  */
 void npu_dump(struct npu_device *npu, const char *reason)
 {
 	struct npu_dump_buffer buffer = { .data = npu->dump };
 	struct drm_printer p = { .printfn = npu_dump_printfn, .arg = &buffer };
-	size_t crash = npu->ops->take_crash ? npu_crash_take(npu) : 0;
+	size_t crash;
 
 	lockdep_assert_held(&npu->lock);
 
+	if (npu->dump_size)
+		return;
+	crash = npu->ops->take_crash ? npu_crash_take(npu) : 0;
 	npu_dump_head(npu, reason, &p);
 	if (crash)
 		npu_crash_print(npu, crash, &p);

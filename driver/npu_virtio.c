@@ -113,6 +113,7 @@ struct npu_virtio {
 	struct work_struct config_work;
 	struct workqueue_struct *wq; /* of all works here */
 	bool was_reset; /* npu_device.lock: features and virtqueues are to be made again */
+	atomic_t reported; /* the kernel's log says that firmware failed */
 };
 
 static struct npu_virtio *to_npu_virtio(struct npu_device *npu)
@@ -133,12 +134,14 @@ static u32 npu_virtio_status(struct npu_virtio *nv)
 	return status;
 }
 
-/* Says why firmware does not serve requests. */
+/* Says why firmware does not serve requests; that it failed, once until the next boot. */
 static void npu_virtio_report(struct npu_virtio *nv)
 {
 	u32 status = npu_virtio_status(nv);
 	u32 error = FIELD_GET(NPU_VIRTIO_BOOT_ERROR, status);
 
+	if (status & NPU_VIRTIO_FAILED && atomic_xchg(&nv->reported, 1))
+		return;
 	dev_err_ratelimited(&nv->vdev->dev,
 			    "firmware of the device %s: status 0x%x, error %s (%u); remedy: see what the device's own log says\n",
 			    status & NPU_VIRTIO_FAILED ? "failed" : "does not answer", status,
@@ -441,6 +444,7 @@ static int npu_virtio_boot(struct npu_device *npu)
 		}
 		nv->was_reset = false;
 	}
+	atomic_set(&nv->reported, 0);
 	nv->queues[0].next = 0;
 	events = min(NPU_VIRTIO_EVENTS, virtqueue_get_vring_size(nv->event_vq));
 	for (i = 0; i < events; i++)
@@ -458,6 +462,7 @@ static int npu_virtio_reset(struct npu_device *npu)
 
 	virtio_reset_device(nv->vdev); /* waits for callbacks too */
 	nv->was_reset = true;
+	cancel_work_sync(&nv->config_work);
 	cancel_work_sync(&nv->event_work);
 	for (i = 1; i <= npu->params.queues; i++)
 		cancel_work_sync(&nv->queues[i].work);
@@ -486,6 +491,7 @@ static const struct npu_bus_ops npu_virtio_ops = {
 	.identify_timeout_ms = NPU_VIRTIO_BOOT_MS,
 	.physical = true,
 	.silent_errors = true,
+	.reset_allocates = true,
 	.boot = npu_virtio_boot,
 	.reset = npu_virtio_reset,
 	.stop = npu_virtio_stop,

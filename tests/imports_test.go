@@ -16,9 +16,13 @@ import (
 // allowed says which packages of the tree each package may import
 // (docs/architecture.md). A name ending in /... covers what is below it.
 var allowed = map[string][]string{
-	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "core/isa/lint", "firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds", "umd", "vdev/local"},
+	"cmd/npuemu": {
+		"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "vdev/local", "umd", "accel",
+		"firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds",
+		"core/isa", "core/isa/lint", "timing", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/ref", "compiler/run",
+	},
 	"umd":               {"vdev/vfiouser", words, "internal/eventfd"},
-	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", words, "internal/eventfd", "internal/findings"},
+	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", "timing", words, "internal/eventfd", "internal/findings"},
 	"vdev/ioat":         {"vdev/pci", "vdev/vfiouser", "dma", words, "internal/eventfd", "internal/findings"},
 	"vdev/pci":          {"mmio"},
 	"vdev/vfiouser":     {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},
@@ -31,7 +35,18 @@ var allowed = map[string][]string{
 	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
-	"core":              {"core/hazard", "core/isa", "core/num", "core/systolic", "ecc"},
+	"compiler":          {"compiler/emit", "compiler/ir", "compiler/model", "compiler/onnx", "compiler/pass", "compiler/plan", "compiler/ref", "compiler/run", "core/isa"},
+	"compiler/emit":     {"core/isa"},
+	"compiler/ir":       {},
+	"compiler/model":    {"compiler/ir", "core/isa"},
+	"compiler/npy":      {"compiler/ir"},
+	"compiler/plan":     {"compiler/emit", "compiler/ir", "core/isa", "core/num", "core/systolic"},
+	"compiler/run":      {"compiler/ir", "compiler/model", "compiler/ref", "core/isa"},
+	"compiler/onnx":     {"compiler/ir"},
+	"compiler/pass":     {"compiler/ir", "compiler/ref", "core/num"},
+	"compiler/ref":      {"compiler/ir", "core/num"},
+	"core":              {"core/hazard", "core/isa", "core/num", "core/systolic", "core/vec", "ecc"},
+	"core/vec":          {"core/num"},
 	"core/gemm":         {"core/num"},
 	"core/hazard":       {"core/isa"},
 	"core/isa":          {"core/num", "core/systolic"},
@@ -50,6 +65,7 @@ var allowed = map[string][]string{
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
 	"accel":             {},
+	"timing":            {"core/isa", "core/systolic"},
 
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},

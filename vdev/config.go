@@ -18,6 +18,7 @@ import (
 	"npuemu/core"
 	"npuemu/core/isa"
 	"npuemu/mmio/npureg"
+	"npuemu/timing"
 	"npuemu/vdev/pci"
 )
 
@@ -28,9 +29,13 @@ type Config struct {
 	Serial uint64      `toml:"serial"`
 	PCI    PCIConfig   `toml:"pci"`
 	Array  ArrayConfig `toml:"array"`
+	Core   CoreConfig  `toml:"core"`
 	Memory MemConfig   `toml:"memory"`
 	Queues QueueConfig `toml:"queues"`
 	SRIOV  SRIOVConfig `toml:"sriov"`
+
+	// Timing is the model's hardware (§13.2).
+	Timing timing.Params `toml:"timing"`
 
 	// Log receives what the operator should know, firmware's console among it; nil
 	// discards.
@@ -63,6 +68,12 @@ type ArrayConfig struct {
 	Accumulators int64 `toml:"accumulators"` // bytes
 }
 
+// CoreConfig is how the compute core is simulated; no guest sees it.
+type CoreConfig struct {
+	// Threads is how many threads a large product takes, 0 for one on each processor of the host. Values are the same.
+	Threads int `toml:"threads"`
+}
+
 // MemConfig is device memory (§7.1).
 type MemConfig struct {
 	Size   int64 `toml:"size"`   // bytes, a power of two
@@ -78,7 +89,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.3", "1.2", "1.1", "1.0"} }
+func Arches() []string { return []string{"1.4", "1.3", "1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -97,13 +108,19 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 3 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
+	if c.archMinor() >= 4 {
+		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant
+	}
 	return f
 }
 
 // isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
 func (c Config) isaMinor() uint16 {
-	if c.archMinor() >= 3 {
+	switch minor := c.archMinor(); {
+	case minor >= 4:
 		return isa.Minor
+	case minor == 3:
+		return 1
 	}
 	return 0
 }
@@ -117,6 +134,7 @@ func DefaultConfig() Config {
 		PCI:    PCIConfig{MSIX: true, MSI: true, Touch: true},
 		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
+		Timing: timing.DefaultParams(),
 	}
 }
 
@@ -135,9 +153,18 @@ const (
 	maxContexts  = 1024
 )
 
-// ParseConfig reads a TOML configuration over the defaults. Unknown keys are
-// errors: a misspelt key must not silently leave the default.
+// ParseConfig reads a TOML configuration over the defaults, and validates it.
 func ParseConfig(b []byte) (Config, error) {
+	c, err := DecodeConfig(b)
+	if err != nil {
+		return c, err
+	}
+	return c, c.Validate()
+}
+
+// DecodeConfig is ParseConfig without the rules of a card that can be built. Unknown keys are
+// errors: a misspelt key must not silently leave the default.
+func DecodeConfig(b []byte) (Config, error) {
 	c := DefaultConfig()
 	// Errors quote lines of the file, and a terminal obeys control characters.
 	control := func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) }
@@ -156,7 +183,7 @@ func ParseConfig(b []byte) (Config, error) {
 		}
 		return c, fmt.Errorf("vdev: config: %w", err)
 	}
-	return c, c.Validate()
+	return c, nil
 }
 
 // Validate reports the first rule that c breaks, and what to do.
@@ -164,8 +191,14 @@ func (c Config) Validate() error {
 	if !slices.Contains(Arches(), c.Arch) {
 		return fmt.Errorf("vdev: config: arch %q is not known: use one of %v", c.Arch, Arches())
 	}
+	if n := c.Core.Threads; n < 0 || n > core.MaxThreads {
+		return fmt.Errorf("vdev: config: core.threads is %d: use 1 to %d, or 0 for one on each processor", n, core.MaxThreads)
+	}
 	if err := c.core().Validate(); err != nil {
 		return fmt.Errorf("vdev: config: array: %w", err)
+	}
+	if err := c.Timing.Validate(); err != nil {
+		return fmt.Errorf("vdev: config: %w", err)
 	}
 	for _, r := range []struct {
 		key      string
@@ -203,9 +236,15 @@ func (c Config) Validate() error {
 // partition returns how much of the device memory each function has: an equal part that is a power of two.
 func (c Config) partition() int64 { return c.Memory.Size >> bits.Len(uint(c.SRIOV.VFs)) }
 
+// ISA returns the newest minor version of the instruction set that the core has, and its groups of
+// instructions (§5.3); c is valid.
+func (c Config) ISA() (minor uint16, groups uint64) {
+	return c.isaMinor(), uint64(c.features()) & isa.Features
+}
+
 func (c Config) core() core.Config {
 	return core.Config{
 		Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators),
-		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features,
+		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features, Threads: c.Core.Threads,
 	}
 }

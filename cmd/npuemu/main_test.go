@@ -71,7 +71,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"user", []string{"serve", "--socket", "/x", "--allow-user", "nobody at all"}, "there is no such user"},
 		{"user -1", []string{"serve", "--socket", "/x", "--allow-user", "4294967295"}, "there is no such user"},
 		{"group", []string{"serve", "--socket", "/x", "--allow-group", "-1"}, "there is no such group"},
-		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.3 1.2 1.1 1.0]`},
+		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.4 1.3 1.2 1.1 1.0]`},
 		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
 		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
@@ -98,7 +98,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"output of another size", []string{"run", halt, "--in", "0=" + halt, "--out", "0=x:1"}, "give the same size"},
 		{"binding left out", []string{"run", halt, "--in", "1=" + halt}, "binding 0 is missing"},
 		{"binding too many", []string{"run", halt, "--in", "0=" + halt}, "uses 0 bindings, and --in and --out give 1"},
-		{"no such card", []string{"run", halt, "--device", "/dev/npu"}, "use in-process or vfio-user:PATH"},
+		{"no such card", []string{"run", halt, "--device", "/dev/npu"}, "use in-process, vfio-user:PATH"},
 		{"nobody at the socket", []string{"run", halt, "--device", "vfio-user:/does/not/exist"}, "/does/not/exist"},
 		{"run no times", []string{"run", halt, "--repeat", "0"}, "use 1 or more"},
 		{"program for another array", []string{"run", file(t, "x.npuasm", ".isa 1.0\n.array 8, 8\nhalt\n")}, "CONFIG_MISMATCH"},
@@ -214,7 +214,7 @@ func TestInfo(t *testing.T) {
 			t.Errorf("info %s: %q, %v", flag, out, err)
 		}
 	}
-	if out, _, err := npuemu(t.Context(), "version"); err != nil || !strings.Contains(out, "hardware architecture 1.3") {
+	if out, _, err := npuemu(t.Context(), "version"); err != nil || !strings.Contains(out, "hardware architecture 1.4") {
 		t.Errorf("version: %q, %v", out, err)
 	}
 }

@@ -358,6 +358,10 @@ func (a *assembler) features(directive token) {
 			a.fail(t.col, "%q is no group of instructions%s", t.text, suggest(t.text, names))
 			return
 		}
+		if groups[i].bit&^FeaturesOf(a.prog.Minor) != 0 {
+			a.fail(t.col, "ISA %d.%d has no group %s; write .isa %d.%d", Major, a.prog.Minor, t.text, Major, Minor)
+			return
+		}
 		a.prog.Features |= groups[i].bit
 		if !a.accept(',') {
 			a.expect(end, "the directive ends here")

@@ -26,6 +26,7 @@ const (
 	BadSetup           Rule = 0x60 // BAD_SETUP, between ARRAY_SHAPE and LOCAL_BOUNDS
 	BadControl         Rule = 0x61 // BAD_CONTROL, with RESERVED_FIELD
 	OverBudget         Rule = 0x62 // BUDGET
+	Overlap            Rule = 0x63 // OVERLAP, between LOCAL_BOUNDS and BINDING_INDEX
 )
 
 // String returns the name in the specification.
@@ -53,6 +54,8 @@ func (r Rule) String() string {
 		return "BAD_CONTROL"
 	case OverBudget:
 		return "BUDGET"
+	case Overlap:
+		return "OVERLAP"
 	}
 	return fmt.Sprintf("Rule(%#02x)", uint8(r))
 }

@@ -42,6 +42,14 @@ const (
 	OpTable      Opcode = 0x44
 	OpReduce     Opcode = 0x45
 	OpNorm       Opcode = 0x46
+	OpImage      Opcode = 0x47
+	OpPool       Opcode = 0x48
+	OpResize     Opcode = 0x49
+	OpShape      Opcode = 0x4a
+	OpTranspose  Opcode = 0x4b
+	OpGather     Opcode = 0x4c
+	OpScatter    Opcode = 0x4d
+	OpQuantize   Opcode = 0x4e
 	OpSyncVector Opcode = 0x4f
 )
 
@@ -74,6 +82,13 @@ const (
 	flagOutAcc     = 1 << 2 // ELEMENT, REDUCE, NORM
 	flagNoSaturate = 1 << 3 // ELEMENT, REDUCE, NORM
 	flagOne        = 1 << 4 // ELEMENT, REDUCE, NORM
+
+	flagCountPad = 1 << 0 // POOL
+	flagHalf     = 1 << 0 // RESIZE
+	flagCenter   = 1 << 1 // RESIZE
+	flagFromEnd  = 1 << 0 // GATHER, SCATTER
+
+	flagByChannel = 1 << 1 // QUANTIZE
 
 	flagTransposeA       = 1 << 1 // OPERANDS
 	flagTransposeB       = 1 << 2 // OPERANDS
@@ -167,6 +182,22 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodeReduce(w), nil
 	case OpNorm:
 		return DecodeNorm(w), nil
+	case OpImage:
+		return DecodeImage(w), nil
+	case OpPool:
+		return DecodePool(w), nil
+	case OpResize:
+		return DecodeResize(w), nil
+	case OpShape:
+		return DecodeShape(w), nil
+	case OpTranspose:
+		return DecodeTranspose(w), nil
+	case OpGather:
+		return DecodeGather(w), nil
+	case OpScatter:
+		return DecodeScatter(w), nil
+	case OpQuantize:
+		return DecodeQuantize(w), nil
 	case OpSyncLoad, OpSyncStore, OpSyncMatrix, OpSyncVector:
 		return Sync{Engine: Opcode(w[0]).Class(), Wait: decodeToken(w[2]), Signal: decodeToken(w[3])}, nil
 	}

@@ -186,6 +186,52 @@ var encodings = []struct {
 		"46041100 01090800 08000000 00010000 04000000 02000000 05000a00 00001400",
 		"norm    op=layer type=bf16 out_type=fp32 x=0x8 params=0x100 out=0x4 m=2 n=5 x_stride=10 out_stride=20 out_acc wait=1",
 	},
+	{
+		Image{
+			XAcc: true, NoSaturate: true, Type: systolic.Int32, OutType: systolic.Uint8, Zero: -2, InH: 3, InW: 4, OutH: 5, OutW: 6,
+			XLine: 0x10203, OutLine: 0x708, XPixel: 9, OutPixel: 10, XTop: 11, OutTop: 12, Wait: Token{2, 1},
+		},
+		"47091200 0304feff 03000400 05000600 03020100 08070000 09000a00 0b000c00",
+		"image   type=int32 out_type=uint8 zero=-2 in_h=3 in_w=4 out_h=5 out_w=6 x_line=66051 out_line=1800 x_pixel=9 out_pixel=10 x_top=11 out_top=12 x_acc no_saturate wait=2",
+	},
+	{
+		Pool{
+			CountPad: true, Op: PoolAverage, N: 64, X: 0x100, Out: 0x2000, KernelH: 3, KernelW: 0x204, StepY: 5, StepX: 1, DilationY: 2, DilationX: 1,
+			PadTop: 1, PadLeft: 2, PadBottom: 3, PadRight: 4, Signal: Token{1, 1},
+		},
+		"48010011 03004000 00010000 00200000 03000402 05010201 01000200 03000400",
+		"pool    op=average n=64 x=0x100 out=0x2000 kernel_h=3 kernel_w=516 step_y=5 dilation_y=2 pad_top=1 pad_left=2 pad_bottom=3 pad_right=4 count_pad signal=1",
+	},
+	{
+		Resize{Half: true, Center: true, Mode: ResizeLinear, N: 7, X: 4, Out: 0x800, DivY: 0x40000000, MulX: 0x3f000000},
+		"49030000 04000700 04000000 00080000 00000000 00000040 0000003f 00000000",
+		"resize  mode=linear n=7 x=0x4 out=0x800 div_y=0x40000000 mul_x=0x3f000000 half center",
+	},
+	{
+		Shape{N: [4]uint16{1, 2, 3, 0x405}, OutStride: [4]uint32{6, 7, 0x80910, 11}, Signal: Token{3, 1}},
+		"4a000013 01000200 03000504 06000000 07000000 10090800 0b000000 00000000",
+		"shape   n1=2 n2=3 n3=1029 out0=6 out1=7 out2=526608 out3=11 signal=3",
+	},
+	{
+		Transpose{Size: 0x102, X: 3, Out: 0x400, XStride: [4]uint32{5, 0, 0x60708, 9}, Wait: Token{3, 1}},
+		"4b001300 02010000 03000000 00040000 05000000 00000000 08070600 09000000",
+		"transpose size=258 x=0x3 out=0x400 x0=5 x2=395016 x3=9 wait=3",
+	},
+	{
+		Gather{FromEnd: true, N: 64, Stride: 72, X: 1, Indices: 0x100, Out: 0x200, M: 3, Rows: 0x10203, TableStride: 65},
+		"4c010000 40004800 01000000 00010000 00020000 03000000 03020100 41000000",
+		"gather  n=64 out_stride=72 x=0x1 indices=0x100 out=0x200 m=3 rows=66051 x_stride=65 from_end",
+	},
+	{
+		Scatter{N: 64, Stride: 72, X: 1, Indices: 0x100, Out: 0x200, M: 3, Rows: 0x10203, TableStride: 65},
+		"4d000000 40004800 01000000 00010000 00020000 03000000 03020100 41000000",
+		"scatter n=64 x_stride=72 x=0x1 indices=0x100 out=0x200 m=3 rows=66051 out_stride=65",
+	},
+	{
+		Quantize{XAcc: true, PerChannel: true, Op: RequantTwo, Type: systolic.Int32, OutType: systolic.Int4, X: 8, Params: 0x100, Out: 5, M: 2, N: 3, XStride: 12, OutStride: 2},
+		"4e030000 05030200 08000000 00010000 05000000 02000000 03000c00 00000200",
+		"quantize op=two type=int32 out_type=int4 x=0x8 params=0x100 out=0x5 m=2 n=3 x_stride=12 out_stride=2 x_acc per_channel",
+	},
 }
 
 func TestEncodings(t *testing.T) {

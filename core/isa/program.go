@@ -123,9 +123,7 @@ func ParseDescriptor(b *[DescriptorSize]byte, minor uint16) (Descriptor, *Violat
 // Check compares d with a core and a launch (§5.3): array, local memory,
 // features (CONFIG_MISMATCH), then the binding count (BAD_PROGRAM).
 func (d Descriptor) Check(l Limits) *Violation {
-	if d.Minor == 0 {
-		l.Features = 0 // ISA 1.0 had none
-	}
+	l.Features &= FeaturesOf(d.Minor)
 	switch {
 	case d.Rows != l.Rows:
 		return badDescriptor(ConfigMismatch, descRows, "array_rows", "is %d; the array has %d", d.Rows, l.Rows)

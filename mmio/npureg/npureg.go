@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package npureg is the one register table of the NPU, architecture 1.3: the
+// Package npureg is the one register table of the NPU, architecture 1.4: the
 // host's registers in BAR0 (Host) and the control processor's own (CP).
 //
 // The banks of the device, the C header of driver and firmware, and the page
@@ -15,7 +15,7 @@ import "npuemu/mmio"
 const (
 	Magic     = 0x4555504e // ID register: "NPUE"
 	ArchMajor = 1
-	ArchMinor = 3
+	ArchMinor = 4
 	// Firmware interface that the boot ROM of this architecture accepts.
 	FirmwareMajor = 1
 	FirmwareMinor = 2 // of the firmware in this tree
@@ -23,16 +23,19 @@ const (
 
 // Feature bits, FEATURES_LO (§2.1).
 const (
-	FeatureShadowDoorbells = 1 << 0 // SHADOW_DOORBELLS, architecture 1.1
-	FeatureMMU             = 1 << 1 // MMU, architecture 1.2
-	FeatureQueueControl    = 1 << 2 // QUEUE_CONTROL, architecture 1.2
-	FeatureTimelines       = 1 << 3 // TIMELINES, architecture 1.2
-	FeatureRAS             = 1 << 4 // RAS, architecture 1.2
-	FeatureGEMM            = 1 << 5 // GEMM, architecture 1.3
-	FeatureFloat           = 1 << 6 // FLOAT, architecture 1.3
-	FeatureControl         = 1 << 7 // CONTROL, architecture 1.3
-	FeatureVector          = 1 << 8 // VECTOR, architecture 1.3
-	FeatureReduce          = 1 << 9 // REDUCE, architecture 1.3
+	FeatureShadowDoorbells = 1 << 0  // SHADOW_DOORBELLS, architecture 1.1
+	FeatureMMU             = 1 << 1  // MMU, architecture 1.2
+	FeatureQueueControl    = 1 << 2  // QUEUE_CONTROL, architecture 1.2
+	FeatureTimelines       = 1 << 3  // TIMELINES, architecture 1.2
+	FeatureRAS             = 1 << 4  // RAS, architecture 1.2
+	FeatureGEMM            = 1 << 5  // GEMM, architecture 1.3
+	FeatureFloat           = 1 << 6  // FLOAT, architecture 1.3
+	FeatureControl         = 1 << 7  // CONTROL, architecture 1.3
+	FeatureVector          = 1 << 8  // VECTOR, architecture 1.3
+	FeatureReduce          = 1 << 9  // REDUCE, architecture 1.3
+	FeaturePool            = 1 << 10 // POOL, architecture 1.4
+	FeatureGather          = 1 << 14 // GATHER, architecture 1.4
+	FeatureQuant           = 1 << 15 // QUANT, architecture 1.4
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -355,7 +358,10 @@ func Host() []mmio.Register {
 			{Name: "FLOAT", Shift: 6, Width: 1, Doc: "OPERANDS takes floating-point types (§5.6.9); architecture 1.3."},
 			{Name: "CONTROL", Shift: 7, Width: 1, Doc: "The core has loops, registers and time stamps (§5.6.13 to §5.6.17); architecture 1.3."},
 			{Name: "VECTOR", Shift: 8, Width: 1, Doc: "The core has element-wise operations, tables and more roundings (§5.6.8, §5.6.18, §5.6.19); architecture 1.3."},
-			{Name: "REDUCE", Shift: 9, Width: 1, Doc: "The core has reductions and normalizations (§5.6.20, §5.6.21); architecture 1.3."}}},
+			{Name: "REDUCE", Shift: 9, Width: 1, Doc: "The core has reductions and normalizations (§5.6.20, §5.6.21); architecture 1.3."},
+			{Name: "POOL", Shift: 10, Width: 1, Doc: "The core has ISA 1.2 and its pooling and resizing of images (§5.6.22 to §5.6.24); architecture 1.4."},
+			{Name: "GATHER", Shift: 14, Width: 1, Doc: "The core copies elements and rows to other places of the scratchpad, by strides and by indices, and finds extremes (§5.6.20, §5.6.25 to §5.6.28); architecture 1.4."},
+			{Name: "QUANT", Shift: 15, Width: 1, Doc: "The core quantizes by a division, to all integer types, and converts between all types (§5.6.29); architecture 1.4."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},

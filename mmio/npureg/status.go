@@ -51,6 +51,8 @@ const (
 	StatusBadSetup           Status = 0x60
 	StatusBadControl         Status = 0x61
 	StatusBudget             Status = 0x62
+	StatusOverlap            Status = 0x63
+	StatusBadIndex           Status = 0x64
 )
 
 // A Named is a value that C header and specification know by a name.
@@ -103,6 +105,8 @@ func Statuses() []Named {
 		{"BAD_SETUP", uint32(StatusBadSetup)},
 		{"BAD_CONTROL", uint32(StatusBadControl)},
 		{"BUDGET", uint32(StatusBudget)},
+		{"OVERLAP", uint32(StatusOverlap)},
+		{"BAD_INDEX", uint32(StatusBadIndex)},
 	}
 }
 

@@ -25,7 +25,7 @@ func program11(t *testing.T, text string) []byte {
 // The bits of the groups are the same words in registers and programs.
 func TestFeatureBits(t *testing.T) {
 	if isa.FeatureGEMM != npureg.FeatureGEMM || isa.FeatureFloat != npureg.FeatureFloat || isa.FeatureControl != npureg.FeatureControl ||
-		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce {
+		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce || isa.FeaturePool != npureg.FeaturePool || isa.FeatureGather != npureg.FeatureGather || isa.FeatureQuant != npureg.FeatureQuant {
 		t.Error("isa and npureg differ")
 	}
 }
@@ -82,7 +82,7 @@ func convResult(in []byte) []byte {
 	return out
 }
 
-// TestISA11: a card of architecture 1.3 executes whole convolutions and
+// TestISA11: a card of architecture 1.3 or later executes whole convolutions and
 // products, and programs of ISA 1.0.
 func TestISA11(t *testing.T) {
 	h, _ := ready(t)
@@ -121,7 +121,8 @@ func TestISA11(t *testing.T) {
 		{"table", h.Launch(unchecked(isa.Table{N: 1})), npureg.StatusBadOperand, 20, 0},
 		{"feature of another kind", h.Launch(ofVersion(1, npureg.FeatureMMU)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"ISA 1.0 with a feature", h.Launch(ofVersion(0, isa.FeatureGEMM)), npureg.StatusConfigMismatch, 0x28, 0},
-		{"ISA 1.2", h.Launch(ofVersion(2, 0)), npureg.StatusBadProgram, 6, 0},
+		{"ISA 1.1 with a feature of 1.2", h.Launch(ofVersion(1, isa.FeaturePool)), npureg.StatusConfigMismatch, 0x28, 0},
+		{"ISA 1.3", h.Launch(ofVersion(3, 0)), npureg.StatusBadProgram, 6, 0},
 	} {
 		if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
 			t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
@@ -195,7 +196,7 @@ halt
 
 // unchecked is a program of ISA 1.1 with 1 KiB of each memory, whatever the
 // assembler would say of it.
-func unchecked(text ...isa.Instruction) []byte { return ofVersion(1, isa.Features, text...) }
+func unchecked(text ...isa.Instruction) []byte { return ofVersion(1, isa.FeaturesOf(1), text...) }
 
 func ofVersion(minor uint16, features uint64, text ...isa.Instruction) []byte {
 	p := isa.Program{Descriptor: isa.Descriptor{

@@ -21,7 +21,7 @@ const (
 )
 
 // config is the core.
-var config = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: isa.Minor, Features: features}
+var config = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 1, Features: features}
 
 // features are the groups that the reference knows: ISA 1.1.
 const features = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureControl | isa.FeatureVector | isa.FeatureReduce
