@@ -98,7 +98,7 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
 	if c.archMinor() >= 4 {
-		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant
+		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureSparse | npureg.FeatureMX
 	}
 	return f
 }
