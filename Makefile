@@ -68,6 +68,9 @@ bench-transport: ## The transports side by side with libvfio-user (docs/performa
 bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
 	@$(GO) run ./tests/bench/peers
 
+bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs
+	@$(GO) run ./tests/bench/scalesim
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
 

@@ -9,6 +9,7 @@ require (
 	github.com/spf13/cobra v1.10.2
 	github.com/tidwall/btree v1.8.2
 	golang.org/x/sys v0.41.0
+	google.golang.org/protobuf v1.36.12
 )
 
 require (

@@ -10,7 +10,6 @@ import (
 	"npuemu/core/num"
 	"npuemu/core/systolic"
 	"npuemu/core/vec"
-	"npuemu/ecc"
 )
 
 // MaxLocalSize bounds each local memory: 1 GiB keeps every offset in it, and
@@ -25,7 +24,13 @@ type Config struct {
 
 	ISAMinor uint16 // newest minor version of the ISA that programs may have
 	Features uint64 // groups of instructions, of isa.Features; 0 with ISAMinor 0
+
+	// Threads is how many threads large products take, 0 for GOMAXPROCS. Results do not depend on it.
+	Threads int
 }
+
+// MaxThreads bounds Config.Threads.
+const MaxThreads = 64
 
 // Validate reports what is wrong with c, or nil.
 func (c Config) Validate() error {
@@ -43,6 +48,9 @@ func (c Config) Validate() error {
 	if c.ISAMinor > isa.Minor || c.Features&^isa.FeaturesOf(c.ISAMinor) != 0 {
 		return fmt.Errorf("core: config: ISA %d.%d with features %#x; there are %d.%d with %#x, and older ones with fewer",
 			isa.Major, c.ISAMinor, c.Features, isa.Major, isa.Minor, uint64(isa.Features))
+	}
+	if c.Threads < 0 || c.Threads > MaxThreads {
+		return fmt.Errorf("core: config: %d threads; there are 1 to %d, or 0 for as many as processors", c.Threads, MaxThreads)
 	}
 	return nil
 }
@@ -91,7 +99,7 @@ type Stats struct {
 	BytesStored  uint64    // local memory → memory
 }
 
-// Core is a compute core. It is not safe for concurrent use.
+// Core is a compute core. It is not safe for concurrent use, and has an end: Close.
 type Core struct {
 	cfg   Config
 	spad  []byte
@@ -110,8 +118,9 @@ type Core struct {
 	tokens   [16]uint8
 	stats    Stats
 
-	poison  ecc.Poison // of the scratchpad; Run's own
-	strikes strikes    // that wait for the next program
+	poison  guard   // of the scratchpad; Run's own
+	strikes strikes // that wait for the next program
+	late    late
 
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
@@ -132,14 +141,19 @@ func New(cfg Config) (*Core, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	array, err := systolic.New(cfg.Rows, cfg.Cols)
+	array, err := systolic.New(cfg.Rows, cfg.Cols, cfg.Threads)
 	if err != nil {
 		return nil, err
 	}
 	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New()}
+	c.poison.array = array
+	c.late.done = c.requantizedPart
 	c.stopped = func() bool { return c.ctx.Err() != nil }
 	return c, nil
 }
+
+// Close ends the core's goroutines, which begin with the first large product. No program may be running.
+func (c *Core) Close() { c.array.Close() }
 
 // CheckDescriptor makes all checks of §5.3 but that of text_crc32, for a launch
 // with so many bindings. It returns the size of the text in bytes, so that the
@@ -193,10 +207,11 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 func (c *Core) reset(d isa.Descriptor) {
 	clear(c.spad[:d.SpadSize])
 	c.poison.Overwritten(0, uint64(d.SpadSize))
-	c.strikes.land(&c.poison)
+	c.strikes.land(&c.poison.Poison)
 	clear(c.acc[:d.AccSize/4])
 	c.array.Reset()
 	c.tokens = [16]uint8{}
+	c.late.bias, c.late.product = false, false
 	c.stats = Stats{}
 	c.limits = d.Limits()
 }
@@ -255,6 +270,10 @@ func (c *Core) sequence(ctx context.Context) error {
 			if blocked != nil {
 				return &Fault{Status: StatusDeadlock, Instr: uint32(blocked.Index()), Info: uint64(blocked.Word()[2] & 15)}
 			}
+			c.catchUp()
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			c.retire(isa.ClassControl)
 			return nil
 		}
@@ -281,6 +300,12 @@ func (c *Core) retire(class isa.Class) {
 func (c *Core) step(at *isa.Walker) error {
 	w, i := at.Word(), at.Index()
 	c.tokens[w[2]&15] -= w[2] >> 4
+	if !later(isa.Opcode(w[0])) {
+		c.catchUp()
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+	}
 	if f := c.execute(w); f != nil {
 		f.Instr = uint32(i)
 		return f

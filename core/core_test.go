@@ -76,6 +76,7 @@ func newCore(t testing.TB, cfg core.Config) *core.Core {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	return c
 }
 
@@ -114,6 +115,9 @@ func TestConfig(t *testing.T) {
 		{core.Config{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 0}, false},
 		{core.Config{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 66}, false},
 		{core.Config{Rows: 8, Cols: 8, SpadSize: 64, AccSize: core.MaxLocalSize + 4}, false},
+		{core.Config{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 64, Threads: core.MaxThreads}, true},
+		{core.Config{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 64, Threads: core.MaxThreads + 1}, false},
+		{core.Config{Rows: 8, Cols: 8, SpadSize: 64, AccSize: 64, Threads: -1}, false},
 	} {
 		if err := tt.cfg.Validate(); (err == nil) != tt.ok {
 			t.Errorf("%+v.Validate() = %v, want ok %t", tt.cfg, err, tt.ok)

@@ -269,15 +269,11 @@ func (c *Core) bias(i isa.Bias) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	n, stride := int(i.N), int(i.AccStride/4)
-	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*n); f != nil {
+	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*int(i.N)); f != nil {
 		return f
 	}
-	first := c.acc[i.Acc/4:][:n]
-	c.vec.Load(vec.Words(first), c.spad[i.Bias:], vec.Int32)
-	for r := 1; r < int(i.M); r++ {
-		copy(c.acc[int(i.Acc/4)+r*stride:][:n], first)
-	}
+	c.catchUp()
+	c.lateBias(i)
 	return nil
 }
 
@@ -303,21 +299,26 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		c.scales = append(c.scales, s)
 	}
 	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
+	if c.requantized(&i) {
+		return nil
+	}
+	c.catchUp()
 	n, mx, my := int(i.N), int(i.MX), int(i.MY)
-	from, step := int(i.Acc/4), int(i.AccStride/4)
+	acc, step, stride := c.acc[i.Acc/4:], int(i.AccStride/4), int(i.OutStrideX)
 	// With one scale for all, rows without gaps are one row.
-	if !i.PerChannel && step == n && int(i.OutStrideX) == n {
+	if !i.PerChannel && step == n && stride == n {
 		n, mx, step = n*mx, 1, step*mx
 	}
 	for y := range my {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		for x := range mx {
-			to := int(i.Out) + y*int(i.OutStrideY) + x*int(i.OutStrideX)
-			c.requants.Row(c.spad[to:to+n], c.acc[from:from+n], 0)
-			c.poison.Overwritten(uint64(to), uint64(n))
-			from += step
+		to := int(i.Out) + y*int(i.OutStrideY)
+		c.requants.Rows(c.spad[to:], stride, acc[y*mx*step:], step, mx, n, 0)
+		if c.poison.Some() {
+			for x := range mx {
+				c.poison.Overwritten(uint64(to+x*stride), uint64(n))
+			}
 		}
 	}
 	return nil

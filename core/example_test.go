@@ -48,6 +48,7 @@ halt
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer c.Close()
 	mem := slices{{1, 2, 3, 10, 20, 30}, make([]byte, 4)}
 	bindings := []core.Binding{
 		{Addr: 0, Size: 6, Read: true},

@@ -58,27 +58,11 @@ static inline int npu_sched_init(struct drm_gpu_scheduler *sched,
 #endif
 }
 
-static inline void npu_sched_start(struct drm_gpu_scheduler *sched)
-{
-#if NPU_KERNEL_6_12
-	drm_sched_start(sched);
-#else
-	drm_sched_start(sched, -ECANCELED);
-#endif
-}
-
-/* What timedout_job returns after a reset. */
-static inline enum drm_gpu_sched_stat npu_sched_was_reset(void)
-{
-#if NPU_KERNEL_6_12
-	return DRM_GPU_SCHED_STAT_NOMINAL;
-#else
-	return DRM_GPU_SCHED_STAT_RESET;
-#endif
-}
-
-/* What timedout_job returns for a job that completed in time after all. */
-static inline enum drm_gpu_sched_stat npu_sched_no_hang(struct drm_sched_job *job)
+/*
+ * What timedout_job returns to have the scheduler take the job back, which goes on or has ended:
+ * then it is freed. A scheduler that is stopped stays so; who stops schedulers is locked out.
+ */
+static inline enum drm_gpu_sched_stat npu_sched_take_back(struct drm_sched_job *job)
 {
 #if NPU_KERNEL_6_12
 	struct drm_gpu_scheduler *sched = job->sched;
@@ -87,7 +71,8 @@ static inline enum drm_gpu_sched_stat npu_sched_no_hang(struct drm_sched_job *jo
 	spin_lock(&sched->job_list_lock);
 	list_add(&job->list, &sched->pending_list);
 	spin_unlock(&sched->job_list_lock);
-	drm_sched_wqueue_start(sched);
+	if (!READ_ONCE(sched->pause_submit))
+		drm_sched_wqueue_start(sched); /* looks for jobs to free */
 	return DRM_GPU_SCHED_STAT_NOMINAL;
 #else
 	return DRM_GPU_SCHED_STAT_NO_HANG;

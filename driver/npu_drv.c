@@ -9,6 +9,7 @@
 #include <linux/module.h>
 #include <linux/pm_runtime.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
 #include <linux/unaligned.h>
 
 #include <drm/drm_accel.h>
@@ -78,6 +79,29 @@ void npu_let_go(struct npu_device *npu)
 }
 
 /* Boot and reset. */
+
+/*
+ * npu_signalling_begin says that fences of jobs may wait for what the caller does until
+ * npu_signalling_end(). It waits for no fence, and for no lock under which others wait for one
+ * or for memory: whoever frees memory may wait for a fence. A kernel with lockdep looks after it.
+ *
+ * A bus whose reset allocates gets memory that nobody frees for it; what it locks is not the
+ * driver's, so lockdep is not asked.
+ */
+void npu_signalling_begin(struct npu_device *npu, struct npu_signalling *s)
+{
+	s->annotated = !npu->ops->reset_allocates;
+	if (s->annotated)
+		s->cookie = dma_fence_begin_signalling();
+	s->noreclaim = memalloc_noreclaim_save();
+}
+
+void npu_signalling_end(const struct npu_signalling *s)
+{
+	memalloc_noreclaim_restore(s->noreclaim);
+	if (s->annotated)
+		dma_fence_end_signalling(s->cookie);
+}
 
 /* npu_boot_error_name returns the name of a boot error, §3.5. */
 const char *npu_boot_error_name(u32 error)
@@ -174,11 +198,10 @@ void npu_reset_begin(struct npu_device *npu)
 }
 
 /*
- * npu_reset_end brings the device back after a reset, which failed if error is not 0;
- * guilty as for npu_reset_locked(). It returns error, or why the device did not come
- * back.
+ * npu_reset_end brings the device back after a reset, which failed if error is not 0. It
+ * returns error, or why the device did not come back.
  */
-int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int error)
+int npu_reset_end(struct npu_device *npu, int error)
 {
 	lockdep_assert_held(&npu->lock);
 
@@ -189,13 +212,11 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 	} else {
 		npu_queues_interrupt(npu);
 	}
-	if (guilty)
-		drm_sched_stop(guilty->sched, guilty);
 	if (error)
 		npu->up = false;
 	else
 		error = npu_boot(npu);
-	npu_queues_restart(npu, guilty ? guilty->sched : NULL);
+	npu_queues_restart(npu);
 	if (npu->gone)
 		drm_err(&npu->drm, "device is gone\n");
 	else if (error)
@@ -209,8 +230,6 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
 /**
  * npu_reset_locked - reset the device and bring it back
  * @npu: device; npu_device.lock is held
- * @guilty: late job, whose queue could not be recovered, or NULL. Its scheduler is
- *	    left stopped, for timedout_job to start it.
  *
  * Jobs that may have started, and those behind a late one, end with an error; the others, and
  * those that wait, run afterwards. Contexts and queues are made again.
@@ -218,23 +237,25 @@ int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int erro
  * Return: 0, or an error; then the device is not up and every submit fails until
  * a reset succeeds (for instance through the function's "reset" file in sysfs).
  */
-int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty)
+int npu_reset_locked(struct npu_device *npu)
 {
 	npu_reset_begin(npu);
-	return npu_reset_end(npu, guilty, npu->ops->reset(npu));
+	return npu_reset_end(npu, npu->ops->reset(npu));
 }
 
 static void npu_recover(struct work_struct *work)
 {
 	struct npu_device *npu = container_of(work, struct npu_device, recover_work);
+	struct npu_signalling s;
 	bool reset, contexts;
 	u32 i;
 	int idx;
 
 	if (!npu_enter(npu, &idx))
 		return;
-	if (npu_wake(npu))
+	if (npu_wake(npu)) /* does nothing if there are jobs */
 		goto out;
+	npu_signalling_begin(npu, &s);
 	mutex_lock(&npu->lock);
 	reset = test_and_clear_bit(NPU_RECOVER_RESET, &npu->recover);
 	contexts = test_and_clear_bit(NPU_RECOVER_CONTEXTS, &npu->recover);
@@ -246,14 +267,15 @@ static void npu_recover(struct work_struct *work)
 
 			if (test_and_clear_bit(i, npu->faulted) && !reset)
 				reset = (contexts && npu_context_faulted(q) ?
-					 npu_context_recover(q, NULL) :
-					 npu_queue_recover(q, NULL)) != 0;
+					 npu_context_recover(q) :
+					 npu_queue_recover(q)) != 0;
 		}
 	if (reset && npu->up) {
 		npu_dump(npu, "the device or a queue does not answer, or reported a fault");
-		npu_reset_locked(npu, NULL);
+		npu_reset_locked(npu);
 	}
 	mutex_unlock(&npu->lock);
+	npu_signalling_end(&s);
 	npu_relax(npu);
 out:
 	drm_dev_exit(idx);
@@ -333,7 +355,7 @@ int npu_suspend(struct npu_device *npu)
 	npu_queues_stop(npu);
 	if (npu_queues_drain(npu, NPU_SUSPEND_TIMEOUT_MS)) {
 		drm_err(&npu->drm, "jobs on the device do not end, so it cannot sleep; remedy: end the programs\n");
-		npu_queues_start(npu, NULL);
+		npu_queues_start(npu);
 		ret = -EBUSY;
 		goto out;
 	}
@@ -361,7 +383,7 @@ int npu_resume(struct npu_device *npu)
 			WRITE_ONCE(npu->gone, true);
 		if (!ret)
 			ret = npu_boot(npu);
-		npu_queues_restart(npu, NULL);
+		npu_queues_restart(npu);
 		if (ret)
 			drm_err(&npu->drm, "device did not wake: %d; remedy: reset it, or load the driver again\n",
 				ret);
@@ -764,7 +786,7 @@ void npu_quiesce(struct npu_device *npu)
 	npu->up = false;
 	npu->ops->stop(npu);
 	npu_queues_cancel(npu, -ECANCELED); /* before shutdown files have jobs there */
-	npu_queues_restart(npu, NULL);
+	npu_queues_restart(npu);
 	mutex_unlock(&npu->lock);
 	cancel_work_sync(&npu->recover_work);
 	disable_work_sync(&npu->health.work);

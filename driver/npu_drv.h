@@ -12,17 +12,20 @@
  *   npu_health.lock         what was told of the device's logs
  *   npu_mbox.lock           admin queue
  *   npu_device.bo_lock      list and backing memory of buffer objects
- *   npu_queue.user_lock     what the queue's process has mapped
+ *   npu_queue.user_lock     mappings of a queue's process; inside mmap_lock, and allocates
  *   npu_vm.slots_lock, npu_device.dead_lock (spinlocks)
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
  *   npu_file.jobs_lock      job statuses (spinlock)
- * Nobody waits for a job while holding npu_device.lock: recovery needs it.
+ * Recovery takes npu_device.lock, npu_mbox.lock and the spinlocks. Nobody who holds one of them
+ * waits for a job, or allocates memory that somebody may have to free first: that may wait for
+ * a job as well. npu_signalling_begin() has lockdep watch it.
  */
 #ifndef NPU_DRV_H
 #define NPU_DRV_H
 
 #include <linux/dma-fence.h>
 #include <linux/ktime.h>
+#include <linux/llist.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
@@ -70,8 +73,8 @@ struct npu_queue;
 
 /* What a process has of a queue that it drives itself. */
 struct npu_user {
-	struct npu_file *file; /* its; NULL: the driver drives the queue */
-	bool ended; /* the queue is no longer on the device */
+	struct npu_file *file; /* user_lock; NULL once it may map no more */
+	bool ended; /* npu_device.lock, but for readers; the queue is no longer on the device */
 	u32 entries; /* of each ring */
 	void *sq;
 	void *cq;
@@ -98,6 +101,9 @@ struct npu_bus_ops {
 
 	/* Nobody tells that the error log (§12.3) has grown. */
 	bool silent_errors;
+
+	/* reset() and boot() allocate memory, and take locks of the kernel's. */
+	bool reset_allocates;
 
 	/* Starts a device that was reset, until admin() works; says what went wrong. */
 	int (*boot)(struct npu_device *npu);
@@ -200,6 +206,7 @@ struct npu_context {
 struct npu_queue {
 	struct npu_device *npu;
 	u16 number; /* 1 to npu_params.queues */
+	bool taken; /* npu_device.lock: somebody has the slot */
 	bool allocated; /* npu_device.lock: a file has it; ring and sched are valid */
 	bool active; /* npu_device.lock: survives resets; not while it is released */
 	struct npu_context *context; /* of the file that has it */
@@ -209,8 +216,9 @@ struct npu_queue {
 	u8 weight;
 	u32 timeout_ms; /* of a command (§4.14); of a job if the device does not watch */
 
-	struct mutex user_lock; /* user */
-	struct npu_user user;
+	struct mutex user_lock; /* see above */
+	struct npu_user user; /* of a queue that is own; constant but for what says otherwise */
+	struct work_struct user_work; /* takes the doorbell's mapping away */
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
@@ -256,6 +264,7 @@ struct npu_bo {
 	struct sg_table *sgt; /* SYSTEM; bo_lock; NULL once the device is gone */
 	bool shared; /* was exported or imported: jobs wait for fences of others */
 	struct list_head link; /* npu_device.bos */
+	struct llist_node dead; /* npu_device.dead_bos */
 };
 
 /* What the device said of a fault, §9.3. */
@@ -314,10 +323,11 @@ struct npu_device {
 	unsigned long *faulted; /* bitmap of queue slots */
 	void *log_page; /* lock; a log page that recovery reads */
 
-	struct workqueue_struct *vm_wq; /* vm_work, which frees the mappings in dead */
+	struct workqueue_struct *vm_wq; /* vm_work, which frees what is in dead and dead_bos */
 	struct work_struct vm_work;
 	spinlock_t dead_lock; /* dead */
-	struct list_head dead;
+	struct list_head dead; /* mappings */
+	struct llist_head dead_bos; /* with the last reference */
 
 	spinlock_t fault_lock; /* fault */
 	struct npu_fault_record fault;
@@ -350,6 +360,14 @@ static inline struct npu_bo *to_npu_bo(struct drm_gem_object *obj)
 }
 
 /* npu_drv.c */
+struct npu_signalling {
+	bool annotated;
+	bool cookie;
+	unsigned int noreclaim;
+};
+
+void npu_signalling_begin(struct npu_device *npu, struct npu_signalling *s);
+void npu_signalling_end(const struct npu_signalling *s);
 struct npu_device *npu_alloc(struct device *dev, size_t size, const struct npu_bus_ops *ops);
 int npu_init(struct npu_device *npu);
 int npu_start(struct npu_device *npu);
@@ -364,9 +382,9 @@ void npu_relax(struct npu_device *npu);
 int npu_hold(struct npu_device *npu);
 void npu_let_go(struct npu_device *npu);
 int npu_check_arch(struct npu_device *npu);
-int npu_reset_locked(struct npu_device *npu, struct drm_sched_job *guilty);
+int npu_reset_locked(struct npu_device *npu);
 void npu_reset_begin(struct npu_device *npu);
-int npu_reset_end(struct npu_device *npu, struct drm_sched_job *guilty, int error);
+int npu_reset_end(struct npu_device *npu, int error);
 void npu_schedule_recovery(struct npu_device *npu, int what);
 void npu_schedule_queue_recovery(struct npu_queue *q);
 void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overflow);
@@ -403,16 +421,16 @@ int npu_ioctl_queue_create(struct drm_device *drm, void *data, struct drm_file *
 int npu_ioctl_queue_destroy(struct drm_device *drm, void *data, struct drm_file *filp);
 void npu_queue_release(struct npu_queue *q);
 void npu_queue_poll(struct npu_queue *q);
-int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty);
+int npu_queue_recover(struct npu_queue *q);
 bool npu_context_faulted(struct npu_queue *bad);
-int npu_context_recover(struct npu_queue *bad, struct drm_sched_job *guilty);
+int npu_context_recover(struct npu_queue *bad);
 void npu_queues_stop(struct npu_device *npu);
 void npu_queues_cancel(struct npu_device *npu, int error);
 void npu_queues_interrupt(struct npu_device *npu);
 int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
 bool npu_context_live(struct npu_device *npu, struct npu_context *context);
-void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip);
-void npu_queues_start(struct npu_device *npu, struct drm_gpu_scheduler *skip);
+void npu_queues_restart(struct npu_device *npu);
+void npu_queues_start(struct npu_device *npu);
 unsigned int npu_queues_free(struct npu_device *npu);
 
 /* npu_job.c */
@@ -469,7 +487,8 @@ int npu_vm_start(struct npu_vm *vm);
 void npu_vm_empty(struct npu_vm *vm);
 void npu_vm_fini(struct npu_vm *vm);
 void npu_vm_work(struct work_struct *work);
-struct npu_mapping *npu_vm_use(struct npu_vm *vm, struct npu_bo *bo);
+struct npu_mapping *npu_vm_use(struct npu_vm *vm, struct drm_file *filp, u32 handle,
+			       struct npu_bo *bo);
 struct npu_mapping *npu_vm_use_memory(struct npu_vm *vm, u32 space, u64 address, u64 size,
 				      u32 access);
 void npu_vm_put(struct npu_mapping *m);
@@ -481,8 +500,10 @@ int npu_ioctl_vm_bind(struct drm_device *drm, void *data, struct drm_file *filp)
 
 /* npu_user.c */
 bool npu_user_supported(struct npu_device *npu);
+void npu_user_init_slot(struct npu_queue *q);
 int npu_user_init(struct npu_queue *q, struct npu_file *file);
 void npu_user_end(struct npu_queue *q);
+void npu_user_revoke(struct npu_queue *q);
 void npu_user_fini(struct npu_queue *q);
 int npu_mmap(struct file *filp, struct vm_area_struct *vma);
 int npu_ioctl_queue_map(struct drm_device *drm, void *data, struct drm_file *filp);
@@ -497,6 +518,9 @@ void npu_query_fault(struct npu_file *file, struct drm_npu_fault *fault);
 /* npu_gem.c */
 int npu_gem_init(struct npu_device *npu, phys_addr_t window);
 void npu_gem_revoke(struct npu_device *npu);
+void npu_gem_put_later(struct npu_bo *bo);
+void npu_gem_put_dead(struct npu_device *npu);
+bool npu_gem_has_handle(struct drm_file *filp, u32 handle, struct npu_bo *bo);
 struct drm_gem_object *npu_gem_import(struct drm_device *drm, struct dma_buf *dmabuf);
 struct drm_gem_object *npu_gem_import_sg_table(struct drm_device *drm,
 					       struct dma_buf_attachment *attach,

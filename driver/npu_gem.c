@@ -209,6 +209,40 @@ static void npu_gem_free(struct drm_gem_object *obj)
 	kfree(bo);
 }
 
+/*
+ * npu_gem_put_later is drm_gem_object_put() for who ends jobs. To free a BO takes locks that
+ * others hold while they wait for jobs, as the reservation of an imported dma-buf; so the last
+ * reference is vm_work's to drop.
+ */
+void npu_gem_put_later(struct npu_bo *bo)
+{
+	struct npu_device *npu = to_npu(bo->base.dev);
+
+	if (refcount_dec_not_one(&bo->base.refcount.refcount))
+		return;
+	if (llist_add(&bo->dead, &npu->dead_bos))
+		queue_work(npu->vm_wq, &npu->vm_work);
+}
+
+/* npu_gem_put_dead drops the references that npu_gem_put_later() left. */
+void npu_gem_put_dead(struct npu_device *npu)
+{
+	struct npu_bo *bo, *next;
+
+	llist_for_each_entry_safe(bo, next, llist_del_all(&npu->dead_bos), dead)
+		drm_gem_object_put(&bo->base);
+}
+
+/* npu_gem_has_handle says whether the handle is the BO's still. */
+bool npu_gem_has_handle(struct drm_file *filp, u32 handle, struct npu_bo *bo)
+{
+	struct drm_gem_object *obj = drm_gem_object_lookup(filp, handle);
+
+	if (obj)
+		drm_gem_object_put(obj); /* the caller has another reference */
+	return obj == &bo->base;
+}
+
 static int npu_gem_map(struct npu_device *npu, struct npu_bo *bo, struct vm_area_struct *vma)
 {
 	u64 offset;

@@ -436,7 +436,9 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 /*
  * Says whether a job that did not end for a while hangs. If the device says what it works on,
  * that is so when two looks find the same command in flight; a job may as well wait for its turn
- * behind those of others, for as long as it takes. Otherwise the time alone counts.
+ * behind those of others, for as long as it takes. Otherwise the time alone counts. A queue in
+ * the error state may have got there by another one of its context: recovery finds out who is
+ * to blame, and ends or repeats the job.
  */
 static bool npu_job_hangs(struct npu_job *job)
 {
@@ -448,6 +450,10 @@ static bool npu_job_hangs(struct npu_job *job)
 	if (!npu_has_queue_control(q->npu))
 		return true;
 	ret = npu_queue_read_status(q, &status);
+	if (!ret && status.state == NPU_QUEUE_STATE_ERROR) {
+		npu_schedule_recovery(q->npu, NPU_RECOVER_CONTEXTS);
+		return false;
+	}
 	if (ret || status.state != NPU_QUEUE_STATE_ENABLED)
 		return true; /* nothing would ever happen */
 	if (!(status.flags & NPU_QUEUE_FLAG_IN_FLIGHT))
@@ -462,24 +468,23 @@ static enum drm_gpu_sched_stat npu_job_timedout(struct drm_sched_job *sched_job)
 	struct npu_device *npu = job->npu;
 	struct npu_queue *q = job->queue;
 	enum drm_gpu_sched_stat stat;
+	struct npu_signalling s;
 
+	npu_signalling_begin(npu, &s);
 	mutex_lock(&npu->lock);
 	npu_queue_poll(q);
 	/* A queue that is late, held, or not live, is about to be recovered. */
-	if (!job->started || dma_fence_is_signaled(&job->fence->base) || q->late || q->held ||
-	    !q->live || !npu_job_hangs(job)) {
-		stat = npu_sched_no_hang(sched_job); /* with the lock: it starts the scheduler */
-		goto out;
+	if (job->started && !dma_fence_is_signaled(&job->fence->base) && !q->late && !q->held &&
+	    q->live && npu_job_hangs(job)) {
+		spin_lock(&q->lock);
+		npu_job_set_late(job);
+		spin_unlock(&q->lock);
+		if (npu_queue_recover(q))
+			npu_reset_locked(npu);
 	}
-	spin_lock(&q->lock);
-	npu_job_set_late(job);
-	spin_unlock(&q->lock);
-	if (npu_queue_recover(q, sched_job))
-		npu_reset_locked(npu, sched_job);
-	npu_sched_start(&q->sched);
-	stat = npu_sched_was_reset();
-out:
+	stat = npu_sched_take_back(sched_job); /* with the lock: see there */
 	mutex_unlock(&npu->lock);
+	npu_signalling_end(&s);
 	return stat;
 }
 
@@ -513,7 +518,7 @@ void npu_job_free(struct npu_job *job)
 		for (k = 0; k < command->use_count; k++) {
 			if (command->uses[k].mapping)
 				npu_vm_put(command->uses[k].mapping);
-			drm_gem_object_put(command->uses[k].obj);
+			npu_gem_put_later(to_npu_bo(command->uses[k].obj));
 		}
 		kfree(command->uses);
 		if (command->slot)

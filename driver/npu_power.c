@@ -116,7 +116,7 @@ static void npu_pci_frozen(struct npu_pci *pci)
 	npu->up = false;
 	pci_clear_master(to_pci_dev(npu->drm.dev)); /* jobs that end are not written for any more */
 	npu_queues_cancel(npu, -ECANCELED);
-	npu_queues_restart(npu, NULL);
+	npu_queues_restart(npu);
 	pci->frozen = true;
 	mutex_unlock(&npu->lock);
 }
@@ -163,7 +163,7 @@ static void npu_pci_error_resume(struct pci_dev *pdev)
 	if (pci->frozen) {
 		pci->frozen = false;
 		npu_reset_begin(&pci->npu);
-		npu_reset_end(&pci->npu, NULL, 0);
+		npu_reset_end(&pci->npu, 0);
 	}
 	mutex_unlock(&pci->npu.lock);
 }
@@ -190,7 +190,7 @@ static void npu_pci_reset_done(struct pci_dev *pdev)
 	ret = npu_pci_wait_reset(pci);
 	if (ret)
 		pci_clear_master(pdev);
-	npu_reset_end(&pci->npu, NULL, ret);
+	npu_reset_end(&pci->npu, ret);
 	mutex_unlock(&pci->npu.lock);
 }
 

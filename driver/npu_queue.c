@@ -40,25 +40,12 @@ bool npu_has_queue_timeouts(struct npu_device *npu)
 	return npu_queue_timeouts && npu_has_queue_control(npu);
 }
 
-static int npu_queue_attach(struct npu_queue *q)
-{
-	int ret;
-
-	ret = q->npu->ops->queue_alloc(q);
-	if (ret)
-		return ret;
-	spin_lock(&q->lock);
-	q->attached = !q->own; /* completions of others are not looked at */
-	spin_unlock(&q->lock);
-	return 0;
-}
-
-static void npu_queue_detach(struct npu_queue *q)
+/* Says whether completions may be looked for; those of a process's queue are not. */
+static void npu_queue_set_attached(struct npu_queue *q, bool attached)
 {
 	spin_lock(&q->lock);
-	q->attached = false;
+	q->attached = attached && !q->own;
 	spin_unlock(&q->lock);
-	q->npu->ops->queue_free(q);
 }
 
 static int npu_hw_destroy(struct npu_device *npu, u8 opcode, u32 number, unsigned int timeout_ms)
@@ -213,6 +200,63 @@ static void npu_queue_fini_feed(struct npu_queue *q)
 	drm_sched_fini(&q->sched);
 }
 
+/* Takes a slot that is free. Until it is allocated, or given back, it is the caller's alone. */
+static struct npu_queue *npu_queue_take_slot(struct npu_device *npu)
+{
+	struct npu_queue *q = ERR_PTR(-EBUSY);
+	u32 i;
+
+	mutex_lock(&npu->lock);
+	for (i = 0; i < npu->params.queues && IS_ERR(q); i++)
+		if (!npu->queues[i].taken)
+			q = &npu->queues[i];
+	if (!npu->up)
+		q = ERR_PTR(-EIO);
+	else if (IS_ERR(q))
+		drm_dbg(&npu->drm, "all %u queues are in use\n", npu->params.queues);
+	else
+		q->taken = true;
+	mutex_unlock(&npu->lock);
+	return q;
+}
+
+static void npu_queue_give_slot(struct npu_queue *q)
+{
+	mutex_lock(&q->npu->lock);
+	q->taken = false;
+	mutex_unlock(&q->npu->lock);
+}
+
+/* Makes a queue whose memory and feed are there on the device, and the file's. */
+static int npu_queue_create_locked(struct npu_queue *q)
+{
+	struct npu_device *npu = q->npu;
+	int ret;
+
+	lockdep_assert_held(&npu->lock);
+
+	if (!npu->up)
+		return -EIO;
+	npu_queue_set_attached(q, true);
+	ret = npu_hw_create(q);
+	if (ret == -EFAULT) /* the context has faulted, and waits for recovery */
+		ret = npu_context_recover(q) ? -EIO : npu_hw_create(q);
+	if (ret) {
+		npu_queue_set_attached(q, false);
+		if (ret == -ETIMEDOUT || ret == -EIO) { /* no more commands before a reset */
+			npu_schedule_recovery(npu, NPU_RECOVER_RESET);
+			ret = -EIO;
+		}
+		return ret;
+	}
+	q->context->queues++;
+	q->allocated = true;
+	q->active = !q->own;
+	if (q->own)
+		npu_stay_awake(npu);
+	return 0;
+}
+
 /**
  * npu_queue_acquire - get a queue for a file
  * @file: file
@@ -227,65 +271,42 @@ static void npu_queue_fini_feed(struct npu_queue *q)
 struct npu_queue *npu_queue_acquire(struct npu_file *file, u32 handle,
 				    const struct drm_npu_queue_create *args)
 {
-	struct npu_context *context = &file->context;
 	struct npu_device *npu = file->npu;
-	struct npu_queue *q = NULL;
-	u32 i;
+	struct npu_queue *q;
 	int ret;
 
 	ret = npu_vm_start(&file->vm);
 	if (ret)
 		return ERR_PTR(ret);
-	mutex_lock(&npu->lock);
-	if (!npu->up) {
-		ret = -EIO;
-		goto err_unlock;
-	}
-	for (i = 0; i < npu->params.queues && !q; i++)
-		if (!npu->queues[i].allocated)
-			q = &npu->queues[i];
-	if (!q) {
-		drm_dbg(&npu->drm, "all %u queues are in use\n", npu->params.queues);
-		ret = -EBUSY;
-		goto err_unlock;
-	}
-
+	q = npu_queue_take_slot(npu);
+	if (IS_ERR(q))
+		return q;
 	q->own = args && args->flags & DRM_NPU_QUEUE_USER;
 	q->priority = args ? args->priority : DRM_NPU_PRIORITY_DEFAULT;
 	q->weight = args && args->weight ? args->weight : 1;
 	q->timeout_ms = args && args->timeout_ms ? args->timeout_ms : npu_job_timeout_ms();
 
-	ret = npu_queue_attach(q);
+	q->context = &file->context;
+	q->handle = handle;
+
+	/* Memory comes without npu_device.lock, for which recovery waits. */
+	ret = npu->ops->queue_alloc(q);
 	if (ret)
-		goto err_unlock;
+		goto err_slot;
 	ret = npu_queue_init_feed(q, file);
 	if (ret)
-		goto err_detach;
-	q->context = context;
-	q->handle = handle;
-	ret = npu_hw_create(q);
-	if (ret == -EFAULT) /* the context has faulted, and waits for recovery */
-		ret = npu_context_recover(q, NULL) ? -EIO : npu_hw_create(q);
-	if (ret)
-		goto err_fini_feed;
-	context->queues++;
-	q->allocated = true;
-	q->active = !q->own;
-	if (q->own)
-		npu_stay_awake(npu);
+		goto err_free;
+	mutex_lock(&npu->lock);
+	ret = npu_queue_create_locked(q);
 	mutex_unlock(&npu->lock);
-	return q;
+	if (!ret)
+		return q;
 
-err_fini_feed:
 	npu_queue_fini_feed(q);
-err_detach:
-	npu_queue_detach(q);
-err_unlock:
-	if (ret == -ETIMEDOUT || ret == -EIO) { /* no more commands before a reset */
-		npu_schedule_recovery(npu, NPU_RECOVER_RESET);
-		ret = -EIO;
-	}
-	mutex_unlock(&npu->lock);
+err_free:
+	npu->ops->queue_free(q);
+err_slot:
+	npu_queue_give_slot(q);
 	return ERR_PTR(ret);
 }
 
@@ -304,7 +325,7 @@ void npu_queue_release(struct npu_queue *q)
 	int ret = 0;
 
 	if (q->own)
-		npu_user_fini(q);
+		npu_user_revoke(q);
 	else
 		drm_sched_entity_destroy(&q->entity);
 
@@ -316,21 +337,22 @@ void npu_queue_release(struct npu_queue *q)
 		ret = npu_hw_destroy_context(npu, context);
 	if (ret && npu->up) {
 		drm_err(&npu->drm, "queue %u cannot be destroyed: %d\n", q->number, ret);
-		npu_reset_locked(npu, NULL);
+		npu_reset_locked(npu);
 	}
 	npu_queue_end(q, -ECANCELED);
+	npu_queue_set_attached(q, false);
+	q->allocated = false;
 	mutex_unlock(&npu->lock);
 
 	wait_event(q->idle, !atomic_read(&q->jobs));
-	if (q->own)
+	if (q->own) {
+		npu_user_fini(q);
 		npu_relax(npu);
-	else
+	} else {
 		drm_sched_fini(&q->sched);
-
-	mutex_lock(&npu->lock);
-	npu_queue_detach(q);
-	q->allocated = false;
-	mutex_unlock(&npu->lock);
+	}
+	npu->ops->queue_free(q);
+	npu_queue_give_slot(q);
 	if (awake)
 		npu_relax(npu);
 }
@@ -349,8 +371,6 @@ int npu_queue_read_status(struct npu_queue *q, struct npu_queue_status *status)
 /**
  * npu_queue_recover - bring back a queue whose job is late, or that is in the error state (§9.2)
  * @q: queue
- * @guilty: late job that the scheduler complains of, or NULL. Its scheduler is left stopped,
- *	    for timedout_job to start it.
  *
  * The queue is made anew, which stops what it executes; other queues notice nothing. Its jobs
  * on the device end: with -ETIMEDOUT one that is late and with -ECANCELED those behind it, or
@@ -358,7 +378,7 @@ int npu_queue_read_status(struct npu_queue *q, struct npu_queue_status *status)
  *
  * Return: 0, or an error after which the device needs a reset.
  */
-int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty)
+int npu_queue_recover(struct npu_queue *q)
 {
 	int ret;
 
@@ -380,13 +400,11 @@ int npu_queue_recover(struct npu_queue *q, struct drm_sched_job *guilty)
 	ret = npu_hw_destroy_queue(q);
 	if (!ret) {
 		npu_queue_end(q, q->late ? -ECANCELED : -EIO);
-		if (guilty)
-			drm_sched_stop(&q->sched, guilty);
 		ret = npu_hw_create_queue(q);
 		if (ret == -EFAULT) /* the context has faulted meanwhile */
-			ret = npu_context_recover(q, guilty);
+			ret = npu_context_recover(q);
 	}
-	if (!guilty && !ret) /* otherwise the reset that follows starts it */
+	if (!ret) /* otherwise the reset that follows starts it */
 		drm_sched_wqueue_start(&q->sched);
 	return ret;
 }
@@ -465,14 +483,13 @@ static int npu_context_resume(struct npu_queue *q)
 /**
  * npu_context_recover - bring back a context that has faulted (§11.5)
  * @bad: a queue of it, or one that is to be
- * @guilty: as for npu_queue_recover()
  *
  * The job that faulted ends with what its command says. The others of the context go on where
  * they were: what has no completion has not begun. Called with npu_device.lock held.
  *
  * Return: 0, or an error after which the device needs a reset.
  */
-int npu_context_recover(struct npu_queue *bad, struct drm_sched_job *guilty)
+int npu_context_recover(struct npu_queue *bad)
 {
 	struct npu_context *context = bad->context;
 	struct npu_device *npu = bad->npu;
@@ -498,7 +515,7 @@ int npu_context_recover(struct npu_queue *bad, struct drm_sched_job *guilty)
 			npu_queue_repeat(q);
 	/* Otherwise the reset that follows starts them. */
 	for (i = 0; !ret && (q = npu_context_queue(npu, context, &i));)
-		if (q->active && !(guilty && guilty->sched == &q->sched))
+		if (q->active)
 			drm_sched_wqueue_start(&q->sched);
 	return ret;
 }
@@ -553,15 +570,15 @@ void npu_queues_interrupt(struct npu_device *npu)
 	}
 }
 
-/* npu_queues_start lets jobs run. The scheduler skip, which may be NULL, is left stopped. */
-void npu_queues_start(struct npu_device *npu, struct drm_gpu_scheduler *skip)
+/* npu_queues_start lets jobs run. */
+void npu_queues_start(struct npu_device *npu)
 {
 	u32 i;
 
 	lockdep_assert_held(&npu->lock);
 
 	for (i = 0; i < npu->params.queues; i++)
-		if (npu->queues[i].active && &npu->queues[i].sched != skip)
+		if (npu->queues[i].active)
 			drm_sched_wqueue_start(&npu->queues[i].sched);
 }
 
@@ -596,7 +613,7 @@ int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms)
  * npu_queues_restart makes the queues again if the device is up, and lets their jobs run or
  * fail, as npu_queues_start() does; those that npu_queues_interrupt() left come first.
  */
-void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
+void npu_queues_restart(struct npu_device *npu)
 {
 	u32 i;
 	int ret;
@@ -623,7 +640,7 @@ void npu_queues_restart(struct npu_device *npu, struct drm_gpu_scheduler *skip)
 		else if (q->active)
 			npu_queue_cancel(q, -ECANCELED);
 	}
-	npu_queues_start(npu, skip);
+	npu_queues_start(npu);
 }
 
 /* npu_queues_free returns how many more queues there can be. */
@@ -634,7 +651,7 @@ unsigned int npu_queues_free(struct npu_device *npu)
 
 	mutex_lock(&npu->lock);
 	for (i = 0; i < npu->params.queues; i++)
-		used += npu->queues[i].allocated;
+		used += npu->queues[i].taken;
 	mutex_unlock(&npu->lock);
 	return npu->params.queues - used;
 }
@@ -813,7 +830,7 @@ int npu_queues_init(struct npu_device *npu)
 		q->npu = npu;
 		q->number = i + 1;
 		spin_lock_init(&q->lock);
-		mutex_init(&q->user_lock);
+		npu_user_init_slot(q);
 		INIT_LIST_HEAD(&q->inflight);
 		init_waitqueue_head(&q->idle);
 		q->fence_context = dma_fence_context_alloc(1);

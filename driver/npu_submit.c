@@ -105,7 +105,7 @@ static int npu_command_operand(struct npu_command *command, struct drm_file *fil
 	operand->bo = to_npu_bo(obj);
 	command->uses[command->use_count++] = (struct npu_use){ obj, write };
 	if (file->npu->mmu) {
-		m = npu_vm_use(&file->vm, operand->bo);
+		m = npu_vm_use(&file->vm, filp, handle, operand->bo);
 		if (IS_ERR(m))
 			return PTR_ERR(m);
 		command->uses[command->use_count - 1].mapping = m;

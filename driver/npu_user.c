@@ -5,13 +5,17 @@
  * driver makes and destroys them, and tells the process when a queue ended under it.
  *
  * Mappings are filled page by page, and taken away with the queue. Which page is there, and
- * whether there is one, npu_queue.user_lock guards.
+ * whether there is one, npu_queue.user_lock guards. Recovery ends queues without it, and leaves
+ * mappings to user_work: to take one away may wait for whoever watches the process's memory, and
+ * so for jobs. A doorbell that is rung meanwhile is that of a queue that the device does not
+ * have (§9.2), since the number stays the process's.
  */
 
 #include <linux/bitfield.h>
 #include <linux/dma-map-ops.h>
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #include <drm/drm_drv.h>
 #include <drm/drm_file.h>
@@ -66,7 +70,7 @@ static unsigned long npu_user_page(struct npu_queue *q, enum npu_user_region reg
 	case NPU_USER_CQ:
 		return npu_user_pfn(q->user.cq + at);
 	default: /* of a queue that ended a page that nobody reads */
-		return q->user.ended ? npu_user_pfn(q->user.sink) : PHYS_PFN(q->user.doorbell);
+		return READ_ONCE(q->user.ended) ? npu_user_pfn(q->user.sink) : PHYS_PFN(q->user.doorbell);
 	}
 }
 
@@ -150,7 +154,23 @@ static void npu_user_zap(struct npu_queue *q, enum npu_user_region region)
 			    npu_user_size(q, region), 1);
 }
 
+static void npu_user_work(struct work_struct *work)
+{
+	struct npu_queue *q = container_of(work, struct npu_queue, user_work);
+
+	mutex_lock(&q->user_lock); /* no fault that came before is still on its way */
+	npu_user_zap(q, NPU_USER_DOORBELL);
+	mutex_unlock(&q->user_lock);
+}
+
 /* Life. */
+
+/* npu_user_init_slot prepares a slot, once. */
+void npu_user_init_slot(struct npu_queue *q)
+{
+	mutex_init(&q->user_lock);
+	INIT_WORK(&q->user_work, npu_user_work);
+}
 
 /* npu_user_supported says whether a file can have queues of its own. */
 bool npu_user_supported(struct npu_device *npu)
@@ -158,7 +178,10 @@ bool npu_user_supported(struct npu_device *npu)
 	return npu->mmu && npu->ops->queue_share && dev_is_dma_coherent(npu->drm.dev);
 }
 
-/* npu_user_init makes the queue, whose ring is allocated, the process's to map. */
+/*
+ * npu_user_init makes the queue, whose ring is allocated, the process's to map. The slot is taken
+ * and not allocated, so no recovery looks at it.
+ */
 int npu_user_init(struct npu_queue *q, struct npu_file *file)
 {
 	struct npu_user user = { .file = file };
@@ -176,25 +199,32 @@ int npu_user_init(struct npu_queue *q, struct npu_file *file)
 	return 0;
 }
 
-/* npu_user_fini takes all mappings away. */
-void npu_user_fini(struct npu_queue *q)
+/* npu_user_revoke takes all mappings away, for good. */
+void npu_user_revoke(struct npu_queue *q)
 {
-	void *sink;
 	int i;
 
 	mutex_lock(&q->user_lock);
+	q->user.file = NULL;
 	for (i = 0; i < NPU_USER_REGIONS; i++)
 		npu_user_zap(q, i);
-	sink = q->user.sink;
-	q->user = (struct npu_user){};
 	mutex_unlock(&q->user_lock);
-	free_page((unsigned long)sink);
+}
+
+/* npu_user_fini undoes npu_user_init(); the slot is not allocated any more. */
+void npu_user_fini(struct npu_queue *q)
+{
+	npu_user_revoke(q);
+	cancel_work_sync(&q->user_work);
+	free_page((unsigned long)q->user.sink);
+	q->user = (struct npu_user){};
 }
 
 /*
  * npu_user_end tells the process that its queue is no longer on the device: behind the
  * completions that the device has posted there is one more, and the doorbell leads nowhere.
- * There is room, because a completion ring is never full (§4.1).
+ * There is room, because a completion ring is never full (§4.1). npu_device.lock is held, and
+ * the queue allocated.
  */
 void npu_user_end(struct npu_queue *q)
 {
@@ -202,9 +232,11 @@ void npu_user_end(struct npu_queue *q)
 	u16 phase;
 	u32 i;
 
-	mutex_lock(&q->user_lock);
-	if (!q->user.file || q->user.ended)
-		goto out;
+	lockdep_assert_held(&q->npu->lock);
+
+	if (!q->own || q->user.ended)
+		return;
+	WRITE_ONCE(q->user.ended, true);
 	cq = q->user.cq;
 	phase = le16_to_cpu(READ_ONCE(cq[0].status)) & NPU_CQE_PHASE;
 	for (i = 1; i < q->user.entries; i++)
@@ -219,10 +251,7 @@ void npu_user_end(struct npu_queue *q)
 	smp_wmb(); /* the phase says that the rest is there */
 	WRITE_ONCE(end->status, cpu_to_le16(FIELD_PREP(NPU_CQE_STATUS, DRM_NPU_STATUS_QUEUE_ENDED) |
 					    phase));
-	q->user.ended = true;
-	npu_user_zap(q, NPU_USER_DOORBELL);
-out:
-	mutex_unlock(&q->user_lock);
+	schedule_work(&q->user_work);
 }
 
 int npu_ioctl_queue_map(struct drm_device *drm, void *data, struct drm_file *filp)
@@ -250,7 +279,7 @@ int npu_ioctl_queue_map(struct drm_device *drm, void *data, struct drm_file *fil
 	if (!q->user.file) {
 		drm_dbg(drm, "queue %u is the driver's\n", args->queue);
 		ret = -EINVAL;
-	} else if (q->user.ended) {
+	} else if (READ_ONCE(q->user.ended)) {
 		drm_dbg(drm, "queue %u has ended; remedy: destroy it, and create another\n",
 			args->queue);
 		ret = -EIO;

@@ -491,6 +491,7 @@ static const struct npu_bus_ops npu_virtio_ops = {
 	.identify_timeout_ms = NPU_VIRTIO_BOOT_MS,
 	.physical = true,
 	.silent_errors = true,
+	.reset_allocates = true,
 	.boot = npu_virtio_boot,
 	.reset = npu_virtio_reset,
 	.stop = npu_virtio_stop,

@@ -60,7 +60,7 @@ static void npu_vm_invalidate(struct npu_vm *vm, u64 start, u64 size)
 		ret = npu_mbox_exec(npu, &sqe, &reply, NPU_MBOX_TIMEOUT_MS);
 		if (ret) {
 			drm_err(&npu->drm, "translations cannot be invalidated: %d\n", ret);
-			npu_reset_locked(npu, NULL);
+			npu_reset_locked(npu);
 		}
 	}
 	mutex_unlock(&npu->lock);
@@ -180,12 +180,16 @@ static struct npu_mapping *npu_vm_find(struct npu_vm *vm, struct npu_bo *bo)
 }
 
 /*
- * npu_vm_use maps a BO of which the file has a handle, unless it is mapped; the caller gives
- * the mapping back with npu_vm_put().
+ * npu_vm_use maps a BO that the file has named by a handle, unless it is mapped; the caller
+ * gives the mapping back with npu_vm_put(). The mapping stays for as long as the handle: should
+ * that be closed meanwhile, npu_vm_forget() is called by who closes, who may have come too early
+ * to find it, and else by us.
  */
-struct npu_mapping *npu_vm_use(struct npu_vm *vm, struct npu_bo *bo)
+struct npu_mapping *npu_vm_use(struct npu_vm *vm, struct drm_file *filp, u32 handle,
+			       struct npu_bo *bo)
 {
 	struct npu_mapping *m;
+	bool fresh = false;
 	int ret;
 
 	mutex_lock(&vm->lock);
@@ -204,9 +208,12 @@ struct npu_mapping *npu_vm_use(struct npu_vm *vm, struct npu_bo *bo)
 		return ERR_PTR(ret);
 	}
 	hash_add(vm->bos, &m->hash, (unsigned long)bo); /* with the reference of the handle */
+	fresh = true;
 out:
 	kref_get(&m->refs);
 	mutex_unlock(&vm->lock);
+	if (fresh && !npu_gem_has_handle(filp, handle, bo))
+		npu_vm_forget(vm, bo);
 	return m;
 }
 
@@ -287,13 +294,17 @@ static void npu_vm_reap(struct npu_vm *vm)
 	mutex_unlock(&vm->lock);
 }
 
-/* npu_vm_work frees mappings that nobody has. An address space waits for it before it ends. */
+/*
+ * npu_vm_work frees mappings and BOs that nobody has. An address space waits for it before it
+ * ends.
+ */
 void npu_vm_work(struct work_struct *work)
 {
 	struct npu_device *npu = container_of(work, struct npu_device, vm_work);
 	struct npu_mapping *m;
 	struct npu_vm *vm;
 
+	npu_gem_put_dead(npu);
 	for (;;) {
 		spin_lock(&npu->dead_lock);
 		m = list_first_entry_or_null(&npu->dead, struct npu_mapping, dead);

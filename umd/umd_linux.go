@@ -443,3 +443,15 @@ func (d *Device) fault() error {
 	}
 	return fmt.Errorf("the card reports a fault: %v, info %#x, address %#x (§9.3)", npureg.Status(r[0]>>16), r[1], uint64(r[3])<<32|uint64(r[2]))
 }
+
+// Mark returns how much memory is handed out, for Release.
+func (d *Device) Mark() uint64 { return d.used }
+
+// Release takes back, and zeroes, the buffers that were handed out since mark; nobody uses them any more.
+func (d *Device) Release(mark uint64) {
+	if mark > d.used || d.fn == nil {
+		panic("umd: BUG: Release of a mark that is none")
+	}
+	clear(d.mem[mark:d.used])
+	d.used = mark
+}

@@ -18,6 +18,7 @@ import (
 	"npuemu/core"
 	"npuemu/core/isa"
 	"npuemu/mmio/npureg"
+	"npuemu/timing"
 	"npuemu/vdev/pci"
 )
 
@@ -28,9 +29,13 @@ type Config struct {
 	Serial uint64      `toml:"serial"`
 	PCI    PCIConfig   `toml:"pci"`
 	Array  ArrayConfig `toml:"array"`
+	Core   CoreConfig  `toml:"core"`
 	Memory MemConfig   `toml:"memory"`
 	Queues QueueConfig `toml:"queues"`
 	SRIOV  SRIOVConfig `toml:"sriov"`
+
+	// Timing is the model's hardware (§13.2).
+	Timing timing.Params `toml:"timing"`
 
 	// Log receives what the operator should know, firmware's console among it; nil
 	// discards.
@@ -61,6 +66,12 @@ type ArrayConfig struct {
 	Cols         int   `toml:"cols"`         // output channels, 8 to 256
 	Scratchpad   int64 `toml:"scratchpad"`   // bytes
 	Accumulators int64 `toml:"accumulators"` // bytes
+}
+
+// CoreConfig is how the compute core is simulated; no guest sees it.
+type CoreConfig struct {
+	// Threads is how many threads a large product takes, 0 for one on each processor of the host. Values are the same.
+	Threads int `toml:"threads"`
 }
 
 // MemConfig is device memory (§7.1).
@@ -123,6 +134,7 @@ func DefaultConfig() Config {
 		PCI:    PCIConfig{MSIX: true, MSI: true, Touch: true},
 		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
+		Timing: timing.DefaultParams(),
 	}
 }
 
@@ -141,9 +153,18 @@ const (
 	maxContexts  = 1024
 )
 
-// ParseConfig reads a TOML configuration over the defaults. Unknown keys are
-// errors: a misspelt key must not silently leave the default.
+// ParseConfig reads a TOML configuration over the defaults, and validates it.
 func ParseConfig(b []byte) (Config, error) {
+	c, err := DecodeConfig(b)
+	if err != nil {
+		return c, err
+	}
+	return c, c.Validate()
+}
+
+// DecodeConfig is ParseConfig without the rules of a card that can be built. Unknown keys are
+// errors: a misspelt key must not silently leave the default.
+func DecodeConfig(b []byte) (Config, error) {
 	c := DefaultConfig()
 	// Errors quote lines of the file, and a terminal obeys control characters.
 	control := func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) }
@@ -162,7 +183,7 @@ func ParseConfig(b []byte) (Config, error) {
 		}
 		return c, fmt.Errorf("vdev: config: %w", err)
 	}
-	return c, c.Validate()
+	return c, nil
 }
 
 // Validate reports the first rule that c breaks, and what to do.
@@ -170,8 +191,14 @@ func (c Config) Validate() error {
 	if !slices.Contains(Arches(), c.Arch) {
 		return fmt.Errorf("vdev: config: arch %q is not known: use one of %v", c.Arch, Arches())
 	}
+	if n := c.Core.Threads; n < 0 || n > core.MaxThreads {
+		return fmt.Errorf("vdev: config: core.threads is %d: use 1 to %d, or 0 for one on each processor", n, core.MaxThreads)
+	}
 	if err := c.core().Validate(); err != nil {
 		return fmt.Errorf("vdev: config: array: %w", err)
+	}
+	if err := c.Timing.Validate(); err != nil {
+		return fmt.Errorf("vdev: config: %w", err)
 	}
 	for _, r := range []struct {
 		key      string
@@ -209,9 +236,15 @@ func (c Config) Validate() error {
 // partition returns how much of the device memory each function has: an equal part that is a power of two.
 func (c Config) partition() int64 { return c.Memory.Size >> bits.Len(uint(c.SRIOV.VFs)) }
 
+// ISA returns the newest minor version of the instruction set that the core has, and its groups of
+// instructions (§5.3); c is valid.
+func (c Config) ISA() (minor uint16, groups uint64) {
+	return c.isaMinor(), uint64(c.features()) & isa.Features
+}
+
 func (c Config) core() core.Config {
 	return core.Config{
 		Rows: c.Array.Rows, Cols: c.Array.Cols, SpadSize: int(c.Array.Scratchpad), AccSize: int(c.Array.Accumulators),
-		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features,
+		ISAMinor: c.isaMinor(), Features: uint64(c.features()) & isa.Features, Threads: c.Core.Threads,
 	}
 }

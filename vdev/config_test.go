@@ -26,6 +26,8 @@ func TestParseConfig(t *testing.T) {
 		{"array too large", "[array]\ncols = 264\n", "264"},
 		{"array not a multiple of 8", "[array]\nrows = 12\n", "12"},
 		{"scratchpad", "[array]\nscratchpad = 3\n", "array.scratchpad is 3: use 1024 to 67108864"},
+		{"threads", "[core]\nthreads = 65\n", "core.threads is 65: use 1 to 64"},
+		{"no threads", "[core]\nthreads = -1\n", "core.threads is -1"},
 		{"accumulators", "[array]\naccumulators = 1025\n", "1025"},
 		{"memory not a power of two", "[memory]\nsize = 3145728\n", "power of two"},
 		{"memory too small", "[memory]\nsize = 4096\n", "memory.size is 4096: use 1048576 to 17179869184"},

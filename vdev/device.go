@@ -193,11 +193,12 @@ func (d *Device) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// Close frees device memory, also that of virtual functions. Run has returned, and no client is attached.
+// Close frees device memory and ends the threads of the core, also those of virtual functions. Run has returned, and no client is attached.
 func (d *Device) Close() error {
 	var err error
 	for _, f := range d.Functions() {
 		f.stopThermal()
+		f.executor.core.Close()
 		err = errors.Join(err, f.dram.close())
 	}
 	return err

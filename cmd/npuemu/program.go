@@ -17,9 +17,10 @@ import (
 func asmCommand() *cobra.Command {
 	var out string
 	c := &cobra.Command{
-		Use:     "asm FILE",
-		Short:   "Assemble a program into an ELF file",
-		Long:    "asm translates text in the syntax of docs/spec/isa.md §5.8 into the ELF file of §5.3.1. FILE - is standard input.",
+		Use:   "asm FILE",
+		Short: "Assemble a program into an ELF file",
+		Long: "asm translates text in the syntax of docs/spec/isa.md §5.8 into the ELF file of §5.3.1, with labels and lines for\n" +
+			"npuemu lint and readelf. Files that .include names are relative to the file that includes them. FILE - is standard input.",
 		Example: "  npuemu asm digits.npuasm            # writes digits.npu\n  npuemu asm -o prog.npu - < prog.npuasm",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -27,7 +28,7 @@ func asmCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := isa.Assemble(args[0], src)
+			p, err := isa.AssembleFiles(args[0], src, os.ReadFile)
 			if err != nil {
 				return fmt.Errorf("%s does not assemble:\n%w", args[0], err)
 			}

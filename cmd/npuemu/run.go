@@ -39,9 +39,12 @@ func runCommand() *cobra.Command {
 		timeout time.Duration
 	)
 	c := &cobra.Command{
-		Use:   "run PROGRAM",
-		Short: "Run a program on a card, without a virtual machine",
-		Long: "run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
+		Use:   "run PROGRAM|MODEL",
+		Short: "Run a program or a model on a card, without a virtual machine",
+		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
+			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size. --output takes files for the outputs, as .npy, likewise. The\n" +
+			"summary says what the card counted, and names every operator that was not executed there.\n\n" +
+			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
@@ -49,6 +52,7 @@ func runCommand() *cobra.Command {
 			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
+			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
 			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -62,6 +66,21 @@ func runCommand() *cobra.Command {
 			o.cfg.Log = log
 			if o.repeat < 1 {
 				return fmt.Errorf("--repeat %d: use 1 or more", o.repeat)
+			}
+			m, err := loadModel(c, args[0], o.cfg)
+			if err != nil {
+				return err
+			}
+			if m != nil {
+				if len(ins)+len(outs) > 0 {
+					return errors.New("--in and --out are for programs: a model takes --input and --output")
+				}
+				ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
+				defer cancel()
+				return o.runModel(ctx, c, m)
+			}
+			if len(o.inputs)+len(o.outputs) > 0 {
+				return fmt.Errorf("--input and --output are for models, which %s is none of: a program takes --in and --out", args[0])
 			}
 			if o.program, err = loadProgram(c, args[0]); err != nil {
 				return err
@@ -88,7 +107,10 @@ func runCommand() *cobra.Command {
 	}
 	c.Flags().StringArrayVar(&ins, "in", nil, "`N=FILE[:OFFSET:SIZE]` bound for reading; may be repeated")
 	c.Flags().StringArrayVar(&outs, "out", nil, "`N=FILE:SIZE` bound for writing; may be repeated")
-	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, or vfio-user:PATH")
+	c.Flags().StringArrayVar(&o.inputs, "input", nil, "`[NAME=]FILE` with an input of a model; may be repeated")
+	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
+	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
+	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
 	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run the program")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
@@ -110,6 +132,9 @@ type runOptions struct {
 	device   string
 	repeat   int
 	json     bool
+
+	inputs, outputs []string // of a model
+	table           bool
 }
 
 // runBinding is a binding and where it comes from and goes to.
@@ -127,7 +152,7 @@ func loadProgram(c *cobra.Command, name string) (*isa.Program, error) {
 	var p *isa.Program
 	switch {
 	case filepath.Ext(name) == ".npuasm":
-		if p, err = isa.Assemble(name, b); err != nil {
+		if p, err = isa.AssembleFiles(name, b, os.ReadFile); err != nil {
 			return nil, fmt.Errorf("%s does not assemble:\n%w", name, err)
 		}
 		return p, nil
@@ -324,7 +349,7 @@ func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() e
 		return c, func() error { return nil }, nil
 	}
 	if o.device != "in-process" {
-		return nil, nil, fmt.Errorf("--device %q: use in-process or vfio-user:PATH", o.device)
+		return nil, nil, fmt.Errorf("--device %q: use in-process, vfio-user:PATH, or for models /dev/accel/accelN", o.device)
 	}
 	d, err := vdev.New(o.cfg)
 	if err != nil {

@@ -23,11 +23,14 @@ const (
 // further: waking a goroutine takes a few microseconds.
 const grain = 1 << 20
 
+// doneColumns divides the columns that Int8.Done is told of.
+const doneColumns = 16
+
 // slack is what packA512 may write behind a panel.
 const slack = 16*14*4 + 64
 
-// Engine multiplies. It owns goroutines and scratch memory, and is for one
-// caller at a time. The zero Engine is not usable; call New, and Close at the end.
+// Engine multiplies. It owns scratch memory, and goroutines from the first product on that is worth several threads;
+// it is for one caller at a time. The zero Engine is not usable; call New, and Close at the end.
 type Engine struct {
 	tier    *tier
 	threads int
@@ -39,9 +42,13 @@ type Engine struct {
 	parts       int
 	comp, zeroB []int32
 	block       []byte    // of weights on their way to int8
+	padded      []byte    // weights of PackInt8Lines
 	column      []float32 // of weights that were rows
-	pixels      []*byte   // of Depthwise
+	lines       depthwise // in progress instead of job
+	taps, pad   []byte    // of lines
+	pixels      []*byte   // of byChannels
 	windows     []*int32
+	wide        []int32
 }
 
 // scratch belongs to one thread.
@@ -50,6 +57,7 @@ type scratch struct {
 	sums  []int32
 	zeros [2*alignment + alignment]byte // a row of a tile
 	rows  [maxRows]*byte
+	steps [quadRows]int
 	lines []byte    // gathered rows of a block, if A is not rows in memory
 	wide  []float32 // maxRows rows of a block
 }
@@ -70,7 +78,9 @@ type job struct {
 	nPanels      int
 	panelBytes   int
 	blockOfSteps int
+	flip         uint32      // of activations
 	stop         func() bool // or nil
+	done         func(row, rows, column, columns int)
 }
 
 // source is the left operand: rows, stride bytes apart, or those of a convolution.
@@ -79,8 +89,10 @@ type source struct {
 	stride int
 	typ    Type
 	conv   *Window // or nil
-	pixels []byte  // what base and stride are for a convolution
-	pad    byte
+	// rows of the convolution are packed from where they lie
+	inPlace bool
+	pixels  []byte // what base and stride are for a convolution
+	pad     byte
 }
 
 // New returns an engine for the fastest instructions that this processor has.
@@ -95,11 +107,11 @@ func newEngine(t *tier, threads int) *Engine {
 	for i := range e.scratch {
 		e.scratch[i].sums = make([]int32, panelsPerBlock*maxRows)
 	}
-	e.workers.start(threads-1, e.part)
+	e.workers = workers{most: threads - 1, part: e.part}
 	return e
 }
 
-// Close ends the engine's goroutines. No product may be in progress.
+// Close ends the engine's goroutines. No product may be in progress; one that follows begins new goroutines.
 func (e *Engine) Close() { e.workers.stop() }
 
 // Tier names the instructions in use: "avx512", "avx2" or "go".
@@ -111,6 +123,9 @@ func (e *Engine) run() {
 	k := j.k
 	j.mPanels, j.nPanels = ceil(j.m, k.mr), ceil(j.w.N, k.nr)
 	j.blockOfSteps = j.w.blockSteps()
+	if j.src.conv != nil && !j.src.typ.wide() {
+		j.src.inPlace = j.src.conv.inPlace(j.src.typ.Size(), j.w.line, k.elems)
+	}
 	j.panelBytes = j.blockOfSteps * k.mr * word
 	t := int(min(float64(e.threads), float64(j.m)*float64(j.w.N)*float64(j.w.K)/e.grain))
 	t = max(1, min(t, max(j.mPanels, j.nPanels)))
@@ -133,12 +148,19 @@ func (e *Engine) run() {
 
 // part computes the share of thread i.
 func (e *Engine) part(i int) {
+	if e.lines.groups > 0 {
+		e.lines.run(e, i)
+		return
+	}
 	j, s := &e.job, &e.scratch[i]
 	m0, m1, n0, n1 := 0, j.mPanels, 0, j.nPanels
 	if j.byRows {
 		m0, m1 = share(j.mPanels, i, e.parts)
 	} else {
-		n0, n1 = share(j.nPanels, i, e.parts)
+		// Parts of columns begin at multiples of doneColumns.
+		unit := ceil(doneColumns, j.k.nr)
+		n0, n1 = share(ceil(j.nPanels, unit), i, e.parts)
+		n0, n1 = n0*unit, min(n1*unit, j.nPanels)
 	}
 	if n0 < n1 {
 		for ; m0 < m1; m0 += panelsPerBlock {
@@ -160,7 +182,7 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 	}
 	a, zeros := aligned(s.a), aligned(s.zeros[:])
 	bBlock := w.data()
-	steps := ceil(w.K, k.elems)
+	steps := ceil(w.depth, k.elems)
 	for step := 0; step < steps; step += j.blockOfSteps {
 		if j.stop != nil && j.stop() {
 			return
@@ -168,7 +190,7 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 		now := min(j.blockOfSteps, steps-step)
 		for p := m0; p < m1; p++ {
 			dst := add(a, (p-m0)*j.panelBytes)
-			j.packPanel(s, dst, p, step*k.elems, min(now*k.elems, w.K-step*k.elems))
+			j.packPanel(s, dst, p, step*k.elems, min(now*k.elems, w.depth-step*k.elems))
 			if j.zeroB != nil {
 				k.sumA(&s.sums[(p-m0)*maxRows], dst, now)
 			}
@@ -195,6 +217,10 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 	if j.zeroB != nil {
 		j.subtract(s, m0, m1, n0, n1)
 	}
+	if j.done != nil {
+		row, column := m0*k.mr, n0*k.nr
+		j.done(row, min(m1*k.mr, j.m)-row, column, min(n1*k.nr, w.N)-column)
+	}
 }
 
 // subtract takes the zero points of B times the sums of A's rows off C.
@@ -216,6 +242,10 @@ func (j *job) packPanel(s *scratch, dst *byte, p, k0, n int) {
 	k := j.k
 	rows := min(k.mr, j.m-p*k.mr)
 	size := j.src.typ.Size()
+	if j.src.inPlace {
+		j.packRuns(s, dst, p, k0*size, n*size)
+		return
+	}
 	if j.src.conv != nil {
 		for r := range rows {
 			line := s.lines[r*n*size:][:n*size]
@@ -232,7 +262,7 @@ func (j *job) packPanel(s *scratch, dst *byte, p, k0, n int) {
 		s.rows[r] = s.rows[rows-1]
 	}
 	if !j.src.typ.wide() {
-		k.packA(dst, &s.rows[0], k0*size, n*size)
+		k.packA(dst, &s.rows[0], k0*size, n*size, j.flip)
 		return
 	}
 	for r := range k.mr {
@@ -242,7 +272,7 @@ func (j *job) packPanel(s *scratch, dst *byte, p, k0, n int) {
 		}
 		s.rows[r] = (*byte)(unsafe.Pointer(&to[0]))
 	}
-	k.packA(dst, &s.rows[0], 0, n*word)
+	k.packA(dst, &s.rows[0], 0, n*word, 0)
 }
 
 // ceil is ⌈a/b⌉.
@@ -254,6 +284,14 @@ func grow(b []byte, n int) []byte {
 		return b
 	}
 	return make([]byte, n+alignment)
+}
+
+// growTo returns b with room for n bytes.
+func growTo(b []byte, n int) []byte {
+	if cap(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
 }
 
 // check panics unless rows > 0 rows of n > 0 elements lie in size elements, stride ≥ 0 apart if there are several.

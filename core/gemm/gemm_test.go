@@ -94,6 +94,9 @@ func newIntCase(rng *rand.Rand, m, n, k int) *intCase {
 	if rng.IntN(3) == 0 {
 		c.p.ZeroA = int32(int8(rng.Uint32()))
 	}
+	if c.p.Unsigned = rng.IntN(3) == 0; c.p.Unsigned {
+		c.p.ZeroA &= 0xff
+	}
 	switch rng.IntN(4) {
 	case 0:
 		c.p.ZeroB = []int32{int32(int8(rng.Uint32()))}
@@ -121,7 +124,11 @@ func newIntCase(rng *rand.Rand, m, n, k int) *intCase {
 				zero = c.p.ZeroB[j%len(c.p.ZeroB)]
 			}
 			for l := range k {
-				sum += (int32(int8(c.p.A[i*c.p.AStride+l])) - c.p.ZeroA) * (c.weight(l, j) - zero)
+				a := int32(int8(c.p.A[i*c.p.AStride+l]))
+				if c.p.Unsigned {
+					a &= 0xff
+				}
+				sum += (a - c.p.ZeroA) * (c.weight(l, j) - zero)
 			}
 			c.want[i*c.p.CStride+j] = sum
 		}
@@ -151,7 +158,10 @@ func (c *intCase) check(t *testing.T, e *Engine, w *Weights) {
 	g, out := guard(len(p.C), int32(0x5a5a5a5a))
 	copy(out, p.C)
 	p.C = out
+	s := newSeen(c.m, c.n)
+	p.Done = s.done
 	e.MulInt8(w, p)
+	s.check(t)
 	if !g.intact() {
 		t.Errorf("%s: wrote around C", c.description)
 	}

@@ -26,7 +26,7 @@ func portable() *tier {
 		},
 		float: kernel{
 			mr: 2, nr: 8, elems: 1,
-			packA: func(dst *byte, rows **byte, off, n int) { packWords(dst, pointers(rows, 2), off, n) },
+			packA: func(dst *byte, rows **byte, off, n int, _ uint32) { packWords(dst, pointers(rows, 2), off, n) },
 			widen: widenGo,
 		},
 	}
@@ -35,11 +35,11 @@ func portable() *tier {
 	return t
 }
 
-func packSigned(dst *byte, rows **byte, off, n int) {
+func packSigned(dst *byte, rows **byte, off, n int, flip uint32) {
 	to := int32s(dst, 2*n)
 	for r, p := range pointers(rows, 2) {
 		for i, v := range unsafe.Slice(add(p, off), n) {
-			to[2*i+r] = int32(int8(v))
+			to[2*i+r] = int32(int8(v ^ byte(flip)))
 		}
 	}
 }
@@ -82,12 +82,12 @@ func subScaledGo(c, row *int32, scale int32, n int) {
 	}
 }
 
-func channelsGo(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32) {
+func channelsGo(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32, flip uint32) {
 	to := unsafe.Slice(acc, n)
 	for p, w := range unsafe.Slice(weights, positions) {
 		row := unsafe.Slice(w, n)
 		for i, v := range unsafe.Slice(pointers(pixels, positions)[p], n) {
-			to[i] += (int32(int8(v)) - zero) * row[i]
+			to[i] += (int32(int8(v^byte(flip))) - zero) * row[i]
 		}
 	}
 }

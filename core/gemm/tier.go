@@ -25,8 +25,9 @@ type kernel struct {
 	// tiles has for each number of rows the function that computes so many.
 	tiles [maxRows + 1]tileFunc
 
-	// packA packs n bytes, from byte off on, of mr rows.
-	packA func(dst *byte, rows **byte, off, n int)
+	// packA packs n bytes, from byte off on, of mr rows, each xor one of flip, whose bytes are equal. It may write slack
+	// bytes more than whole k-steps.
+	packA func(dst *byte, rows **byte, off, n int, flip uint32)
 	// packB packs one panel of int8: k rows of cols, stride bytes apart; the rest of the panel is 0.
 	// It adds the columns to sums, of which there are nr.
 	packB func(dst, src *byte, stride, k, cols int, sums *int32)
@@ -34,8 +35,16 @@ type kernel struct {
 	sumA func(sums *int32, a *byte, steps int)
 	// subScaled takes scale·row[i] off c[i], for n elements.
 	subScaled func(c, row *int32, scale int32, n int)
-	// channels adds (pixels[p][i] − zero)·weights[p][i] to acc[i], for all positions p and n channels i.
-	channels func(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32)
+	// channels adds ((pixels[p][i] xor flip) − zero)·weights[p][i] to acc[i], for all positions p and n channels i. Bytes
+	// of flip are equal.
+	channels func(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32, flip uint32)
+	// quads writes for each pixel of four rows n words, each of a byte of every row, xor flip, and some up to a multiple of
+	// quadBlock. The next pixel of row i is steps[i] bytes further. It is nil in a tier that has no line.
+	quads func(dst *byte, rows **byte, steps *int, pixels, n int, flip uint32)
+	// line computes cols channels of pixels of C, ldc bytes apart: what was there (if load is not 0), plus comp, plus for
+	// each of the taps the quads at q, of unsigned bytes, times those at w, of signed ones. The next tap is tap bytes
+	// further in q and wtap in w, the next pixel step bytes further in q.
+	line func(c *byte, ldc int, q *byte, step, tap int, w *byte, wtap int, comp *byte, taps, pixels, cols, load int)
 	// widen makes len(dst) elements binary32.
 	widen func(dst []float32, src *byte, t Type)
 }

@@ -26,15 +26,17 @@ func avx512() *tier {
 		name: "avx512",
 		int8: kernel{
 			mr: 14, nr: 32, elems: 4, bias: 128,
-			packA:     func(dst *byte, rows **byte, off, n int) { packA512(dst, rows, off, n, 0x80808080) },
+			packA:     func(dst *byte, rows **byte, off, n int, flip uint32) { packA512(dst, rows, off, n, flip^0x80808080) },
 			packB:     packBytes512,
 			sumA:      sumA512,
 			subScaled: subScaled512,
 			channels:  channels512,
+			quads:     quads512,
+			line:      line512,
 		},
 		float: kernel{
 			mr: 14, nr: 32, elems: 1,
-			packA: func(dst *byte, rows **byte, off, n int) { packA512(dst, rows, off, n, 0) },
+			packA: packA512,
 			widen: widenVector,
 		},
 	}
@@ -93,7 +95,7 @@ func avx2() *tier {
 		name: "avx2",
 		int8: kernel{
 			mr: 6, nr: 16, elems: 2,
-			packA: func(dst *byte, rows **byte, off, n int) { packPairs(dst, pointers(rows, 6), off, n) },
+			packA: packPairs,
 			packB: func(dst, src *byte, stride, k, cols int, sums *int32) {
 				packPairsB(dst, src, stride, k, cols, 16, sums)
 			},
@@ -103,7 +105,7 @@ func avx2() *tier {
 		},
 		float: kernel{
 			mr: 6, nr: 16, elems: 1,
-			packA: func(dst *byte, rows **byte, off, n int) { packWords(dst, pointers(rows, 6), off, n) },
+			packA: func(dst *byte, rows **byte, off, n int, _ uint32) { packWords(dst, pointers(rows, 6), off, n) },
 			widen: widenGo,
 		},
 	}
@@ -113,18 +115,19 @@ func avx2() *tier {
 }
 
 // packPairs packs int8 as int16, two to a word.
-func packPairs(dst *byte, rows []*byte, off, n int) {
-	steps := ceil(n, 2)
-	to := words(dst, steps*len(rows))
-	for r, p := range rows {
+func packPairs(dst *byte, rows **byte, off, n int, flip uint32) {
+	const mr = 6
+	steps, x := ceil(n, 2), byte(flip)
+	to := words(dst, steps*mr)
+	for r, p := range pointers(rows, mr) {
 		from := unsafe.Slice(add(p, off), n)
 		at := r
 		for ; len(from) >= 2; from = from[2:] {
-			to[at] = uint32(uint16(int8(from[0]))) | uint32(int32(int8(from[1])))<<16
-			at += len(rows)
+			to[at] = uint32(uint16(int8(from[0]^x))) | uint32(int32(int8(from[1]^x)))<<16
+			at += mr
 		}
 		if len(from) > 0 {
-			to[at] = uint32(uint16(int8(from[0])))
+			to[at] = uint32(uint16(int8(from[0]^x))) | uint32(int32(int8(x)))<<16
 		}
 	}
 }

@@ -9,6 +9,8 @@ import "unsafe"
 // The zero Weights is empty and ready to be packed.
 type Weights struct {
 	K, N   int
+	line   int // what K was padded to whole k-steps by, or 0
+	depth  int // K with this padding
 	kernel *kernel
 	buf    []byte
 	sums   []int32 // of the columns, with int8; padded to whole panels
@@ -20,13 +22,13 @@ func (w *Weights) data() *byte { return aligned(w.buf) }
 // blockSteps is the number of k-steps in a block but perhaps the last: blocks
 // of nearly equal size.
 func (w *Weights) blockSteps() int {
-	steps := ceil(w.K, w.kernel.elems)
+	steps := ceil(w.depth, w.kernel.elems)
 	return ceil(steps, ceil(steps, stepsPerBlock))
 }
 
 // shape gives w room for k×n.
 func (w *Weights) shape(kern *kernel, k, n int) {
-	w.K, w.N, w.kernel = k, n, kern
+	w.K, w.depth, w.line, w.N, w.kernel = k, k, 0, n, kern
 	w.buf = grow(w.buf, kern.packedBytes(k, n))
 }
 
@@ -49,6 +51,28 @@ func (e *Engine) PackInt8(w *Weights, b []byte, stride, k, n int) {
 	w.packInt8(&e.tier.int8, k, n, func(row, col, _, _ int) (*byte, int) {
 		return add(&b[0], row*stride+col), stride
 	})
+}
+
+// PackInt8Lines is PackInt8 of weights for a window whose rows lie in pieces of line elements (Window.Run), which are
+// packed from there.
+func (e *Engine) PackInt8Lines(w *Weights, b []byte, stride, k, n, line int) {
+	elems := e.tier.int8.elems
+	if line < leastRun || line%elems == 0 || k%line != 0 {
+		e.PackInt8(w, b, stride, k, n)
+		return
+	}
+	check("weights", k, n, stride, len(b))
+	padded := ceil(line, elems) * elems
+	e.padded = growTo(e.padded, k/line*padded*n)
+	for i := range k / line {
+		to := e.padded[i*padded*n:][:padded*n]
+		for r := range line {
+			copy(to[r*n:][:n], b[(i*line+r)*stride:])
+		}
+		clear(to[line*n:])
+	}
+	e.PackInt8(w, e.padded, n, k/line*padded, n)
+	w.K, w.line = k, line
 }
 
 // PackInt8Transposed is PackInt8 of weights that are n rows of k.
@@ -105,11 +129,14 @@ func (w *Weights) check(kern *kernel, m, stride, size int) {
 // checkA panics unless m rows of elements of so many bytes match w and lie in n.
 func (w *Weights) checkA(m, size, stride, n int, window *Window) {
 	if window == nil {
+		if w.line != 0 {
+			panic("gemm: BUG: weights packed for a window, and none")
+		}
 		check("A", m, w.K*size, stride, n)
 		return
 	}
 	window.check(n, size)
-	if m != window.OutH*window.OutW || w.K != window.depth() {
+	if m != window.OutH*window.OutW || w.K != window.depth() || w.line != 0 && w.line != window.Run(size) {
 		panic("gemm: BUG: a window of another shape than the product")
 	}
 }
@@ -195,10 +222,11 @@ func (e *Engine) packFloat(w *Weights, k, n int, fill func(to []float32, row, co
 
 // Int8 is the left operand and the result of a product with int8 weights.
 type Int8 struct {
-	A       []byte  // M rows of K int8
-	AStride int     // bytes
-	M       int     // OutH·OutW with a window
-	Window  *Window // nil; else A is its image, padded with ZeroA
+	A        []byte  // M rows of K int8
+	Unsigned bool    // they are uint8
+	AStride  int     // bytes
+	M        int     // OutH·OutW with a window
+	Window   *Window // nil; else A is its image, padded with ZeroA
 
 	C          []int32 // M rows of N
 	CStride    int     // elements
@@ -206,10 +234,15 @@ type Int8 struct {
 
 	ZeroA int32   // zero point of A
 	ZeroB []int32 // of the weights: none, one for all columns, or N
+	Seed  []int32 // none, or what the sums of each column begin with if p does not accumulate
 
 	// Stop is asked before each block of the product, by all threads; nil never
 	// stops. Once it is true MulInt8 returns early, and C is undefined.
 	Stop func() bool
+
+	// Done, if not nil, is told of each part of C when it is finished, by all threads: rows from row on of the columns
+	// from column on, which is a multiple of 16. Nobody is told of a product that was stopped before its end.
+	Done func(row, rows, column, columns int)
 }
 
 // MulInt8 computes, modulo 2³²,
@@ -228,16 +261,22 @@ func (e *Engine) MulInt8(w *Weights, p Int8) {
 	e.job = job{
 		k: k, w: w, m: p.M, stop: p.Stop,
 		src: source{base: &p.A[0], stride: p.AStride, typ: typeInt8, conv: p.Window, pixels: p.A, pad: byte(p.ZeroA)},
-		c:   (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate, comp: &w.comp[0],
+		c:   (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate, comp: &w.comp[0], done: p.Done,
 	}
-	if p.ZeroA != 0 || len(p.ZeroB) > 0 {
+	if p.Unsigned {
+		e.job.flip = 0x80808080
+	}
+	if len(p.Seed) > 0 && (len(p.Seed) != w.N || p.Accumulate) {
+		panic("gemm: BUG: seeds do not match the columns")
+	}
+	if len(p.Seed) > 0 || p.Unsigned || p.ZeroA != 0 || len(p.ZeroB) > 0 {
 		e.compensate(w, p)
 	}
 	e.run()
 }
 
-// compensate sets what zero points need. Packed activations are a' = a + bias,
-// also in the padding of K to whole k-steps, where w is 0; so
+// compensate sets what zero points and seeds need. Packed activations are a' = a + bias, where bias is less by 128 for uint8,
+// also in the padding of K to whole k-steps, where a and w are 0; so
 //
 //	Σ (a−za)·(w−zw) = Σ a'·w − (bias+za)·Σw − zw·Σa' + zw·(bias·K' + K·za)
 //
@@ -245,11 +284,14 @@ func (e *Engine) MulInt8(w *Weights, p Int8) {
 // rows, and the one between is taken off the finished sums.
 func (e *Engine) compensate(w *Weights, p Int8) {
 	k := w.kernel
-	cols := len(w.sums)
+	cols, bias := len(w.sums), k.bias
+	if p.Unsigned {
+		bias -= 128
+	}
 	if len(e.comp) < cols {
 		e.comp, e.zeroB = make([]int32, cols), make([]int32, cols)
 	}
-	padded := int32(ceil(w.K, k.elems) * k.elems)
+	padding := int32(ceil(w.depth, k.elems)*k.elems-w.K) * bias
 	for n, s := range w.sums {
 		zero := int32(0)
 		switch {
@@ -259,7 +301,10 @@ func (e *Engine) compensate(w *Weights, p Int8) {
 			zero = p.ZeroB[n]
 		}
 		e.zeroB[n] = zero
-		e.comp[n] = -(k.bias+p.ZeroA)*s + zero*(k.bias*padded+int32(w.K)*p.ZeroA)
+		e.comp[n] = -(bias+p.ZeroA)*s + zero*(padding+int32(w.K)*(bias+p.ZeroA))
+	}
+	for n, v := range p.Seed {
+		e.comp[n] += v
 	}
 	e.job.comp = &e.comp[0]
 	if len(p.ZeroB) > 0 {

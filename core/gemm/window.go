@@ -21,15 +21,26 @@ type Window struct {
 // depth is the number of elements of a row.
 func (w *Window) depth() int { return w.KernelH * w.KernelW * w.Channels }
 
+// run returns how many bytes of a row lie in one piece, and how many such pieces a line of the window has: a pixel's
+// channels, or all of the line if pixels follow each other without a gap.
+func (w *Window) run(size int) (bytes, perLine int) {
+	pixel := w.Channels * size
+	if w.DilationX == 1 && w.Pixel == pixel {
+		return pixel * w.KernelW, 1
+	}
+	return pixel, w.KernelW
+}
+
+// Run returns the elements of size bytes of K that lie in one piece. Weights had better be packed by such lines.
+func (w *Window) Run(size int) int {
+	bytes, _ := w.run(size)
+	return bytes / size
+}
+
 // gather writes len(to) bytes of row r, from byte k on, to to.
 func (w *Window) gather(to, image []byte, r, k, size int, pad byte) {
-	// A run is what lies in one piece: a pixel's channels, or a line of the window
-	// if pixels follow each other without a gap.
-	pixel, perLine := w.Channels*size, w.KernelW
-	run := pixel
-	if w.DilationX == 1 && w.Pixel == pixel {
-		run, perLine = pixel*w.KernelW, 1
-	}
+	pixel := w.Channels * size
+	run, perLine := w.run(size)
 	at, c := k/run, k%run
 	ky, kx := at/perLine, at%perLine
 	oy, ox := r/w.OutW, r%w.OutW
@@ -56,6 +67,53 @@ func (w *Window) gather(to, image []byte, r, k, size int, pad byte) {
 			kx = 0
 			ky++
 		}
+	}
+}
+
+// leastRun is how long a run must be, in bytes, that it is packed where it lies.
+const leastRun = 16
+
+// inPlace reports whether rows of elements of size bytes are packed from where they lie, for weights packed by lines of
+// so many elements.
+func (w *Window) inPlace(size, line, elems int) bool {
+	bytes, _ := w.run(size)
+	return bytes >= leastRun && (bytes/size%elems == 0 || bytes/size == line)
+}
+
+// packRuns packs n bytes, with the padding of runs to whole k-steps, from byte k0 on, of rows of panel p. It takes what
+// lies in the image from there, and the rest from a row that it makes.
+func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
+	k, w, size := j.k, j.src.conv, j.src.typ.Size()
+	run, perLine := w.run(size)
+	step := k.elems * size
+	padded := ceil(run, step) * step
+	pixels := run / (w.Channels * size)
+	rows := min(k.mr, j.m-p*k.mr)
+	var ys, xs [maxRows]int
+	for r := range rows {
+		ys[r] = (p*k.mr+r)/w.OutW*w.StepY - w.PadTop
+		xs[r] = (p*k.mr+r)%w.OutW*w.StepX - w.PadLeft
+	}
+	for n > 0 {
+		at, c := k0/padded, k0%padded
+		some := min(padded-c, n)
+		bytes := min(run-c, some)
+		down, right := at/perLine*w.DilationY, at%perLine*w.DilationX
+		for r := range rows {
+			if y, x := ys[r]+down, xs[r]+right; uint(y) < uint(w.InH) && x >= 0 && x <= w.InW-pixels {
+				s.rows[r] = &j.src.pixels[y*w.Line+x*w.Pixel+w.Offset+c]
+				continue
+			}
+			line := s.lines[r*bytes:][:bytes]
+			w.gather(line, j.src.pixels, p*k.mr+r, at*run+c, size, j.src.pad)
+			s.rows[r] = &line[0]
+		}
+		for r := rows; r < k.mr; r++ {
+			s.rows[r] = s.rows[rows-1]
+		}
+		k.packA(dst, &s.rows[0], 0, bytes, j.flip)
+		dst = add(dst, some/step*k.mr*word)
+		k0, n = k0+some, n-some
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -59,12 +60,18 @@ func TestWindow(t *testing.T) {
 			m, k, n := window.OutH*window.OutW, window.depth(), 1+rng.IntN(40)
 			what := fmt.Sprintf("type %d, %+v, %d columns", typ, *window, n)
 			if typ == typeInt8 {
-				e.PackInt8(&w, floatBytes(rng, E5M2, k*n, true), n, k, n)
-				zero := int8(rng.Uint32())
+				weights := floatBytes(rng, E5M2, k*n, true)
+				unsigned := rng.IntN(2) == 0
+				zero := int32(int8(rng.Uint32()))
+				if unsigned {
+					zero &= 0xff
+				}
 				matrix := window.matrix(image, 1, byte(zero))
 				got, want := make([]int32, m*n), make([]int32, m*n)
-				e.MulInt8(&w, Int8{A: image, M: m, Window: window, C: got, CStride: n, ZeroA: int32(zero), ZeroB: []int32{5}})
-				e.MulInt8(&w, Int8{A: matrix, AStride: k, M: m, C: want, CStride: n, ZeroA: int32(zero), ZeroB: []int32{5}})
+				e.PackInt8(&w, weights, n, k, n)
+				e.MulInt8(&w, Int8{A: matrix, Unsigned: unsigned, AStride: k, M: m, C: want, CStride: n, ZeroA: zero, ZeroB: []int32{5}})
+				e.PackInt8Lines(&w, weights, n, k, n, window.Run(1))
+				e.MulInt8(&w, Int8{A: image, Unsigned: unsigned, M: m, Window: window, C: got, CStride: n, ZeroA: zero, ZeroB: []int32{5}})
 				if !slices.Equal(got, want) {
 					t.Errorf("%s: differs from the product of the matrix", what)
 				}
@@ -93,10 +100,21 @@ func TestDepthwise(t *testing.T) {
 			window.Line = window.InW * window.Pixel
 			image = slices.Repeat(image, 1+window.InH*window.Line/len(image))
 			n := window.Channels
-			p := Depthwise{Window: window, Image: image, ZeroA: int32(int8(rng.Uint32())), W: make([]int32, window.KernelH*window.KernelW*n), CStride: n + rng.IntN(3), Accumulate: rng.IntN(2) == 0}
-			for i := range p.W {
-				p.W[i] = int32(rng.IntN(511) - 255)
+			p := Depthwise{Window: window, Image: image, Unsigned: rng.IntN(3) == 0, ZeroA: int32(int8(rng.Uint32())), WStride: n + rng.IntN(3), CStride: n + rng.IntN(3), Accumulate: rng.IntN(2) == 0}
+			if p.Unsigned {
+				p.ZeroA = int32(uint8(p.ZeroA))
 			}
+			p.W = floatBytes(rng, E5M2, window.KernelH*window.KernelW*p.WStride, true)
+			switch rng.IntN(4) {
+			case 0:
+				p.ZeroB = []int32{int32(int8(rng.Uint32()))}
+			case 1:
+				for range n {
+					p.ZeroB = append(p.ZeroB, int32(int8(rng.Uint32())))
+				}
+			}
+			seen := newSeen(window.OutH*window.OutW, n)
+			p.Done = seen.done
 			m := window.OutH * window.OutW
 			g, c := guard((m-1)*p.CStride+n, int32(7))
 			p.C = c
@@ -109,7 +127,14 @@ func TestDepthwise(t *testing.T) {
 						*to = 0
 					}
 					for k := range window.KernelH * window.KernelW {
-						*to += (int32(int8(matrix[r*window.depth()+k*n+i])) - p.ZeroA) * p.W[k*n+i]
+						a, w := int32(int8(matrix[r*window.depth()+k*n+i])), int32(int8(p.W[k*p.WStride+i]))
+						if p.Unsigned {
+							a &= 0xff
+						}
+						if len(p.ZeroB) > 0 {
+							w -= p.ZeroB[i%len(p.ZeroB)]
+						}
+						*to += (a - p.ZeroA) * w
 					}
 				}
 			}
@@ -117,6 +142,7 @@ func TestDepthwise(t *testing.T) {
 			if !g.intact() || !slices.Equal(c, want) {
 				t.Errorf("%+v: differs, or wrote around C (intact: %t)", *window, g.intact())
 			}
+			seen.check(t)
 		}
 	})
 }
@@ -169,4 +195,33 @@ func TestStop(t *testing.T) {
 			t.Errorf("asked %d times, want 2 to %d", got, most)
 		}
 	})
+}
+
+// seen counts how often Done was told of each element.
+type seen struct {
+	mu    sync.Mutex
+	n     int
+	times []int
+}
+
+func newSeen(m, n int) *seen { return &seen{n: n, times: make([]int, m*n)} }
+
+func (s *seen) done(row, rows, column, columns int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r := range rows {
+		for c := range columns {
+			s.times[(row+r)*s.n+column+c]++
+		}
+	}
+}
+
+func (s *seen) check(t *testing.T) {
+	t.Helper()
+	for i, n := range s.times {
+		if n != 1 {
+			t.Errorf("Done was told %d times of row %d, column %d", n, i/s.n, i%s.n)
+			return
+		}
+	}
 }

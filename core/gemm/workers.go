@@ -20,8 +20,9 @@ const (
 	leaving
 )
 
-// workers are goroutines that wait for the parts of a product.
+// workers are goroutines that wait for the parts of a product. There are none before the first product of several.
 type workers struct {
+	most   int         // how many there are then
 	part   func(i int) // what a worker does
 	spins  int
 	each   []worker
@@ -37,8 +38,8 @@ type worker struct {
 }
 
 // start makes n workers: for parts 1 to n.
-func (w *workers) start(n int, part func(i int)) {
-	w.part, w.each, w.ended = part, make([]worker, n), make(chan struct{}, 1)
+func (w *workers) start(n int) {
+	w.each, w.ended, w.spins = make([]worker, n), make(chan struct{}, 1), 0
 	if n < runtime.GOMAXPROCS(0) { // else they would take the processor from those that work
 		w.spins = spins
 	}
@@ -51,6 +52,13 @@ func (w *workers) start(n int, part func(i int)) {
 
 // run does parts 0 to n−1 and returns when all are finished; 0 is the caller's.
 func (w *workers) run(n int) {
+	if n == 1 {
+		w.part(0)
+		return
+	}
+	if w.each == nil {
+		w.start(w.most)
+	}
 	w.left.Store(int32(n))
 	for i := range n - 1 {
 		w.tell(i, called)
@@ -63,12 +71,13 @@ func (w *workers) run(n int) {
 	}
 }
 
-// stop ends the goroutines.
+// stop ends the goroutines. What is run afterwards begins with new ones.
 func (w *workers) stop() {
 	for i := range w.each {
 		w.tell(i, leaving)
 	}
 	w.ending.Wait()
+	w.each = nil
 }
 
 func (w *workers) tell(i int, what uint32) {

@@ -118,10 +118,22 @@ func widenE5M2x512(dst *float32, src *byte, n int)
 //go:noescape
 func widenE4M3x512(dst *float32, src *byte, n int)
 
-// channels512 adds (pixels[p][i] − zero)·weights[p][i] to acc[i], for all positions p and n > 0 channels i.
+// channels512 adds ((pixels[p][i] xor flip) − zero)·weights[p][i] to acc[i], for all positions p and n > 0 channels i.
 //
 //go:noescape
-func channels512(acc *int32, pixels **byte, weights **int32, positions int, n int, zero int32)
+func channels512(acc *int32, pixels **byte, weights **int32, positions int, n int, zero int32, flip uint32)
+
+// quads512 writes for each pixel n words, and zeros xor flip up to a multiple of 32, each of a byte of four rows, xor flip.
+// The next pixel of a row is as many bytes further as its step says.
+//
+//go:noescape
+func quads512(dst *byte, rows **byte, steps *int, pixels int, n int, flip uint32)
+
+// line512 computes cols channels of pixels of C: what was there (if load is not 0), plus comp, plus for each of the taps
+// the quads at q times those at w, tap and wtap bytes further for the next. A pixel's quads are step bytes behind the last's.
+//
+//go:noescape
+func line512(c *byte, ldc int, q *byte, step int, tap int, w *byte, wtap int, comp *byte, taps int, pixels int, cols int, load int)
 
 // madd256 multiplies up to 6 rows by 16 columns of int16, two to a word, exactly.
 //

@@ -5423,9 +5423,9 @@ sixteen:
 	VZEROUPPER
 	RET
 
-// func channels512(acc *int32, pixels **byte, weights **int32, positions int, n int, zero int32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·channels512(SB), NOSPLIT, $0-44
+// func channels512(acc *int32, pixels **byte, weights **int32, positions int, n int, zero int32, flip uint32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+TEXT ·channels512(SB), NOSPLIT, $0-48
 	MOVQ         acc+0(FP), AX
 	MOVQ         pixels+8(FP), CX
 	MOVQ         weights+16(FP), DX
@@ -5433,6 +5433,8 @@ TEXT ·channels512(SB), NOSPLIT, $0-44
 	MOVQ         n+32(FP), SI
 	MOVL         zero+40(FP), DI
 	VPBROADCASTD DI, Z0
+	MOVL         flip+44(FP), DI
+	VPBROADCASTD DI, X1
 	MOVQ         $0xffffffffffffffff, R8
 	XORQ         R9, R9
 
@@ -5445,47 +5447,286 @@ some:
 all:
 	KMOVW       DI, K1
 	SHRQ        $0x10, DI
-	VMOVDQU32.Z (AX)(R9*4), K1, Z1
+	VMOVDQU32.Z (AX)(R9*4), K1, Z2
 	KMOVW       DI, K2
 	SHRQ        $0x10, DI
-	VMOVDQU32.Z 64(AX)(R9*4), K2, Z2
+	VMOVDQU32.Z 64(AX)(R9*4), K2, Z3
 	KMOVW       DI, K3
 	SHRQ        $0x10, DI
-	VMOVDQU32.Z 128(AX)(R9*4), K3, Z3
+	VMOVDQU32.Z 128(AX)(R9*4), K3, Z4
 	KMOVW       DI, K4
 	SHRQ        $0x10, DI
-	VMOVDQU32.Z 192(AX)(R9*4), K4, Z4
+	VMOVDQU32.Z 192(AX)(R9*4), K4, Z5
 	XORQ        DI, DI
 
 position:
-	MOVQ        (CX)(DI*8), R10
-	MOVQ        (DX)(DI*8), R11
-	VPMOVSXBD.Z (R10)(R9*1), K1, Z5
-	VPSUBD      Z0, Z5, Z5
-	VPMULLD.Z   (R11)(R9*4), Z5, K1, Z5
-	VPADDD      Z5, Z1, Z1
-	VPMOVSXBD.Z 16(R10)(R9*1), K2, Z5
-	VPSUBD      Z0, Z5, Z5
-	VPMULLD.Z   64(R11)(R9*4), Z5, K2, Z5
-	VPADDD      Z5, Z2, Z2
-	VPMOVSXBD.Z 32(R10)(R9*1), K3, Z5
-	VPSUBD      Z0, Z5, Z5
-	VPMULLD.Z   128(R11)(R9*4), Z5, K3, Z5
-	VPADDD      Z5, Z3, Z3
-	VPMOVSXBD.Z 48(R10)(R9*1), K4, Z5
-	VPSUBD      Z0, Z5, Z5
-	VPMULLD.Z   192(R11)(R9*4), Z5, K4, Z5
-	VPADDD      Z5, Z4, Z4
-	INCQ        DI
-	CMPQ        DI, BX
-	JLT         position
-	VMOVDQU32   Z1, K1, (AX)(R9*4)
-	VMOVDQU32   Z2, K2, 64(AX)(R9*4)
-	VMOVDQU32   Z3, K3, 128(AX)(R9*4)
-	VMOVDQU32   Z4, K4, 192(AX)(R9*4)
-	ADDQ        $0x40, R9
-	SUBQ        $0x40, SI
-	JG          some
+	MOVQ       (CX)(DI*8), R10
+	MOVQ       (DX)(DI*8), R11
+	VMOVDQU8.Z (R10)(R9*1), K1, X6
+	VPXORD     X1, X6, X6
+	VPMOVSXBD  X6, Z6
+	VPSUBD     Z0, Z6, Z6
+	VPMULLD.Z  (R11)(R9*4), Z6, K1, Z6
+	VPADDD     Z6, Z2, Z2
+	VMOVDQU8.Z 16(R10)(R9*1), K2, X6
+	VPXORD     X1, X6, X6
+	VPMOVSXBD  X6, Z6
+	VPSUBD     Z0, Z6, Z6
+	VPMULLD.Z  64(R11)(R9*4), Z6, K2, Z6
+	VPADDD     Z6, Z3, Z3
+	VMOVDQU8.Z 32(R10)(R9*1), K3, X6
+	VPXORD     X1, X6, X6
+	VPMOVSXBD  X6, Z6
+	VPSUBD     Z0, Z6, Z6
+	VPMULLD.Z  128(R11)(R9*4), Z6, K3, Z6
+	VPADDD     Z6, Z4, Z4
+	VMOVDQU8.Z 48(R10)(R9*1), K4, X6
+	VPXORD     X1, X6, X6
+	VPMOVSXBD  X6, Z6
+	VPSUBD     Z0, Z6, Z6
+	VPMULLD.Z  192(R11)(R9*4), Z6, K4, Z6
+	VPADDD     Z6, Z5, Z5
+	INCQ       DI
+	CMPQ       DI, BX
+	JLT        position
+	VMOVDQU32  Z2, K1, (AX)(R9*4)
+	VMOVDQU32  Z3, K2, 64(AX)(R9*4)
+	VMOVDQU32  Z4, K3, 128(AX)(R9*4)
+	VMOVDQU32  Z5, K4, 192(AX)(R9*4)
+	ADDQ       $0x40, R9
+	SUBQ       $0x40, SI
+	JG         some
+	VZEROUPPER
+	RET
+
+DATA lanes16<>+0(SB)/4, $0x00000000
+DATA lanes16<>+4(SB)/4, $0x00000004
+DATA lanes16<>+8(SB)/4, $0x00000008
+DATA lanes16<>+12(SB)/4, $0x0000000c
+DATA lanes16<>+16(SB)/4, $0x00000001
+DATA lanes16<>+20(SB)/4, $0x00000005
+DATA lanes16<>+24(SB)/4, $0x00000009
+DATA lanes16<>+28(SB)/4, $0x0000000d
+DATA lanes16<>+32(SB)/4, $0x00000002
+DATA lanes16<>+36(SB)/4, $0x00000006
+DATA lanes16<>+40(SB)/4, $0x0000000a
+DATA lanes16<>+44(SB)/4, $0x0000000e
+DATA lanes16<>+48(SB)/4, $0x00000003
+DATA lanes16<>+52(SB)/4, $0x00000007
+DATA lanes16<>+56(SB)/4, $0x0000000b
+DATA lanes16<>+60(SB)/4, $0x0000000f
+GLOBL lanes16<>(SB), RODATA|NOPTR, $64
+
+// func quads512(dst *byte, rows **byte, steps *int, pixels int, n int, flip uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·quads512(SB), NOSPLIT, $0-44
+	MOVQ         dst+0(FP), AX
+	MOVQ         rows+8(FP), CX
+	MOVQ         steps+16(FP), DX
+	MOVQ         pixels+24(FP), BX
+	MOVQ         n+32(FP), SI
+	MOVL         flip+40(FP), DI
+	VPBROADCASTD DI, Z0
+	VMOVDQU32    lanes16<>+0(SB), Z1
+	MOVQ         (CX), DI
+	MOVQ         8(CX), R8
+	MOVQ         16(CX), R9
+	MOVQ         24(CX), CX
+	MOVQ         $0xffffffffffffffff, R13
+
+pixel:
+	XORQ R10, R10
+	MOVQ SI, R11
+
+some:
+	MOVQ  R13, R12
+	CMPQ  R11, $0x40
+	JGE   all
+	BZHIQ R11, R12, R12
+
+all:
+	KMOVQ      R12, K1
+	VMOVDQU8.Z (DI)(R10*1), K1, Z2
+	VPXORD     Z0, Z2, Z2
+	VPERMD     Z2, Z1, Z2
+	VMOVDQU8.Z (R8)(R10*1), K1, Z3
+	VPXORD     Z0, Z3, Z3
+	VPERMD     Z3, Z1, Z3
+	VMOVDQU8.Z (R9)(R10*1), K1, Z4
+	VPXORD     Z0, Z4, Z4
+	VPERMD     Z4, Z1, Z4
+	VMOVDQU8.Z (CX)(R10*1), K1, Z5
+	VPXORD     Z0, Z5, Z5
+	VPERMD     Z5, Z1, Z5
+	VPUNPCKLBW Z3, Z2, Z6
+	VPUNPCKLBW Z5, Z4, Z7
+	VPUNPCKHBW Z3, Z2, Z2
+	VPUNPCKHBW Z5, Z4, Z3
+	VPUNPCKLWD Z7, Z6, Z4
+	VMOVDQU32  Z4, (AX)
+	VPUNPCKHWD Z7, Z6, Z4
+	VMOVDQU32  Z4, 64(AX)
+	ADDQ       $0x80, AX
+	CMPQ       R11, $0x20
+	JLE        next
+	VPUNPCKLWD Z3, Z2, Z4
+	VMOVDQU32  Z4, (AX)
+	VPUNPCKHWD Z3, Z2, Z4
+	VMOVDQU32  Z4, 64(AX)
+	ADDQ       $0x80, AX
+
+next:
+	ADDQ $0x40, R10
+	SUBQ $0x40, R11
+	JG   some
+	ADDQ (DX), DI
+	ADDQ 8(DX), R8
+	ADDQ 16(DX), R9
+	ADDQ 24(DX), CX
+	DECQ BX
+	JNZ  pixel
+	VZEROUPPER
+	RET
+
+// func line512(c *byte, ldc int, q *byte, step int, tap int, w *byte, wtap int, comp *byte, taps int, pixels int, cols int, load int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, CMOV
+TEXT ·line512(SB), NOSPLIT, $0-96
+	MOVQ c+0(FP), AX
+	MOVQ q+16(FP), CX
+	MOVQ step+24(FP), DX
+	MOVQ w+40(FP), BX
+	MOVQ comp+56(FP), SI
+	MOVQ cols+80(FP), DI
+	LEAQ (DX)(DX*2), R8
+
+block:
+	MOVQ    $0x00000020, R14
+	CMPQ    DI, R14
+	CMOVQLT DI, R14
+	MOVQ    $0xffffffffffffffff, R12
+	BZHIQ   R14, R12, R12
+	KMOVW   R12, K1
+	SHRQ    $0x10, R12
+	KMOVW   R12, K2
+	MOVQ    pixels+72(FP), R9
+	MOVQ    CX, R10
+	MOVQ    AX, R11
+	SUBQ    $0x04, R9
+	JL      few
+
+four:
+	VMOVDQU32 (SI), Z3
+	VMOVDQU32 64(SI), Z4
+	VMOVDQU32 (SI), Z5
+	VMOVDQU32 64(SI), Z6
+	VMOVDQU32 (SI), Z7
+	VMOVDQU32 64(SI), Z8
+	VMOVDQU32 (SI), Z9
+	VMOVDQU32 64(SI), Z10
+	MOVQ      R10, R12
+	MOVQ      BX, R13
+	MOVQ      taps+64(FP), R14
+
+fourtap:
+	VMOVDQU32 (R13), Z0
+	VMOVDQU32 64(R13), Z1
+	VMOVDQU32 (R12), Z2
+	VPDPBUSD  Z0, Z2, Z3
+	VMOVDQU32 64(R12), Z2
+	VPDPBUSD  Z1, Z2, Z4
+	VMOVDQU32 (R12)(DX*1), Z2
+	VPDPBUSD  Z0, Z2, Z5
+	VMOVDQU32 64(R12)(DX*1), Z2
+	VPDPBUSD  Z1, Z2, Z6
+	VMOVDQU32 (R12)(DX*2), Z2
+	VPDPBUSD  Z0, Z2, Z7
+	VMOVDQU32 64(R12)(DX*2), Z2
+	VPDPBUSD  Z1, Z2, Z8
+	VMOVDQU32 (R12)(R8*1), Z2
+	VPDPBUSD  Z0, Z2, Z9
+	VMOVDQU32 64(R12)(R8*1), Z2
+	VPDPBUSD  Z1, Z2, Z10
+	ADDQ      tap+32(FP), R12
+	ADDQ      wtap+48(FP), R13
+	DECQ      R14
+	JNZ       fourtap
+	MOVQ      load+88(FP), R14
+	TESTQ     R14, R14
+	JZ        fourstore
+	MOVQ      R11, R14
+	VPADDD    (R14), Z3, K1, Z3
+	VPADDD    64(R14), Z4, K2, Z4
+	ADDQ      ldc+8(FP), R14
+	VPADDD    (R14), Z5, K1, Z5
+	VPADDD    64(R14), Z6, K2, Z6
+	ADDQ      ldc+8(FP), R14
+	VPADDD    (R14), Z7, K1, Z7
+	VPADDD    64(R14), Z8, K2, Z8
+	ADDQ      ldc+8(FP), R14
+	VPADDD    (R14), Z9, K1, Z9
+	VPADDD    64(R14), Z10, K2, Z10
+
+fourstore:
+	VMOVDQU32 Z3, K1, (R11)
+	VMOVDQU32 Z4, K2, 64(R11)
+	ADDQ      ldc+8(FP), R11
+	VMOVDQU32 Z5, K1, (R11)
+	VMOVDQU32 Z6, K2, 64(R11)
+	ADDQ      ldc+8(FP), R11
+	VMOVDQU32 Z7, K1, (R11)
+	VMOVDQU32 Z8, K2, 64(R11)
+	ADDQ      ldc+8(FP), R11
+	VMOVDQU32 Z9, K1, (R11)
+	VMOVDQU32 Z10, K2, 64(R11)
+	ADDQ      ldc+8(FP), R11
+	LEAQ      (R10)(DX*4), R10
+	SUBQ      $0x04, R9
+	JGE       four
+
+few:
+	ADDQ $0x04, R9
+	JZ   done
+
+one:
+	VMOVDQU32 (SI), Z3
+	VMOVDQU32 64(SI), Z4
+	MOVQ      R10, R12
+	MOVQ      BX, R13
+	MOVQ      taps+64(FP), R14
+
+onetap:
+	VMOVDQU32 (R13), Z0
+	VMOVDQU32 64(R13), Z1
+	VMOVDQU32 (R12), Z2
+	VPDPBUSD  Z0, Z2, Z3
+	VMOVDQU32 64(R12), Z2
+	VPDPBUSD  Z1, Z2, Z4
+	ADDQ      tap+32(FP), R12
+	ADDQ      wtap+48(FP), R13
+	DECQ      R14
+	JNZ       onetap
+	MOVQ      load+88(FP), R14
+	TESTQ     R14, R14
+	JZ        onestore
+	MOVQ      R11, R14
+	VPADDD    (R14), Z3, K1, Z3
+	VPADDD    64(R14), Z4, K2, Z4
+
+onestore:
+	VMOVDQU32 Z3, K1, (R11)
+	VMOVDQU32 Z4, K2, 64(R11)
+	ADDQ      ldc+8(FP), R11
+	ADDQ      DX, R10
+	DECQ      R9
+	JNZ       one
+
+done:
+	ADDQ $0x80, AX
+	ADDQ $0x80, CX
+	ADDQ $0x80, BX
+	ADDQ $0x80, SI
+	SUBQ $0x20, DI
+	JG   block
 	VZEROUPPER
 	RET
 

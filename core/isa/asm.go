@@ -18,11 +18,16 @@ type SyntaxError struct {
 	File         string
 	Line, Column int // from 1; columns count bytes
 	Msg          string
+	From         []string // the macros, repetitions and files that led there, innermost first
 }
 
-// Error implements error.
+// Error implements error. Where the mistake came from follows in lines of their own.
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Msg)
+	s := fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Msg)
+	for _, from := range e.From {
+		s += "\n\t" + from
+	}
+	return s
 }
 
 // SyntaxErrors are the mistakes in a text, in the order in which they were found.
@@ -43,30 +48,32 @@ const maxErrors = 20
 // Assemble translates text in the syntax of §5.8. It checks every instruction
 // against the program's own array, local memory and bindings, and that the
 // program ends with halt. The error is a SyntaxErrors; file is its file name.
-func Assemble(file string, src []byte) (*Program, error) {
+// Text that includes a file is refused.
+func Assemble(file string, src []byte) (*Program, error) { return AssembleFiles(file, src, nil) }
+
+// AssembleFiles is Assemble for text that may include files, which read returns;
+// their names are relative to the directory of the file that includes them.
+func AssembleFiles(file string, src []byte, read func(name string) ([]byte, error)) (*Program, error) {
 	a := assembler{
-		file:    file,
-		prog:    &Program{Descriptor: Descriptor{Rows: 32, Cols: 32}},
-		symbols: map[string]int64{},
-		setup:   initialSetup,
-		seen:    map[string]int{},
+		read:   read,
+		prog:   &Program{Descriptor: Descriptor{Rows: 32, Cols: 32}, Debug: &Debug{}},
+		setup:  initialSetup,
+		seen:   map[string]int{},
+		macros: map[string]*macro{},
+		scopes: []scope{{}},
+		pos:    position{file: file, line: 1},
 	}
-	for text := range strings.Lines(string(src)) {
-		a.line++
-		a.toks, a.pos = a.scan(text), 0
-		if a.toks != nil && a.peek().kind != end {
-			a.statement()
-		}
-		if len(a.errs) >= maxErrors {
-			a.fail(1, "too many mistakes; the rest of the text was not read")
-			return nil, a.errs
-		}
+	a.block(split(file, src))
+	if a.stopped {
+		return nil, a.errs
 	}
 	switch {
-	case a.halted > 0:
-	case a.instrLine > 0 || len(a.errs) == 0:
-		a.line = max(a.instrLine, 1)
-		a.fail(1, "the program does not end with halt (NO_HALT); add a halt as its last instruction")
+	case a.halted.line > 0:
+	case a.last.line > 0 || len(a.errs) == 0:
+		if a.pos = a.last; a.pos.line == 0 {
+			a.pos = position{file: file, line: 1}
+		}
+		a.fail(1, "the program does not end with halt (NO_HALT, §5.7); add a halt as its last instruction")
 	}
 	if len(a.errs) == 0 && a.prog.Features&FeatureControl != 0 {
 		a.finish()
@@ -77,26 +84,48 @@ func Assemble(file string, src []byte) (*Program, error) {
 	return a.prog, nil
 }
 
-type assembler struct {
+// position is where a line of text comes from.
+type position struct {
 	file string
+	line int
+	from *origin // nil in the file that was given
+}
+
+// origin is what led to a line that is not in the file that was given.
+type origin struct {
+	what string // such as "in macro tile"
+	at   position
+}
+
+type assembler struct {
 	prog *Program
 	errs SyntaxErrors
+	read func(name string) ([]byte, error)
 
-	line      int
-	toks      []token // of this line; the last is end
-	pos       int
-	started   bool             // the first statement was seen
-	symbols   map[string]int64 // .equ
-	seen      map[string]int   // directive to its line
-	instrLine int              // line of the last instruction
-	halted    int              // line of halt
-	setup     Setup            // of the matrix engine, after the last instruction
-	pending   []pendingWith    // that wait for an instruction
-	lines     []int            // of the instructions in prog
+	pos       position
+	toks      []token        // of this line; the last is end
+	at        int            // the next of toks
+	started   bool           // the first statement was seen
+	stopped   bool           // too many mistakes, or too much text
+	seen      map[string]int // directive to its line
+	last      position       // of the last instruction
+	halted    position       // of halt
+	setup     Setup          // of the matrix engine, after the last instruction
+	pending   []pendingWith  // that wait for an instruction
+	positions []position     // of the instructions in prog
+
+	// Text that makes text (macro.go).
+	macros   map[string]*macro
+	scopes   []scope // names; the innermost last
+	params   map[string][]token
+	depth    int      // of macros, repetitions and files inside each other
+	passed   int      // lines
+	expanded int      // macros and repetitions, for the names of labels
+	used     [2]int64 // bytes of scratchpad and accumulators that .alloc gave out
 }
 
 func (a *assembler) fail(col int, format string, args ...any) {
-	a.errs = append(a.errs, &SyntaxError{a.file, a.line, col, fmt.Sprintf(format, args...)})
+	a.errs = append(a.errs, &SyntaxError{a.pos.file, a.pos.line, col, fmt.Sprintf(format, args...), a.pos.trace()})
 }
 
 // kind is a class of tokens; a punctuation character is its own kind, and
@@ -106,7 +135,9 @@ type kind byte
 const (
 	end    kind = 0
 	name   kind = 'a'
-	number kind = '0' // starts with a digit; what it is worth is decided where it is used
+	number kind = '0'  // starts with a digit; what it is worth is decided where it is used
+	param  kind = '\\' // a parameter of a macro, without its backslash
+	quoted kind = '"'  // without its quotes
 )
 
 type token struct {
@@ -142,6 +173,19 @@ func (a *assembler) scan(text string) []token {
 				k = number
 			}
 			toks = append(toks, token{k, text[start:i], start + 1})
+		case c == '\\' && i+1 < len(text) && letter(text[i+1]):
+			for i++; i < len(text) && (letter(text[i]) || digit(text[i])); {
+				i++
+			}
+			toks = append(toks, token{param, text[start+1 : i], start + 1})
+		case c == '"':
+			n := strings.IndexAny(text[i+1:], "\"\r\n")
+			if n < 0 || text[i+1+n] != '"' {
+				a.fail(start+1, "the name in quotes does not end in this line; write a \" behind it")
+				return nil
+			}
+			i += n + 2
+			toks = append(toks, token{quoted, text[start+1 : i-1], start + 1})
 		case strings.HasPrefix(text[i:], "<<") || strings.HasPrefix(text[i:], ">>"):
 			i += 2
 			toks = append(toks, token{kind(c), text[start:i], start + 1})
@@ -156,12 +200,12 @@ func (a *assembler) scan(text string) []token {
 	return append(toks, token{end, "end of line", len(strings.TrimRight(text, "\r\n")) + 1})
 }
 
-func (a *assembler) peek() token { return a.toks[a.pos] }
+func (a *assembler) peek() token { return a.toks[a.at] }
 
 func (a *assembler) next() token {
-	t := a.toks[a.pos]
+	t := a.toks[a.at]
 	if t.kind != end {
-		a.pos++
+		a.at++
 	}
 	return t
 }
@@ -171,7 +215,7 @@ func (a *assembler) accept(k kind) bool {
 	if a.peek().kind != k {
 		return false
 	}
-	a.pos++
+	a.at++
 	return true
 }
 
@@ -191,32 +235,57 @@ func (a *assembler) statement() {
 		a.fail(t.col, "the text does not start with .isa; write .isa %d.%d first", Major, Minor)
 	}
 	a.started = true
+	if t.kind == name && a.peek().kind == ':' {
+		a.at++
+		a.label(t)
+		if t = a.next(); t.kind == end {
+			return
+		}
+	}
 	switch {
 	case t.kind != name:
 		a.fail(t.col, "found %q; a line starts with an instruction or a directive", t.text)
 	case t.text[0] == '.':
 		a.directive(t)
+	case a.macros[t.text] != nil:
+		a.expand(a.macros[t.text], t)
 	default:
 		a.instruction(t)
 	}
 }
 
-var directives = []string{".isa", ".array", ".spad", ".acc", ".bindings", ".features", ".equ"}
+var directives = []string{
+	".isa", ".array", ".spad", ".acc", ".bindings", ".features", ".equ", ".alloc", ".alloc_acc",
+	".macro", ".endm", ".rept", ".endr", ".include",
+}
 
 func (a *assembler) directive(t token) {
-	if t.text == ".equ" {
+	switch t.text {
+	case ".equ":
 		a.equ()
+		return
+	case ".alloc":
+		a.alloc(&a.prog.SpadSize, ".spad", 1)
+		return
+	case ".alloc_acc":
+		a.alloc(&a.prog.AccSize, ".acc", 4)
+		return
+	case ".macro", ".rept", ".include":
+		a.fail(t.col, "%s stands first in its line; put the label in a line before", t.text)
+		return
+	case ".endm", ".endr":
+		a.fail(t.col, "%s without %s", t.text, map[string]string{".endm": ".macro", ".endr": ".rept"}[t.text])
 		return
 	}
 	if line := a.seen[t.text]; line > 0 {
 		a.fail(t.col, "%s was given in line %d; write it once", t.text, line)
 		return
 	}
-	if a.instrLine > 0 {
+	if a.last.line > 0 {
 		a.fail(t.col, "%s after an instruction; directives that describe the program come first", t.text)
 		return
 	}
-	a.seen[t.text] = a.line
+	a.seen[t.text] = a.pos.line
 	var ok bool
 	switch t.text {
 	case ".isa":
@@ -235,10 +304,12 @@ func (a *assembler) directive(t token) {
 		}
 	case ".spad", ".acc":
 		var v int64
-		if v, ok = a.number(t.text, 0, math.MaxUint32); ok && t.text == ".spad" {
-			a.prog.SpadSize = uint32(v)
-		} else if ok {
-			a.prog.AccSize = uint32(v)
+		size, used := &a.prog.SpadSize, a.used[0]
+		if t.text == ".acc" {
+			size, used = &a.prog.AccSize, a.used[1]
+		}
+		if v, ok = a.number(t.text, used, math.MaxUint32); ok {
+			*size = uint32(v)
 		}
 	case ".bindings":
 		var v int64
@@ -319,29 +390,25 @@ func (a *assembler) equ() {
 	if !ok || !a.expect(end, "the value ends here") {
 		return
 	}
-	if _, dup := a.symbols[t.text]; dup {
-		a.fail(t.col, "%s is already defined; a name has one value", t.text)
-		return
-	}
-	a.symbols[t.text] = v
+	a.define(t, v)
 }
 
 // instruction assembles one line whose mnemonic was m.
 func (a *assembler) instruction(m token) {
 	op := lookup(m.text)
 	if op == nil {
-		a.fail(m.col, "unknown instruction %s%s", m.text, suggest(m.text, mnemonics()))
+		a.fail(m.col, "unknown instruction %s%s", m.text, suggest(m.text, append(mnemonics(), slices.Sorted(maps.Keys(a.macros))...)))
 		return
 	}
 	if op.feature&^a.prog.Features != 0 {
 		a.fail(m.col, "%s needs a feature; write .features %s behind .isa %d.%d", op.name, featureName(op.feature), Major, Minor)
 		return
 	}
-	if a.halted > 0 {
-		a.fail(m.col, "%s is never reached: the program halts in line %d; remove one of the two", m.text, a.halted)
+	if a.halted.line > 0 {
+		a.fail(m.col, "%s is never reached: the program halts in line %d; remove one of the two", m.text, a.halted.line)
 		return
 	}
-	a.instrLine = a.line
+	a.last = a.pos
 	if op.opcode == OpWith {
 		a.with(m)
 		return
@@ -351,7 +418,7 @@ func (a *assembler) instruction(m token) {
 		return
 	}
 	if op.opcode == OpHalt {
-		a.halted = a.line
+		a.halted = a.pos
 	}
 	errs := len(a.errs)
 	w := Word{byte(op.opcode)}
@@ -404,7 +471,7 @@ func (a *assembler) emit(w *Word, m token, at map[string]int, changed bool) {
 		if !given {
 			col = m.col
 		}
-		a.fail(col, "%s (%v)", v.Detail, v.Rule)
+		a.fail(col, "%s (%v, §5.7)", v.Detail, v.Rule)
 		return
 	}
 	if len(a.prog.Text) >= MaxTextSize {
@@ -417,14 +484,15 @@ func (a *assembler) emit(w *Word, m token, at map[string]int, changed bool) {
 
 func (a *assembler) append(w *Word) {
 	a.prog.Text = append(a.prog.Text, w[:]...)
-	a.lines = append(a.lines, a.line)
+	a.positions = append(a.positions, a.pos)
+	a.prog.Debug.add(a.pos.file, a.pos.line)
 }
 
 // finish checks the program with its loops and registers.
 func (a *assembler) finish() {
 	if v, at := a.prog.Check(); v != nil {
-		a.line = a.lines[min(at, len(a.lines)-1)]
-		a.fail(1, "%s (%v)", v.Detail, v.Rule)
+		a.pos = a.positions[min(at, len(a.positions)-1)]
+		a.fail(1, "%s (%v, §5.7)", v.Detail, v.Rule)
 	}
 }
 
@@ -533,130 +601,6 @@ func (a *assembler) flag(w *Word, op *operation, t token) bool {
 	}
 	a.fail(t.col, "%s has no flag %s%s", op.name, t.text, suggest(t.text, op.words()))
 	return false
-}
-
-// number is an expression with a range; what names it in the report.
-func (a *assembler) number(what string, lo, hi int64) (int64, bool) {
-	col := a.peek().col
-	v, ok := a.expr()
-	if ok && (v < lo || v > hi) {
-		a.fail(col, "%s is %d; it must be from %d to %d", what, v, lo, hi)
-		return 0, false
-	}
-	return v, ok
-}
-
-// precedence orders the binary operators as C does.
-var precedence = map[kind]int{'<': 1, '>': 1, '+': 2, '-': 2, '*': 3, '/': 3, '%': 3}
-
-func (a *assembler) expr() (int64, bool) { return a.binary(1, 0) }
-
-// maxDepth bounds the nesting of expressions, and so the stack.
-const maxDepth = 100
-
-func (a *assembler) binary(level, depth int) (int64, bool) {
-	l, ok := a.unary(depth)
-	for ok {
-		op := a.peek()
-		p := precedence[op.kind]
-		if p == 0 || p < level {
-			return l, true
-		}
-		a.next()
-		var r int64
-		if r, ok = a.binary(p+1, depth); ok {
-			l, ok = a.apply(op, l, r)
-		}
-	}
-	return 0, false
-}
-
-func (a *assembler) unary(depth int) (int64, bool) {
-	t := a.next()
-	if depth > maxDepth {
-		a.fail(t.col, "the expression is nested too deeply; use .equ for its parts")
-		return 0, false
-	}
-	switch t.kind {
-	case '-':
-		v, ok := a.unary(depth + 1)
-		if ok && v == math.MinInt64 {
-			a.fail(t.col, "the value does not fit in 64 bits")
-			return 0, false
-		}
-		return -v, ok
-	case '(':
-		v, ok := a.binary(1, depth+1)
-		return v, ok && a.expect(')', "the parenthesis is not closed")
-	case number:
-		v, err := parseNumber(t.text)
-		if err != nil {
-			a.fail(t.col, "%q is not a number below 2^63; numbers are decimal or 0x…", t.text)
-			return 0, false
-		}
-		return v, true
-	case name:
-		v, ok := a.symbols[t.text]
-		if !ok {
-			fix := "define it before with .equ"
-			if near := nearest(t.text, slices.Sorted(maps.Keys(a.symbols))); near != "" {
-				fix = "did you mean " + near + "?"
-			}
-			a.fail(t.col, "%s is not defined; %s", t.text, fix)
-		}
-		return v, ok
-	}
-	a.fail(t.col, "found %q; a number, a name or ( was expected", t.text)
-	return 0, false
-}
-
-// parseNumber reads decimal digits or 0x and hexadecimal digits. A leading
-// zero does not mean octal.
-func parseNumber(s string) (int64, error) {
-	if len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X") {
-		return strconv.ParseInt(s[2:], 16, 64)
-	}
-	return strconv.ParseInt(s, 10, 64)
-}
-
-// apply computes l op r and reports what 64 bits cannot hold.
-func (a *assembler) apply(op token, l, r int64) (v int64, ok bool) {
-	ok = true
-	switch op.kind {
-	case '+':
-		v = l + r
-		ok = (v > l) == (r > 0)
-	case '-':
-		v = l - r
-		ok = (v < l) == (r > 0)
-	case '*':
-		v = l * r
-		ok = l == 0 || v/l == r && !(l == -1 && r == math.MinInt64)
-	case '/', '%':
-		if r == 0 {
-			a.fail(op.col, "division by zero")
-			return 0, false
-		}
-		if ok = l != math.MinInt64 || r != -1; !ok {
-			break
-		}
-		if v = l / r; op.kind == '%' {
-			v = l % r
-		}
-	case '<', '>':
-		if r < 0 || r > 63 {
-			a.fail(op.col, "shift by %d; a shift is from 0 to 63", r)
-			return 0, false
-		}
-		if v = l >> r; op.kind == '<' {
-			v = l << r
-			ok = v>>r == l
-		}
-	}
-	if !ok {
-		a.fail(op.col, "the value of %d %s %d does not fit in 64 bits", l, op.text, r)
-	}
-	return v, ok
 }
 
 func lookup(mnemonic string) *operation {

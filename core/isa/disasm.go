@@ -4,6 +4,7 @@ package isa
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -27,8 +28,15 @@ func Disassemble(p *Program) string {
 		fmt.Fprintf(&b, "; features %#x: text cannot ask for all of them\n", p.Features)
 	}
 	b.WriteByte('\n')
+	labels := p.labels()
 	for off := 0; off+Size <= len(p.Text); off += Size {
 		w := (*Word)(p.Text[off:])
+		for len(labels) > 0 && labels[0].Index <= off/Size {
+			if labels[0].Index == off/Size {
+				b.WriteString(labels[0].Name + ":\n")
+			}
+			labels = labels[1:]
+		}
 		line := w.String()
 		if Opcode(w[0]) == OpWith && line[0] != ';' {
 			line = DecodeWith(w).text(behind(p.Text[off:]))
@@ -37,6 +45,26 @@ func Disassemble(p *Program) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// labels returns those labels of p that text can have, in order.
+func (p *Program) labels() []Label {
+	if p.Debug == nil {
+		return nil
+	}
+	seen := map[string]bool{}
+	var list []Label
+	for _, l := range p.Debug.Labels {
+		if l.Name == "" || seen[l.Name] || !letter(l.Name[0]) || l.Name[0] == '.' || strings.ContainsFunc(l.Name, func(r rune) bool {
+			return r > 0x7f || !letter(byte(r)) && !digit(byte(r))
+		}) {
+			continue
+		}
+		seen[l.Name] = true
+		list = append(list, l)
+	}
+	slices.SortStableFunc(list, func(x, y Label) int { return x.Index - y.Index })
+	return list
 }
 
 // String returns w as a line of assembler text (§5.8), without a newline; the

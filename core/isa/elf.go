@@ -15,7 +15,7 @@ import (
 const Machine elf.Machine = 0x4e50
 
 // File layout: ELF header, two program headers, then at a multiple of 64 the
-// image, the note, the section names and the section headers.
+// image, the other sections and the section headers.
 const (
 	elfHeaderSize = 64
 	elfProgSize   = 56
@@ -27,17 +27,52 @@ const (
 	noteSize      = noteHeader + len(noteName) + DescriptorSize
 )
 
-// elfSections are the section names; offsets in this string go into headers.
-const elfSections = "\x00.npu.desc\x00.text\x00.note.npu\x00.shstrtab\x00"
+// section is a section of a program file, with what a header says of it.
+type section struct {
+	name  string
+	elf   elf.Section64
+	bytes []byte
+}
 
 // ELF returns the program as an ELF64 file (§5.3.1).
 func (p *Program) ELF() []byte {
 	image := p.Image()
-	size := uint64(len(image))
-	note := imageOffset + size
-	names := note + uint64(noteSize)
-	sections := (names + uint64(len(elfSections)) + 7) &^ 7
+	note := binary.LittleEndian.AppendUint32(nil, uint32(len(noteName)))
+	note = binary.LittleEndian.AppendUint32(note, DescriptorSize)
+	note = binary.LittleEndian.AppendUint32(note, noteType)
+	note = append(append(note, noteName...), image[:DescriptorSize]...)
+	sections := []section{
+		{},
+		{".npu.desc", elf.Section64{Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC), Addralign: DescriptorSize}, image[:DescriptorSize]},
+		{".text", elf.Section64{
+			Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_EXECINSTR), Addr: DescriptorSize, Addralign: Size,
+		}, image[DescriptorSize:]},
+		{".note.npu", elf.Section64{Type: uint32(elf.SHT_NOTE), Addralign: 4}, note},
+	}
+	const text = 2 // index of .text
+	if p.Debug != nil {
+		symbols, names := p.Debug.symbols(text)
+		n := uint32(len(sections))
+		sections = append(
+			sections,
+			section{".symtab", elf.Section64{
+				Type: uint32(elf.SHT_SYMTAB), Link: n + 1, Info: uint32(len(symbols) / elf.Sym64Size), Addralign: 8, Entsize: elf.Sym64Size,
+			}, symbols},
+			section{".strtab", elf.Section64{Type: uint32(elf.SHT_STRTAB), Addralign: 1}, names},
+			section{linesName, elf.Section64{Type: uint32(elf.SHT_PROGBITS), Addralign: 4}, p.Debug.encode()},
+		)
+	}
+	sections = append(sections, section{".shstrtab", elf.Section64{Type: uint32(elf.SHT_STRTAB), Addralign: 1}, nil})
+	names := []byte{0}
+	for i := range sections {
+		if s := &sections[i]; s.name != "" {
+			s.elf.Name = uint32(len(names))
+			names = append(append(names, s.name...), 0)
+		}
+	}
+	sections[len(sections)-1].bytes = names
 
+	size := uint64(len(image))
 	var out bytes.Buffer
 	put := func(v any) {
 		// A bytes.Buffer does not fail and all values have a fixed size.
@@ -45,18 +80,31 @@ func (p *Program) ELF() []byte {
 			panic("isa: BUG: " + err.Error())
 		}
 	}
-	pad := func(to uint64) { out.Write(make([]byte, to-uint64(out.Len()))) }
-	name := func(s string) uint32 { return uint32(bytes.Index([]byte(elfSections), []byte(s+"\x00"))) }
-
+	out.Write(make([]byte, imageOffset)) // headers, written when offsets are known
+	for i := 1; i < len(sections); i++ {
+		s := &sections[i]
+		for s.elf.Addralign > 1 && uint64(out.Len())%s.elf.Addralign != 0 {
+			out.WriteByte(0)
+		}
+		s.elf.Off, s.elf.Size = uint64(out.Len()), uint64(len(s.bytes))
+		out.Write(s.bytes)
+	}
+	out.Write(make([]byte, -out.Len()&7))
+	table := uint64(out.Len())
+	for i := range sections {
+		put(sections[i].elf)
+	}
+	file := out.Bytes()
+	out = bytes.Buffer{}
 	put(elf.Header64{
 		Ident: [elf.EI_NIDENT]byte{
 			0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT),
 		},
 		Type: uint16(elf.ET_EXEC), Machine: uint16(Machine), Version: uint32(elf.EV_CURRENT),
 		Entry: DescriptorSize, // the first instruction
-		Phoff: elfHeaderSize, Shoff: sections,
+		Phoff: elfHeaderSize, Shoff: table,
 		Ehsize: elfHeaderSize, Phentsize: elfProgSize, Phnum: 2,
-		Shentsize: elfSectSize, Shnum: 5, Shstrndx: 4,
+		Shentsize: elfSectSize, Shnum: uint16(len(sections)), Shstrndx: uint16(len(sections) - 1),
 	})
 	put(elf.Prog64{
 		Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X),
@@ -64,31 +112,10 @@ func (p *Program) ELF() []byte {
 	})
 	put(elf.Prog64{
 		Type: uint32(elf.PT_NOTE), Flags: uint32(elf.PF_R),
-		Off: note, Filesz: uint64(noteSize), Align: 4,
+		Off: sections[3].elf.Off, Filesz: uint64(len(note)), Align: 4,
 	})
-	pad(imageOffset)
-	out.Write(image)
-	put([]uint32{uint32(len(noteName)), DescriptorSize, noteType})
-	out.WriteString(noteName)
-	out.Write(image[:DescriptorSize])
-	out.WriteString(elfSections)
-	pad(sections)
-	put(elf.Section64{})
-	put(elf.Section64{
-		Name: name(".npu.desc"), Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC),
-		Off: imageOffset, Size: DescriptorSize, Addralign: DescriptorSize,
-	})
-	put(elf.Section64{
-		Name: name(".text"), Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_EXECINSTR),
-		Addr: DescriptorSize, Off: imageOffset + DescriptorSize, Size: size - DescriptorSize, Addralign: Size,
-	})
-	put(elf.Section64{
-		Name: name(".note.npu"), Type: uint32(elf.SHT_NOTE), Off: note, Size: uint64(noteSize), Addralign: 4,
-	})
-	put(elf.Section64{
-		Name: name(".shstrtab"), Type: uint32(elf.SHT_STRTAB), Off: names, Size: uint64(len(elfSections)), Addralign: 1,
-	})
-	return out.Bytes()
+	copy(file, out.Bytes())
+	return file
 }
 
 // ReadELF reads a program file (§5.3.1). Like a loader it needs only the
@@ -127,6 +154,20 @@ func ReadELF(r io.ReaderAt) (*Program, error) {
 	}
 	if note != nil && (len(note) != noteSize || !bytes.Equal(note[noteSize-DescriptorSize:], image[:DescriptorSize])) {
 		return nil, errors.New("isa: read ELF: the note's descriptor is not the image's (§5.3.1)")
+	}
+	if s := f.Section(linesName); s != nil {
+		if prog.Debug, err = readDebug(s, len(prog.Text)/Size); err != nil {
+			return nil, err
+		}
+		symbols, err := f.Symbols()
+		if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
+			return nil, fmt.Errorf("isa: read ELF: symbols: %w", err)
+		}
+		for _, s := range symbols {
+			if i := int64(s.Value-DescriptorSize) / Size; i >= 0 && i <= int64(len(prog.Text)/Size) {
+				prog.Debug.Labels = append(prog.Debug.Labels, Label{s.Name, int(i)})
+			}
+		}
 	}
 	return prog, nil
 }

@@ -19,7 +19,7 @@ halt
 	fmt.Println(err)
 	// Output:
 	// net.npu:4:28: fill has no operand strid; did you mean stride?
-	// net.npu:5:28: stride is 8, rows would overlap; it must be at least nx = 16 (BAD_OPERAND)
+	// net.npu:5:28: stride is 8, rows would overlap; it must be at least nx = 16 (BAD_OPERAND, §5.7)
 }
 
 func ExampleDisassemble() {

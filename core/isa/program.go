@@ -165,7 +165,8 @@ func (d Descriptor) Limits() Limits {
 // Program is a descriptor and the text it describes.
 type Program struct {
 	Descriptor
-	Text []byte // instructions of Size bytes
+	Text  []byte // instructions of Size bytes
+	Debug *Debug // nil if nothing is known; not part of the image
 }
 
 // Image returns the program as it is in memory (§5.3). It sets TextSize and

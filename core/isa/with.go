@@ -22,13 +22,13 @@ type namedTerm struct {
 type pendingWith struct {
 	terms []namedTerm
 	with  With
-	line  int
+	pos   position
 	col   int
 }
 
 // with assembles the rest of a line that began with m.
 func (a *assembler) with(m token) {
-	p := pendingWith{line: a.line, col: m.col}
+	p := pendingWith{pos: a.pos, col: m.col}
 	for a.peek().kind != end {
 		t := a.next()
 		if t.kind != name || !a.expect('=', "write field=register*factor, if=register or ifnot=register") {
@@ -94,12 +94,12 @@ func (a *assembler) register() (uint8, bool) {
 func (a *assembler) resolve(op *operation) bool {
 	pending := a.pending
 	a.pending = nil
-	line := a.line
-	defer func() { a.line = line }()
+	pos := a.pos
+	defer func() { a.pos = pos }()
 	for _, p := range pending {
-		a.line = p.line
+		a.pos = p.pos
 		if op.opcode.Class() == ClassControl {
-			a.fail(p.col, "with stands before %s; it changes an instruction that an engine executes (BAD_CONTROL)", op.name)
+			a.fail(p.col, "with stands before %s; it changes an instruction that an engine executes (BAD_CONTROL, §5.7)", op.name)
 			return false
 		}
 		for n, t := range p.terms {

@@ -15,30 +15,43 @@ type Array struct {
 	tile       []byte // rows × cols weights, dense
 	k, n       int    // extent of the tile; everything else is zero
 
-	engine  *gemm.Engine // of one thread: it has no goroutines, and needs no end
+	engine  *gemm.Engine
 	resting gemm.Weights // the array's, packed if packed
 	packed  bool
 
-	weights gemm.Weights // of Do
-	window  gemm.Window
-	zeros   []int32
-	turned  []byte  // activations that were transposed
-	wide    []int32 // weights of depthwise convolutions
-	plain   Workspace
+	kept   [kept]keptWeights
+	oldest int
+	window gemm.Window
+	told   func(row, rows, column, columns int) // Options.Done of a group of columns from column on
+	column int
+	tell   func(row, rows, column, columns int)
+	zeros  []int32
+	turned []byte // activations that were transposed
+	narrow []byte // int8 weights of depthwise convolutions
+	bytes  []byte // weights that were uint8, and their zero points
+	plain  Workspace
+
+	high, low []byte // of 16-bit activations
+	upper     []int32
 }
 
 // New returns an array whose weights are zero, or an error if a dimension is
-// not one that CheckDim accepts.
-func New(rows, cols int) (*Array, error) {
+// not one that CheckDim accepts. It computes with so many threads, 0 for GOMAXPROCS; Close ends them.
+func New(rows, cols, threads int) (*Array, error) {
 	for _, n := range []int{rows, cols} {
 		if err := CheckDim(n); err != nil {
 			return nil, err
 		}
 	}
-	return &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(1)}, nil
+	a := &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(threads)}
+	a.tell = func(row, rows, column, columns int) { a.told(row, rows, a.column+column, columns) }
+	return a, nil
 }
 
-// Reset makes all weights zero.
+// Close ends the array's goroutines. Nothing may be in progress.
+func (a *Array) Close() { a.engine.Close() }
+
+// Reset makes all weights of the array zero.
 func (a *Array) Reset() {
 	for i := range a.k {
 		clear(a.tile[i*a.cols:][:a.n])
@@ -89,18 +102,54 @@ const leastColumns = 8
 // few columns many times as large as the scratchpad that they come from.
 const mostPacked = 256 << 20
 
+// Options are what Do knows of a product besides its operands. The zero value is one that nobody waits for.
+type Options struct {
+	Stop func() bool // as with Product.Do, but any thread asks
+
+	// Done, if not nil, is told of each part of the result when it is finished, by any thread: rows from row on of the
+	// columns from column on, which is a multiple of 16 in a group of columns. Nobody is told of a product that was stopped
+	// before its end.
+	Done func(row, rows, column, columns int)
+
+	// Seed, if not nil, is what the sums of each column begin with. p is one of integers that does not accumulate.
+	Seed []int32
+
+	// Weights is where the weights lie in a memory of which Changed is told. 0 is as good a place as any.
+	Weights uint64
+	fresh   bool // they are a copy, which is not kept
+}
+
 // Do computes p as p.Do does, to the same bits, near the processor's speed.
-func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
+func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
+	if p.A.Type == Int16 {
+		a.halves(p, acc, in, w, o)
+		return
+	}
+	var signed Product
+	if p.B.Type == Uint8 {
+		signed = *p
+		w, p = a.signed(&signed, w), &signed
+		o.fresh = true
+	}
 	n := p.Cout / p.Groups
-	unsigned := p.A.Type == Uint8 || p.B.Type == Uint8
-	if p.A.Type == Int8 && !unsigned && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
-		a.depthwise(p, acc, in, w, stop)
+	if !p.A.Type.Float() && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
+		a.depthwise(p, acc, in, w, o)
 		return
 	}
 	odd := p.B.Type == Int4 && (p.B.Transposed || n%2 != 0)
-	if p.A.Type == Int16 || unsigned || p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed ||
-		a.engine.PackedBytes(p.A.Type.Float(), p.depth(), n) > mostPacked {
-		p.Do(&a.plain, acc, in, w, stop)
+	if p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed || a.engine.PackedBytes(p.A.Type.Float(), p.depth(), n) > mostPacked {
+		if o.Seed != nil {
+			signed = *p
+			p = &signed
+			p.Accumulate = true
+			for r := range p.OutH * p.OutW {
+				copy(acc[r*p.AccStride:], o.Seed)
+			}
+		}
+		p.Do(&a.plain, acc, in, w, o.Stop)
+		if o.Done != nil && !(o.Stop != nil && o.Stop()) {
+			o.Done(0, p.OutH*p.OutW, 0, p.Cout)
+		}
 		return
 	}
 	stride := p.A.Stride
@@ -108,50 +157,107 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool) {
 		in, stride = a.turn(p, in), int(p.A.Type.Bytes(uint64(p.Cin)))
 	}
 	for g := range p.Groups {
-		if stop != nil && stop() {
+		if o.Stop != nil && o.Stop() {
 			return
 		}
-		a.pack(p, w, g, n)
-		a.group(p, acc[g*n:], in, stride, g, n, stop)
+		a.group(p, acc[g*n:], in, stride, g, n, a.weightsOf(p, w, stride, g, n, o.Weights, o.fresh), o)
 	}
 }
 
-// depthwise is a convolution of as many groups as channels.
-func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, stop func() bool) {
-	n := p.KernelH * p.KernelW * p.Cout
-	if cap(a.wide) < n {
-		a.wide = make([]int32, n)
+// halves is Do of 16-bit activations: a = 256·high + low, with a signed high byte and an unsigned low one, and so has
+// their zero point.
+func (a *Array) halves(p *Product, acc []int32, in, w []byte, o Options) {
+	lines, pixels, row := p.InH, p.InW, p.Cin
+	if p.A.Transposed {
+		pixels, row = row, pixels
 	}
-	a.wide = a.wide[:n]
-	for k := range n / p.Cout {
-		to := a.wide[k*p.Cout:][:p.Cout]
+	n := ((lines-1)*p.Line+(pixels-1)*p.A.Stride)/2 + row
+	a.high, a.low = grown(a.high, n), grown(a.low, n)
+	for i := range n {
+		a.low[i], a.high[i] = in[2*i], in[2*i+1]
+	}
+	m := p.OutH * p.OutW
+	a.upper = grown(a.upper, m*p.Cout)
+	half := *p
+	half.A.Type, half.A.Zero, half.A.Stride, half.Line = Int8, p.A.Zero>>8, p.A.Stride/2, p.Line/2
+	half.Accumulate, half.AccStride = false, p.Cout
+	a.Do(&half, a.upper, a.high, w, Options{Stop: o.Stop, Weights: o.Weights})
+	for r := range m {
+		if o.Stop != nil && o.Stop() {
+			return
+		}
+		from, to := a.upper[r*p.Cout:][:p.Cout], acc[r*p.AccStride:][:p.Cout]
 		switch {
-		case p.B.Transposed:
+		case o.Seed != nil:
+			copy(to, o.Seed)
+		case !p.Accumulate:
+			clear(to)
+		}
+		for i, v := range from {
+			to[i] += v << 8
+		}
+	}
+	half.A.Type, half.A.Zero, half.Accumulate, half.AccStride = Uint8, p.A.Zero&0xff, true, p.AccStride
+	o.Seed = nil
+	a.Do(&half, acc, a.low, w, o)
+}
+
+// signed makes p, whose weights are uint8, the same product of int8, and returns its weights: all less 128.
+func (a *Array) signed(p *Product, w []byte) []byte {
+	rows, n := p.depth(), p.Cout
+	if p.B.Transposed {
+		rows, n = n, rows
+	}
+	a.bytes = grown(a.bytes, rows*n+len(p.BZeros))
+	for r := range rows {
+		to := a.bytes[r*n:][:n]
+		for i, v := range w[r*p.B.Stride:][:n] {
+			to[i] = v ^ 0x80
+		}
+	}
+	p.B.Type, p.B.Stride = Int8, n
+	if p.BZeros == nil {
+		p.B.Zero -= 128
+		return a.bytes
+	}
+	zeros := a.bytes[rows*n:]
+	for i, z := range p.BZeros {
+		zeros[i] = z ^ 0x80
+	}
+	p.BZeros = zeros
+	return a.bytes[:rows*n]
+}
+
+// grown returns s, or what replaces it, with n elements.
+func grown[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// depthwise is a convolution of as many groups as channels.
+func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, o Options) {
+	stride := p.B.Stride
+	if p.B.Type != Int8 || p.B.Transposed {
+		positions := p.KernelH * p.KernelW
+		a.narrow = grown(a.narrow, positions*p.Cout)
+		for k := range positions {
+			to := a.narrow[k*p.Cout:][:p.Cout]
 			for c := range to {
-				to[c] = p.B.Type.Integer(w[c*p.B.Stride:], k)
-			}
-		case p.B.Type == Int8:
-			for c, v := range w[k*p.B.Stride:][:p.Cout] {
-				to[c] = int32(int8(v))
-			}
-		default:
-			for c := range to {
-				to[c] = p.B.Type.Integer(w[k*p.B.Stride:], c)
+				row, i := k, c
+				if p.B.Transposed {
+					row, i = c, k
+				}
+				to[c] = byte(p.B.Type.Integer(w[row*p.B.Stride:], i))
 			}
 		}
-		if p.BZeros != nil {
-			for c, z := range p.BZeros {
-				to[c] -= int32(int8(z))
-			}
-			continue
-		}
-		for c := range to {
-			to[c] -= p.B.Zero
-		}
+		w, stride = a.narrow, p.Cout
 	}
 	a.window = p.window(p.A.Stride, 0, p.Cin)
 	a.engine.Depthwise(gemm.Depthwise{
-		Window: &a.window, Image: in, ZeroA: p.A.Zero, W: a.wide, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop,
+		Window: &a.window, Image: in, Unsigned: p.A.Type == Uint8, ZeroA: p.A.Zero, W: w, WStride: stride, ZeroB: a.zeroPoints(p, 0, p.Cout),
+		C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: o.Stop, Done: o.Done, Seed: o.Seed,
 	})
 }
 
@@ -171,8 +277,8 @@ func (a *Array) turn(p *Product, in []byte) []byte {
 	return to
 }
 
-// pack packs the n columns of group g.
-func (a *Array) pack(p *Product, w []byte, g, n int) {
+// pack packs the n columns of group g, for pixels stride bytes apart.
+func (a *Array) pack(to *gemm.Weights, p *Product, w []byte, stride, g, n int) {
 	depth, t := p.depth(), p.B.Type
 	first := w[t.Bytes(uint64(g*n)):]
 	if p.B.Transposed {
@@ -180,20 +286,23 @@ func (a *Array) pack(p *Product, w []byte, g, n int) {
 	}
 	switch {
 	case t == Int4:
-		a.engine.PackInt4(&a.weights, first, p.B.Stride, depth, n)
+		a.engine.PackInt4(to, first, p.B.Stride, depth, n)
 	case t == Int8 && p.B.Transposed:
-		a.engine.PackInt8Transposed(&a.weights, first, p.B.Stride, depth, n)
+		a.engine.PackInt8Transposed(to, first, p.B.Stride, depth, n)
+	case t == Int8 && !p.rows(stride):
+		window := p.window(stride, 0, p.Cin/p.Groups)
+		a.engine.PackInt8Lines(to, first, p.B.Stride, depth, n, window.Run(1))
 	case t == Int8:
-		a.engine.PackInt8(&a.weights, first, p.B.Stride, depth, n)
+		a.engine.PackInt8(to, first, p.B.Stride, depth, n)
 	case p.B.Transposed:
-		a.engine.PackFloatTransposed(&a.weights, floatType(t), first, p.B.Stride, depth, n)
+		a.engine.PackFloatTransposed(to, floatType(t), first, p.B.Stride, depth, n)
 	default:
-		a.engine.PackFloat(&a.weights, floatType(t), first, p.B.Stride, depth, n)
+		a.engine.PackFloat(to, floatType(t), first, p.B.Stride, depth, n)
 	}
 }
 
-// group multiplies the packed n columns of group g.
-func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop func() bool) {
+// group multiplies the n columns of group g, packed in w.
+func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, w *gemm.Weights, o Options) {
 	channels := p.Cin / p.Groups
 	offset := int(p.A.Type.Bytes(uint64(g * channels)))
 	m, window := p.OutH*p.OutW, (*gemm.Window)(nil)
@@ -204,15 +313,21 @@ func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop
 		window = &a.window
 	}
 	if p.A.Type.Float() {
-		a.engine.MulFloat(&a.weights, gemm.Float{
+		a.engine.MulFloat(w, gemm.Float{
 			Type: floatType(p.A.Type), A: in, AStride: stride, M: m, Window: window,
-			C: gemm.Floats(acc), CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop,
+			C: gemm.Floats(acc), CStride: p.AccStride, Accumulate: p.Accumulate, Stop: o.Stop,
 		})
 		return
 	}
-	a.engine.MulInt8(&a.weights, gemm.Int8{
-		A: in, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
-		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: stop,
+	if o.Done != nil && g > 0 {
+		a.told, a.column, o.Done = o.Done, g*n, a.tell
+	}
+	if o.Seed != nil {
+		o.Seed = o.Seed[g*n:][:n]
+	}
+	a.engine.MulInt8(w, gemm.Int8{
+		A: in, Unsigned: p.A.Type == Uint8, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
+		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: o.Stop, Done: o.Done, Seed: o.Seed,
 	})
 }
 

@@ -17,8 +17,8 @@ func TestCheckDim(t *testing.T) {
 			t.Errorf("CheckDim(%d) = %v, want ok %t", n, err, ok)
 		}
 	}
-	if _, err := New(8, 9); err == nil {
-		t.Error("New(8, 9) succeeded")
+	if _, err := New(8, 9, 1); err == nil {
+		t.Error("New(8, 9, 1) succeeded")
 	}
 }
 
@@ -117,7 +117,7 @@ func differ(t *testing.T, rng *rand.Rand, a *Array, extreme bool) {
 func TestArrayAgainstReference(t *testing.T) {
 	for _, dim := range [][2]int{{8, 8}, {32, 32}, {24, 40}, {256, 8}, {8, 256}, {256, 256}} {
 		t.Run(fmt.Sprintf("%dx%d", dim[0], dim[1]), func(t *testing.T) {
-			a, err := New(dim[0], dim[1])
+			a, err := New(dim[0], dim[1], 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +130,7 @@ func TestArrayAgainstReference(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	a, err := New(8, 8)
+	a, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func FuzzArray(f *testing.F) {
 	f.Add(uint64(1), uint8(0), uint8(0), true)
 	f.Add(uint64(2), uint8(3), uint8(31), false)
 	f.Fuzz(func(t *testing.T, seed uint64, rows, cols uint8, extreme bool) {
-		a, err := New((int(rows)%32+1)*DimStep, (int(cols)%32+1)*DimStep)
+		a, err := New((int(rows)%32+1)*DimStep, (int(cols)%32+1)*DimStep, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func FuzzArray(f *testing.F) {
 func BenchmarkMatMul(b *testing.B) {
 	const rows = 64
 	for _, dim := range []int{8, 32, 256} {
-		a, err := New(dim, dim)
+		a, err := New(dim, dim, 1)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func BenchmarkMatMul(b *testing.B) {
 // randomProduct is a product that Array.Do must compute as Product.Do does.
 func randomProduct(rng *rand.Rand) (p *Product, a, b []byte) {
 	d := func(n int) int { return 1 + rng.IntN(n) }
-	types := [][2]Type{{Int8, Int8}, {Int8, Int4}, {Int16, Int8}, {Int16, Int4}, {FP32, FP32}, {BF16, BF16}, {FP16, E4M3}, {E5M2, FP32}}[rng.IntN(8)]
+	types := [][2]Type{{Int8, Int8}, {Int8, Int4}, {Int16, Int8}, {Int16, Int4}, {Uint8, Int8}, {Uint8, Uint8}, {Int8, Uint8}, {Uint8, Int4}, {Int16, Uint8}, {FP32, FP32}, {BF16, BF16}, {FP16, E4M3}, {E5M2, FP32}}[rng.IntN(13)]
 	p = &Product{
 		A: Operand{Type: types[0]}, B: Operand{Type: types[1], Transposed: rng.IntN(2) == 0},
 		InH: d(8), InW: d(8), OutH: d(6), OutW: d(6), Groups: d(3), KernelH: d(3), KernelW: d(3),
@@ -201,6 +201,12 @@ func randomProduct(rng *rand.Rand) (p *Product, a, b []byte) {
 	}
 	if !types[0].Float() {
 		p.A.Zero, p.B.Zero = int32(int8(rng.Uint32())), int32(rng.IntN(2)*rng.IntN(100))
+		switch types[0] {
+		case Uint8:
+			p.A.Zero &= 0xff
+		case Int16:
+			p.A.Zero = int32(int16(rng.Uint32()))
+		}
 		if rng.IntN(2) == 0 {
 			p.BZeros = randomBytes(rng, p.Cout)
 		}
@@ -233,12 +239,12 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 }
 
 func TestArrayDo(t *testing.T) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(9, 10))
-	for range 400 {
+	for range 800 {
 		p, a, b := randomProduct(rng)
 		got := make([]int32, (p.OutH*p.OutW-1)*p.AccStride+p.Cout)
 		for i := range got {
@@ -246,7 +252,7 @@ func TestArrayDo(t *testing.T) {
 		}
 		want := slices.Clone(got)
 		p.Do(new(Workspace), want, a, b, nil)
-		array.Do(p, got, a, b, nil)
+		array.Do(p, got, a, b, Options{})
 		if !slices.Equal(got, want) {
 			t.Errorf("%+v: Array and Product differ", *p)
 		}
@@ -255,7 +261,7 @@ func TestArrayDo(t *testing.T) {
 
 // TestTransposedDot: one product of one channel in each row is no depthwise convolution, whatever the stride of its only row.
 func TestTransposedDot(t *testing.T) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +271,7 @@ func TestTransposedDot(t *testing.T) {
 			Cin: 1, Cout: 1, Groups: 1, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, AccStride: 1,
 		}
 		got := make([]int32, 4)
-		array.Do(p, got, []byte{1, 2, 3, 4}, []byte{5}, nil)
+		array.Do(p, got, []byte{1, 2, 3, 4}, []byte{5}, Options{})
 		if want := []int32{5, 10, 15, 20}; !slices.Equal(got, want) {
 			t.Errorf("stride %d: %v, want %v", stride, got, want)
 		}
@@ -274,7 +280,7 @@ func TestTransposedDot(t *testing.T) {
 
 // TestNarrowWeightsTakeLittle: a column of weights is packed like many, which a guest must not make gigabytes of.
 func TestNarrowWeightsTakeLittle(t *testing.T) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,17 +292,17 @@ func TestNarrowWeightsTakeLittle(t *testing.T) {
 		Cin: k, Cout: 1, Groups: 1, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, AccStride: 1,
 	}
 	got := make([]int32, 1)
-	array.Do(p, got, in, in, nil)
+	array.Do(p, got, in, in, Options{})
 	if got[0] != 9 {
 		t.Errorf("%d, want 9", got[0])
 	}
-	if n := array.engine.PackedBytes(false, k, 1); n > mostPacked && array.weights.K != 0 {
+	if n := array.engine.PackedBytes(false, k, 1); n > mostPacked && array.kept[0].K != 0 {
 		t.Errorf("weights were packed into %d bytes, want at most %d", n, mostPacked)
 	}
 }
 
 func BenchmarkDo(b *testing.B) {
-	array, err := New(8, 8)
+	array, err := New(8, 8, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -333,7 +339,7 @@ func BenchmarkDo(b *testing.B) {
 				b.ReportMetric(float64(p.MACs())*float64(b.N)/b.Elapsed().Seconds(), "MAC/s")
 			})
 		}
-		do("array", func() { array.Do(p, acc, in, w, nil) })
+		do("array", func() { array.Do(p, acc, in, w, Options{}) })
 		if s.size == 14 {
 			do("plain", func() { p.Do(new(Workspace), acc, in, w, nil) })
 		}

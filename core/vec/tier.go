@@ -10,18 +10,17 @@ type tier struct {
 	*kernels
 }
 
-// requantKernels turn accumulators into bytes. They take any number, or with
+// requantKernels turn rows of accumulators into bytes, of any length, or with
 // whole set multiples of block.
 type requantKernels struct {
 	block int // 0: there are none
 	whole bool
-	bias  uint64 // what those of one rounding want added to their sums
 }
 
-// The kernels, one for each rounding but two for one rounding: requantOne needs
-// shifts of 31 or more.
+// The kernels, one for each rounding but two for one rounding: requantFar needs
+// shifts of 32 or more.
 const (
-	requantOne = 1 + iota
+	requantFar = 1 + iota
 	requantNear
 	requantTwo
 	requantFloat

@@ -22,33 +22,33 @@ func tiers() []*tier {
 		k.register, k.whole = 32, true
 		t = append(t, &tier{
 			name:    "avx2",
-			requant: requantKernels{block: 32, whole: true, bias: 1 << 62},
+			requant: requantKernels{block: 32, whole: true},
 			kernels: k,
 		})
 	}
 	return append(t, plain())
 }
 
-// run calls a kernel: n accumulators at x become bytes at out. params advances by
-// step bytes with each block; place has, from the lowest bit on, the zero point
+// run calls a kernel: rows of n accumulators at x become bytes at out. The strides
+// are bytes, params advances by step bytes with each block; place has, from the lowest bit on, the zero point
 // as an int16, lo and hi. Calls of variables would make the operands escape.
-func (k *requantKernels) run(kernel int, out *byte, x *int32, params *int64, step, n int, place *uint32) {
+func (k *requantKernels) run(kernel int, out *byte, x *int32, params *int64, step, n, rows, outStride, xStride int, place *uint32) {
 	switch {
-	case k.whole && kernel == requantOne:
-		requantOnex256(out, x, params, step, n, place)
+	case k.whole && kernel == requantFar:
+		requantFarx256(out, x, params, step, n, rows, outStride, xStride, place)
 	case k.whole && kernel == requantNear:
-		requantNearx256(out, x, params, step, n, place)
+		requantNearx256(out, x, params, step, n, rows, outStride, xStride, place)
 	case k.whole && kernel == requantTwo:
-		requantTwox256(out, x, params, step, n, place)
+		requantTwox256(out, x, params, step, n, rows, outStride, xStride, place)
 	case k.whole:
-		requantFloatx256(out, x, params, step, n, place)
-	case kernel == requantOne:
-		requantOnex512(out, x, params, step, n, place)
+		requantFloatx256(out, x, params, step, n, rows, outStride, xStride, place)
+	case kernel == requantFar:
+		requantFarx512(out, x, params, step, n, rows, outStride, xStride, place)
 	case kernel == requantNear:
-		requantNearx512(out, x, params, step, n, place)
+		requantNearx512(out, x, params, step, n, rows, outStride, xStride, place)
 	case kernel == requantTwo:
-		requantTwox512(out, x, params, step, n, place)
+		requantTwox512(out, x, params, step, n, rows, outStride, xStride, place)
 	default:
-		requantFloatx512(out, x, params, step, n, place)
+		requantFloatx512(out, x, params, step, n, rows, outStride, xStride, place)
 	}
 }

@@ -6,4 +6,4 @@ package vec
 
 func tiers() []*tier { return []*tier{plain()} }
 
-func (*requantKernels) run(int, *byte, *int32, *int64, int, int, *uint32) {}
+func (*requantKernels) run(int, *byte, *int32, *int64, int, int, int, int, int, *uint32) {}

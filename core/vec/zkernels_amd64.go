@@ -6,26 +6,29 @@
 
 package vec
 
-// requantOnex512 scales n int32 with one rounding; all shifts are 31 or more, so that results are int32.
-// step is what params advances by with each block.
+// requantFarx512 scales with one rounding; all shifts are 32 or more.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantOnex512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantFarx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
-// requantNearx512 is requantOne for all shifts.
+// requantNearx512 scales with one rounding.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantNearx512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantNearx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
 // requantTwox512 scales with two roundings.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantTwox512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantTwox512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
 // requantFloatx512 scales with fp32.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantFloatx512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantFloatx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
 // negIntx512 makes z of n elements of x.
 //
@@ -504,26 +507,29 @@ func maxInt16x512(z *byte, x *byte, y *byte, step int, n int)
 //go:noescape
 func lookupx512(z *byte, x *byte, table *byte, n int)
 
-// requantOnex256 scales n int32 with one rounding; all shifts are 31 or more, so that results are int32.
-// step is what params advances by with each block.
+// requantFarx256 scales with one rounding; all shifts are 32 or more.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantOnex256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantFarx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
-// requantNearx256 is requantOne for all shifts.
+// requantNearx256 scales with one rounding.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantNearx256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantNearx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
 // requantTwox256 scales with two roundings.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantTwox256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantTwox256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
 // requantFloatx256 scales with fp32.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantFloatx256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantFloatx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
 // negIntx256 makes z of n elements of x.
 //

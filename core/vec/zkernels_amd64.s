@@ -6,133 +6,154 @@
 
 #include "textflag.h"
 
-// func requantOnex512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantFarx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantOnex512(SB), NOSPLIT, $0-48
+TEXT ·requantFarx512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
 	VMOVDQU32    orderx512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+	VPBROADCASTD all00000001<>+0(SB), Z4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VMOVSHDUP Z4, Z5
-	VPMULDQ   (DX), Z4, Z4
-	VPADDQ    128(DX), Z4, Z4
-	VPMULDQ   64(DX), Z5, Z5
-	VPADDQ    192(DX), Z5, Z5
-	VPSRAVQ   256(DX), Z4, Z4
-	VPSRAVQ   320(DX), Z5, Z5
-	VMOVSLDUP Z5, K1, Z4
-	VMOVDQU32 64(CX), Z5
-	VMOVSHDUP Z5, Z6
-	VPMULDQ   512(DX), Z5, Z5
-	VPADDQ    640(DX), Z5, Z5
-	VPMULDQ   576(DX), Z6, Z6
-	VPADDQ    704(DX), Z6, Z6
-	VPSRAVQ   768(DX), Z5, Z5
-	VPSRAVQ   832(DX), Z6, Z6
+	VMOVDQU32 (R10), Z5
+	VMOVSHDUP (R10), Z6
+	VPMULDQ   (R11), Z5, Z5
+	VMOVSHDUP (R11), Z7
+	VPMULDQ   Z7, Z6, Z6
+	VPSRAVQ   64(R11), Z5, Z5
+	VPSRAVQ   128(R11), Z6, Z6
 	VMOVSLDUP Z6, K1, Z5
-	VMOVDQU32 128(CX), Z6
-	VMOVSHDUP Z6, Z7
-	VPMULDQ   1024(DX), Z6, Z6
-	VPADDQ    1152(DX), Z6, Z6
-	VPMULDQ   1088(DX), Z7, Z7
-	VPADDQ    1216(DX), Z7, Z7
-	VPSRAVQ   1280(DX), Z6, Z6
-	VPSRAVQ   1344(DX), Z7, Z7
+	VPADDD    Z4, Z5, Z5
+	VPSRAD    $0x01, Z5, Z5
+	VMOVDQU32 64(R10), Z6
+	VMOVSHDUP 64(R10), Z7
+	VPMULDQ   256(R11), Z6, Z6
+	VMOVSHDUP 256(R11), Z8
+	VPMULDQ   Z8, Z7, Z7
+	VPSRAVQ   320(R11), Z6, Z6
+	VPSRAVQ   384(R11), Z7, Z7
 	VMOVSLDUP Z7, K1, Z6
-	VMOVDQU32 192(CX), Z7
-	VMOVSHDUP Z7, Z8
-	VPMULDQ   1536(DX), Z7, Z7
-	VPADDQ    1664(DX), Z7, Z7
-	VPMULDQ   1600(DX), Z8, Z8
-	VPADDQ    1728(DX), Z8, Z8
-	VPSRAVQ   1792(DX), Z7, Z7
-	VPSRAVQ   1856(DX), Z8, Z8
+	VPADDD    Z4, Z6, Z6
+	VPSRAD    $0x01, Z6, Z6
+	VMOVDQU32 128(R10), Z7
+	VMOVSHDUP 128(R10), Z8
+	VPMULDQ   512(R11), Z7, Z7
+	VMOVSHDUP 512(R11), Z9
+	VPMULDQ   Z9, Z8, Z8
+	VPSRAVQ   576(R11), Z7, Z7
+	VPSRAVQ   640(R11), Z8, Z8
 	VMOVSLDUP Z8, K1, Z7
-	VPACKSSDW Z5, Z4, Z4
-	VPACKSSDW Z7, Z6, Z5
-	VPADDSW   Z0, Z4, Z4
+	VPADDD    Z4, Z7, Z7
+	VPSRAD    $0x01, Z7, Z7
+	VMOVDQU32 192(R10), Z8
+	VMOVSHDUP 192(R10), Z9
+	VPMULDQ   768(R11), Z8, Z8
+	VMOVSHDUP 768(R11), Z10
+	VPMULDQ   Z10, Z9, Z9
+	VPSRAVQ   832(R11), Z8, Z8
+	VPSRAVQ   896(R11), Z9, Z9
+	VMOVSLDUP Z9, K1, Z8
+	VPADDD    Z4, Z8, Z8
+	VPSRAD    $0x01, Z8, Z8
+	VPACKSSDW Z6, Z5, Z5
+	VPACKSSDW Z8, Z7, Z6
 	VPADDSW   Z0, Z5, Z5
-	VPACKSSWB Z5, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
+	VPADDSW   Z0, Z6, Z6
+	VPACKSSWB Z6, Z5, Z5
+	VPERMD    Z5, Z3, Z5
+	VPMAXSB   Z1, Z5, Z5
+	VPMINSB   Z2, Z5, Z5
+	VMOVDQU32 Z5, (R9)
+	ADDQ      $0x40, R9
+	ADDQ      $0x00000100, R10
+	ADDQ      BX, R11
+	SUBQ      $0x40, R12
 	JGE       block
 
-rest:
-	ADDQ        $0x40, SI
+last:
+	ADDQ        $0x40, R12
 	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K2
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K2
 	KSHIFTRQ    $0x00, K2, K3
 	KSHIFTRQ    $0x10, K2, K4
 	KSHIFTRQ    $0x20, K2, K5
 	KSHIFTRQ    $0x30, K2, K6
-	VMOVDQU32.Z (CX), K3, Z4
-	VMOVSHDUP   Z4, Z5
-	VPMULDQ     (DX), Z4, Z4
-	VPADDQ      128(DX), Z4, Z4
-	VPMULDQ     64(DX), Z5, Z5
-	VPADDQ      192(DX), Z5, Z5
-	VPSRAVQ     256(DX), Z4, Z4
-	VPSRAVQ     320(DX), Z5, Z5
-	VMOVSLDUP   Z5, K1, Z4
-	VMOVDQU32.Z 64(CX), K4, Z5
+	VMOVDQU32.Z (R10), K3, Z5
 	VMOVSHDUP   Z5, Z6
-	VPMULDQ     512(DX), Z5, Z5
-	VPADDQ      640(DX), Z5, Z5
-	VPMULDQ     576(DX), Z6, Z6
-	VPADDQ      704(DX), Z6, Z6
-	VPSRAVQ     768(DX), Z5, Z5
-	VPSRAVQ     832(DX), Z6, Z6
+	VPMULDQ     (R11), Z5, Z5
+	VMOVSHDUP   (R11), Z7
+	VPMULDQ     Z7, Z6, Z6
+	VPSRAVQ     64(R11), Z5, Z5
+	VPSRAVQ     128(R11), Z6, Z6
 	VMOVSLDUP   Z6, K1, Z5
-	VMOVDQU32.Z 128(CX), K5, Z6
+	VPADDD      Z4, Z5, Z5
+	VPSRAD      $0x01, Z5, Z5
+	VMOVDQU32.Z 64(R10), K4, Z6
 	VMOVSHDUP   Z6, Z7
-	VPMULDQ     1024(DX), Z6, Z6
-	VPADDQ      1152(DX), Z6, Z6
-	VPMULDQ     1088(DX), Z7, Z7
-	VPADDQ      1216(DX), Z7, Z7
-	VPSRAVQ     1280(DX), Z6, Z6
-	VPSRAVQ     1344(DX), Z7, Z7
+	VPMULDQ     256(R11), Z6, Z6
+	VMOVSHDUP   256(R11), Z8
+	VPMULDQ     Z8, Z7, Z7
+	VPSRAVQ     320(R11), Z6, Z6
+	VPSRAVQ     384(R11), Z7, Z7
 	VMOVSLDUP   Z7, K1, Z6
-	VMOVDQU32.Z 192(CX), K6, Z7
+	VPADDD      Z4, Z6, Z6
+	VPSRAD      $0x01, Z6, Z6
+	VMOVDQU32.Z 128(R10), K5, Z7
 	VMOVSHDUP   Z7, Z8
-	VPMULDQ     1536(DX), Z7, Z7
-	VPADDQ      1664(DX), Z7, Z7
-	VPMULDQ     1600(DX), Z8, Z8
-	VPADDQ      1728(DX), Z8, Z8
-	VPSRAVQ     1792(DX), Z7, Z7
-	VPSRAVQ     1856(DX), Z8, Z8
+	VPMULDQ     512(R11), Z7, Z7
+	VMOVSHDUP   512(R11), Z9
+	VPMULDQ     Z9, Z8, Z8
+	VPSRAVQ     576(R11), Z7, Z7
+	VPSRAVQ     640(R11), Z8, Z8
 	VMOVSLDUP   Z8, K1, Z7
-	VPACKSSDW   Z5, Z4, Z4
-	VPACKSSDW   Z7, Z6, Z5
-	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K2, (AX)
+	VPADDD      Z4, Z7, Z7
+	VPSRAD      $0x01, Z7, Z7
+	VMOVDQU32.Z 192(R10), K6, Z8
+	VMOVSHDUP   Z8, Z9
+	VPMULDQ     768(R11), Z8, Z8
+	VMOVSHDUP   768(R11), Z10
+	VPMULDQ     Z10, Z9, Z9
+	VPSRAVQ     832(R11), Z8, Z8
+	VPSRAVQ     896(R11), Z9, Z9
+	VMOVSLDUP   Z9, K1, Z8
+	VPADDD      Z4, Z8, Z8
+	VPSRAD      $0x01, Z8, Z8
+	VPACKSSDW   Z6, Z5, Z5
+	VPACKSSDW   Z8, Z7, Z6
+	VPADDSW     Z0, Z5, Z5
+	VPADDSW     Z0, Z6, Z6
+	VPACKSSWB   Z6, Z5, Z5
+	VPERMD      Z5, Z3, Z5
+	VPMAXSB     Z1, Z5, Z5
+	VPMINSB     Z2, Z5, Z5
+	VMOVDQU8    Z5, K2, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -154,165 +175,219 @@ DATA orderx512<>+56(SB)/4, $0x0000000b
 DATA orderx512<>+60(SB)/4, $0x0000000f
 GLOBL orderx512<>(SB), RODATA|NOPTR, $64
 
-// func requantNearx512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+DATA all00000001<>+0(SB)/4, $0x00000001
+DATA all00000001<>+4(SB)/4, $0x00000001
+DATA all00000001<>+8(SB)/4, $0x00000001
+DATA all00000001<>+12(SB)/4, $0x00000001
+DATA all00000001<>+16(SB)/4, $0x00000001
+DATA all00000001<>+20(SB)/4, $0x00000001
+DATA all00000001<>+24(SB)/4, $0x00000001
+DATA all00000001<>+28(SB)/4, $0x00000001
+GLOBL all00000001<>(SB), RODATA|NOPTR, $32
+
+// func requantNearx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantNearx512(SB), NOSPLIT, $0-48
+TEXT ·requantNearx512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
 	VMOVDQU32    orderx512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VMOVDQU32 448(DX), Z5
-	VPMINSD   Z5, Z4, Z4
-	VPXORD    allffffffff<>+0(SB), Z5, Z5
-	VPMAXSD   Z5, Z4, Z4
-	VMOVSHDUP Z4, Z5
-	VPMULDQ   (DX), Z4, Z4
-	VPADDQ    128(DX), Z4, Z4
-	VPMULDQ   64(DX), Z5, Z5
-	VPADDQ    192(DX), Z5, Z5
-	VPSRAVQ   256(DX), Z4, Z4
-	VPSRAVQ   320(DX), Z5, Z5
-	VMOVSLDUP Z5, K1, Z4
-	VMOVDQU32 64(CX), Z5
-	VMOVDQU32 960(DX), Z6
-	VPMINSD   Z6, Z5, Z5
-	VPXORD    allffffffff<>+0(SB), Z6, Z6
-	VPMAXSD   Z6, Z5, Z5
-	VMOVSHDUP Z5, Z6
-	VPMULDQ   512(DX), Z5, Z5
-	VPADDQ    640(DX), Z5, Z5
-	VPMULDQ   576(DX), Z6, Z6
-	VPADDQ    704(DX), Z6, Z6
-	VPSRAVQ   768(DX), Z5, Z5
-	VPSRAVQ   832(DX), Z6, Z6
-	VMOVSLDUP Z6, K1, Z5
-	VMOVDQU32 128(CX), Z6
-	VMOVDQU32 1472(DX), Z7
-	VPMINSD   Z7, Z6, Z6
-	VPXORD    allffffffff<>+0(SB), Z7, Z7
-	VPMAXSD   Z7, Z6, Z6
-	VMOVSHDUP Z6, Z7
-	VPMULDQ   1024(DX), Z6, Z6
-	VPADDQ    1152(DX), Z6, Z6
-	VPMULDQ   1088(DX), Z7, Z7
-	VPADDQ    1216(DX), Z7, Z7
-	VPSRAVQ   1280(DX), Z6, Z6
-	VPSRAVQ   1344(DX), Z7, Z7
-	VMOVSLDUP Z7, K1, Z6
-	VMOVDQU32 192(CX), Z7
-	VMOVDQU32 1984(DX), Z8
-	VPMINSD   Z8, Z7, Z7
-	VPXORD    allffffffff<>+0(SB), Z8, Z8
-	VPMAXSD   Z8, Z7, Z7
-	VMOVSHDUP Z7, Z8
-	VPMULDQ   1536(DX), Z7, Z7
-	VPADDQ    1664(DX), Z7, Z7
-	VPMULDQ   1600(DX), Z8, Z8
-	VPADDQ    1728(DX), Z8, Z8
-	VPSRAVQ   1792(DX), Z7, Z7
-	VPSRAVQ   1856(DX), Z8, Z8
-	VMOVSLDUP Z8, K1, Z7
-	VPACKSSDW Z5, Z4, Z4
-	VPACKSSDW Z7, Z6, Z5
-	VPADDSW   Z0, Z4, Z4
-	VPADDSW   Z0, Z5, Z5
-	VPACKSSWB Z5, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
-	JGE       block
+	VMOVDQU32   256(R11), Z4
+	VMOVDQU32   (R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     (R11), Z4, Z4
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     64(R11), Z4, Z4
+	VPSRAVQ     128(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z6
+	VMOVDQU32   576(R11), Z4
+	VMOVDQU32   64(R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     320(R11), Z4, Z4
+	VMOVSHDUP   320(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     384(R11), Z4, Z4
+	VPSRAVQ     448(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z7
+	VMOVDQU32   896(R11), Z4
+	VMOVDQU32   128(R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     640(R11), Z4, Z4
+	VMOVSHDUP   640(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     704(R11), Z4, Z4
+	VPSRAVQ     768(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z8
+	VMOVDQU32   1216(R11), Z4
+	VMOVDQU32   192(R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     960(R11), Z4, Z4
+	VMOVSHDUP   960(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     1024(R11), Z4, Z4
+	VPSRAVQ     1088(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z9
+	VPACKSSDW   Z7, Z6, Z4
+	VPACKSSDW   Z9, Z8, Z5
+	VPADDSW     Z0, Z4, Z4
+	VPADDSW     Z0, Z5, Z5
+	VPACKSSWB   Z5, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU32   Z4, (R9)
+	ADDQ        $0x40, R9
+	ADDQ        $0x00000100, R10
+	ADDQ        BX, R11
+	SUBQ        $0x40, R12
+	JGE         block
 
-rest:
-	ADDQ        $0x40, SI
+last:
+	ADDQ        $0x40, R12
 	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K2
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K2
 	KSHIFTRQ    $0x00, K2, K3
 	KSHIFTRQ    $0x10, K2, K4
 	KSHIFTRQ    $0x20, K2, K5
 	KSHIFTRQ    $0x30, K2, K6
-	VMOVDQU32.Z (CX), K3, Z4
-	VMOVDQU32   448(DX), Z5
-	VPMINSD     Z5, Z4, Z4
-	VPXORD      allffffffff<>+0(SB), Z5, Z5
-	VPMAXSD     Z5, Z4, Z4
+	VMOVDQU32   256(R11), Z4
+	VMOVDQU32.Z (R10), K3, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
 	VMOVSHDUP   Z4, Z5
-	VPMULDQ     (DX), Z4, Z4
-	VPADDQ      128(DX), Z4, Z4
-	VPMULDQ     64(DX), Z5, Z5
-	VPADDQ      192(DX), Z5, Z5
-	VPSRAVQ     256(DX), Z4, Z4
-	VPSRAVQ     320(DX), Z5, Z5
-	VMOVSLDUP   Z5, K1, Z4
-	VMOVDQU32.Z 64(CX), K4, Z5
-	VMOVDQU32   960(DX), Z6
-	VPMINSD     Z6, Z5, Z5
-	VPXORD      allffffffff<>+0(SB), Z6, Z6
-	VPMAXSD     Z6, Z5, Z5
-	VMOVSHDUP   Z5, Z6
-	VPMULDQ     512(DX), Z5, Z5
-	VPADDQ      640(DX), Z5, Z5
-	VPMULDQ     576(DX), Z6, Z6
-	VPADDQ      704(DX), Z6, Z6
-	VPSRAVQ     768(DX), Z5, Z5
-	VPSRAVQ     832(DX), Z6, Z6
-	VMOVSLDUP   Z6, K1, Z5
-	VMOVDQU32.Z 128(CX), K5, Z6
-	VMOVDQU32   1472(DX), Z7
-	VPMINSD     Z7, Z6, Z6
-	VPXORD      allffffffff<>+0(SB), Z7, Z7
-	VPMAXSD     Z7, Z6, Z6
-	VMOVSHDUP   Z6, Z7
-	VPMULDQ     1024(DX), Z6, Z6
-	VPADDQ      1152(DX), Z6, Z6
-	VPMULDQ     1088(DX), Z7, Z7
-	VPADDQ      1216(DX), Z7, Z7
-	VPSRAVQ     1280(DX), Z6, Z6
-	VPSRAVQ     1344(DX), Z7, Z7
-	VMOVSLDUP   Z7, K1, Z6
-	VMOVDQU32.Z 192(CX), K6, Z7
-	VMOVDQU32   1984(DX), Z8
-	VPMINSD     Z8, Z7, Z7
-	VPXORD      allffffffff<>+0(SB), Z8, Z8
-	VPMAXSD     Z8, Z7, Z7
-	VMOVSHDUP   Z7, Z8
-	VPMULDQ     1536(DX), Z7, Z7
-	VPADDQ      1664(DX), Z7, Z7
-	VPMULDQ     1600(DX), Z8, Z8
-	VPADDQ      1728(DX), Z8, Z8
-	VPSRAVQ     1792(DX), Z7, Z7
-	VPSRAVQ     1856(DX), Z8, Z8
-	VMOVSLDUP   Z8, K1, Z7
-	VPACKSSDW   Z5, Z4, Z4
-	VPACKSSDW   Z7, Z6, Z5
+	VPMULDQ     (R11), Z4, Z4
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     64(R11), Z4, Z4
+	VPSRAVQ     128(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z10
+	VMOVDQU32   576(R11), Z4
+	VMOVDQU32.Z 64(R10), K4, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     320(R11), Z4, Z4
+	VMOVSHDUP   320(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     384(R11), Z4, Z4
+	VPSRAVQ     448(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z11
+	VMOVDQU32   896(R11), Z4
+	VMOVDQU32.Z 128(R10), K5, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     640(R11), Z4, Z4
+	VMOVSHDUP   640(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     704(R11), Z4, Z4
+	VPSRAVQ     768(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z12
+	VMOVDQU32   1216(R11), Z4
+	VMOVDQU32.Z 192(R10), K6, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     960(R11), Z4, Z4
+	VMOVSHDUP   960(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     1024(R11), Z4, Z4
+	VPSRAVQ     1088(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z13
+	VPACKSSDW   Z11, Z10, Z4
+	VPACKSSDW   Z13, Z12, Z5
 	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K2, (AX)
+	VPADDSW     Z0, Z5, Z5
+	VPACKSSWB   Z5, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU8    Z4, K2, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -324,231 +399,245 @@ DATA allffffffff<>+16(SB)/4, $0xffffffff
 DATA allffffffff<>+20(SB)/4, $0xffffffff
 DATA allffffffff<>+24(SB)/4, $0xffffffff
 DATA allffffffff<>+28(SB)/4, $0xffffffff
-DATA allffffffff<>+32(SB)/4, $0xffffffff
-DATA allffffffff<>+36(SB)/4, $0xffffffff
-DATA allffffffff<>+40(SB)/4, $0xffffffff
-DATA allffffffff<>+44(SB)/4, $0xffffffff
-DATA allffffffff<>+48(SB)/4, $0xffffffff
-DATA allffffffff<>+52(SB)/4, $0xffffffff
-DATA allffffffff<>+56(SB)/4, $0xffffffff
-DATA allffffffff<>+60(SB)/4, $0xffffffff
-GLOBL allffffffff<>(SB), RODATA|NOPTR, $64
+GLOBL allffffffff<>(SB), RODATA|NOPTR, $32
 
-// func requantTwox512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+DATA one64<>+0(SB)/4, $0x00000001
+DATA one64<>+4(SB)/4, $0x00000000
+DATA one64<>+8(SB)/4, $0x00000001
+DATA one64<>+12(SB)/4, $0x00000000
+DATA one64<>+16(SB)/4, $0x00000001
+DATA one64<>+20(SB)/4, $0x00000000
+DATA one64<>+24(SB)/4, $0x00000001
+DATA one64<>+28(SB)/4, $0x00000000
+DATA one64<>+32(SB)/4, $0x00000001
+DATA one64<>+36(SB)/4, $0x00000000
+DATA one64<>+40(SB)/4, $0x00000001
+DATA one64<>+44(SB)/4, $0x00000000
+DATA one64<>+48(SB)/4, $0x00000001
+DATA one64<>+52(SB)/4, $0x00000000
+DATA one64<>+56(SB)/4, $0x00000001
+DATA one64<>+60(SB)/4, $0x00000000
+GLOBL one64<>(SB), RODATA|NOPTR, $64
+
+// func requantTwox512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantTwox512(SB), NOSPLIT, $0-48
+TEXT ·requantTwox512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
 	VMOVDQU32    orderx512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VPSLLVD   128(DX), Z4, Z4
-	VPMULDQ   (DX), Z4, Z13
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   64(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z13, Z13
-	VPSRLQ    $0x1f, Z13, Z13
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPADDQ    Z4, Z4, Z4
-	MOVL      $0x0000aaaa, DI
-	KMOVW     DI, K1
-	VPBLENDMD Z4, Z13, K1, Z5
-	VMOVDQU32 256(DX), Z4
-	VPSRLD    $0x01, Z4, Z13
-	VPSRAD    $0x1f, Z5, Z14
-	VPSUBD    Z14, Z13, Z13
-	VPANDD    Z4, Z5, Z4
-	VPSRAVD   192(DX), Z5, Z14
-	VPCMPGTD  Z13, Z4, K1
-	VPSUBD    allffffffff<>+0(SB), Z14, K1, Z14
-	VMOVDQU32 64(CX), Z4
-	VPSLLVD   640(DX), Z4, Z4
-	VPMULDQ   512(DX), Z4, Z13
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   576(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z13, Z13
-	VPSRLQ    $0x1f, Z13, Z13
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPADDQ    Z4, Z4, Z4
-	MOVL      $0x0000aaaa, DI
-	KMOVW     DI, K1
-	VPBLENDMD Z4, Z13, K1, Z6
-	VMOVDQU32 768(DX), Z4
-	VPSRLD    $0x01, Z4, Z13
-	VPSRAD    $0x1f, Z6, Z15
-	VPSUBD    Z15, Z13, Z13
-	VPANDD    Z4, Z6, Z4
-	VPSRAVD   704(DX), Z6, Z15
-	VPCMPGTD  Z13, Z4, K1
-	VPSUBD    allffffffff<>+0(SB), Z15, K1, Z15
-	VMOVDQU32 128(CX), Z4
-	VPSLLVD   1152(DX), Z4, Z4
-	VPMULDQ   1024(DX), Z4, Z13
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   1088(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z13, Z13
-	VPSRLQ    $0x1f, Z13, Z13
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPADDQ    Z4, Z4, Z4
-	MOVL      $0x0000aaaa, DI
-	KMOVW     DI, K1
-	VPBLENDMD Z4, Z13, K1, Z7
-	VMOVDQU32 1280(DX), Z4
-	VPSRLD    $0x01, Z4, Z13
-	VPSRAD    $0x1f, Z7, Z16
-	VPSUBD    Z16, Z13, Z13
-	VPANDD    Z4, Z7, Z4
-	VPSRAVD   1216(DX), Z7, Z16
-	VPCMPGTD  Z13, Z4, K1
-	VPSUBD    allffffffff<>+0(SB), Z16, K1, Z16
-	VMOVDQU32 192(CX), Z4
-	VPSLLVD   1664(DX), Z4, Z4
-	VPMULDQ   1536(DX), Z4, Z13
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   1600(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z13, Z13
-	VPSRLQ    $0x1f, Z13, Z13
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPADDQ    Z4, Z4, Z4
-	MOVL      $0x0000aaaa, DI
-	KMOVW     DI, K1
-	VPBLENDMD Z4, Z13, K1, Z8
-	VMOVDQU32 1792(DX), Z4
-	VPSRLD    $0x01, Z4, Z13
-	VPSRAD    $0x1f, Z8, Z17
-	VPSUBD    Z17, Z13, Z13
-	VPANDD    Z4, Z8, Z4
-	VPSRAVD   1728(DX), Z8, Z17
-	VPCMPGTD  Z13, Z4, K1
-	VPSUBD    allffffffff<>+0(SB), Z17, K1, Z17
-	VPACKSSDW Z15, Z14, Z4
-	VPACKSSDW Z17, Z16, Z13
-	VPADDSW   Z0, Z4, Z4
-	VPADDSW   Z0, Z13, Z13
-	VPACKSSWB Z13, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
-	JGE       block
-
-rest:
-	ADDQ        $0x40, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K2
-	KSHIFTRQ    $0x10, K1, K3
-	KSHIFTRQ    $0x20, K1, K4
-	KSHIFTRQ    $0x30, K1, K5
-	VMOVDQU32.Z (CX), K2, Z4
-	VPSLLVD     128(DX), Z4, Z4
-	VPMULDQ     (DX), Z4, Z5
+	VMOVDQU32   (R10), Z4
+	VPSLLVD     64(R11), Z4, Z4
+	VPMULDQ     (R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     64(DX), Z4, Z4
-	VPADDQ      half<>+0(SB), Z5, Z5
-	VPSRLQ      $0x1f, Z5, Z5
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
 	VPADDQ      Z4, Z4, Z4
-	MOVL        $0x0000aaaa, BX
-	KMOVW       BX, K2
-	VPBLENDMD   Z4, Z5, K2, Z9
-	VMOVDQU32   256(DX), Z4
-	VPSRLD      $0x01, Z4, Z5
-	VPSRAD      $0x1f, Z9, Z6
-	VPSUBD      Z6, Z5, Z5
-	VPANDD      Z4, Z9, Z4
-	VPSRAVD     192(DX), Z9, Z6
-	VPCMPGTD    Z5, Z4, K2
-	VPSUBD      allffffffff<>+0(SB), Z6, K2, Z6
-	VMOVDQU32.Z 64(CX), K3, Z4
-	VPSLLVD     640(DX), Z4, Z4
-	VPMULDQ     512(DX), Z4, Z5
+	VPBLENDMD   Z4, Z13, K1, Z5
+	VMOVDQU32   192(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z5, Z14
+	VPSUBD      Z14, Z13, Z13
+	VPANDD      Z4, Z5, Z4
+	VPSRAVD     128(R11), Z5, Z14
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z14, K2, Z14
+	VMOVDQU32   64(R10), Z4
+	VPSLLVD     320(R11), Z4, Z4
+	VPMULDQ     256(R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     576(DX), Z4, Z4
-	VPADDQ      half<>+0(SB), Z5, Z5
-	VPSRLQ      $0x1f, Z5, Z5
+	VMOVSHDUP   256(R11), Z15
+	VPMULDQ     Z15, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
 	VPADDQ      Z4, Z4, Z4
-	MOVL        $0x0000aaaa, BX
-	KMOVW       BX, K2
-	VPBLENDMD   Z4, Z5, K2, Z10
-	VMOVDQU32   768(DX), Z4
-	VPSRLD      $0x01, Z4, Z5
-	VPSRAD      $0x1f, Z10, Z7
-	VPSUBD      Z7, Z5, Z5
-	VPANDD      Z4, Z10, Z4
-	VPSRAVD     704(DX), Z10, Z7
-	VPCMPGTD    Z5, Z4, K2
-	VPSUBD      allffffffff<>+0(SB), Z7, K2, Z7
-	VMOVDQU32.Z 128(CX), K4, Z4
-	VPSLLVD     1152(DX), Z4, Z4
-	VPMULDQ     1024(DX), Z4, Z5
+	VPBLENDMD   Z4, Z13, K1, Z6
+	VMOVDQU32   448(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z6, Z15
+	VPSUBD      Z15, Z13, Z13
+	VPANDD      Z4, Z6, Z4
+	VPSRAVD     384(R11), Z6, Z15
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z15, K2, Z15
+	VMOVDQU32   128(R10), Z4
+	VPSLLVD     576(R11), Z4, Z4
+	VPMULDQ     512(R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     1088(DX), Z4, Z4
-	VPADDQ      half<>+0(SB), Z5, Z5
-	VPSRLQ      $0x1f, Z5, Z5
+	VMOVSHDUP   512(R11), Z16
+	VPMULDQ     Z16, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
 	VPADDQ      Z4, Z4, Z4
-	MOVL        $0x0000aaaa, BX
-	KMOVW       BX, K2
-	VPBLENDMD   Z4, Z5, K2, Z11
-	VMOVDQU32   1280(DX), Z4
-	VPSRLD      $0x01, Z4, Z5
-	VPSRAD      $0x1f, Z11, Z8
-	VPSUBD      Z8, Z5, Z5
-	VPANDD      Z4, Z11, Z4
-	VPSRAVD     1216(DX), Z11, Z8
-	VPCMPGTD    Z5, Z4, K2
-	VPSUBD      allffffffff<>+0(SB), Z8, K2, Z8
-	VMOVDQU32.Z 192(CX), K5, Z4
-	VPSLLVD     1664(DX), Z4, Z4
-	VPMULDQ     1536(DX), Z4, Z5
+	VPBLENDMD   Z4, Z13, K1, Z7
+	VMOVDQU32   704(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z7, Z16
+	VPSUBD      Z16, Z13, Z13
+	VPANDD      Z4, Z7, Z4
+	VPSRAVD     640(R11), Z7, Z16
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z16, K2, Z16
+	VMOVDQU32   192(R10), Z4
+	VPSLLVD     832(R11), Z4, Z4
+	VPMULDQ     768(R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     1600(DX), Z4, Z4
-	VPADDQ      half<>+0(SB), Z5, Z5
-	VPSRLQ      $0x1f, Z5, Z5
+	VMOVSHDUP   768(R11), Z17
+	VPMULDQ     Z17, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
 	VPADDQ      Z4, Z4, Z4
-	MOVL        $0x0000aaaa, CX
-	KMOVW       CX, K2
-	VPBLENDMD   Z4, Z5, K2, Z12
-	VMOVDQU32   1792(DX), Z4
-	VPSRLD      $0x01, Z4, Z5
-	VPSRAD      $0x1f, Z12, Z9
-	VPSUBD      Z9, Z5, Z5
-	VPANDD      Z4, Z12, Z4
-	VPSRAVD     1728(DX), Z12, Z9
-	VPCMPGTD    Z5, Z4, K2
-	VPSUBD      allffffffff<>+0(SB), Z9, K2, Z9
-	VPACKSSDW   Z7, Z6, Z4
-	VPACKSSDW   Z9, Z8, Z5
+	VPBLENDMD   Z4, Z13, K1, Z8
+	VMOVDQU32   960(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z8, Z17
+	VPSUBD      Z17, Z13, Z13
+	VPANDD      Z4, Z8, Z4
+	VPSRAVD     896(R11), Z8, Z17
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z17, K2, Z17
+	VPACKSSDW   Z15, Z14, Z4
+	VPACKSSDW   Z17, Z16, Z13
 	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K1, (AX)
+	VPADDSW     Z0, Z13, Z13
+	VPACKSSWB   Z13, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU32   Z4, (R9)
+	ADDQ        $0x40, R9
+	ADDQ        $0x00000100, R10
+	ADDQ        BX, R11
+	SUBQ        $0x40, R12
+	JGE         block
+
+last:
+	ADDQ        $0x40, R12
+	JZ          end
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K2
+	KSHIFTRQ    $0x00, K2, K3
+	KSHIFTRQ    $0x10, K2, K4
+	KSHIFTRQ    $0x20, K2, K5
+	KSHIFTRQ    $0x30, K2, K6
+	VMOVDQU32.Z (R10), K3, Z4
+	VPSLLVD     64(R11), Z4, Z4
+	VPMULDQ     (R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z9
+	VMOVDQU32   192(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z9, Z14
+	VPSUBD      Z14, Z13, Z13
+	VPANDD      Z4, Z9, Z4
+	VPSRAVD     128(R11), Z9, Z14
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z14, K3, Z14
+	VMOVDQU32.Z 64(R10), K4, Z4
+	VPSLLVD     320(R11), Z4, Z4
+	VPMULDQ     256(R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   256(R11), Z15
+	VPMULDQ     Z15, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z10
+	VMOVDQU32   448(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z10, Z15
+	VPSUBD      Z15, Z13, Z13
+	VPANDD      Z4, Z10, Z4
+	VPSRAVD     384(R11), Z10, Z15
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z15, K3, Z15
+	VMOVDQU32.Z 128(R10), K5, Z4
+	VPSLLVD     576(R11), Z4, Z4
+	VPMULDQ     512(R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   512(R11), Z16
+	VPMULDQ     Z16, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z11
+	VMOVDQU32   704(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z11, Z16
+	VPSUBD      Z16, Z13, Z13
+	VPANDD      Z4, Z11, Z4
+	VPSRAVD     640(R11), Z11, Z16
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z16, K3, Z16
+	VMOVDQU32.Z 192(R10), K6, Z4
+	VPSLLVD     832(R11), Z4, Z4
+	VPMULDQ     768(R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   768(R11), Z17
+	VPMULDQ     Z17, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z12
+	VMOVDQU32   960(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z12, Z17
+	VPSUBD      Z17, Z13, Z13
+	VPANDD      Z4, Z12, Z4
+	VPSRAVD     896(R11), Z12, Z17
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z17, K3, Z17
+	VPACKSSDW   Z15, Z14, Z4
+	VPACKSSDW   Z17, Z16, Z13
+	VPADDSW     Z0, Z4, Z4
+	VPADDSW     Z0, Z13, Z13
+	VPACKSSWB   Z13, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU8    Z4, K2, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -570,101 +659,114 @@ DATA half<>+56(SB)/4, $0x40000000
 DATA half<>+60(SB)/4, $0x00000000
 GLOBL half<>(SB), RODATA|NOPTR, $64
 
-// func requantFloatx512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantFloatx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantFloatx512(SB), NOSPLIT, $0-48
+TEXT ·requantFloatx512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
 	VMOVDQU32    orderx512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+	VPBROADCASTD all49800000<>+0(SB), Z4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VCVTDQ2PS Z4, Z4
-	VMULPS    (DX), Z4, Z4
-	VMINPS    all49800000<>+0(SB), Z4, Z4
-	VCVTPS2DQ Z4, Z4
-	VMOVDQU32 64(CX), Z5
+	VMOVDQU32 (R10), Z5
 	VCVTDQ2PS Z5, Z5
-	VMULPS    512(DX), Z5, Z5
-	VMINPS    all49800000<>+0(SB), Z5, Z5
+	VMULPS    (R11), Z5, Z5
+	VMINPS    Z4, Z5, Z5
 	VCVTPS2DQ Z5, Z5
-	VMOVDQU32 128(CX), Z6
+	VMOVDQU32 64(R10), Z6
 	VCVTDQ2PS Z6, Z6
-	VMULPS    1024(DX), Z6, Z6
-	VMINPS    all49800000<>+0(SB), Z6, Z6
+	VMULPS    64(R11), Z6, Z6
+	VMINPS    Z4, Z6, Z6
 	VCVTPS2DQ Z6, Z6
-	VMOVDQU32 192(CX), Z7
+	VMOVDQU32 128(R10), Z7
 	VCVTDQ2PS Z7, Z7
-	VMULPS    1536(DX), Z7, Z7
-	VMINPS    all49800000<>+0(SB), Z7, Z7
+	VMULPS    128(R11), Z7, Z7
+	VMINPS    Z4, Z7, Z7
 	VCVTPS2DQ Z7, Z7
-	VPACKSSDW Z5, Z4, Z4
-	VPACKSSDW Z7, Z6, Z5
-	VPADDSW   Z0, Z4, Z4
+	VMOVDQU32 192(R10), Z8
+	VCVTDQ2PS Z8, Z8
+	VMULPS    192(R11), Z8, Z8
+	VMINPS    Z4, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPACKSSDW Z6, Z5, Z5
+	VPACKSSDW Z8, Z7, Z6
 	VPADDSW   Z0, Z5, Z5
-	VPACKSSWB Z5, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
+	VPADDSW   Z0, Z6, Z6
+	VPACKSSWB Z6, Z5, Z5
+	VPERMD    Z5, Z3, Z5
+	VPMAXSB   Z1, Z5, Z5
+	VPMINSB   Z2, Z5, Z5
+	VMOVDQU32 Z5, (R9)
+	ADDQ      $0x40, R9
+	ADDQ      $0x00000100, R10
+	ADDQ      BX, R11
+	SUBQ      $0x40, R12
 	JGE       block
 
-rest:
-	ADDQ        $0x40, SI
+last:
+	ADDQ        $0x40, R12
 	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K1
 	KSHIFTRQ    $0x00, K1, K2
 	KSHIFTRQ    $0x10, K1, K3
 	KSHIFTRQ    $0x20, K1, K4
 	KSHIFTRQ    $0x30, K1, K5
-	VMOVDQU32.Z (CX), K2, Z4
-	VCVTDQ2PS   Z4, Z4
-	VMULPS      (DX), Z4, Z4
-	VMINPS      all49800000<>+0(SB), Z4, Z4
-	VCVTPS2DQ   Z4, Z4
-	VMOVDQU32.Z 64(CX), K3, Z5
+	VMOVDQU32.Z (R10), K2, Z5
 	VCVTDQ2PS   Z5, Z5
-	VMULPS      512(DX), Z5, Z5
-	VMINPS      all49800000<>+0(SB), Z5, Z5
+	VMULPS      (R11), Z5, Z5
+	VMINPS      Z4, Z5, Z5
 	VCVTPS2DQ   Z5, Z5
-	VMOVDQU32.Z 128(CX), K4, Z6
+	VMOVDQU32.Z 64(R10), K3, Z6
 	VCVTDQ2PS   Z6, Z6
-	VMULPS      1024(DX), Z6, Z6
-	VMINPS      all49800000<>+0(SB), Z6, Z6
+	VMULPS      64(R11), Z6, Z6
+	VMINPS      Z4, Z6, Z6
 	VCVTPS2DQ   Z6, Z6
-	VMOVDQU32.Z 192(CX), K5, Z7
+	VMOVDQU32.Z 128(R10), K4, Z7
 	VCVTDQ2PS   Z7, Z7
-	VMULPS      1536(DX), Z7, Z7
-	VMINPS      all49800000<>+0(SB), Z7, Z7
+	VMULPS      128(R11), Z7, Z7
+	VMINPS      Z4, Z7, Z7
 	VCVTPS2DQ   Z7, Z7
-	VPACKSSDW   Z5, Z4, Z4
-	VPACKSSDW   Z7, Z6, Z5
-	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K1, (AX)
+	VMOVDQU32.Z 192(R10), K5, Z8
+	VCVTDQ2PS   Z8, Z8
+	VMULPS      192(R11), Z8, Z8
+	VMINPS      Z4, Z8, Z8
+	VCVTPS2DQ   Z8, Z8
+	VPACKSSDW   Z6, Z5, Z5
+	VPACKSSDW   Z8, Z7, Z6
+	VPADDSW     Z0, Z5, Z5
+	VPADDSW     Z0, Z6, Z6
+	VPACKSSWB   Z6, Z5, Z5
+	VPERMD      Z5, Z3, Z5
+	VPMAXSB     Z1, Z5, Z5
+	VPMINSB     Z2, Z5, Z5
+	VMOVDQU8    Z5, K1, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -676,15 +778,7 @@ DATA all49800000<>+16(SB)/4, $0x49800000
 DATA all49800000<>+20(SB)/4, $0x49800000
 DATA all49800000<>+24(SB)/4, $0x49800000
 DATA all49800000<>+28(SB)/4, $0x49800000
-DATA all49800000<>+32(SB)/4, $0x49800000
-DATA all49800000<>+36(SB)/4, $0x49800000
-DATA all49800000<>+40(SB)/4, $0x49800000
-DATA all49800000<>+44(SB)/4, $0x49800000
-DATA all49800000<>+48(SB)/4, $0x49800000
-DATA all49800000<>+52(SB)/4, $0x49800000
-DATA all49800000<>+56(SB)/4, $0x49800000
-DATA all49800000<>+60(SB)/4, $0x49800000
-GLOBL all49800000<>(SB), RODATA|NOPTR, $64
+GLOBL all49800000<>(SB), RODATA|NOPTR, $32
 
 // func negIntx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -696,26 +790,26 @@ TEXT ·negIntx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 all00000000<>+0(SB), Z1
-	VPSUBD    Z0, Z1, Z0
-	VMOVDQU32 Z0, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32    (CX), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPSUBD       Z0, Z1, Z0
+	VMOVDQU32    Z0, (AX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32   all00000000<>+0(SB), Z1
-	VPSUBD      Z0, Z1, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, BX
+	BZHIQ        DX, BX, BX
+	KMOVQ        BX, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (CX), K1, Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPSUBD       Z0, Z1, Z0
+	VMOVDQU32    Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -729,15 +823,7 @@ DATA all00000000<>+16(SB)/4, $0x00000000
 DATA all00000000<>+20(SB)/4, $0x00000000
 DATA all00000000<>+24(SB)/4, $0x00000000
 DATA all00000000<>+28(SB)/4, $0x00000000
-DATA all00000000<>+32(SB)/4, $0x00000000
-DATA all00000000<>+36(SB)/4, $0x00000000
-DATA all00000000<>+40(SB)/4, $0x00000000
-DATA all00000000<>+44(SB)/4, $0x00000000
-DATA all00000000<>+48(SB)/4, $0x00000000
-DATA all00000000<>+52(SB)/4, $0x00000000
-DATA all00000000<>+56(SB)/4, $0x00000000
-DATA all00000000<>+60(SB)/4, $0x00000000
-GLOBL all00000000<>(SB), RODATA|NOPTR, $64
+GLOBL all00000000<>(SB), RODATA|NOPTR, $32
 
 // func absIntx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -782,24 +868,24 @@ TEXT ·reluIntx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPMAXSD   all00000000<>+0(SB), Z0, Z0
-	VMOVDQU32 Z0, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32    (CX), Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VMOVDQU32    Z0, (AX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPMAXSD     all00000000<>+0(SB), Z0, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, BX
+	BZHIQ        DX, BX, BX
+	KMOVQ        BX, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (CX), K1, Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VMOVDQU32    Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1007,51 +1093,33 @@ TEXT ·eqIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VPCMPEQD    Z1, Z0, K1
-	VMOVDQU32.Z all00000001<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPEQD       Z1, Z0, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VPCMPEQD    Z1, Z0, K2
-	VMOVDQU32.Z all00000001<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPEQD       Z1, Z0, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
 	RET
-
-DATA all00000001<>+0(SB)/4, $0x00000001
-DATA all00000001<>+4(SB)/4, $0x00000001
-DATA all00000001<>+8(SB)/4, $0x00000001
-DATA all00000001<>+12(SB)/4, $0x00000001
-DATA all00000001<>+16(SB)/4, $0x00000001
-DATA all00000001<>+20(SB)/4, $0x00000001
-DATA all00000001<>+24(SB)/4, $0x00000001
-DATA all00000001<>+28(SB)/4, $0x00000001
-DATA all00000001<>+32(SB)/4, $0x00000001
-DATA all00000001<>+36(SB)/4, $0x00000001
-DATA all00000001<>+40(SB)/4, $0x00000001
-DATA all00000001<>+44(SB)/4, $0x00000001
-DATA all00000001<>+48(SB)/4, $0x00000001
-DATA all00000001<>+52(SB)/4, $0x00000001
-DATA all00000001<>+56(SB)/4, $0x00000001
-DATA all00000001<>+60(SB)/4, $0x00000001
-GLOBL all00000001<>(SB), RODATA|NOPTR, $64
 
 // func neIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -1065,31 +1133,31 @@ TEXT ·neIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VPCMPEQD    Z1, Z0, K1
-	KNOTW       K1, K1
-	VMOVDQU32.Z all00000001<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPEQD       Z1, Z0, K1
+	KNOTW          K1, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VPCMPEQD    Z1, Z0, K2
-	KNOTW       K2, K2
-	VMOVDQU32.Z all00000001<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPEQD       Z1, Z0, K2
+	KNOTW          K2, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1107,29 +1175,29 @@ TEXT ·ltIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VPCMPGTD    Z0, Z1, K1
-	VMOVDQU32.Z all00000001<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPGTD       Z0, Z1, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VPCMPGTD    Z0, Z1, K2
-	VMOVDQU32.Z all00000001<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPGTD       Z0, Z1, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1147,31 +1215,31 @@ TEXT ·leIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VPCMPGTD    Z1, Z0, K1
-	KNOTW       K1, K1
-	VMOVDQU32.Z all00000001<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPGTD       Z1, Z0, K1
+	KNOTW          K1, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VPCMPGTD    Z1, Z0, K2
-	KNOTW       K2, K2
-	VMOVDQU32.Z all00000001<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPGTD       Z1, Z0, K2
+	KNOTW          K2, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1417,39 +1485,39 @@ TEXT ·shrRoundIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VPADDD    allffffffff<>+0(SB), Z1, Z2
-	VPSRAVD   Z2, Z0, Z2
-	VPANDD    all00000001<>+0(SB), Z2, Z2
-	VPCMPEQD  all00000000<>+0(SB), Z1, K1
-	VBLENDMPS all00000000<>+0(SB), Z2, K1, Z3
-	VPSRAVD   Z1, Z0, Z0
-	VPADDD    Z3, Z0, Z0
-	VMOVDQU32 Z0, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPADDD.BCST    allffffffff<>+0(SB), Z1, Z2
+	VPSRAVD        Z2, Z0, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPCMPEQD.BCST  all00000000<>+0(SB), Z1, K1
+	VBLENDMPS.BCST all00000000<>+0(SB), Z2, K1, Z3
+	VPSRAVD        Z1, Z0, Z0
+	VPADDD         Z3, Z0, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VPADDD      allffffffff<>+0(SB), Z1, Z2
-	VPSRAVD     Z2, Z0, Z2
-	VPANDD      all00000001<>+0(SB), Z2, Z2
-	VPCMPEQD    all00000000<>+0(SB), Z1, K2
-	VBLENDMPS   all00000000<>+0(SB), Z2, K2, Z4
-	VPSRAVD     Z1, Z0, Z0
-	VPADDD      Z4, Z0, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPADDD.BCST    allffffffff<>+0(SB), Z1, Z2
+	VPSRAVD        Z2, Z0, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPCMPEQD.BCST  all00000000<>+0(SB), Z1, K2
+	VBLENDMPS.BCST all00000000<>+0(SB), Z2, K2, Z4
+	VPSRAVD        Z1, Z0, Z0
+	VPADDD         Z4, Z0, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1467,51 +1535,51 @@ TEXT ·mulHighIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VPMULDQ   Z1, Z0, Z2
-	VMOVSHDUP Z0, Z0
-	VMOVSHDUP Z1, Z1
-	VPMULDQ   Z1, Z0, Z0
-	VPADDQ    half<>+0(SB), Z2, Z1
-	VPSRLQ    $0x1f, Z1, Z1
-	VPADDQ    half<>+0(SB), Z0, Z0
-	VPADDQ    Z0, Z0, Z0
-	MOVL      $0x0000aaaa, DI
-	KMOVW     DI, K1
-	VPBLENDMD Z0, Z1, K1, Z3
-	VPCMPEQD  all80000000<>+0(SB), Z3, K1
-	VBLENDMPS all7fffffff<>+0(SB), Z3, K1, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	MOVL           $0x0000aaaa, DI
+	KMOVW          DI, K1
+	VPMULDQ        Z1, Z0, Z2
+	VMOVSHDUP      Z0, Z0
+	VMOVSHDUP      Z1, Z1
+	VPMULDQ        Z1, Z0, Z0
+	VPADDQ         half<>+0(SB), Z2, Z1
+	VPSRLQ         $0x1f, Z1, Z1
+	VPADDQ         half<>+0(SB), Z0, Z0
+	VPADDQ         Z0, Z0, Z0
+	VPBLENDMD      Z0, Z1, K1, Z3
+	VPCMPEQD.BCST  all80000000<>+0(SB), Z3, K1
+	VBLENDMPS.BCST all7fffffff<>+0(SB), Z3, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VPMULDQ     Z1, Z0, Z2
-	VMOVSHDUP   Z0, Z0
-	VMOVSHDUP   Z1, Z1
-	VPMULDQ     Z1, Z0, Z0
-	VPADDQ      half<>+0(SB), Z2, Z1
-	VPSRLQ      $0x1f, Z1, Z1
-	VPADDQ      half<>+0(SB), Z0, Z0
-	VPADDQ      Z0, Z0, Z0
-	MOVL        $0x0000aaaa, CX
-	KMOVW       CX, K2
-	VPBLENDMD   Z0, Z1, K2, Z5
-	VPCMPEQD    all80000000<>+0(SB), Z5, K2
-	VBLENDMPS   all7fffffff<>+0(SB), Z5, K2, Z6
-	VMOVDQU32   Z6, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	MOVL           $0x0000aaaa, CX
+	KMOVW          CX, K2
+	VPMULDQ        Z1, Z0, Z2
+	VMOVSHDUP      Z0, Z0
+	VMOVSHDUP      Z1, Z1
+	VPMULDQ        Z1, Z0, Z0
+	VPADDQ         half<>+0(SB), Z2, Z1
+	VPSRLQ         $0x1f, Z1, Z1
+	VPADDQ         half<>+0(SB), Z0, Z0
+	VPADDQ         Z0, Z0, Z0
+	VPBLENDMD      Z0, Z1, K2, Z5
+	VPCMPEQD.BCST  all80000000<>+0(SB), Z5, K2
+	VBLENDMPS.BCST all7fffffff<>+0(SB), Z5, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1525,15 +1593,7 @@ DATA all80000000<>+16(SB)/4, $0x80000000
 DATA all80000000<>+20(SB)/4, $0x80000000
 DATA all80000000<>+24(SB)/4, $0x80000000
 DATA all80000000<>+28(SB)/4, $0x80000000
-DATA all80000000<>+32(SB)/4, $0x80000000
-DATA all80000000<>+36(SB)/4, $0x80000000
-DATA all80000000<>+40(SB)/4, $0x80000000
-DATA all80000000<>+44(SB)/4, $0x80000000
-DATA all80000000<>+48(SB)/4, $0x80000000
-DATA all80000000<>+52(SB)/4, $0x80000000
-DATA all80000000<>+56(SB)/4, $0x80000000
-DATA all80000000<>+60(SB)/4, $0x80000000
-GLOBL all80000000<>(SB), RODATA|NOPTR, $64
+GLOBL all80000000<>(SB), RODATA|NOPTR, $32
 
 DATA all7fffffff<>+0(SB)/4, $0x7fffffff
 DATA all7fffffff<>+4(SB)/4, $0x7fffffff
@@ -1543,15 +1603,7 @@ DATA all7fffffff<>+16(SB)/4, $0x7fffffff
 DATA all7fffffff<>+20(SB)/4, $0x7fffffff
 DATA all7fffffff<>+24(SB)/4, $0x7fffffff
 DATA all7fffffff<>+28(SB)/4, $0x7fffffff
-DATA all7fffffff<>+32(SB)/4, $0x7fffffff
-DATA all7fffffff<>+36(SB)/4, $0x7fffffff
-DATA all7fffffff<>+40(SB)/4, $0x7fffffff
-DATA all7fffffff<>+44(SB)/4, $0x7fffffff
-DATA all7fffffff<>+48(SB)/4, $0x7fffffff
-DATA all7fffffff<>+52(SB)/4, $0x7fffffff
-DATA all7fffffff<>+56(SB)/4, $0x7fffffff
-DATA all7fffffff<>+60(SB)/4, $0x7fffffff
-GLOBL all7fffffff<>(SB), RODATA|NOPTR, $64
+GLOBL all7fffffff<>(SB), RODATA|NOPTR, $32
 
 // func addSatIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, BMI2
@@ -1565,22 +1617,22 @@ TEXT ·addSatIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VPADDD    Z1, Z0, Z2
-	VPXORD    Z2, Z0, Z3
-	VPXORD    Z2, Z1, Z1
-	VPANDD    Z1, Z3, Z1
-	VPMOVD2M  Z1, K1
-	VPSRAD    $0x1f, Z0, Z0
-	VPXORD    all7fffffff<>+0(SB), Z0, Z0
-	VBLENDMPS Z0, Z2, K1, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32   (CX), Z0
+	VMOVDQU32   (DX), Z1
+	VPADDD      Z1, Z0, Z2
+	VPXORD      Z2, Z0, Z3
+	VPXORD      Z2, Z1, Z1
+	VPANDD      Z1, Z3, Z1
+	VPMOVD2M    Z1, K1
+	VPSRAD      $0x1f, Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
+	VBLENDMPS   Z0, Z2, K1, Z4
+	VMOVDQU32   Z4, (AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	ADDQ        BX, DX
+	SUBQ        $0x10, SI
+	JGE         block
 
 last:
 	ADDQ        $0x10, SI
@@ -1597,7 +1649,7 @@ last:
 	VPANDD      Z1, Z3, Z1
 	VPMOVD2M    Z1, K2
 	VPSRAD      $0x1f, Z0, Z0
-	VPXORD      all7fffffff<>+0(SB), Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
 	VBLENDMPS   Z0, Z2, K2, Z5
 	VMOVDQU32   Z5, K1, (AX)
 
@@ -1617,22 +1669,22 @@ TEXT ·subSatIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VPSUBD    Z1, Z0, Z2
-	VPXORD    Z1, Z0, Z1
-	VPXORD    Z2, Z0, Z5
-	VPANDD    Z5, Z1, Z1
-	VPMOVD2M  Z1, K1
-	VPSRAD    $0x1f, Z0, Z0
-	VPXORD    all7fffffff<>+0(SB), Z0, Z0
-	VBLENDMPS Z0, Z2, K1, Z3
-	VMOVDQU32 Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32   (CX), Z0
+	VMOVDQU32   (DX), Z1
+	VPSUBD      Z1, Z0, Z2
+	VPXORD      Z1, Z0, Z1
+	VPXORD      Z2, Z0, Z5
+	VPANDD      Z5, Z1, Z1
+	VPMOVD2M    Z1, K1
+	VPSRAD      $0x1f, Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
+	VBLENDMPS   Z0, Z2, K1, Z3
+	VMOVDQU32   Z3, (AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	ADDQ        BX, DX
+	SUBQ        $0x10, SI
+	JGE         block
 
 last:
 	ADDQ        $0x10, SI
@@ -1649,7 +1701,7 @@ last:
 	VPANDD      Z3, Z1, Z1
 	VPMOVD2M    Z1, K2
 	VPSRAD      $0x1f, Z0, Z0
-	VPXORD      all7fffffff<>+0(SB), Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
 	VBLENDMPS   Z0, Z2, K2, Z4
 	VMOVDQU32   Z4, K1, (AX)
 
@@ -1669,31 +1721,31 @@ TEXT ·selectIntx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VMOVDQU32 (AX), Z2
-	VPCMPEQD  all00000000<>+0(SB), Z2, K1
-	VBLENDMPS Z1, Z0, K1, Z3
-	VMOVDQU32 Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32     (CX), Z0
+	VMOVDQU32     (DX), Z1
+	VMOVDQU32     (AX), Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K1
+	VBLENDMPS     Z1, Z0, K1, Z3
+	VMOVDQU32     Z3, (AX)
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	ADDQ          BX, DX
+	SUBQ          $0x10, SI
+	JGE           block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VMOVDQU32.Z (AX), K1, Z2
-	VPCMPEQD    all00000000<>+0(SB), Z2, K2
-	VBLENDMPS   Z1, Z0, K2, Z4
-	VMOVDQU32   Z4, K1, (AX)
+	ADDQ          $0x10, SI
+	JZ            end
+	MOVQ          $0xffffffffffffffff, BX
+	BZHIQ         SI, BX, BX
+	KMOVQ         BX, K1
+	KSHIFTRQ      $0x00, K1, K1
+	VMOVDQU32.Z   (CX), K1, Z0
+	VMOVDQU32.Z   (DX), K1, Z1
+	VMOVDQU32.Z   (AX), K1, Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K2
+	VBLENDMPS     Z1, Z0, K2, Z4
+	VMOVDQU32     Z4, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1711,33 +1763,33 @@ TEXT ·selectFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VMOVDQU32 (AX), Z2
-	VPSLLD    $0x01, Z2, Z2
-	VPCMPEQD  all00000000<>+0(SB), Z2, K1
-	VBLENDMPS Z1, Z0, K1, Z3
-	VMOVDQU32 Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32     (CX), Z0
+	VMOVDQU32     (DX), Z1
+	VMOVDQU32     (AX), Z2
+	VPSLLD        $0x01, Z2, Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K1
+	VBLENDMPS     Z1, Z0, K1, Z3
+	VMOVDQU32     Z3, (AX)
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	ADDQ          BX, DX
+	SUBQ          $0x10, SI
+	JGE           block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VMOVDQU32.Z (AX), K1, Z2
-	VPSLLD      $0x01, Z2, Z2
-	VPCMPEQD    all00000000<>+0(SB), Z2, K2
-	VBLENDMPS   Z1, Z0, K2, Z4
-	VMOVDQU32   Z4, K1, (AX)
+	ADDQ          $0x10, SI
+	JZ            end
+	MOVQ          $0xffffffffffffffff, BX
+	BZHIQ         SI, BX, BX
+	KMOVQ         BX, K1
+	KSHIFTRQ      $0x00, K1, K1
+	VMOVDQU32.Z   (CX), K1, Z0
+	VMOVDQU32.Z   (DX), K1, Z1
+	VMOVDQU32.Z   (AX), K1, Z2
+	VPSLLD        $0x01, Z2, Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K2
+	VBLENDMPS     Z1, Z0, K2, Z4
+	VMOVDQU32     Z4, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1753,26 +1805,26 @@ TEXT ·canonFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z1
-	VMOVDQU32 Z1, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z2
-	VMOVDQU32   Z2, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1786,15 +1838,7 @@ DATA all7fc00000<>+16(SB)/4, $0x7fc00000
 DATA all7fc00000<>+20(SB)/4, $0x7fc00000
 DATA all7fc00000<>+24(SB)/4, $0x7fc00000
 DATA all7fc00000<>+28(SB)/4, $0x7fc00000
-DATA all7fc00000<>+32(SB)/4, $0x7fc00000
-DATA all7fc00000<>+36(SB)/4, $0x7fc00000
-DATA all7fc00000<>+40(SB)/4, $0x7fc00000
-DATA all7fc00000<>+44(SB)/4, $0x7fc00000
-DATA all7fc00000<>+48(SB)/4, $0x7fc00000
-DATA all7fc00000<>+52(SB)/4, $0x7fc00000
-DATA all7fc00000<>+56(SB)/4, $0x7fc00000
-DATA all7fc00000<>+60(SB)/4, $0x7fc00000
-GLOBL all7fc00000<>(SB), RODATA|NOPTR, $64
+GLOBL all7fc00000<>(SB), RODATA|NOPTR, $32
 
 // func negFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -1806,28 +1850,28 @@ TEXT ·negFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPXORD    all80000000<>+0(SB), Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPXORD.BCST    all80000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPXORD      all80000000<>+0(SB), Z0, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPXORD.BCST    all80000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1843,28 +1887,28 @@ TEXT ·absFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPANDD    all7fffffff<>+0(SB), Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1880,28 +1924,28 @@ TEXT ·reluFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMAXPS    all00000000<>+0(SB), Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMAXPS      all00000000<>+0(SB), Z0, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1917,28 +1961,28 @@ TEXT ·sqrtFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VSQRTPS   Z0, Z0
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z1
-	VMOVDQU32 Z1, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VSQRTPS        Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VSQRTPS     Z0, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z2
-	VMOVDQU32   Z2, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VSQRTPS        Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -1954,78 +1998,78 @@ TEXT ·expFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMAXPS      allc3000000<>+0(SB), Z0, Z1
-	VMINPS      all43000000<>+0(SB), Z1, Z1
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z4
-	VMOVAPS     Z1, Z5
-	VFMADD213PS all4b400000<>+0(SB), Z4, Z5
-	VSUBPS      all4b400000<>+0(SB), Z5, Z4
-	VMOVAPS     Z1, Z1
-	VFMADD231PS allbf317218<>+0(SB), Z4, Z1
-	VMOVAPS     Z1, Z1
-	VFMADD231PS all3102e308<>+0(SB), Z4, Z1
-	VMOVDQU32   all3ab5642d<>+0(SB), Z4
-	VFMADD213PS all3c091ef6<>+0(SB), Z1, Z4
-	VFMADD213PS all3d2aac2c<>+0(SB), Z1, Z4
-	VFMADD213PS all3e2aaa46<>+0(SB), Z1, Z4
-	VFMADD213PS all3efffffe<>+0(SB), Z1, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z4
-	VPSUBD      all4b400000<>+0(SB), Z5, Z1
-	VPSRAD      $0x01, Z1, Z5
-	VPSLLD      $0x17, Z5, Z6
-	VPADDD      all3f800000<>+0(SB), Z6, Z6
-	VPSUBD      Z5, Z1, Z1
-	VPSLLD      $0x17, Z1, Z1
-	VPADDD      all3f800000<>+0(SB), Z1, Z1
-	VMULPS      Z6, Z4, Z4
-	VMULPS      Z1, Z4, Z1
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32   Z2, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all43000000<>+0(SB), Z1, Z1
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z4
+	VMOVAPS          Z1, Z5
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z4, Z5
+	VSUBPS.BCST      all4b400000<>+0(SB), Z5, Z4
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z4, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z4, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VPSUBD.BCST      all4b400000<>+0(SB), Z5, Z1
+	VPSRAD           $0x01, Z1, Z5
+	VPSLLD           $0x17, Z5, Z6
+	VPADDD.BCST      all3f800000<>+0(SB), Z6, Z6
+	VPSUBD           Z5, Z1, Z1
+	VPSLLD           $0x17, Z1, Z1
+	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
+	VMULPS           Z6, Z4, Z4
+	VMULPS           Z1, Z4, Z1
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32        Z2, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMAXPS      allc3000000<>+0(SB), Z0, Z1
-	VMINPS      all43000000<>+0(SB), Z1, Z1
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z2
-	VMOVAPS     Z1, Z4
-	VFMADD213PS all4b400000<>+0(SB), Z2, Z4
-	VSUBPS      all4b400000<>+0(SB), Z4, Z2
-	VMOVAPS     Z1, Z1
-	VFMADD231PS allbf317218<>+0(SB), Z2, Z1
-	VMOVAPS     Z1, Z1
-	VFMADD231PS all3102e308<>+0(SB), Z2, Z1
-	VMOVDQU32   all3ab5642d<>+0(SB), Z2
-	VFMADD213PS all3c091ef6<>+0(SB), Z1, Z2
-	VFMADD213PS all3d2aac2c<>+0(SB), Z1, Z2
-	VFMADD213PS all3e2aaa46<>+0(SB), Z1, Z2
-	VFMADD213PS all3efffffe<>+0(SB), Z1, Z2
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z2
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z2
-	VPSUBD      all4b400000<>+0(SB), Z4, Z1
-	VPSRAD      $0x01, Z1, Z4
-	VPSLLD      $0x17, Z4, Z5
-	VPADDD      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD      Z4, Z1, Z1
-	VPSLLD      $0x17, Z1, Z1
-	VPADDD      all3f800000<>+0(SB), Z1, Z1
-	VMULPS      Z5, Z2, Z2
-	VMULPS      Z1, Z2, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all43000000<>+0(SB), Z1, Z1
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z2
+	VMOVAPS          Z1, Z4
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z2, Z4
+	VSUBPS.BCST      all4b400000<>+0(SB), Z4, Z2
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z2, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z2, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z2
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z2
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z2
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z2
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z2
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z2
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z2
+	VPSUBD.BCST      all4b400000<>+0(SB), Z4, Z1
+	VPSRAD           $0x01, Z1, Z4
+	VPSLLD           $0x17, Z4, Z5
+	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
+	VPSUBD           Z4, Z1, Z1
+	VPSLLD           $0x17, Z1, Z1
+	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
+	VMULPS           Z5, Z2, Z2
+	VMULPS           Z1, Z2, Z1
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32        Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -2039,15 +2083,7 @@ DATA allc3000000<>+16(SB)/4, $0xc3000000
 DATA allc3000000<>+20(SB)/4, $0xc3000000
 DATA allc3000000<>+24(SB)/4, $0xc3000000
 DATA allc3000000<>+28(SB)/4, $0xc3000000
-DATA allc3000000<>+32(SB)/4, $0xc3000000
-DATA allc3000000<>+36(SB)/4, $0xc3000000
-DATA allc3000000<>+40(SB)/4, $0xc3000000
-DATA allc3000000<>+44(SB)/4, $0xc3000000
-DATA allc3000000<>+48(SB)/4, $0xc3000000
-DATA allc3000000<>+52(SB)/4, $0xc3000000
-DATA allc3000000<>+56(SB)/4, $0xc3000000
-DATA allc3000000<>+60(SB)/4, $0xc3000000
-GLOBL allc3000000<>(SB), RODATA|NOPTR, $64
+GLOBL allc3000000<>(SB), RODATA|NOPTR, $32
 
 DATA all43000000<>+0(SB)/4, $0x43000000
 DATA all43000000<>+4(SB)/4, $0x43000000
@@ -2057,15 +2093,7 @@ DATA all43000000<>+16(SB)/4, $0x43000000
 DATA all43000000<>+20(SB)/4, $0x43000000
 DATA all43000000<>+24(SB)/4, $0x43000000
 DATA all43000000<>+28(SB)/4, $0x43000000
-DATA all43000000<>+32(SB)/4, $0x43000000
-DATA all43000000<>+36(SB)/4, $0x43000000
-DATA all43000000<>+40(SB)/4, $0x43000000
-DATA all43000000<>+44(SB)/4, $0x43000000
-DATA all43000000<>+48(SB)/4, $0x43000000
-DATA all43000000<>+52(SB)/4, $0x43000000
-DATA all43000000<>+56(SB)/4, $0x43000000
-DATA all43000000<>+60(SB)/4, $0x43000000
-GLOBL all43000000<>(SB), RODATA|NOPTR, $64
+GLOBL all43000000<>(SB), RODATA|NOPTR, $32
 
 DATA all3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
 DATA all3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
@@ -2075,15 +2103,7 @@ DATA all3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
 DATA all3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
 DATA all3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
 DATA all3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+32(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+36(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+40(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+44(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+48(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+52(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+56(SB)/4, $0x3fb8aa3b
-DATA all3fb8aa3b<>+60(SB)/4, $0x3fb8aa3b
-GLOBL all3fb8aa3b<>(SB), RODATA|NOPTR, $64
+GLOBL all3fb8aa3b<>(SB), RODATA|NOPTR, $32
 
 DATA all4b400000<>+0(SB)/4, $0x4b400000
 DATA all4b400000<>+4(SB)/4, $0x4b400000
@@ -2093,15 +2113,7 @@ DATA all4b400000<>+16(SB)/4, $0x4b400000
 DATA all4b400000<>+20(SB)/4, $0x4b400000
 DATA all4b400000<>+24(SB)/4, $0x4b400000
 DATA all4b400000<>+28(SB)/4, $0x4b400000
-DATA all4b400000<>+32(SB)/4, $0x4b400000
-DATA all4b400000<>+36(SB)/4, $0x4b400000
-DATA all4b400000<>+40(SB)/4, $0x4b400000
-DATA all4b400000<>+44(SB)/4, $0x4b400000
-DATA all4b400000<>+48(SB)/4, $0x4b400000
-DATA all4b400000<>+52(SB)/4, $0x4b400000
-DATA all4b400000<>+56(SB)/4, $0x4b400000
-DATA all4b400000<>+60(SB)/4, $0x4b400000
-GLOBL all4b400000<>(SB), RODATA|NOPTR, $64
+GLOBL all4b400000<>(SB), RODATA|NOPTR, $32
 
 DATA allbf317218<>+0(SB)/4, $0xbf317218
 DATA allbf317218<>+4(SB)/4, $0xbf317218
@@ -2111,15 +2123,7 @@ DATA allbf317218<>+16(SB)/4, $0xbf317218
 DATA allbf317218<>+20(SB)/4, $0xbf317218
 DATA allbf317218<>+24(SB)/4, $0xbf317218
 DATA allbf317218<>+28(SB)/4, $0xbf317218
-DATA allbf317218<>+32(SB)/4, $0xbf317218
-DATA allbf317218<>+36(SB)/4, $0xbf317218
-DATA allbf317218<>+40(SB)/4, $0xbf317218
-DATA allbf317218<>+44(SB)/4, $0xbf317218
-DATA allbf317218<>+48(SB)/4, $0xbf317218
-DATA allbf317218<>+52(SB)/4, $0xbf317218
-DATA allbf317218<>+56(SB)/4, $0xbf317218
-DATA allbf317218<>+60(SB)/4, $0xbf317218
-GLOBL allbf317218<>(SB), RODATA|NOPTR, $64
+GLOBL allbf317218<>(SB), RODATA|NOPTR, $32
 
 DATA all3102e308<>+0(SB)/4, $0x3102e308
 DATA all3102e308<>+4(SB)/4, $0x3102e308
@@ -2129,15 +2133,7 @@ DATA all3102e308<>+16(SB)/4, $0x3102e308
 DATA all3102e308<>+20(SB)/4, $0x3102e308
 DATA all3102e308<>+24(SB)/4, $0x3102e308
 DATA all3102e308<>+28(SB)/4, $0x3102e308
-DATA all3102e308<>+32(SB)/4, $0x3102e308
-DATA all3102e308<>+36(SB)/4, $0x3102e308
-DATA all3102e308<>+40(SB)/4, $0x3102e308
-DATA all3102e308<>+44(SB)/4, $0x3102e308
-DATA all3102e308<>+48(SB)/4, $0x3102e308
-DATA all3102e308<>+52(SB)/4, $0x3102e308
-DATA all3102e308<>+56(SB)/4, $0x3102e308
-DATA all3102e308<>+60(SB)/4, $0x3102e308
-GLOBL all3102e308<>(SB), RODATA|NOPTR, $64
+GLOBL all3102e308<>(SB), RODATA|NOPTR, $32
 
 DATA all3ab5642d<>+0(SB)/4, $0x3ab5642d
 DATA all3ab5642d<>+4(SB)/4, $0x3ab5642d
@@ -2147,15 +2143,7 @@ DATA all3ab5642d<>+16(SB)/4, $0x3ab5642d
 DATA all3ab5642d<>+20(SB)/4, $0x3ab5642d
 DATA all3ab5642d<>+24(SB)/4, $0x3ab5642d
 DATA all3ab5642d<>+28(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+32(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+36(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+40(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+44(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+48(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+52(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+56(SB)/4, $0x3ab5642d
-DATA all3ab5642d<>+60(SB)/4, $0x3ab5642d
-GLOBL all3ab5642d<>(SB), RODATA|NOPTR, $64
+GLOBL all3ab5642d<>(SB), RODATA|NOPTR, $32
 
 DATA all3c091ef6<>+0(SB)/4, $0x3c091ef6
 DATA all3c091ef6<>+4(SB)/4, $0x3c091ef6
@@ -2165,15 +2153,7 @@ DATA all3c091ef6<>+16(SB)/4, $0x3c091ef6
 DATA all3c091ef6<>+20(SB)/4, $0x3c091ef6
 DATA all3c091ef6<>+24(SB)/4, $0x3c091ef6
 DATA all3c091ef6<>+28(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+32(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+36(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+40(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+44(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+48(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+52(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+56(SB)/4, $0x3c091ef6
-DATA all3c091ef6<>+60(SB)/4, $0x3c091ef6
-GLOBL all3c091ef6<>(SB), RODATA|NOPTR, $64
+GLOBL all3c091ef6<>(SB), RODATA|NOPTR, $32
 
 DATA all3d2aac2c<>+0(SB)/4, $0x3d2aac2c
 DATA all3d2aac2c<>+4(SB)/4, $0x3d2aac2c
@@ -2183,15 +2163,7 @@ DATA all3d2aac2c<>+16(SB)/4, $0x3d2aac2c
 DATA all3d2aac2c<>+20(SB)/4, $0x3d2aac2c
 DATA all3d2aac2c<>+24(SB)/4, $0x3d2aac2c
 DATA all3d2aac2c<>+28(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+32(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+36(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+40(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+44(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+48(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+52(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+56(SB)/4, $0x3d2aac2c
-DATA all3d2aac2c<>+60(SB)/4, $0x3d2aac2c
-GLOBL all3d2aac2c<>(SB), RODATA|NOPTR, $64
+GLOBL all3d2aac2c<>(SB), RODATA|NOPTR, $32
 
 DATA all3e2aaa46<>+0(SB)/4, $0x3e2aaa46
 DATA all3e2aaa46<>+4(SB)/4, $0x3e2aaa46
@@ -2201,15 +2173,7 @@ DATA all3e2aaa46<>+16(SB)/4, $0x3e2aaa46
 DATA all3e2aaa46<>+20(SB)/4, $0x3e2aaa46
 DATA all3e2aaa46<>+24(SB)/4, $0x3e2aaa46
 DATA all3e2aaa46<>+28(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+32(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+36(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+40(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+44(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+48(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+52(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+56(SB)/4, $0x3e2aaa46
-DATA all3e2aaa46<>+60(SB)/4, $0x3e2aaa46
-GLOBL all3e2aaa46<>(SB), RODATA|NOPTR, $64
+GLOBL all3e2aaa46<>(SB), RODATA|NOPTR, $32
 
 DATA all3efffffe<>+0(SB)/4, $0x3efffffe
 DATA all3efffffe<>+4(SB)/4, $0x3efffffe
@@ -2219,15 +2183,7 @@ DATA all3efffffe<>+16(SB)/4, $0x3efffffe
 DATA all3efffffe<>+20(SB)/4, $0x3efffffe
 DATA all3efffffe<>+24(SB)/4, $0x3efffffe
 DATA all3efffffe<>+28(SB)/4, $0x3efffffe
-DATA all3efffffe<>+32(SB)/4, $0x3efffffe
-DATA all3efffffe<>+36(SB)/4, $0x3efffffe
-DATA all3efffffe<>+40(SB)/4, $0x3efffffe
-DATA all3efffffe<>+44(SB)/4, $0x3efffffe
-DATA all3efffffe<>+48(SB)/4, $0x3efffffe
-DATA all3efffffe<>+52(SB)/4, $0x3efffffe
-DATA all3efffffe<>+56(SB)/4, $0x3efffffe
-DATA all3efffffe<>+60(SB)/4, $0x3efffffe
-GLOBL all3efffffe<>(SB), RODATA|NOPTR, $64
+GLOBL all3efffffe<>(SB), RODATA|NOPTR, $32
 
 DATA all3f800000<>+0(SB)/4, $0x3f800000
 DATA all3f800000<>+4(SB)/4, $0x3f800000
@@ -2237,15 +2193,7 @@ DATA all3f800000<>+16(SB)/4, $0x3f800000
 DATA all3f800000<>+20(SB)/4, $0x3f800000
 DATA all3f800000<>+24(SB)/4, $0x3f800000
 DATA all3f800000<>+28(SB)/4, $0x3f800000
-DATA all3f800000<>+32(SB)/4, $0x3f800000
-DATA all3f800000<>+36(SB)/4, $0x3f800000
-DATA all3f800000<>+40(SB)/4, $0x3f800000
-DATA all3f800000<>+44(SB)/4, $0x3f800000
-DATA all3f800000<>+48(SB)/4, $0x3f800000
-DATA all3f800000<>+52(SB)/4, $0x3f800000
-DATA all3f800000<>+56(SB)/4, $0x3f800000
-DATA all3f800000<>+60(SB)/4, $0x3f800000
-GLOBL all3f800000<>(SB), RODATA|NOPTR, $64
+GLOBL all3f800000<>(SB), RODATA|NOPTR, $32
 
 // func logFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -2257,100 +2205,100 @@ TEXT ·logFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VCMPPS      $0x01, all00800000<>+0(SB), Z0, K1
-	VMULPS      all4b000000<>+0(SB), Z0, Z1
-	VBLENDMPS   Z1, Z0, K1, Z2
-	VPSUBD      all3f3504f3<>+0(SB), Z2, Z1
-	VPSRAD      $0x17, Z1, Z12
-	VMOVDQU32.Z allffffffe9<>+0(SB), K1, Z13
-	VPADDD      Z13, Z12, Z12
-	VPANDD      all007fffff<>+0(SB), Z1, Z1
-	VPADDD      all3f3504f3<>+0(SB), Z1, Z1
-	VSUBPS      all3f800000<>+0(SB), Z1, Z1
-	VCVTDQ2PS   Z12, Z12
-	VMOVDQU32   all3d880e49<>+0(SB), Z13
-	VFMADD213PS allbdeda222<>+0(SB), Z1, Z13
-	VFMADD213PS all3df39314<>+0(SB), Z1, Z13
-	VFMADD213PS allbdfe52d7<>+0(SB), Z1, Z13
-	VFMADD213PS all3e119f19<>+0(SB), Z1, Z13
-	VFMADD213PS allbe2aac91<>+0(SB), Z1, Z13
-	VFMADD213PS all3e4cd21f<>+0(SB), Z1, Z13
-	VFMADD213PS allbe800005<>+0(SB), Z1, Z13
-	VFMADD213PS all3eaaaaa4<>+0(SB), Z1, Z13
-	VMULPS      Z1, Z1, Z14
-	VMULPS      Z14, Z13, Z13
-	VMULPS      Z1, Z13, Z13
-	VMOVAPS     Z13, Z13
-	VFMADD231PS allb102e308<>+0(SB), Z12, Z13
-	VMULPS      allbf000000<>+0(SB), Z1, Z14
-	VMOVAPS     Z13, Z13
-	VFMADD231PS Z1, Z14, Z13
-	VADDPS      Z13, Z1, Z1
-	VMOVAPS     Z1, Z1
-	VFMADD231PS all3f317218<>+0(SB), Z12, Z1
-	VCMPPS      $0x00, all7f800000<>+0(SB), Z0, K1
-	VBLENDMPS   Z0, Z1, K1, Z3
-	VCMPPS      $0x00, all00000000<>+0(SB), Z0, K1
-	VBLENDMPS   allff800000<>+0(SB), Z3, K1, Z4
-	VCMPPS      $0x09, all00000000<>+0(SB), Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z4, K1, Z5
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z5, K1, Z6
-	VMOVDQU32   Z6, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VCMPPS.BCST      $0x01, all00800000<>+0(SB), Z0, K1
+	VMULPS.BCST      all4b000000<>+0(SB), Z0, Z1
+	VBLENDMPS        Z1, Z0, K1, Z2
+	VPSUBD.BCST      all3f3504f3<>+0(SB), Z2, Z1
+	VPSRAD           $0x17, Z1, Z12
+	VPBROADCASTD.Z   allffffffe9<>+0(SB), K1, Z13
+	VPADDD           Z13, Z12, Z12
+	VPANDD.BCST      all007fffff<>+0(SB), Z1, Z1
+	VPADDD.BCST      all3f3504f3<>+0(SB), Z1, Z1
+	VSUBPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VCVTDQ2PS        Z12, Z12
+	VPBROADCASTD     all3d880e49<>+0(SB), Z13
+	VFMADD213PS.BCST allbdeda222<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3df39314<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST allbdfe52d7<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3e119f19<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST allbe2aac91<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3e4cd21f<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST allbe800005<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3eaaaaa4<>+0(SB), Z1, Z13
+	VMULPS           Z1, Z1, Z14
+	VMULPS           Z14, Z13, Z13
+	VMULPS           Z1, Z13, Z13
+	VMOVAPS          Z13, Z13
+	VFMADD231PS.BCST allb102e308<>+0(SB), Z12, Z13
+	VMULPS.BCST      allbf000000<>+0(SB), Z1, Z14
+	VMOVAPS          Z13, Z13
+	VFMADD231PS      Z1, Z14, Z13
+	VADDPS           Z13, Z1, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3f317218<>+0(SB), Z12, Z1
+	VCMPPS.BCST      $0x00, all7f800000<>+0(SB), Z0, K1
+	VBLENDMPS        Z0, Z1, K1, Z3
+	VCMPPS.BCST      $0x00, all00000000<>+0(SB), Z0, K1
+	VBLENDMPS.BCST   allff800000<>+0(SB), Z3, K1, Z4
+	VCMPPS.BCST      $0x09, all00000000<>+0(SB), Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z5, K1, Z6
+	VMOVDQU32        Z6, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VCMPPS      $0x01, all00800000<>+0(SB), Z0, K2
-	VMULPS      all4b000000<>+0(SB), Z0, Z1
-	VBLENDMPS   Z1, Z0, K2, Z7
-	VPSUBD      all3f3504f3<>+0(SB), Z7, Z1
-	VPSRAD      $0x17, Z1, Z2
-	VMOVDQU32.Z allffffffe9<>+0(SB), K2, Z3
-	VPADDD      Z3, Z2, Z2
-	VPANDD      all007fffff<>+0(SB), Z1, Z1
-	VPADDD      all3f3504f3<>+0(SB), Z1, Z1
-	VSUBPS      all3f800000<>+0(SB), Z1, Z1
-	VCVTDQ2PS   Z2, Z2
-	VMOVDQU32   all3d880e49<>+0(SB), Z3
-	VFMADD213PS allbdeda222<>+0(SB), Z1, Z3
-	VFMADD213PS all3df39314<>+0(SB), Z1, Z3
-	VFMADD213PS allbdfe52d7<>+0(SB), Z1, Z3
-	VFMADD213PS all3e119f19<>+0(SB), Z1, Z3
-	VFMADD213PS allbe2aac91<>+0(SB), Z1, Z3
-	VFMADD213PS all3e4cd21f<>+0(SB), Z1, Z3
-	VFMADD213PS allbe800005<>+0(SB), Z1, Z3
-	VFMADD213PS all3eaaaaa4<>+0(SB), Z1, Z3
-	VMULPS      Z1, Z1, Z4
-	VMULPS      Z4, Z3, Z3
-	VMULPS      Z1, Z3, Z3
-	VMOVAPS     Z3, Z3
-	VFMADD231PS allb102e308<>+0(SB), Z2, Z3
-	VMULPS      allbf000000<>+0(SB), Z1, Z4
-	VMOVAPS     Z3, Z3
-	VFMADD231PS Z1, Z4, Z3
-	VADDPS      Z3, Z1, Z1
-	VMOVAPS     Z1, Z1
-	VFMADD231PS all3f317218<>+0(SB), Z2, Z1
-	VCMPPS      $0x00, all7f800000<>+0(SB), Z0, K2
-	VBLENDMPS   Z0, Z1, K2, Z8
-	VCMPPS      $0x00, all00000000<>+0(SB), Z0, K2
-	VBLENDMPS   allff800000<>+0(SB), Z8, K2, Z9
-	VCMPPS      $0x09, all00000000<>+0(SB), Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z9, K2, Z10
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z10, K2, Z11
-	VMOVDQU32   Z11, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VCMPPS.BCST      $0x01, all00800000<>+0(SB), Z0, K2
+	VMULPS.BCST      all4b000000<>+0(SB), Z0, Z1
+	VBLENDMPS        Z1, Z0, K2, Z7
+	VPSUBD.BCST      all3f3504f3<>+0(SB), Z7, Z1
+	VPSRAD           $0x17, Z1, Z2
+	VPBROADCASTD.Z   allffffffe9<>+0(SB), K2, Z3
+	VPADDD           Z3, Z2, Z2
+	VPANDD.BCST      all007fffff<>+0(SB), Z1, Z1
+	VPADDD.BCST      all3f3504f3<>+0(SB), Z1, Z1
+	VSUBPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VCVTDQ2PS        Z2, Z2
+	VPBROADCASTD     all3d880e49<>+0(SB), Z3
+	VFMADD213PS.BCST allbdeda222<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3df39314<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST allbdfe52d7<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3e119f19<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST allbe2aac91<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3e4cd21f<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST allbe800005<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3eaaaaa4<>+0(SB), Z1, Z3
+	VMULPS           Z1, Z1, Z4
+	VMULPS           Z4, Z3, Z3
+	VMULPS           Z1, Z3, Z3
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST allb102e308<>+0(SB), Z2, Z3
+	VMULPS.BCST      allbf000000<>+0(SB), Z1, Z4
+	VMOVAPS          Z3, Z3
+	VFMADD231PS      Z1, Z4, Z3
+	VADDPS           Z3, Z1, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3f317218<>+0(SB), Z2, Z1
+	VCMPPS.BCST      $0x00, all7f800000<>+0(SB), Z0, K2
+	VBLENDMPS        Z0, Z1, K2, Z8
+	VCMPPS.BCST      $0x00, all00000000<>+0(SB), Z0, K2
+	VBLENDMPS.BCST   allff800000<>+0(SB), Z8, K2, Z9
+	VCMPPS.BCST      $0x09, all00000000<>+0(SB), Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z9, K2, Z10
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z10, K2, Z11
+	VMOVDQU32        Z11, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -2364,15 +2312,7 @@ DATA all00800000<>+16(SB)/4, $0x00800000
 DATA all00800000<>+20(SB)/4, $0x00800000
 DATA all00800000<>+24(SB)/4, $0x00800000
 DATA all00800000<>+28(SB)/4, $0x00800000
-DATA all00800000<>+32(SB)/4, $0x00800000
-DATA all00800000<>+36(SB)/4, $0x00800000
-DATA all00800000<>+40(SB)/4, $0x00800000
-DATA all00800000<>+44(SB)/4, $0x00800000
-DATA all00800000<>+48(SB)/4, $0x00800000
-DATA all00800000<>+52(SB)/4, $0x00800000
-DATA all00800000<>+56(SB)/4, $0x00800000
-DATA all00800000<>+60(SB)/4, $0x00800000
-GLOBL all00800000<>(SB), RODATA|NOPTR, $64
+GLOBL all00800000<>(SB), RODATA|NOPTR, $32
 
 DATA all4b000000<>+0(SB)/4, $0x4b000000
 DATA all4b000000<>+4(SB)/4, $0x4b000000
@@ -2382,15 +2322,7 @@ DATA all4b000000<>+16(SB)/4, $0x4b000000
 DATA all4b000000<>+20(SB)/4, $0x4b000000
 DATA all4b000000<>+24(SB)/4, $0x4b000000
 DATA all4b000000<>+28(SB)/4, $0x4b000000
-DATA all4b000000<>+32(SB)/4, $0x4b000000
-DATA all4b000000<>+36(SB)/4, $0x4b000000
-DATA all4b000000<>+40(SB)/4, $0x4b000000
-DATA all4b000000<>+44(SB)/4, $0x4b000000
-DATA all4b000000<>+48(SB)/4, $0x4b000000
-DATA all4b000000<>+52(SB)/4, $0x4b000000
-DATA all4b000000<>+56(SB)/4, $0x4b000000
-DATA all4b000000<>+60(SB)/4, $0x4b000000
-GLOBL all4b000000<>(SB), RODATA|NOPTR, $64
+GLOBL all4b000000<>(SB), RODATA|NOPTR, $32
 
 DATA all3f3504f3<>+0(SB)/4, $0x3f3504f3
 DATA all3f3504f3<>+4(SB)/4, $0x3f3504f3
@@ -2400,15 +2332,7 @@ DATA all3f3504f3<>+16(SB)/4, $0x3f3504f3
 DATA all3f3504f3<>+20(SB)/4, $0x3f3504f3
 DATA all3f3504f3<>+24(SB)/4, $0x3f3504f3
 DATA all3f3504f3<>+28(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+32(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+36(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+40(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+44(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+48(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+52(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+56(SB)/4, $0x3f3504f3
-DATA all3f3504f3<>+60(SB)/4, $0x3f3504f3
-GLOBL all3f3504f3<>(SB), RODATA|NOPTR, $64
+GLOBL all3f3504f3<>(SB), RODATA|NOPTR, $32
 
 DATA allffffffe9<>+0(SB)/4, $0xffffffe9
 DATA allffffffe9<>+4(SB)/4, $0xffffffe9
@@ -2418,15 +2342,7 @@ DATA allffffffe9<>+16(SB)/4, $0xffffffe9
 DATA allffffffe9<>+20(SB)/4, $0xffffffe9
 DATA allffffffe9<>+24(SB)/4, $0xffffffe9
 DATA allffffffe9<>+28(SB)/4, $0xffffffe9
-DATA allffffffe9<>+32(SB)/4, $0xffffffe9
-DATA allffffffe9<>+36(SB)/4, $0xffffffe9
-DATA allffffffe9<>+40(SB)/4, $0xffffffe9
-DATA allffffffe9<>+44(SB)/4, $0xffffffe9
-DATA allffffffe9<>+48(SB)/4, $0xffffffe9
-DATA allffffffe9<>+52(SB)/4, $0xffffffe9
-DATA allffffffe9<>+56(SB)/4, $0xffffffe9
-DATA allffffffe9<>+60(SB)/4, $0xffffffe9
-GLOBL allffffffe9<>(SB), RODATA|NOPTR, $64
+GLOBL allffffffe9<>(SB), RODATA|NOPTR, $32
 
 DATA all007fffff<>+0(SB)/4, $0x007fffff
 DATA all007fffff<>+4(SB)/4, $0x007fffff
@@ -2436,15 +2352,7 @@ DATA all007fffff<>+16(SB)/4, $0x007fffff
 DATA all007fffff<>+20(SB)/4, $0x007fffff
 DATA all007fffff<>+24(SB)/4, $0x007fffff
 DATA all007fffff<>+28(SB)/4, $0x007fffff
-DATA all007fffff<>+32(SB)/4, $0x007fffff
-DATA all007fffff<>+36(SB)/4, $0x007fffff
-DATA all007fffff<>+40(SB)/4, $0x007fffff
-DATA all007fffff<>+44(SB)/4, $0x007fffff
-DATA all007fffff<>+48(SB)/4, $0x007fffff
-DATA all007fffff<>+52(SB)/4, $0x007fffff
-DATA all007fffff<>+56(SB)/4, $0x007fffff
-DATA all007fffff<>+60(SB)/4, $0x007fffff
-GLOBL all007fffff<>(SB), RODATA|NOPTR, $64
+GLOBL all007fffff<>(SB), RODATA|NOPTR, $32
 
 DATA all3d880e49<>+0(SB)/4, $0x3d880e49
 DATA all3d880e49<>+4(SB)/4, $0x3d880e49
@@ -2454,15 +2362,7 @@ DATA all3d880e49<>+16(SB)/4, $0x3d880e49
 DATA all3d880e49<>+20(SB)/4, $0x3d880e49
 DATA all3d880e49<>+24(SB)/4, $0x3d880e49
 DATA all3d880e49<>+28(SB)/4, $0x3d880e49
-DATA all3d880e49<>+32(SB)/4, $0x3d880e49
-DATA all3d880e49<>+36(SB)/4, $0x3d880e49
-DATA all3d880e49<>+40(SB)/4, $0x3d880e49
-DATA all3d880e49<>+44(SB)/4, $0x3d880e49
-DATA all3d880e49<>+48(SB)/4, $0x3d880e49
-DATA all3d880e49<>+52(SB)/4, $0x3d880e49
-DATA all3d880e49<>+56(SB)/4, $0x3d880e49
-DATA all3d880e49<>+60(SB)/4, $0x3d880e49
-GLOBL all3d880e49<>(SB), RODATA|NOPTR, $64
+GLOBL all3d880e49<>(SB), RODATA|NOPTR, $32
 
 DATA allbdeda222<>+0(SB)/4, $0xbdeda222
 DATA allbdeda222<>+4(SB)/4, $0xbdeda222
@@ -2472,15 +2372,7 @@ DATA allbdeda222<>+16(SB)/4, $0xbdeda222
 DATA allbdeda222<>+20(SB)/4, $0xbdeda222
 DATA allbdeda222<>+24(SB)/4, $0xbdeda222
 DATA allbdeda222<>+28(SB)/4, $0xbdeda222
-DATA allbdeda222<>+32(SB)/4, $0xbdeda222
-DATA allbdeda222<>+36(SB)/4, $0xbdeda222
-DATA allbdeda222<>+40(SB)/4, $0xbdeda222
-DATA allbdeda222<>+44(SB)/4, $0xbdeda222
-DATA allbdeda222<>+48(SB)/4, $0xbdeda222
-DATA allbdeda222<>+52(SB)/4, $0xbdeda222
-DATA allbdeda222<>+56(SB)/4, $0xbdeda222
-DATA allbdeda222<>+60(SB)/4, $0xbdeda222
-GLOBL allbdeda222<>(SB), RODATA|NOPTR, $64
+GLOBL allbdeda222<>(SB), RODATA|NOPTR, $32
 
 DATA all3df39314<>+0(SB)/4, $0x3df39314
 DATA all3df39314<>+4(SB)/4, $0x3df39314
@@ -2490,15 +2382,7 @@ DATA all3df39314<>+16(SB)/4, $0x3df39314
 DATA all3df39314<>+20(SB)/4, $0x3df39314
 DATA all3df39314<>+24(SB)/4, $0x3df39314
 DATA all3df39314<>+28(SB)/4, $0x3df39314
-DATA all3df39314<>+32(SB)/4, $0x3df39314
-DATA all3df39314<>+36(SB)/4, $0x3df39314
-DATA all3df39314<>+40(SB)/4, $0x3df39314
-DATA all3df39314<>+44(SB)/4, $0x3df39314
-DATA all3df39314<>+48(SB)/4, $0x3df39314
-DATA all3df39314<>+52(SB)/4, $0x3df39314
-DATA all3df39314<>+56(SB)/4, $0x3df39314
-DATA all3df39314<>+60(SB)/4, $0x3df39314
-GLOBL all3df39314<>(SB), RODATA|NOPTR, $64
+GLOBL all3df39314<>(SB), RODATA|NOPTR, $32
 
 DATA allbdfe52d7<>+0(SB)/4, $0xbdfe52d7
 DATA allbdfe52d7<>+4(SB)/4, $0xbdfe52d7
@@ -2508,15 +2392,7 @@ DATA allbdfe52d7<>+16(SB)/4, $0xbdfe52d7
 DATA allbdfe52d7<>+20(SB)/4, $0xbdfe52d7
 DATA allbdfe52d7<>+24(SB)/4, $0xbdfe52d7
 DATA allbdfe52d7<>+28(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+32(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+36(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+40(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+44(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+48(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+52(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+56(SB)/4, $0xbdfe52d7
-DATA allbdfe52d7<>+60(SB)/4, $0xbdfe52d7
-GLOBL allbdfe52d7<>(SB), RODATA|NOPTR, $64
+GLOBL allbdfe52d7<>(SB), RODATA|NOPTR, $32
 
 DATA all3e119f19<>+0(SB)/4, $0x3e119f19
 DATA all3e119f19<>+4(SB)/4, $0x3e119f19
@@ -2526,15 +2402,7 @@ DATA all3e119f19<>+16(SB)/4, $0x3e119f19
 DATA all3e119f19<>+20(SB)/4, $0x3e119f19
 DATA all3e119f19<>+24(SB)/4, $0x3e119f19
 DATA all3e119f19<>+28(SB)/4, $0x3e119f19
-DATA all3e119f19<>+32(SB)/4, $0x3e119f19
-DATA all3e119f19<>+36(SB)/4, $0x3e119f19
-DATA all3e119f19<>+40(SB)/4, $0x3e119f19
-DATA all3e119f19<>+44(SB)/4, $0x3e119f19
-DATA all3e119f19<>+48(SB)/4, $0x3e119f19
-DATA all3e119f19<>+52(SB)/4, $0x3e119f19
-DATA all3e119f19<>+56(SB)/4, $0x3e119f19
-DATA all3e119f19<>+60(SB)/4, $0x3e119f19
-GLOBL all3e119f19<>(SB), RODATA|NOPTR, $64
+GLOBL all3e119f19<>(SB), RODATA|NOPTR, $32
 
 DATA allbe2aac91<>+0(SB)/4, $0xbe2aac91
 DATA allbe2aac91<>+4(SB)/4, $0xbe2aac91
@@ -2544,15 +2412,7 @@ DATA allbe2aac91<>+16(SB)/4, $0xbe2aac91
 DATA allbe2aac91<>+20(SB)/4, $0xbe2aac91
 DATA allbe2aac91<>+24(SB)/4, $0xbe2aac91
 DATA allbe2aac91<>+28(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+32(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+36(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+40(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+44(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+48(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+52(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+56(SB)/4, $0xbe2aac91
-DATA allbe2aac91<>+60(SB)/4, $0xbe2aac91
-GLOBL allbe2aac91<>(SB), RODATA|NOPTR, $64
+GLOBL allbe2aac91<>(SB), RODATA|NOPTR, $32
 
 DATA all3e4cd21f<>+0(SB)/4, $0x3e4cd21f
 DATA all3e4cd21f<>+4(SB)/4, $0x3e4cd21f
@@ -2562,15 +2422,7 @@ DATA all3e4cd21f<>+16(SB)/4, $0x3e4cd21f
 DATA all3e4cd21f<>+20(SB)/4, $0x3e4cd21f
 DATA all3e4cd21f<>+24(SB)/4, $0x3e4cd21f
 DATA all3e4cd21f<>+28(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+32(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+36(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+40(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+44(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+48(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+52(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+56(SB)/4, $0x3e4cd21f
-DATA all3e4cd21f<>+60(SB)/4, $0x3e4cd21f
-GLOBL all3e4cd21f<>(SB), RODATA|NOPTR, $64
+GLOBL all3e4cd21f<>(SB), RODATA|NOPTR, $32
 
 DATA allbe800005<>+0(SB)/4, $0xbe800005
 DATA allbe800005<>+4(SB)/4, $0xbe800005
@@ -2580,15 +2432,7 @@ DATA allbe800005<>+16(SB)/4, $0xbe800005
 DATA allbe800005<>+20(SB)/4, $0xbe800005
 DATA allbe800005<>+24(SB)/4, $0xbe800005
 DATA allbe800005<>+28(SB)/4, $0xbe800005
-DATA allbe800005<>+32(SB)/4, $0xbe800005
-DATA allbe800005<>+36(SB)/4, $0xbe800005
-DATA allbe800005<>+40(SB)/4, $0xbe800005
-DATA allbe800005<>+44(SB)/4, $0xbe800005
-DATA allbe800005<>+48(SB)/4, $0xbe800005
-DATA allbe800005<>+52(SB)/4, $0xbe800005
-DATA allbe800005<>+56(SB)/4, $0xbe800005
-DATA allbe800005<>+60(SB)/4, $0xbe800005
-GLOBL allbe800005<>(SB), RODATA|NOPTR, $64
+GLOBL allbe800005<>(SB), RODATA|NOPTR, $32
 
 DATA all3eaaaaa4<>+0(SB)/4, $0x3eaaaaa4
 DATA all3eaaaaa4<>+4(SB)/4, $0x3eaaaaa4
@@ -2598,15 +2442,7 @@ DATA all3eaaaaa4<>+16(SB)/4, $0x3eaaaaa4
 DATA all3eaaaaa4<>+20(SB)/4, $0x3eaaaaa4
 DATA all3eaaaaa4<>+24(SB)/4, $0x3eaaaaa4
 DATA all3eaaaaa4<>+28(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+32(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+36(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+40(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+44(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+48(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+52(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+56(SB)/4, $0x3eaaaaa4
-DATA all3eaaaaa4<>+60(SB)/4, $0x3eaaaaa4
-GLOBL all3eaaaaa4<>(SB), RODATA|NOPTR, $64
+GLOBL all3eaaaaa4<>(SB), RODATA|NOPTR, $32
 
 DATA allb102e308<>+0(SB)/4, $0xb102e308
 DATA allb102e308<>+4(SB)/4, $0xb102e308
@@ -2616,15 +2452,7 @@ DATA allb102e308<>+16(SB)/4, $0xb102e308
 DATA allb102e308<>+20(SB)/4, $0xb102e308
 DATA allb102e308<>+24(SB)/4, $0xb102e308
 DATA allb102e308<>+28(SB)/4, $0xb102e308
-DATA allb102e308<>+32(SB)/4, $0xb102e308
-DATA allb102e308<>+36(SB)/4, $0xb102e308
-DATA allb102e308<>+40(SB)/4, $0xb102e308
-DATA allb102e308<>+44(SB)/4, $0xb102e308
-DATA allb102e308<>+48(SB)/4, $0xb102e308
-DATA allb102e308<>+52(SB)/4, $0xb102e308
-DATA allb102e308<>+56(SB)/4, $0xb102e308
-DATA allb102e308<>+60(SB)/4, $0xb102e308
-GLOBL allb102e308<>(SB), RODATA|NOPTR, $64
+GLOBL allb102e308<>(SB), RODATA|NOPTR, $32
 
 DATA allbf000000<>+0(SB)/4, $0xbf000000
 DATA allbf000000<>+4(SB)/4, $0xbf000000
@@ -2634,15 +2462,7 @@ DATA allbf000000<>+16(SB)/4, $0xbf000000
 DATA allbf000000<>+20(SB)/4, $0xbf000000
 DATA allbf000000<>+24(SB)/4, $0xbf000000
 DATA allbf000000<>+28(SB)/4, $0xbf000000
-DATA allbf000000<>+32(SB)/4, $0xbf000000
-DATA allbf000000<>+36(SB)/4, $0xbf000000
-DATA allbf000000<>+40(SB)/4, $0xbf000000
-DATA allbf000000<>+44(SB)/4, $0xbf000000
-DATA allbf000000<>+48(SB)/4, $0xbf000000
-DATA allbf000000<>+52(SB)/4, $0xbf000000
-DATA allbf000000<>+56(SB)/4, $0xbf000000
-DATA allbf000000<>+60(SB)/4, $0xbf000000
-GLOBL allbf000000<>(SB), RODATA|NOPTR, $64
+GLOBL allbf000000<>(SB), RODATA|NOPTR, $32
 
 DATA all3f317218<>+0(SB)/4, $0x3f317218
 DATA all3f317218<>+4(SB)/4, $0x3f317218
@@ -2652,15 +2472,7 @@ DATA all3f317218<>+16(SB)/4, $0x3f317218
 DATA all3f317218<>+20(SB)/4, $0x3f317218
 DATA all3f317218<>+24(SB)/4, $0x3f317218
 DATA all3f317218<>+28(SB)/4, $0x3f317218
-DATA all3f317218<>+32(SB)/4, $0x3f317218
-DATA all3f317218<>+36(SB)/4, $0x3f317218
-DATA all3f317218<>+40(SB)/4, $0x3f317218
-DATA all3f317218<>+44(SB)/4, $0x3f317218
-DATA all3f317218<>+48(SB)/4, $0x3f317218
-DATA all3f317218<>+52(SB)/4, $0x3f317218
-DATA all3f317218<>+56(SB)/4, $0x3f317218
-DATA all3f317218<>+60(SB)/4, $0x3f317218
-GLOBL all3f317218<>(SB), RODATA|NOPTR, $64
+GLOBL all3f317218<>(SB), RODATA|NOPTR, $32
 
 DATA all7f800000<>+0(SB)/4, $0x7f800000
 DATA all7f800000<>+4(SB)/4, $0x7f800000
@@ -2670,15 +2482,7 @@ DATA all7f800000<>+16(SB)/4, $0x7f800000
 DATA all7f800000<>+20(SB)/4, $0x7f800000
 DATA all7f800000<>+24(SB)/4, $0x7f800000
 DATA all7f800000<>+28(SB)/4, $0x7f800000
-DATA all7f800000<>+32(SB)/4, $0x7f800000
-DATA all7f800000<>+36(SB)/4, $0x7f800000
-DATA all7f800000<>+40(SB)/4, $0x7f800000
-DATA all7f800000<>+44(SB)/4, $0x7f800000
-DATA all7f800000<>+48(SB)/4, $0x7f800000
-DATA all7f800000<>+52(SB)/4, $0x7f800000
-DATA all7f800000<>+56(SB)/4, $0x7f800000
-DATA all7f800000<>+60(SB)/4, $0x7f800000
-GLOBL all7f800000<>(SB), RODATA|NOPTR, $64
+GLOBL all7f800000<>(SB), RODATA|NOPTR, $32
 
 DATA allff800000<>+0(SB)/4, $0xff800000
 DATA allff800000<>+4(SB)/4, $0xff800000
@@ -2688,15 +2492,7 @@ DATA allff800000<>+16(SB)/4, $0xff800000
 DATA allff800000<>+20(SB)/4, $0xff800000
 DATA allff800000<>+24(SB)/4, $0xff800000
 DATA allff800000<>+28(SB)/4, $0xff800000
-DATA allff800000<>+32(SB)/4, $0xff800000
-DATA allff800000<>+36(SB)/4, $0xff800000
-DATA allff800000<>+40(SB)/4, $0xff800000
-DATA allff800000<>+44(SB)/4, $0xff800000
-DATA allff800000<>+48(SB)/4, $0xff800000
-DATA allff800000<>+52(SB)/4, $0xff800000
-DATA allff800000<>+56(SB)/4, $0xff800000
-DATA allff800000<>+60(SB)/4, $0xff800000
-GLOBL allff800000<>(SB), RODATA|NOPTR, $64
+GLOBL allff800000<>(SB), RODATA|NOPTR, $32
 
 // func tanhFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -2708,120 +2504,120 @@ TEXT ·tanhFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VMINPS      all41200000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z6
-	VMOVDQU32   allbbba865d<>+0(SB), Z7
-	VFMADD213PS all3ca8fc66<>+0(SB), Z6, Z7
-	VFMADD213PS allbd5c1ad2<>+0(SB), Z6, Z7
-	VFMADD213PS all3e08837b<>+0(SB), Z6, Z7
-	VFMADD213PS allbeaaaa99<>+0(SB), Z6, Z7
-	VMULPS      Z6, Z7, Z6
-	VMOVAPS     Z6, Z6
-	VFMADD213PS Z1, Z1, Z6
-	VADDPS      Z1, Z1, Z7
-	VMAXPS      allc3000000<>+0(SB), Z7, Z7
-	VMINPS      all43000000<>+0(SB), Z7, Z7
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z8
-	VMOVAPS     Z7, Z9
-	VFMADD213PS all4b400000<>+0(SB), Z8, Z9
-	VSUBPS      all4b400000<>+0(SB), Z9, Z8
-	VMOVAPS     Z7, Z7
-	VFMADD231PS allbf317218<>+0(SB), Z8, Z7
-	VMOVAPS     Z7, Z7
-	VFMADD231PS all3102e308<>+0(SB), Z8, Z7
-	VMOVDQU32   all3ab5642d<>+0(SB), Z8
-	VFMADD213PS all3c091ef6<>+0(SB), Z7, Z8
-	VFMADD213PS all3d2aac2c<>+0(SB), Z7, Z8
-	VFMADD213PS all3e2aaa46<>+0(SB), Z7, Z8
-	VFMADD213PS all3efffffe<>+0(SB), Z7, Z8
-	VFMADD213PS all3f800000<>+0(SB), Z7, Z8
-	VFMADD213PS all3f800000<>+0(SB), Z7, Z8
-	VPSUBD      all4b400000<>+0(SB), Z9, Z7
-	VPSRAD      $0x01, Z7, Z9
-	VPSLLD      $0x17, Z9, Z10
-	VPADDD      all3f800000<>+0(SB), Z10, Z10
-	VPSUBD      Z9, Z7, Z7
-	VPSLLD      $0x17, Z7, Z7
-	VPADDD      all3f800000<>+0(SB), Z7, Z7
-	VMULPS      Z10, Z8, Z8
-	VMULPS      Z7, Z8, Z7
-	VMOVDQU32   all3f800000<>+0(SB), Z8
-	VMOVDQU32   all40000000<>+0(SB), Z9
-	VADDPS      all3f800000<>+0(SB), Z7, Z7
-	VDIVPS      Z7, Z9, Z7
-	VSUBPS      Z7, Z8, Z7
-	VCMPPS      $0x01, all3f200000<>+0(SB), Z1, K1
-	VBLENDMPS   Z6, Z7, K1, Z2
-	VPANDD      all80000000<>+0(SB), Z0, Z1
-	VPORD       Z1, Z2, Z1
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K1, Z3
-	VMOVDQU32   Z3, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41200000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z6
+	VPBROADCASTD     allbbba865d<>+0(SB), Z7
+	VFMADD213PS.BCST all3ca8fc66<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbd5c1ad2<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3e08837b<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbeaaaa99<>+0(SB), Z6, Z7
+	VMULPS           Z6, Z7, Z6
+	VMOVAPS          Z6, Z6
+	VFMADD213PS      Z1, Z1, Z6
+	VADDPS           Z1, Z1, Z7
+	VMAXPS.BCST      allc3000000<>+0(SB), Z7, Z7
+	VMINPS.BCST      all43000000<>+0(SB), Z7, Z7
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
+	VMOVAPS          Z7, Z9
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
+	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z7
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z7
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z8
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
+	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z7
+	VPSRAD           $0x01, Z7, Z9
+	VPSLLD           $0x17, Z9, Z10
+	VPADDD.BCST      all3f800000<>+0(SB), Z10, Z10
+	VPSUBD           Z9, Z7, Z7
+	VPSLLD           $0x17, Z7, Z7
+	VPADDD.BCST      all3f800000<>+0(SB), Z7, Z7
+	VMULPS           Z10, Z8, Z8
+	VMULPS           Z7, Z8, Z7
+	VPBROADCASTD     all3f800000<>+0(SB), Z8
+	VPBROADCASTD     all40000000<>+0(SB), Z9
+	VADDPS.BCST      all3f800000<>+0(SB), Z7, Z7
+	VDIVPS           Z7, Z9, Z7
+	VSUBPS           Z7, Z8, Z7
+	VCMPPS.BCST      $0x01, all3f200000<>+0(SB), Z1, K1
+	VBLENDMPS        Z6, Z7, K1, Z2
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z2, Z1
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K1, Z3
+	VMOVDQU32        Z3, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VMINPS      all41200000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVDQU32   allbbba865d<>+0(SB), Z3
-	VFMADD213PS all3ca8fc66<>+0(SB), Z2, Z3
-	VFMADD213PS allbd5c1ad2<>+0(SB), Z2, Z3
-	VFMADD213PS all3e08837b<>+0(SB), Z2, Z3
-	VFMADD213PS allbeaaaa99<>+0(SB), Z2, Z3
-	VMULPS      Z2, Z3, Z2
-	VMOVAPS     Z2, Z2
-	VFMADD213PS Z1, Z1, Z2
-	VADDPS      Z1, Z1, Z3
-	VMAXPS      allc3000000<>+0(SB), Z3, Z3
-	VMINPS      all43000000<>+0(SB), Z3, Z3
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z6
-	VMOVAPS     Z3, Z7
-	VFMADD213PS all4b400000<>+0(SB), Z6, Z7
-	VSUBPS      all4b400000<>+0(SB), Z7, Z6
-	VMOVAPS     Z3, Z3
-	VFMADD231PS allbf317218<>+0(SB), Z6, Z3
-	VMOVAPS     Z3, Z3
-	VFMADD231PS all3102e308<>+0(SB), Z6, Z3
-	VMOVDQU32   all3ab5642d<>+0(SB), Z6
-	VFMADD213PS all3c091ef6<>+0(SB), Z3, Z6
-	VFMADD213PS all3d2aac2c<>+0(SB), Z3, Z6
-	VFMADD213PS all3e2aaa46<>+0(SB), Z3, Z6
-	VFMADD213PS all3efffffe<>+0(SB), Z3, Z6
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z6
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z6
-	VPSUBD      all4b400000<>+0(SB), Z7, Z3
-	VPSRAD      $0x01, Z3, Z7
-	VPSLLD      $0x17, Z7, Z8
-	VPADDD      all3f800000<>+0(SB), Z8, Z8
-	VPSUBD      Z7, Z3, Z3
-	VPSLLD      $0x17, Z3, Z3
-	VPADDD      all3f800000<>+0(SB), Z3, Z3
-	VMULPS      Z8, Z6, Z6
-	VMULPS      Z3, Z6, Z3
-	VMOVDQU32   all3f800000<>+0(SB), Z6
-	VMOVDQU32   all40000000<>+0(SB), Z7
-	VADDPS      all3f800000<>+0(SB), Z3, Z3
-	VDIVPS      Z3, Z7, Z3
-	VSUBPS      Z3, Z6, Z3
-	VCMPPS      $0x01, all3f200000<>+0(SB), Z1, K2
-	VBLENDMPS   Z2, Z3, K2, Z4
-	VPANDD      all80000000<>+0(SB), Z0, Z1
-	VPORD       Z1, Z4, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z5
-	VMOVDQU32   Z5, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41200000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VPBROADCASTD     allbbba865d<>+0(SB), Z3
+	VFMADD213PS.BCST all3ca8fc66<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbd5c1ad2<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3e08837b<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbeaaaa99<>+0(SB), Z2, Z3
+	VMULPS           Z2, Z3, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD213PS      Z1, Z1, Z2
+	VADDPS           Z1, Z1, Z3
+	VMAXPS.BCST      allc3000000<>+0(SB), Z3, Z3
+	VMINPS.BCST      all43000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z6
+	VMOVAPS          Z3, Z7
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z6, Z7
+	VSUBPS.BCST      all4b400000<>+0(SB), Z7, Z6
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z6, Z3
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z6, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z6
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VPSUBD.BCST      all4b400000<>+0(SB), Z7, Z3
+	VPSRAD           $0x01, Z3, Z7
+	VPSLLD           $0x17, Z7, Z8
+	VPADDD.BCST      all3f800000<>+0(SB), Z8, Z8
+	VPSUBD           Z7, Z3, Z3
+	VPSLLD           $0x17, Z3, Z3
+	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
+	VMULPS           Z8, Z6, Z6
+	VMULPS           Z3, Z6, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z6
+	VPBROADCASTD     all40000000<>+0(SB), Z7
+	VADDPS.BCST      all3f800000<>+0(SB), Z3, Z3
+	VDIVPS           Z3, Z7, Z3
+	VSUBPS           Z3, Z6, Z3
+	VCMPPS.BCST      $0x01, all3f200000<>+0(SB), Z1, K2
+	VBLENDMPS        Z2, Z3, K2, Z4
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z4, Z1
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K2, Z5
+	VMOVDQU32        Z5, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -2835,15 +2631,7 @@ DATA all41200000<>+16(SB)/4, $0x41200000
 DATA all41200000<>+20(SB)/4, $0x41200000
 DATA all41200000<>+24(SB)/4, $0x41200000
 DATA all41200000<>+28(SB)/4, $0x41200000
-DATA all41200000<>+32(SB)/4, $0x41200000
-DATA all41200000<>+36(SB)/4, $0x41200000
-DATA all41200000<>+40(SB)/4, $0x41200000
-DATA all41200000<>+44(SB)/4, $0x41200000
-DATA all41200000<>+48(SB)/4, $0x41200000
-DATA all41200000<>+52(SB)/4, $0x41200000
-DATA all41200000<>+56(SB)/4, $0x41200000
-DATA all41200000<>+60(SB)/4, $0x41200000
-GLOBL all41200000<>(SB), RODATA|NOPTR, $64
+GLOBL all41200000<>(SB), RODATA|NOPTR, $32
 
 DATA allbbba865d<>+0(SB)/4, $0xbbba865d
 DATA allbbba865d<>+4(SB)/4, $0xbbba865d
@@ -2853,15 +2641,7 @@ DATA allbbba865d<>+16(SB)/4, $0xbbba865d
 DATA allbbba865d<>+20(SB)/4, $0xbbba865d
 DATA allbbba865d<>+24(SB)/4, $0xbbba865d
 DATA allbbba865d<>+28(SB)/4, $0xbbba865d
-DATA allbbba865d<>+32(SB)/4, $0xbbba865d
-DATA allbbba865d<>+36(SB)/4, $0xbbba865d
-DATA allbbba865d<>+40(SB)/4, $0xbbba865d
-DATA allbbba865d<>+44(SB)/4, $0xbbba865d
-DATA allbbba865d<>+48(SB)/4, $0xbbba865d
-DATA allbbba865d<>+52(SB)/4, $0xbbba865d
-DATA allbbba865d<>+56(SB)/4, $0xbbba865d
-DATA allbbba865d<>+60(SB)/4, $0xbbba865d
-GLOBL allbbba865d<>(SB), RODATA|NOPTR, $64
+GLOBL allbbba865d<>(SB), RODATA|NOPTR, $32
 
 DATA all3ca8fc66<>+0(SB)/4, $0x3ca8fc66
 DATA all3ca8fc66<>+4(SB)/4, $0x3ca8fc66
@@ -2871,15 +2651,7 @@ DATA all3ca8fc66<>+16(SB)/4, $0x3ca8fc66
 DATA all3ca8fc66<>+20(SB)/4, $0x3ca8fc66
 DATA all3ca8fc66<>+24(SB)/4, $0x3ca8fc66
 DATA all3ca8fc66<>+28(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+32(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+36(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+40(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+44(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+48(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+52(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+56(SB)/4, $0x3ca8fc66
-DATA all3ca8fc66<>+60(SB)/4, $0x3ca8fc66
-GLOBL all3ca8fc66<>(SB), RODATA|NOPTR, $64
+GLOBL all3ca8fc66<>(SB), RODATA|NOPTR, $32
 
 DATA allbd5c1ad2<>+0(SB)/4, $0xbd5c1ad2
 DATA allbd5c1ad2<>+4(SB)/4, $0xbd5c1ad2
@@ -2889,15 +2661,7 @@ DATA allbd5c1ad2<>+16(SB)/4, $0xbd5c1ad2
 DATA allbd5c1ad2<>+20(SB)/4, $0xbd5c1ad2
 DATA allbd5c1ad2<>+24(SB)/4, $0xbd5c1ad2
 DATA allbd5c1ad2<>+28(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+32(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+36(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+40(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+44(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+48(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+52(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+56(SB)/4, $0xbd5c1ad2
-DATA allbd5c1ad2<>+60(SB)/4, $0xbd5c1ad2
-GLOBL allbd5c1ad2<>(SB), RODATA|NOPTR, $64
+GLOBL allbd5c1ad2<>(SB), RODATA|NOPTR, $32
 
 DATA all3e08837b<>+0(SB)/4, $0x3e08837b
 DATA all3e08837b<>+4(SB)/4, $0x3e08837b
@@ -2907,15 +2671,7 @@ DATA all3e08837b<>+16(SB)/4, $0x3e08837b
 DATA all3e08837b<>+20(SB)/4, $0x3e08837b
 DATA all3e08837b<>+24(SB)/4, $0x3e08837b
 DATA all3e08837b<>+28(SB)/4, $0x3e08837b
-DATA all3e08837b<>+32(SB)/4, $0x3e08837b
-DATA all3e08837b<>+36(SB)/4, $0x3e08837b
-DATA all3e08837b<>+40(SB)/4, $0x3e08837b
-DATA all3e08837b<>+44(SB)/4, $0x3e08837b
-DATA all3e08837b<>+48(SB)/4, $0x3e08837b
-DATA all3e08837b<>+52(SB)/4, $0x3e08837b
-DATA all3e08837b<>+56(SB)/4, $0x3e08837b
-DATA all3e08837b<>+60(SB)/4, $0x3e08837b
-GLOBL all3e08837b<>(SB), RODATA|NOPTR, $64
+GLOBL all3e08837b<>(SB), RODATA|NOPTR, $32
 
 DATA allbeaaaa99<>+0(SB)/4, $0xbeaaaa99
 DATA allbeaaaa99<>+4(SB)/4, $0xbeaaaa99
@@ -2925,15 +2681,7 @@ DATA allbeaaaa99<>+16(SB)/4, $0xbeaaaa99
 DATA allbeaaaa99<>+20(SB)/4, $0xbeaaaa99
 DATA allbeaaaa99<>+24(SB)/4, $0xbeaaaa99
 DATA allbeaaaa99<>+28(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+32(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+36(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+40(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+44(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+48(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+52(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+56(SB)/4, $0xbeaaaa99
-DATA allbeaaaa99<>+60(SB)/4, $0xbeaaaa99
-GLOBL allbeaaaa99<>(SB), RODATA|NOPTR, $64
+GLOBL allbeaaaa99<>(SB), RODATA|NOPTR, $32
 
 DATA all40000000<>+0(SB)/4, $0x40000000
 DATA all40000000<>+4(SB)/4, $0x40000000
@@ -2943,15 +2691,7 @@ DATA all40000000<>+16(SB)/4, $0x40000000
 DATA all40000000<>+20(SB)/4, $0x40000000
 DATA all40000000<>+24(SB)/4, $0x40000000
 DATA all40000000<>+28(SB)/4, $0x40000000
-DATA all40000000<>+32(SB)/4, $0x40000000
-DATA all40000000<>+36(SB)/4, $0x40000000
-DATA all40000000<>+40(SB)/4, $0x40000000
-DATA all40000000<>+44(SB)/4, $0x40000000
-DATA all40000000<>+48(SB)/4, $0x40000000
-DATA all40000000<>+52(SB)/4, $0x40000000
-DATA all40000000<>+56(SB)/4, $0x40000000
-DATA all40000000<>+60(SB)/4, $0x40000000
-GLOBL all40000000<>(SB), RODATA|NOPTR, $64
+GLOBL all40000000<>(SB), RODATA|NOPTR, $32
 
 DATA all3f200000<>+0(SB)/4, $0x3f200000
 DATA all3f200000<>+4(SB)/4, $0x3f200000
@@ -2961,15 +2701,7 @@ DATA all3f200000<>+16(SB)/4, $0x3f200000
 DATA all3f200000<>+20(SB)/4, $0x3f200000
 DATA all3f200000<>+24(SB)/4, $0x3f200000
 DATA all3f200000<>+28(SB)/4, $0x3f200000
-DATA all3f200000<>+32(SB)/4, $0x3f200000
-DATA all3f200000<>+36(SB)/4, $0x3f200000
-DATA all3f200000<>+40(SB)/4, $0x3f200000
-DATA all3f200000<>+44(SB)/4, $0x3f200000
-DATA all3f200000<>+48(SB)/4, $0x3f200000
-DATA all3f200000<>+52(SB)/4, $0x3f200000
-DATA all3f200000<>+56(SB)/4, $0x3f200000
-DATA all3f200000<>+60(SB)/4, $0x3f200000
-GLOBL all3f200000<>(SB), RODATA|NOPTR, $64
+GLOBL all3f200000<>(SB), RODATA|NOPTR, $32
 
 // func sigmoidFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -2981,98 +2713,98 @@ TEXT ·sigmoidFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   all3f800000<>+0(SB), Z1
-	VPORD       all80000000<>+0(SB), Z0, Z2
-	VMAXPS      allc3000000<>+0(SB), Z2, Z2
-	VMINPS      all43000000<>+0(SB), Z2, Z2
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z9
-	VMOVAPS     Z2, Z10
-	VFMADD213PS all4b400000<>+0(SB), Z9, Z10
-	VSUBPS      all4b400000<>+0(SB), Z10, Z9
-	VMOVAPS     Z2, Z2
-	VFMADD231PS allbf317218<>+0(SB), Z9, Z2
-	VMOVAPS     Z2, Z2
-	VFMADD231PS all3102e308<>+0(SB), Z9, Z2
-	VMOVDQU32   all3ab5642d<>+0(SB), Z9
-	VFMADD213PS all3c091ef6<>+0(SB), Z2, Z9
-	VFMADD213PS all3d2aac2c<>+0(SB), Z2, Z9
-	VFMADD213PS all3e2aaa46<>+0(SB), Z2, Z9
-	VFMADD213PS all3efffffe<>+0(SB), Z2, Z9
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z9
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z9
-	VPSUBD      all4b400000<>+0(SB), Z10, Z2
-	VPSRAD      $0x01, Z2, Z10
-	VPSLLD      $0x17, Z10, Z11
-	VPADDD      all3f800000<>+0(SB), Z11, Z11
-	VPSUBD      Z10, Z2, Z2
-	VPSLLD      $0x17, Z2, Z2
-	VPADDD      all3f800000<>+0(SB), Z2, Z2
-	VCMPPS      $0x01, all00000000<>+0(SB), Z0, K1
-	VMULPS      Z9, Z1, Z10
-	VBLENDMPS   Z10, Z1, K1, Z3
-	VMULPS      Z11, Z9, Z1
-	VMULPS      Z2, Z1, Z1
-	VADDPS      all3f800000<>+0(SB), Z1, Z1
-	VDIVPS      Z1, Z3, Z1
-	VMULPS      Z11, Z1, Z9
-	VMULPS      Z2, Z9, Z2
-	VBLENDMPS   Z2, Z1, K1, Z4
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z4, K1, Z5
-	VMOVDQU32   Z5, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VPBROADCASTD     all3f800000<>+0(SB), Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z9
+	VMOVAPS          Z2, Z10
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z9, Z10
+	VSUBPS.BCST      all4b400000<>+0(SB), Z10, Z9
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z9, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z9, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
+	VPSUBD.BCST      all4b400000<>+0(SB), Z10, Z2
+	VPSRAD           $0x01, Z2, Z10
+	VPSLLD           $0x17, Z10, Z11
+	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
+	VPSUBD           Z10, Z2, Z2
+	VPSLLD           $0x17, Z2, Z2
+	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
+	VMULPS           Z9, Z1, Z10
+	VBLENDMPS        Z10, Z1, K1, Z3
+	VMULPS           Z11, Z9, Z1
+	VMULPS           Z2, Z1, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z3, Z1
+	VMULPS           Z11, Z1, Z9
+	VMULPS           Z2, Z9, Z2
+	VBLENDMPS        Z2, Z1, K1, Z4
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VMOVDQU32        Z5, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32   all3f800000<>+0(SB), Z1
-	VPORD       all80000000<>+0(SB), Z0, Z2
-	VMAXPS      allc3000000<>+0(SB), Z2, Z2
-	VMINPS      all43000000<>+0(SB), Z2, Z2
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z3
-	VMOVAPS     Z2, Z4
-	VFMADD213PS all4b400000<>+0(SB), Z3, Z4
-	VSUBPS      all4b400000<>+0(SB), Z4, Z3
-	VMOVAPS     Z2, Z2
-	VFMADD231PS allbf317218<>+0(SB), Z3, Z2
-	VMOVAPS     Z2, Z2
-	VFMADD231PS all3102e308<>+0(SB), Z3, Z2
-	VMOVDQU32   all3ab5642d<>+0(SB), Z3
-	VFMADD213PS all3c091ef6<>+0(SB), Z2, Z3
-	VFMADD213PS all3d2aac2c<>+0(SB), Z2, Z3
-	VFMADD213PS all3e2aaa46<>+0(SB), Z2, Z3
-	VFMADD213PS all3efffffe<>+0(SB), Z2, Z3
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z3
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z3
-	VPSUBD      all4b400000<>+0(SB), Z4, Z2
-	VPSRAD      $0x01, Z2, Z4
-	VPSLLD      $0x17, Z4, Z5
-	VPADDD      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD      Z4, Z2, Z2
-	VPSLLD      $0x17, Z2, Z2
-	VPADDD      all3f800000<>+0(SB), Z2, Z2
-	VCMPPS      $0x01, all00000000<>+0(SB), Z0, K2
-	VMULPS      Z3, Z1, Z4
-	VBLENDMPS   Z4, Z1, K2, Z6
-	VMULPS      Z5, Z3, Z1
-	VMULPS      Z2, Z1, Z1
-	VADDPS      all3f800000<>+0(SB), Z1, Z1
-	VDIVPS      Z1, Z6, Z1
-	VMULPS      Z5, Z1, Z3
-	VMULPS      Z2, Z3, Z2
-	VBLENDMPS   Z2, Z1, K2, Z7
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z7, K2, Z8
-	VMOVDQU32   Z8, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPBROADCASTD     all3f800000<>+0(SB), Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
+	VMOVAPS          Z2, Z4
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z4
+	VSUBPS.BCST      all4b400000<>+0(SB), Z4, Z3
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z3
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
+	VPSUBD.BCST      all4b400000<>+0(SB), Z4, Z2
+	VPSRAD           $0x01, Z2, Z4
+	VPSLLD           $0x17, Z4, Z5
+	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
+	VPSUBD           Z4, Z2, Z2
+	VPSLLD           $0x17, Z2, Z2
+	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
+	VMULPS           Z3, Z1, Z4
+	VBLENDMPS        Z4, Z1, K2, Z6
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z2, Z1, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z6, Z1
+	VMULPS           Z5, Z1, Z3
+	VMULPS           Z2, Z3, Z2
+	VBLENDMPS        Z2, Z1, K2, Z7
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K2, Z8
+	VMOVDQU32        Z8, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -3088,98 +2820,98 @@ TEXT ·siluFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMAXPS      allc3000000<>+0(SB), Z0, Z1
-	VPORD       all80000000<>+0(SB), Z0, Z2
-	VMAXPS      allc3000000<>+0(SB), Z2, Z2
-	VMINPS      all43000000<>+0(SB), Z2, Z2
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z9
-	VMOVAPS     Z2, Z10
-	VFMADD213PS all4b400000<>+0(SB), Z9, Z10
-	VSUBPS      all4b400000<>+0(SB), Z10, Z9
-	VMOVAPS     Z2, Z2
-	VFMADD231PS allbf317218<>+0(SB), Z9, Z2
-	VMOVAPS     Z2, Z2
-	VFMADD231PS all3102e308<>+0(SB), Z9, Z2
-	VMOVDQU32   all3ab5642d<>+0(SB), Z9
-	VFMADD213PS all3c091ef6<>+0(SB), Z2, Z9
-	VFMADD213PS all3d2aac2c<>+0(SB), Z2, Z9
-	VFMADD213PS all3e2aaa46<>+0(SB), Z2, Z9
-	VFMADD213PS all3efffffe<>+0(SB), Z2, Z9
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z9
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z9
-	VPSUBD      all4b400000<>+0(SB), Z10, Z2
-	VPSRAD      $0x01, Z2, Z10
-	VPSLLD      $0x17, Z10, Z11
-	VPADDD      all3f800000<>+0(SB), Z11, Z11
-	VPSUBD      Z10, Z2, Z2
-	VPSLLD      $0x17, Z2, Z2
-	VPADDD      all3f800000<>+0(SB), Z2, Z2
-	VCMPPS      $0x01, all00000000<>+0(SB), Z0, K1
-	VMULPS      Z9, Z1, Z10
-	VBLENDMPS   Z10, Z1, K1, Z3
-	VMULPS      Z11, Z9, Z1
-	VMULPS      Z2, Z1, Z1
-	VADDPS      all3f800000<>+0(SB), Z1, Z1
-	VDIVPS      Z1, Z3, Z1
-	VMULPS      Z11, Z1, Z9
-	VMULPS      Z2, Z9, Z2
-	VBLENDMPS   Z2, Z1, K1, Z4
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z4, K1, Z5
-	VMOVDQU32   Z5, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z9
+	VMOVAPS          Z2, Z10
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z9, Z10
+	VSUBPS.BCST      all4b400000<>+0(SB), Z10, Z9
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z9, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z9, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
+	VPSUBD.BCST      all4b400000<>+0(SB), Z10, Z2
+	VPSRAD           $0x01, Z2, Z10
+	VPSLLD           $0x17, Z10, Z11
+	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
+	VPSUBD           Z10, Z2, Z2
+	VPSLLD           $0x17, Z2, Z2
+	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
+	VMULPS           Z9, Z1, Z10
+	VBLENDMPS        Z10, Z1, K1, Z3
+	VMULPS           Z11, Z9, Z1
+	VMULPS           Z2, Z1, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z3, Z1
+	VMULPS           Z11, Z1, Z9
+	VMULPS           Z2, Z9, Z2
+	VBLENDMPS        Z2, Z1, K1, Z4
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VMOVDQU32        Z5, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMAXPS      allc3000000<>+0(SB), Z0, Z1
-	VPORD       all80000000<>+0(SB), Z0, Z2
-	VMAXPS      allc3000000<>+0(SB), Z2, Z2
-	VMINPS      all43000000<>+0(SB), Z2, Z2
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z3
-	VMOVAPS     Z2, Z4
-	VFMADD213PS all4b400000<>+0(SB), Z3, Z4
-	VSUBPS      all4b400000<>+0(SB), Z4, Z3
-	VMOVAPS     Z2, Z2
-	VFMADD231PS allbf317218<>+0(SB), Z3, Z2
-	VMOVAPS     Z2, Z2
-	VFMADD231PS all3102e308<>+0(SB), Z3, Z2
-	VMOVDQU32   all3ab5642d<>+0(SB), Z3
-	VFMADD213PS all3c091ef6<>+0(SB), Z2, Z3
-	VFMADD213PS all3d2aac2c<>+0(SB), Z2, Z3
-	VFMADD213PS all3e2aaa46<>+0(SB), Z2, Z3
-	VFMADD213PS all3efffffe<>+0(SB), Z2, Z3
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z3
-	VFMADD213PS all3f800000<>+0(SB), Z2, Z3
-	VPSUBD      all4b400000<>+0(SB), Z4, Z2
-	VPSRAD      $0x01, Z2, Z4
-	VPSLLD      $0x17, Z4, Z5
-	VPADDD      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD      Z4, Z2, Z2
-	VPSLLD      $0x17, Z2, Z2
-	VPADDD      all3f800000<>+0(SB), Z2, Z2
-	VCMPPS      $0x01, all00000000<>+0(SB), Z0, K2
-	VMULPS      Z3, Z1, Z4
-	VBLENDMPS   Z4, Z1, K2, Z6
-	VMULPS      Z5, Z3, Z1
-	VMULPS      Z2, Z1, Z1
-	VADDPS      all3f800000<>+0(SB), Z1, Z1
-	VDIVPS      Z1, Z6, Z1
-	VMULPS      Z5, Z1, Z3
-	VMULPS      Z2, Z3, Z2
-	VBLENDMPS   Z2, Z1, K2, Z7
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z7, K2, Z8
-	VMOVDQU32   Z8, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
+	VMOVAPS          Z2, Z4
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z4
+	VSUBPS.BCST      all4b400000<>+0(SB), Z4, Z3
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z3
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
+	VPSUBD.BCST      all4b400000<>+0(SB), Z4, Z2
+	VPSRAD           $0x01, Z2, Z4
+	VPSLLD           $0x17, Z4, Z5
+	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
+	VPSUBD           Z4, Z2, Z2
+	VPSLLD           $0x17, Z2, Z2
+	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
+	VMULPS           Z3, Z1, Z4
+	VBLENDMPS        Z4, Z1, K2, Z6
+	VMULPS           Z5, Z3, Z1
+	VMULPS           Z2, Z1, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z6, Z1
+	VMULPS           Z5, Z1, Z3
+	VMULPS           Z2, Z3, Z2
+	VBLENDMPS        Z2, Z1, K2, Z7
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K2, Z8
+	VMOVDQU32        Z8, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -3195,172 +2927,172 @@ TEXT ·geluFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VMINPS      all41680000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z10
-	VMOVAPS     Z1, Z11
-	VFMSUB213PS Z10, Z1, Z11
-	VMULPS      allbf000000<>+0(SB), Z10, Z12
-	VMULPS      allbf000000<>+0(SB), Z11, Z11
-	VMOVDQU32   all3f800000<>+0(SB), Z13
-	VADDPS      all40800000<>+0(SB), Z1, Z14
-	VDIVPS      Z14, Z13, Z13
-	VMOVDQU32   allc1000000<>+0(SB), Z14
-	VMOVAPS     Z14, Z14
-	VFMADD213PS all3f800000<>+0(SB), Z13, Z14
-	VMOVDQU32   allb93de147<>+0(SB), Z15
-	VFMADD213PS allb9c788c3<>+0(SB), Z14, Z15
-	VFMADD213PS allb93b2c1a<>+0(SB), Z14, Z15
-	VFMADD213PS all3a061355<>+0(SB), Z14, Z15
-	VFMADD213PS all3ade788c<>+0(SB), Z14, Z15
-	VFMADD213PS allbb6d23ab<>+0(SB), Z14, Z15
-	VFMADD213PS allbbf8122d<>+0(SB), Z14, Z15
-	VFMADD213PS all3d7779a0<>+0(SB), Z14, Z15
-	VFMADD213PS allbe3efe9d<>+0(SB), Z14, Z15
-	VFMADD213PS all3ec636b3<>+0(SB), Z14, Z15
-	VFMADD213PS allbf1b9f1f<>+0(SB), Z14, Z15
-	VFMADD213PS all3f415a5e<>+0(SB), Z14, Z15
-	VMULPS      Z15, Z13, Z13
-	VMAXPS      allc3000000<>+0(SB), Z12, Z12
-	VMINPS      all43000000<>+0(SB), Z12, Z12
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z14
-	VMOVAPS     Z12, Z15
-	VFMADD213PS all4b400000<>+0(SB), Z14, Z15
-	VSUBPS      all4b400000<>+0(SB), Z15, Z14
-	VMOVAPS     Z12, Z12
-	VFMADD231PS allbf317218<>+0(SB), Z14, Z12
-	VMOVAPS     Z12, Z12
-	VFMADD231PS all3102e308<>+0(SB), Z14, Z12
-	VADDPS      Z11, Z12, Z11
-	VMOVDQU32   all3ab5642d<>+0(SB), Z12
-	VFMADD213PS all3c091ef6<>+0(SB), Z11, Z12
-	VFMADD213PS all3d2aac2c<>+0(SB), Z11, Z12
-	VFMADD213PS all3e2aaa46<>+0(SB), Z11, Z12
-	VFMADD213PS all3efffffe<>+0(SB), Z11, Z12
-	VFMADD213PS all3f800000<>+0(SB), Z11, Z12
-	VFMADD213PS all3f800000<>+0(SB), Z11, Z12
-	VPSUBD      all4b400000<>+0(SB), Z15, Z11
-	VMULPS      Z13, Z12, Z12
-	VCMPPS      $0x01, all00000000<>+0(SB), Z0, K1
-	VPXORD      all80000000<>+0(SB), Z1, Z13
-	VMULPS      Z12, Z13, Z13
-	VBLENDMPS   Z13, Z12, K1, Z2
-	VPSRAD      $0x01, Z11, Z12
-	VPSLLD      $0x17, Z12, Z13
-	VPADDD      all3f800000<>+0(SB), Z13, Z13
-	VPSUBD      Z12, Z11, Z11
-	VPSLLD      $0x17, Z11, Z11
-	VPADDD      all3f800000<>+0(SB), Z11, Z11
-	VMULPS      Z13, Z2, Z12
-	VMULPS      Z11, Z12, Z11
-	VMOVDQU32   all3f800000<>+0(SB), Z12
-	VSUBPS      Z11, Z12, Z12
-	VMULPS      Z12, Z0, Z12
-	VBLENDMPS   Z11, Z12, K1, Z3
-	VMOVDQU32   allb708ed9a<>+0(SB), Z11
-	VFMADD213PS all38f12db7<>+0(SB), Z10, Z11
-	VFMADD213PS allba9bb701<>+0(SB), Z10, Z11
-	VFMADD213PS all3c236aaa<>+0(SB), Z10, Z11
-	VFMADD213PS allbd882c31<>+0(SB), Z10, Z11
-	VFMADD213PS all3ecc422a<>+0(SB), Z10, Z11
-	VMOVAPS     Z11, Z10
-	VFMADD213PS all3f000000<>+0(SB), Z0, Z10
-	VMULPS      Z10, Z0, Z10
-	VCMPPS      $0x01, all3f800000<>+0(SB), Z1, K1
-	VBLENDMPS   Z10, Z3, K1, Z4
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z4, K1, Z5
-	VMOVDQU32   Z5, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41680000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z10
+	VMOVAPS          Z1, Z11
+	VFMSUB213PS      Z10, Z1, Z11
+	VMULPS.BCST      allbf000000<>+0(SB), Z10, Z12
+	VMULPS.BCST      allbf000000<>+0(SB), Z11, Z11
+	VPBROADCASTD     all3f800000<>+0(SB), Z13
+	VADDPS.BCST      all40800000<>+0(SB), Z1, Z14
+	VDIVPS           Z14, Z13, Z13
+	VPBROADCASTD     allc1000000<>+0(SB), Z14
+	VMOVAPS          Z14, Z14
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z13, Z14
+	VPBROADCASTD     allb93de147<>+0(SB), Z15
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z14, Z15
+	VMULPS           Z15, Z13, Z13
+	VMAXPS.BCST      allc3000000<>+0(SB), Z12, Z12
+	VMINPS.BCST      all43000000<>+0(SB), Z12, Z12
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z14
+	VMOVAPS          Z12, Z15
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z14, Z15
+	VSUBPS.BCST      all4b400000<>+0(SB), Z15, Z14
+	VMOVAPS          Z12, Z12
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z14, Z12
+	VMOVAPS          Z12, Z12
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z14, Z12
+	VADDPS           Z11, Z12, Z11
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z12
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z11, Z12
+	VPSUBD.BCST      all4b400000<>+0(SB), Z15, Z11
+	VMULPS           Z13, Z12, Z12
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
+	VPXORD.BCST      all80000000<>+0(SB), Z1, Z13
+	VMULPS           Z12, Z13, Z13
+	VBLENDMPS        Z13, Z12, K1, Z2
+	VPSRAD           $0x01, Z11, Z12
+	VPSLLD           $0x17, Z12, Z13
+	VPADDD.BCST      all3f800000<>+0(SB), Z13, Z13
+	VPSUBD           Z12, Z11, Z11
+	VPSLLD           $0x17, Z11, Z11
+	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
+	VMULPS           Z13, Z2, Z12
+	VMULPS           Z11, Z12, Z11
+	VPBROADCASTD     all3f800000<>+0(SB), Z12
+	VSUBPS           Z11, Z12, Z12
+	VMULPS           Z12, Z0, Z12
+	VBLENDMPS        Z11, Z12, K1, Z3
+	VPBROADCASTD     allb708ed9a<>+0(SB), Z11
+	VFMADD213PS.BCST all38f12db7<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allba9bb701<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3c236aaa<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbd882c31<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ecc422a<>+0(SB), Z10, Z11
+	VMOVAPS          Z11, Z10
+	VFMADD213PS.BCST all3f000000<>+0(SB), Z0, Z10
+	VMULPS           Z10, Z0, Z10
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K1
+	VBLENDMPS        Z10, Z3, K1, Z4
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VMOVDQU32        Z5, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VMINPS      all41680000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVAPS     Z1, Z3
-	VFMSUB213PS Z2, Z1, Z3
-	VMULPS      allbf000000<>+0(SB), Z2, Z4
-	VMULPS      allbf000000<>+0(SB), Z3, Z3
-	VMOVDQU32   all3f800000<>+0(SB), Z5
-	VADDPS      all40800000<>+0(SB), Z1, Z10
-	VDIVPS      Z10, Z5, Z5
-	VMOVDQU32   allc1000000<>+0(SB), Z10
-	VMOVAPS     Z10, Z10
-	VFMADD213PS all3f800000<>+0(SB), Z5, Z10
-	VMOVDQU32   allb93de147<>+0(SB), Z11
-	VFMADD213PS allb9c788c3<>+0(SB), Z10, Z11
-	VFMADD213PS allb93b2c1a<>+0(SB), Z10, Z11
-	VFMADD213PS all3a061355<>+0(SB), Z10, Z11
-	VFMADD213PS all3ade788c<>+0(SB), Z10, Z11
-	VFMADD213PS allbb6d23ab<>+0(SB), Z10, Z11
-	VFMADD213PS allbbf8122d<>+0(SB), Z10, Z11
-	VFMADD213PS all3d7779a0<>+0(SB), Z10, Z11
-	VFMADD213PS allbe3efe9d<>+0(SB), Z10, Z11
-	VFMADD213PS all3ec636b3<>+0(SB), Z10, Z11
-	VFMADD213PS allbf1b9f1f<>+0(SB), Z10, Z11
-	VFMADD213PS all3f415a5e<>+0(SB), Z10, Z11
-	VMULPS      Z11, Z5, Z5
-	VMAXPS      allc3000000<>+0(SB), Z4, Z4
-	VMINPS      all43000000<>+0(SB), Z4, Z4
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z10
-	VMOVAPS     Z4, Z11
-	VFMADD213PS all4b400000<>+0(SB), Z10, Z11
-	VSUBPS      all4b400000<>+0(SB), Z11, Z10
-	VMOVAPS     Z4, Z4
-	VFMADD231PS allbf317218<>+0(SB), Z10, Z4
-	VMOVAPS     Z4, Z4
-	VFMADD231PS all3102e308<>+0(SB), Z10, Z4
-	VADDPS      Z3, Z4, Z3
-	VMOVDQU32   all3ab5642d<>+0(SB), Z4
-	VFMADD213PS all3c091ef6<>+0(SB), Z3, Z4
-	VFMADD213PS all3d2aac2c<>+0(SB), Z3, Z4
-	VFMADD213PS all3e2aaa46<>+0(SB), Z3, Z4
-	VFMADD213PS all3efffffe<>+0(SB), Z3, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z4
-	VPSUBD      all4b400000<>+0(SB), Z11, Z3
-	VMULPS      Z5, Z4, Z4
-	VCMPPS      $0x01, all00000000<>+0(SB), Z0, K2
-	VPXORD      all80000000<>+0(SB), Z1, Z5
-	VMULPS      Z4, Z5, Z5
-	VBLENDMPS   Z5, Z4, K2, Z6
-	VPSRAD      $0x01, Z3, Z4
-	VPSLLD      $0x17, Z4, Z5
-	VPADDD      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD      Z4, Z3, Z3
-	VPSLLD      $0x17, Z3, Z3
-	VPADDD      all3f800000<>+0(SB), Z3, Z3
-	VMULPS      Z5, Z6, Z4
-	VMULPS      Z3, Z4, Z3
-	VMOVDQU32   all3f800000<>+0(SB), Z4
-	VSUBPS      Z3, Z4, Z4
-	VMULPS      Z4, Z0, Z4
-	VBLENDMPS   Z3, Z4, K2, Z7
-	VMOVDQU32   allb708ed9a<>+0(SB), Z3
-	VFMADD213PS all38f12db7<>+0(SB), Z2, Z3
-	VFMADD213PS allba9bb701<>+0(SB), Z2, Z3
-	VFMADD213PS all3c236aaa<>+0(SB), Z2, Z3
-	VFMADD213PS allbd882c31<>+0(SB), Z2, Z3
-	VFMADD213PS all3ecc422a<>+0(SB), Z2, Z3
-	VMOVAPS     Z3, Z2
-	VFMADD213PS all3f000000<>+0(SB), Z0, Z2
-	VMULPS      Z2, Z0, Z2
-	VCMPPS      $0x01, all3f800000<>+0(SB), Z1, K2
-	VBLENDMPS   Z2, Z7, K2, Z8
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z8, K2, Z9
-	VMOVDQU32   Z9, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41680000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB213PS      Z2, Z1, Z3
+	VMULPS.BCST      allbf000000<>+0(SB), Z2, Z4
+	VMULPS.BCST      allbf000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z5
+	VADDPS.BCST      all40800000<>+0(SB), Z1, Z10
+	VDIVPS           Z10, Z5, Z5
+	VPBROADCASTD     allc1000000<>+0(SB), Z10
+	VMOVAPS          Z10, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z5, Z10
+	VPBROADCASTD     allb93de147<>+0(SB), Z11
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z10, Z11
+	VMULPS           Z11, Z5, Z5
+	VMAXPS.BCST      allc3000000<>+0(SB), Z4, Z4
+	VMINPS.BCST      all43000000<>+0(SB), Z4, Z4
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z10
+	VMOVAPS          Z4, Z11
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z10, Z11
+	VSUBPS.BCST      all4b400000<>+0(SB), Z11, Z10
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z10, Z4
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z10, Z4
+	VADDPS           Z3, Z4, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
+	VPSUBD.BCST      all4b400000<>+0(SB), Z11, Z3
+	VMULPS           Z5, Z4, Z4
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
+	VPXORD.BCST      all80000000<>+0(SB), Z1, Z5
+	VMULPS           Z4, Z5, Z5
+	VBLENDMPS        Z5, Z4, K2, Z6
+	VPSRAD           $0x01, Z3, Z4
+	VPSLLD           $0x17, Z4, Z5
+	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
+	VPSUBD           Z4, Z3, Z3
+	VPSLLD           $0x17, Z3, Z3
+	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
+	VMULPS           Z5, Z6, Z4
+	VMULPS           Z3, Z4, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z4
+	VSUBPS           Z3, Z4, Z4
+	VMULPS           Z4, Z0, Z4
+	VBLENDMPS        Z3, Z4, K2, Z7
+	VPBROADCASTD     allb708ed9a<>+0(SB), Z3
+	VFMADD213PS.BCST all38f12db7<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allba9bb701<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3c236aaa<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbd882c31<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3ecc422a<>+0(SB), Z2, Z3
+	VMOVAPS          Z3, Z2
+	VFMADD213PS.BCST all3f000000<>+0(SB), Z0, Z2
+	VMULPS           Z2, Z0, Z2
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K2
+	VBLENDMPS        Z2, Z7, K2, Z8
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z8, K2, Z9
+	VMOVDQU32        Z9, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -3374,15 +3106,7 @@ DATA all41680000<>+16(SB)/4, $0x41680000
 DATA all41680000<>+20(SB)/4, $0x41680000
 DATA all41680000<>+24(SB)/4, $0x41680000
 DATA all41680000<>+28(SB)/4, $0x41680000
-DATA all41680000<>+32(SB)/4, $0x41680000
-DATA all41680000<>+36(SB)/4, $0x41680000
-DATA all41680000<>+40(SB)/4, $0x41680000
-DATA all41680000<>+44(SB)/4, $0x41680000
-DATA all41680000<>+48(SB)/4, $0x41680000
-DATA all41680000<>+52(SB)/4, $0x41680000
-DATA all41680000<>+56(SB)/4, $0x41680000
-DATA all41680000<>+60(SB)/4, $0x41680000
-GLOBL all41680000<>(SB), RODATA|NOPTR, $64
+GLOBL all41680000<>(SB), RODATA|NOPTR, $32
 
 DATA all40800000<>+0(SB)/4, $0x40800000
 DATA all40800000<>+4(SB)/4, $0x40800000
@@ -3392,15 +3116,7 @@ DATA all40800000<>+16(SB)/4, $0x40800000
 DATA all40800000<>+20(SB)/4, $0x40800000
 DATA all40800000<>+24(SB)/4, $0x40800000
 DATA all40800000<>+28(SB)/4, $0x40800000
-DATA all40800000<>+32(SB)/4, $0x40800000
-DATA all40800000<>+36(SB)/4, $0x40800000
-DATA all40800000<>+40(SB)/4, $0x40800000
-DATA all40800000<>+44(SB)/4, $0x40800000
-DATA all40800000<>+48(SB)/4, $0x40800000
-DATA all40800000<>+52(SB)/4, $0x40800000
-DATA all40800000<>+56(SB)/4, $0x40800000
-DATA all40800000<>+60(SB)/4, $0x40800000
-GLOBL all40800000<>(SB), RODATA|NOPTR, $64
+GLOBL all40800000<>(SB), RODATA|NOPTR, $32
 
 DATA allc1000000<>+0(SB)/4, $0xc1000000
 DATA allc1000000<>+4(SB)/4, $0xc1000000
@@ -3410,15 +3126,7 @@ DATA allc1000000<>+16(SB)/4, $0xc1000000
 DATA allc1000000<>+20(SB)/4, $0xc1000000
 DATA allc1000000<>+24(SB)/4, $0xc1000000
 DATA allc1000000<>+28(SB)/4, $0xc1000000
-DATA allc1000000<>+32(SB)/4, $0xc1000000
-DATA allc1000000<>+36(SB)/4, $0xc1000000
-DATA allc1000000<>+40(SB)/4, $0xc1000000
-DATA allc1000000<>+44(SB)/4, $0xc1000000
-DATA allc1000000<>+48(SB)/4, $0xc1000000
-DATA allc1000000<>+52(SB)/4, $0xc1000000
-DATA allc1000000<>+56(SB)/4, $0xc1000000
-DATA allc1000000<>+60(SB)/4, $0xc1000000
-GLOBL allc1000000<>(SB), RODATA|NOPTR, $64
+GLOBL allc1000000<>(SB), RODATA|NOPTR, $32
 
 DATA allb93de147<>+0(SB)/4, $0xb93de147
 DATA allb93de147<>+4(SB)/4, $0xb93de147
@@ -3428,15 +3136,7 @@ DATA allb93de147<>+16(SB)/4, $0xb93de147
 DATA allb93de147<>+20(SB)/4, $0xb93de147
 DATA allb93de147<>+24(SB)/4, $0xb93de147
 DATA allb93de147<>+28(SB)/4, $0xb93de147
-DATA allb93de147<>+32(SB)/4, $0xb93de147
-DATA allb93de147<>+36(SB)/4, $0xb93de147
-DATA allb93de147<>+40(SB)/4, $0xb93de147
-DATA allb93de147<>+44(SB)/4, $0xb93de147
-DATA allb93de147<>+48(SB)/4, $0xb93de147
-DATA allb93de147<>+52(SB)/4, $0xb93de147
-DATA allb93de147<>+56(SB)/4, $0xb93de147
-DATA allb93de147<>+60(SB)/4, $0xb93de147
-GLOBL allb93de147<>(SB), RODATA|NOPTR, $64
+GLOBL allb93de147<>(SB), RODATA|NOPTR, $32
 
 DATA allb9c788c3<>+0(SB)/4, $0xb9c788c3
 DATA allb9c788c3<>+4(SB)/4, $0xb9c788c3
@@ -3446,15 +3146,7 @@ DATA allb9c788c3<>+16(SB)/4, $0xb9c788c3
 DATA allb9c788c3<>+20(SB)/4, $0xb9c788c3
 DATA allb9c788c3<>+24(SB)/4, $0xb9c788c3
 DATA allb9c788c3<>+28(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+32(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+36(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+40(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+44(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+48(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+52(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+56(SB)/4, $0xb9c788c3
-DATA allb9c788c3<>+60(SB)/4, $0xb9c788c3
-GLOBL allb9c788c3<>(SB), RODATA|NOPTR, $64
+GLOBL allb9c788c3<>(SB), RODATA|NOPTR, $32
 
 DATA allb93b2c1a<>+0(SB)/4, $0xb93b2c1a
 DATA allb93b2c1a<>+4(SB)/4, $0xb93b2c1a
@@ -3464,15 +3156,7 @@ DATA allb93b2c1a<>+16(SB)/4, $0xb93b2c1a
 DATA allb93b2c1a<>+20(SB)/4, $0xb93b2c1a
 DATA allb93b2c1a<>+24(SB)/4, $0xb93b2c1a
 DATA allb93b2c1a<>+28(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+32(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+36(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+40(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+44(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+48(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+52(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+56(SB)/4, $0xb93b2c1a
-DATA allb93b2c1a<>+60(SB)/4, $0xb93b2c1a
-GLOBL allb93b2c1a<>(SB), RODATA|NOPTR, $64
+GLOBL allb93b2c1a<>(SB), RODATA|NOPTR, $32
 
 DATA all3a061355<>+0(SB)/4, $0x3a061355
 DATA all3a061355<>+4(SB)/4, $0x3a061355
@@ -3482,15 +3166,7 @@ DATA all3a061355<>+16(SB)/4, $0x3a061355
 DATA all3a061355<>+20(SB)/4, $0x3a061355
 DATA all3a061355<>+24(SB)/4, $0x3a061355
 DATA all3a061355<>+28(SB)/4, $0x3a061355
-DATA all3a061355<>+32(SB)/4, $0x3a061355
-DATA all3a061355<>+36(SB)/4, $0x3a061355
-DATA all3a061355<>+40(SB)/4, $0x3a061355
-DATA all3a061355<>+44(SB)/4, $0x3a061355
-DATA all3a061355<>+48(SB)/4, $0x3a061355
-DATA all3a061355<>+52(SB)/4, $0x3a061355
-DATA all3a061355<>+56(SB)/4, $0x3a061355
-DATA all3a061355<>+60(SB)/4, $0x3a061355
-GLOBL all3a061355<>(SB), RODATA|NOPTR, $64
+GLOBL all3a061355<>(SB), RODATA|NOPTR, $32
 
 DATA all3ade788c<>+0(SB)/4, $0x3ade788c
 DATA all3ade788c<>+4(SB)/4, $0x3ade788c
@@ -3500,15 +3176,7 @@ DATA all3ade788c<>+16(SB)/4, $0x3ade788c
 DATA all3ade788c<>+20(SB)/4, $0x3ade788c
 DATA all3ade788c<>+24(SB)/4, $0x3ade788c
 DATA all3ade788c<>+28(SB)/4, $0x3ade788c
-DATA all3ade788c<>+32(SB)/4, $0x3ade788c
-DATA all3ade788c<>+36(SB)/4, $0x3ade788c
-DATA all3ade788c<>+40(SB)/4, $0x3ade788c
-DATA all3ade788c<>+44(SB)/4, $0x3ade788c
-DATA all3ade788c<>+48(SB)/4, $0x3ade788c
-DATA all3ade788c<>+52(SB)/4, $0x3ade788c
-DATA all3ade788c<>+56(SB)/4, $0x3ade788c
-DATA all3ade788c<>+60(SB)/4, $0x3ade788c
-GLOBL all3ade788c<>(SB), RODATA|NOPTR, $64
+GLOBL all3ade788c<>(SB), RODATA|NOPTR, $32
 
 DATA allbb6d23ab<>+0(SB)/4, $0xbb6d23ab
 DATA allbb6d23ab<>+4(SB)/4, $0xbb6d23ab
@@ -3518,15 +3186,7 @@ DATA allbb6d23ab<>+16(SB)/4, $0xbb6d23ab
 DATA allbb6d23ab<>+20(SB)/4, $0xbb6d23ab
 DATA allbb6d23ab<>+24(SB)/4, $0xbb6d23ab
 DATA allbb6d23ab<>+28(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+32(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+36(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+40(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+44(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+48(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+52(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+56(SB)/4, $0xbb6d23ab
-DATA allbb6d23ab<>+60(SB)/4, $0xbb6d23ab
-GLOBL allbb6d23ab<>(SB), RODATA|NOPTR, $64
+GLOBL allbb6d23ab<>(SB), RODATA|NOPTR, $32
 
 DATA allbbf8122d<>+0(SB)/4, $0xbbf8122d
 DATA allbbf8122d<>+4(SB)/4, $0xbbf8122d
@@ -3536,15 +3196,7 @@ DATA allbbf8122d<>+16(SB)/4, $0xbbf8122d
 DATA allbbf8122d<>+20(SB)/4, $0xbbf8122d
 DATA allbbf8122d<>+24(SB)/4, $0xbbf8122d
 DATA allbbf8122d<>+28(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+32(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+36(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+40(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+44(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+48(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+52(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+56(SB)/4, $0xbbf8122d
-DATA allbbf8122d<>+60(SB)/4, $0xbbf8122d
-GLOBL allbbf8122d<>(SB), RODATA|NOPTR, $64
+GLOBL allbbf8122d<>(SB), RODATA|NOPTR, $32
 
 DATA all3d7779a0<>+0(SB)/4, $0x3d7779a0
 DATA all3d7779a0<>+4(SB)/4, $0x3d7779a0
@@ -3554,15 +3206,7 @@ DATA all3d7779a0<>+16(SB)/4, $0x3d7779a0
 DATA all3d7779a0<>+20(SB)/4, $0x3d7779a0
 DATA all3d7779a0<>+24(SB)/4, $0x3d7779a0
 DATA all3d7779a0<>+28(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+32(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+36(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+40(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+44(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+48(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+52(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+56(SB)/4, $0x3d7779a0
-DATA all3d7779a0<>+60(SB)/4, $0x3d7779a0
-GLOBL all3d7779a0<>(SB), RODATA|NOPTR, $64
+GLOBL all3d7779a0<>(SB), RODATA|NOPTR, $32
 
 DATA allbe3efe9d<>+0(SB)/4, $0xbe3efe9d
 DATA allbe3efe9d<>+4(SB)/4, $0xbe3efe9d
@@ -3572,15 +3216,7 @@ DATA allbe3efe9d<>+16(SB)/4, $0xbe3efe9d
 DATA allbe3efe9d<>+20(SB)/4, $0xbe3efe9d
 DATA allbe3efe9d<>+24(SB)/4, $0xbe3efe9d
 DATA allbe3efe9d<>+28(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+32(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+36(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+40(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+44(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+48(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+52(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+56(SB)/4, $0xbe3efe9d
-DATA allbe3efe9d<>+60(SB)/4, $0xbe3efe9d
-GLOBL allbe3efe9d<>(SB), RODATA|NOPTR, $64
+GLOBL allbe3efe9d<>(SB), RODATA|NOPTR, $32
 
 DATA all3ec636b3<>+0(SB)/4, $0x3ec636b3
 DATA all3ec636b3<>+4(SB)/4, $0x3ec636b3
@@ -3590,15 +3226,7 @@ DATA all3ec636b3<>+16(SB)/4, $0x3ec636b3
 DATA all3ec636b3<>+20(SB)/4, $0x3ec636b3
 DATA all3ec636b3<>+24(SB)/4, $0x3ec636b3
 DATA all3ec636b3<>+28(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+32(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+36(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+40(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+44(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+48(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+52(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+56(SB)/4, $0x3ec636b3
-DATA all3ec636b3<>+60(SB)/4, $0x3ec636b3
-GLOBL all3ec636b3<>(SB), RODATA|NOPTR, $64
+GLOBL all3ec636b3<>(SB), RODATA|NOPTR, $32
 
 DATA allbf1b9f1f<>+0(SB)/4, $0xbf1b9f1f
 DATA allbf1b9f1f<>+4(SB)/4, $0xbf1b9f1f
@@ -3608,15 +3236,7 @@ DATA allbf1b9f1f<>+16(SB)/4, $0xbf1b9f1f
 DATA allbf1b9f1f<>+20(SB)/4, $0xbf1b9f1f
 DATA allbf1b9f1f<>+24(SB)/4, $0xbf1b9f1f
 DATA allbf1b9f1f<>+28(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+32(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+36(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+40(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+44(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+48(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+52(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+56(SB)/4, $0xbf1b9f1f
-DATA allbf1b9f1f<>+60(SB)/4, $0xbf1b9f1f
-GLOBL allbf1b9f1f<>(SB), RODATA|NOPTR, $64
+GLOBL allbf1b9f1f<>(SB), RODATA|NOPTR, $32
 
 DATA all3f415a5e<>+0(SB)/4, $0x3f415a5e
 DATA all3f415a5e<>+4(SB)/4, $0x3f415a5e
@@ -3626,15 +3246,7 @@ DATA all3f415a5e<>+16(SB)/4, $0x3f415a5e
 DATA all3f415a5e<>+20(SB)/4, $0x3f415a5e
 DATA all3f415a5e<>+24(SB)/4, $0x3f415a5e
 DATA all3f415a5e<>+28(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+32(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+36(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+40(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+44(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+48(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+52(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+56(SB)/4, $0x3f415a5e
-DATA all3f415a5e<>+60(SB)/4, $0x3f415a5e
-GLOBL all3f415a5e<>(SB), RODATA|NOPTR, $64
+GLOBL all3f415a5e<>(SB), RODATA|NOPTR, $32
 
 DATA allb708ed9a<>+0(SB)/4, $0xb708ed9a
 DATA allb708ed9a<>+4(SB)/4, $0xb708ed9a
@@ -3644,15 +3256,7 @@ DATA allb708ed9a<>+16(SB)/4, $0xb708ed9a
 DATA allb708ed9a<>+20(SB)/4, $0xb708ed9a
 DATA allb708ed9a<>+24(SB)/4, $0xb708ed9a
 DATA allb708ed9a<>+28(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+32(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+36(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+40(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+44(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+48(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+52(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+56(SB)/4, $0xb708ed9a
-DATA allb708ed9a<>+60(SB)/4, $0xb708ed9a
-GLOBL allb708ed9a<>(SB), RODATA|NOPTR, $64
+GLOBL allb708ed9a<>(SB), RODATA|NOPTR, $32
 
 DATA all38f12db7<>+0(SB)/4, $0x38f12db7
 DATA all38f12db7<>+4(SB)/4, $0x38f12db7
@@ -3662,15 +3266,7 @@ DATA all38f12db7<>+16(SB)/4, $0x38f12db7
 DATA all38f12db7<>+20(SB)/4, $0x38f12db7
 DATA all38f12db7<>+24(SB)/4, $0x38f12db7
 DATA all38f12db7<>+28(SB)/4, $0x38f12db7
-DATA all38f12db7<>+32(SB)/4, $0x38f12db7
-DATA all38f12db7<>+36(SB)/4, $0x38f12db7
-DATA all38f12db7<>+40(SB)/4, $0x38f12db7
-DATA all38f12db7<>+44(SB)/4, $0x38f12db7
-DATA all38f12db7<>+48(SB)/4, $0x38f12db7
-DATA all38f12db7<>+52(SB)/4, $0x38f12db7
-DATA all38f12db7<>+56(SB)/4, $0x38f12db7
-DATA all38f12db7<>+60(SB)/4, $0x38f12db7
-GLOBL all38f12db7<>(SB), RODATA|NOPTR, $64
+GLOBL all38f12db7<>(SB), RODATA|NOPTR, $32
 
 DATA allba9bb701<>+0(SB)/4, $0xba9bb701
 DATA allba9bb701<>+4(SB)/4, $0xba9bb701
@@ -3680,15 +3276,7 @@ DATA allba9bb701<>+16(SB)/4, $0xba9bb701
 DATA allba9bb701<>+20(SB)/4, $0xba9bb701
 DATA allba9bb701<>+24(SB)/4, $0xba9bb701
 DATA allba9bb701<>+28(SB)/4, $0xba9bb701
-DATA allba9bb701<>+32(SB)/4, $0xba9bb701
-DATA allba9bb701<>+36(SB)/4, $0xba9bb701
-DATA allba9bb701<>+40(SB)/4, $0xba9bb701
-DATA allba9bb701<>+44(SB)/4, $0xba9bb701
-DATA allba9bb701<>+48(SB)/4, $0xba9bb701
-DATA allba9bb701<>+52(SB)/4, $0xba9bb701
-DATA allba9bb701<>+56(SB)/4, $0xba9bb701
-DATA allba9bb701<>+60(SB)/4, $0xba9bb701
-GLOBL allba9bb701<>(SB), RODATA|NOPTR, $64
+GLOBL allba9bb701<>(SB), RODATA|NOPTR, $32
 
 DATA all3c236aaa<>+0(SB)/4, $0x3c236aaa
 DATA all3c236aaa<>+4(SB)/4, $0x3c236aaa
@@ -3698,15 +3286,7 @@ DATA all3c236aaa<>+16(SB)/4, $0x3c236aaa
 DATA all3c236aaa<>+20(SB)/4, $0x3c236aaa
 DATA all3c236aaa<>+24(SB)/4, $0x3c236aaa
 DATA all3c236aaa<>+28(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+32(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+36(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+40(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+44(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+48(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+52(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+56(SB)/4, $0x3c236aaa
-DATA all3c236aaa<>+60(SB)/4, $0x3c236aaa
-GLOBL all3c236aaa<>(SB), RODATA|NOPTR, $64
+GLOBL all3c236aaa<>(SB), RODATA|NOPTR, $32
 
 DATA allbd882c31<>+0(SB)/4, $0xbd882c31
 DATA allbd882c31<>+4(SB)/4, $0xbd882c31
@@ -3716,15 +3296,7 @@ DATA allbd882c31<>+16(SB)/4, $0xbd882c31
 DATA allbd882c31<>+20(SB)/4, $0xbd882c31
 DATA allbd882c31<>+24(SB)/4, $0xbd882c31
 DATA allbd882c31<>+28(SB)/4, $0xbd882c31
-DATA allbd882c31<>+32(SB)/4, $0xbd882c31
-DATA allbd882c31<>+36(SB)/4, $0xbd882c31
-DATA allbd882c31<>+40(SB)/4, $0xbd882c31
-DATA allbd882c31<>+44(SB)/4, $0xbd882c31
-DATA allbd882c31<>+48(SB)/4, $0xbd882c31
-DATA allbd882c31<>+52(SB)/4, $0xbd882c31
-DATA allbd882c31<>+56(SB)/4, $0xbd882c31
-DATA allbd882c31<>+60(SB)/4, $0xbd882c31
-GLOBL allbd882c31<>(SB), RODATA|NOPTR, $64
+GLOBL allbd882c31<>(SB), RODATA|NOPTR, $32
 
 DATA all3ecc422a<>+0(SB)/4, $0x3ecc422a
 DATA all3ecc422a<>+4(SB)/4, $0x3ecc422a
@@ -3734,15 +3306,7 @@ DATA all3ecc422a<>+16(SB)/4, $0x3ecc422a
 DATA all3ecc422a<>+20(SB)/4, $0x3ecc422a
 DATA all3ecc422a<>+24(SB)/4, $0x3ecc422a
 DATA all3ecc422a<>+28(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+32(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+36(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+40(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+44(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+48(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+52(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+56(SB)/4, $0x3ecc422a
-DATA all3ecc422a<>+60(SB)/4, $0x3ecc422a
-GLOBL all3ecc422a<>(SB), RODATA|NOPTR, $64
+GLOBL all3ecc422a<>(SB), RODATA|NOPTR, $32
 
 DATA all3f000000<>+0(SB)/4, $0x3f000000
 DATA all3f000000<>+4(SB)/4, $0x3f000000
@@ -3752,15 +3316,7 @@ DATA all3f000000<>+16(SB)/4, $0x3f000000
 DATA all3f000000<>+20(SB)/4, $0x3f000000
 DATA all3f000000<>+24(SB)/4, $0x3f000000
 DATA all3f000000<>+28(SB)/4, $0x3f000000
-DATA all3f000000<>+32(SB)/4, $0x3f000000
-DATA all3f000000<>+36(SB)/4, $0x3f000000
-DATA all3f000000<>+40(SB)/4, $0x3f000000
-DATA all3f000000<>+44(SB)/4, $0x3f000000
-DATA all3f000000<>+48(SB)/4, $0x3f000000
-DATA all3f000000<>+52(SB)/4, $0x3f000000
-DATA all3f000000<>+56(SB)/4, $0x3f000000
-DATA all3f000000<>+60(SB)/4, $0x3f000000
-GLOBL all3f000000<>(SB), RODATA|NOPTR, $64
+GLOBL all3f000000<>(SB), RODATA|NOPTR, $32
 
 // func geluTanhFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -3772,160 +3328,160 @@ TEXT ·geluTanhFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMAXPS      allc1400000<>+0(SB), Z0, Z1
-	VMINPS      all41400000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z8
-	VMOVAPS     Z1, Z9
-	VFMSUB213PS Z8, Z1, Z9
-	VMOVDQU32   all3d922279<>+0(SB), Z10
-	VMULPS      Z8, Z10, Z11
-	VMOVAPS     Z10, Z12
-	VFMSUB213PS Z11, Z8, Z12
-	VMOVDQU32   all3fcc422a<>+0(SB), Z13
-	VADDPS      Z11, Z13, Z14
-	VSUBPS      Z13, Z14, Z15
-	VSUBPS      Z15, Z14, Z16
-	VSUBPS      Z16, Z13, Z13
-	VSUBPS      Z15, Z11, Z11
-	VADDPS      Z11, Z13, Z11
-	VMOVAPS     Z10, Z10
-	VFMADD213PS Z12, Z9, Z10
-	VADDPS      Z10, Z11, Z9
-	VMOVDQU32   all3124d8b5<>+0(SB), Z10
-	VMOVAPS     Z10, Z10
-	VFMADD213PS allb342bc9b<>+0(SB), Z8, Z10
-	VADDPS      Z10, Z9, Z8
-	VMULPS      Z14, Z1, Z9
-	VMOVAPS     Z1, Z10
-	VFMSUB213PS Z9, Z14, Z10
-	VMOVAPS     Z1, Z1
-	VFMADD213PS Z10, Z8, Z1
-	VMAXPS      allc1400000<>+0(SB), Z0, Z8
-	VPORD       all80000000<>+0(SB), Z9, Z10
-	VPANDND     all80000000<>+0(SB), Z9, Z11
-	VPXORD      Z11, Z1, Z1
-	VMAXPS      allc3000000<>+0(SB), Z10, Z10
-	VMINPS      all43000000<>+0(SB), Z10, Z10
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z11
-	VMOVAPS     Z10, Z12
-	VFMADD213PS all4b400000<>+0(SB), Z11, Z12
-	VSUBPS      all4b400000<>+0(SB), Z12, Z11
-	VMOVAPS     Z10, Z10
-	VFMADD231PS allbf317218<>+0(SB), Z11, Z10
-	VMOVAPS     Z10, Z10
-	VFMADD231PS all3102e308<>+0(SB), Z11, Z10
-	VADDPS      Z1, Z10, Z1
-	VMOVDQU32   all3ab5642d<>+0(SB), Z10
-	VFMADD213PS all3c091ef6<>+0(SB), Z1, Z10
-	VFMADD213PS all3d2aac2c<>+0(SB), Z1, Z10
-	VFMADD213PS all3e2aaa46<>+0(SB), Z1, Z10
-	VFMADD213PS all3efffffe<>+0(SB), Z1, Z10
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z10
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z10
-	VPSUBD      all4b400000<>+0(SB), Z12, Z1
-	VPSRAD      $0x01, Z1, Z11
-	VPSLLD      $0x17, Z11, Z12
-	VPADDD      all3f800000<>+0(SB), Z12, Z12
-	VPSUBD      Z11, Z1, Z1
-	VPSLLD      $0x17, Z1, Z1
-	VPADDD      all3f800000<>+0(SB), Z1, Z1
-	VCMPPS      $0x01, all00000000<>+0(SB), Z9, K1
-	VMULPS      Z10, Z8, Z9
-	VBLENDMPS   Z9, Z8, K1, Z2
-	VMULPS      Z12, Z10, Z8
-	VMULPS      Z1, Z8, Z8
-	VADDPS      all3f800000<>+0(SB), Z8, Z8
-	VDIVPS      Z8, Z2, Z8
-	VMULPS      Z12, Z8, Z9
-	VMULPS      Z1, Z9, Z1
-	VBLENDMPS   Z1, Z8, K1, Z3
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z3, K1, Z4
-	VMOVDQU32   Z4, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41400000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z8
+	VMOVAPS          Z1, Z9
+	VFMSUB213PS      Z8, Z1, Z9
+	VPBROADCASTD     all3d922279<>+0(SB), Z10
+	VMULPS           Z8, Z10, Z11
+	VMOVAPS          Z10, Z12
+	VFMSUB213PS      Z11, Z8, Z12
+	VPBROADCASTD     all3fcc422a<>+0(SB), Z13
+	VADDPS           Z11, Z13, Z14
+	VSUBPS           Z13, Z14, Z15
+	VSUBPS           Z15, Z14, Z16
+	VSUBPS           Z16, Z13, Z13
+	VSUBPS           Z15, Z11, Z11
+	VADDPS           Z11, Z13, Z11
+	VMOVAPS          Z10, Z10
+	VFMADD213PS      Z12, Z9, Z10
+	VADDPS           Z10, Z11, Z9
+	VPBROADCASTD     all3124d8b5<>+0(SB), Z10
+	VMOVAPS          Z10, Z10
+	VFMADD213PS.BCST allb342bc9b<>+0(SB), Z8, Z10
+	VADDPS           Z10, Z9, Z8
+	VMULPS           Z14, Z1, Z9
+	VMOVAPS          Z1, Z10
+	VFMSUB213PS      Z9, Z14, Z10
+	VMOVAPS          Z1, Z1
+	VFMADD213PS      Z10, Z8, Z1
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z8
+	VPORD.BCST       all80000000<>+0(SB), Z9, Z10
+	VPANDND.BCST     all80000000<>+0(SB), Z9, Z11
+	VPXORD           Z11, Z1, Z1
+	VMAXPS.BCST      allc3000000<>+0(SB), Z10, Z10
+	VMINPS.BCST      all43000000<>+0(SB), Z10, Z10
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z11
+	VMOVAPS          Z10, Z12
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z11, Z12
+	VSUBPS.BCST      all4b400000<>+0(SB), Z12, Z11
+	VMOVAPS          Z10, Z10
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z11, Z10
+	VMOVAPS          Z10, Z10
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z11, Z10
+	VADDPS           Z1, Z10, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z10
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z10
+	VPSUBD.BCST      all4b400000<>+0(SB), Z12, Z1
+	VPSRAD           $0x01, Z1, Z11
+	VPSLLD           $0x17, Z11, Z12
+	VPADDD.BCST      all3f800000<>+0(SB), Z12, Z12
+	VPSUBD           Z11, Z1, Z1
+	VPSLLD           $0x17, Z1, Z1
+	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z9, K1
+	VMULPS           Z10, Z8, Z9
+	VBLENDMPS        Z9, Z8, K1, Z2
+	VMULPS           Z12, Z10, Z8
+	VMULPS           Z1, Z8, Z8
+	VADDPS.BCST      all3f800000<>+0(SB), Z8, Z8
+	VDIVPS           Z8, Z2, Z8
+	VMULPS           Z12, Z8, Z9
+	VMULPS           Z1, Z9, Z1
+	VBLENDMPS        Z1, Z8, K1, Z3
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z3, K1, Z4
+	VMOVDQU32        Z4, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMAXPS      allc1400000<>+0(SB), Z0, Z1
-	VMINPS      all41400000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVAPS     Z1, Z3
-	VFMSUB213PS Z2, Z1, Z3
-	VMOVDQU32   all3d922279<>+0(SB), Z4
-	VMULPS      Z2, Z4, Z8
-	VMOVAPS     Z4, Z9
-	VFMSUB213PS Z8, Z2, Z9
-	VMOVDQU32   all3fcc422a<>+0(SB), Z10
-	VADDPS      Z8, Z10, Z11
-	VSUBPS      Z10, Z11, Z12
-	VSUBPS      Z12, Z11, Z13
-	VSUBPS      Z13, Z10, Z10
-	VSUBPS      Z12, Z8, Z8
-	VADDPS      Z8, Z10, Z8
-	VMOVAPS     Z4, Z4
-	VFMADD213PS Z9, Z3, Z4
-	VADDPS      Z4, Z8, Z3
-	VMOVDQU32   all3124d8b5<>+0(SB), Z4
-	VMOVAPS     Z4, Z4
-	VFMADD213PS allb342bc9b<>+0(SB), Z2, Z4
-	VADDPS      Z4, Z3, Z2
-	VMULPS      Z11, Z1, Z3
-	VMOVAPS     Z1, Z4
-	VFMSUB213PS Z3, Z11, Z4
-	VMOVAPS     Z1, Z1
-	VFMADD213PS Z4, Z2, Z1
-	VMAXPS      allc1400000<>+0(SB), Z0, Z2
-	VPORD       all80000000<>+0(SB), Z3, Z4
-	VPANDND     all80000000<>+0(SB), Z3, Z8
-	VPXORD      Z8, Z1, Z1
-	VMAXPS      allc3000000<>+0(SB), Z4, Z4
-	VMINPS      all43000000<>+0(SB), Z4, Z4
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z8
-	VMOVAPS     Z4, Z9
-	VFMADD213PS all4b400000<>+0(SB), Z8, Z9
-	VSUBPS      all4b400000<>+0(SB), Z9, Z8
-	VMOVAPS     Z4, Z4
-	VFMADD231PS allbf317218<>+0(SB), Z8, Z4
-	VMOVAPS     Z4, Z4
-	VFMADD231PS all3102e308<>+0(SB), Z8, Z4
-	VADDPS      Z1, Z4, Z1
-	VMOVDQU32   all3ab5642d<>+0(SB), Z4
-	VFMADD213PS all3c091ef6<>+0(SB), Z1, Z4
-	VFMADD213PS all3d2aac2c<>+0(SB), Z1, Z4
-	VFMADD213PS all3e2aaa46<>+0(SB), Z1, Z4
-	VFMADD213PS all3efffffe<>+0(SB), Z1, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z1, Z4
-	VPSUBD      all4b400000<>+0(SB), Z9, Z1
-	VPSRAD      $0x01, Z1, Z8
-	VPSLLD      $0x17, Z8, Z9
-	VPADDD      all3f800000<>+0(SB), Z9, Z9
-	VPSUBD      Z8, Z1, Z1
-	VPSLLD      $0x17, Z1, Z1
-	VPADDD      all3f800000<>+0(SB), Z1, Z1
-	VCMPPS      $0x01, all00000000<>+0(SB), Z3, K2
-	VMULPS      Z4, Z2, Z3
-	VBLENDMPS   Z3, Z2, K2, Z5
-	VMULPS      Z9, Z4, Z2
-	VMULPS      Z1, Z2, Z2
-	VADDPS      all3f800000<>+0(SB), Z2, Z2
-	VDIVPS      Z2, Z5, Z2
-	VMULPS      Z9, Z2, Z3
-	VMULPS      Z1, Z3, Z1
-	VBLENDMPS   Z1, Z2, K2, Z6
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z6, K2, Z7
-	VMOVDQU32   Z7, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41400000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB213PS      Z2, Z1, Z3
+	VPBROADCASTD     all3d922279<>+0(SB), Z4
+	VMULPS           Z2, Z4, Z8
+	VMOVAPS          Z4, Z9
+	VFMSUB213PS      Z8, Z2, Z9
+	VPBROADCASTD     all3fcc422a<>+0(SB), Z10
+	VADDPS           Z8, Z10, Z11
+	VSUBPS           Z10, Z11, Z12
+	VSUBPS           Z12, Z11, Z13
+	VSUBPS           Z13, Z10, Z10
+	VSUBPS           Z12, Z8, Z8
+	VADDPS           Z8, Z10, Z8
+	VMOVAPS          Z4, Z4
+	VFMADD213PS      Z9, Z3, Z4
+	VADDPS           Z4, Z8, Z3
+	VPBROADCASTD     all3124d8b5<>+0(SB), Z4
+	VMOVAPS          Z4, Z4
+	VFMADD213PS.BCST allb342bc9b<>+0(SB), Z2, Z4
+	VADDPS           Z4, Z3, Z2
+	VMULPS           Z11, Z1, Z3
+	VMOVAPS          Z1, Z4
+	VFMSUB213PS      Z3, Z11, Z4
+	VMOVAPS          Z1, Z1
+	VFMADD213PS      Z4, Z2, Z1
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z2
+	VPORD.BCST       all80000000<>+0(SB), Z3, Z4
+	VPANDND.BCST     all80000000<>+0(SB), Z3, Z8
+	VPXORD           Z8, Z1, Z1
+	VMAXPS.BCST      allc3000000<>+0(SB), Z4, Z4
+	VMINPS.BCST      all43000000<>+0(SB), Z4, Z4
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
+	VMOVAPS          Z4, Z9
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
+	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z4
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z4
+	VADDPS           Z1, Z4, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z1
+	VPSRAD           $0x01, Z1, Z8
+	VPSLLD           $0x17, Z8, Z9
+	VPADDD.BCST      all3f800000<>+0(SB), Z9, Z9
+	VPSUBD           Z8, Z1, Z1
+	VPSLLD           $0x17, Z1, Z1
+	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z3, K2
+	VMULPS           Z4, Z2, Z3
+	VBLENDMPS        Z3, Z2, K2, Z5
+	VMULPS           Z9, Z4, Z2
+	VMULPS           Z1, Z2, Z2
+	VADDPS.BCST      all3f800000<>+0(SB), Z2, Z2
+	VDIVPS           Z2, Z5, Z2
+	VMULPS           Z9, Z2, Z3
+	VMULPS           Z1, Z3, Z1
+	VBLENDMPS        Z1, Z2, K2, Z6
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z6, K2, Z7
+	VMOVDQU32        Z7, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -3939,15 +3495,7 @@ DATA allc1400000<>+16(SB)/4, $0xc1400000
 DATA allc1400000<>+20(SB)/4, $0xc1400000
 DATA allc1400000<>+24(SB)/4, $0xc1400000
 DATA allc1400000<>+28(SB)/4, $0xc1400000
-DATA allc1400000<>+32(SB)/4, $0xc1400000
-DATA allc1400000<>+36(SB)/4, $0xc1400000
-DATA allc1400000<>+40(SB)/4, $0xc1400000
-DATA allc1400000<>+44(SB)/4, $0xc1400000
-DATA allc1400000<>+48(SB)/4, $0xc1400000
-DATA allc1400000<>+52(SB)/4, $0xc1400000
-DATA allc1400000<>+56(SB)/4, $0xc1400000
-DATA allc1400000<>+60(SB)/4, $0xc1400000
-GLOBL allc1400000<>(SB), RODATA|NOPTR, $64
+GLOBL allc1400000<>(SB), RODATA|NOPTR, $32
 
 DATA all41400000<>+0(SB)/4, $0x41400000
 DATA all41400000<>+4(SB)/4, $0x41400000
@@ -3957,15 +3505,7 @@ DATA all41400000<>+16(SB)/4, $0x41400000
 DATA all41400000<>+20(SB)/4, $0x41400000
 DATA all41400000<>+24(SB)/4, $0x41400000
 DATA all41400000<>+28(SB)/4, $0x41400000
-DATA all41400000<>+32(SB)/4, $0x41400000
-DATA all41400000<>+36(SB)/4, $0x41400000
-DATA all41400000<>+40(SB)/4, $0x41400000
-DATA all41400000<>+44(SB)/4, $0x41400000
-DATA all41400000<>+48(SB)/4, $0x41400000
-DATA all41400000<>+52(SB)/4, $0x41400000
-DATA all41400000<>+56(SB)/4, $0x41400000
-DATA all41400000<>+60(SB)/4, $0x41400000
-GLOBL all41400000<>(SB), RODATA|NOPTR, $64
+GLOBL all41400000<>(SB), RODATA|NOPTR, $32
 
 DATA all3d922279<>+0(SB)/4, $0x3d922279
 DATA all3d922279<>+4(SB)/4, $0x3d922279
@@ -3975,15 +3515,7 @@ DATA all3d922279<>+16(SB)/4, $0x3d922279
 DATA all3d922279<>+20(SB)/4, $0x3d922279
 DATA all3d922279<>+24(SB)/4, $0x3d922279
 DATA all3d922279<>+28(SB)/4, $0x3d922279
-DATA all3d922279<>+32(SB)/4, $0x3d922279
-DATA all3d922279<>+36(SB)/4, $0x3d922279
-DATA all3d922279<>+40(SB)/4, $0x3d922279
-DATA all3d922279<>+44(SB)/4, $0x3d922279
-DATA all3d922279<>+48(SB)/4, $0x3d922279
-DATA all3d922279<>+52(SB)/4, $0x3d922279
-DATA all3d922279<>+56(SB)/4, $0x3d922279
-DATA all3d922279<>+60(SB)/4, $0x3d922279
-GLOBL all3d922279<>(SB), RODATA|NOPTR, $64
+GLOBL all3d922279<>(SB), RODATA|NOPTR, $32
 
 DATA all3fcc422a<>+0(SB)/4, $0x3fcc422a
 DATA all3fcc422a<>+4(SB)/4, $0x3fcc422a
@@ -3993,15 +3525,7 @@ DATA all3fcc422a<>+16(SB)/4, $0x3fcc422a
 DATA all3fcc422a<>+20(SB)/4, $0x3fcc422a
 DATA all3fcc422a<>+24(SB)/4, $0x3fcc422a
 DATA all3fcc422a<>+28(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+32(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+36(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+40(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+44(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+48(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+52(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+56(SB)/4, $0x3fcc422a
-DATA all3fcc422a<>+60(SB)/4, $0x3fcc422a
-GLOBL all3fcc422a<>(SB), RODATA|NOPTR, $64
+GLOBL all3fcc422a<>(SB), RODATA|NOPTR, $32
 
 DATA all3124d8b5<>+0(SB)/4, $0x3124d8b5
 DATA all3124d8b5<>+4(SB)/4, $0x3124d8b5
@@ -4011,15 +3535,7 @@ DATA all3124d8b5<>+16(SB)/4, $0x3124d8b5
 DATA all3124d8b5<>+20(SB)/4, $0x3124d8b5
 DATA all3124d8b5<>+24(SB)/4, $0x3124d8b5
 DATA all3124d8b5<>+28(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+32(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+36(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+40(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+44(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+48(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+52(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+56(SB)/4, $0x3124d8b5
-DATA all3124d8b5<>+60(SB)/4, $0x3124d8b5
-GLOBL all3124d8b5<>(SB), RODATA|NOPTR, $64
+GLOBL all3124d8b5<>(SB), RODATA|NOPTR, $32
 
 DATA allb342bc9b<>+0(SB)/4, $0xb342bc9b
 DATA allb342bc9b<>+4(SB)/4, $0xb342bc9b
@@ -4029,15 +3545,7 @@ DATA allb342bc9b<>+16(SB)/4, $0xb342bc9b
 DATA allb342bc9b<>+20(SB)/4, $0xb342bc9b
 DATA allb342bc9b<>+24(SB)/4, $0xb342bc9b
 DATA allb342bc9b<>+28(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+32(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+36(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+40(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+44(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+48(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+52(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+56(SB)/4, $0xb342bc9b
-DATA allb342bc9b<>+60(SB)/4, $0xb342bc9b
-GLOBL allb342bc9b<>(SB), RODATA|NOPTR, $64
+GLOBL allb342bc9b<>(SB), RODATA|NOPTR, $32
 
 // func erfFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -4049,168 +3557,168 @@ TEXT ·erfFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VMINPS      all40800000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z6
-	VMOVAPS     Z1, Z7
-	VFMSUB213PS Z6, Z1, Z7
-	VMULPS      all3fb504f3<>+0(SB), Z1, Z8
-	VPXORD      all80000000<>+0(SB), Z6, Z9
-	VPXORD      all80000000<>+0(SB), Z7, Z7
-	VMOVDQU32   all3f800000<>+0(SB), Z10
-	VADDPS      all40800000<>+0(SB), Z8, Z8
-	VDIVPS      Z8, Z10, Z8
-	VMOVDQU32   allc1000000<>+0(SB), Z10
-	VMOVAPS     Z10, Z10
-	VFMADD213PS all3f800000<>+0(SB), Z8, Z10
-	VMOVDQU32   allb93de147<>+0(SB), Z11
-	VFMADD213PS allb9c788c3<>+0(SB), Z10, Z11
-	VFMADD213PS allb93b2c1a<>+0(SB), Z10, Z11
-	VFMADD213PS all3a061355<>+0(SB), Z10, Z11
-	VFMADD213PS all3ade788c<>+0(SB), Z10, Z11
-	VFMADD213PS allbb6d23ab<>+0(SB), Z10, Z11
-	VFMADD213PS allbbf8122d<>+0(SB), Z10, Z11
-	VFMADD213PS all3d7779a0<>+0(SB), Z10, Z11
-	VFMADD213PS allbe3efe9d<>+0(SB), Z10, Z11
-	VFMADD213PS all3ec636b3<>+0(SB), Z10, Z11
-	VFMADD213PS allbf1b9f1f<>+0(SB), Z10, Z11
-	VFMADD213PS all3f415a5e<>+0(SB), Z10, Z11
-	VMULPS      Z11, Z8, Z8
-	VMAXPS      allc3000000<>+0(SB), Z9, Z9
-	VMINPS      all43000000<>+0(SB), Z9, Z9
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z10
-	VMOVAPS     Z9, Z11
-	VFMADD213PS all4b400000<>+0(SB), Z10, Z11
-	VSUBPS      all4b400000<>+0(SB), Z11, Z10
-	VMOVAPS     Z9, Z9
-	VFMADD231PS allbf317218<>+0(SB), Z10, Z9
-	VMOVAPS     Z9, Z9
-	VFMADD231PS all3102e308<>+0(SB), Z10, Z9
-	VADDPS      Z7, Z9, Z7
-	VMOVDQU32   all3ab5642d<>+0(SB), Z9
-	VFMADD213PS all3c091ef6<>+0(SB), Z7, Z9
-	VFMADD213PS all3d2aac2c<>+0(SB), Z7, Z9
-	VFMADD213PS all3e2aaa46<>+0(SB), Z7, Z9
-	VFMADD213PS all3efffffe<>+0(SB), Z7, Z9
-	VFMADD213PS all3f800000<>+0(SB), Z7, Z9
-	VFMADD213PS all3f800000<>+0(SB), Z7, Z9
-	VPSUBD      all4b400000<>+0(SB), Z11, Z7
-	VMULPS      Z8, Z9, Z8
-	VMOVDQU32   allc0000000<>+0(SB), Z9
-	VPSRAD      $0x01, Z7, Z10
-	VPSLLD      $0x17, Z10, Z11
-	VPADDD      all3f800000<>+0(SB), Z11, Z11
-	VPSUBD      Z10, Z7, Z7
-	VPSLLD      $0x17, Z7, Z7
-	VPADDD      all3f800000<>+0(SB), Z7, Z7
-	VMULPS      Z11, Z8, Z8
-	VMULPS      Z7, Z8, Z7
-	VMOVAPS     Z9, Z8
-	VFMADD213PS all3f800000<>+0(SB), Z7, Z8
-	VMOVDQU32   all38a3b8f5<>+0(SB), Z7
-	VFMADD213PS allba51a8ae<>+0(SB), Z6, Z7
-	VFMADD213PS all3ba9f912<>+0(SB), Z6, Z7
-	VFMADD213PS allbcdbfb8d<>+0(SB), Z6, Z7
-	VFMADD213PS all3de71673<>+0(SB), Z6, Z7
-	VFMADD213PS allbec0939f<>+0(SB), Z6, Z7
-	VFMADD213PS all3e0375d4<>+0(SB), Z6, Z7
-	VMOVAPS     Z7, Z6
-	VFMADD213PS Z1, Z1, Z6
-	VCMPPS      $0x01, all3f800000<>+0(SB), Z1, K1
-	VBLENDMPS   Z6, Z8, K1, Z2
-	VPANDD      all80000000<>+0(SB), Z0, Z1
-	VPORD       Z1, Z2, Z1
-	VCMPPS      $0x03, Z0, Z0, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K1, Z3
-	VMOVDQU32   Z3, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all40800000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z6
+	VMOVAPS          Z1, Z7
+	VFMSUB213PS      Z6, Z1, Z7
+	VMULPS.BCST      all3fb504f3<>+0(SB), Z1, Z8
+	VPXORD.BCST      all80000000<>+0(SB), Z6, Z9
+	VPXORD.BCST      all80000000<>+0(SB), Z7, Z7
+	VPBROADCASTD     all3f800000<>+0(SB), Z10
+	VADDPS.BCST      all40800000<>+0(SB), Z8, Z8
+	VDIVPS           Z8, Z10, Z8
+	VPBROADCASTD     allc1000000<>+0(SB), Z10
+	VMOVAPS          Z10, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z8, Z10
+	VPBROADCASTD     allb93de147<>+0(SB), Z11
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z10, Z11
+	VMULPS           Z11, Z8, Z8
+	VMAXPS.BCST      allc3000000<>+0(SB), Z9, Z9
+	VMINPS.BCST      all43000000<>+0(SB), Z9, Z9
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z10
+	VMOVAPS          Z9, Z11
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z10, Z11
+	VSUBPS.BCST      all4b400000<>+0(SB), Z11, Z10
+	VMOVAPS          Z9, Z9
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z10, Z9
+	VMOVAPS          Z9, Z9
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z10, Z9
+	VADDPS           Z7, Z9, Z7
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VPSUBD.BCST      all4b400000<>+0(SB), Z11, Z7
+	VMULPS           Z8, Z9, Z8
+	VPBROADCASTD     allc0000000<>+0(SB), Z9
+	VPSRAD           $0x01, Z7, Z10
+	VPSLLD           $0x17, Z10, Z11
+	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
+	VPSUBD           Z10, Z7, Z7
+	VPSLLD           $0x17, Z7, Z7
+	VPADDD.BCST      all3f800000<>+0(SB), Z7, Z7
+	VMULPS           Z11, Z8, Z8
+	VMULPS           Z7, Z8, Z7
+	VMOVAPS          Z9, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
+	VPBROADCASTD     all38a3b8f5<>+0(SB), Z7
+	VFMADD213PS.BCST allba51a8ae<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3ba9f912<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbcdbfb8d<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3de71673<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbec0939f<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3e0375d4<>+0(SB), Z6, Z7
+	VMOVAPS          Z7, Z6
+	VFMADD213PS      Z1, Z1, Z6
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K1
+	VBLENDMPS        Z6, Z8, K1, Z2
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z2, Z1
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K1, Z3
+	VMOVDQU32        Z3, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VMINPS      all40800000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVAPS     Z1, Z3
-	VFMSUB213PS Z2, Z1, Z3
-	VMULPS      all3fb504f3<>+0(SB), Z1, Z6
-	VPXORD      all80000000<>+0(SB), Z2, Z7
-	VPXORD      all80000000<>+0(SB), Z3, Z3
-	VMOVDQU32   all3f800000<>+0(SB), Z8
-	VADDPS      all40800000<>+0(SB), Z6, Z6
-	VDIVPS      Z6, Z8, Z6
-	VMOVDQU32   allc1000000<>+0(SB), Z8
-	VMOVAPS     Z8, Z8
-	VFMADD213PS all3f800000<>+0(SB), Z6, Z8
-	VMOVDQU32   allb93de147<>+0(SB), Z9
-	VFMADD213PS allb9c788c3<>+0(SB), Z8, Z9
-	VFMADD213PS allb93b2c1a<>+0(SB), Z8, Z9
-	VFMADD213PS all3a061355<>+0(SB), Z8, Z9
-	VFMADD213PS all3ade788c<>+0(SB), Z8, Z9
-	VFMADD213PS allbb6d23ab<>+0(SB), Z8, Z9
-	VFMADD213PS allbbf8122d<>+0(SB), Z8, Z9
-	VFMADD213PS all3d7779a0<>+0(SB), Z8, Z9
-	VFMADD213PS allbe3efe9d<>+0(SB), Z8, Z9
-	VFMADD213PS all3ec636b3<>+0(SB), Z8, Z9
-	VFMADD213PS allbf1b9f1f<>+0(SB), Z8, Z9
-	VFMADD213PS all3f415a5e<>+0(SB), Z8, Z9
-	VMULPS      Z9, Z6, Z6
-	VMAXPS      allc3000000<>+0(SB), Z7, Z7
-	VMINPS      all43000000<>+0(SB), Z7, Z7
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z8
-	VMOVAPS     Z7, Z9
-	VFMADD213PS all4b400000<>+0(SB), Z8, Z9
-	VSUBPS      all4b400000<>+0(SB), Z9, Z8
-	VMOVAPS     Z7, Z7
-	VFMADD231PS allbf317218<>+0(SB), Z8, Z7
-	VMOVAPS     Z7, Z7
-	VFMADD231PS all3102e308<>+0(SB), Z8, Z7
-	VADDPS      Z3, Z7, Z3
-	VMOVDQU32   all3ab5642d<>+0(SB), Z7
-	VFMADD213PS all3c091ef6<>+0(SB), Z3, Z7
-	VFMADD213PS all3d2aac2c<>+0(SB), Z3, Z7
-	VFMADD213PS all3e2aaa46<>+0(SB), Z3, Z7
-	VFMADD213PS all3efffffe<>+0(SB), Z3, Z7
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z7
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z7
-	VPSUBD      all4b400000<>+0(SB), Z9, Z3
-	VMULPS      Z6, Z7, Z6
-	VMOVDQU32   allc0000000<>+0(SB), Z7
-	VPSRAD      $0x01, Z3, Z8
-	VPSLLD      $0x17, Z8, Z9
-	VPADDD      all3f800000<>+0(SB), Z9, Z9
-	VPSUBD      Z8, Z3, Z3
-	VPSLLD      $0x17, Z3, Z3
-	VPADDD      all3f800000<>+0(SB), Z3, Z3
-	VMULPS      Z9, Z6, Z6
-	VMULPS      Z3, Z6, Z3
-	VMOVAPS     Z7, Z6
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z6
-	VMOVDQU32   all38a3b8f5<>+0(SB), Z3
-	VFMADD213PS allba51a8ae<>+0(SB), Z2, Z3
-	VFMADD213PS all3ba9f912<>+0(SB), Z2, Z3
-	VFMADD213PS allbcdbfb8d<>+0(SB), Z2, Z3
-	VFMADD213PS all3de71673<>+0(SB), Z2, Z3
-	VFMADD213PS allbec0939f<>+0(SB), Z2, Z3
-	VFMADD213PS all3e0375d4<>+0(SB), Z2, Z3
-	VMOVAPS     Z3, Z2
-	VFMADD213PS Z1, Z1, Z2
-	VCMPPS      $0x01, all3f800000<>+0(SB), Z1, K2
-	VBLENDMPS   Z2, Z6, K2, Z4
-	VPANDD      all80000000<>+0(SB), Z0, Z1
-	VPORD       Z1, Z4, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z5
-	VMOVDQU32   Z5, K1, (AX)
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all40800000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB213PS      Z2, Z1, Z3
+	VMULPS.BCST      all3fb504f3<>+0(SB), Z1, Z6
+	VPXORD.BCST      all80000000<>+0(SB), Z2, Z7
+	VPXORD.BCST      all80000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z8
+	VADDPS.BCST      all40800000<>+0(SB), Z6, Z6
+	VDIVPS           Z6, Z8, Z6
+	VPBROADCASTD     allc1000000<>+0(SB), Z8
+	VMOVAPS          Z8, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z6, Z8
+	VPBROADCASTD     allb93de147<>+0(SB), Z9
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z8, Z9
+	VMULPS           Z9, Z6, Z6
+	VMAXPS.BCST      allc3000000<>+0(SB), Z7, Z7
+	VMINPS.BCST      all43000000<>+0(SB), Z7, Z7
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
+	VMOVAPS          Z7, Z9
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
+	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z7
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z7
+	VADDPS           Z3, Z7, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z7
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z3
+	VMULPS           Z6, Z7, Z6
+	VPBROADCASTD     allc0000000<>+0(SB), Z7
+	VPSRAD           $0x01, Z3, Z8
+	VPSLLD           $0x17, Z8, Z9
+	VPADDD.BCST      all3f800000<>+0(SB), Z9, Z9
+	VPSUBD           Z8, Z3, Z3
+	VPSLLD           $0x17, Z3, Z3
+	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
+	VMULPS           Z9, Z6, Z6
+	VMULPS           Z3, Z6, Z3
+	VMOVAPS          Z7, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VPBROADCASTD     all38a3b8f5<>+0(SB), Z3
+	VFMADD213PS.BCST allba51a8ae<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3ba9f912<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbcdbfb8d<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3de71673<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbec0939f<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3e0375d4<>+0(SB), Z2, Z3
+	VMOVAPS          Z3, Z2
+	VFMADD213PS      Z1, Z1, Z2
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K2
+	VBLENDMPS        Z2, Z6, K2, Z4
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z4, Z1
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K2, Z5
+	VMOVDQU32        Z5, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4224,15 +3732,7 @@ DATA all3fb504f3<>+16(SB)/4, $0x3fb504f3
 DATA all3fb504f3<>+20(SB)/4, $0x3fb504f3
 DATA all3fb504f3<>+24(SB)/4, $0x3fb504f3
 DATA all3fb504f3<>+28(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+32(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+36(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+40(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+44(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+48(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+52(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+56(SB)/4, $0x3fb504f3
-DATA all3fb504f3<>+60(SB)/4, $0x3fb504f3
-GLOBL all3fb504f3<>(SB), RODATA|NOPTR, $64
+GLOBL all3fb504f3<>(SB), RODATA|NOPTR, $32
 
 DATA allc0000000<>+0(SB)/4, $0xc0000000
 DATA allc0000000<>+4(SB)/4, $0xc0000000
@@ -4242,15 +3742,7 @@ DATA allc0000000<>+16(SB)/4, $0xc0000000
 DATA allc0000000<>+20(SB)/4, $0xc0000000
 DATA allc0000000<>+24(SB)/4, $0xc0000000
 DATA allc0000000<>+28(SB)/4, $0xc0000000
-DATA allc0000000<>+32(SB)/4, $0xc0000000
-DATA allc0000000<>+36(SB)/4, $0xc0000000
-DATA allc0000000<>+40(SB)/4, $0xc0000000
-DATA allc0000000<>+44(SB)/4, $0xc0000000
-DATA allc0000000<>+48(SB)/4, $0xc0000000
-DATA allc0000000<>+52(SB)/4, $0xc0000000
-DATA allc0000000<>+56(SB)/4, $0xc0000000
-DATA allc0000000<>+60(SB)/4, $0xc0000000
-GLOBL allc0000000<>(SB), RODATA|NOPTR, $64
+GLOBL allc0000000<>(SB), RODATA|NOPTR, $32
 
 DATA all38a3b8f5<>+0(SB)/4, $0x38a3b8f5
 DATA all38a3b8f5<>+4(SB)/4, $0x38a3b8f5
@@ -4260,15 +3752,7 @@ DATA all38a3b8f5<>+16(SB)/4, $0x38a3b8f5
 DATA all38a3b8f5<>+20(SB)/4, $0x38a3b8f5
 DATA all38a3b8f5<>+24(SB)/4, $0x38a3b8f5
 DATA all38a3b8f5<>+28(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+32(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+36(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+40(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+44(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+48(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+52(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+56(SB)/4, $0x38a3b8f5
-DATA all38a3b8f5<>+60(SB)/4, $0x38a3b8f5
-GLOBL all38a3b8f5<>(SB), RODATA|NOPTR, $64
+GLOBL all38a3b8f5<>(SB), RODATA|NOPTR, $32
 
 DATA allba51a8ae<>+0(SB)/4, $0xba51a8ae
 DATA allba51a8ae<>+4(SB)/4, $0xba51a8ae
@@ -4278,15 +3762,7 @@ DATA allba51a8ae<>+16(SB)/4, $0xba51a8ae
 DATA allba51a8ae<>+20(SB)/4, $0xba51a8ae
 DATA allba51a8ae<>+24(SB)/4, $0xba51a8ae
 DATA allba51a8ae<>+28(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+32(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+36(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+40(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+44(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+48(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+52(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+56(SB)/4, $0xba51a8ae
-DATA allba51a8ae<>+60(SB)/4, $0xba51a8ae
-GLOBL allba51a8ae<>(SB), RODATA|NOPTR, $64
+GLOBL allba51a8ae<>(SB), RODATA|NOPTR, $32
 
 DATA all3ba9f912<>+0(SB)/4, $0x3ba9f912
 DATA all3ba9f912<>+4(SB)/4, $0x3ba9f912
@@ -4296,15 +3772,7 @@ DATA all3ba9f912<>+16(SB)/4, $0x3ba9f912
 DATA all3ba9f912<>+20(SB)/4, $0x3ba9f912
 DATA all3ba9f912<>+24(SB)/4, $0x3ba9f912
 DATA all3ba9f912<>+28(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+32(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+36(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+40(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+44(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+48(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+52(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+56(SB)/4, $0x3ba9f912
-DATA all3ba9f912<>+60(SB)/4, $0x3ba9f912
-GLOBL all3ba9f912<>(SB), RODATA|NOPTR, $64
+GLOBL all3ba9f912<>(SB), RODATA|NOPTR, $32
 
 DATA allbcdbfb8d<>+0(SB)/4, $0xbcdbfb8d
 DATA allbcdbfb8d<>+4(SB)/4, $0xbcdbfb8d
@@ -4314,15 +3782,7 @@ DATA allbcdbfb8d<>+16(SB)/4, $0xbcdbfb8d
 DATA allbcdbfb8d<>+20(SB)/4, $0xbcdbfb8d
 DATA allbcdbfb8d<>+24(SB)/4, $0xbcdbfb8d
 DATA allbcdbfb8d<>+28(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+32(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+36(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+40(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+44(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+48(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+52(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+56(SB)/4, $0xbcdbfb8d
-DATA allbcdbfb8d<>+60(SB)/4, $0xbcdbfb8d
-GLOBL allbcdbfb8d<>(SB), RODATA|NOPTR, $64
+GLOBL allbcdbfb8d<>(SB), RODATA|NOPTR, $32
 
 DATA all3de71673<>+0(SB)/4, $0x3de71673
 DATA all3de71673<>+4(SB)/4, $0x3de71673
@@ -4332,15 +3792,7 @@ DATA all3de71673<>+16(SB)/4, $0x3de71673
 DATA all3de71673<>+20(SB)/4, $0x3de71673
 DATA all3de71673<>+24(SB)/4, $0x3de71673
 DATA all3de71673<>+28(SB)/4, $0x3de71673
-DATA all3de71673<>+32(SB)/4, $0x3de71673
-DATA all3de71673<>+36(SB)/4, $0x3de71673
-DATA all3de71673<>+40(SB)/4, $0x3de71673
-DATA all3de71673<>+44(SB)/4, $0x3de71673
-DATA all3de71673<>+48(SB)/4, $0x3de71673
-DATA all3de71673<>+52(SB)/4, $0x3de71673
-DATA all3de71673<>+56(SB)/4, $0x3de71673
-DATA all3de71673<>+60(SB)/4, $0x3de71673
-GLOBL all3de71673<>(SB), RODATA|NOPTR, $64
+GLOBL all3de71673<>(SB), RODATA|NOPTR, $32
 
 DATA allbec0939f<>+0(SB)/4, $0xbec0939f
 DATA allbec0939f<>+4(SB)/4, $0xbec0939f
@@ -4350,15 +3802,7 @@ DATA allbec0939f<>+16(SB)/4, $0xbec0939f
 DATA allbec0939f<>+20(SB)/4, $0xbec0939f
 DATA allbec0939f<>+24(SB)/4, $0xbec0939f
 DATA allbec0939f<>+28(SB)/4, $0xbec0939f
-DATA allbec0939f<>+32(SB)/4, $0xbec0939f
-DATA allbec0939f<>+36(SB)/4, $0xbec0939f
-DATA allbec0939f<>+40(SB)/4, $0xbec0939f
-DATA allbec0939f<>+44(SB)/4, $0xbec0939f
-DATA allbec0939f<>+48(SB)/4, $0xbec0939f
-DATA allbec0939f<>+52(SB)/4, $0xbec0939f
-DATA allbec0939f<>+56(SB)/4, $0xbec0939f
-DATA allbec0939f<>+60(SB)/4, $0xbec0939f
-GLOBL allbec0939f<>(SB), RODATA|NOPTR, $64
+GLOBL allbec0939f<>(SB), RODATA|NOPTR, $32
 
 DATA all3e0375d4<>+0(SB)/4, $0x3e0375d4
 DATA all3e0375d4<>+4(SB)/4, $0x3e0375d4
@@ -4368,15 +3812,7 @@ DATA all3e0375d4<>+16(SB)/4, $0x3e0375d4
 DATA all3e0375d4<>+20(SB)/4, $0x3e0375d4
 DATA all3e0375d4<>+24(SB)/4, $0x3e0375d4
 DATA all3e0375d4<>+28(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+32(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+36(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+40(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+44(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+48(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+52(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+56(SB)/4, $0x3e0375d4
-DATA all3e0375d4<>+60(SB)/4, $0x3e0375d4
-GLOBL all3e0375d4<>(SB), RODATA|NOPTR, $64
+GLOBL all3e0375d4<>(SB), RODATA|NOPTR, $32
 
 // func reciprocalFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -4388,30 +3824,30 @@ TEXT ·reciprocalFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 all3f800000<>+0(SB), Z1
-	VDIVPS    Z0, Z1, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPBROADCASTD   all3f800000<>+0(SB), Z1
+	VDIVPS         Z0, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32   all3f800000<>+0(SB), Z1
-	VDIVPS      Z0, Z1, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPBROADCASTD   all3f800000<>+0(SB), Z1
+	VDIVPS         Z0, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4427,36 +3863,36 @@ TEXT ·rsqrtFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VSQRTPS   Z0, Z1
-	VMOVDQU32 all3f800000<>+0(SB), Z2
-	VDIVPS    Z1, Z2, Z1
-	VCMPPS    $0x03, Z1, Z1, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z3
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z3, K1, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VSQRTPS        Z0, Z1
+	VPBROADCASTD   all3f800000<>+0(SB), Z2
+	VDIVPS         Z1, Z2, Z1
+	VCMPPS         $0x03, Z1, Z1, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z3
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z3, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VSQRTPS     Z0, Z1
-	VMOVDQU32   all3f800000<>+0(SB), Z2
-	VDIVPS      Z1, Z2, Z1
-	VCMPPS      $0x03, Z1, Z1, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z5
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z5, K2, Z6
-	VMOVDQU32   Z6, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VSQRTPS        Z0, Z1
+	VPBROADCASTD   all3f800000<>+0(SB), Z2
+	VDIVPS         Z1, Z2, Z1
+	VCMPPS         $0x03, Z1, Z1, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z5
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z5, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4472,36 +3908,36 @@ TEXT ·hardSigmoidFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VADDPS    all40400000<>+0(SB), Z0, Z1
-	VMAXPS    all00000000<>+0(SB), Z1, Z1
-	VMINPS    all40c00000<>+0(SB), Z1, Z1
-	VMOVDQU32 all40c00000<>+0(SB), Z4
-	VDIVPS    Z4, Z1, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z1
+	VMAXPS.BCST    all00000000<>+0(SB), Z1, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VPBROADCASTD   all40c00000<>+0(SB), Z4
+	VDIVPS         Z4, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VADDPS      all40400000<>+0(SB), Z0, Z1
-	VMAXPS      all00000000<>+0(SB), Z1, Z1
-	VMINPS      all40c00000<>+0(SB), Z1, Z1
-	VMOVDQU32   all40c00000<>+0(SB), Z2
-	VDIVPS      Z2, Z1, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z1
+	VMAXPS.BCST    all00000000<>+0(SB), Z1, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VPBROADCASTD   all40c00000<>+0(SB), Z2
+	VDIVPS         Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4515,15 +3951,7 @@ DATA all40400000<>+16(SB)/4, $0x40400000
 DATA all40400000<>+20(SB)/4, $0x40400000
 DATA all40400000<>+24(SB)/4, $0x40400000
 DATA all40400000<>+28(SB)/4, $0x40400000
-DATA all40400000<>+32(SB)/4, $0x40400000
-DATA all40400000<>+36(SB)/4, $0x40400000
-DATA all40400000<>+40(SB)/4, $0x40400000
-DATA all40400000<>+44(SB)/4, $0x40400000
-DATA all40400000<>+48(SB)/4, $0x40400000
-DATA all40400000<>+52(SB)/4, $0x40400000
-DATA all40400000<>+56(SB)/4, $0x40400000
-DATA all40400000<>+60(SB)/4, $0x40400000
-GLOBL all40400000<>(SB), RODATA|NOPTR, $64
+GLOBL all40400000<>(SB), RODATA|NOPTR, $32
 
 DATA all40c00000<>+0(SB)/4, $0x40c00000
 DATA all40c00000<>+4(SB)/4, $0x40c00000
@@ -4533,15 +3961,7 @@ DATA all40c00000<>+16(SB)/4, $0x40c00000
 DATA all40c00000<>+20(SB)/4, $0x40c00000
 DATA all40c00000<>+24(SB)/4, $0x40c00000
 DATA all40c00000<>+28(SB)/4, $0x40c00000
-DATA all40c00000<>+32(SB)/4, $0x40c00000
-DATA all40c00000<>+36(SB)/4, $0x40c00000
-DATA all40c00000<>+40(SB)/4, $0x40c00000
-DATA all40c00000<>+44(SB)/4, $0x40c00000
-DATA all40c00000<>+48(SB)/4, $0x40c00000
-DATA all40c00000<>+52(SB)/4, $0x40c00000
-DATA all40c00000<>+56(SB)/4, $0x40c00000
-DATA all40c00000<>+60(SB)/4, $0x40c00000
-GLOBL all40c00000<>(SB), RODATA|NOPTR, $64
+GLOBL all40c00000<>(SB), RODATA|NOPTR, $32
 
 // func hardSwishFloatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -4553,40 +3973,40 @@ TEXT ·hardSwishFloatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMAXPS    allc0400000<>+0(SB), Z0, Z1
-	VADDPS    all40400000<>+0(SB), Z0, Z2
-	VMAXPS    all00000000<>+0(SB), Z2, Z2
-	VMINPS    all40c00000<>+0(SB), Z2, Z2
-	VMOVDQU32 all40c00000<>+0(SB), Z5
-	VDIVPS    Z5, Z2, Z2
-	VMULPS    Z2, Z1, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z3
-	VMOVDQU32 Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMAXPS.BCST    allc0400000<>+0(SB), Z0, Z1
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z2
+	VMAXPS.BCST    all00000000<>+0(SB), Z2, Z2
+	VMINPS.BCST    all40c00000<>+0(SB), Z2, Z2
+	VPBROADCASTD   all40c00000<>+0(SB), Z5
+	VDIVPS         Z5, Z2, Z2
+	VMULPS         Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMAXPS      allc0400000<>+0(SB), Z0, Z1
-	VADDPS      all40400000<>+0(SB), Z0, Z2
-	VMAXPS      all00000000<>+0(SB), Z2, Z2
-	VMINPS      all40c00000<>+0(SB), Z2, Z2
-	VMOVDQU32   all40c00000<>+0(SB), Z3
-	VDIVPS      Z3, Z2, Z2
-	VMULPS      Z2, Z1, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z4
-	VMOVDQU32   Z4, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMAXPS.BCST    allc0400000<>+0(SB), Z0, Z1
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z2
+	VMAXPS.BCST    all00000000<>+0(SB), Z2, Z2
+	VMINPS.BCST    all40c00000<>+0(SB), Z2, Z2
+	VPBROADCASTD   all40c00000<>+0(SB), Z3
+	VDIVPS         Z3, Z2, Z2
+	VMULPS         Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4600,15 +4020,7 @@ DATA allc0400000<>+16(SB)/4, $0xc0400000
 DATA allc0400000<>+20(SB)/4, $0xc0400000
 DATA allc0400000<>+24(SB)/4, $0xc0400000
 DATA allc0400000<>+28(SB)/4, $0xc0400000
-DATA allc0400000<>+32(SB)/4, $0xc0400000
-DATA allc0400000<>+36(SB)/4, $0xc0400000
-DATA allc0400000<>+40(SB)/4, $0xc0400000
-DATA allc0400000<>+44(SB)/4, $0xc0400000
-DATA allc0400000<>+48(SB)/4, $0xc0400000
-DATA allc0400000<>+52(SB)/4, $0xc0400000
-DATA allc0400000<>+56(SB)/4, $0xc0400000
-DATA allc0400000<>+60(SB)/4, $0xc0400000
-GLOBL allc0400000<>(SB), RODATA|NOPTR, $64
+GLOBL allc0400000<>(SB), RODATA|NOPTR, $32
 
 // func relu6Floatx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -4620,30 +4032,30 @@ TEXT ·relu6Floatx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMAXPS    all00000000<>+0(SB), Z0, Z1
-	VMINPS    all40c00000<>+0(SB), Z1, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMAXPS      all00000000<>+0(SB), Z0, Z1
-	VMINPS      all40c00000<>+0(SB), Z1, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4661,31 +4073,31 @@ TEXT ·addFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VADDPS    Z1, Z0, Z0
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VADDPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VADDPS      Z1, Z0, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VADDPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4703,31 +4115,31 @@ TEXT ·subFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VSUBPS    Z1, Z0, Z0
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VSUBPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VSUBPS      Z1, Z0, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VSUBPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4745,31 +4157,31 @@ TEXT ·mulFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VMULPS    Z1, Z0, Z0
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VMULPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VMULPS      Z1, Z0, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VMULPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4787,31 +4199,31 @@ TEXT ·divFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VDIVPS    Z1, Z0, Z0
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VDIVPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VDIVPS      Z1, Z0, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VDIVPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4829,35 +4241,35 @@ TEXT ·minFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VCMPPS    $0x03, Z1, Z0, K1
-	VMINPS    Z1, Z0, Z2
-	VMINPS    Z0, Z1, Z0
-	VPORD     Z0, Z2, Z0
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z3
-	VMOVDQU32 Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x03, Z1, Z0, K1
+	VMINPS         Z1, Z0, Z2
+	VMINPS         Z0, Z1, Z0
+	VPORD          Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VCMPPS      $0x03, Z1, Z0, K2
-	VMINPS      Z1, Z0, Z2
-	VMINPS      Z0, Z1, Z0
-	VPORD       Z0, Z2, Z0
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z4
-	VMOVDQU32   Z4, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x03, Z1, Z0, K2
+	VMINPS         Z1, Z0, Z2
+	VMINPS         Z0, Z1, Z0
+	VPORD          Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4875,35 +4287,35 @@ TEXT ·maxFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VMOVDQU32 (DX), Z1
-	VCMPPS    $0x03, Z1, Z0, K1
-	VMAXPS    Z1, Z0, Z2
-	VMAXPS    Z0, Z1, Z0
-	VPANDD    Z0, Z2, Z0
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z3
-	VMOVDQU32 Z3, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	ADDQ      BX, DX
-	SUBQ      $0x10, SI
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x03, Z1, Z0, K1
+	VMAXPS         Z1, Z0, Z2
+	VMAXPS         Z0, Z1, Z0
+	VPANDD         Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VCMPPS      $0x03, Z1, Z0, K2
-	VMAXPS      Z1, Z0, Z2
-	VMAXPS      Z0, Z1, Z0
-	VPANDD      Z0, Z2, Z0
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z4
-	VMOVDQU32   Z4, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x03, Z1, Z0, K2
+	VMAXPS         Z1, Z0, Z2
+	VMAXPS         Z0, Z1, Z0
+	VPANDD         Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4921,29 +4333,29 @@ TEXT ·eqFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VCMPPS      $0x00, Z1, Z0, K1
-	VMOVDQU32.Z all3f800000<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x00, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VCMPPS      $0x00, Z1, Z0, K2
-	VMOVDQU32.Z all3f800000<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x00, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4961,29 +4373,29 @@ TEXT ·neFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VCMPPS      $0x04, Z1, Z0, K1
-	VMOVDQU32.Z all3f800000<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x04, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VCMPPS      $0x04, Z1, Z0, K2
-	VMOVDQU32.Z all3f800000<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x04, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5001,29 +4413,29 @@ TEXT ·ltFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VCMPPS      $0x01, Z1, Z0, K1
-	VMOVDQU32.Z all3f800000<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x01, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VCMPPS      $0x01, Z1, Z0, K2
-	VMOVDQU32.Z all3f800000<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x01, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5041,29 +4453,29 @@ TEXT ·leFloatx512(SB), NOSPLIT, $0-40
 	JL   last
 
 block:
-	VMOVDQU32   (CX), Z0
-	VMOVDQU32   (DX), Z1
-	VCMPPS      $0x02, Z1, Z0, K1
-	VMOVDQU32.Z all3f800000<>+0(SB), K1, Z0
-	VMOVDQU32   Z0, (AX)
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, CX
-	ADDQ        BX, DX
-	SUBQ        $0x10, SI
-	JGE         block
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x02, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
 
 last:
-	ADDQ        $0x10, SI
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VMOVDQU32.Z (DX), K1, Z1
-	VCMPPS      $0x02, Z1, Z0, K2
-	VMOVDQU32.Z all3f800000<>+0(SB), K2, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x02, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5079,34 +4491,34 @@ TEXT ·toIntx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VCVTPS2DQ Z0, Z1
-	VCMPPS    $0x09, all4f000000<>+0(SB), Z0, K1
-	VMOVDQU32 all7fffffff<>+0(SB), Z2
-	VBLENDMPS Z1, Z2, K1, Z3
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all00000000<>+0(SB), Z3, K1, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VCVTPS2DQ      Z0, Z1
+	VCMPPS.BCST    $0x09, all4f000000<>+0(SB), Z0, K1
+	VPBROADCASTD   all7fffffff<>+0(SB), Z2
+	VBLENDMPS      Z1, Z2, K1, Z3
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all00000000<>+0(SB), Z3, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VCVTPS2DQ   Z0, Z1
-	VCMPPS      $0x09, all4f000000<>+0(SB), Z0, K2
-	VMOVDQU32   all7fffffff<>+0(SB), Z2
-	VBLENDMPS   Z1, Z2, K2, Z5
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all00000000<>+0(SB), Z5, K2, Z6
-	VMOVDQU32   Z6, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VCVTPS2DQ      Z0, Z1
+	VCMPPS.BCST    $0x09, all4f000000<>+0(SB), Z0, K2
+	VPBROADCASTD   all7fffffff<>+0(SB), Z2
+	VBLENDMPS      Z1, Z2, K2, Z5
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all00000000<>+0(SB), Z5, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5120,15 +4532,7 @@ DATA all4f000000<>+16(SB)/4, $0x4f000000
 DATA all4f000000<>+20(SB)/4, $0x4f000000
 DATA all4f000000<>+24(SB)/4, $0x4f000000
 DATA all4f000000<>+28(SB)/4, $0x4f000000
-DATA all4f000000<>+32(SB)/4, $0x4f000000
-DATA all4f000000<>+36(SB)/4, $0x4f000000
-DATA all4f000000<>+40(SB)/4, $0x4f000000
-DATA all4f000000<>+44(SB)/4, $0x4f000000
-DATA all4f000000<>+48(SB)/4, $0x4f000000
-DATA all4f000000<>+52(SB)/4, $0x4f000000
-DATA all4f000000<>+56(SB)/4, $0x4f000000
-DATA all4f000000<>+60(SB)/4, $0x4f000000
-GLOBL all4f000000<>(SB), RODATA|NOPTR, $64
+GLOBL all4f000000<>(SB), RODATA|NOPTR, $32
 
 // func fromIntx512(z *uint32, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -5367,46 +4771,46 @@ TEXT ·widenE4M3x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VPMOVZXBD (CX), Z0
-	VPANDD    all0000007f<>+0(SB), Z0, Z1
-	VCVTDQ2PS Z1, Z2
-	VMULPS    all3b000000<>+0(SB), Z2, Z2
-	VPSLLD    $0x14, Z1, Z7
-	VPADDD    all3c000000<>+0(SB), Z7, Z7
-	VPCMPGTD  all00000007<>+0(SB), Z1, K1
-	VBLENDMPS Z7, Z2, K1, Z3
-	VPANDD    all00000080<>+0(SB), Z0, Z0
-	VPSLLD    $0x18, Z0, Z0
-	VPORD     Z0, Z3, Z0
-	VPCMPEQD  all0000007f<>+0(SB), Z1, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x10, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VPMOVZXBD      (CX), Z0
+	VPANDD.BCST    all0000007f<>+0(SB), Z0, Z1
+	VCVTDQ2PS      Z1, Z2
+	VMULPS.BCST    all3b000000<>+0(SB), Z2, Z2
+	VPSLLD         $0x14, Z1, Z7
+	VPADDD.BCST    all3c000000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all00000007<>+0(SB), Z1, K1
+	VBLENDMPS      Z7, Z2, K1, Z3
+	VPANDD.BCST    all00000080<>+0(SB), Z0, Z0
+	VPSLLD         $0x18, Z0, Z0
+	VPORD          Z0, Z3, Z0
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x10, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VPMOVZXBD.Z (CX), K1, Z0
-	VPANDD      all0000007f<>+0(SB), Z0, Z1
-	VCVTDQ2PS   Z1, Z2
-	VMULPS      all3b000000<>+0(SB), Z2, Z2
-	VPSLLD      $0x14, Z1, Z3
-	VPADDD      all3c000000<>+0(SB), Z3, Z3
-	VPCMPGTD    all00000007<>+0(SB), Z1, K2
-	VBLENDMPS   Z3, Z2, K2, Z5
-	VPANDD      all00000080<>+0(SB), Z0, Z0
-	VPSLLD      $0x18, Z0, Z0
-	VPORD       Z0, Z5, Z0
-	VPCMPEQD    all0000007f<>+0(SB), Z1, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z6
-	VMOVDQU32   Z6, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VPMOVZXBD.Z    (CX), K1, Z0
+	VPANDD.BCST    all0000007f<>+0(SB), Z0, Z1
+	VCVTDQ2PS      Z1, Z2
+	VMULPS.BCST    all3b000000<>+0(SB), Z2, Z2
+	VPSLLD         $0x14, Z1, Z3
+	VPADDD.BCST    all3c000000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all00000007<>+0(SB), Z1, K2
+	VBLENDMPS      Z3, Z2, K2, Z5
+	VPANDD.BCST    all00000080<>+0(SB), Z0, Z0
+	VPSLLD         $0x18, Z0, Z0
+	VPORD          Z0, Z5, Z0
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5420,15 +4824,7 @@ DATA all0000007f<>+16(SB)/4, $0x0000007f
 DATA all0000007f<>+20(SB)/4, $0x0000007f
 DATA all0000007f<>+24(SB)/4, $0x0000007f
 DATA all0000007f<>+28(SB)/4, $0x0000007f
-DATA all0000007f<>+32(SB)/4, $0x0000007f
-DATA all0000007f<>+36(SB)/4, $0x0000007f
-DATA all0000007f<>+40(SB)/4, $0x0000007f
-DATA all0000007f<>+44(SB)/4, $0x0000007f
-DATA all0000007f<>+48(SB)/4, $0x0000007f
-DATA all0000007f<>+52(SB)/4, $0x0000007f
-DATA all0000007f<>+56(SB)/4, $0x0000007f
-DATA all0000007f<>+60(SB)/4, $0x0000007f
-GLOBL all0000007f<>(SB), RODATA|NOPTR, $64
+GLOBL all0000007f<>(SB), RODATA|NOPTR, $32
 
 DATA all3b000000<>+0(SB)/4, $0x3b000000
 DATA all3b000000<>+4(SB)/4, $0x3b000000
@@ -5438,15 +4834,7 @@ DATA all3b000000<>+16(SB)/4, $0x3b000000
 DATA all3b000000<>+20(SB)/4, $0x3b000000
 DATA all3b000000<>+24(SB)/4, $0x3b000000
 DATA all3b000000<>+28(SB)/4, $0x3b000000
-DATA all3b000000<>+32(SB)/4, $0x3b000000
-DATA all3b000000<>+36(SB)/4, $0x3b000000
-DATA all3b000000<>+40(SB)/4, $0x3b000000
-DATA all3b000000<>+44(SB)/4, $0x3b000000
-DATA all3b000000<>+48(SB)/4, $0x3b000000
-DATA all3b000000<>+52(SB)/4, $0x3b000000
-DATA all3b000000<>+56(SB)/4, $0x3b000000
-DATA all3b000000<>+60(SB)/4, $0x3b000000
-GLOBL all3b000000<>(SB), RODATA|NOPTR, $64
+GLOBL all3b000000<>(SB), RODATA|NOPTR, $32
 
 DATA all3c000000<>+0(SB)/4, $0x3c000000
 DATA all3c000000<>+4(SB)/4, $0x3c000000
@@ -5456,15 +4844,7 @@ DATA all3c000000<>+16(SB)/4, $0x3c000000
 DATA all3c000000<>+20(SB)/4, $0x3c000000
 DATA all3c000000<>+24(SB)/4, $0x3c000000
 DATA all3c000000<>+28(SB)/4, $0x3c000000
-DATA all3c000000<>+32(SB)/4, $0x3c000000
-DATA all3c000000<>+36(SB)/4, $0x3c000000
-DATA all3c000000<>+40(SB)/4, $0x3c000000
-DATA all3c000000<>+44(SB)/4, $0x3c000000
-DATA all3c000000<>+48(SB)/4, $0x3c000000
-DATA all3c000000<>+52(SB)/4, $0x3c000000
-DATA all3c000000<>+56(SB)/4, $0x3c000000
-DATA all3c000000<>+60(SB)/4, $0x3c000000
-GLOBL all3c000000<>(SB), RODATA|NOPTR, $64
+GLOBL all3c000000<>(SB), RODATA|NOPTR, $32
 
 DATA all00000007<>+0(SB)/4, $0x00000007
 DATA all00000007<>+4(SB)/4, $0x00000007
@@ -5474,15 +4854,7 @@ DATA all00000007<>+16(SB)/4, $0x00000007
 DATA all00000007<>+20(SB)/4, $0x00000007
 DATA all00000007<>+24(SB)/4, $0x00000007
 DATA all00000007<>+28(SB)/4, $0x00000007
-DATA all00000007<>+32(SB)/4, $0x00000007
-DATA all00000007<>+36(SB)/4, $0x00000007
-DATA all00000007<>+40(SB)/4, $0x00000007
-DATA all00000007<>+44(SB)/4, $0x00000007
-DATA all00000007<>+48(SB)/4, $0x00000007
-DATA all00000007<>+52(SB)/4, $0x00000007
-DATA all00000007<>+56(SB)/4, $0x00000007
-DATA all00000007<>+60(SB)/4, $0x00000007
-GLOBL all00000007<>(SB), RODATA|NOPTR, $64
+GLOBL all00000007<>(SB), RODATA|NOPTR, $32
 
 DATA all00000080<>+0(SB)/4, $0x00000080
 DATA all00000080<>+4(SB)/4, $0x00000080
@@ -5492,15 +4864,7 @@ DATA all00000080<>+16(SB)/4, $0x00000080
 DATA all00000080<>+20(SB)/4, $0x00000080
 DATA all00000080<>+24(SB)/4, $0x00000080
 DATA all00000080<>+28(SB)/4, $0x00000080
-DATA all00000080<>+32(SB)/4, $0x00000080
-DATA all00000080<>+36(SB)/4, $0x00000080
-DATA all00000080<>+40(SB)/4, $0x00000080
-DATA all00000080<>+44(SB)/4, $0x00000080
-DATA all00000080<>+48(SB)/4, $0x00000080
-DATA all00000080<>+52(SB)/4, $0x00000080
-DATA all00000080<>+56(SB)/4, $0x00000080
-DATA all00000080<>+60(SB)/4, $0x00000080
-GLOBL all00000080<>(SB), RODATA|NOPTR, $64
+GLOBL all00000080<>(SB), RODATA|NOPTR, $32
 
 // func narrowInt8x512(z *byte, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -5543,24 +4907,24 @@ TEXT ·narrowUint8x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPMAXSD   all00000000<>+0(SB), Z0, Z0
-	VPMOVUSDB Z0, (AX)
-	ADDQ      $0x10, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32    (CX), Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VPMOVUSDB    Z0, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPMAXSD     all00000000<>+0(SB), Z0, Z0
-	VPMOVUSDB   Z0, K1, (AX)
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, BX
+	BZHIQ        DX, BX, BX
+	KMOVQ        BX, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (CX), K1, Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VPMOVUSDB    Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5669,36 +5033,36 @@ TEXT ·narrowBF16x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPSRLD    $0x10, Z0, Z1
-	VPANDD    all00000001<>+0(SB), Z1, Z1
-	VPADDD    all00007fff<>+0(SB), Z0, Z4
-	VPADDD    Z1, Z4, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VPSRLD    $0x10, Z2, Z0
-	VPMOVDW   Z0, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPSRLD         $0x10, Z0, Z1
+	VPANDD.BCST    all00000001<>+0(SB), Z1, Z1
+	VPADDD.BCST    all00007fff<>+0(SB), Z0, Z4
+	VPADDD         Z1, Z4, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VPSRLD         $0x10, Z2, Z0
+	VPMOVDW        Z0, (AX)
+	ADDQ           $0x20, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPSRLD      $0x10, Z0, Z1
-	VPANDD      all00000001<>+0(SB), Z1, Z1
-	VPADDD      all00007fff<>+0(SB), Z0, Z2
-	VPADDD      Z1, Z2, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z1, K2, Z3
-	VPSRLD      $0x10, Z3, Z0
-	VPMOVDW     Z0, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPSRLD         $0x10, Z0, Z1
+	VPANDD.BCST    all00000001<>+0(SB), Z1, Z1
+	VPADDD.BCST    all00007fff<>+0(SB), Z0, Z2
+	VPADDD         Z1, Z2, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VPSRLD         $0x10, Z3, Z0
+	VPMOVDW        Z0, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5712,15 +5076,7 @@ DATA all00007fff<>+16(SB)/4, $0x00007fff
 DATA all00007fff<>+20(SB)/4, $0x00007fff
 DATA all00007fff<>+24(SB)/4, $0x00007fff
 DATA all00007fff<>+28(SB)/4, $0x00007fff
-DATA all00007fff<>+32(SB)/4, $0x00007fff
-DATA all00007fff<>+36(SB)/4, $0x00007fff
-DATA all00007fff<>+40(SB)/4, $0x00007fff
-DATA all00007fff<>+44(SB)/4, $0x00007fff
-DATA all00007fff<>+48(SB)/4, $0x00007fff
-DATA all00007fff<>+52(SB)/4, $0x00007fff
-DATA all00007fff<>+56(SB)/4, $0x00007fff
-DATA all00007fff<>+60(SB)/4, $0x00007fff
-GLOBL all00007fff<>(SB), RODATA|NOPTR, $64
+GLOBL all00007fff<>(SB), RODATA|NOPTR, $32
 
 // func narrowFP16x512(z *byte, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -5732,26 +5088,26 @@ TEXT ·narrowFP16x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z0, K1, Z1
-	VCVTPS2PH $0x00, Z1, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VCVTPS2PH      $0x00, Z1, (AX)
+	ADDQ           $0x20, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z2
-	VCVTPS2PH   $0x00, Z2, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VCVTPS2PH      $0x00, Z2, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5767,56 +5123,56 @@ TEXT ·narrowE4M3x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPANDD    all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD    $0x14, Z1, Z2
-	VPANDD    all00000001<>+0(SB), Z2, Z2
-	VPADDD    all0007ffff<>+0(SB), Z1, Z7
-	VPADDD    Z2, Z7, Z2
-	VPSRLD    $0x14, Z2, Z2
-	VPSUBD    all000003c0<>+0(SB), Z2, Z2
-	VADDPS    all46800000<>+0(SB), Z1, Z7
-	VPSUBD    all46800000<>+0(SB), Z7, Z7
-	VPCMPGTD  all3c7fffff<>+0(SB), Z1, K1
-	VBLENDMPS Z2, Z7, K1, Z3
-	VPMINSD   all0000007e<>+0(SB), Z3, Z1
-	VPANDD    all80000000<>+0(SB), Z0, Z2
-	VPSRLD    $0x18, Z2, Z2
-	VPORD     Z2, Z1, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all0000007f<>+0(SB), Z1, K1, Z4
-	VPMOVDB   Z4, (AX)
-	ADDQ      $0x10, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z7
+	VPADDD         Z2, Z7, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z7
+	VPSUBD.BCST    all46800000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z7, K1, Z3
+	VPMINSD.BCST   all0000007e<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z1, K1, Z4
+	VPMOVDB        Z4, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD      $0x14, Z1, Z2
-	VPANDD      all00000001<>+0(SB), Z2, Z2
-	VPADDD      all0007ffff<>+0(SB), Z1, Z3
-	VPADDD      Z2, Z3, Z2
-	VPSRLD      $0x14, Z2, Z2
-	VPSUBD      all000003c0<>+0(SB), Z2, Z2
-	VADDPS      all46800000<>+0(SB), Z1, Z3
-	VPSUBD      all46800000<>+0(SB), Z3, Z3
-	VPCMPGTD    all3c7fffff<>+0(SB), Z1, K2
-	VBLENDMPS   Z2, Z3, K2, Z5
-	VPMINSD     all0000007e<>+0(SB), Z5, Z1
-	VPANDD      all80000000<>+0(SB), Z0, Z2
-	VPSRLD      $0x18, Z2, Z2
-	VPORD       Z2, Z1, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all0000007f<>+0(SB), Z1, K2, Z6
-	VPMOVDB     Z6, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all46800000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z5
+	VPMINSD.BCST   all0000007e<>+0(SB), Z5, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z1, K2, Z6
+	VPMOVDB        Z6, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5830,15 +5186,7 @@ DATA all0007ffff<>+16(SB)/4, $0x0007ffff
 DATA all0007ffff<>+20(SB)/4, $0x0007ffff
 DATA all0007ffff<>+24(SB)/4, $0x0007ffff
 DATA all0007ffff<>+28(SB)/4, $0x0007ffff
-DATA all0007ffff<>+32(SB)/4, $0x0007ffff
-DATA all0007ffff<>+36(SB)/4, $0x0007ffff
-DATA all0007ffff<>+40(SB)/4, $0x0007ffff
-DATA all0007ffff<>+44(SB)/4, $0x0007ffff
-DATA all0007ffff<>+48(SB)/4, $0x0007ffff
-DATA all0007ffff<>+52(SB)/4, $0x0007ffff
-DATA all0007ffff<>+56(SB)/4, $0x0007ffff
-DATA all0007ffff<>+60(SB)/4, $0x0007ffff
-GLOBL all0007ffff<>(SB), RODATA|NOPTR, $64
+GLOBL all0007ffff<>(SB), RODATA|NOPTR, $32
 
 DATA all000003c0<>+0(SB)/4, $0x000003c0
 DATA all000003c0<>+4(SB)/4, $0x000003c0
@@ -5848,15 +5196,7 @@ DATA all000003c0<>+16(SB)/4, $0x000003c0
 DATA all000003c0<>+20(SB)/4, $0x000003c0
 DATA all000003c0<>+24(SB)/4, $0x000003c0
 DATA all000003c0<>+28(SB)/4, $0x000003c0
-DATA all000003c0<>+32(SB)/4, $0x000003c0
-DATA all000003c0<>+36(SB)/4, $0x000003c0
-DATA all000003c0<>+40(SB)/4, $0x000003c0
-DATA all000003c0<>+44(SB)/4, $0x000003c0
-DATA all000003c0<>+48(SB)/4, $0x000003c0
-DATA all000003c0<>+52(SB)/4, $0x000003c0
-DATA all000003c0<>+56(SB)/4, $0x000003c0
-DATA all000003c0<>+60(SB)/4, $0x000003c0
-GLOBL all000003c0<>(SB), RODATA|NOPTR, $64
+GLOBL all000003c0<>(SB), RODATA|NOPTR, $32
 
 DATA all46800000<>+0(SB)/4, $0x46800000
 DATA all46800000<>+4(SB)/4, $0x46800000
@@ -5866,15 +5206,7 @@ DATA all46800000<>+16(SB)/4, $0x46800000
 DATA all46800000<>+20(SB)/4, $0x46800000
 DATA all46800000<>+24(SB)/4, $0x46800000
 DATA all46800000<>+28(SB)/4, $0x46800000
-DATA all46800000<>+32(SB)/4, $0x46800000
-DATA all46800000<>+36(SB)/4, $0x46800000
-DATA all46800000<>+40(SB)/4, $0x46800000
-DATA all46800000<>+44(SB)/4, $0x46800000
-DATA all46800000<>+48(SB)/4, $0x46800000
-DATA all46800000<>+52(SB)/4, $0x46800000
-DATA all46800000<>+56(SB)/4, $0x46800000
-DATA all46800000<>+60(SB)/4, $0x46800000
-GLOBL all46800000<>(SB), RODATA|NOPTR, $64
+GLOBL all46800000<>(SB), RODATA|NOPTR, $32
 
 DATA all3c7fffff<>+0(SB)/4, $0x3c7fffff
 DATA all3c7fffff<>+4(SB)/4, $0x3c7fffff
@@ -5884,15 +5216,7 @@ DATA all3c7fffff<>+16(SB)/4, $0x3c7fffff
 DATA all3c7fffff<>+20(SB)/4, $0x3c7fffff
 DATA all3c7fffff<>+24(SB)/4, $0x3c7fffff
 DATA all3c7fffff<>+28(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+32(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+36(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+40(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+44(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+48(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+52(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+56(SB)/4, $0x3c7fffff
-DATA all3c7fffff<>+60(SB)/4, $0x3c7fffff
-GLOBL all3c7fffff<>(SB), RODATA|NOPTR, $64
+GLOBL all3c7fffff<>(SB), RODATA|NOPTR, $32
 
 DATA all0000007e<>+0(SB)/4, $0x0000007e
 DATA all0000007e<>+4(SB)/4, $0x0000007e
@@ -5902,15 +5226,7 @@ DATA all0000007e<>+16(SB)/4, $0x0000007e
 DATA all0000007e<>+20(SB)/4, $0x0000007e
 DATA all0000007e<>+24(SB)/4, $0x0000007e
 DATA all0000007e<>+28(SB)/4, $0x0000007e
-DATA all0000007e<>+32(SB)/4, $0x0000007e
-DATA all0000007e<>+36(SB)/4, $0x0000007e
-DATA all0000007e<>+40(SB)/4, $0x0000007e
-DATA all0000007e<>+44(SB)/4, $0x0000007e
-DATA all0000007e<>+48(SB)/4, $0x0000007e
-DATA all0000007e<>+52(SB)/4, $0x0000007e
-DATA all0000007e<>+56(SB)/4, $0x0000007e
-DATA all0000007e<>+60(SB)/4, $0x0000007e
-GLOBL all0000007e<>(SB), RODATA|NOPTR, $64
+GLOBL all0000007e<>(SB), RODATA|NOPTR, $32
 
 // func narrowE4M3NaNx512(z *byte, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -5922,60 +5238,60 @@ TEXT ·narrowE4M3NaNx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPANDD    all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD    $0x14, Z1, Z2
-	VPANDD    all00000001<>+0(SB), Z2, Z2
-	VPADDD    all0007ffff<>+0(SB), Z1, Z9
-	VPADDD    Z2, Z9, Z2
-	VPSRLD    $0x14, Z2, Z2
-	VPSUBD    all000003c0<>+0(SB), Z2, Z2
-	VADDPS    all46800000<>+0(SB), Z1, Z9
-	VPSUBD    all46800000<>+0(SB), Z9, Z9
-	VPCMPGTD  all3c7fffff<>+0(SB), Z1, K1
-	VBLENDMPS Z2, Z9, K1, Z3
-	VPMINSD   all0000007f<>+0(SB), Z3, Z1
-	VPANDD    all80000000<>+0(SB), Z0, Z2
-	VPSRLD    $0x18, Z2, Z2
-	VPORD     Z2, Z1, Z2
-	VPCMPEQD  all0000007f<>+0(SB), Z1, K1
-	VBLENDMPS Z1, Z2, K1, Z4
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all0000007f<>+0(SB), Z4, K1, Z5
-	VPMOVDB   Z5, (AX)
-	ADDQ      $0x10, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z9
+	VPADDD         Z2, Z9, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z9
+	VPSUBD.BCST    all46800000<>+0(SB), Z9, Z9
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z9, K1, Z3
+	VPMINSD.BCST   all0000007f<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z2
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K1
+	VBLENDMPS      Z1, Z2, K1, Z4
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z4, K1, Z5
+	VPMOVDB        Z5, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD      $0x14, Z1, Z2
-	VPANDD      all00000001<>+0(SB), Z2, Z2
-	VPADDD      all0007ffff<>+0(SB), Z1, Z3
-	VPADDD      Z2, Z3, Z2
-	VPSRLD      $0x14, Z2, Z2
-	VPSUBD      all000003c0<>+0(SB), Z2, Z2
-	VADDPS      all46800000<>+0(SB), Z1, Z3
-	VPSUBD      all46800000<>+0(SB), Z3, Z3
-	VPCMPGTD    all3c7fffff<>+0(SB), Z1, K2
-	VBLENDMPS   Z2, Z3, K2, Z6
-	VPMINSD     all0000007f<>+0(SB), Z6, Z1
-	VPANDD      all80000000<>+0(SB), Z0, Z2
-	VPSRLD      $0x18, Z2, Z2
-	VPORD       Z2, Z1, Z2
-	VPCMPEQD    all0000007f<>+0(SB), Z1, K2
-	VBLENDMPS   Z1, Z2, K2, Z7
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all0000007f<>+0(SB), Z7, K2, Z8
-	VPMOVDB     Z8, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all46800000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z6
+	VPMINSD.BCST   all0000007f<>+0(SB), Z6, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z2
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K2
+	VBLENDMPS      Z1, Z2, K2, Z7
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z7, K2, Z8
+	VPMOVDB        Z8, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5991,56 +5307,56 @@ TEXT ·narrowE5M2x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPANDD    all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD    $0x15, Z1, Z2
-	VPANDD    all00000001<>+0(SB), Z2, Z2
-	VPADDD    all000fffff<>+0(SB), Z1, Z7
-	VPADDD    Z2, Z7, Z2
-	VPSRLD    $0x15, Z2, Z2
-	VPSUBD    all000001c0<>+0(SB), Z2, Z2
-	VADDPS    all43000000<>+0(SB), Z1, Z7
-	VPSUBD    all43000000<>+0(SB), Z7, Z7
-	VPCMPGTD  all387fffff<>+0(SB), Z1, K1
-	VBLENDMPS Z2, Z7, K1, Z3
-	VPMINSD   all0000007b<>+0(SB), Z3, Z1
-	VPANDD    all80000000<>+0(SB), Z0, Z2
-	VPSRLD    $0x18, Z2, Z2
-	VPORD     Z2, Z1, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all0000007e<>+0(SB), Z1, K1, Z4
-	VPMOVDB   Z4, (AX)
-	ADDQ      $0x10, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z7
+	VPADDD         Z2, Z7, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z7
+	VPSUBD.BCST    all43000000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z7, K1, Z3
+	VPMINSD.BCST   all0000007b<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K1, Z4
+	VPMOVDB        Z4, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD      $0x15, Z1, Z2
-	VPANDD      all00000001<>+0(SB), Z2, Z2
-	VPADDD      all000fffff<>+0(SB), Z1, Z3
-	VPADDD      Z2, Z3, Z2
-	VPSRLD      $0x15, Z2, Z2
-	VPSUBD      all000001c0<>+0(SB), Z2, Z2
-	VADDPS      all43000000<>+0(SB), Z1, Z3
-	VPSUBD      all43000000<>+0(SB), Z3, Z3
-	VPCMPGTD    all387fffff<>+0(SB), Z1, K2
-	VBLENDMPS   Z2, Z3, K2, Z5
-	VPMINSD     all0000007b<>+0(SB), Z5, Z1
-	VPANDD      all80000000<>+0(SB), Z0, Z2
-	VPSRLD      $0x18, Z2, Z2
-	VPORD       Z2, Z1, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all0000007e<>+0(SB), Z1, K2, Z6
-	VPMOVDB     Z6, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all43000000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z5
+	VPMINSD.BCST   all0000007b<>+0(SB), Z5, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K2, Z6
+	VPMOVDB        Z6, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -6054,15 +5370,7 @@ DATA all000fffff<>+16(SB)/4, $0x000fffff
 DATA all000fffff<>+20(SB)/4, $0x000fffff
 DATA all000fffff<>+24(SB)/4, $0x000fffff
 DATA all000fffff<>+28(SB)/4, $0x000fffff
-DATA all000fffff<>+32(SB)/4, $0x000fffff
-DATA all000fffff<>+36(SB)/4, $0x000fffff
-DATA all000fffff<>+40(SB)/4, $0x000fffff
-DATA all000fffff<>+44(SB)/4, $0x000fffff
-DATA all000fffff<>+48(SB)/4, $0x000fffff
-DATA all000fffff<>+52(SB)/4, $0x000fffff
-DATA all000fffff<>+56(SB)/4, $0x000fffff
-DATA all000fffff<>+60(SB)/4, $0x000fffff
-GLOBL all000fffff<>(SB), RODATA|NOPTR, $64
+GLOBL all000fffff<>(SB), RODATA|NOPTR, $32
 
 DATA all000001c0<>+0(SB)/4, $0x000001c0
 DATA all000001c0<>+4(SB)/4, $0x000001c0
@@ -6072,15 +5380,7 @@ DATA all000001c0<>+16(SB)/4, $0x000001c0
 DATA all000001c0<>+20(SB)/4, $0x000001c0
 DATA all000001c0<>+24(SB)/4, $0x000001c0
 DATA all000001c0<>+28(SB)/4, $0x000001c0
-DATA all000001c0<>+32(SB)/4, $0x000001c0
-DATA all000001c0<>+36(SB)/4, $0x000001c0
-DATA all000001c0<>+40(SB)/4, $0x000001c0
-DATA all000001c0<>+44(SB)/4, $0x000001c0
-DATA all000001c0<>+48(SB)/4, $0x000001c0
-DATA all000001c0<>+52(SB)/4, $0x000001c0
-DATA all000001c0<>+56(SB)/4, $0x000001c0
-DATA all000001c0<>+60(SB)/4, $0x000001c0
-GLOBL all000001c0<>(SB), RODATA|NOPTR, $64
+GLOBL all000001c0<>(SB), RODATA|NOPTR, $32
 
 DATA all387fffff<>+0(SB)/4, $0x387fffff
 DATA all387fffff<>+4(SB)/4, $0x387fffff
@@ -6090,15 +5390,7 @@ DATA all387fffff<>+16(SB)/4, $0x387fffff
 DATA all387fffff<>+20(SB)/4, $0x387fffff
 DATA all387fffff<>+24(SB)/4, $0x387fffff
 DATA all387fffff<>+28(SB)/4, $0x387fffff
-DATA all387fffff<>+32(SB)/4, $0x387fffff
-DATA all387fffff<>+36(SB)/4, $0x387fffff
-DATA all387fffff<>+40(SB)/4, $0x387fffff
-DATA all387fffff<>+44(SB)/4, $0x387fffff
-DATA all387fffff<>+48(SB)/4, $0x387fffff
-DATA all387fffff<>+52(SB)/4, $0x387fffff
-DATA all387fffff<>+56(SB)/4, $0x387fffff
-DATA all387fffff<>+60(SB)/4, $0x387fffff
-GLOBL all387fffff<>(SB), RODATA|NOPTR, $64
+GLOBL all387fffff<>(SB), RODATA|NOPTR, $32
 
 DATA all0000007b<>+0(SB)/4, $0x0000007b
 DATA all0000007b<>+4(SB)/4, $0x0000007b
@@ -6108,15 +5400,7 @@ DATA all0000007b<>+16(SB)/4, $0x0000007b
 DATA all0000007b<>+20(SB)/4, $0x0000007b
 DATA all0000007b<>+24(SB)/4, $0x0000007b
 DATA all0000007b<>+28(SB)/4, $0x0000007b
-DATA all0000007b<>+32(SB)/4, $0x0000007b
-DATA all0000007b<>+36(SB)/4, $0x0000007b
-DATA all0000007b<>+40(SB)/4, $0x0000007b
-DATA all0000007b<>+44(SB)/4, $0x0000007b
-DATA all0000007b<>+48(SB)/4, $0x0000007b
-DATA all0000007b<>+52(SB)/4, $0x0000007b
-DATA all0000007b<>+56(SB)/4, $0x0000007b
-DATA all0000007b<>+60(SB)/4, $0x0000007b
-GLOBL all0000007b<>(SB), RODATA|NOPTR, $64
+GLOBL all0000007b<>(SB), RODATA|NOPTR, $32
 
 // func narrowE5M2Infx512(z *byte, x *uint32, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
@@ -6128,56 +5412,56 @@ TEXT ·narrowE5M2Infx512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VMOVDQU32 (CX), Z0
-	VPANDD    all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD    $0x15, Z1, Z2
-	VPANDD    all00000001<>+0(SB), Z2, Z2
-	VPADDD    all000fffff<>+0(SB), Z1, Z7
-	VPADDD    Z2, Z7, Z2
-	VPSRLD    $0x15, Z2, Z2
-	VPSUBD    all000001c0<>+0(SB), Z2, Z2
-	VADDPS    all43000000<>+0(SB), Z1, Z7
-	VPSUBD    all43000000<>+0(SB), Z7, Z7
-	VPCMPGTD  all387fffff<>+0(SB), Z1, K1
-	VBLENDMPS Z2, Z7, K1, Z3
-	VPMINSD   all0000007c<>+0(SB), Z3, Z1
-	VPANDD    all80000000<>+0(SB), Z0, Z2
-	VPSRLD    $0x18, Z2, Z2
-	VPORD     Z2, Z1, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS all0000007e<>+0(SB), Z1, K1, Z4
-	VPMOVDB   Z4, (AX)
-	ADDQ      $0x10, AX
-	ADDQ      $0x40, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z7
+	VPADDD         Z2, Z7, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z7
+	VPSUBD.BCST    all43000000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z7, K1, Z3
+	VPMINSD.BCST   all0000007c<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K1, Z4
+	VPMOVDB        Z4, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z0
-	VPANDD      all7fffffff<>+0(SB), Z0, Z1
-	VPSRLD      $0x15, Z1, Z2
-	VPANDD      all00000001<>+0(SB), Z2, Z2
-	VPADDD      all000fffff<>+0(SB), Z1, Z3
-	VPADDD      Z2, Z3, Z2
-	VPSRLD      $0x15, Z2, Z2
-	VPSUBD      all000001c0<>+0(SB), Z2, Z2
-	VADDPS      all43000000<>+0(SB), Z1, Z3
-	VPSUBD      all43000000<>+0(SB), Z3, Z3
-	VPCMPGTD    all387fffff<>+0(SB), Z1, K2
-	VBLENDMPS   Z2, Z3, K2, Z5
-	VPMINSD     all0000007c<>+0(SB), Z5, Z1
-	VPANDD      all80000000<>+0(SB), Z0, Z2
-	VPSRLD      $0x18, Z2, Z2
-	VPORD       Z2, Z1, Z1
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all0000007e<>+0(SB), Z1, K2, Z6
-	VPMOVDB     Z6, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all43000000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z5
+	VPMINSD.BCST   all0000007c<>+0(SB), Z5, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K2, Z6
+	VPMOVDB        Z6, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -6191,25 +5475,17 @@ DATA all0000007c<>+16(SB)/4, $0x0000007c
 DATA all0000007c<>+20(SB)/4, $0x0000007c
 DATA all0000007c<>+24(SB)/4, $0x0000007c
 DATA all0000007c<>+28(SB)/4, $0x0000007c
-DATA all0000007c<>+32(SB)/4, $0x0000007c
-DATA all0000007c<>+36(SB)/4, $0x0000007c
-DATA all0000007c<>+40(SB)/4, $0x0000007c
-DATA all0000007c<>+44(SB)/4, $0x0000007c
-DATA all0000007c<>+48(SB)/4, $0x0000007c
-DATA all0000007c<>+52(SB)/4, $0x0000007c
-DATA all0000007c<>+56(SB)/4, $0x0000007c
-DATA all0000007c<>+60(SB)/4, $0x0000007c
-GLOBL all0000007c<>(SB), RODATA|NOPTR, $64
+GLOBL all0000007c<>(SB), RODATA|NOPTR, $32
 
 // func sumIntx512(x *uint32, n int) uint32
 // Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
 TEXT ·sumIntx512(SB), NOSPLIT, $0-20
-	MOVQ      x+0(FP), AX
-	MOVQ      n+8(FP), CX
-	VMOVDQU32 all00000000<>+0(SB), Z0
-	VMOVDQU32 all00000000<>+0(SB), Z1
-	SUBQ      $0x10, CX
-	JL        last
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
 
 block:
 	VMOVDQU32 (AX), Z2
@@ -6246,12 +5522,12 @@ end:
 // func largestIntx512(x *uint32, n int) uint32
 // Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
 TEXT ·largestIntx512(SB), NOSPLIT, $0-20
-	MOVQ      x+0(FP), AX
-	MOVQ      n+8(FP), CX
-	VMOVDQU32 all80000000<>+0(SB), Z0
-	VMOVDQU32 all80000000<>+0(SB), Z1
-	SUBQ      $0x10, CX
-	JL        last
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all80000000<>+0(SB), Z0
+	VPBROADCASTD all80000000<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
 
 block:
 	VMOVDQU32 (AX), Z2
@@ -6288,12 +5564,12 @@ end:
 // func leastIntx512(x *uint32, n int) uint32
 // Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
 TEXT ·leastIntx512(SB), NOSPLIT, $0-20
-	MOVQ      x+0(FP), AX
-	MOVQ      n+8(FP), CX
-	VMOVDQU32 all7fffffff<>+0(SB), Z0
-	VMOVDQU32 all7fffffff<>+0(SB), Z1
-	SUBQ      $0x10, CX
-	JL        last
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all7fffffff<>+0(SB), Z0
+	VPBROADCASTD all7fffffff<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
 
 block:
 	VMOVDQU32 (AX), Z2
@@ -6330,12 +5606,12 @@ end:
 // func sumFloatx512(x *uint32, n int) uint32
 // Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·sumFloatx512(SB), NOSPLIT, $0-20
-	MOVQ      x+0(FP), AX
-	MOVQ      n+8(FP), CX
-	VMOVDQU32 all00000000<>+0(SB), Z0
-	VMOVDQU32 all00000000<>+0(SB), Z1
-	SUBQ      $0x10, CX
-	JL        last
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
 
 block:
 	VMOVDQU32 (AX), Z2
@@ -6372,13 +5648,13 @@ end:
 // func largestFloatx512(x *uint32, n int) (extreme uint32, most uint32)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
 TEXT ·largestFloatx512(SB), NOSPLIT, $0-24
-	MOVQ      x+0(FP), AX
-	MOVQ      n+8(FP), CX
-	VMOVDQU32 all80000000<>+0(SB), Z0
-	VMOVDQU32 all80000000<>+0(SB), Z1
-	VMOVDQU32 all00000000<>+0(SB), Z2
-	SUBQ      $0x10, CX
-	JL        last
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all80000000<>+0(SB), Z0
+	VPBROADCASTD all80000000<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	SUBQ         $0x10, CX
+	JL           last
 
 block:
 	VMOVDQU32 (AX), Z3
@@ -6435,13 +5711,13 @@ end:
 // func leastFloatx512(x *uint32, n int) (extreme uint32, most uint32)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
 TEXT ·leastFloatx512(SB), NOSPLIT, $0-24
-	MOVQ      x+0(FP), AX
-	MOVQ      n+8(FP), CX
-	VMOVDQU32 all7fffffff<>+0(SB), Z0
-	VMOVDQU32 all7fffffff<>+0(SB), Z1
-	VMOVDQU32 all00000000<>+0(SB), Z2
-	SUBQ      $0x10, CX
-	JL        last
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all7fffffff<>+0(SB), Z0
+	VPBROADCASTD all7fffffff<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	SUBQ         $0x10, CX
+	JL           last
 
 block:
 	VMOVDQU32 (AX), Z3
@@ -6503,8 +5779,8 @@ TEXT ·sumSquaresx512(SB), NOSPLIT, $0-28
 	MOVL         c+8(FP), DX
 	VMOVD        DX, X0
 	VPBROADCASTD X0, Z0
-	VMOVDQU32    all00000000<>+0(SB), Z1
-	VMOVDQU32    all00000000<>+0(SB), Z2
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
 	SUBQ         $0x10, CX
 	JL           last
 
@@ -6551,89 +5827,89 @@ TEXT ·expSumx512(SB), NOSPLIT, $0-36
 	MOVL         m+16(FP), BX
 	VMOVD        BX, X0
 	VPBROADCASTD X0, Z0
-	VMOVDQU32    all00000000<>+0(SB), Z1
-	VMOVDQU32    all00000000<>+0(SB), Z2
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
 	SUBQ         $0x10, DX
 	JL           last
 
 block:
-	VMOVDQU32   (CX), Z3
-	VSUBPS      Z0, Z3, Z3
-	VMAXPS      allc3000000<>+0(SB), Z3, Z7
-	VMINPS      all43000000<>+0(SB), Z7, Z7
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z8
-	VMOVAPS     Z7, Z9
-	VFMADD213PS all4b400000<>+0(SB), Z8, Z9
-	VSUBPS      all4b400000<>+0(SB), Z9, Z8
-	VMOVAPS     Z7, Z7
-	VFMADD231PS allbf317218<>+0(SB), Z8, Z7
-	VMOVAPS     Z7, Z7
-	VFMADD231PS all3102e308<>+0(SB), Z8, Z7
-	VMOVDQU32   all3ab5642d<>+0(SB), Z8
-	VFMADD213PS all3c091ef6<>+0(SB), Z7, Z8
-	VFMADD213PS all3d2aac2c<>+0(SB), Z7, Z8
-	VFMADD213PS all3e2aaa46<>+0(SB), Z7, Z8
-	VFMADD213PS all3efffffe<>+0(SB), Z7, Z8
-	VFMADD213PS all3f800000<>+0(SB), Z7, Z8
-	VFMADD213PS all3f800000<>+0(SB), Z7, Z8
-	VPSUBD      all4b400000<>+0(SB), Z9, Z7
-	VPSRAD      $0x01, Z7, Z9
-	VPSLLD      $0x17, Z9, Z10
-	VPADDD      all3f800000<>+0(SB), Z10, Z10
-	VPSUBD      Z9, Z7, Z7
-	VPSLLD      $0x17, Z7, Z7
-	VPADDD      all3f800000<>+0(SB), Z7, Z7
-	VMULPS      Z10, Z8, Z8
-	VMULPS      Z7, Z8, Z7
-	VCMPPS      $0x03, Z3, Z3, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z7, K1, Z4
-	VMOVDQU32   Z4, (AX)
-	VADDPS      Z4, Z2, Z2
-	ADDQ        $0x40, CX
-	ADDQ        $0x40, AX
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32        (CX), Z3
+	VSUBPS           Z0, Z3, Z3
+	VMAXPS.BCST      allc3000000<>+0(SB), Z3, Z7
+	VMINPS.BCST      all43000000<>+0(SB), Z7, Z7
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
+	VMOVAPS          Z7, Z9
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
+	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z7
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z7
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z8
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
+	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z7
+	VPSRAD           $0x01, Z7, Z9
+	VPSLLD           $0x17, Z9, Z10
+	VPADDD.BCST      all3f800000<>+0(SB), Z10, Z10
+	VPSUBD           Z9, Z7, Z7
+	VPSLLD           $0x17, Z7, Z7
+	VPADDD.BCST      all3f800000<>+0(SB), Z7, Z7
+	VMULPS           Z10, Z8, Z8
+	VMULPS           Z7, Z8, Z7
+	VCMPPS           $0x03, Z3, Z3, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K1, Z4
+	VMOVDQU32        Z4, (AX)
+	VADDPS           Z4, Z2, Z2
+	ADDQ             $0x40, CX
+	ADDQ             $0x40, AX
+	SUBQ             $0x10, DX
+	JGE              block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z3
-	VSUBPS      Z0, Z3, Z0
-	VMAXPS      allc3000000<>+0(SB), Z0, Z3
-	VMINPS      all43000000<>+0(SB), Z3, Z3
-	VMOVDQU32   all3fb8aa3b<>+0(SB), Z4
-	VMOVAPS     Z3, Z7
-	VFMADD213PS all4b400000<>+0(SB), Z4, Z7
-	VSUBPS      all4b400000<>+0(SB), Z7, Z4
-	VMOVAPS     Z3, Z3
-	VFMADD231PS allbf317218<>+0(SB), Z4, Z3
-	VMOVAPS     Z3, Z3
-	VFMADD231PS all3102e308<>+0(SB), Z4, Z3
-	VMOVDQU32   all3ab5642d<>+0(SB), Z4
-	VFMADD213PS all3c091ef6<>+0(SB), Z3, Z4
-	VFMADD213PS all3d2aac2c<>+0(SB), Z3, Z4
-	VFMADD213PS all3e2aaa46<>+0(SB), Z3, Z4
-	VFMADD213PS all3efffffe<>+0(SB), Z3, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z4
-	VFMADD213PS all3f800000<>+0(SB), Z3, Z4
-	VPSUBD      all4b400000<>+0(SB), Z7, Z3
-	VPSRAD      $0x01, Z3, Z7
-	VPSLLD      $0x17, Z7, Z8
-	VPADDD      all3f800000<>+0(SB), Z8, Z8
-	VPSUBD      Z7, Z3, Z3
-	VPSLLD      $0x17, Z3, Z3
-	VPADDD      all3f800000<>+0(SB), Z3, Z3
-	VMULPS      Z8, Z4, Z4
-	VMULPS      Z3, Z4, Z3
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z3, K2, Z5
-	VMOVDQU32   Z5, K1, (AX)
-	VBLENDMPS   Z5, Z1, K1, Z6
-	VADDPS      Z6, Z2, Z2
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z3
+	VSUBPS           Z0, Z3, Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z3
+	VMINPS.BCST      all43000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z4
+	VMOVAPS          Z3, Z7
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z4, Z7
+	VSUBPS.BCST      all4b400000<>+0(SB), Z7, Z4
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z4, Z3
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z4, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
+	VPSUBD.BCST      all4b400000<>+0(SB), Z7, Z3
+	VPSRAD           $0x01, Z3, Z7
+	VPSLLD           $0x17, Z7, Z8
+	VPADDD.BCST      all3f800000<>+0(SB), Z8, Z8
+	VPSUBD           Z7, Z3, Z3
+	VPSLLD           $0x17, Z3, Z3
+	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
+	VMULPS           Z8, Z4, Z4
+	VMULPS           Z3, Z4, Z3
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z3, K2, Z5
+	VMOVDQU32        Z5, K1, (AX)
+	VBLENDMPS        Z5, Z1, K1, Z6
+	VADDPS           Z6, Z2, Z2
 
 end:
 	VEXTRACTF64X4 $0x01, Z2, Y0
@@ -6667,40 +5943,40 @@ TEXT ·layerx512(SB), NOSPLIT, $0-48
 	JL           last
 
 block:
-	VMOVDQU32   (CX), Z2
-	VSUBPS      Z0, Z2, Z2
-	VMULPS      Z1, Z2, Z2
-	VMOVDQU32   (BX), Z5
-	VMOVDQU32   (SI), Z6
-	VMOVAPS     Z2, Z2
-	VFMADD213PS Z6, Z5, Z2
-	VCMPPS      $0x03, Z2, Z2, K1
-	VBLENDMPS   all7fc00000<>+0(SB), Z2, K1, Z3
-	VMOVDQU32   Z3, (AX)
-	ADDQ        $0x40, CX
-	ADDQ        $0x40, AX
-	ADDQ        $0x40, BX
-	ADDQ        $0x40, SI
-	SUBQ        $0x10, DX
-	JGE         block
+	VMOVDQU32      (CX), Z2
+	VSUBPS         Z0, Z2, Z2
+	VMULPS         Z1, Z2, Z2
+	VMOVDQU32      (BX), Z5
+	VMOVDQU32      (SI), Z6
+	VMOVAPS        Z2, Z2
+	VFMADD213PS    Z6, Z5, Z2
+	VCMPPS         $0x03, Z2, Z2, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z2, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, CX
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, BX
+	ADDQ           $0x40, SI
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, DI
-	BZHIQ       DX, DI, DI
-	KMOVQ       DI, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z2
-	VSUBPS      Z0, Z2, Z0
-	VMULPS      Z1, Z0, Z0
-	VMOVDQU32.Z (BX), K1, Z1
-	VMOVDQU32.Z (SI), K1, Z2
-	VMOVAPS     Z0, Z0
-	VFMADD213PS Z2, Z1, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z4
-	VMOVDQU32   Z4, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, DI
+	BZHIQ          DX, DI, DI
+	KMOVQ          DI, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z2
+	VSUBPS         Z0, Z2, Z0
+	VMULPS         Z1, Z0, Z0
+	VMOVDQU32.Z    (BX), K1, Z1
+	VMOVDQU32.Z    (SI), K1, Z2
+	VMOVAPS        Z0, Z0
+	VFMADD213PS    Z2, Z1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -6720,33 +5996,33 @@ TEXT ·rmsx512(SB), NOSPLIT, $0-40
 	JL           last
 
 block:
-	VMOVDQU32 (CX), Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVDQU32 (BX), Z4
-	VMULPS    Z4, Z1, Z1
-	VCMPPS    $0x03, Z1, Z1, K1
-	VBLENDMPS all7fc00000<>+0(SB), Z1, K1, Z2
-	VMOVDQU32 Z2, (AX)
-	ADDQ      $0x40, CX
-	ADDQ      $0x40, AX
-	ADDQ      $0x40, BX
-	SUBQ      $0x10, DX
-	JGE       block
+	VMOVDQU32      (CX), Z1
+	VMULPS         Z0, Z1, Z1
+	VMOVDQU32      (BX), Z4
+	VMULPS         Z4, Z1, Z1
+	VCMPPS         $0x03, Z1, Z1, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, CX
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, BX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, SI
-	BZHIQ       DX, SI, SI
-	KMOVQ       SI, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VMOVDQU32.Z (CX), K1, Z1
-	VMULPS      Z0, Z1, Z0
-	VMOVDQU32.Z (BX), K1, Z1
-	VMULPS      Z1, Z0, Z0
-	VCMPPS      $0x03, Z0, Z0, K2
-	VBLENDMPS   all7fc00000<>+0(SB), Z0, K2, Z3
-	VMOVDQU32   Z3, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, SI
+	BZHIQ          DX, SI, SI
+	KMOVQ          SI, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z1
+	VMULPS         Z0, Z1, Z0
+	VMOVDQU32.Z    (BX), K1, Z1
+	VMULPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -7187,19 +6463,19 @@ end:
 // func lookupx512(z *byte, x *byte, table *byte, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·lookupx512(SB), NOSPLIT, $0-32
-	MOVQ      z+0(FP), AX
-	MOVQ      x+8(FP), CX
-	MOVQ      n+24(FP), DX
-	MOVQ      table+16(FP), BX
-	VMOVDQU32 (BX), Z0
-	VMOVDQU32 64(BX), Z1
-	VMOVDQU32 128(BX), Z2
-	VMOVDQU32 192(BX), Z3
-	VMOVDQU32 all01010101<>+0(SB), Z4
-	MOVQ      $0xaaaaaaaaaaaaaaaa, BX
-	KMOVQ     BX, K1
-	SUBQ      $0x40, DX
-	JL        last
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVQ         table+16(FP), BX
+	VMOVDQU32    (BX), Z0
+	VMOVDQU32    64(BX), Z1
+	VMOVDQU32    128(BX), Z2
+	VMOVDQU32    192(BX), Z3
+	VPBROADCASTD all01010101<>+0(SB), Z4
+	MOVQ         $0xaaaaaaaaaaaaaaaa, BX
+	KMOVQ        BX, K1
+	SUBQ         $0x40, DX
+	JL           last
 
 block:
 	VMOVDQU32 (CX), Z5
@@ -7272,77 +6548,86 @@ DATA all01010101<>+16(SB)/4, $0x01010101
 DATA all01010101<>+20(SB)/4, $0x01010101
 DATA all01010101<>+24(SB)/4, $0x01010101
 DATA all01010101<>+28(SB)/4, $0x01010101
-DATA all01010101<>+32(SB)/4, $0x01010101
-DATA all01010101<>+36(SB)/4, $0x01010101
-DATA all01010101<>+40(SB)/4, $0x01010101
-DATA all01010101<>+44(SB)/4, $0x01010101
-DATA all01010101<>+48(SB)/4, $0x01010101
-DATA all01010101<>+52(SB)/4, $0x01010101
-DATA all01010101<>+56(SB)/4, $0x01010101
-DATA all01010101<>+60(SB)/4, $0x01010101
-GLOBL all01010101<>(SB), RODATA|NOPTR, $64
+GLOBL all01010101<>(SB), RODATA|NOPTR, $32
 
-// func requantOnex256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantFarx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantOnex256(SB), NOSPLIT, $0-48
+TEXT ·requantFarx256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
 	VMOVDQU      orderx256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+	VMOVDQU      all00000001<>+0(SB), Y4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VMOVSHDUP Y4, Y5
-	VPMULDQ   (DX), Y4, Y4
-	VPADDQ    128(DX), Y4, Y4
-	VPMULDQ   64(DX), Y5, Y5
-	VPADDQ    192(DX), Y5, Y5
-	VPSRLVQ   256(DX), Y4, Y4
-	VPSRLVQ   320(DX), Y5, Y5
+	VMOVDQU   (R10), Y4
+	VMOVSHDUP (R10), Y5
+	VPMULDQ   (R11), Y4, Y4
+	VMOVSHDUP (R11), Y6
+	VPMULDQ   Y6, Y5, Y5
+	VPADDQ    bias<>+0(SB), Y4, Y4
+	VPSRLVQ   64(R11), Y4, Y4
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   128(R11), Y5, Y5
 	VMOVSLDUP Y5, Y5
 	VPBLENDD  $0xaa, Y5, Y4, Y4
-	VPSUBD    384(DX), Y4, Y4
-	VMOVDQU   32(CX), Y5
-	VMOVSHDUP Y5, Y6
-	VPMULDQ   32(DX), Y5, Y5
-	VPADDQ    160(DX), Y5, Y5
-	VPMULDQ   96(DX), Y6, Y6
-	VPADDQ    224(DX), Y6, Y6
-	VPSRLVQ   288(DX), Y5, Y5
-	VPSRLVQ   352(DX), Y6, Y6
+	VPSUBD    192(R11), Y4, Y4
+	VPSRAD    $0x01, Y4, Y4
+	VMOVDQU   32(R10), Y5
+	VMOVSHDUP 32(R10), Y6
+	VPMULDQ   32(R11), Y5, Y5
+	VMOVSHDUP 32(R11), Y7
+	VPMULDQ   Y7, Y6, Y6
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   96(R11), Y5, Y5
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   160(R11), Y6, Y6
 	VMOVSLDUP Y6, Y6
 	VPBLENDD  $0xaa, Y6, Y5, Y5
-	VPSUBD    416(DX), Y5, Y5
-	VMOVDQU   64(CX), Y6
-	VMOVSHDUP Y6, Y7
-	VPMULDQ   512(DX), Y6, Y6
-	VPADDQ    640(DX), Y6, Y6
-	VPMULDQ   576(DX), Y7, Y7
-	VPADDQ    704(DX), Y7, Y7
-	VPSRLVQ   768(DX), Y6, Y6
-	VPSRLVQ   832(DX), Y7, Y7
+	VPSUBD    224(R11), Y5, Y5
+	VPSRAD    $0x01, Y5, Y5
+	VMOVDQU   64(R10), Y6
+	VMOVSHDUP 64(R10), Y7
+	VPMULDQ   256(R11), Y6, Y6
+	VMOVSHDUP 256(R11), Y8
+	VPMULDQ   Y8, Y7, Y7
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   320(R11), Y6, Y6
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   384(R11), Y7, Y7
 	VMOVSLDUP Y7, Y7
 	VPBLENDD  $0xaa, Y7, Y6, Y6
-	VPSUBD    896(DX), Y6, Y6
-	VMOVDQU   96(CX), Y7
-	VMOVSHDUP Y7, Y8
-	VPMULDQ   544(DX), Y7, Y7
-	VPADDQ    672(DX), Y7, Y7
-	VPMULDQ   608(DX), Y8, Y8
-	VPADDQ    736(DX), Y8, Y8
-	VPSRLVQ   800(DX), Y7, Y7
-	VPSRLVQ   864(DX), Y8, Y8
+	VPSUBD    448(R11), Y6, Y6
+	VPSRAD    $0x01, Y6, Y6
+	VMOVDQU   96(R10), Y7
+	VMOVSHDUP 96(R10), Y8
+	VPMULDQ   288(R11), Y7, Y7
+	VMOVSHDUP 288(R11), Y9
+	VPMULDQ   Y9, Y8, Y8
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   352(R11), Y7, Y7
+	VPADDQ    bias<>+0(SB), Y8, Y8
+	VPSRLVQ   416(R11), Y8, Y8
 	VMOVSLDUP Y8, Y8
 	VPBLENDD  $0xaa, Y8, Y7, Y7
-	VPSUBD    928(DX), Y7, Y7
+	VPSUBD    480(R11), Y7, Y7
+	VPSRAD    $0x01, Y7, Y7
 	VPACKSSDW Y5, Y4, Y4
 	VPACKSSDW Y7, Y6, Y5
 	VPADDSW   Y0, Y4, Y4
@@ -7351,14 +6636,18 @@ block:
 	VPERMD    Y4, Y3, Y4
 	VPMAXSB   Y1, Y4, Y4
 	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VMOVDQU   Y4, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -7380,83 +6669,129 @@ DATA orderx256<>+56(SB)/4, $0x00000003
 DATA orderx256<>+60(SB)/4, $0x00000007
 GLOBL orderx256<>(SB), RODATA|NOPTR, $64
 
-// func requantNearx256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+DATA bias<>+0(SB)/4, $0x00000000
+DATA bias<>+4(SB)/4, $0x40000000
+DATA bias<>+8(SB)/4, $0x00000000
+DATA bias<>+12(SB)/4, $0x40000000
+DATA bias<>+16(SB)/4, $0x00000000
+DATA bias<>+20(SB)/4, $0x40000000
+DATA bias<>+24(SB)/4, $0x00000000
+DATA bias<>+28(SB)/4, $0x40000000
+DATA bias<>+32(SB)/4, $0x00000000
+DATA bias<>+36(SB)/4, $0x40000000
+DATA bias<>+40(SB)/4, $0x00000000
+DATA bias<>+44(SB)/4, $0x40000000
+DATA bias<>+48(SB)/4, $0x00000000
+DATA bias<>+52(SB)/4, $0x40000000
+DATA bias<>+56(SB)/4, $0x00000000
+DATA bias<>+60(SB)/4, $0x40000000
+GLOBL bias<>(SB), RODATA|NOPTR, $64
+
+// func requantNearx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantNearx256(SB), NOSPLIT, $0-48
+TEXT ·requantNearx256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
 	VMOVDQU      orderx256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VMOVDQU   448(DX), Y5
-	VPMINSD   Y5, Y4, Y4
-	VPXOR     allffffffff<>+0(SB), Y5, Y5
-	VPMAXSD   Y5, Y4, Y4
+	VMOVDQU   256(R11), Y4
+	VMOVDQU   (R10), Y5
+	VPMINSD   Y4, Y5, Y5
+	VPXOR     allffffffff<>+0(SB), Y4, Y4
+	VPMAXSD   Y4, Y5, Y4
 	VMOVSHDUP Y4, Y5
-	VPMULDQ   (DX), Y4, Y4
-	VPADDQ    128(DX), Y4, Y4
-	VPMULDQ   64(DX), Y5, Y5
-	VPADDQ    192(DX), Y5, Y5
-	VPSRLVQ   256(DX), Y4, Y4
-	VPSRLVQ   320(DX), Y5, Y5
+	VPMULDQ   (R11), Y4, Y4
+	VMOVSHDUP (R11), Y6
+	VPMULDQ   Y6, Y5, Y5
+	VPADDQ    bias<>+0(SB), Y4, Y4
+	VPSRLVQ   64(R11), Y4, Y4
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   128(R11), Y5, Y5
+	VPADDQ    one64<>+0(SB), Y4, Y4
+	VPSRLQ    $0x01, Y4, Y4
+	VPADDQ    one64<>+0(SB), Y5, Y5
+	VPSRLQ    $0x01, Y5, Y5
 	VMOVSLDUP Y5, Y5
 	VPBLENDD  $0xaa, Y5, Y4, Y4
-	VPSUBD    384(DX), Y4, Y4
-	VMOVDQU   32(CX), Y5
-	VMOVDQU   480(DX), Y6
-	VPMINSD   Y6, Y5, Y5
-	VPXOR     allffffffff<>+0(SB), Y6, Y6
-	VPMAXSD   Y6, Y5, Y5
+	VPSUBD    192(R11), Y4, Y4
+	VMOVDQU   288(R11), Y5
+	VMOVDQU   32(R10), Y6
+	VPMINSD   Y5, Y6, Y6
+	VPXOR     allffffffff<>+0(SB), Y5, Y5
+	VPMAXSD   Y5, Y6, Y5
 	VMOVSHDUP Y5, Y6
-	VPMULDQ   32(DX), Y5, Y5
-	VPADDQ    160(DX), Y5, Y5
-	VPMULDQ   96(DX), Y6, Y6
-	VPADDQ    224(DX), Y6, Y6
-	VPSRLVQ   288(DX), Y5, Y5
-	VPSRLVQ   352(DX), Y6, Y6
+	VPMULDQ   32(R11), Y5, Y5
+	VMOVSHDUP 32(R11), Y7
+	VPMULDQ   Y7, Y6, Y6
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   96(R11), Y5, Y5
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   160(R11), Y6, Y6
+	VPADDQ    one64<>+0(SB), Y5, Y5
+	VPSRLQ    $0x01, Y5, Y5
+	VPADDQ    one64<>+0(SB), Y6, Y6
+	VPSRLQ    $0x01, Y6, Y6
 	VMOVSLDUP Y6, Y6
 	VPBLENDD  $0xaa, Y6, Y5, Y5
-	VPSUBD    416(DX), Y5, Y5
-	VMOVDQU   64(CX), Y6
-	VMOVDQU   960(DX), Y7
-	VPMINSD   Y7, Y6, Y6
-	VPXOR     allffffffff<>+0(SB), Y7, Y7
-	VPMAXSD   Y7, Y6, Y6
+	VPSUBD    224(R11), Y5, Y5
+	VMOVDQU   576(R11), Y6
+	VMOVDQU   64(R10), Y7
+	VPMINSD   Y6, Y7, Y7
+	VPXOR     allffffffff<>+0(SB), Y6, Y6
+	VPMAXSD   Y6, Y7, Y6
 	VMOVSHDUP Y6, Y7
-	VPMULDQ   512(DX), Y6, Y6
-	VPADDQ    640(DX), Y6, Y6
-	VPMULDQ   576(DX), Y7, Y7
-	VPADDQ    704(DX), Y7, Y7
-	VPSRLVQ   768(DX), Y6, Y6
-	VPSRLVQ   832(DX), Y7, Y7
+	VPMULDQ   320(R11), Y6, Y6
+	VMOVSHDUP 320(R11), Y8
+	VPMULDQ   Y8, Y7, Y7
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   384(R11), Y6, Y6
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   448(R11), Y7, Y7
+	VPADDQ    one64<>+0(SB), Y6, Y6
+	VPSRLQ    $0x01, Y6, Y6
+	VPADDQ    one64<>+0(SB), Y7, Y7
+	VPSRLQ    $0x01, Y7, Y7
 	VMOVSLDUP Y7, Y7
 	VPBLENDD  $0xaa, Y7, Y6, Y6
-	VPSUBD    896(DX), Y6, Y6
-	VMOVDQU   96(CX), Y7
-	VMOVDQU   992(DX), Y8
-	VPMINSD   Y8, Y7, Y7
-	VPXOR     allffffffff<>+0(SB), Y8, Y8
-	VPMAXSD   Y8, Y7, Y7
+	VPSUBD    512(R11), Y6, Y6
+	VMOVDQU   608(R11), Y7
+	VMOVDQU   96(R10), Y8
+	VPMINSD   Y7, Y8, Y8
+	VPXOR     allffffffff<>+0(SB), Y7, Y7
+	VPMAXSD   Y7, Y8, Y7
 	VMOVSHDUP Y7, Y8
-	VPMULDQ   544(DX), Y7, Y7
-	VPADDQ    672(DX), Y7, Y7
-	VPMULDQ   608(DX), Y8, Y8
-	VPADDQ    736(DX), Y8, Y8
-	VPSRLVQ   800(DX), Y7, Y7
-	VPSRLVQ   864(DX), Y8, Y8
+	VPMULDQ   352(R11), Y7, Y7
+	VMOVSHDUP 352(R11), Y9
+	VPMULDQ   Y9, Y8, Y8
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   416(R11), Y7, Y7
+	VPADDQ    bias<>+0(SB), Y8, Y8
+	VPSRLVQ   480(R11), Y8, Y8
+	VPADDQ    one64<>+0(SB), Y7, Y7
+	VPSRLQ    $0x01, Y7, Y7
+	VPADDQ    one64<>+0(SB), Y8, Y8
+	VPSRLQ    $0x01, Y8, Y8
 	VMOVSLDUP Y8, Y8
 	VPBLENDD  $0xaa, Y8, Y7, Y7
-	VPSUBD    928(DX), Y7, Y7
+	VPSUBD    544(R11), Y7, Y7
 	VPACKSSDW Y5, Y4, Y4
 	VPACKSSDW Y7, Y6, Y5
 	VPADDSW   Y0, Y4, Y4
@@ -7465,104 +6800,120 @@ block:
 	VPERMD    Y4, Y3, Y4
 	VPMAXSB   Y1, Y4, Y4
 	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VMOVDQU   Y4, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
-// func requantTwox256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantTwox256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantTwox256(SB), NOSPLIT, $0-48
+TEXT ·requantTwox256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
 	VMOVDQU      orderx256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VPSLLVD   128(DX), Y4, Y4
-	VPMULDQ   (DX), Y4, Y5
+	VMOVDQU   (R10), Y4
+	VPSLLVD   64(R11), Y4, Y4
+	VPMULDQ   (R11), Y4, Y5
 	VMOVSHDUP Y4, Y4
-	VPMULDQ   64(DX), Y4, Y4
+	VMOVSHDUP (R11), Y6
+	VPMULDQ   Y6, Y4, Y4
 	VPADDQ    half<>+0(SB), Y5, Y5
 	VPSRLQ    $0x1f, Y5, Y5
 	VPADDQ    half<>+0(SB), Y4, Y4
 	VPADDQ    Y4, Y4, Y4
 	VPBLENDD  $0xaa, Y4, Y5, Y4
-	VMOVDQU   256(DX), Y5
+	VMOVDQU   192(R11), Y5
 	VPSRLD    $0x01, Y5, Y6
 	VPSRAD    $0x1f, Y4, Y7
 	VPSUBD    Y7, Y6, Y6
 	VPAND     Y5, Y4, Y5
-	VPSRAVD   192(DX), Y4, Y4
+	VPSRAVD   128(R11), Y4, Y4
 	VPCMPGTD  Y6, Y5, Y5
 	VPSUBD    Y5, Y4, Y4
-	VMOVDQU   32(CX), Y5
-	VPSLLVD   160(DX), Y5, Y5
-	VPMULDQ   32(DX), Y5, Y6
+	VMOVDQU   32(R10), Y5
+	VPSLLVD   96(R11), Y5, Y5
+	VPMULDQ   32(R11), Y5, Y6
 	VMOVSHDUP Y5, Y5
-	VPMULDQ   96(DX), Y5, Y5
+	VMOVSHDUP 32(R11), Y7
+	VPMULDQ   Y7, Y5, Y5
 	VPADDQ    half<>+0(SB), Y6, Y6
 	VPSRLQ    $0x1f, Y6, Y6
 	VPADDQ    half<>+0(SB), Y5, Y5
 	VPADDQ    Y5, Y5, Y5
 	VPBLENDD  $0xaa, Y5, Y6, Y5
-	VMOVDQU   288(DX), Y6
+	VMOVDQU   224(R11), Y6
 	VPSRLD    $0x01, Y6, Y7
 	VPSRAD    $0x1f, Y5, Y8
 	VPSUBD    Y8, Y7, Y7
 	VPAND     Y6, Y5, Y6
-	VPSRAVD   224(DX), Y5, Y5
+	VPSRAVD   160(R11), Y5, Y5
 	VPCMPGTD  Y7, Y6, Y6
 	VPSUBD    Y6, Y5, Y5
-	VMOVDQU   64(CX), Y6
-	VPSLLVD   640(DX), Y6, Y6
-	VPMULDQ   512(DX), Y6, Y7
+	VMOVDQU   64(R10), Y6
+	VPSLLVD   320(R11), Y6, Y6
+	VPMULDQ   256(R11), Y6, Y7
 	VMOVSHDUP Y6, Y6
-	VPMULDQ   576(DX), Y6, Y6
+	VMOVSHDUP 256(R11), Y8
+	VPMULDQ   Y8, Y6, Y6
 	VPADDQ    half<>+0(SB), Y7, Y7
 	VPSRLQ    $0x1f, Y7, Y7
 	VPADDQ    half<>+0(SB), Y6, Y6
 	VPADDQ    Y6, Y6, Y6
 	VPBLENDD  $0xaa, Y6, Y7, Y6
-	VMOVDQU   768(DX), Y7
+	VMOVDQU   448(R11), Y7
 	VPSRLD    $0x01, Y7, Y8
 	VPSRAD    $0x1f, Y6, Y9
 	VPSUBD    Y9, Y8, Y8
 	VPAND     Y7, Y6, Y7
-	VPSRAVD   704(DX), Y6, Y6
+	VPSRAVD   384(R11), Y6, Y6
 	VPCMPGTD  Y8, Y7, Y7
 	VPSUBD    Y7, Y6, Y6
-	VMOVDQU   96(CX), Y7
-	VPSLLVD   672(DX), Y7, Y7
-	VPMULDQ   544(DX), Y7, Y8
+	VMOVDQU   96(R10), Y7
+	VPSLLVD   352(R11), Y7, Y7
+	VPMULDQ   288(R11), Y7, Y8
 	VMOVSHDUP Y7, Y7
-	VPMULDQ   608(DX), Y7, Y7
+	VMOVSHDUP 288(R11), Y9
+	VPMULDQ   Y9, Y7, Y7
 	VPADDQ    half<>+0(SB), Y8, Y8
 	VPSRLQ    $0x1f, Y8, Y8
 	VPADDQ    half<>+0(SB), Y7, Y7
 	VPADDQ    Y7, Y7, Y7
 	VPBLENDD  $0xaa, Y7, Y8, Y7
-	VMOVDQU   800(DX), Y8
+	VMOVDQU   480(R11), Y8
 	VPSRLD    $0x01, Y8, Y9
 	VPSRAD    $0x1f, Y7, Y10
 	VPSUBD    Y10, Y9, Y9
 	VPAND     Y8, Y7, Y8
-	VPSRAVD   736(DX), Y7, Y7
+	VPSRAVD   416(R11), Y7, Y7
 	VPCMPGTD  Y9, Y8, Y8
 	VPSUBD    Y8, Y7, Y7
 	VPACKSSDW Y5, Y4, Y4
@@ -7573,70 +6924,87 @@ block:
 	VPERMD    Y4, Y3, Y4
 	VPMAXSB   Y1, Y4, Y4
 	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VMOVDQU   Y4, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
-// func requantFloatx256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantFloatx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantFloatx256(SB), NOSPLIT, $0-48
+TEXT ·requantFloatx256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
 	VMOVDQU      orderx256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+	VMOVDQU      all49800000<>+0(SB), Y4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VCVTDQ2PS Y4, Y4
-	VMULPS    (DX), Y4, Y4
-	VMINPS    all49800000<>+0(SB), Y4, Y4
-	VCVTPS2DQ Y4, Y4
-	VMOVDQU   32(CX), Y5
+	VMOVDQU   (R10), Y5
 	VCVTDQ2PS Y5, Y5
-	VMULPS    32(DX), Y5, Y5
-	VMINPS    all49800000<>+0(SB), Y5, Y5
+	VMULPS    (R11), Y5, Y5
+	VMINPS    Y4, Y5, Y5
 	VCVTPS2DQ Y5, Y5
-	VMOVDQU   64(CX), Y6
+	VMOVDQU   32(R10), Y6
 	VCVTDQ2PS Y6, Y6
-	VMULPS    512(DX), Y6, Y6
-	VMINPS    all49800000<>+0(SB), Y6, Y6
+	VMULPS    32(R11), Y6, Y6
+	VMINPS    Y4, Y6, Y6
 	VCVTPS2DQ Y6, Y6
-	VMOVDQU   96(CX), Y7
+	VMOVDQU   64(R10), Y7
 	VCVTDQ2PS Y7, Y7
-	VMULPS    544(DX), Y7, Y7
-	VMINPS    all49800000<>+0(SB), Y7, Y7
+	VMULPS    64(R11), Y7, Y7
+	VMINPS    Y4, Y7, Y7
 	VCVTPS2DQ Y7, Y7
-	VPACKSSDW Y5, Y4, Y4
-	VPACKSSDW Y7, Y6, Y5
-	VPADDSW   Y0, Y4, Y4
+	VMOVDQU   96(R10), Y8
+	VCVTDQ2PS Y8, Y8
+	VMULPS    96(R11), Y8, Y8
+	VMINPS    Y4, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPACKSSDW Y6, Y5, Y5
+	VPACKSSDW Y8, Y7, Y6
 	VPADDSW   Y0, Y5, Y5
-	VPACKSSWB Y5, Y4, Y4
-	VPERMD    Y4, Y3, Y4
-	VPMAXSB   Y1, Y4, Y4
-	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VPADDSW   Y0, Y6, Y6
+	VPACKSSWB Y6, Y5, Y5
+	VPERMD    Y5, Y3, Y5
+	VPMAXSB   Y1, Y5, Y5
+	VPMINSB   Y2, Y5, Y5
+	VMOVDQU   Y5, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -10823,15 +10191,7 @@ DATA all000000ff<>+16(SB)/4, $0x000000ff
 DATA all000000ff<>+20(SB)/4, $0x000000ff
 DATA all000000ff<>+24(SB)/4, $0x000000ff
 DATA all000000ff<>+28(SB)/4, $0x000000ff
-DATA all000000ff<>+32(SB)/4, $0x000000ff
-DATA all000000ff<>+36(SB)/4, $0x000000ff
-DATA all000000ff<>+40(SB)/4, $0x000000ff
-DATA all000000ff<>+44(SB)/4, $0x000000ff
-DATA all000000ff<>+48(SB)/4, $0x000000ff
-DATA all000000ff<>+52(SB)/4, $0x000000ff
-DATA all000000ff<>+56(SB)/4, $0x000000ff
-DATA all000000ff<>+60(SB)/4, $0x000000ff
-GLOBL all000000ff<>(SB), RODATA|NOPTR, $64
+GLOBL all000000ff<>(SB), RODATA|NOPTR, $32
 
 // func narrowLow16x256(z *byte, x *uint32, n int)
 // Requires: AVX, AVX2
@@ -10865,15 +10225,7 @@ DATA all0000ffff<>+16(SB)/4, $0x0000ffff
 DATA all0000ffff<>+20(SB)/4, $0x0000ffff
 DATA all0000ffff<>+24(SB)/4, $0x0000ffff
 DATA all0000ffff<>+28(SB)/4, $0x0000ffff
-DATA all0000ffff<>+32(SB)/4, $0x0000ffff
-DATA all0000ffff<>+36(SB)/4, $0x0000ffff
-DATA all0000ffff<>+40(SB)/4, $0x0000ffff
-DATA all0000ffff<>+44(SB)/4, $0x0000ffff
-DATA all0000ffff<>+48(SB)/4, $0x0000ffff
-DATA all0000ffff<>+52(SB)/4, $0x0000ffff
-DATA all0000ffff<>+56(SB)/4, $0x0000ffff
-DATA all0000ffff<>+60(SB)/4, $0x0000ffff
-GLOBL all0000ffff<>(SB), RODATA|NOPTR, $64
+GLOBL all0000ffff<>(SB), RODATA|NOPTR, $32
 
 // func narrowBF16x256(z *byte, x *uint32, n int)
 // Requires: AVX, AVX2

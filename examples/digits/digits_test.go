@@ -105,6 +105,7 @@ func TestDigits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	bindings := []core.Binding{
 		{Addr: 0, Size: weightsSize, Read: true},
 		{Addr: 1, Size: imageSize, Read: true},

@@ -71,7 +71,7 @@ func TestKselftest(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := boot(t, e, k, "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-			checkSelftests(t, res, "pci", 301)
+			checkSelftests(t, res, "pci", 302)
 		})
 	}
 }
@@ -80,7 +80,7 @@ func TestKselftest(t *testing.T) {
 func TestVirtioKselftest(t *testing.T) {
 	e := guest.Require(t)
 	res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-	checkSelftests(t, res, "virtio", 270)
+	checkSelftests(t, res, "virtio", 271)
 }
 
 // TestKselftestTimeouts lets the driver find hangs by itself: on cards that do not watch their commands, and on one that

@@ -481,11 +481,13 @@ func widen512() {
 
 // channels512 is a position-wise product: no sum over channels.
 func channels512() {
-	begin("channels512", "func(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32)",
-		"channels512 adds (pixels[p][i] − zero)·weights[p][i] to acc[i], for all positions p and n > 0 channels i.")
+	begin("channels512", "func(acc *int32, pixels **byte, weights **int32, positions, n int, zero int32, flip uint32)",
+		"channels512 adds ((pixels[p][i] xor flip) − zero)·weights[p][i] to acc[i], for all positions p and n > 0 channels i.")
 	acc, pixels, weights, positions, n := param("acc"), param("pixels"), param("weights"), param("positions"), param("n")
 	zero := g.ZMM()
 	g.VPBROADCASTD(g.Load(g.Param("zero"), g.GP32()), zero)
+	flip := g.XMM()
+	g.VPBROADCASTD(g.Load(g.Param("flip"), g.GP32()), flip)
 	mask, ones, at0, p, pixel, weight := g.GP64(), g.GP64(), g.GP64(), g.GP64(), g.GP64(), g.GP64()
 	g.MOVQ(operand.U64(0xffffffffffffffff), ones)
 	g.XORQ(at0, at0)
@@ -506,9 +508,11 @@ func channels512() {
 	g.Label("position")
 	g.MOVQ(indexed(pixels, p, 8, 0), pixel)
 	g.MOVQ(indexed(weights, p, 8, 0), weight)
-	v := g.ZMM()
+	v, bytes := g.ZMM(), g.XMM()
 	for i := range sums {
-		g.VPMOVSXBD_Z(indexed(pixel, at0, 1, 16*i), k[i], v)
+		g.VMOVDQU8_Z(indexed(pixel, at0, 1, 16*i), k[i], bytes)
+		g.VPXORD(flip, bytes, bytes)
+		g.VPMOVSXBD(bytes, v)
 		g.VPSUBD(zero, v, v)
 		g.VPMULLD_Z(indexed(weight, at0, 4, 64*i), v, k[i], v)
 		g.VPADDD(v, sums[i], sums[i])

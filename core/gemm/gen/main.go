@@ -36,6 +36,15 @@ func begin(name, signature, doc string) {
 
 func param(name string) reg.GPVirtual { return g.Load(g.Param(name), g.GP64()).(reg.GPVirtual) }
 
+// onStack is a parameter of 64 bits where the caller left it, for want of a register.
+func onStack(name string) operand.Mem {
+	p, err := g.Param(name).Resolve()
+	if err != nil {
+		fail(err)
+	}
+	return p.Addr
+}
+
 func at(base reg.Register, disp int) operand.Mem { return operand.Mem{Base: base, Disp: disp} }
 
 func indexed(base, index reg.Register, scale uint8, disp int) operand.Mem {
@@ -64,6 +73,8 @@ func main() {
 	sum512()
 	widen512()
 	channels512()
+	quads512()
+	line512()
 	madd256()
 	fma256()
 

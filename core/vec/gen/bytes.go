@@ -15,20 +15,20 @@ func native() {
 	for _, f := range []struct {
 		op, typ, size int
 		name          string
-		f             instruction
+		f             string
 	}{
-		{4, typeInt8, 1, "addInt8", g.VPADDSB},
-		{5, typeInt8, 1, "subInt8", g.VPSUBSB},
-		{7, typeInt8, 1, "minInt8", g.VPMINSB},
-		{8, typeInt8, 1, "maxInt8", g.VPMAXSB},
-		{4, typeUint8, 1, "addUint8", g.VPADDUSB},
-		{5, typeUint8, 1, "subUint8", g.VPSUBUSB},
-		{7, typeUint8, 1, "minUint8", g.VPMINUB},
-		{8, typeUint8, 1, "maxUint8", g.VPMAXUB},
-		{4, typeInt16, 2, "addInt16", g.VPADDSW},
-		{5, typeInt16, 2, "subInt16", g.VPSUBSW},
-		{7, typeInt16, 2, "minInt16", g.VPMINSW},
-		{8, typeInt16, 2, "maxInt16", g.VPMAXSW},
+		{4, typeInt8, 1, "addInt8", "VPADDSB"},
+		{5, typeInt8, 1, "subInt8", "VPSUBSB"},
+		{7, typeInt8, 1, "minInt8", "VPMINSB"},
+		{8, typeInt8, 1, "maxInt8", "VPMAXSB"},
+		{4, typeUint8, 1, "addUint8", "VPADDUSB"},
+		{5, typeUint8, 1, "subUint8", "VPSUBUSB"},
+		{7, typeUint8, 1, "minUint8", "VPMINUB"},
+		{8, typeUint8, 1, "maxUint8", "VPMAXUB"},
+		{4, typeInt16, 2, "addInt16", "VPADDSW"},
+		{5, typeInt16, 2, "subInt16", "VPSUBSW"},
+		{7, typeInt16, 2, "minInt16", "VPMINSW"},
+		{8, typeInt16, 2, "maxInt16", "VPMAXSW"},
 	} {
 		register("native", fmt.Sprintf("%d][%d", f.typ, f.op), f.name)
 		begin(f.name, "func(z, x, y *byte, step, n int)", "makes z of n bytes of x and y, which advances by step with each register.")
@@ -70,7 +70,7 @@ func lookup() {
 	for i := range t {
 		t[i] = load(at(p, 64*i))
 	}
-	one := load(bits(0x01010101))
+	one := all(bits(0x01010101))
 	odd, word := g.K(), g.GP64()
 	g.MOVQ(operand.U64(0xaaaaaaaaaaaaaaaa), word)
 	g.KMOVQ(word, odd)
@@ -87,11 +87,11 @@ func lookup() {
 			g.VPBLENDMW(hi, lo, k, d)
 			return d
 		}
-		a := at(shift(g.VPSRLW, v, 1), shift(g.VPSLLW, v, 8))
-		b := at(shift(g.VPSRLW, v, 9), v)
+		a := at(shift("VPSRLW", v, 1), shift("VPSLLW", v, 8))
+		b := at(shift("VPSRLW", v, 9), v)
 		lower, upper := newVec(), newVec()
-		g.VPBLENDMB(shift(g.VPSLLW, b, 8), a, odd, lower)
-		g.VPBLENDMB(b, shift(g.VPSRLW, a, 8), odd, upper)
+		g.VPBLENDMB(shift("VPSLLW", b, 8), a, odd, lower)
+		g.VPBLENDMB(b, shift("VPSRLW", a, 8), odd, upper)
 		d := newVec()
 		g.VPBLENDMB(upper, lower, bit, d)
 		return d

@@ -21,37 +21,37 @@ const (
 // conversions are the kernels between words and narrower types (§6.6): those of
 // AVX2 take whole registers.
 func conversions() {
-	widen(typeInt8, 1, "Int8", func(m operand.Mem, t *tail) vec { return extend(g.VPMOVSXBD, g.VPMOVSXBD_Z, m, t) })
-	widen(typeUint8, 1, "Uint8", func(m operand.Mem, t *tail) vec { return extend(g.VPMOVZXBD, g.VPMOVZXBD_Z, m, t) })
-	widen(typeInt16, 2, "Int16", func(m operand.Mem, t *tail) vec { return extend(g.VPMOVSXWD, g.VPMOVSXWD_Z, m, t) })
+	widen(typeInt8, 1, "Int8", func(m operand.Mem, t *tail) vec { return extend("VPMOVSXBD", "VPMOVSXBD_Z", m, t) })
+	widen(typeUint8, 1, "Uint8", func(m operand.Mem, t *tail) vec { return extend("VPMOVZXBD", "VPMOVZXBD_Z", m, t) })
+	widen(typeInt16, 2, "Int16", func(m operand.Mem, t *tail) vec { return extend("VPMOVSXWD", "VPMOVSXWD_Z", m, t) })
 	widen(typeBF16, 2, "BF16", func(m operand.Mem, t *tail) vec {
-		return shift(g.VPSLLD, extend(g.VPMOVZXWD, g.VPMOVZXWD_Z, m, t), 16)
+		return shift("VPSLLD", extend("VPMOVZXWD", "VPMOVZXWD_Z", m, t), 16)
 	})
-	widen(typeFP16, 2, "FP16", func(m operand.Mem, t *tail) vec { return extend(g.VCVTPH2PS, g.VCVTPH2PS_Z, m, t) })
+	widen(typeFP16, 2, "FP16", func(m operand.Mem, t *tail) vec { return extend("VCVTPH2PS", "VCVTPH2PS_Z", m, t) })
 	widen(typeE5M2, 1, "E5M2", func(m operand.Mem, t *tail) vec {
 		// The upper half of an fp16.
-		v := extend(g.VPMOVZXBD, g.VPMOVZXBD_Z, m, t)
-		v = shift(g.VPSLLD, v, 8)
+		v := extend("VPMOVZXBD", "VPMOVZXBD_Z", m, t)
+		v = shift("VPSLLD", v, 8)
 		if w.wide {
 			half := g.YMM()
 			g.VPMOVDW(v, half)
-			return op1(g.VCVTPH2PS, half)
+			return op1("VCVTPH2PS", half)
 		}
-		return op1(g.VCVTPH2PS, packWords(v))
+		return op1("VCVTPH2PS", packWords(v))
 	})
 	widen(typeE4M3, 1, "E4M3", func(m operand.Mem, t *tail) vec {
-		v := extend(g.VPMOVZXBD, g.VPMOVZXBD_Z, m, t)
+		v := extend("VPMOVZXBD", "VPMOVZXBD_Z", m, t)
 		a := and(v, bits(0x7f))
-		small := mul(op1(g.VCVTDQ2PS, a), num(0x1p-9))
-		large := op(g.VPADDD, shift(g.VPSLLD, a, 20), bits(120<<23))
-		r := pick(compareInt(vpcmpgtd, a, bits(7)), large, small)
-		r = or(r, shift(g.VPSLLD, and(v, bits(0x80)), 24))
-		return pick(compareInt(vpcmpeqd, a, bits(0x7f)), bits(nan), r)
+		small := mul(op1("VCVTDQ2PS", a), num(0x1p-9))
+		large := op("VPADDD", shift("VPSLLD", a, 20), bits(120<<23))
+		r := pick(compareInt("VPCMPGTD", a, bits(7)), large, small)
+		r = or(r, shift("VPSLLD", and(v, bits(0x80)), 24))
+		return pick(compareInt("VPCMPEQD", a, bits(0x7f)), bits(nan), r)
 	})
 
 	narrow("narrow", typeInt8, 1, "Int8", func(v vec, m operand.Mem, t *tail) {
 		if w.wide {
-			storeNarrow(g.VPMOVSDB, v, m, t)
+			storeNarrow("VPMOVSDB", v, m, t)
 			return
 		}
 		x := packSigned(v)
@@ -60,7 +60,7 @@ func conversions() {
 	})
 	narrow("narrow", typeUint8, 1, "Uint8", func(v vec, m operand.Mem, t *tail) {
 		if w.wide {
-			storeNarrow(g.VPMOVUSDB, op(g.VPMAXSD, v, bits(0)), m, t)
+			storeNarrow("VPMOVUSDB", op("VPMAXSD", v, bits(0)), m, t)
 			return
 		}
 		x := packSigned(v)
@@ -69,7 +69,7 @@ func conversions() {
 	})
 	narrow("narrow", typeInt16, 2, "Int16", func(v vec, m operand.Mem, t *tail) {
 		if w.wide {
-			storeNarrow(g.VPMOVSDW, v, m, t)
+			storeNarrow("VPMOVSDW", v, m, t)
 			return
 		}
 		g.VMOVDQU(packSigned(v), m)
@@ -79,9 +79,9 @@ func conversions() {
 	narrow("wrap", typeInt16, 2, "Low16", lowWords)
 
 	narrow("narrow", typeBF16, 2, "BF16", func(v vec, m operand.Mem, t *tail) {
-		odd := and(shift(g.VPSRLD, v, 16), bits(1))
-		r := op(g.VPADDD, op(g.VPADDD, v, bits(0x7fff)), odd)
-		lowWords(shift(g.VPSRLD, nanOf(v, r), 16), m, t)
+		odd := and(shift("VPSRLD", v, 16), bits(1))
+		r := op("VPADDD", op("VPADDD", v, bits(0x7fff)), odd)
+		lowWords(shift("VPSRLD", nanOf(v, r), 16), m, t)
 	})
 	narrow("narrow", typeFP16, 2, "FP16", func(v vec, m operand.Mem, t *tail) {
 		v = canon(v)
@@ -117,18 +117,18 @@ func (f fp8) round(v vec) vec {
 	a := absolute(v)
 	// Normal numbers: drop bits of the fraction, then change the bias.
 	drop := uint64(23 - f.fraction)
-	odd := and(shift(g.VPSRLD, a, drop), bits(1))
-	large := shift(g.VPSRLD, op(g.VPADDD, op(g.VPADDD, a, bits(1<<(drop-1)-1)), odd), drop)
-	large = op(g.VPSUBD, large, bits(uint32(127-f.bias)<<f.fraction))
+	odd := and(shift("VPSRLD", a, drop), bits(1))
+	large := shift("VPSRLD", op("VPADDD", op("VPADDD", a, bits(1<<(drop-1)-1)), odd), drop)
+	large = op("VPSUBD", large, bits(uint32(127-f.bias)<<f.fraction))
 	// Others: the sum with a number whose last place is the smallest subnormal.
 	unit := uint32(127+1-f.bias-f.fraction+23) << 23
-	small := op(g.VPSUBD, add(a, bits(unit)), bits(unit))
+	small := op("VPSUBD", add(a, bits(unit)), bits(unit))
 	least := uint32(127+1-f.bias)<<23 - 1
-	r := pick(compareInt(vpcmpgtd, a, bits(least)), large, small)
-	r = op(g.VPMINSD, r, bits(f.most))
-	signed := or(r, shift(g.VPSRLD, and(v, bits(sign)), 24))
+	r := pick(compareInt("VPCMPGTD", a, bits(least)), large, small)
+	r = op("VPMINSD", r, bits(f.most))
+	signed := or(r, shift("VPSRLD", and(v, bits(sign)), 24))
 	if f.most == f.nan {
-		r = pick(compareInt(vpcmpeqd, r, bits(f.nan)), r, signed)
+		r = pick(compareInt("VPCMPEQD", r, bits(f.nan)), r, signed)
 	} else {
 		r = signed
 	}
@@ -193,7 +193,7 @@ func blocksOrWhole(n reg.GPVirtual, block int, advance func(), some func(last bo
 }
 
 // extend loads elements that become wider.
-func extend(f, masked instruction, m operand.Mem, t *tail) vec {
+func extend(f, masked string, m operand.Mem, t *tail) vec {
 	if t == nil {
 		return op1(f, m)
 	}
@@ -203,17 +203,17 @@ func extend(f, masked instruction, m operand.Mem, t *tail) vec {
 }
 
 // storeNarrow stores elements that become narrower.
-func storeNarrow(f func(...operand.Op), v vec, m operand.Mem, t *tail) {
+func storeNarrow(f string, v vec, m operand.Mem, t *tail) {
 	if t == nil {
-		f(v, m)
+		emit(f, v, m)
 	} else {
-		f(v, t.k, m)
+		emit(f, v, t.k, m)
 	}
 }
 
 func lowBytes(v vec, m operand.Mem, t *tail) {
 	if w.wide {
-		storeNarrow(g.VPMOVDB, v, m, t)
+		storeNarrow("VPMOVDB", v, m, t)
 		return
 	}
 	x := packWords(and(v, bits(0xff)))
@@ -223,7 +223,7 @@ func lowBytes(v vec, m operand.Mem, t *tail) {
 
 func lowWords(v vec, m operand.Mem, t *tail) {
 	if w.wide {
-		storeNarrow(g.VPMOVDW, v, m, t)
+		storeNarrow("VPMOVDW", v, m, t)
 		return
 	}
 	g.VMOVDQU(packWords(and(v, bits(0xffff))), m)

@@ -71,74 +71,69 @@ func two(f func(x, y vec) vec) func(x, y vec, z operand.Mem, t *tail) vec {
 // ints are the operations on int32 (§6.10), with their numbers in §5.6.18.
 func ints() {
 	u := func(index int, name string, f func(x vec) vec) { unary("unaryInt", index, name+"Int", f) }
-	u(1, "neg", func(x vec) vec { return op(g.VPSUBD, load(bits(0)), x) })
-	u(2, "abs", func(x vec) vec { return op1(g.VPABSD, x) })
-	u(3, "relu", func(x vec) vec { return op(g.VPMAXSD, x, bits(0)) })
+	u(1, "neg", func(x vec) vec { return op("VPSUBD", all(bits(0)), x) })
+	u(2, "abs", func(x vec) vec { return op1("VPABSD", x) })
+	u(3, "relu", func(x vec) vec { return op("VPMAXSD", x, bits(0)) })
 
 	b := func(index int, name string, f func(x, y vec) vec) { binary("binaryInt", index, name+"Int", two(f)) }
-	simple := func(f instruction) func(x, y vec) vec { return func(x, y vec) vec { return op(f, x, y) } }
-	b(4, "add", simple(g.VPADDD))
-	b(5, "sub", simple(g.VPSUBD))
-	b(6, "mul", simple(g.VPMULLD))
-	b(7, "min", simple(g.VPMINSD))
-	b(8, "max", simple(g.VPMAXSD))
-	b(9, "eq", func(x, y vec) vec { return where(compareInt(vpcmpeqd, x, y), false, bits(1)) })
-	b(10, "ne", func(x, y vec) vec { return where(compareInt(vpcmpeqd, x, y), true, bits(1)) })
-	b(11, "lt", func(x, y vec) vec { return where(compareInt(vpcmpgtd, y, x), false, bits(1)) })
-	b(12, "le", func(x, y vec) vec { return where(compareInt(vpcmpgtd, x, y), true, bits(1)) })
+	simple := func(f string) func(x, y vec) vec { return func(x, y vec) vec { return op(f, x, y) } }
+	b(4, "add", simple("VPADDD"))
+	b(5, "sub", simple("VPSUBD"))
+	b(6, "mul", simple("VPMULLD"))
+	b(7, "min", simple("VPMINSD"))
+	b(8, "max", simple("VPMAXSD"))
+	b(9, "eq", func(x, y vec) vec { return where(compareInt("VPCMPEQD", x, y), false, bits(1)) })
+	b(10, "ne", func(x, y vec) vec { return where(compareInt("VPCMPEQD", x, y), true, bits(1)) })
+	b(11, "lt", func(x, y vec) vec { return where(compareInt("VPCMPGTD", y, x), false, bits(1)) })
+	b(12, "le", func(x, y vec) vec { return where(compareInt("VPCMPGTD", x, y), true, bits(1)) })
 	b(16, "and", func(x, y vec) vec { return and(x, y) })
 	b(17, "or", func(x, y vec) vec { return or(x, y) })
 	b(18, "xor", func(x, y vec) vec { return xor(x, y) })
-	b(19, "shl", simple(g.VPSLLVD))
-	b(20, "shr", simple(g.VPSRAVD))
-	b(21, "shrLogical", simple(g.VPSRLVD))
+	b(19, "shl", simple("VPSLLVD"))
+	b(20, "shr", simple("VPSRAVD"))
+	b(21, "shrLogical", simple("VPSRLVD"))
 	b(22, "shrRound", func(x, y vec) vec {
-		half := and(op(g.VPSRAVD, x, op(g.VPADDD, y, bits(0xffffffff))), bits(1)) // the highest bit that is lost, or the sign
-		half = pick(compareInt(vpcmpeqd, y, bits(0)), bits(0), half)
-		return op(g.VPADDD, op(g.VPSRAVD, x, y), half)
+		half := and(op("VPSRAVD", x, op("VPADDD", y, bits(0xffffffff))), bits(1)) // the highest bit that is lost, or the sign
+		half = pick(compareInt("VPCMPEQD", y, bits(0)), bits(0), half)
+		return op("VPADDD", op("VPSRAVD", x, y), half)
 	})
 	b(23, "mulHigh", func(x, y vec) vec {
-		v := shiftProducts(op(g.VPMULDQ, x, y), op(g.VPMULDQ, op1(g.VMOVSHDUP, x), op1(g.VMOVSHDUP, y)))
-		return pick(compareInt(vpcmpeqd, v, bits(sign)), bits(math.MaxInt32), v) // 2³¹
+		newOddWords()
+		v := shiftProducts(op("VPMULDQ", x, y), op("VPMULDQ", op1("VMOVSHDUP", x), op1("VMOVSHDUP", y)))
+		return pick(compareInt("VPCMPEQD", v, bits(sign)), bits(math.MaxInt32), v) // 2³¹
 	})
 	limit := func(x, s, over vec) vec {
-		return pick(negative(over), xor(shift(g.VPSRAD, x, 31), bits(math.MaxInt32)), s)
+		return pick(negative(over), xor(shift("VPSRAD", x, 31), bits(math.MaxInt32)), s)
 	}
 	b(24, "addSat", func(x, y vec) vec {
-		s := op(g.VPADDD, x, y)
+		s := op("VPADDD", x, y)
 		return limit(x, s, and(xor(x, s), xor(y, s)))
 	})
 	b(25, "subSat", func(x, y vec) vec {
-		s := op(g.VPSUBD, x, y)
+		s := op("VPSUBD", x, y)
 		return limit(x, s, and(xor(x, y), xor(x, s)))
 	})
 
-	choose := func(x, y, condition vec) vec { return pick(compareInt(vpcmpeqd, condition, bits(0)), y, x) }
+	choose := func(x, y, condition vec) vec { return pick(compareInt("VPCMPEQD", condition, bits(0)), y, x) }
 	binary("choose", 0, "selectInt", func(x, y vec, z operand.Mem, t *tail) vec { return choose(x, y, loadTail(z, t)) })
 	binary("choose", 1, "selectFloat", func(x, y vec, z operand.Mem, t *tail) vec {
-		return choose(x, y, shift(g.VPSLLD, loadTail(z, t), 1)) // −0 is 0
+		return choose(x, y, shift("VPSLLD", loadTail(z, t), 1)) // −0 is 0
 	})
 }
-
-func vpcmpeqd(ops ...operand.Op) { g.VPCMPEQD(ops...) }
-func vpcmpgtd(ops ...operand.Op) { g.VPCMPGTD(ops...) }
 
 // shiftProducts is the products of the even and of the odd words, divided by 2³¹ and rounded.
 func shiftProducts(even, odd vec) vec {
 	half := words("half", func(i int) uint32 { return uint32(1-i%2) << 30 })
-	even = shift(g.VPSRLQ, op(g.VPADDQ, even, half), 31)
-	odd = op(g.VPADDQ, odd, half)
-	return mergeOdd(even, op(g.VPADDQ, odd, odd)) // of the odd ones the high words are the results
+	even = shift("VPSRLQ", op("VPADDQ", even, half), 31)
+	odd = op("VPADDQ", odd, half)
+	return mergeOdd(even, op("VPADDQ", odd, odd)) // of the odd ones the high words are the results
 }
 
 // mergeOdd has the even words of a and the odd ones of b.
 func mergeOdd(a, b vec) vec {
 	d := newVec()
 	if w.wide {
-		k, word := g.K(), g.GP32()
-		g.MOVL(operand.U32(0xaaaa), word)
-		g.KMOVW(word, k)
-		g.VPBLENDMD(b, a, k, d)
+		g.VPBLENDMD(b, a, oddWords, d)
 	} else {
 		g.VPBLENDD(imm(0xaa), b, a, d)
 	}
@@ -154,7 +149,7 @@ func floats() {
 	u(1, "neg", negate)
 	u(2, "abs", absolute)
 	u(3, "relu", func(x vec) vec { return upper(x, bits(0)) })
-	unary("unaryFloat", 33, "sqrtFloat", func(x vec) vec { return canon(op1(g.VSQRTPS, x)) })
+	unary("unaryFloat", 33, "sqrtFloat", func(x vec) vec { return canon(op1("VSQRTPS", x)) })
 	u(34, "exp", exp)
 	u(35, "log", logarithm)
 	u(36, "tanh", tanh)
@@ -170,13 +165,13 @@ func floats() {
 	u(46, "relu6", func(x vec) vec { return lower(upper(x, bits(0)), num(6)) })
 
 	b := func(index int, name string, f func(x, y vec) vec) { binary("binaryFloat", index, name+"Float", two(f)) }
-	rounded := func(f instruction) func(x, y vec) vec { return func(x, y vec) vec { return canon(op(f, x, y)) } }
-	b(4, "add", rounded(g.VADDPS))
-	b(5, "sub", rounded(g.VSUBPS))
-	b(6, "mul", rounded(g.VMULPS))
-	b(32, "div", rounded(g.VDIVPS))
-	b(7, "min", minMax(g.VMINPS, or))
-	b(8, "max", minMax(g.VMAXPS, and))
+	rounded := func(f string) func(x, y vec) vec { return func(x, y vec) vec { return canon(op(f, x, y)) } }
+	b(4, "add", rounded("VADDPS"))
+	b(5, "sub", rounded("VSUBPS"))
+	b(6, "mul", rounded("VMULPS"))
+	b(32, "div", rounded("VDIVPS"))
+	b(7, "min", minMax("VMINPS", or))
+	b(8, "max", minMax("VMAXPS", and))
 	truth := func(predicate uint64) func(x, y vec) vec {
 		return func(x, y vec) vec { return where(compare(predicate, x, y), false, num(1)) }
 	}
@@ -186,5 +181,5 @@ func floats() {
 	b(12, "le", truth(lessEqual))
 
 	unary("between", 0, "toInt", toInt)
-	unary("between", 1, "fromInt", func(x vec) vec { return op1(g.VCVTDQ2PS, x) })
+	unary("between", 1, "fromInt", func(x vec) vec { return op1("VCVTDQ2PS", x) })
 }

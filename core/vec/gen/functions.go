@@ -39,9 +39,9 @@ const (
 
 // poly is the polynomial of x with the coefficients c.
 func poly(c []float32, x vec) vec {
-	p := load(num(c[0]))
+	p := all(num(c[0]))
 	for _, k := range c[1:] {
-		g.VFMADD213PS(num(k), x, p)
+		emit("VFMADD213PS", num(k), x, p)
 	}
 	return p
 }
@@ -49,20 +49,20 @@ func poly(c []float32, x vec) vec {
 // parts is E (§6.12.1); n is an integer. l may be nil for 0.
 func parts(h vec, l *vec) (p, n vec) {
 	h = lower(upper(h, num(-128)), num(128))
-	t := fma(h, load(num(log2E)), num(magic))
+	t := fma(h, all(num(log2E)), num(magic))
 	k := sub(t, num(magic))
 	r := fmaTo(fmaTo(h, k, num(-ln2Hi)), k, num(-ln2Lo))
 	if l != nil {
 		r = add(r, *l)
 	}
-	return poly(expTerms, r), op(g.VPSUBD, t, num(magic))
+	return poly(expTerms, r), op("VPSUBD", t, num(magic))
 }
 
 // powers are the two powers of 2 by which scale multiplies.
 func powers(n vec) (a, b vec) {
-	half := shift(g.VPSRAD, n, 1)
-	power := func(n vec) vec { return op(g.VPADDD, shift(g.VPSLLD, n, 23), num(1)) }
-	return power(half), power(op(g.VPSUBD, n, half))
+	half := shift("VPSRAD", n, 1)
+	power := func(n vec) vec { return op("VPADDD", shift("VPSLLD", n, 23), num(1)) }
+	return power(half), power(op("VPSUBD", n, half))
 }
 
 // scaled is scale(y, n).
@@ -76,10 +76,10 @@ func exp(x vec) vec { return scaled(parts(x, nil)) }
 func logarithm(x vec) vec {
 	small := compare(less, x, num(0x1p-126))
 	b := pick(small, mul(x, num(0x1p23)), x)
-	d := op(g.VPSUBD, b, bits(0x3f3504f3))
-	e := op(g.VPADDD, shift(g.VPSRAD, d, 23), where(small, false, bits(^uint32(23)+1)))
-	f := sub(op(g.VPADDD, and(d, bits(0x7fffff)), bits(0x3f3504f3)), num(1))
-	k := op1(g.VCVTDQ2PS, e)
+	d := op("VPSUBD", b, bits(0x3f3504f3))
+	e := op("VPADDD", shift("VPSRAD", d, 23), where(small, false, bits(^uint32(23)+1)))
+	f := sub(op("VPADDD", and(d, bits(0x7fffff)), bits(0x3f3504f3)), num(1))
+	k := op1("VCVTDQ2PS", e)
 	y := mul(mul(poly(logTerms, f), mul(f, f)), f)
 	y = fmaTo(y, k, num(ln2Lo))
 	y = fmaTo(y, mul(f, num(-0.5)), f)
@@ -97,7 +97,7 @@ func tanh(x vec) vec {
 	z := mul(a, a)
 	small := fma(mul(poly(tanhTerms, z), z), a, a)
 	e := exp(add(a, a))
-	y := sub(load(num(1)), div(load(num(2)), add(e, num(1))))
+	y := sub(all(num(1)), div(all(num(2)), add(e, num(1))))
 	return withSign(pick(compare(less, a, num(0.625)), small, y), x)
 }
 
@@ -116,22 +116,22 @@ func logistic(y, h vec, l *vec) vec {
 	return pick(below, mul(mul(q, a), b), q)
 }
 
-func sigmoid(x vec) vec { return logistic(load(num(1)), x, nil) }
+func sigmoid(x vec) vec { return logistic(all(num(1)), x, nil) }
 func silu(x vec) vec    { return logistic(upper(x, num(-128)), x, nil) }
 
 func geluTanh(x vec) vec {
 	c := lower(upper(x, num(-12)), num(12))
 	s := mul(c, c)
 	sl := fms(c, c, s)
-	c3 := load(num(geluC3Hi))
+	c3 := all(num(geluC3Hi))
 	p := mul(c3, s)
 	pl := fms(c3, s, p)
-	c1 := load(num(geluC1Hi))
+	c1 := all(num(geluC1Hi))
 	v := add(c1, p)
 	t := sub(v, c1)
 	vl := add(sub(c1, sub(v, t)), sub(p, t))
 	vl = add(vl, fma(c3, sl, pl))
-	vl = add(vl, fma(load(num(geluC3Lo)), s, num(geluC1Lo)))
+	vl = add(vl, fma(all(num(geluC3Lo)), s, num(geluC1Lo)))
 	h := mul(c, v)
 	l := fma(c, vl, fms(c, v, h))
 	return logistic(upper(x, num(-12)), h, &l)
@@ -139,8 +139,8 @@ func geluTanh(x vec) vec {
 
 // normalTail is T (§6.12.7).
 func normalTail(t, h, l vec) (p, n vec) {
-	q := div(load(num(1)), add(t, num(4)))
-	u := fma(load(num(-8)), q, num(1))
+	q := div(all(num(1)), add(t, num(4)))
+	u := fma(all(num(-8)), q, num(1))
 	r := mul(q, poly(tailTerms, u))
 	p, n = parts(h, &l)
 	return mul(p, r), n
@@ -153,7 +153,7 @@ func gelu(x vec) vec {
 	p, n := normalTail(t, mul(s, num(-0.5)), mul(sl, num(-0.5)))
 	below := compare(less, x, bits(0))
 	q := scaled(pick(below, mul(negate(t), p), p), n)
-	y := pick(below, q, mul(x, sub(load(num(1)), q)))
+	y := pick(below, q, mul(x, sub(all(num(1)), q)))
 	small := mul(x, fma(poly(normTerms, s), x, num(0.5)))
 	return pick(compare(less, t, num(1)), small, y)
 }
@@ -163,23 +163,23 @@ func erf(x vec) vec {
 	s := mul(a, a)
 	sl := fms(a, a, s)
 	p, n := normalTail(mul(a, num(sqrt2)), negate(s), negate(sl))
-	y := fma(load(num(-2)), scaled(p, n), num(1))
+	y := fma(all(num(-2)), scaled(p, n), num(1))
 	small := fma(poly(erfTerms, s), a, a)
 	return withSign(pick(compare(less, a, num(1)), small, y), x)
 }
 
-func reciprocal(x vec) vec { return div(load(num(1)), x) }
-func rsqrt(x vec) vec      { return canon(reciprocal(op1(g.VSQRTPS, x))) }
+func reciprocal(x vec) vec { return div(all(num(1)), x) }
+func rsqrt(x vec) vec      { return canon(reciprocal(op1("VSQRTPS", x))) }
 
 func hardSigmoid(x vec) vec {
-	return div(lower(upper(add(x, num(3)), bits(0)), num(6)), load(num(6)))
+	return div(lower(upper(add(x, num(3)), bits(0)), num(6)), all(num(6)))
 }
 
 func hardSwish(x vec) vec { return mul(upper(x, num(-3)), hardSigmoid(x)) }
 
 // minMax is min or max of any numbers (§6.7): both orders of operands give the
 // same unless one is NaN, or both are 0, of which join makes the right one.
-func minMax(f instruction, join func(a, b operand.Op) vec) func(x, y vec) vec {
+func minMax(f string, join func(a, b operand.Op) vec) func(x, y vec) vec {
 	return func(x, y vec) vec {
 		return pick(compare(unordered, x, y), bits(nan), join(op(f, x, y), op(f, y, x)))
 	}
@@ -187,7 +187,7 @@ func minMax(f instruction, join func(a, b operand.Op) vec) func(x, y vec) vec {
 
 // toInt is the conversion to int32: what is too large becomes −2³¹ at first.
 func toInt(x vec) vec {
-	v := op1(g.VCVTPS2DQ, x)
-	v = pick(compare(notMoreEqual, x, num(1<<31)), v, load(bits(math.MaxInt32)))
+	v := op1("VCVTPS2DQ", x)
+	v = pick(compare(notMoreEqual, x, num(1<<31)), v, all(bits(math.MaxInt32)))
 	return pick(compare(unordered, x, x), bits(0), v)
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"math"
 
-	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
@@ -13,10 +12,10 @@ import (
 const partial = 16
 
 // lanesOf are the registers of 16 words with the same value.
-func lanesOf(m operand.Mem) []vec {
+func lanesOf(c constant) []vec {
 	var a []vec
 	for range partial / lanes() {
-		a = append(a, load(m))
+		a = append(a, all(c))
 	}
 	return a
 }
@@ -41,21 +40,21 @@ func sixteen(n reg.GPVirtual, pointers []reg.GPVirtual, some func(i, off int, t 
 }
 
 // fold combines 16 words in the order of §6.11: j with j + 8, then + 4, + 2, + 1.
-func fold(f func(...operand.Op), a []vec) reg.GPVirtual {
+func fold(f string, a []vec) reg.GPVirtual {
 	y := g.YMM()
 	if w.wide {
 		g.VEXTRACTF64X4(imm(1), a[0], y)
-		f(y, a[0].AsY(), y)
+		emit(f, y, a[0].AsY(), y)
 	} else {
-		f(a[1], a[0], y)
+		emit(f, a[1], a[0], y)
 	}
 	x := g.XMM()
 	g.VEXTRACTF128(imm(1), y, x)
-	f(x, y.AsX(), x)
+	emit(f, x, y.AsX(), x)
 	for _, order := range []uint64{0x4e, 0xb1} {
 		o := g.XMM()
 		g.VPSHUFD(imm(order), x, o)
-		f(o, x, x)
+		emit(f, o, x, x)
 	}
 	r := g.GP32()
 	g.VMOVD(x, r)
@@ -70,27 +69,27 @@ func broadcastParam(name string) vec {
 	return v
 }
 
-func zeroVec() vec { return load(bits(0)) }
+func zeroVec() vec { return all(bits(0)) }
 
 func reductions() {
 	for _, r := range []struct {
 		index    int
 		name     string
 		identity uint32
-		f        func(...operand.Op)
+		f        string
 	}{
-		{0, "sumInt", 0, vpaddd},
-		{1, "largestInt", 1 << 31, vpmaxsd},
-		{2, "leastInt", math.MaxInt32, vpminsd},
-		{3, "sumFloat", 0, vaddps},
+		{0, "sumInt", 0, "VPADDD"},
+		{1, "largestInt", 1 << 31, "VPMAXSD"},
+		{2, "leastInt", math.MaxInt32, "VPMINSD"},
+		{3, "sumFloat", 0, "VADDPS"},
 	} {
 		register("reduce", r.index, r.name)
 		begin(r.name, "func(x *uint32, n int) uint32", "reduces n elements.")
 		x, n := param("x"), param("n")
-		rest := load(bits(r.identity))
+		rest := all(bits(r.identity))
 		acc := lanesOf(bits(r.identity))
 		sixteen(n, []reg.GPVirtual{x}, func(i, off int, t *tail) {
-			r.f(t.keep(loadTail(at(x, off), t), rest), acc[i], acc[i])
+			emit(r.f, t.keep(loadTail(at(x, off), t), rest), acc[i], acc[i])
 		})
 		g.Store(fold(r.f, acc), g.ReturnIndex(0))
 		g.VZEROUPPER()
@@ -101,22 +100,22 @@ func reductions() {
 		index    int
 		name     string
 		identity uint32
-		f        func(...operand.Op)
-	}{{1, "largestFloat", 1 << 31, vpmaxsd}, {2, "leastFloat", math.MaxInt32, vpminsd}} {
+		f        string
+	}{{1, "largestFloat", 1 << 31, "VPMAXSD"}, {2, "leastFloat", math.MaxInt32, "VPMINSD"}} {
 		register("extreme", r.index, r.name)
 		begin(r.name, "func(x *uint32, n int) (extreme, most uint32)",
 			"returns the extreme of n numbers, as an int32 that is ordered like them, and\nthe largest of their encodings without the sign, doubled: it tells of NaN.")
 		x, n := param("x"), param("n")
-		rest := load(bits(r.identity))
+		rest := all(bits(r.identity))
 		acc, most := lanesOf(bits(r.identity)), lanesOf(bits(0))
 		sixteen(n, []reg.GPVirtual{x}, func(i, off int, t *tail) {
 			v := loadTail(at(x, off), t)
-			key := xor(v, shift(g.VPSRLD, shift(g.VPSRAD, v, 31), 1))
-			r.f(t.keep(key, rest), acc[i], acc[i])
-			vpmaxud(op(g.VPADDD, v, v), most[i], most[i])
+			key := xor(v, shift("VPSRLD", shift("VPSRAD", v, 31), 1))
+			emit(r.f, t.keep(key, rest), acc[i], acc[i])
+			emit("VPMAXUD", op("VPADDD", v, v), most[i], most[i])
 		})
 		g.Store(fold(r.f, acc), g.ReturnIndex(0))
-		g.Store(fold(vpmaxud, most), g.ReturnIndex(1))
+		g.Store(fold("VPMAXUD", most), g.ReturnIndex(1))
 		g.VZEROUPPER()
 		g.RET()
 	}
@@ -129,9 +128,9 @@ func reductions() {
 	acc := lanesOf(bits(0))
 	sixteen(n, []reg.GPVirtual{x}, func(i, off int, t *tail) {
 		d := t.keep(sub(loadTail(at(x, off), t), c), zero)
-		g.VFMADD231PS(d, d, acc[i])
+		emit("VFMADD231PS", d, d, acc[i])
 	})
-	g.Store(fold(vaddps, acc), g.ReturnIndex(0))
+	g.Store(fold("VADDPS", acc), g.ReturnIndex(0))
 	g.VZEROUPPER()
 	g.RET()
 
@@ -145,9 +144,9 @@ func reductions() {
 		d := sub(loadTail(at(x, off), t), m)
 		e := nanOf(d, exp(d))
 		storeTail(e, at(z, off), t)
-		vaddps(t.keep(e, zero), acc[i], acc[i])
+		emit("VADDPS", t.keep(e, zero), acc[i], acc[i])
 	})
-	g.Store(fold(vaddps, acc), g.ReturnIndex(0))
+	g.Store(fold("VADDPS", acc), g.ReturnIndex(0))
 	g.VZEROUPPER()
 	g.RET()
 
@@ -175,9 +174,3 @@ func reductions() {
 	g.VZEROUPPER()
 	g.RET()
 }
-
-func vpaddd(ops ...operand.Op)  { g.VPADDD(ops...) }
-func vpmaxsd(ops ...operand.Op) { g.VPMAXSD(ops...) }
-func vpminsd(ops ...operand.Op) { g.VPMINSD(ops...) }
-func vpmaxud(ops ...operand.Op) { g.VPMAXUD(ops...) }
-func vaddps(ops ...operand.Op)  { g.VADDPS(ops...) }

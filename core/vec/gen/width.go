@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"reflect"
 
 	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/operand"
@@ -40,38 +41,45 @@ type mask struct {
 	y vec
 }
 
-// instruction is a method of build.Context: some take any number of operands, some as many as there are.
-type instruction any
-
-func emit(f instruction, ops ...operand.Op) {
-	switch f := f.(type) {
-	case func(...operand.Op):
-		f(ops...)
-	case func(a, b operand.Op):
-		f(ops[0], ops[1])
-	case func(a, b, c operand.Op):
-		f(ops[0], ops[1], ops[2])
-	default:
-		panic(fmt.Sprintf("gen: BUG: instruction of type %T", f))
+// emit appends an instruction. With AVX-512 a constant in memory is one word
+// that is broadcast: 64 bytes of them could be in two cache lines.
+func emit(name string, ops ...operand.Op) {
+	var in []reflect.Value
+	for _, o := range ops {
+		if c, ok := o.(constant); ok {
+			o = c.Mem
+			if w.wide {
+				name += "_BCST"
+			}
+		}
+		in = append(in, reflect.ValueOf(o))
 	}
+	f := reflect.ValueOf(g).MethodByName(name)
+	if !f.IsValid() {
+		panic("gen: BUG: no instruction " + name)
+	}
+	f.Call(in)
 }
 
+// constant is a word in memory, and as many more as AVX2 has.
+type constant struct{ operand.Mem }
+
 // op applies an instruction of two operands and a result.
-func op(f instruction, a, b operand.Op) vec {
+func op(f string, a, b operand.Op) vec {
 	d := newVec()
 	emit(f, b, a, d)
 	return d
 }
 
 // op1 applies an instruction of one operand.
-func op1(f instruction, a operand.Op) vec {
+func op1(f string, a operand.Op) vec {
 	d := newVec()
 	emit(f, a, d)
 	return d
 }
 
 // shift applies an instruction with an immediate operand.
-func shift(f instruction, a operand.Op, n uint64) vec {
+func shift(f string, a operand.Op, n uint64) vec {
 	d := newVec()
 	emit(f, imm(n), a, d)
 	return d
@@ -96,12 +104,12 @@ func table(name string, n int, values func(i int) uint32) operand.Mem {
 func words(name string, values func(i int) uint32) operand.Mem { return table(name, 16, values) }
 
 // bits is a constant in all words.
-func bits(v uint32) operand.Mem {
-	return words(fmt.Sprintf("all%08x", v), func(int) uint32 { return v })
+func bits(v uint32) constant {
+	return constant{table(fmt.Sprintf("all%08x", v), 8, func(int) uint32 { return v })}
 }
 
 // num is a number in all words.
-func num(v float32) operand.Mem { return bits(math.Float32bits(v)) }
+func num(v float32) constant { return bits(math.Float32bits(v)) }
 
 func load(m operand.Mem) vec {
 	d := newVec()
@@ -111,6 +119,14 @@ func load(m operand.Mem) vec {
 		g.VMOVDQU(m, d)
 	}
 	return d
+}
+
+// all has a constant everywhere.
+func all(c constant) vec {
+	if w.wide {
+		return op1("VPBROADCASTD", c.Mem)
+	}
+	return load(c.Mem)
 }
 
 func store(v vec, m operand.Mem) {
@@ -123,31 +139,31 @@ func store(v vec, m operand.Mem) {
 
 func and(a, b operand.Op) vec {
 	if w.wide {
-		return op(g.VPANDD, a, b)
+		return op("VPANDD", a, b)
 	}
-	return op(g.VPAND, a, b)
+	return op("VPAND", a, b)
 }
 
 func or(a, b operand.Op) vec {
 	if w.wide {
-		return op(g.VPORD, a, b)
+		return op("VPORD", a, b)
 	}
-	return op(g.VPOR, a, b)
+	return op("VPOR", a, b)
 }
 
 func xor(a, b operand.Op) vec {
 	if w.wide {
-		return op(g.VPXORD, a, b)
+		return op("VPXORD", a, b)
 	}
-	return op(g.VPXOR, a, b)
+	return op("VPXOR", a, b)
 }
 
 // andNot is b and not a.
 func andNot(a, b operand.Op) vec {
 	if w.wide {
-		return op(g.VPANDND, a, b)
+		return op("VPANDND", a, b)
 	}
-	return op(g.VPANDN, a, b)
+	return op("VPANDN", a, b)
 }
 
 // lowMask makes k the mask of the lowest n elements, of at most 64.
@@ -160,42 +176,42 @@ func lowMask(n reg.GPVirtual, k reg.OpmaskVirtual) {
 
 // broadcast is the instruction that puts an element of 8 << size bits in memory everywhere.
 func broadcast(size int, m operand.Mem) vec {
-	return op1([]instruction{g.VPBROADCASTB, g.VPBROADCASTW, g.VPBROADCASTD}[size], m)
+	return op1([]string{"VPBROADCASTB", "VPBROADCASTW", "VPBROADCASTD"}[size], m)
 }
 
 // move copies v, for an instruction that overwrites it.
-func move(v vec) vec { return op1(g.VMOVAPS, v) }
+func move(v vec) vec { return op1("VMOVAPS", v) }
 
 // fma is a·b + c, rounded once; c may be in memory.
 func fma(a, b vec, c operand.Op) vec {
 	d := move(a)
-	g.VFMADD213PS(c, b, d)
+	emit("VFMADD213PS", c, b, d)
 	return d
 }
 
 // fmaTo is c + a·b; b may be in memory.
 func fmaTo(c, a vec, b operand.Op) vec {
 	d := move(c)
-	g.VFMADD231PS(b, a, d)
+	emit("VFMADD231PS", b, a, d)
 	return d
 }
 
 // fms is a·b − c, rounded once.
 func fms(a, b, c vec) vec {
 	d := move(a)
-	g.VFMSUB213PS(c, b, d)
+	emit("VFMSUB213PS", c, b, d)
 	return d
 }
 
-func add(a, b operand.Op) vec { return op(g.VADDPS, a, b) }
-func sub(a, b operand.Op) vec { return op(g.VSUBPS, a, b) }
-func mul(a, b operand.Op) vec { return op(g.VMULPS, a, b) }
-func div(a, b operand.Op) vec { return op(g.VDIVPS, a, b) }
+func add(a, b operand.Op) vec { return op("VADDPS", a, b) }
+func sub(a, b operand.Op) vec { return op("VSUBPS", a, b) }
+func mul(a, b operand.Op) vec { return op("VMULPS", a, b) }
+func div(a, b operand.Op) vec { return op("VDIVPS", a, b) }
 
 // lower and upper are min and max of numbers of which none is NaN and not both
 // are 0: b where they are.
-func lower(a, b operand.Op) vec { return op(g.VMINPS, a, b) }
-func upper(a, b operand.Op) vec { return op(g.VMAXPS, a, b) }
+func lower(a, b operand.Op) vec { return op("VMINPS", a, b) }
+func upper(a, b operand.Op) vec { return op("VMAXPS", a, b) }
 
 func negate(a vec) vec   { return xor(a, bits(sign)) }
 func absolute(a vec) vec { return and(a, bits(^uint32(sign))) }
@@ -219,22 +235,22 @@ const (
 func compare(predicate uint64, a vec, b operand.Op) (m mask) {
 	if w.wide {
 		m.k = g.K()
-		g.VCMPPS(imm(predicate), b, a, m.k)
+		emit("VCMPPS", imm(predicate), b, a, m.k)
 	} else {
 		m.y = g.YMM()
-		g.VCMPPS(imm(predicate), b, a, m.y)
+		emit("VCMPPS", imm(predicate), b, a, m.y)
 	}
 	return m
 }
 
 // compareInt is a = b, or a > b, by the instruction for it.
-func compareInt(f func(...operand.Op), a vec, b operand.Op) (m mask) {
+func compareInt(f string, a vec, b operand.Op) (m mask) {
 	if w.wide {
 		m.k = g.K()
-		f(b, a, m.k)
+		emit(f, b, a, m.k)
 	} else {
 		m.y = g.YMM()
-		f(b, a, m.y)
+		emit(f, b, a, m.y)
 	}
 	return m
 }
@@ -253,26 +269,26 @@ func negative(a vec) (m mask) {
 func pick(m mask, yes operand.Op, no vec) vec {
 	d := newVec()
 	if w.wide {
-		g.VBLENDMPS(yes, no, m.k, d)
+		emit("VBLENDMPS", yes, no, m.k, d)
 	} else {
-		g.VBLENDVPS(m.y, yes, no, d)
+		emit("VBLENDVPS", m.y, yes, no, d)
 	}
 	return d
 }
 
 // where is v where m, of whole elements, is set, and 0 elsewhere; or, inverted, the other way round.
-func where(m mask, inverted bool, v operand.Mem) vec {
+func where(m mask, inverted bool, v constant) vec {
 	d := newVec()
 	switch {
 	case w.wide:
 		if inverted {
 			g.KNOTW(m.k, m.k)
 		}
-		g.VMOVDQU32_Z(v, m.k, d)
+		g.VPBROADCASTD_Z(v.Mem, m.k, d)
 	case inverted:
-		g.VPANDN(v, m.y, d)
+		g.VPANDN(v.Mem, m.y, d)
 	default:
-		g.VPAND(v, m.y, d)
+		g.VPAND(v.Mem, m.y, d)
 	}
 	return d
 }

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,33 +34,11 @@
 #define SYSTEM		DRM_NPU_PLACEMENT_SYSTEM
 
 static int fd = -1;
-static int tests, failures;
-
-static bool row(bool passed, const char *format, ...)
-{
-	va_list args;
-
-	tests++;
-	failures += !passed;
-	printf("%sok %d ", passed ? "" : "not ", tests);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	return passed;
-}
 
 static void row_value(long long want, long long got, const char *name)
 {
 	if (!row(want == got, "%s", name))
 		printf("# got %lld, want %lld\n", got, want);
-}
-
-static void bail(const char *what, int ret)
-{
-	printf("Bail out! %s: %s\n", what, strerror(-ret));
-	exit(1);
 }
 
 static void operator(const char *what)
@@ -143,16 +120,6 @@ static struct drm_npu_counters counters(void)
 	return c;
 }
 
-static uint32_t resets(void)
-{
-	struct drm_npu_device_info info;
-	int ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &info, sizeof(info));
-
-	if (ret)
-		bail("device info", ret);
-	return info.resets;
-}
-
 /* Jobs. */
 
 static struct drm_npu_command copy(const struct npu_bo *src, uint64_t at, const struct npu_bo *dst,
@@ -193,16 +160,6 @@ static uint64_t submit(uint32_t queue, const struct drm_npu_command *command, ui
 	return args.seqno;
 }
 
-static uint32_t make_queue(void)
-{
-	struct drm_npu_queue_create args = { 0 };
-	int ret = npu_ioctl(fd, DRM_IOCTL_NPU_QUEUE_CREATE, &args);
-
-	if (ret)
-		bail("queue", ret);
-	return args.queue;
-}
-
 static void destroy_queue(uint32_t queue)
 {
 	struct drm_npu_queue_destroy args = { .queue = queue };
@@ -213,26 +170,6 @@ static void destroy_queue(uint32_t queue)
 static int status_of(uint64_t seqno, struct drm_npu_job_status *status)
 {
 	return npu_query(fd, DRM_NPU_QUERY_JOB, seqno, status, sizeof(*status));
-}
-
-static uint32_t make_syncobj(void)
-{
-	uint32_t handle;
-	int ret = npu_syncobj_create(fd, &handle);
-
-	if (ret)
-		bail("syncobj", ret);
-	return handle;
-}
-
-static void make_bo(uint32_t placement, uint64_t size, struct npu_bo *bo)
-{
-	int ret = npu_bo_create(fd, placement, size, bo);
-
-	if (!ret && placement == SYSTEM)
-		ret = npu_bo_map(fd, bo);
-	if (ret)
-		bail("buffer object", ret);
 }
 
 /* Telemetry. */
@@ -293,7 +230,7 @@ static void test_hwmon(void)
 static void test_throttling(const struct npu_bo *device, const struct npu_bo *system)
 {
 	struct drm_npu_command c = copy(system, 0, device, 0, MIB, 1);
-	uint32_t before = resets(), done = make_syncobj();
+	uint32_t before = get_info(fd).resets, done = make_syncobj(fd);
 	struct drm_npu_job_status status;
 	struct drm_npu_telemetry t;
 	uint64_t seqno;
@@ -318,7 +255,7 @@ static void test_throttling(const struct npu_bo *device, const struct npu_bo *sy
 	row(!npu_wait(fd, done, 0, WAIT_MS) && !status_of(seqno, &status) &&
 	    status.state == DRM_NPU_JOB_DONE, "critical: it runs when the card is cool");
 	row(sensor_becomes("temp1_max_alarm", 0), "critical: alarms end");
-	row_value(before, resets(), "critical: no reset");
+	row_value(before, get_info(fd).resets, "critical: no reset");
 	npu_syncobj_destroy(fd, done);
 }
 
@@ -368,8 +305,8 @@ static void test_crash(const char *how, bool busy, const struct npu_bo *device,
 	struct drm_npu_command quick = copy(system, 0, device, MIB, MIB, 1);
 	struct drm_npu_command there = copy(system, 0, device, 0, MIB, 1);
 	struct drm_npu_command back = copy(device, 0, system, 0, MIB, 1);
-	uint32_t before = resets(), last = make_syncobj(), later = make_syncobj();
-	uint32_t queue = make_queue();
+	uint32_t before = get_info(fd).resets, last = make_syncobj(fd), later = make_syncobj(fd);
+	uint32_t queue = make_queue(fd);
 	struct drm_npu_job_status status;
 	uint64_t jobs[8], waits;
 	double start;
@@ -393,9 +330,9 @@ static void test_crash(const char *how, bool busy, const struct npu_bo *device,
 	}
 	start = npu_now();
 	operator(how);
-	for (i = 0; i < PATIENCE && resets() == before; i++)
+	for (i = 0; i < PATIENCE && get_info(fd).resets == before; i++)
 		usleep(100000);
-	row(resets() == before + 1, "%s: the driver resets the device once", how);
+	row(get_info(fd).resets == before + 1, "%s: the driver resets the device once", how);
 	printf("# after %.1f s\n", npu_now() - start);
 	ret = npu_wait(fd, last, 0, WAIT_MS);
 	if (!ret)
@@ -416,7 +353,7 @@ static void test_crash(const char *how, bool busy, const struct npu_bo *device,
 		printf("# %d, error %d\n", ret, status.error);
 	row(!run(&back, &status), "%s: a job after", how);
 	row(system->map[0] == 0x3c && system->map[MIB - 1] == 0x3c, "%s: device memory is kept", how);
-	row(telemetry().uptime_us > 0 && resets() == before + 1, "%s: firmware answers", how);
+	row(telemetry().uptime_us > 0 && get_info(fd).resets == before + 1, "%s: firmware answers", how);
 	destroy_queue(queue);
 	npu_syncobj_destroy(fd, last);
 	npu_syncobj_destroy(fd, later);
@@ -424,48 +361,30 @@ static void test_crash(const char *how, bool busy, const struct npu_bo *device,
 
 /* Sleep. */
 
-static bool is_suspended(void)
-{
-	char path[128], text[32] = "";
-	struct stat st;
-	int file;
-
-	if (fstat(fd, &st))
-		return false;
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device/power/runtime_status",
-		 major(st.st_rdev), minor(st.st_rdev));
-	file = open(path, O_RDONLY | O_CLOEXEC);
-	if (file < 0 || read(file, text, sizeof(text) - 1) < 0)
-		text[0] = 0;
-	if (file >= 0)
-		close(file);
-	return !strcmp(text, "suspended\n");
-}
-
 static void test_sleep(void)
 {
 	bool read = false;
 	int i;
 
 	/* Who looks five times a second must not keep it awake. It may fall asleep before a look. */
-	for (i = 0; i < PATIENCE && !is_suspended(); i++) {
+	for (i = 0; i < PATIENCE && !is_suspended(fd); i++) {
 		read |= sensor("temp1_input") > 0;
 		usleep(200000);
 	}
-	row(is_suspended() && read, "sleep: reading sensors does not keep the card awake");
+	row(is_suspended(fd) && read, "sleep: reading sensors does not keep the card awake");
 	row_value(NO_VALUE(ENODATA), sensor("temp1_input"), "sleep: no temperature then");
-	row(is_suspended(), "sleep: and nobody wakes it");
-	row(telemetry().uptime_us > 0 && !is_suspended(), "sleep: a query does");
+	row(is_suspended(fd), "sleep: and nobody wakes it");
+	row(telemetry().uptime_us > 0 && !is_suspended(fd), "sleep: a query does");
 	row(sensor("temp1_input") > 0, "sleep: and the sensor is back");
 
-	for (i = 0; i < PATIENCE && !is_suspended(); i++)
+	for (i = 0; i < PATIENCE && !is_suspended(fd); i++)
 		usleep(100000);
 	operator("hot");
 	usleep(2000000);
-	row(is_suspended(), "sleep: nor does a change of temperature");
+	row(is_suspended(fd), "sleep: nor does a change of temperature");
 	row_value(2, telemetry().throttle_level, "sleep: which is known afterwards");
 	operator("cool");
-	row(sensor_becomes("temp1_max_alarm", 0) || is_suspended(), "sleep: cool");
+	row(sensor_becomes("temp1_max_alarm", 0) || is_suspended(fd), "sleep: cool");
 }
 
 int main(int argc, char **argv)
@@ -481,8 +400,8 @@ int main(int argc, char **argv)
 	fd = npu_open();
 	if (fd < 0)
 		bail("open /dev/accel/*", fd);
-	make_bo(DEVICE, 48 * MIB, &device);
-	make_bo(SYSTEM, 2 * MIB, &system);
+	device = make_bo(fd, DEVICE, 48 * MIB);
+	system = make_bo(fd, SYSTEM, 2 * MIB);
 	test_telemetry();
 	test_counters(&device, &system);
 	test_hwmon();
@@ -494,6 +413,5 @@ int main(int argc, char **argv)
 		test_sleep();
 	npu_bo_destroy(fd, &device);
 	npu_bo_destroy(fd, &system);
-	printf("1..%d\n# %d of %d failed\n", tests, failures, tests);
-	return failures ? 1 : 0;
+	return end_rows();
 }

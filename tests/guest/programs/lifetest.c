@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,52 +33,6 @@
 #define SYSTEM		DRM_NPU_PLACEMENT_SYSTEM
 
 static int fd = -1;
-static int tests, failures;
-
-static bool row(bool passed, const char *format, ...)
-{
-	va_list args;
-
-	tests++;
-	failures += !passed;
-	printf("%sok %d ", passed ? "" : "not ", tests);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	return passed;
-}
-
-static bool row_error(int want, int got, const char *group, const char *name)
-{
-	bool passed = row(want == got, "%s: %s", group, name);
-
-	if (!passed)
-		printf("# got %d (%s), want %d (%s)\n", got, strerror(-got), want, strerror(-want));
-	return passed;
-}
-
-static void bail(const char *what, int ret)
-{
-	printf("Bail out! %s: %s\n", what, strerror(-ret));
-	exit(1);
-}
-
-/* Without a window to device memory a BO there has no mapping. */
-static struct npu_bo make_bo(uint32_t placement, uint64_t size)
-{
-	struct npu_bo bo;
-	int ret = npu_bo_create(fd, placement, size, &bo);
-
-	if (!ret && bo.mmap_offset)
-		ret = npu_bo_map(fd, &bo);
-	if (ret)
-		bail("buffer object", ret);
-	return bo;
-}
-
-static const struct drm_npu_command nop = { .type = DRM_NPU_COMMAND_NOP };
 
 static struct drm_npu_command copy(const struct npu_bo *src, const struct npu_bo *dst, uint32_t nx,
 				   uint32_t ny)
@@ -129,39 +82,6 @@ static int run(uint32_t queue, const struct drm_npu_command *command)
 	return ret ? ret : status.error;
 }
 
-static uint32_t make_queue(void)
-{
-	struct drm_npu_queue_create args = { 0 };
-	int ret = npu_ioctl(fd, DRM_IOCTL_NPU_QUEUE_CREATE, &args);
-
-	if (ret)
-		bail("queue", ret);
-	return args.queue;
-}
-
-static uint32_t resets(void)
-{
-	struct drm_npu_device_info info;
-	int ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &info, sizeof(info));
-
-	if (ret)
-		bail("device info", ret);
-	return info.resets;
-}
-
-/* Opens a file of the device's directory in sysfs. */
-static int open_sysfs(const char *name, int flags)
-{
-	char path[128];
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return -1;
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device/%s", major(st.st_rdev),
-		 minor(st.st_rdev), name);
-	return open(path, flags | O_CLOEXEC);
-}
-
 static bool write_file(int file, const char *text)
 {
 	bool good = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
@@ -173,32 +93,19 @@ static bool write_file(int file, const char *text)
 
 /* Sleep of the function. */
 
-static bool is_suspended(void)
-{
-	char text[32] = "";
-	int file = open_sysfs("power/runtime_status", O_RDONLY);
-
-	if (file < 0)
-		return false;
-	if (read(file, text, sizeof(text) - 1) < 0)
-		text[0] = 0;
-	close(file);
-	return !strcmp(text, "suspended\n");
-}
-
 static bool falls_asleep(void)
 {
 	int i;
 
-	for (i = 0; i < 100 && !is_suspended(); i++)
+	for (i = 0; i < 100 && !is_suspended(fd); i++)
 		usleep(100000);
-	return is_suspended();
+	return is_suspended(fd);
 }
 
 /* Power state in the function's own register, PMCSR (§1.7). */
 static int power_state(void)
 {
-	int file = open_sysfs("config", O_RDONLY);
+	int file = open_sysfs(fd, "config", O_RDONLY);
 	uint8_t pmcsr = 0xff;
 
 	if (pread(file, &pmcsr, 1, 0x44) != 1)
@@ -210,18 +117,18 @@ static int power_state(void)
 static void test_sleep(void)
 {
 	struct drm_npu_counters counters;
-	struct npu_bo device = make_bo(DEVICE, PAGE), system = make_bo(SYSTEM, PAGE);
+	struct npu_bo device = make_bo(fd, DEVICE, PAGE), system = make_bo(fd, SYSTEM, PAGE);
 	struct drm_npu_command out = copy(&system, &device, PAGE, 1);
 	struct drm_npu_command back = copy(&device, &system, PAGE, 1);
-	uint32_t queue = make_queue(), before = resets();
+	uint32_t queue = make_queue(fd), before = get_info(fd).resets;
 	int i, good = 0;
 
-	row(write_file(open_sysfs("power/autosuspend_delay_ms", O_WRONLY), "100"),
+	row(write_file(open_sysfs(fd, "power/autosuspend_delay_ms", O_WRONLY), "100"),
 	    "sleep: the delay can be set");
 	memset(system.map, 0x5a, PAGE);
 	row_error(0, run(queue, &out), "sleep", "a job runs");
 	usleep(1000000);
-	row(!is_suspended() && device.map[0] == 0x5a, "sleep: a mapping of its memory keeps it awake");
+	row(!is_suspended(fd) && device.map[0] == 0x5a, "sleep: a mapping of its memory keeps it awake");
 	munmap(device.map, device.size);
 	device.map = NULL;
 	row(falls_asleep(), "sleep: an idle function falls asleep");
@@ -229,11 +136,11 @@ static void test_sleep(void)
 	printf("lifetest: asleep\n");
 	fflush(stdout);
 	usleep(1000000);
-	row(is_suspended(), "sleep: and stays there");
+	row(is_suspended(fd), "sleep: and stays there");
 	memset(system.map, 0, PAGE);
 	row_error(0, run(queue, &back), "sleep", "a job wakes it, on the queue of before");
 	row(system.map[0] == 0x5a && system.map[PAGE - 1] == 0x5a, "sleep: its memory is kept");
-	row(resets() == before, "sleep: without a reset");
+	row(get_info(fd).resets == before, "sleep: without a reset");
 	for (i = 0; i < 10; i++)
 		good += falls_asleep() && !run(i & 1 ? queue : 0, &nop);
 	row(good == 10, "sleep: ten times more, on two queues");
@@ -243,7 +150,7 @@ static void test_sleep(void)
 	    "sleep: a mapping wakes it");
 	npu_bo_destroy(fd, &device);
 	row(falls_asleep(), "sleep: and lets it sleep when it is gone");
-	device = make_bo(DEVICE, PAGE);
+	device = make_bo(fd, DEVICE, PAGE);
 	row(!device.map[0] && !device.map[PAGE - 1], "sleep: a new BO wakes it, and is zero");
 	npu_bo_destroy(fd, &device);
 	npu_bo_destroy(fd, &system);
@@ -253,11 +160,11 @@ static void test_sleep(void)
 
 static void test_suspend(const char *state)
 {
-	struct npu_bo device = make_bo(DEVICE, MIB), system = make_bo(SYSTEM, MIB);
+	struct npu_bo device = make_bo(fd, DEVICE, MIB), system = make_bo(fd, SYSTEM, MIB);
 	struct drm_npu_command slow = copy(&system, &device, MIB, 2048);
 	struct drm_npu_command back = copy(&device, &system, MIB, 1);
 	struct drm_npu_job_status status = { 0 };
-	uint32_t queue = make_queue(), before = resets(), syncs[2];
+	uint32_t queue = make_queue(fd), before = get_info(fd).resets, syncs[2];
 	uint64_t seqnos[2] = { 0 };
 	int i, ret = 0;
 
@@ -283,7 +190,7 @@ static void test_suspend(const char *state)
 	row_error(0, run(queue, &back), "suspend", "the queue goes on");
 	row(system.map[0] == 0xa5 && system.map[MIB - 1] == 0xa5, "suspend: with what it knew");
 	row_error(0, run(0, &nop), "suspend", "so does the implicit one");
-	row(resets() == before, "suspend: it counts as no reset");
+	row(get_info(fd).resets == before, "suspend: it counts as no reset");
 	npu_bo_destroy(fd, &device);
 	npu_bo_destroy(fd, &system);
 }
@@ -329,11 +236,11 @@ static uint8_t *map_dmabuf(uint32_t handle)
 
 static void test_gone(const char *ready, bool removed)
 {
-	struct npu_bo device = make_bo(DEVICE, MIB / 2), system = make_bo(SYSTEM, MIB);
+	struct npu_bo device = make_bo(fd, DEVICE, MIB / 2), system = make_bo(fd, SYSTEM, MIB);
 	struct drm_npu_command slow = copy(&system, &device, MIB / 2, 128);
 	struct drm_npu_bo_create create = { .size = PAGE, .placement = SYSTEM };
 	struct drm_npu_queue_create queue_create = { 0 };
-	struct drm_npu_queue_destroy queue_destroy = { .queue = make_queue() };
+	struct drm_npu_queue_destroy queue_destroy = { .queue = make_queue(fd) };
 	uint8_t *device_map = device.map ? map_dmabuf(device.handle) : NULL;
 	uint8_t *system_map = map_dmabuf(system.handle);
 	struct drm_npu_counters counters;
@@ -400,6 +307,5 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: lifetest sleep | suspend STATE | removed FILE | gone FILE\n");
 		return 2;
 	}
-	printf("1..%d\n# %d of %d failed\n", tests, failures, tests);
-	return failures ? 1 : 0;
+	return end_rows();
 }

@@ -4,11 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -230,4 +233,113 @@ void npu_print_counters(const struct drm_npu_counters *a, const struct drm_npu_c
 	COUNTER(copies, ", ");
 	COUNTER(admin, "}");
 #undef COUNTER
+}
+
+/* Tests. */
+
+static int rows, failures;
+
+bool row(bool passed, const char *format, ...)
+{
+	va_list args;
+
+	rows++;
+	failures += !passed;
+	printf("%sok %d ", passed ? "" : "not ", rows);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
+	fflush(stdout);
+	return passed;
+}
+
+bool row_error(int want, int got, const char *group, const char *name)
+{
+	bool passed = row(want == got, "%s: %s", group, name);
+
+	if (!passed)
+		printf("# got %d (%s), want %d (%s)\n", got, strerror(-got), want, strerror(-want));
+	return passed;
+}
+
+void bail(const char *what, int ret)
+{
+	printf("Bail out! %s: %s\n", what, strerror(-ret));
+	exit(1);
+}
+
+int end_rows(void)
+{
+	printf("1..%d\n# %d of %d failed\n", rows, failures, rows);
+	return failures ? 1 : 0;
+}
+
+const struct drm_npu_command nop = { .type = DRM_NPU_COMMAND_NOP };
+
+struct npu_bo make_bo(int fd, uint32_t placement, uint64_t size)
+{
+	struct npu_bo bo;
+	int ret = npu_bo_create(fd, placement, size, &bo);
+
+	if (!ret && bo.mmap_offset)
+		ret = npu_bo_map(fd, &bo);
+	if (ret)
+		bail("buffer object", ret);
+	return bo;
+}
+
+uint32_t make_queue(int fd)
+{
+	struct drm_npu_queue_create args = { 0 };
+	int ret = npu_ioctl(fd, DRM_IOCTL_NPU_QUEUE_CREATE, &args);
+
+	if (ret)
+		bail("queue", ret);
+	return args.queue;
+}
+
+uint32_t make_syncobj(int fd)
+{
+	uint32_t handle;
+	int ret = npu_syncobj_create(fd, &handle);
+
+	if (ret)
+		bail("syncobj", ret);
+	return handle;
+}
+
+struct drm_npu_device_info get_info(int fd)
+{
+	struct drm_npu_device_info info;
+	int ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &info, sizeof(info));
+
+	if (ret)
+		bail("device info", ret);
+	return info;
+}
+
+int open_sysfs(int fd, const char *name, int flags)
+{
+	char path[128];
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -1;
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device/%s", major(st.st_rdev),
+		 minor(st.st_rdev), name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+bool is_suspended(int fd)
+{
+	char text[32] = "";
+	int file = open_sysfs(fd, "power/runtime_status", O_RDONLY);
+
+	if (file < 0)
+		return false;
+	if (read(file, text, sizeof(text) - 1) < 0)
+		text[0] = 0;
+	close(file);
+	return !strcmp(text, "suspended\n");
 }

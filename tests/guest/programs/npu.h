@@ -8,6 +8,7 @@
 #ifndef NPU_H
 #define NPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,5 +67,29 @@ double npu_now(void);
 
 /* npu_print_counters prints b - a as a JSON object. */
 void npu_print_counters(const struct drm_npu_counters *a, const struct drm_npu_counters *b);
+
+/*
+ * For programs that are tests, and print KTAP: a row each, "Bail out!" when it makes no sense to
+ * go on, and the plan at the end. Who says make_ or get_ bails out if that fails.
+ */
+bool row(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* row_error is a row for a call that returns 0 or -errno. */
+bool row_error(int want, int got, const char *group, const char *name);
+void bail(const char *what, int ret) __attribute__((noreturn));
+/* end_rows prints the plan, and returns what main does. */
+int end_rows(void);
+
+extern const struct drm_npu_command nop;
+
+/* make_bo maps too, unless it is device memory to which the host has no window. */
+struct npu_bo make_bo(int fd, uint32_t placement, uint64_t size);
+uint32_t make_queue(int fd);
+uint32_t make_syncobj(int fd);
+struct drm_npu_device_info get_info(int fd);
+
+/* open_sysfs opens a file of the device's directory in sysfs; -1 if that fails. */
+int open_sysfs(int fd, const char *name, int flags);
+/* is_suspended says whether the function sleeps in D3hot. */
+bool is_suspended(int fd);
 
 #endif /* NPU_H */

@@ -15,7 +15,6 @@
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,72 +36,6 @@
 static int fd = -1;
 static struct drm_npu_device_info info;
 static bool joined; /* pages that are apart are one piece for the device: it has an MMU, or an IOMMU is there */
-static int tests, failures;
-
-static bool row(bool passed, const char *format, ...)
-{
-	va_list args;
-
-	tests++;
-	failures += !passed;
-	printf("%sok %d ", passed ? "" : "not ", tests);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	return passed;
-}
-
-/* A row for a call that returns 0 or -errno. */
-static bool row_error(int want, int got, const char *group, const char *name)
-{
-	bool passed = row(want == got, "%s: %s", group, name);
-
-	if (!passed)
-		printf("# got %d (%s), want %d (%s)\n", got, strerror(-got), want, strerror(-want));
-	return passed;
-}
-
-static void bail(const char *what, int ret)
-{
-	printf("Bail out! %s: %s\n", what, strerror(-ret));
-	exit(1);
-}
-
-static struct npu_bo make_bo(int file, uint32_t placement, uint64_t size)
-{
-	struct npu_bo bo;
-	int ret = npu_bo_create(file, placement, size, &bo);
-
-	if (!ret)
-		ret = npu_bo_map(file, &bo);
-	if (ret)
-		bail("buffer object", ret);
-	return bo;
-}
-
-static uint32_t make_syncobj(void)
-{
-	uint32_t handle;
-	int ret = npu_syncobj_create(fd, &handle);
-
-	if (ret)
-		bail("syncobj", ret);
-	return handle;
-}
-
-static struct drm_npu_device_info get_info(void)
-{
-	struct drm_npu_device_info i;
-	int ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &i, sizeof(i));
-
-	if (ret)
-		bail("device info", ret);
-	return i;
-}
-
-static const struct drm_npu_command nop = { .type = DRM_NPU_COMMAND_NOP };
 
 /* A copy of nx bytes, ny times over. */
 static struct drm_npu_command copy(uint32_t src, uint32_t dst, uint32_t nx, uint32_t ny)
@@ -241,9 +174,9 @@ static void test_queue_errors(void)
 
 static void test_queue_use(void)
 {
-	struct drm_npu_device_info before = get_info();
+	struct drm_npu_device_info before = get_info(fd);
 	struct drm_npu_job_status status;
-	uint32_t queues[4], gate = make_syncobj(), done = make_syncobj(), other;
+	uint32_t queues[4], gate = make_syncobj(fd), done = make_syncobj(fd), other;
 	uint64_t seqno = 0, next = 0;
 	int file = npu_open(), ret = 0;
 	bool good = true;
@@ -254,7 +187,7 @@ static void test_queue_use(void)
 		good &= !ret && queues[i] == i + 1;
 	}
 	row(good, "queue: several in a file, numbered from 1");
-	row(get_info().queues_free == before.queues_free - ARRAY_LEN(queues),
+	row(get_info(fd).queues_free == before.queues_free - ARRAY_LEN(queues),
 	    "queue: each takes one of the device");
 	for (i = 0; i < ARRAY_LEN(queues) && !ret; i++)
 		ret = run(fd, queues[i], &nop);
@@ -311,7 +244,7 @@ static void test_queue_destroy_busy(void)
 	int ret = queue_create(fd, &queue);
 
 	for (i = 0; i < ARRAY_LEN(syncs); i++) {
-		syncs[i] = make_syncobj();
+		syncs[i] = make_syncobj(fd);
 		if (!ret)
 			ret = submit(fd, queue, &slow, 0, syncs[i], &seqnos[i]);
 	}
@@ -332,7 +265,7 @@ static void test_queue_destroy_busy(void)
 
 static void test_queue_limit(void)
 {
-	uint32_t before = get_info().queues_free, n = 0, queue, first = 0;
+	uint32_t before = get_info(fd).queues_free, n = 0, queue, first = 0;
 	int ret, file = npu_open();
 
 	while (!(ret = queue_create(file, &queue)))
@@ -343,7 +276,7 @@ static void test_queue_limit(void)
 	row_error(0, queue_destroy(file, first), "queue", "one is given back");
 	row_error(0, queue_create(file, &queue), "queue", "and can be had again");
 	close(file);
-	row(get_info().queues_free == before, "queue: closing the file gives all back");
+	row(get_info(fd).queues_free == before, "queue: closing the file gives all back");
 }
 
 /* Usage. */
@@ -670,7 +603,7 @@ static void test_reservation(void)
 	struct drm_npu_command quick = copy(b.handle, a.handle, 64, 1);
 	struct pollfd written = { .fd = export_bo(fd, b.handle), .events = POLLIN };
 	struct pollfd read = { .fd = export_bo(fd, a.handle), .events = POLLIN };
-	uint32_t queue, first = make_syncobj(), second = make_syncobj();
+	uint32_t queue, first = make_syncobj(fd), second = make_syncobj(fd);
 	int ret;
 
 	row(poll(&written, 1, 0) == 1, "dma-buf: an idle one is ready");
@@ -713,7 +646,7 @@ int main(int argc, char **argv)
 	fd = npu_open();
 	if (fd < 0)
 		bail("open /dev/accel/*", fd);
-	info = get_info();
+	info = get_info(fd);
 	joined |= !npu_ioctl(fd, DRM_IOCTL_NPU_QUERY, &vm);
 
 	test_queue_errors();
@@ -729,6 +662,5 @@ int main(int argc, char **argv)
 	test_other_driver();
 	test_reservation();
 
-	printf("1..%d\n# %d of %d failed\n", tests, failures, tests);
-	return failures ? 1 : 0;
+	return end_rows();
 }

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -38,34 +37,8 @@
 
 static int fd = -1;
 static struct drm_npu_device_info info;
-static int tests, failures;
 
 /* Reporting. */
-
-static bool row(bool passed, const char *format, ...)
-{
-	va_list args;
-
-	tests++;
-	failures += !passed;
-	printf("%sok %d ", passed ? "" : "not ", tests);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	return passed;
-}
-
-/* A row for a call that returns 0 or -errno. */
-static bool row_error(int want, int got, const char *group, const char *name)
-{
-	bool passed = row(want == got, "%s: %s", group, name);
-
-	if (!passed)
-		printf("# got %d (%s), want %d (%s)\n", got, strerror(-got), want, strerror(-want));
-	return passed;
-}
 
 static bool row_status(const struct drm_npu_job_status *s, int error, uint32_t command,
 		       uint32_t status, uint32_t result, uint64_t detail, const char *name)
@@ -83,47 +56,7 @@ static bool row_status(const struct drm_npu_job_status *s, int error, uint32_t c
 	return passed;
 }
 
-static void bail(const char *what, int ret)
-{
-	printf("Bail out! %s: %s\n", what, strerror(-ret));
-	exit(1);
-}
-
 /* Helpers. */
-
-static struct npu_bo make_bo(int file, uint32_t placement, uint64_t size)
-{
-	struct npu_bo bo;
-	int ret = npu_bo_create(file, placement, size, &bo);
-
-	if (!ret)
-		ret = npu_bo_map(file, &bo);
-	if (ret)
-		bail("buffer object", ret);
-	return bo;
-}
-
-static uint32_t make_syncobj(int file)
-{
-	uint32_t handle;
-	int ret = npu_syncobj_create(file, &handle);
-
-	if (ret)
-		bail("syncobj", ret);
-	return handle;
-}
-
-static struct drm_npu_device_info get_info(void)
-{
-	struct drm_npu_device_info i;
-	int ret = npu_query(fd, DRM_NPU_QUERY_DEVICE_INFO, 0, &i, sizeof(i));
-
-	if (ret)
-		bail("device info", ret);
-	return i;
-}
-
-static const struct drm_npu_command nop = { .type = DRM_NPU_COMMAND_NOP };
 
 static struct drm_npu_command copy(const struct npu_bo *src, const struct npu_bo *dst, uint32_t n)
 {
@@ -410,7 +343,7 @@ static void test_bo_use(uint32_t placement, const char *name)
 
 static void test_bo_many(void)
 {
-	uint64_t before = get_info().dram_free;
+	uint64_t before = get_info(fd).dram_free;
 	static struct npu_bo bos[512];
 	bool distinct = true;
 	uint64_t total = 0;
@@ -424,11 +357,11 @@ static void test_bo_many(void)
 	for (i = 0; i < ARRAY_LEN(bos); i++)
 		distinct &= !memcmp(bos[i].map, &i, sizeof(i));
 	row(distinct, "bo: %zu at once, all distinct", ARRAY_LEN(bos));
-	row(get_info().dram_free == before - ARRAY_LEN(bos) / 2 * PAGE,
+	row(get_info(fd).dram_free == before - ARRAY_LEN(bos) / 2 * PAGE,
 	    "bo: free device memory is accounted");
 	for (i = 0; i < ARRAY_LEN(bos); i++)
 		npu_bo_destroy(fd, &bos[i]);
-	row(get_info().dram_free == before, "bo: closing gives the memory back");
+	row(get_info(fd).dram_free == before, "bo: closing gives the memory back");
 
 	for (n = 0; n < ARRAY_LEN(bos) && !ret; n++) {
 		ret = npu_bo_create(fd, DEVICE, (before / 8 | (PAGE - 1)) + 1, &bos[n]);
@@ -438,7 +371,7 @@ static void test_bo_many(void)
 	row(total <= before, "bo: no more device memory than there is");
 	for (i = 0; i < n; i++)
 		npu_bo_destroy(fd, &bos[i]);
-	row(get_info().dram_free == before, "bo: all of it comes back");
+	row(get_info(fd).dram_free == before, "bo: all of it comes back");
 }
 
 static void test_bo_foreign(void)
@@ -976,7 +909,7 @@ static void test_two_processes(void)
 	int i;
 	bool good = true;
 
-	if (get_info().queues_free < 2) {
+	if (get_info(fd).queues_free < 2) {
 		row(true, "process: two at once # SKIP the device has too few queues");
 		return;
 	}
@@ -1022,7 +955,7 @@ static bool recovered(const struct drm_npu_device_info *before)
 	int i;
 
 	for (i = 0; i < 600; i++) {
-		now = get_info();
+		now = get_info(fd);
 		if (now.dram_free == before->dram_free && now.queues_free == before->queues_free)
 			break;
 		usleep(100000);
@@ -1038,7 +971,7 @@ static bool recovered(const struct drm_npu_device_info *before)
 
 static void test_close_busy(void)
 {
-	struct drm_npu_device_info before = get_info();
+	struct drm_npu_device_info before = get_info(fd);
 	int file = start_long_jobs();
 
 	if (!row(file >= 0, "process: long jobs start"))
@@ -1049,7 +982,7 @@ static void test_close_busy(void)
 
 static void test_kill_busy(void)
 {
-	struct drm_npu_device_info before = get_info();
+	struct drm_npu_device_info before = get_info(fd);
 	int pipes[2], status;
 	char ready = 0;
 	pid_t pid;
@@ -1077,7 +1010,7 @@ static void test_kill_busy(void)
 
 static void test_queues(void)
 {
-	struct drm_npu_device_info before = get_info();
+	struct drm_npu_device_info before = get_info(fd);
 	struct drm_npu_job_status status;
 	static int files[1024];
 	uint32_t i, n = 0;
@@ -1091,7 +1024,7 @@ static void test_queues(void)
 	}
 	row_error(-EBUSY, ret, "queue", "the last file finds none");
 	row(n == before.queues_free + 1, "queue: %u files have one", n - 1);
-	row(!get_info().queues_free, "queue: none is free");
+	row(!get_info(fd).queues_free, "queue: none is free");
 	row_error(0, npu_run(fd, &nop, 1, WAIT_MS, &status), "queue", "the first one still works");
 	close(files[0]);
 	row_error(0, npu_run(files[n - 1], &nop, 1, WAIT_MS, &status), "queue",
@@ -1145,7 +1078,7 @@ static int await_error(uint64_t seqno)
 
 static void test_reset_idle(void)
 {
-	uint32_t resets = get_info().resets;
+	uint32_t resets = get_info(fd).resets;
 	struct npu_bo bo = make_bo(fd, DEVICE, PAGE), back = make_bo(fd, SYSTEM, PAGE);
 	struct drm_npu_command c = copy(&bo, &back, PAGE);
 	struct drm_npu_job_status status;
@@ -1153,7 +1086,7 @@ static void test_reset_idle(void)
 	fill_random(bo.map, bo.size);
 	npu_run(fd, &nop, 1, WAIT_MS, &status);
 	row(reset_function(), "reset: of the idle function");
-	row(get_info().resets == resets + 1, "reset: is counted");
+	row(get_info(fd).resets == resets + 1, "reset: is counted");
 	row_error(0, npu_run(fd, &c, 1, WAIT_MS, &status), "reset", "an open file goes on");
 	row(!memcmp(bo.map, back.map, PAGE), "reset: device memory is kept");
 	npu_bo_destroy(fd, &bo);
@@ -1227,7 +1160,7 @@ static void test_queue_fault(void)
 
 static void test_timeout(void)
 {
-	struct drm_npu_device_info before = get_info();
+	struct drm_npu_device_info before = get_info(fd);
 	struct npu_bo a, b;
 	struct drm_npu_command endless;
 	struct drm_npu_sync sync = { 0 };
@@ -1253,8 +1186,8 @@ static void test_timeout(void)
 	row_error(0, npu_wait(fd, sync.handle, 0, WAIT_MS), "timeout", "both end");
 	row_error(-ETIMEDOUT, await_error(seqno), "timeout", "the endless one has timed out");
 	row_error(-ECANCELED, await_error(seqno + 1), "timeout", "the one behind it is cancelled");
-	row(get_info().resets == before.resets, "timeout: the device was not reset");
-	row(get_info().timeouts == before.timeouts + 1, "timeout: it is counted");
+	row(get_info(fd).resets == before.resets, "timeout: the device was not reset");
+	row(get_info(fd).timeouts == before.timeouts + 1, "timeout: it is counted");
 	row_error(0, npu_run(fd, &nop, 1, WAIT_MS, &status), "timeout", "the file goes on");
 	row_error(0, npu_run(first, &nop, 1, WAIT_MS, &status), "timeout", "so does another");
 	write_file(TIMEOUT_FILE, old);
@@ -1280,7 +1213,7 @@ int main(int argc, char **argv)
 	fd = npu_open();
 	if (fd < 0)
 		bail("open /dev/accel/*", fd);
-	info = get_info();
+	info = get_info(fd);
 
 	test_version();
 	test_query();
@@ -1310,6 +1243,5 @@ int main(int argc, char **argv)
 	if (timeouts)
 		test_timeout();
 
-	printf("1..%d\n# %d of %d failed\n", tests, failures, tests);
-	return failures ? 1 : 0;
+	return end_rows();
 }

@@ -761,6 +761,63 @@ TEST_F_TIMEOUT(vm, threads, 120)
 	EXPECT_EQ(2, space_of(self->fd).mappings);
 }
 
+struct closer {
+	int fd, error;
+	uint32_t handle;
+	pthread_barrier_t start;
+};
+
+/* Unmapping keeps the address space busy, and who comes meanwhile waits for it. */
+static void *unmap_and_close(void *arg)
+{
+	struct closer *c = arg;
+
+	pthread_barrier_wait(&c->start);
+	c->error = unmap(c->fd, C, NPU_MIB);
+	if (!c->error)
+		c->error = npu_gem_close(c->fd, c->handle);
+	return NULL;
+}
+
+/* A handle that is closed while a job names it for the first time leaves nothing behind. */
+TEST_F_TIMEOUT(vm, closed_at_first_use, 120)
+{
+	struct drm_npu_command nop = npu_nop();
+	uint64_t free_before;
+	int used = 0, i;
+
+	ASSERT_EQ(0, npu_run_error(self->fd, &nop, 1));
+	free_before = npu_info(self->fd).dram_free;
+	for (i = 0; i < 40; i++) {
+		struct closer c = { .fd = self->fd };
+		struct drm_npu_command copy;
+		pthread_t thread;
+		struct npu_bo bo;
+		int ret;
+
+		ASSERT_EQ(0, map(self->fd, &self->a, C, READ));
+		ASSERT_EQ(0, npu_bo_create(self->fd, NPU_DEVICE, NPU_PAGE, &bo));
+		if (bo.map)
+			munmap(bo.map, bo.size);
+		c.handle = bo.handle;
+		copy = npu_copy(&bo, &self->b, 64);
+		ASSERT_EQ(0, pthread_barrier_init(&c.start, NULL, 2));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_close, &c));
+		pthread_barrier_wait(&c.start);
+		ret = npu_run_error(self->fd, &copy, 1);
+		pthread_join(thread, NULL);
+		pthread_barrier_destroy(&c.start);
+		EXPECT_EQ(0, c.error);
+		EXPECT_TRUE(ret == 0 || ret == -ENOENT);
+		used += !ret;
+	}
+	EXPECT_GT(used, 0);
+	/* The kernel frees a job a little after telling of its end. */
+	for (i = 0; i < 100 && npu_info(self->fd).dram_free != free_before; i++)
+		npu_sleep_ms(20);
+	EXPECT_EQ(free_before, npu_info(self->fd).dram_free);
+}
+
 /* Host memory need not be in one piece; this is more than Linux gives in one. */
 TEST_F_TIMEOUT(vm, large_system_bo, 120)
 {

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"npuemu/compiler"
+	"npuemu/compiler/emit"
+	"npuemu/compiler/ir"
+	"npuemu/compiler/model"
+	"npuemu/compiler/npy"
+	"npuemu/compiler/run"
+	"npuemu/vdev"
+)
+
+// targetOf is the core of a configuration.
+func targetOf(cfg vdev.Config) emit.Target {
+	minor, groups := cfg.ISA()
+	return emit.Target{
+		Rows: cfg.Array.Rows, Cols: cfg.Array.Cols, SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators),
+		Minor: minor, Features: groups,
+	}
+}
+
+func compileCommand() *cobra.Command {
+	var (
+		cf    configFlags
+		out   string
+		dumps []string
+		table bool
+	)
+	c := &cobra.Command{
+		Use:   "compile MODEL",
+		Short: "Compile a model into a file that run executes",
+		Long: "compile makes a compiled model (docs/spec/model.md) of MODEL for the core that --config describes. Files of models end in\n" +
+			strings.Join(compiler.Extensions(), ", ") + ".\n\n" +
+			"An operator that the card does not have stays on the host; the table names it, with the reason.\n" +
+			"--dump-after=PASS prints the graph after a pass on standard error; import is the first, all are all.",
+		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := cf.load()
+			if err != nil {
+				return err
+			}
+			m, err := compileModel(c, args[0], cfg, dumps)
+			if err != nil {
+				return err
+			}
+			b, err := m.Write()
+			if err != nil {
+				return err
+			}
+			name := out
+			if name == "" {
+				name = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + ".npu"
+			}
+			if err := writeOutput(c, name, b); err != nil {
+				return err
+			}
+			w := c.OutOrStdout()
+			if name == "-" {
+				w = c.ErrOrStderr()
+			}
+			if table {
+				if err := printNodes(w, m); err != nil {
+					return err
+				}
+			}
+			return printSummary(w, m, len(b))
+		},
+	}
+	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: MODEL with the extension .npu)")
+	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`; may be repeated")
+	c.Flags().BoolVar(&table, "table", false, "print what became of each operator")
+	cf.add(c)
+	return c
+}
+
+// compileModel reads a model and compiles it.
+func compileModel(c *cobra.Command, path string, cfg vdev.Config, dumps []string) (*model.Model, error) {
+	g, err := loadGraph(c, path, dumps)
+	if err != nil {
+		return nil, err
+	}
+	m, err := compiler.Build(g, targetOf(cfg))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// loadGraph reads a model, and prints it after the passes that dumps names.
+func loadGraph(c *cobra.Command, path string, dumps []string) (*ir.Graph, error) {
+	seen := map[string]bool{}
+	var passes []string
+	g, err := compiler.Load(path, func(pass string, g *ir.Graph) {
+		passes = append(passes, pass)
+		for _, d := range dumps {
+			if d == pass || d == "all" {
+				seen[d] = true
+				fmt.Fprintf(c.ErrOrStderr(), "# after %s\n%s", pass, g)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dumps {
+		if !seen[d] {
+			return nil, fmt.Errorf("--dump-after=%s: there is no such pass; there are all, %s", d, strings.Join(passes, ", "))
+		}
+	}
+	return g, nil
+}
+
+// isCompiled reports whether b is a compiled model.
+func isCompiled(b []byte) bool {
+	if !bytes.HasPrefix(b, []byte("\x7fELF")) {
+		return false
+	}
+	_, err := model.Read(bytes.NewReader(b), int64(len(b)))
+	return !errors.Is(err, model.ErrNoModel)
+}
+
+// loadModel returns the compiled model in the file of that name, or made of it; nil if the
+// file is neither.
+func loadModel(c *cobra.Command, name string, cfg vdev.Config) (*model.Model, error) {
+	if compiler.IsModel(name) {
+		return compileModel(c, name, cfg, nil)
+	}
+	if name == "-" || filepath.Ext(name) == ".npuasm" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(name)
+	if err != nil || !isCompiled(b) {
+		return nil, nil // loadProgram says what is wrong with it
+	}
+	m, err := model.Read(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return m, nil
+}
+
+// modelSummary is what run prints of a model.
+type modelSummary struct {
+	Device   string       `json:"device"`
+	Model    string       `json:"model"`
+	Runs     int          `json:"runs"`
+	Seconds  float64      `json:"seconds"` // of all runs, boot not included
+	OnDevice int          `json:"operators_on_device"`
+	OnHost   []hostNode   `json:"operators_on_host"`
+	Programs int          `json:"programs_per_run"`
+	DeviceS  float64      `json:"device_seconds"`
+	HostS    float64      `json:"host_seconds"`
+	Counters run.Counters `json:"counters"` // of the card, a run
+}
+
+type hostNode struct {
+	Node     string `json:"node"`
+	Operator string `json:"operator"`
+	Reason   string `json:"reason"`
+}
+
+// runModel runs m and stores its outputs.
+func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Model) (err error) {
+	inputs, err := readTensors(m.Inputs, o.inputs)
+	if err != nil {
+		return err
+	}
+	names, err := matchFiles("--output", m.Outputs, o.outputs, true)
+	if err != nil {
+		return err
+	}
+	card, stop, err := o.openCard(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	session, err := run.Load(card, m)
+	if err != nil {
+		return err
+	}
+	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}}
+	bar := newBar(c.ErrOrStderr(), len(m.Steps)*o.repeat)
+	defer bar.done()
+	begin := time.Now()
+	var outputs [][]byte
+	for i := range o.repeat {
+		var r run.Report
+		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, stepName(m, step)) }); err != nil {
+			return fmt.Errorf("%s: %w", o.device, err)
+		}
+		s.DeviceS += r.Device.Seconds()
+		s.HostS += r.Host.Seconds()
+		s.Counters, s.Programs = r.Counters, r.Programs
+	}
+	s.Seconds = time.Since(begin).Seconds()
+	bar.done()
+	for _, n := range m.Nodes {
+		if n.Host == "" {
+			s.OnDevice++
+		} else {
+			s.OnHost = append(s.OnHost, hostNode{n.Name, compiler.Operator(n.Op), n.Host})
+		}
+	}
+	w := c.OutOrStdout()
+	for i, name := range names {
+		if name == "" {
+			continue
+		}
+		t := &m.Outputs[i]
+		b, err := npy.Write(t.TypeOf(), t.Shape, outputs[i])
+		if err != nil {
+			return fmt.Errorf("output %q: %w", t.Name, err)
+		}
+		if err := writeOutput(c, name, b); err != nil {
+			return err
+		}
+		if name == "-" {
+			w = c.ErrOrStderr()
+		}
+	}
+	if o.json {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	if o.table {
+		if err := printNodes(w, m); err != nil {
+			return err
+		}
+	}
+	return s.print(w)
+}
+
+func stepName(m *model.Model, i int) string {
+	if s := m.Steps[i]; s.Host >= 0 {
+		return m.Hosts[s.Host].Nodes[0].Name + " (host)"
+	}
+	return fmt.Sprintf("program %d", m.Steps[i].Program)
+}
+
+func (s *modelSummary) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "device\t%s\n", s.Device)
+	fmt.Fprintf(t, "model\t%s\n", s.Model)
+	fmt.Fprintf(t, "runs\t%d in %.6f s: device %.6f s, host %.6f s\n", s.Runs, s.Seconds, s.DeviceS, s.HostS)
+	fmt.Fprintf(t, "operators\t%d on the device, %d on the host\n", s.OnDevice, len(s.OnHost))
+	for _, h := range s.OnHost {
+		fmt.Fprintf(t, "\ton the host: %s %s: %s\n", h.Operator, h.Node, h.Reason)
+	}
+	c := s.Counters
+	fmt.Fprintf(t, "the card counted\t%d programs (%d with errors), %d instructions, %d multiply-accumulates a run\n", c.Programs, c.Errors, c.Instructions, c.MACs)
+	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA\n", c.BytesRead, c.BytesWritten)
+	return t.Flush()
+}
+
+// printNodes prints what became of each operator.
+func printNodes(w io.Writer, m *model.Model) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "operator\tnode\twhere\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tbytes read\tbytes written")
+	for _, n := range m.Nodes {
+		if n.Host != "" {
+			fmt.Fprintf(t, "%s\t%s\thost: %s\n", compiler.Operator(n.Op), n.Name, n.Host)
+			continue
+		}
+		i := n.Instructions
+		fmt.Fprintf(t, "%s\t%s\tdevice\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", compiler.Operator(n.Op), n.Name, n.Last-n.First, i[0], i[1], i[2], i[3], n.MACs, n.Loaded, n.Stored)
+	}
+	return t.Flush()
+}
+
+// printSummary prints what a compiled model is.
+func printSummary(w io.Writer, m *model.Model, size int) error {
+	device, host, instructions, macs := 0, 0, 0, uint64(0)
+	for _, n := range m.Nodes {
+		if n.Host != "" {
+			host++
+		} else {
+			device++
+		}
+		macs += n.MACs
+	}
+	for _, p := range m.Programs {
+		instructions += len(p.Text) / 32
+	}
+	_, err := fmt.Fprintf(w, "%s: %d operators on the device, %d on the host; %d programs, %d instructions, %d multiply-accumulates; %d bytes of constants, %d of activations; file of %d bytes\n",
+		m.Name, device, host, len(m.Programs), instructions, macs, len(m.Constants), m.Bindings[1].Size, size)
+	return err
+}
+
+// matchFiles returns a file for each tensor: files are in the order of the tensors, or
+// NAME=FILE. optional tensors may have none.
+func matchFiles(flag string, tensors []model.Tensor, files []string, optional bool) ([]string, error) {
+	names := make([]string, len(tensors))
+	next := 0
+	for _, f := range files {
+		at := -1
+		for i, t := range tensors {
+			if rest, ok := strings.CutPrefix(f, t.Name+"="); ok {
+				at, f = i, rest
+				break
+			}
+		}
+		if at < 0 {
+			for next < len(names) && names[next] != "" {
+				next++
+			}
+			at = next
+		}
+		if at >= len(tensors) || names[at] != "" {
+			return nil, fmt.Errorf("%s %s: the model has %d: %s", flag, f, len(tensors), tensorNames(tensors))
+		}
+		names[at] = f
+	}
+	for i, n := range names {
+		if n == "" && !optional {
+			return nil, fmt.Errorf("%s is missing for tensor %q: %s", flag, tensors[i].Name, tensorNames(tensors))
+		}
+	}
+	return names, nil
+}
+
+func tensorNames(l []model.Tensor) string {
+	var s []string
+	for _, t := range l {
+		s = append(s, fmt.Sprintf("%s: %s%v", t.Name, t.Type, t.Shape))
+	}
+	return strings.Join(s, ", ")
+}
+
+// readTensors reads the files of inputs.
+func readTensors(tensors []model.Tensor, files []string) ([][]byte, error) {
+	names, err := matchFiles("--input", tensors, files, false)
+	if err != nil {
+		return nil, err
+	}
+	var data [][]byte
+	for i, name := range names {
+		t := &tensors[i]
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		var elements []byte
+		switch strings.ToLower(filepath.Ext(name)) {
+		case ".png", ".jpg", ".jpeg":
+			elements, err = npy.Image(b, t.TypeOf(), t.Shape)
+		default:
+			var shape []int
+			shape, elements, err = npy.Read(b, t.TypeOf())
+			if err == nil && fmt.Sprint(shape) != fmt.Sprint(t.Shape) {
+				err = fmt.Errorf("the array has shape %v, tensor %q %v", shape, t.Name, t.Shape)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		data = append(data, elements)
+	}
+	return data, nil
+}

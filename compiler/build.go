@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package compiler makes compiled models of graphs: it plans them for a core and writes
+// down what became of each node (docs/compiler.md).
+package compiler
+
+import (
+	"strings"
+
+	"npuemu/compiler/emit"
+	"npuemu/compiler/ir"
+	"npuemu/compiler/model"
+	"npuemu/compiler/plan"
+	"npuemu/core/isa"
+)
+
+// groups are the names of the instruction groups (§5.3), as the assembler has them.
+var groups = []struct {
+	bit  uint64
+	name string
+}{
+	{isa.FeatureGEMM, "gemm"}, {isa.FeatureFloat, "float"}, {isa.FeatureControl, "control"}, {isa.FeatureVector, "vector"}, {isa.FeatureReduce, "reduce"},
+}
+
+// required are the groups without which the back end generates nothing.
+const required = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureVector | isa.FeatureReduce
+
+// Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
+// error is an *ir.Error.
+func Build(g *ir.Graph, target emit.Target) (*model.Model, error) { return build(g, target, false) }
+
+// build is Build; keep is as plan.New has it.
+func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
+	if target.Features&required != required {
+		return nil, &ir.Error{Graph: g.Name, Rule: "the core lacks one of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later"}
+	}
+	target.Features &= required // no program asks for more than it may use
+	if err := g.Verify(); err != nil {
+		return nil, err
+	}
+	p, err := plan.New(g, target, keep)
+	if err != nil {
+		return nil, err
+	}
+	return pack(p), nil
+}
+
+// pack writes a plan down as a model.
+func pack(p *plan.Plan) *model.Model {
+	g := p.Graph
+	m := &model.Model{Constants: p.Constants}
+	m.Name, m.Architecture = g.Name, "1.3"
+	m.Array = model.Array{Rows: p.Target.Rows, Cols: p.Target.Cols, Scratchpad: p.Target.SpadSize, Accumulators: p.Target.AccSize}
+	for _, g := range groups {
+		if p.Target.Features&g.bit != 0 {
+			m.Array.Groups = append(m.Array.Groups, g.name)
+		}
+	}
+	m.Bindings = []model.Binding{
+		{Name: "constants", Size: uint64(max(len(p.Constants), 1))},
+		{Name: "arena", Size: uint64(max(p.ArenaSize, 1)), Write: true},
+	}
+	at := func(t *ir.Tensor) model.Tensor {
+		place, ok := p.Places[t]
+		if !ok { // of a host node alone
+			place = plan.Place{}
+		}
+		return tensor(t, int(place.Binding), place.Offset)
+	}
+	for i, t := range g.Inputs {
+		m.Inputs = append(m.Inputs, tensor(t, plan.FirstIO+i, 0))
+		m.Bindings = append(m.Bindings, model.Binding{Name: t.Name, Size: uint64(max(t.Bytes(), 1))})
+	}
+	for i, t := range g.Outputs {
+		m.Outputs = append(m.Outputs, tensor(t, plan.FirstIO+len(g.Inputs)+i, 0))
+		m.Bindings = append(m.Bindings, model.Binding{Name: t.Name, Size: uint64(max(t.Bytes(), 1)), Write: true})
+	}
+	for i, n := range g.Nodes {
+		c := &p.Nodes[i].Counts
+		d := model.Node{
+			Name: n.Name, Op: n.Op, Host: p.Nodes[i].Host, Program: -1, Instructions: c.ByEngine[:], MACs: c.MACs, Loaded: c.Loaded, Stored: c.Stored,
+		}
+		for _, t := range n.Outputs {
+			if t != nil {
+				d.Outputs = append(d.Outputs, at(t))
+			}
+		}
+		m.Nodes = append(m.Nodes, d)
+	}
+	for _, s := range p.Segments {
+		if s.Program == nil {
+			host := hostGraph(g.Nodes[s.Node])
+			step := model.Step{Program: -1, Host: len(m.Hosts)}
+			for _, t := range host.Inputs {
+				step.Inputs = append(step.Inputs, at(t))
+			}
+			for _, t := range host.Outputs {
+				step.Outputs = append(step.Outputs, at(t))
+			}
+			m.Hosts, m.Steps = append(m.Hosts, host), append(m.Steps, step)
+			continue
+		}
+		for _, r := range s.Ranges {
+			if r.Tag < len(m.Nodes) {
+				n := &m.Nodes[r.Tag]
+				n.Program, n.First, n.Last = len(m.Programs), r.First, r.Last
+			}
+		}
+		m.Steps = append(m.Steps, model.Step{Program: len(m.Programs), Host: -1})
+		m.Programs = append(m.Programs, s.Program)
+	}
+	return m
+}
+
+func tensor(t *ir.Tensor, binding int, offset uint64) model.Tensor {
+	d := model.Tensor{Name: t.Name, Type: t.Type.String(), Shape: append([]int{}, t.Shape...), Binding: binding, Offset: offset}
+	if q := t.Quant; q != nil {
+		d.Quant = &model.Quant{Scales: q.Scales, Zeros: q.Zeros, Axis: q.Axis}
+	}
+	return d
+}
+
+// hostGraph is n alone: its inputs, but for constants, are those of the graph.
+func hostGraph(n *ir.Node) *ir.Graph {
+	g := &ir.Graph{Name: n.Name, Nodes: []*ir.Node{n}}
+	seen := map[*ir.Tensor]bool{}
+	for _, t := range n.Inputs {
+		if t != nil && !t.Const() && !seen[t] {
+			seen[t] = true
+			g.Inputs = append(g.Inputs, t)
+		}
+	}
+	for _, t := range n.Outputs {
+		if t != nil {
+			g.Outputs = append(g.Outputs, t)
+		}
+	}
+	return g
+}
+
+// Operator is the name of a node's operator without its level: "conv" of npu.conv.
+func Operator(op string) string {
+	_, name, found := strings.Cut(op, ".")
+	if !found {
+		return op
+	}
+	return name
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import "npuemu/core/isa"
+
+// A List is instructions that a Builder has not been given yet: those of an operator that may
+// turn out to have no program.
+type List struct {
+	target Target
+	items  []item
+}
+
+// item is an instruction, or what the matrix engine has to be set up for.
+type item struct {
+	inst     isa.Instruction
+	operands *isa.Operands
+	window   *isa.Window
+}
+
+// NewList returns an empty List for target.
+func NewList(target Target) *List { return &List{target: target} }
+
+// Target returns what NewList was given.
+func (l *List) Target() Target { return l.target }
+
+// Emit adds i.
+func (l *List) Emit(i isa.Instruction) { l.items = append(l.items, item{inst: i}) }
+
+// Setup makes OPERANDS and WINDOW what they are given; a nil window stays.
+func (l *List) Setup(o isa.Operands, w *isa.Window) {
+	l.items = append(l.items, item{operands: &o, window: w})
+}
+
+// Append adds the instructions of l.
+func (b *Builder) Append(l *List) {
+	for _, i := range l.items {
+		if i.operands != nil {
+			b.setUp(*i.operands, i.window)
+			continue
+		}
+		b.Emit(i.inst)
+	}
+}

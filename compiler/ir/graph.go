@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ir
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Quant says which real numbers the integers of a tensor stand for: (q − zero)·scale.
+type Quant struct {
+	Scales []float32 // one, or one for each index of Axis
+	Zeros  []int64   // as many as Scales, or none: all 0
+	Axis   int
+}
+
+// Tensor is a value: an input of the graph, a constant, or what a node produces.
+type Tensor struct {
+	Name  string // unique in its graph
+	Type  Type
+	Shape []int  // a scalar has none
+	Quant *Quant // nil unless the model says so
+	Data  []byte // little endian, row-major; nil unless the tensor is a constant
+}
+
+// Const reports whether the tensor is a constant. One without elements is, if its Data is not nil.
+func (t *Tensor) Const() bool { return t != nil && t.Data != nil }
+
+// Elements is how many elements the tensor has, −1 if there are too many.
+func (t *Tensor) Elements() int { return Elements(t.Shape) }
+
+// Bytes is the size of the tensor's data, −1 if it is too large.
+func (t *Tensor) Bytes() int { return t.Type.Bytes(t.Elements()) }
+
+// String is the tensor as a node's output is printed, without data.
+func (t *Tensor) String() string {
+	if t == nil {
+		return "_"
+	}
+	var b strings.Builder
+	printTensor(&b, t)
+	return b.String()
+}
+
+// Node is one operation. An optional input that is left out is nil; trailing ones are not there.
+type Node struct {
+	Name    string // unique in its graph; findings and tables cite it
+	Op      string
+	Inputs  []*Tensor
+	Outputs []*Tensor
+	Attrs   Attrs
+}
+
+// Input is input i, nil if the node has none there.
+func (n *Node) Input(i int) *Tensor {
+	if i >= len(n.Inputs) {
+		return nil
+	}
+	return n.Inputs[i]
+}
+
+// Device reports whether the node is an operation of the device level.
+func (n *Node) Device() bool { return strings.HasPrefix(n.Op, "npu.") }
+
+// Host reports whether the node was put on the host, by name.
+func (n *Node) Host() bool { return strings.HasPrefix(n.Op, "host.") }
+
+// Graph is a model. Nodes are in topological order: what a node reads is an input of the
+// graph, a constant, or an output of an earlier node.
+type Graph struct {
+	Name    string
+	Inputs  []*Tensor
+	Outputs []*Tensor
+	Nodes   []*Node
+}
+
+// Attrs are the attributes of a node. A value is an int64, float32, string, []int64, []float32 or
+// []string; the accessors panic if it is of another type than they say, which Verify and
+// the importers' tables rule out.
+type Attrs map[string]any
+
+// Has reports whether the attribute is there.
+func (a Attrs) Has(name string) bool { _, ok := a[name]; return ok }
+
+// Int is an integer attribute, or def.
+func (a Attrs) Int(name string, def int) int {
+	if v, ok := a[name]; ok {
+		return int(v.(int64))
+	}
+	return def
+}
+
+// Float is an fp32 attribute, or def.
+func (a Attrs) Float(name string, def float32) float32 {
+	if v, ok := a[name]; ok {
+		return v.(float32)
+	}
+	return def
+}
+
+// Str is a string attribute, or def.
+func (a Attrs) Str(name, def string) string {
+	if v, ok := a[name]; ok {
+		return v.(string)
+	}
+	return def
+}
+
+// Ints is a list of integers, nil if there is none.
+func (a Attrs) Ints(name string) []int {
+	v, ok := a[name]
+	if !ok {
+		return nil
+	}
+	out := make([]int, 0, 8)
+	for _, x := range v.([]int64) {
+		out = append(out, int(x))
+	}
+	return out
+}
+
+// Floats is a list of fp32 numbers, nil if there is none. The caller must not change it.
+func (a Attrs) Floats(name string) []float32 {
+	if v, ok := a[name]; ok {
+		return v.([]float32)
+	}
+	return nil
+}
+
+// Names are the names of the attributes, sorted.
+func (a Attrs) Names() []string {
+	names := make([]string, 0, len(a))
+	for n := range a {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// IntList makes the value of an attribute of integers.
+func IntList[T ~int | ~int32 | ~int64 | ~uint8](v ...T) []int64 {
+	out := make([]int64, len(v))
+	for i, x := range v {
+		out[i] = int64(x)
+	}
+	return out
+}
+
+// Uses maps every tensor to the nodes that read it, in order; a node that reads it twice is there once.
+func (g *Graph) Uses() map[*Tensor][]*Node {
+	uses := map[*Tensor][]*Node{}
+	for _, n := range g.Nodes {
+		for i, t := range n.Inputs {
+			if t != nil && !slices.Contains(n.Inputs[:i], t) {
+				uses[t] = append(uses[t], n)
+			}
+		}
+	}
+	return uses
+}
+
+// Producers maps every tensor that a node produces to that node.
+func (g *Graph) Producers() map[*Tensor]*Node {
+	p := map[*Tensor]*Node{}
+	for _, n := range g.Nodes {
+		for _, t := range n.Outputs {
+			if t != nil {
+				p[t] = n
+			}
+		}
+	}
+	return p
+}
+
+// Error says what is wrong with a model, where, and what to do. Fields that do not apply are empty.
+type Error struct {
+	Graph, Node, Op, Tensor string
+	Rule                    string // what is broken, with the numbers
+	Remedy                  string // what the user can do
+}
+
+// Error is one line.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Graph != "" {
+		fmt.Fprintf(&b, "%s: ", e.Graph)
+	}
+	if e.Node != "" {
+		fmt.Fprintf(&b, "node %q", e.Node)
+		if e.Op != "" {
+			fmt.Fprintf(&b, " (%s)", e.Op)
+		}
+		b.WriteString(": ")
+	} else if e.Op != "" {
+		fmt.Fprintf(&b, "operator %s: ", e.Op)
+	}
+	if e.Tensor != "" {
+		fmt.Fprintf(&b, "tensor %q: ", e.Tensor)
+	}
+	b.WriteString(e.Rule)
+	if e.Remedy != "" {
+		fmt.Fprintf(&b, "; %s", e.Remedy)
+	}
+	return b.String()
+}
+
+// Errorf is an Error at the node.
+func (n *Node) Errorf(format string, args ...any) *Error {
+	return &Error{Node: n.Name, Op: n.Op, Rule: fmt.Sprintf(format, args...)}
+}
+
+// WithRemedy adds what the user can do.
+func (e *Error) WithRemedy(remedy string) *Error { e.Remedy = remedy; return e }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compiler
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"npuemu/compiler/ir"
+	"npuemu/compiler/onnx"
+	"npuemu/compiler/pass"
+)
+
+// Dump is told of the graph after each pass; "import" is the first.
+type Dump func(pass string, g *ir.Graph)
+
+// loaders read a model file and make its nodes those of the device level or of the host, by
+// the extension of its name.
+var loaders = map[string]func(path string, dump Dump) (*ir.Graph, error){
+	".npuir": text, ".onnx": onnxFile,
+}
+
+// onnxFile reads an ONNX model.
+func onnxFile(path string, dump Dump) (*ir.Graph, error) {
+	g, err := onnx.Load(path, onnx.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return lowered(path, g, dump)
+}
+
+// lowered runs the passes on a graph of the model level.
+func lowered(path string, g *ir.Graph, dump Dump) (*ir.Graph, error) {
+	dump("import", g)
+	if err := pass.Run(g, dump); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return g, nil
+}
+
+// Extensions are those of model files.
+func Extensions() []string {
+	var l []string
+	for e := range loaders {
+		l = append(l, e)
+	}
+	slices.Sort(l)
+	return l
+}
+
+// IsModel reports whether a file's name is that of a model.
+func IsModel(path string) bool { return loaders[strings.ToLower(filepath.Ext(path))] != nil }
+
+// Load reads a model; dump may be nil. What is wrong with it is an *ir.Error.
+func Load(path string, dump Dump) (*ir.Graph, error) {
+	f := loaders[strings.ToLower(filepath.Ext(path))]
+	if f == nil {
+		return nil, fmt.Errorf("%s: the extension says of no model what it is; there are %s", path, strings.Join(Extensions(), ", "))
+	}
+	if dump == nil {
+		dump = func(string, *ir.Graph) {}
+	}
+	return f(path, dump)
+}
+
+// text reads a graph as ir prints it.
+func text(path string, dump Dump) (*ir.Graph, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	g, err := ir.Parse(string(b))
+	if err == nil {
+		err = g.Verify()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	dump("import", g)
+	return g, nil
+}

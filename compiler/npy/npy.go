@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package npy reads and writes tensors as files: NumPy's .npy, and images.
+package npy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	_ "image/jpeg" // Image reads it
+	_ "image/png"  // Image reads it
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"npuemu/compiler/ir"
+)
+
+// descrs are NumPy's names of types, little endian. Types that NumPy does not have are
+// bytes there: bfloat16 and the 8-bit floating-point types.
+var descrs = map[ir.Type]string{
+	ir.Int8: "|i1", ir.Uint8: "|u1", ir.Bool: "|b1", ir.Int16: "<i2", ir.Uint16: "<u2", ir.Int32: "<i4", ir.Uint32: "<u4", ir.Int64: "<i8", ir.Uint64: "<u8",
+	ir.Float16: "<f2", ir.Float32: "<f4", ir.Float64: "<f8", ir.BFloat16: "<V2", ir.Float8E4M3: "|V1", ir.Float8E5M2: "|V1",
+}
+
+const magic = "\x93NUMPY"
+
+// maxHeader bounds the header, which for 64 dimensions has not 2 KiB.
+const maxHeader = 1 << 16
+
+var (
+	descrField   = regexp.MustCompile(`'descr'\s*:\s*'([^']*)'`)
+	fortranField = regexp.MustCompile(`'fortran_order'\s*:\s*(True|False)`)
+	shapeField   = regexp.MustCompile(`'shape'\s*:\s*\(([0-9,\sL]*)\)`)
+)
+
+// Read returns the elements of a .npy file of version 1 to 3, and their shape. want is the
+// type that they have to be of.
+func Read(b []byte, want ir.Type) (shape []int, elements []byte, err error) {
+	if len(b) < 10 || string(b[:6]) != magic {
+		return nil, nil, errors.New("npy: the file does not begin as a .npy file")
+	}
+	header, at := int(binary.LittleEndian.Uint16(b[8:])), 10
+	if b[6] >= 2 {
+		if len(b) < 12 {
+			return nil, nil, errors.New("npy: the file ends in its header")
+		}
+		header, at = int(binary.LittleEndian.Uint32(b[8:])), 12
+	}
+	if b[6] < 1 || b[6] > 3 || header > maxHeader || header > len(b)-at {
+		return nil, nil, fmt.Errorf("npy: version %d with a header of %d bytes; versions are 1 to 3, and the header is in the file", b[6], header)
+	}
+	text := b[at : at+header]
+	descr, fortran, dims := descrField.FindSubmatch(text), fortranField.FindSubmatch(text), shapeField.FindSubmatch(text)
+	if descr == nil || fortran == nil || dims == nil {
+		return nil, nil, errors.New("npy: the header lacks descr, fortran_order or shape, or they are not what arrays of numbers have")
+	}
+	for _, d := range strings.FieldsFunc(string(dims[1]), func(r rune) bool { return r == ',' || r == ' ' || r == 'L' }) {
+		n, err := strconv.Atoi(d)
+		if err != nil {
+			return nil, nil, fmt.Errorf("npy: dimension %q: %w", d, err)
+		}
+		shape = append(shape, n)
+	}
+	if string(fortran[1]) == "True" && len(shape) > 1 {
+		return nil, nil, errors.New("npy: the array is in Fortran order; save numpy.ascontiguousarray of it")
+	}
+	got := string(descr[1])
+	if wanted := descrs[want]; got != wanted && !(strings.HasPrefix(got, "=") && got[1:] == wanted[1:]) {
+		return nil, nil, fmt.Errorf("npy: the array is of %s; the tensor is %v, which is %s", got, want, wanted)
+	}
+	elements = b[at+header:]
+	if size := want.Bytes(ir.Elements(shape)); size != len(elements) {
+		return nil, nil, fmt.Errorf("npy: %d bytes of elements; %v%v has %d", len(elements), want, shape, size)
+	}
+	return shape, elements, nil
+}
+
+// Write returns a .npy file of version 1.
+func Write(t ir.Type, shape []int, elements []byte) ([]byte, error) {
+	descr, ok := descrs[t]
+	if !ok {
+		return nil, fmt.Errorf("npy: arrays of %v cannot be written", t)
+	}
+	dims := ""
+	for _, d := range shape {
+		dims += strconv.Itoa(d) + ","
+		if len(shape) > 1 {
+			dims += " "
+		}
+	}
+	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, strings.TrimSuffix(strings.TrimSuffix(dims, " "), ternary(len(shape) > 1, ",", "")))
+	pad := 64 - (10+len(header)+1)%64
+	header += strings.Repeat(" ", pad%64) + "\n"
+	out := append([]byte(magic), 1, 0)
+	out = binary.LittleEndian.AppendUint16(out, uint16(len(header)))
+	return append(append(out, header...), elements...), nil
+}
+
+func ternary(c bool, a, b string) string {
+	if c {
+		return a
+	}
+	return b
+}
+
+// maxPixels bounds an image: 64 Mi pixels are more than any model reads.
+const maxPixels = 64 << 20
+
+// Image returns the pixels of a PNG or JPEG as the elements of a tensor of the given shape, which
+// is [1, C, H, W] or [1, H, W, C] with 1 or 3 channels: bytes 0 … 255 for uint8, less 128 for int8, divided
+// by 255 for float32. There is no scaling: the image has the tensor's size.
+func Image(b []byte, t ir.Type, shape []int) ([]byte, error) {
+	cfg, _, err := image.DecodeConfig(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("npy: image: %w", err)
+	}
+	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxPixels/cfg.Height {
+		return nil, fmt.Errorf("npy: image of %d × %d pixels; the most is %d", cfg.Width, cfg.Height, maxPixels)
+	}
+	img, _, err := image.Decode(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("npy: image: %w", err)
+	}
+	channels := func(c int) bool { return c == 1 || c == 3 }
+	if len(shape) == 3 {
+		shape = append([]int{1}, shape...)
+	}
+	if len(shape) != 4 || shape[0] != 1 || !channels(shape[1]) && !channels(shape[3]) {
+		return nil, fmt.Errorf("npy: an image is no tensor of shape %v; [1, C, H, W] and [1, H, W, C] with 1 or 3 channels are", shape)
+	}
+	first := channels(shape[1]) && (!channels(shape[3]) || shape[2] == shape[3])
+	c, h, w := shape[3], shape[1], shape[2]
+	if first {
+		c, h, w = shape[1], shape[2], shape[3]
+	}
+	r := img.Bounds()
+	if r.Dx() != w || r.Dy() != h {
+		return nil, fmt.Errorf("npy: the image has %d × %d pixels, the tensor %d × %d: scale the image", r.Dx(), r.Dy(), w, h)
+	}
+	n := c * h * w
+	out := make([]byte, t.Bytes(n))
+	for y := range h {
+		for x := range w {
+			cr, cg, cb, _ := img.At(r.Min.X+x, r.Min.Y+y).RGBA()
+			px := [3]uint32{cr >> 8, cg >> 8, cb >> 8}
+			if c == 1 {
+				px[0] = (299*px[0] + 587*px[1] + 114*px[2] + 500) / 1000
+			}
+			for k := range c {
+				at := (y*w+x)*c + k
+				if first {
+					at = (k*h+y)*w + x
+				}
+				switch t {
+				case ir.Uint8:
+					out[at] = byte(px[k])
+				case ir.Int8:
+					out[at] = byte(px[k]) ^ 0x80
+				case ir.Float32:
+					binary.LittleEndian.PutUint32(out[4*at:], math.Float32bits(float32(px[k])/255))
+				default:
+					return nil, fmt.Errorf("npy: an image is no tensor of %v; uint8, int8 and float32 are", t)
+				}
+			}
+		}
+	}
+	return out, nil
+}

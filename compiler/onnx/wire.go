@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package onnx
+
+import (
+	"fmt"
+	"math"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// The messages below have the fields of onnx.proto that the importer reads, by their numbers.
+// Byte slices point into the file.
+
+type model struct {
+	graph     []byte
+	opsets    map[string]int64
+	functions int
+}
+
+type graph struct {
+	name            string
+	nodes           []node
+	initializers    []tensor
+	inputs, outputs []value
+	sparse          bool
+}
+
+type node struct {
+	name, op, domain string
+	inputs, outputs  []string
+	attrs            []attribute
+}
+
+type attribute struct {
+	name    string
+	kind    int64
+	f       float32
+	i       int64
+	s       string
+	t       *tensor
+	floats  []float32
+	ints    []int64
+	strings []string
+	ref     string
+}
+
+type tensor struct {
+	name     string
+	dims     []int64
+	kind     int64
+	raw      []byte
+	hasRaw   bool
+	words    []uint64 // int32_data, int64_data, uint64_data, float_data and double_data, as bits
+	strings  int
+	external map[string]string // nil unless the data is elsewhere
+}
+
+// value is an input or output of the graph. dims has −1 for an unknown dimension, whose name is in params.
+type value struct {
+	name   string
+	kind   int64 // 0 if it is no tensor
+	dims   []int64
+	params []string
+	shaped bool
+}
+
+// field is one field of a message: a number, or bytes.
+type field struct {
+	num   protowire.Number
+	typ   protowire.Type
+	value uint64
+	bytes []byte
+}
+
+// fields calls f for each field of a message.
+func fields(what string, b []byte, f func(f field) error) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return fmt.Errorf("%s: %w", what, protowire.ParseError(n))
+		}
+		b = b[n:]
+		v := field{num: num, typ: typ}
+		switch typ {
+		case protowire.VarintType:
+			v.value, n = protowire.ConsumeVarint(b)
+		case protowire.Fixed32Type:
+			var x uint32
+			x, n = protowire.ConsumeFixed32(b)
+			v.value = uint64(x)
+		case protowire.Fixed64Type:
+			v.value, n = protowire.ConsumeFixed64(b)
+		case protowire.BytesType:
+			v.bytes, n = protowire.ConsumeBytes(b)
+		default:
+			n = protowire.ConsumeFieldValue(num, typ, b)
+		}
+		if n < 0 {
+			return fmt.Errorf("%s: field %d: %w", what, num, protowire.ParseError(n))
+		}
+		b = b[n:]
+		if err := f(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// want is an error unless the field has that type.
+func (f field) want(what string, typ protowire.Type) error {
+	if f.typ != typ {
+		return fmt.Errorf("%s: field %d has wire type %d, not %d", what, f.num, f.typ, typ)
+	}
+	return nil
+}
+
+// packed appends the numbers of a repeated field, packed or not. elem is the wire type of one.
+func (f field) packed(what string, elem protowire.Type, to []uint64) ([]uint64, error) {
+	if f.typ == elem {
+		return append(to, f.value), nil
+	}
+	if err := f.want(what, protowire.BytesType); err != nil {
+		return nil, err
+	}
+	for b := f.bytes; len(b) > 0; {
+		var v uint64
+		var n int
+		switch elem {
+		case protowire.Fixed32Type:
+			var x uint32
+			x, n = protowire.ConsumeFixed32(b)
+			v = uint64(x)
+		case protowire.Fixed64Type:
+			v, n = protowire.ConsumeFixed64(b)
+		default:
+			v, n = protowire.ConsumeVarint(b)
+		}
+		if n < 0 {
+			return nil, fmt.Errorf("%s: field %d: %w", what, f.num, protowire.ParseError(n))
+		}
+		b = b[n:]
+		to = append(to, v)
+	}
+	return to, nil
+}
+
+func parseModel(b []byte) (m model, err error) {
+	m.opsets = map[string]int64{}
+	err = fields("model", b, func(f field) error {
+		switch f.num {
+		case 7:
+			m.graph = f.bytes
+			return f.want("model's graph", protowire.BytesType)
+		case 8:
+			var domain string
+			var version int64
+			err := fields("opset", f.bytes, func(f field) error {
+				switch f.num {
+				case 1:
+					domain = string(f.bytes)
+				case 2:
+					version = int64(f.value)
+				}
+				return nil
+			})
+			m.opsets[domain] = version
+			return err
+		case 25:
+			m.functions++
+		}
+		return nil
+	})
+	return m, err
+}
+
+func parseGraph(b []byte) (g graph, err error) {
+	err = fields("graph", b, func(f field) error {
+		switch f.num {
+		case 1, 2, 5, 11, 12, 15:
+			if err := f.want("graph", protowire.BytesType); err != nil {
+				return err
+			}
+		}
+		switch f.num {
+		case 1:
+			n, err := parseNode(f.bytes)
+			g.nodes = append(g.nodes, n)
+			return err
+		case 2:
+			g.name = string(f.bytes)
+		case 5:
+			t, err := parseTensor(f.bytes)
+			g.initializers = append(g.initializers, t)
+			return err
+		case 11:
+			v, err := parseValue(f.bytes)
+			g.inputs = append(g.inputs, v)
+			return err
+		case 12:
+			v, err := parseValue(f.bytes)
+			g.outputs = append(g.outputs, v)
+			return err
+		case 15:
+			g.sparse = true
+		}
+		return nil
+	})
+	return g, err
+}
+
+func parseNode(b []byte) (n node, err error) {
+	err = fields("node", b, func(f field) error {
+		if f.num <= 7 {
+			if err := f.want("node", protowire.BytesType); err != nil {
+				return err
+			}
+		}
+		switch f.num {
+		case 1:
+			n.inputs = append(n.inputs, string(f.bytes))
+		case 2:
+			n.outputs = append(n.outputs, string(f.bytes))
+		case 3:
+			n.name = string(f.bytes)
+		case 4:
+			n.op = string(f.bytes)
+		case 5:
+			a, err := parseAttribute(f.bytes)
+			n.attrs = append(n.attrs, a)
+			return err
+		case 7:
+			n.domain = string(f.bytes)
+		}
+		return nil
+	})
+	return n, err
+}
+
+func parseAttribute(b []byte) (a attribute, err error) {
+	err = fields("attribute", b, func(f field) error {
+		switch f.num {
+		case 1:
+			a.name = string(f.bytes)
+		case 2:
+			a.f = math.Float32frombits(uint32(f.value))
+		case 3:
+			a.i = int64(f.value)
+		case 4:
+			a.s = string(f.bytes)
+		case 5:
+			t, err := parseTensor(f.bytes)
+			a.t = &t
+			return err
+		case 7:
+			v, err := f.packed("attribute", protowire.Fixed32Type, nil)
+			for _, x := range v {
+				a.floats = append(a.floats, math.Float32frombits(uint32(x)))
+			}
+			return err
+		case 8:
+			v, err := f.packed("attribute", protowire.VarintType, nil)
+			for _, x := range v {
+				a.ints = append(a.ints, int64(x))
+			}
+			return err
+		case 9:
+			a.strings = append(a.strings, string(f.bytes))
+		case 20:
+			a.kind = int64(f.value)
+		case 21:
+			a.ref = string(f.bytes)
+		}
+		return nil
+	})
+	return a, err
+}
+
+func parseTensor(b []byte) (t tensor, err error) {
+	elsewhere := false
+	external := map[string]string{}
+	err = fields("tensor", b, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			var v []uint64
+			v, err = f.packed("tensor", protowire.VarintType, nil)
+			for _, d := range v {
+				t.dims = append(t.dims, int64(d))
+			}
+		case 2:
+			t.kind = int64(f.value)
+		case 4:
+			t.words, err = f.packed("tensor", protowire.Fixed32Type, t.words)
+		case 5, 7, 11:
+			t.words, err = f.packed("tensor", protowire.VarintType, t.words)
+		case 10:
+			t.words, err = f.packed("tensor", protowire.Fixed64Type, t.words)
+		case 6:
+			t.strings++
+		case 8:
+			t.name = string(f.bytes)
+		case 9:
+			t.raw, t.hasRaw = f.bytes, true
+			err = f.want("tensor's data", protowire.BytesType)
+		case 13:
+			var key, val string
+			err = fields("external data", f.bytes, func(f field) error {
+				switch f.num {
+				case 1:
+					key = string(f.bytes)
+				case 2:
+					val = string(f.bytes)
+				}
+				return nil
+			})
+			external[key] = val
+		case 14:
+			elsewhere = f.value == 1
+		}
+		return err
+	})
+	if elsewhere {
+		t.external = external
+	}
+	return t, err
+}
+
+func parseValue(b []byte) (v value, err error) {
+	err = fields("value", b, func(f field) error {
+		switch f.num {
+		case 1:
+			v.name = string(f.bytes)
+		case 2:
+			return fields("type", f.bytes, func(f field) error {
+				if f.num != 1 {
+					return nil // a sequence, map, or other value that is no tensor
+				}
+				return fields("tensor type", f.bytes, func(f field) error {
+					switch f.num {
+					case 1:
+						v.kind = int64(f.value)
+					case 2:
+						v.shaped = true
+						return fields("shape", f.bytes, func(f field) error {
+							if f.num != 1 {
+								return nil
+							}
+							dim, param := int64(-1), ""
+							err := fields("dimension", f.bytes, func(f field) error {
+								switch f.num {
+								case 1:
+									dim = int64(f.value)
+								case 2:
+									param = string(f.bytes)
+								}
+								return nil
+							})
+							v.dims, v.params = append(v.dims, dim), append(v.params, param)
+							return err
+						})
+					}
+					return nil
+				})
+			})
+		}
+		return nil
+	})
+	return v, err
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pass
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"npuemu/compiler/ir"
+	"npuemu/compiler/ref"
+	"npuemu/core/num"
+)
+
+// builder makes the nodes of the device level that stand for one node of the model.
+type builder struct {
+	n     *ir.Node
+	nodes []*ir.Node
+	names int
+	later map[*ir.Tensor]bool // tensors that Fold makes constants
+}
+
+// emit adds a node with one output.
+func (b *builder) emit(op string, typ ir.Type, shape []int, attrs ir.Attrs, in ...*ir.Tensor) *ir.Tensor {
+	name := b.n.Name
+	if b.names > 0 {
+		name = fmt.Sprintf("%s/%d", b.n.Name, b.names)
+	}
+	b.names++
+	out := &ir.Tensor{Name: name + ":" + op[4:], Type: typ, Shape: slices.Clone(shape)}
+	b.nodes = append(b.nodes, &ir.Node{Name: name, Op: op, Inputs: in, Outputs: []*ir.Tensor{out}, Attrs: attrs})
+	return out
+}
+
+// constant makes a constant. Its name becomes its own when the graph is put together.
+func (b *builder) constant(typ ir.Type, shape []int, data []byte) *ir.Tensor {
+	b.names++
+	return &ir.Tensor{Name: fmt.Sprintf("%s/%d:const", b.n.Name, b.names), Type: typ, Shape: slices.Clone(shape), Data: append([]byte{}, data...)}
+}
+
+func (b *builder) ints(typ ir.Type, shape []int, v ...int) *ir.Tensor {
+	return b.constant(typ, shape, ref.PutInts(typ, ir.IntList(v...)))
+}
+
+func (b *builder) floats(typ ir.Type, shape []int, v ...float32) *ir.Tensor {
+	return b.constant(typ, shape, ref.PutFloats(typ, v, false))
+}
+
+// like is a scalar of x's type.
+func (b *builder) like(x *ir.Tensor, v float32) *ir.Tensor {
+	if x.Type.Float() {
+		return b.floats(x.Type, nil, v)
+	}
+	return b.ints(x.Type, nil, int(v))
+}
+
+// op2 is ELEMENT of two operands, of their type, or bool for a comparison.
+func (b *builder) op2(op string, x, y *ir.Tensor) *ir.Tensor {
+	typ := x.Type
+	switch op {
+	case "eq", "ne", "lt", "le":
+		typ = ir.Bool
+	}
+	shape, ok := ir.Broadcast(x.Shape, y.Shape)
+	if !ok {
+		b.fail("shapes %v and %v cannot be broadcast", x.Shape, y.Shape)
+	}
+	attrs := ir.Attrs{"op": op}
+	if typ.Integer() && typ != ir.Int32 {
+		attrs["wrap"] = int64(1) // as ONNX computes in the type itself
+	}
+	return b.emit("npu.element", typ, shape, attrs, x, y)
+}
+
+// op1 is ELEMENT of one operand.
+func (b *builder) op1(op string, x *ir.Tensor) *ir.Tensor {
+	return b.emit("npu.element", x.Type, x.Shape, ir.Attrs{"op": op}, x)
+}
+
+// scalar2 is op2 with a number of x's type.
+func (b *builder) scalar2(op string, x *ir.Tensor, v float32) *ir.Tensor {
+	return b.op2(op, x, b.like(x, v))
+}
+
+func (b *builder) cast(x *ir.Tensor, typ ir.Type) *ir.Tensor {
+	if x.Type == typ {
+		return x
+	}
+	return b.emit("npu.cast", typ, x.Shape, nil, x)
+}
+
+func (b *builder) reshape(x *ir.Tensor, shape ...int) *ir.Tensor {
+	if slices.Equal(x.Shape, shape) {
+		return x
+	}
+	return b.emit("npu.reshape", x.Type, shape, nil, x)
+}
+
+func (b *builder) transpose(x *ir.Tensor, perm ...int) *ir.Tensor {
+	shape, same := make([]int, len(perm)), true
+	for i, p := range perm {
+		shape[i] = x.Shape[p]
+		same = same && p == i
+	}
+	if same {
+		return x
+	}
+	return b.emit("npu.transpose", x.Type, shape, ir.Attrs{"perm": ir.IntList(perm...)}, x)
+}
+
+func (b *builder) expand(x *ir.Tensor, shape []int) *ir.Tensor {
+	if slices.Equal(x.Shape, shape) {
+		return x
+	}
+	return b.emit("npu.expand", x.Type, shape, nil, x)
+}
+
+// slice takes size elements of each axis from start on.
+func (b *builder) slice(x *ir.Tensor, starts, sizes, steps []int) *ir.Tensor {
+	starts = slices.Clone(starts)
+	for i, s := range sizes {
+		if s == 0 {
+			starts[i] = 0
+		}
+	}
+	return b.emit("npu.slice", x.Type, sizes, ir.Attrs{"starts": ir.IntList(starts...), "steps": ir.IntList(steps...)}, x)
+}
+
+// part is slice along one axis.
+func (b *builder) part(x *ir.Tensor, axis, start, size int) *ir.Tensor {
+	if start == 0 && size == x.Shape[axis] {
+		return x
+	}
+	starts, sizes, steps := make([]int, len(x.Shape)), slices.Clone(x.Shape), slices.Repeat([]int{1}, len(x.Shape))
+	starts[axis], sizes[axis] = start, size
+	return b.slice(x, starts, sizes, steps)
+}
+
+func (b *builder) concat(axis int, x ...*ir.Tensor) *ir.Tensor {
+	if len(x) == 1 {
+		return x[0]
+	}
+	shape := slices.Clone(x[0].Shape)
+	for _, t := range x[1:] {
+		if len(t.Shape) != len(shape) {
+			b.fail("shapes %v and %v cannot be put together", x[0].Shape, t.Shape)
+		}
+		shape[axis] += t.Shape[axis]
+	}
+	return b.emit("npu.concat", x[0].Type, shape, ir.Attrs{"axis": int64(axis)}, x...)
+}
+
+// gather takes the elements of an axis with these indices.
+func (b *builder) gather(x, index *ir.Tensor, axis int) *ir.Tensor {
+	return b.emit("npu.gather", x.Type, slices.Concat(x.Shape[:axis], index.Shape, x.Shape[axis+1:]), ir.Attrs{"axis": int64(axis)}, x, index)
+}
+
+// pad adds elements of that value, an integer or fp32 as the type is.
+func (b *builder) pad(x *ir.Tensor, pads []int, zero int, value float32) *ir.Tensor {
+	if slices.Max(append([]int{0}, pads...)) == 0 {
+		return x
+	}
+	k := len(x.Shape)
+	shape := make([]int, k)
+	for i := range shape {
+		shape[i] = pads[i] + x.Shape[i] + pads[k+i]
+	}
+	attrs := ir.Attrs{"pads": ir.IntList(pads...)}
+	if x.Type.Float() {
+		attrs["value"] = value
+	} else {
+		attrs["zero"] = int64(zero)
+	}
+	return b.emit("npu.pad", x.Type, shape, attrs, x)
+}
+
+func (b *builder) choose(c, x, y *ir.Tensor) *ir.Tensor {
+	shape, ok := ir.Broadcast(c.Shape, x.Shape, y.Shape)
+	if !ok {
+		b.fail("shapes %v, %v and %v cannot be broadcast", c.Shape, x.Shape, y.Shape)
+	}
+	return b.emit("npu.select", x.Type, shape, nil, c, x, y)
+}
+
+func (b *builder) clip(x *ir.Tensor, lo, hi float32) *ir.Tensor {
+	return b.emit("npu.clip", x.Type, x.Shape, ir.Attrs{"clip": []float32{lo, hi}}, x)
+}
+
+// reduce reduces axes, which become 1. An integer sum is int32.
+func (b *builder) reduce(kind string, x *ir.Tensor, axes []int) *ir.Tensor {
+	var perm []int
+	rows, size := 1, 1
+	shape := slices.Clone(x.Shape)
+	for i, d := range x.Shape {
+		if !slices.Contains(axes, i) {
+			perm = append(perm, i)
+			rows *= d
+		}
+	}
+	for _, a := range axes {
+		perm = append(perm, a)
+		size *= x.Shape[a]
+		shape[a] = 1
+	}
+	flat := b.reshape(b.transpose(x, perm...), rows, size)
+	typ := x.Type
+	if kind == "sum" && !typ.Float() {
+		typ = ir.Int32
+	}
+	return b.reshape(b.emit("npu.reduce", typ, []int{rows, 1}, ir.Attrs{"kind": kind}, flat), shape...)
+}
+
+// gemm is a·b of three axes each, of fp32 results in type typ.
+func (b *builder) gemm(x, y *ir.Tensor, typ ir.Type, transB bool) *ir.Tensor {
+	attrs := ir.Attrs{"rounding": "none"}
+	cols := y.Shape[2]
+	if transB {
+		attrs["trans_b"] = int64(1)
+		cols = y.Shape[1]
+	}
+	return b.emit("npu.gemm", typ, []int{max(x.Shape[0], y.Shape[0]), x.Shape[1], cols}, attrs, x, y)
+}
+
+// toInt64 widens int32.
+func (b *builder) toInt64(x *ir.Tensor) *ir.Tensor {
+	high := b.scalar2("shr", x, 31)
+	shape := append(slices.Clone(x.Shape), 1)
+	both := b.concat(len(x.Shape), b.reshape(x, shape...), b.reshape(high, shape...))
+	return b.emit("npu.bitcast", ir.Int64, x.Shape, nil, both)
+}
+
+// low is the low half of 64-bit integers.
+func (b *builder) low(x *ir.Tensor) *ir.Tensor {
+	halves := b.emit("npu.bitcast", ir.Int32, append(slices.Clone(x.Shape), 2), nil, x)
+	return b.reshape(b.part(halves, len(x.Shape), 0, 1), x.Shape...)
+}
+
+// failure is what fail panics with; the caller of a rule recovers it.
+type failure struct{ err *ir.Error }
+
+// fail gives up the rule: the model is wrong, or beyond what the compiler does at all.
+func (b *builder) fail(format string, args ...any) { panic(failure{b.n.Errorf(format, args...)}) }
+
+// constInts are the values of an input that must be a constant.
+func (b *builder) constInts(i int) []int {
+	t := b.n.Input(i)
+	if t == nil {
+		return nil
+	}
+	b.needConst(t)
+	if t.Type.Float() {
+		b.fail("input %d is %s, not an integer", i, t.Type)
+	}
+	var out []int
+	for _, v := range ref.Ints(t.Type, t.Data, t.Elements()) {
+		out = append(out, int(v))
+	}
+	return out
+}
+
+// needLater is needConst for a tensor whose values the rule does not look at.
+func (b *builder) needLater(t *ir.Tensor) {
+	if !b.later[t] {
+		b.needConst(t)
+	}
+}
+
+// needConst gives up unless t is a constant.
+func (b *builder) needConst(t *ir.Tensor) {
+	if !t.Const() {
+		e := b.n.Errorf(MustBeConstant)
+		e.Tensor, e.Remedy = t.Name, "fold it, or give it a value when importing"
+		panic(failure{e})
+	}
+}
+
+// constFloats are the values of an input that must be a constant, nil if it is left out.
+func (b *builder) constFloats(i int) []float32 {
+	t := b.n.Input(i)
+	if t == nil {
+		return nil
+	}
+	b.needConst(t)
+	return numbers(t)
+}
+
+// numbers are a constant's values as fp32.
+func numbers(t *ir.Tensor) []float32 {
+	if t.Type.Float() {
+		return ref.Floats(t.Type, t.Data, t.Elements())
+	}
+	var out []float32
+	for _, v := range ref.Ints(t.Type, t.Data, t.Elements()) {
+		out = append(out, num.FromInt32(int32(v)))
+	}
+	return out
+}
+
+// axis is an axis that may count from the end.
+func (b *builder) axis(a, rank int) int {
+	if a < -rank || a >= rank {
+		b.fail("axis %d of %d", a, rank)
+	}
+	if a < 0 {
+		a += rank
+	}
+	return a
+}
+
+// axes are the axes of a list, all different; all of them if the list is nil.
+func (b *builder) axes(list []int, rank int) []int {
+	var out []int
+	if list == nil {
+		for i := range rank {
+			out = append(out, i)
+		}
+		return out
+	}
+	for _, a := range list {
+		a = b.axis(a, rank)
+		if slices.Contains(out, a) {
+			b.fail("axis %d is named twice", a)
+		}
+		out = append(out, a)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// elements is the product of a shape, which has a limit.
+func (b *builder) elements(shape []int) int {
+	n := ir.Elements(shape)
+	if n < 0 {
+		b.fail("shape %v is too large", shape)
+	}
+	return n
+}
+
+var inf = float32(math.Inf(1))
+
+// MustBeConstant is the Rule of the error about a tensor that the compiler needs to know.
+const MustBeConstant = "must be a constant"

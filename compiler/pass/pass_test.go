@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pass
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"npuemu/compiler/ir"
+	"npuemu/compiler/ref"
+)
+
+// model makes the text of a model: a line is a statement of ir.Parse; of a node's outputs only the names are given, of
+// a constant the values behind =, without quotes.
+func model(t *testing.T, lines ...string) *ir.Graph {
+	t.Helper()
+	var text strings.Builder
+	fmt.Fprintln(&text, `graph "test"`)
+	for _, l := range lines {
+		if name, values, ok := strings.Cut(l, " = "); ok && strings.HasPrefix(l, "const") {
+			typ, _ := ir.ParseType(strings.TrimSpace(strings.Split(strings.Split(name, ":")[1], "[")[0]))
+			var v []float32
+			for _, w := range strings.Fields(values) {
+				var f float32
+				if _, err := fmt.Sscan(w, &f); err != nil {
+					t.Fatal(err)
+				}
+				v = append(v, f)
+			}
+			c := (&builder{n: &ir.Node{}}).numbers(typ, []int{len(v)}, v...)
+			fmt.Fprintf(&text, "%s = %q\n", name, base64.StdEncoding.EncodeToString(c.Data))
+			continue
+		}
+		if head, tail, ok := strings.Cut(l, " -> "); ok {
+			outs, attrs, _ := strings.Cut(tail, " {")
+			var types []string
+			for _, o := range strings.Fields(outs) {
+				types = append(types, o+": invalid[]")
+			}
+			l = head + " -> (" + strings.Join(types, ", ") + ")"
+			if attrs != "" {
+				l += " {" + attrs
+			}
+		}
+		fmt.Fprintln(&text, l)
+	}
+	g, err := ir.Parse(text.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// operations are the operations of a graph, in order.
+func operations(g *ir.Graph) string {
+	var ops []string
+	for _, n := range g.Nodes {
+		ops = append(ops, strings.TrimPrefix(n.Op, "npu."))
+	}
+	return strings.Join(ops, " ")
+}
+
+// values are pseudo-random inputs of a graph.
+func values(g *ir.Graph, seed uint64) [][]byte {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	var out [][]byte
+	for _, t := range g.Inputs {
+		n := t.Elements()
+		if t.Type.Float() {
+			v := make([]float32, n)
+			for i := range v {
+				v[i] = float32(rng.NormFloat64())
+			}
+			out = append(out, ref.PutFloats(t.Type, v, true))
+			continue
+		}
+		b := make([]byte, t.Bytes())
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+func run(t *testing.T, g *ir.Graph, in [][]byte) [][]byte {
+	t.Helper()
+	out, err := ref.Run(g, in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+var cases = []struct {
+	name  string
+	lines []string
+	want  string  // operations behind all passes
+	near  float64 // how far results may be from those without the later passes; 0: the same bits
+}{
+	{
+		name: "a convolution's layout, batch normalization and activation",
+		lines: []string{
+			"input %x: float32[1, 2, 5, 5]", "const %w: float32[3, 2, 1, 1] = 1 2 3 4 5 6",
+			"const %s: float32[3] = 2 0.5 1", "const %b: float32[3] = 1 -1 0", "const %m: float32[3] = 0.5 0 1", "const %v: float32[3] = 1 4 0.25",
+			`node "c" Conv(%x, %w) -> %c`, `node "n" BatchNormalization(%c, %s, %b, %m, %v) -> %n`, `node "r" Relu(%n) -> %r`, "output %r",
+		},
+		want: "transpose conv transpose", near: 1e-5,
+	},
+	{
+		name: "transposes meet behind a residual sum and a concatenation",
+		lines: []string{
+			"input %x: float32[1, 2, 4, 4]", "const %w: float32[2, 2, 1, 1] = 1 -2 3 4", "const %k: float32[1, 2, 1, 1] = 3 5",
+			`node "a" Conv(%x, %w) -> %a`, `node "b" Conv(%a, %w) -> %b`, `node "s" Add(%b, %a) -> %s`, `node "t" Mul(%k, %s) -> %t`,
+			`node "j" Concat(%t, %a) -> %j {axis=1}`, `node "p" MaxPool(%j) -> %p {kernel_shape=[2, 2], strides=[2, 2]}`, "output %p",
+		},
+		want: "transpose conv conv element element concat pool transpose",
+	},
+	{
+		name: "a global average in front of a product",
+		lines: []string{
+			"input %x: float32[2, 3, 4, 4]", "const %w: float32[2, 3] = 1 2 3 4 5 6", "const %b: float32[2] = 1 2",
+			`node "g" GlobalAveragePool(%x) -> %g`, `node "f" Flatten(%g) -> %f`, `node "d" Gemm(%f, %w, %b) -> %d {transB=1}`, `node "r" Sigmoid(%d) -> %r`, "output %r",
+		},
+		want: "transpose pool reshape gemm reshape",
+	},
+	{
+		name: "a quantized convolution",
+		lines: []string{
+			"input %x: float32[1, 1, 4, 4]", "const %xs: float32[] = 0.05", "const %xz: int8[] = 3", "const %w: int8[2, 1, 3, 3] = 1 2 3 4 5 6 7 8 9 -1 -2 -3 -4 -5 -6 -7 -8 -9",
+			"const %ws: float32[2] = 0.01 0.02", "const %wz: int8[2] = 0 0", "const %b: int32[2] = 100 -100", "const %bs: float32[2] = 0.0005 0.001", "const %bz: int32[2] = 0 0",
+			"const %ys: float32[] = 0.02", "const %yz: int8[] = -128",
+			`node "q" QuantizeLinear(%x, %xs, %xz) -> %q`, `node "dq" DequantizeLinear(%q, %xs, %xz) -> %dq`, `node "dw" DequantizeLinear(%w, %ws, %wz) -> %dw {axis=0}`,
+			`node "db" DequantizeLinear(%b, %bs, %bz) -> %db {axis=0}`, `node "c" Conv(%dq, %dw, %db) -> %c {pads=[1, 1, 1, 1]}`, `node "r" Relu(%c) -> %r`,
+			`node "qy" QuantizeLinear(%r, %ys, %yz) -> %qy`, `node "dy" DequantizeLinear(%qy, %ys, %yz) -> %dy`,
+			`node "p" MaxPool(%dy) -> %p {kernel_shape=[2, 2], strides=[2, 2]}`, `node "qp" QuantizeLinear(%p, %ys, %yz) -> %qp`, "output %qp",
+		},
+		want: "quantize reshape conv pool transpose",
+	},
+	{
+		name: "a function of 8 bits",
+		lines: []string{
+			"input %x: uint8[7]", "const %xs: float32[] = 0.05", "const %xz: uint8[] = 128", "const %ys: float32[] = 0.004", "const %yz: uint8[] = 0", "const %two: float32[] = 2",
+			`node "d" DequantizeLinear(%x, %xs, %xz) -> %d`, `node "s" Sigmoid(%d) -> %s`, `node "m" Mul(%s, %two) -> %m`, `node "q" QuantizeLinear(%m, %ys, %yz) -> %q`, "output %q",
+		},
+		want: "table",
+	},
+	{
+		name: "shapes that are computed",
+		lines: []string{
+			"input %x: float32[2, 3, 4]", "const %i: int64[1] = 0", "const %m: int64[1] = -1",
+			`node "s" Shape(%x) -> %s`, `node "g" Gather(%s, %i) -> %g`, `node "c" Concat(%g, %m) -> %c {axis=0}`, `node "r" Reshape(%x, %c) -> %r`, "output %r",
+		},
+		want: "reshape",
+	},
+	{
+		name: "integers that the device lacks",
+		lines: []string{
+			"input %x: int64[3]", "input %y: int64[3]", `node "a" Add(%x, %y) -> %a`, `node "t" Transpose(%a) -> %t`, "output %t",
+		},
+		want: "host.element",
+	},
+	{
+		name: "an output that is an input",
+		lines: []string{
+			"input %x: float32[3]", `node "i" Identity(%x) -> %i`, "output %i",
+		},
+		want: "reshape",
+	},
+}
+
+// TestPasses compiles each case, twice, and compares the results with those behind Lower alone.
+func TestPasses(t *testing.T) {
+	for _, tt := range cases {
+		t.Run(tt.name, func(t *testing.T) {
+			plain := model(t, tt.lines...)
+			for _, p := range []func(*ir.Graph) error{Infer, FuseQDQ, Lower, Fold, Partition} {
+				if err := p(plain); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := plain.Verify(); err != nil {
+				t.Fatal(err)
+			}
+			g, again := model(t, tt.lines...), model(t, tt.lines...)
+			dumps := map[string]string{}
+			if err := Run(g, func(name string, g *ir.Graph) { dumps[name] = g.String() }); err != nil {
+				t.Fatal(err)
+			}
+			if err := Run(again, func(name string, g *ir.Graph) {
+				if s := g.String(); s != dumps[name] {
+					t.Errorf("%s is not deterministic:\n%s\n%s", name, dumps[name], s)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if len(dumps) != len(Passes()) {
+				t.Errorf("%d dumps of %d passes", len(dumps), len(Passes()))
+			}
+			if diff := cmp.Diff(tt.want, operations(g)); diff != "" {
+				t.Errorf("operations (-want +got):\n%s\n%s", diff, g)
+			}
+			for i, o := range g.Outputs {
+				if p := plain.Outputs[i]; o.Name != p.Name || o.Type != p.Type || !slices.Equal(o.Shape, p.Shape) {
+					t.Errorf("output %d is %s, not %s", i, o, p)
+				}
+			}
+			for seed := range uint64(3) {
+				in := values(g, seed)
+				want, got := run(t, plain, in), run(t, g, in)
+				for i, o := range g.Outputs {
+					if tt.near == 0 {
+						if !bytes.Equal(want[i], got[i]) {
+							t.Errorf("output %s is %x, without the later passes %x", o.Name, got[i], want[i])
+						}
+						continue
+					}
+					a, b := ref.Doubles(o.Type, want[i], o.Elements()), ref.Doubles(o.Type, got[i], o.Elements())
+					for k := range a {
+						if math.Abs(a[k]-b[k]) > tt.near*max(1, math.Abs(a[k])) {
+							t.Errorf("output %s[%d] is %g, without the later passes %g", o.Name, k, b[k], a[k])
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestErrors has models that are refused, and what the error must say.
+func TestErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		want  string
+	}{
+		{"operator", []string{"input %x: float32[1]", `node "n" Loop(%x) -> %y`, "output %y"}, `node "n" (Loop): the operator is not supported; replace it`},
+		{"shapes", []string{"input %x: float32[2]", "input %z: float32[3]", `node "n" Add(%x, %z) -> %y`, "output %y"}, `cannot be broadcast`},
+		{"types", []string{"input %x: float32[2]", "input %z: int32[2]", `node "n" Add(%x, %z) -> %y`, "output %y"}, "the operands are float32 and int32"},
+		{"no constant", []string{"input %x: float32[2]", "input %s: int64[1]", `node "n" Reshape(%x, %s) -> %y`, "output %y"}, `node "n" (Reshape): tensor "s": must be a constant`},
+		{"missing input", []string{"input %x: float32[2]", `node "n" MatMul(%x) -> %y`, "output %y"}, "its inputs do not fit the operator"},
+		{"reshape", []string{"input %x: float32[2]", "const %s: int64[1] = 3", `node "n" Reshape(%x, %s) -> %y`, "output %y"}, "[2] cannot become [3]"},
+		{"huge", []string{"input %x: float32[1]", "const %s: int64[3] = 65536 65536 65536", `node "n" Expand(%x, %s) -> %y`, "output %y"}, "too large"},
+		{"huge range", []string{"const %a: int64[] = 0", "const %b: int64[] = 1e15", "const %c: int64[] = 1", `node "n" Range(%a, %b, %c) -> %y`, "output %y"}, "more than 2²⁴"},
+		{"axis", []string{"input %x: float32[2]", `node "n" Softmax(%x) -> %y {axis=1}`, "output %y"}, "axis 1 of 1"},
+		{"groups", []string{"input %x: float32[1, 3, 4, 4]", "const %w: float32[2, 2, 1, 1] = 1 2 3 4", `node "n" Conv(%x, %w) -> %y`, "output %y"}, "1 groups, 3 channels"},
+		{"window", []string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y {kernel_shape=[3, 3]}`, "output %y"}, "larger than the padded axis"},
+		{"stride", []string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y {kernel_shape=[1, 1], strides=[0, 1]}`, "output %y"}, "[0 1] for 2 spatial axes"},
+		{"outputs", []string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y %i {kernel_shape=[1, 1]}`, "output %y"}, "indices is not supported"},
+		{"scale", []string{"input %x: float32[2]", "const %s: float32[] = 0", `node "n" QuantizeLinear(%x, %s) -> %y`, "output %y"}, "finite and above 0"},
+	} {
+		var e *ir.Error
+		if err := Run(model(t, tt.lines...), nil); !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestHostNames: what the host runs is named, and nothing else goes there.
+func TestHostNames(t *testing.T) {
+	g := model(t, "input %x: float64[2]", "input %y: float32[2]", `node "wide" Exp(%x) -> %a`, `node "narrow" Exp(%y) -> %b`, "output %a", "output %b")
+	if err := Run(g, nil); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, n := range HostNodes(g) {
+		names = append(names, n.Name+" "+n.Op)
+	}
+	if diff := cmp.Diff([]string{"wide host.element"}, names); diff != "" {
+		t.Errorf("host (-want +got):\n%s", diff)
+	}
+}

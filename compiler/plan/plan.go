@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"npuemu/compiler/emit"
+	"npuemu/compiler/ir"
+	"npuemu/core/isa"
+)
+
+// Bindings of every program (§7.3): constants, the arena of activations, then the graph's
+// inputs and outputs.
+const (
+	Constants = 0
+	Arena     = 1
+	FirstIO   = 2
+)
+
+// A Segment is a run of nodes on the device, one program, or one node on the host.
+type Segment struct {
+	Program *isa.Program // nil for a node of the host
+	Ranges  []emit.Range // Tag is the number of a node; the number of nodes and more is the copy of an output
+	Node    int          // of the host
+}
+
+// Node is what became of a node.
+type Node struct {
+	Host   string // why it is on the host; "" if the device executes it
+	Counts emit.Counts
+}
+
+// Plan is a graph made for a core.
+type Plan struct {
+	Graph     *ir.Graph
+	Target    emit.Target
+	Places    map[*ir.Tensor]Place // of all tensors that are in memory
+	Constants []byte               // content of that binding
+	ArenaSize int                  // bytes
+	Nodes     []Node               // as in the graph
+	Segments  []Segment            // in order
+}
+
+// New plans g, which Verify accepts and whose nodes are of the device level or of the host.
+// A node of the device level that the instruction set does not have goes to the host too, and
+// says why. With keep no memory of the arena is used twice, so that all tensors are there in the end.
+// The error is an *ir.Error.
+func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
+	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
+		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
+	}
+	m := newMemory(g, keep)
+	p := &Plan{Graph: g, Target: target, Nodes: make([]Node, len(g.Nodes))}
+	var b *emit.Builder
+	end := func() error {
+		if b == nil {
+			return nil
+		}
+		prog, ranges, err := b.Program()
+		if err != nil {
+			return &ir.Error{Graph: g.Name, Rule: err.Error()}
+		}
+		p.Segments = append(p.Segments, Segment{Program: prog, Ranges: ranges})
+		b = nil
+		return nil
+	}
+	add := func(tag int, l *emit.List) emit.Counts {
+		if b == nil {
+			b = emit.New(target, FirstIO+len(g.Inputs)+len(g.Outputs), m.written()...)
+		}
+		before := b.Counts()
+		b.Begin(tag)
+		b.Append(l)
+		return b.Counts().Since(before)
+	}
+	for i, n := range g.Nodes {
+		list, err := m.generate(n, target)
+		if err != nil {
+			p.Nodes[i].Host = err.Error()
+			if err := end(); err != nil {
+				return nil, err
+			}
+			p.Segments = append(p.Segments, Segment{Node: i})
+			continue
+		}
+		p.Nodes[i].Counts = add(i, list)
+	}
+	for i, t := range g.Outputs {
+		to := Place{Binding: uint8(FirstIO + len(g.Inputs) + i)}
+		if from := m.place(t); from != to && t.Bytes() > 0 {
+			c := code{b: emit.NewList(target)}
+			n := []int{t.Bytes()}
+			c.copyView(n, denseView(from, n, 1), denseView(to, n, 1))
+			add(len(g.Nodes)+i, c.b)
+		}
+	}
+	if err := end(); err != nil {
+		return nil, err
+	}
+	p.Places, p.Constants, p.ArenaSize = m.places, m.constants, m.arena
+	return p, nil
+}
+
+// errHost is that a node is the host's by decision of the compiler's front.
+var errHost = errors.New("an operator of the host")
+
+// generate returns the instructions of n, or why the device cannot execute it.
+func (m *memory) generate(n *ir.Node, target emit.Target) (*emit.List, error) {
+	f := lowerings[n.Op]
+	if f == nil {
+		if n.Host() {
+			return nil, errHost
+		}
+		return nil, n.Errorf("the back end does not know the operation")
+	}
+	l := &lower{code: code{b: emit.NewList(target)}, memory: m, node: n}
+	if err := f(l); err != nil {
+		return nil, err
+	}
+	return l.b, nil
+}
+
+// memory is where tensors are.
+type memory struct {
+	graph     *ir.Graph
+	places    map[*ir.Tensor]Place
+	constants []byte
+	known     map[string]uint64 // offsets of constants by content
+	arena     int
+}
+
+// place returns where t is.
+func (m *memory) place(t *ir.Tensor) Place {
+	if p, ok := m.places[t]; ok {
+		return p
+	}
+	if !t.Const() {
+		panic("plan: BUG: tensor " + t.Name + " has no place")
+	}
+	p := m.constant(t.Data)
+	m.places[t] = p
+	return p
+}
+
+// constant returns where b is among the constants.
+func (m *memory) constant(b []byte) Place {
+	if at, ok := m.known[string(b)]; ok {
+		return Place{Constants, at}
+	}
+	m.constants = append(m.constants, make([]byte, up(len(m.constants))-len(m.constants))...)
+	at := uint64(len(m.constants))
+	m.constants = append(m.constants, b...)
+	m.known[string(b)] = at
+	return Place{Constants, at}
+}
+
+// written are the bindings that programs store to.
+func (m *memory) written() []uint8 {
+	w := []uint8{Arena}
+	for i := range m.graph.Outputs {
+		w = append(w, uint8(FirstIO+len(m.graph.Inputs)+i))
+	}
+	return w
+}
+
+// live is memory of the arena, and the nodes from the first to the last that need it.
+type live struct {
+	root        *ir.Tensor
+	size        int
+	first, last int
+	at          int
+}
+
+// newMemory gives every tensor of g a place: inputs and outputs have bindings of their own,
+// what is between is in the arena for as long as it is needed.
+func newMemory(g *ir.Graph, keep bool) *memory {
+	m := &memory{graph: g, places: map[*ir.Tensor]Place{}, known: map[string]uint64{}}
+	for i, t := range g.Inputs {
+		m.places[t] = Place{Binding: uint8(FirstIO + i)}
+	}
+	// A reshape gives the same memory another shape, a bitcast another type. Its root is the tensor that was there first.
+	root := map[*ir.Tensor]*ir.Tensor{}
+	find := func(t *ir.Tensor) *ir.Tensor {
+		if r, ok := root[t]; ok {
+			return r
+		}
+		return t
+	}
+	for _, n := range g.Nodes {
+		if (n.Op == "npu.reshape" || n.Op == "npu.bitcast") && !n.Inputs[0].Const() {
+			root[n.Outputs[0]] = find(n.Inputs[0])
+		}
+	}
+	for i, t := range g.Outputs {
+		r := find(t)
+		if _, ok := m.places[r]; !ok && !r.Const() {
+			m.places[r] = Place{Binding: uint8(FirstIO + len(g.Inputs) + i)}
+		}
+	}
+	lives := map[*ir.Tensor]*live{}
+	var order []*live
+	for i, n := range g.Nodes {
+		for _, t := range n.Inputs {
+			if t != nil {
+				if v := lives[find(t)]; v != nil {
+					v.last = i
+				}
+			}
+		}
+		for _, t := range n.Outputs {
+			if t == nil || find(t) != t {
+				continue
+			}
+			if _, ok := m.places[t]; !ok {
+				v := &live{root: t, size: up(max(t.Bytes(), 1)), first: i, last: i}
+				lives[t] = v
+				order = append(order, v)
+			}
+		}
+	}
+	for _, t := range g.Outputs {
+		if v := lives[find(t)]; v != nil {
+			v.last = len(g.Nodes)
+		}
+	}
+	if keep {
+		for _, v := range order {
+			v.last = len(g.Nodes)
+		}
+	}
+	m.arena = allocate(order)
+	for _, v := range order {
+		m.places[v.root] = Place{Arena, uint64(v.at)}
+	}
+	for t, r := range root {
+		if !r.Const() {
+			m.places[t] = m.places[r]
+		}
+	}
+	return m
+}
+
+// allocate gives the largest first the lowest address that is free while it lives, and returns how
+// much memory that needs.
+func allocate(order []*live) (total int) {
+	bySize := slices.Clone(order)
+	slices.SortStableFunc(bySize, func(a, b *live) int { return b.size - a.size })
+	var placed []*live // by address
+	for _, v := range bySize {
+		at := 0
+		for _, o := range placed {
+			if o.last < v.first || o.first > v.last {
+				continue
+			}
+			if at+v.size <= o.at {
+				break
+			}
+			at = max(at, o.at+o.size)
+		}
+		v.at = at
+		total = max(total, at+v.size)
+		i, _ := slices.BinarySearchFunc(placed, v, func(a, b *live) int { return a.at - b.at })
+		placed = slices.Insert(placed, i, v)
+	}
+	return total
+}

@@ -1,0 +1,606 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"math"
+
+	"npuemu/core/isa"
+	"npuemu/core/systolic"
+)
+
+// finish is what becomes of the accumulators of a product.
+type finish struct {
+	out systolic.Type // int8, uint8, int32 or a floating-point type
+
+	// Of int8 and uint8 results (§5.6.8). zero, lo and hi are of int8.
+	params       *Place // parameter tables; nil if the result is int32 or floating point
+	perChannel   bool
+	zero, lo, hi int8
+	rounding     isa.Rounding
+
+	table *Place // of 256 bytes, for the results (§5.6.19)
+	steps []step // on fp32 accumulators
+}
+
+// product is a convolution or a matrix product; this a 1 × 1 convolution of one line.
+// Activations are [n][h][w][cin], results [n][oh][ow][cout]; weights are
+// [cout][kh][kw][cin / groups], or with flat weights, which only a 1 × 1 may have,
+// [cin][cout].
+type product struct {
+	in, out, weights Place
+	bias             *Place // cout int32 or fp32, with which the sums begin
+
+	n, h, w, cin, oh, ow, cout int
+	kh, kw, sy, sx, dy, dx     int
+	groups, top, left          int
+	a, b                       systolic.Type
+	aZero, bZero               int16
+	zeros                      *Place // of the weights, one byte for each channel
+	flat                       bool
+	finish                     finish
+}
+
+// pointwise reports whether each result needs one pixel, so that all pixels are rows of
+// one matrix.
+func (p *product) pointwise() bool {
+	return p.kh == 1 && p.kw == 1 && p.sy == 1 && p.sx == 1 && p.top == 0 && p.left == 0 && p.groups == 1 && p.h == p.oh && p.w == p.ow
+}
+
+// tiling is how a product is cut: into blocks of groups, of them channels of the result,
+// lines and pixels of the result, and channels of the input.
+type tiling struct {
+	gt, ct, th, tw, kt int
+	aBytes, wBytes     int // of a buffer of input, and of weights with their tables
+	oBytes, accBytes   int
+	na, nw, no, nacc   int // buffers
+	weightsOuter       bool
+	cost               float64
+}
+
+// rowBytes is the size of one channel's weights of kt input channels.
+func (p *product) rowBytes(kt int) int { return int(p.b.Bytes(uint64(p.kh * p.kw * kt))) }
+
+// tables is the size of what comes with the weights of ct channels.
+func (p *product) tables(ct int) int {
+	n := 0
+	if p.bias != nil {
+		n += up(4 * ct)
+	}
+	if p.finish.params != nil {
+		if p.finish.perChannel {
+			n += up(isa.ParamSize * ct)
+		} else {
+			n += up(isa.ParamSize)
+		}
+	}
+	if p.zeros != nil {
+		n += up(ct)
+	}
+	return n
+}
+
+// inLines is how many input lines th output lines need, no more than there are.
+func span(t, step, dilation, kernel, have int) int {
+	return min((t-1)*step+(kernel-1)*dilation+1, have)
+}
+
+// measure completes t, and reports whether it fits.
+func (p *product) measure(t *tiling, spad, acc int) bool {
+	cg := p.cin / p.groups
+	cin := t.gt * cg
+	if t.kt < cg {
+		cin = t.kt
+	}
+	ih, iw := span(t.th, p.sy, p.dy, p.kh, p.h), span(t.tw, p.sx, p.dx, p.kw, p.w)
+	t.aBytes = up(int(p.a.Bytes(uint64(ih * iw * cin))))
+	if p.flat {
+		t.wBytes = up(t.kt * int(p.b.Bytes(uint64(t.ct))))
+	} else {
+		t.wBytes = up(t.ct * p.rowBytes(min(t.kt, cg)))
+	}
+	t.wBytes += p.tables(t.ct)
+	m := t.th * t.tw
+	t.accBytes = up(4 * m * t.ct)
+	t.oBytes = 0
+	if f := &p.finish; f.out != systolic.Int32 && f.out != systolic.FP32 {
+		t.oBytes = up(m * t.ct * size(f.out))
+	}
+	perGroup := ceil(p.cout/p.groups, t.ct)
+	if t.gt > 1 {
+		perGroup = 1
+	}
+	ctiles := ceil(p.groups, t.gt) * perGroup
+	stiles := p.n * ceil(p.oh, t.th) * ceil(p.ow, t.tw)
+	ktiles := ceil(cg, t.kt)
+	atiles := stiles * ktiles
+	if p.groups > 1 {
+		atiles *= ceil(p.groups, t.gt)
+	}
+	t.na, t.nw, t.no, t.nacc = min(2, atiles), min(2, ctiles*ktiles), min(2, stiles*ctiles), min(2, stiles*ctiles)
+	t.nacc = min(t.nacc, acc/t.accBytes)
+	if p.flat && (t.ct*int(p.b.Bytes(1)) > math.MaxUint16 || t.kt > math.MaxUint16) {
+		return false
+	}
+	if t.nacc == 0 || t.ct > math.MaxUint16/4 || m > math.MaxUint16 && p.kh*p.kw > 1 {
+		return false
+	}
+	extra := up(isa.TableSize)
+	for _, s := range p.finish.steps {
+		if s.y != nil {
+			extra += up(4 * t.ct)
+		}
+	}
+	if t.na*t.aBytes+t.nw*t.wBytes+t.no*t.oBytes+extra > spad {
+		t.na, t.nw, t.no = 1, 1, min(1, t.no)
+		if t.aBytes+t.wBytes+t.oBytes+extra > spad {
+			return false
+		}
+	}
+	// Bytes that are loaded, with the weights outside, or the input.
+	a, w := float64(t.aBytes), float64(t.wBytes)
+	aIn, wIn := a*float64(stiles*ctiles*ktiles), w*float64(ctiles*ktiles*stiles)
+	aOnce, wOnce := aIn, wIn
+	if ktiles == 1 {
+		aOnce, wOnce = a*float64(atiles), w*float64(ctiles)
+		if p.groups == 1 && atiles <= t.na || p.groups > 1 {
+			aIn = aOnce
+		}
+		if ctiles <= t.nw {
+			wIn = wOnce
+		}
+	}
+	outer, inner := wOnce+aIn, aOnce+wIn
+	t.weightsOuter = outer <= inner
+	single := 1.0
+	if t.na+t.nw < 4 && stiles*ctiles > 1 && t.nacc < 2 {
+		single = 1.2 // nothing overlaps
+	}
+	t.cost = min(outer, inner)*single + perTile*float64(stiles*ctiles*ktiles)
+	return true
+}
+
+// perTile is what a tile costs beside its bytes, in bytes that could be loaded meanwhile.
+const perTile = 4096
+
+// choose returns the tiling of least cost.
+func (p *product) choose(spad, acc int) (tiling, error) {
+	var best tiling
+	cg, ng := p.cin/p.groups, p.cout/p.groups
+	try := func(t tiling) bool {
+		ok := p.measure(&t, spad, acc)
+		if ok && (best.gt == 0 || t.cost < best.cost) {
+			best = t
+		}
+		return ok
+	}
+	spatial := func(gt, ct, kt int) {
+		for tw := p.ow; ; tw = ceil(tw, 2) {
+			lo, hi := 0, p.oh // lo fits; more lines are never worse
+			for lo < hi {
+				mid := (lo + hi + 1) / 2
+				if t := (tiling{gt: gt, ct: ct, kt: kt, th: mid, tw: tw}); p.measure(&t, spad, acc) {
+					lo = mid
+				} else {
+					hi = mid - 1
+				}
+			}
+			if lo > 0 {
+				for _, th := range []int{lo, ceil(p.oh, ceil(p.oh, lo)), ceil(lo, 2)} {
+					try(tiling{gt: gt, ct: ct, kt: kt, th: th, tw: tw})
+				}
+			}
+			if lo > 1 || tw == 1 {
+				return
+			}
+		}
+	}
+	channels := func(gt, most, kt int) {
+		for parts := 1; ; parts++ {
+			ct := ceil(most, parts)
+			if parts > 1 {
+				ct = (ct + 15) &^ 15
+				if gt > 1 || ct >= most && most > 16 || parts > 64 {
+					break
+				}
+			}
+			spatial(gt, ct, kt)
+			if ct <= 16 {
+				break
+			}
+		}
+		if best.gt == 0 && gt == 1 {
+			for ct := min(8, most); ct > 0; ct /= 2 {
+				spatial(gt, ct, kt)
+			}
+		}
+	}
+	for gt := p.groups; gt > 0; gt = shrink(gt) {
+		most := gt * ng
+		if gt > 1 && gt*cg > math.MaxUint16 {
+			continue
+		}
+		channels(gt, most, cg)
+	}
+	// A part of the sum at a time: integers may be added in any order (§6.8.1), and a 1 × 1
+	// keeps its order of k.
+	if p.groups == 1 && (best.gt == 0 || best.th*best.tw*best.ct < 256) && (!p.a.Float() || p.kh*p.kw == 1) {
+		for kt := up(ceil(cg, 2)); kt >= align; kt = up(kt / 2) {
+			channels(1, ng, kt)
+			if kt == align {
+				break
+			}
+		}
+	}
+	if best.gt == 0 {
+		return best, fmt.Errorf("no tile of %d × %d × %d weights and one line fits %d bytes of scratchpad and %d of accumulators", p.kh, p.kw, cg, spad, acc)
+	}
+	return best, nil
+}
+
+func shrink(n int) int {
+	if n == 1 {
+		return 0
+	}
+	return ceil(n, 2)
+}
+
+// emit generates the product.
+func (p *product) emit(c *code) error {
+	if p.pointwise() {
+		m := p.n * p.h * p.w
+		k := factor(m)
+		if k == 1 && m > math.MaxUint16 { // a row count of 16 bits: the last lines on their own
+			rest := *p
+			rest.n, rest.h, rest.w = 1, 1, m%64
+			rest.in, rest.out = p.in.plus((m-rest.w)*int(p.a.Bytes(uint64(p.cin)))), p.out.plus((m-rest.w)*p.cout*size(p.finish.out))
+			rest.oh, rest.ow = rest.h, rest.w
+			again := *c
+			if err := rest.emit(&again); err != nil {
+				return err
+			}
+			m -= rest.w
+			k = m / 64
+		}
+		p.n, p.h, p.w = 1, k, m/k
+		p.oh, p.ow = p.h, p.w
+	}
+	target := c.b.Target()
+	t, err := p.choose(int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
+	if err != nil {
+		return err
+	}
+	e := &productCode{product: p, tiling: t, code: c}
+	e.run()
+	return nil
+}
+
+// factor divides the rows of a matrix into lines, so that they can be cut by lines: the
+// largest number of lines of at least 64 rows, of at most 65535.
+func factor(m int) int {
+	for w := 64; w <= 256 && w < m; w++ {
+		if m%w == 0 {
+			return m / w
+		}
+	}
+	return 1
+}
+
+// productCode is a product with its buffers.
+type productCode struct {
+	*product
+	tiling
+	*code
+	aBuf, wBuf, oBuf, accBuf *slots
+	table                    uint32
+	steps                    []uint32
+	bSize                    int // of the weights of a buffer, the tables come behind
+}
+
+// block is some channels of the result, and the groups and channels of the input
+// that they need.
+type block struct{ key, group, groups, first, count int }
+
+func (e *productCode) blocks() []block {
+	var l []block
+	ng := e.cout / e.product.groups
+	for g := 0; g < e.product.groups; g += e.gt {
+		gt := min(e.gt, e.product.groups-g)
+		if gt > 1 {
+			l = append(l, block{len(l), g, gt, g * ng, gt * ng})
+			continue
+		}
+		for c := 0; c < ng; c += e.ct {
+			l = append(l, block{len(l), g, 1, g*ng + c, min(e.ct, ng-c)})
+		}
+	}
+	return l
+}
+
+// patch is a rectangle of the result and the input that it needs: lines [y, y+ih), pixels
+// [x, x+iw), with so much padding above and to the left.
+type patch struct{ key, n, oy, ox, th, tw, y, x, ih, iw, top, left int }
+
+// window returns what t results from o on need: first, count, padding before it.
+func window(o, t, step, dilation, kernel, pad, have int) (first, count, before int) {
+	lo := o*step - pad
+	hi := lo + (t-1)*step + (kernel-1)*dilation + 1
+	first, last := max(lo, 0), min(hi, have)
+	if first >= last { // nothing but padding: some input is named all the same
+		first = min(first, have-1)
+		return first, 1, first - lo
+	}
+	return first, last - first, first - lo
+}
+
+func (e *productCode) patches() []patch {
+	var l []patch
+	for n := range e.n {
+		for oy := 0; oy < e.oh; oy += e.th {
+			for ox := 0; ox < e.ow; ox += e.tw {
+				p := patch{key: len(l), n: n, oy: oy, ox: ox, th: min(e.th, e.oh-oy), tw: min(e.tw, e.ow-ox)}
+				p.y, p.ih, p.top = window(oy, p.th, e.sy, e.dy, e.kh, e.product.top, e.h)
+				p.x, p.iw, p.left = window(ox, p.tw, e.sx, e.dx, e.kw, e.product.left, e.w)
+				l = append(l, p)
+			}
+		}
+	}
+	return l
+}
+
+func (e *productCode) run() {
+	e.aBuf, e.wBuf = e.slots(e.na, e.aBytes), e.slots(e.nw, e.wBytes)
+	if e.oBytes > 0 {
+		e.oBuf = e.slots(e.no, e.oBytes)
+	}
+	e.accBuf = e.accSlots(e.nacc, e.accBytes)
+	if f := &e.finish; f.table != nil {
+		e.table = e.local(isa.TableSize)
+		e.load(e.table, *f.table, isa.TableSize)
+	}
+	for _, s := range e.finish.steps {
+		at := uint32(0)
+		if s.y != nil {
+			at = e.local(4 * e.ct)
+		}
+		e.steps = append(e.steps, at)
+	}
+	e.bSize = e.wBytes - e.tables(e.ct)
+	blocks, patches := e.blocks(), e.patches()
+	if e.weightsOuter {
+		for _, b := range blocks {
+			for _, p := range patches {
+				e.tile(b, p)
+			}
+		}
+		return
+	}
+	for _, p := range patches {
+		for _, b := range blocks {
+			e.tile(b, p)
+		}
+	}
+}
+
+// tile computes the channels of b in the patch p.
+func (e *productCode) tile(b block, p patch) {
+	cg := e.cin / e.product.groups
+	acc := e.accBuf.take()
+	ktiles := ceil(cg, e.kt)
+	var tables uint32
+	for k := range ktiles {
+		first := k * e.kt
+		kt := min(e.kt, cg-first)
+		cin := b.groups * cg
+		if ktiles > 1 {
+			cin = kt
+		}
+		w := e.wBuf.get(b.key*ktiles+k, func(at uint32) { e.loadWeights(at, b, first, kt) })
+		a := e.aBuf.get((p.key*e.product.groups+b.group)*ktiles+k, func(at uint32) { e.loadInput(at, p, b.group*cg+first, cin) })
+		tables = w + uint32(e.bSize) // each part of the weights comes with them
+		if k == 0 && e.bias != nil {
+			e.code.b.Emit(isa.Bias{N: uint16(b.count), AccStride: uint16(4 * b.count), Bias: tables, Acc: acc, M: uint32(p.th * p.tw)})
+		}
+		e.multiply(a, w, acc, b, p, cin, kt, k > 0 || e.bias != nil)
+	}
+	e.result(acc, tables, b, p)
+}
+
+// loadWeights loads the weights of b's channels, kt of the input's from first, and the
+// tables behind them.
+func (e *productCode) loadWeights(at uint32, b block, first, kt int) {
+	cg := e.cin / e.product.groups
+	unit := func(n int) int { return int(e.product.b.Bytes(uint64(n))) }
+	switch {
+	case e.flat:
+		e.code.b.Emit(isa.Load{
+			Binding: e.weights.Binding, Offset: e.weights.Offset + uint64(first*unit(e.cout)+unit(b.first)), Local: at,
+			NX: uint32(unit(b.count)), NY: uint16(kt), NZ: 1, StrideY: uint32(unit(e.cout)), LocalStride: uint16(unit(b.count)),
+		})
+	case kt == cg:
+		row := e.rowBytes(cg)
+		e.load(at, e.weights.plus(b.first*row), b.count*row)
+	default:
+		e.code.b.Emit(isa.Load{
+			Binding: e.weights.Binding, Offset: e.weights.Offset + uint64(b.first*e.rowBytes(cg)+unit(first)), Local: at,
+			NX: uint32(unit(kt)), NY: uint16(e.kh * e.kw), StrideY: uint32(unit(cg)),
+			NZ: uint16(b.count), StrideZ: uint32(e.rowBytes(cg)), LocalStride: uint16(unit(kt)),
+		})
+	}
+	to := at + uint32(e.bSize)
+	if e.bias != nil {
+		e.load(to, e.bias.plus(4*b.first), 4*b.count)
+		to += uint32(up(4 * e.ct))
+	}
+	if f := &e.finish; f.params != nil {
+		if f.perChannel {
+			e.load(to, f.params.plus(isa.ParamSize*b.first), isa.ParamSize*b.count)
+			to += uint32(up(isa.ParamSize * e.ct))
+		} else {
+			e.load(to, *f.params, isa.ParamSize)
+			to += uint32(up(isa.ParamSize))
+		}
+	}
+	if e.zeros != nil {
+		e.load(to, e.zeros.plus(b.first), b.count)
+	}
+}
+
+// loadInput loads cin channels from first of the patch's pixels, one pixel behind the other.
+func (e *productCode) loadInput(at uint32, p patch, first, cin int) {
+	s := size(e.a)
+	pixel, line := e.cin*s, e.w*e.cin*s
+	from := e.in.plus(((p.n*e.h+p.y)*e.w+p.x)*pixel + first*s)
+	l := isa.Load{Binding: from.Binding, Offset: from.Offset, Local: at}
+	switch {
+	case cin == e.cin && p.iw == e.w: // whole lines
+		e.load(at, from, p.ih*line)
+		return
+	case cin == e.cin && p.iw*pixel <= math.MaxUint16:
+		l.NX, l.NY, l.NZ, l.StrideY, l.LocalStride = uint32(p.iw*pixel), uint16(p.ih), 1, uint32(line), uint16(p.iw*pixel)
+	case cin == e.cin:
+		for y := range p.ih {
+			e.load(at+uint32(y*p.iw*pixel), from.plus(y*line), p.iw*pixel)
+		}
+		return
+	default:
+		l.NX, l.LocalStride = uint32(cin*s), uint16(cin*s)
+		l.NY, l.StrideY = uint16(p.iw), uint32(pixel)
+		l.NZ, l.StrideZ = uint16(p.ih), uint32(line)
+	}
+	e.code.b.Emit(l)
+}
+
+// multiply is the GEMM or CONV of a tile.
+func (e *productCode) multiply(a, w, acc uint32, b block, p patch, cin, kt int, accumulate bool) {
+	o := isa.Operands{
+		TransposeB: !e.flat, A: e.a, B: e.product.b, AZero: e.aZero, BZero: e.bZero,
+		AStride: uint32(cin * size(e.a)), BStride: uint32(e.rowBytes(kt)), AccStride: uint32(4 * b.count),
+	}
+	if e.flat {
+		o.BStride = uint32(e.product.b.Bytes(uint64(b.count)))
+	}
+	if e.zeros != nil {
+		o.PerChannel = true
+		o.BZeros = w + uint32(e.wBytes-up(e.ct))
+	}
+	if e.pointwise() {
+		e.code.b.Setup(o, nil)
+		e.code.b.Emit(isa.Gemm{Accumulate: accumulate, M: uint32(p.th * p.tw), N: uint32(b.count), K: uint32(kt), A: a, B: w, Acc: acc})
+		return
+	}
+	e.code.b.Setup(o, &isa.Window{
+		KernelH: uint8(e.kh), KernelW: uint8(e.kw), StepY: uint8(e.sy), StepX: uint8(e.sx), DilationY: uint8(e.dy), DilationX: uint8(e.dx),
+		Groups: uint16(b.groups), PadTop: uint16(p.top), PadLeft: uint16(p.left),
+	})
+	e.code.b.Emit(isa.Conv{
+		Accumulate: accumulate, InH: uint16(p.ih), InW: uint16(p.iw), OutH: uint16(p.th), OutW: uint16(p.tw),
+		Cin: uint16(cin), Cout: uint16(b.count), A: a, B: w, Acc: acc, Line: uint32(p.iw * cin * size(e.a)),
+	})
+}
+
+// result turns the accumulators of a tile into results and stores them.
+func (e *productCode) result(acc, tables uint32, b block, p patch) {
+	f := &e.finish
+	m, n := p.th*p.tw, b.count
+	if f.params != nil {
+		out := e.oBuf.take()
+		if e.bias != nil {
+			tables += uint32(up(4 * e.ct))
+		}
+		e.requant(acc, out, tables, m, n)
+		e.store(false, out, size(f.out), b, p)
+		return
+	}
+	for i, s := range f.steps {
+		at := e.steps[i]
+		if s.y != nil {
+			if s.cols {
+				e.load(at, s.y.plus(4*b.first), 4*n)
+			} else {
+				e.load(at, *s.y, 4)
+			}
+		}
+		if s.cols {
+			e.code.b.Emit(isa.Element{
+				XAcc: true, OutAcc: true, Op: s.op, Type: systolic.FP32, OutType: systolic.FP32, X: acc, Y: at, Out: acc,
+				M: uint32(m), N: uint16(n), XStride: uint16(4 * n), OutStride: uint16(4 * n),
+			})
+			continue
+		}
+		dense(m*n, 4, func(first, m, n int) {
+			l := isa.Element{
+				XAcc: true, OutAcc: true, One: s.y != nil, Op: s.op, Type: systolic.FP32, OutType: systolic.FP32,
+				X: acc + uint32(4*first), Out: acc + uint32(4*first), M: uint32(m), N: uint16(n), XStride: uint16(4 * n), OutStride: uint16(4 * n),
+			}
+			if s.y != nil {
+				l.Y = at
+			}
+			e.code.b.Emit(l)
+		})
+	}
+	if e.oBuf == nil {
+		e.store(true, acc, 4, b, p)
+		return
+	}
+	out, s := e.oBuf.take(), size(f.out)
+	from := systolic.FP32
+	if !e.a.Float() {
+		from = systolic.Int32
+	}
+	dense(m*n, 4, func(first, m, n int) {
+		e.code.b.Emit(isa.Element{
+			XAcc: true, Op: isa.ElemMove, Type: from, OutType: f.out, X: acc + uint32(4*first), Out: out + uint32(s*first),
+			M: uint32(m), N: uint16(n), XStride: uint16(4 * n), OutStride: uint16(s * n),
+		})
+	})
+	e.store(false, out, s, b, p)
+}
+
+// requant makes bytes of m × n accumulators.
+func (e *productCode) requant(acc, out, params uint32, m, n int) {
+	f := &e.finish
+	rows(m, func(first, m int) {
+		e.code.b.Emit(isa.Requant{
+			PerChannel: f.perChannel, N: uint16(n), AccStride: uint16(4 * n), Acc: acc + uint32(4*first*n), Out: out + uint32(first*n), Params: params,
+			MX: uint16(m), MY: 1, OutStrideX: uint16(n), ZeroPoint: f.zero, Lo: f.lo, Hi: f.hi, Rounding: f.rounding,
+		})
+	})
+	if f.out == systolic.Uint8 {
+		e.flip(out, m*n)
+	}
+	if f.table != nil {
+		dense(m*n, 1, func(first, m, n int) {
+			at := out + uint32(first)
+			e.code.b.Emit(isa.Table{X: at, Table: e.table, Out: at, M: uint32(m), N: uint16(n), XStride: uint16(n), OutStride: uint16(n)})
+		})
+	}
+}
+
+// rows cuts m rows into parts that 16 bits can count.
+func rows(m int, f func(first, m int)) {
+	for first := 0; first < m; first += math.MaxUint16 {
+		f(first, min(m-first, math.MaxUint16))
+	}
+}
+
+// store stores the results of a tile, n channels of s bytes for each of the patch's
+// pixels.
+func (e *productCode) store(acc bool, at uint32, s int, b block, p patch) {
+	pixel, line := e.cout*s, e.ow*e.cout*s
+	to := e.out.plus(((p.n*e.oh+p.oy)*e.ow+p.ox)*pixel + b.first*s)
+	st := isa.Store{Acc: acc, Binding: to.Binding, Offset: to.Offset, Local: at, NY: 1, NZ: 1}
+	row := p.tw * b.count * s
+	switch {
+	case b.count == e.cout && p.tw == e.ow:
+		st.NX = uint32(p.th * row)
+	case b.count == e.cout && row <= math.MaxUint16:
+		st.NX, st.NY, st.StrideY, st.LocalStride = uint32(row), uint16(p.th), uint32(line), uint16(row)
+	default:
+		st.NX, st.LocalStride = uint32(b.count*s), uint16(b.count*s)
+		st.NY, st.StrideY = uint16(p.tw), uint32(pixel)
+		st.NZ, st.StrideZ = uint16(p.th), uint32(line)
+	}
+	e.code.b.Emit(st)
+}
