@@ -81,7 +81,8 @@ func (c *Core) multiplyFor(p *systolic.Product, a, b, aScales, bScales isa.Rows,
 		}
 		w = c.wideB
 	}
-	c.array.Do(p, c.acc[acc/4:], in, w, c.stopped)
+	c.catchUp()
+	c.array.Do(p, c.acc[acc/4:], in, w, systolic.Options{Stop: c.stopped, Fresh: true})
 	c.stats.MACs += p.MACs()
 	return nil
 }

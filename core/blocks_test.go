@@ -308,3 +308,52 @@ func TestBlockErrors(t *testing.T) {
 		t.Errorf("%v allocations in a run, want 0", n)
 	}
 }
+
+// A second product of the same shape reads its weights again, and a BIAS before it
+// counts.
+func TestBlocksAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		operands isa.Operands
+		setup    isa.Instruction
+		values   [2]byte // of all weights
+		want     [2]uint32
+	}{
+		{"int8", isa.Operands{AStride: 8, BStride: 16, AccStride: 64}, isa.Sparse{On: true, Indices: 1024, IndexStride: 8}, [2]byte{2, 5}, [2]uint32{3 + 8*4*2/2, 3 + 8*4*5/2}},
+		{"int16", isa.Operands{A: systolic.Int16, AStride: 16, BStride: 16, AccStride: 64}, isa.Sparse{On: true, Indices: 1024, IndexStride: 8}, [2]byte{2, 5}, [2]uint32{3 + 8*0x404*2/2, 3 + 8*0x404*5/2}},
+		{
+			"mxint8", isa.Operands{A: systolic.E4M3, B: systolic.E4M3, TransposeB: true, AStride: 8, BStride: 8, AccStride: 64},
+			isa.Blocks{A: num.MXInt8, B: num.MXInt8, AScales: 2048, BScales: 2048, AScaleStride: 1, BScaleStride: 1},
+			[2]byte{64, 32}, [2]uint32{math.Float32bits(8 * 4.0 / 64), math.Float32bits(8 * 2.0 / 64)},
+		},
+	} {
+		gemm := isa.Gemm{M: 2, N: 16, K: 8, B: 512, Accumulate: tt.name != "mxint8"}
+		next := edit(gemm, func(i *isa.Gemm) { i.Acc = 1024 })
+		spad := make([]byte, 4096)
+		for i := range spad {
+			switch {
+			case i < 512:
+				spad[i] = 4 // activations
+			case i < 1024:
+				spad[i] = tt.values[0]
+			case i < 2048:
+				spad[i] = 0x44 // places 0 and 1
+			case i < 3072:
+				spad[i] = 127 // a scale of 1
+			case i < 4096 && i%4 == 0:
+				spad[i] = 3 // a bias
+			}
+		}
+		out := productOf(t, spad, tt.operands, tt.setup,
+			isa.Bias{N: 16, AccStride: 64, Bias: 3072, M: 2}, gemm,
+			isa.Fill{Local: 512, NX: 512, NY: 1, Value: tt.values[1]},
+			isa.Bias{N: 16, AccStride: 64, Bias: 3072, Acc: 1024, M: 2}, next)
+		for which, want := range tt.want {
+			for i := range 32 {
+				if got := binary.LittleEndian.Uint32(out[1024*which+4*i:]); got != want {
+					t.Fatalf("%s, product %d: element %d is %d, want %d", tt.name, which, i, got, want)
+				}
+			}
+		}
+	}
+}
