@@ -57,8 +57,13 @@ test-debug-kernel: kernel-debug setup-kselftest ## The driver and its selftests 
 test-vfio: kernel-lean ## The kernel's VFIO selftests and dmatest on the ioat device, in guests with the lean and the stock kernel
 	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_KERNELS=lean $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
 
-fuzz: ## Every fuzz target for FUZZTIME each
+fuzz: ## Every fuzz target for FUZZTIME each, then fuzz-engines
 	@tests/fuzz-all $(FUZZTIME)
+	@$(MAKE) -s fuzz-engines
+
+fuzz-engines: ## Random programs on the core and on the reference, until a difference is found or you stop it
+	@mkdir -p build/engines
+	@$(GO) test ./tests/engines -run 'TestDifferential$$' -count=1 -timeout 0 -v -time 0 -save $(CURDIR)/build/engines
 
 bench: ## Benchmarks
 	@$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -21,8 +21,9 @@ type Access struct {
 }
 
 // Accesses appends to list what w reads and writes, with the setup that it finds.
-// w passed Check. What only the matrix engine knows, the array and the setup, is
-// not among it.
+// w passed Check. What one engine alone knows, the array and the setup, is not among
+// it. Of GATHER and SCATTER it is the whole table, of TRANSPOSE all from the first
+// byte to the last (§5.5).
 func Accesses(list []Access, w *Word, s *Setup) []Access {
 	use := func(acc, write bool, r Rows) {
 		a := Access{Space: Scratchpad, Write: write, Rows: r}
@@ -100,8 +101,47 @@ func Accesses(list []Access, w *Word, s *Setup) []Access {
 			use(false, false, one(i.Params, 4*uint64(n)))
 		}
 		use(i.OutAcc, true, i.OutRows())
+	case OpPool, OpResize:
+		i := DecodePool(w) // n, x and out are RESIZE's too
+		use(s.Image.XAcc, false, s.Image.XRows(i.X, i.N))
+		use(s.Image.OutAcc, true, s.Image.OutRows(i.Out, i.N))
+	case OpTranspose:
+		i := DecodeTranspose(w)
+		use(false, false, i.XGrid(&s.Shape).span())
+		use(false, true, i.OutGrid(&s.Shape).span())
+	case OpGather:
+		i := DecodeGather(w)
+		use(false, false, i.table(i.X))
+		use(false, false, one(i.Indices, 4*uint64(i.M)))
+		use(false, true, i.list(i.Out))
+	case OpScatter:
+		i := DecodeGather(w)
+		use(false, false, i.list(i.X))
+		use(false, false, one(i.Indices, 4*uint64(i.M)))
+		use(false, true, i.table(i.Out))
+	case OpQuantize:
+		i := DecodeQuantize(w)
+		use(i.XAcc, false, i.XRows())
+		if n := i.ParamCount(); n > 0 {
+			use(false, false, one(i.Params, ParamSize*uint64(n)))
+		}
+		use(i.OutAcc, true, i.OutRows())
 	}
 	return list
+}
+
+// Follow makes s what it is after w, which passed Check.
+func (s *Setup) Follow(w *Word) {
+	switch Opcode(w[0]) {
+	case OpOperands:
+		s.Operands = DecodeOperands(w)
+	case OpWindow:
+		s.Window = DecodeWindow(w)
+	case OpImage:
+		s.Image = DecodeImage(w)
+	case OpShape:
+		s.Shape = DecodeShape(w)
+	}
 }
 
 // product appends weights, zero points and result of a GEMM or CONV.

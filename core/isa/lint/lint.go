@@ -240,11 +240,7 @@ func (l *linter) order() {
 				l.race(r)
 			}
 		}
-		if c := w.Word()[0]; c>>4 == byte(isa.ClassMatrix) {
-			if i, v := isa.Decode(w.Word()); v == nil {
-				setup.Apply(i)
-			}
-		}
+		setup.Follow(w.Word())
 		l.report.Passed++
 		m.step(next)
 	}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engines
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"npuemu/core"
+	"npuemu/core/isa"
+	"npuemu/tests/engines/ref"
+)
+
+var (
+	timeFlag    = flag.Duration("time", 10*time.Second, "how long TestDifferential runs; 0: until it is stopped")
+	seedFlag    = flag.Uint64("seed", 0, "run the program of this seed, and those that follow")
+	saveFlag    = flag.String("save", "", "directory for failing programs (default: a temporary one)")
+	programFlag = flag.String("program", "", "TestReplay: an assembler file of TestDifferential; -seed is that of its first line")
+)
+
+// numerics is the page that the reference takes its tables from.
+func numerics(t testing.TB) string {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/spec/numerics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// judge runs programs on both engines.
+type judge struct {
+	core *core.Core
+	ref  *ref.Machine
+}
+
+func newJudge(t testing.TB) *judge {
+	t.Helper()
+	c, err := core.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &judge{c, ref.New(ref.Config{Rows: config.Rows, Cols: config.Cols, Spad: config.SpadSize, Acc: config.AccSize, Features: features}, numerics(t))}
+}
+
+// buffers is the memory of the core's bindings; a binding's address is its index.
+type buffers [3][]byte
+
+func (b *buffers) Load(at core.Binding, off uint64, p []byte) error {
+	copy(p, b[at.Addr>>32][off:])
+	return nil
+}
+
+func (b *buffers) Store(at core.Binding, off uint64, p []byte) error {
+	copy(b[at.Addr>>32][off:], p)
+	return nil
+}
+
+// access is what bindings permit.
+var access = [3]struct{ read, write bool }{{true, false}, {true, true}, {false, true}}
+
+// compare runs p, with the memory of seed, on both, and tells of the first
+// difference, or "". It also returns the reference's status.
+func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.Status) {
+	image := p.Image()
+	device := buffers(memory(seed))
+	var bindings []core.Binding
+	model := memory(seed)
+	var refs []ref.Binding
+	for n, a := range access {
+		bindings = append(bindings, core.Binding{Addr: uint64(n) << 32, Size: uint64(len(device[n])), Read: a.read, Write: a.write})
+		refs = append(refs, ref.Binding{Data: model[n], Read: a.read, Write: a.write})
+	}
+	want := j.ref.Run(image, refs)
+	_, err := j.core.Run(t.Context(), image, bindings, &device)
+	got := ref.Result{}
+	var f *core.Fault
+	if errors.As(err, &f) {
+		got = ref.Result{Status: ref.Status(f.Status), Instr: f.Instr, Info: f.Info}
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		return fmt.Sprintf("the device completes with %+v, the reference with %+v", got, want), want.Status
+	}
+	for n := range device {
+		for i, b := range device[n] {
+			if b != model[n][i] {
+				return fmt.Sprintf("byte %#x of binding %d is %#02x, the reference has %#02x", i, n, b, model[n][i]), want.Status
+			}
+		}
+	}
+	return "", want.Status
+}
+
+// shrink takes away what a difference does not need: tokens, instructions, bits.
+func (j *judge) shrink(t testing.TB, p *isa.Program, seed uint64) *isa.Program {
+	var words []isa.Word
+	for off := 0; off < len(p.Text); off += isa.Size {
+		words = append(words, isa.Word(p.Text[off:]))
+	}
+	with := func(words []isa.Word) *isa.Program {
+		q := *p
+		q.Text = nil
+		for _, w := range words {
+			q.Text = append(q.Text, w[:]...)
+		}
+		return &q
+	}
+	differs := func(words []isa.Word) bool {
+		if len(words) == 0 {
+			return false
+		}
+		d, _ := j.compare(t, with(words), seed)
+		return d != ""
+	}
+	deadline := time.Now().Add(time.Minute)
+	try := func(q []isa.Word) bool {
+		if time.Now().After(deadline) || !differs(q) {
+			return false
+		}
+		words = q
+		return true
+	}
+	plain := slices.Clone(words)
+	for i := range plain {
+		if plain[i][0]>>4 != 0 {
+			plain[i][2], plain[i][3] = 0, 0
+		}
+	}
+	try(plain)
+	for changed := true; changed; {
+		changed = false
+		for size := max(1, len(words)/2); size > 0; size /= 2 {
+			for at := 0; at+size <= len(words); {
+				if !try(slices.Delete(slices.Clone(words), at, at+size)) {
+					at++
+				} else {
+					changed = true
+				}
+			}
+		}
+		for i := range words { // a loop's two ends
+			for n := i + 1; n < len(words) && words[i][0] == byte(isa.OpLoop); n++ {
+				if words[n][0] == byte(isa.OpEnd) && try(slices.Delete(slices.Delete(slices.Clone(words), n, n+1), i, i+1)) {
+					changed = true
+					break
+				}
+			}
+			if i >= len(words) {
+				break
+			}
+		}
+	}
+	for i := range words {
+		for b := 1; b < isa.Size; b++ {
+			for _, v := range []byte{0, 1, words[i][b] / 2, words[i][b] &^ 1} {
+				if q := slices.Clone(words); v < q[i][b] {
+					q[i][b] = v
+					try(q)
+				}
+			}
+		}
+	}
+	return with(words)
+}
+
+// save writes p as an assembler file.
+func save(t testing.TB, dir string, p *isa.Program, seed uint64, what string) string {
+	t.Helper()
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "npuemu-engines"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Join(dir, fmt.Sprintf("seed-%d.npuasm", seed))
+	text := fmt.Sprintf("; %s\n; go test ./tests/engines -run TestReplay -seed %d -program FILE\n%s", what, seed, isa.Disassemble(p))
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestDifferential: random programs do the same on the device and on the reference.
+func TestDifferential(t *testing.T) {
+	limit := *timeFlag
+	if testing.Short() && limit > 3*time.Second {
+		limit = 3 * time.Second
+	}
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64() >> 1
+	}
+	first := seed
+	j := newJudge(t)
+	statuses, opcodes := map[ref.Status]int{}, map[byte]int{}
+	start, told := time.Now(), time.Now()
+	for ; limit == 0 || time.Since(start) < limit; seed++ {
+		p := generate(seed)
+		what, status := j.compare(t, p, seed)
+		if what != "" {
+			p = j.shrink(t, p, seed)
+			what, _ = j.compare(t, p, seed)
+			t.Fatalf("seed %d: %s\n%s\n%s", seed, what, save(t, *saveFlag, p, seed, what), isa.Disassemble(p))
+		}
+		statuses[status]++
+		if status == ref.Success {
+			for off := 0; off < len(p.Text); off += isa.Size {
+				opcodes[p.Text[off]]++
+			}
+		}
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			fmt.Printf("%d programs from seed %d on, %d without an error\n", seed-first+1, first, statuses[ref.Success])
+		}
+	}
+	n := int(seed - first)
+	t.Logf("%d programs from seed %d on; by status %v", n, first, statuses)
+	if n < 200 {
+		return // the machine is slow
+	}
+	if statuses[ref.Success] < n/2 || len(statuses) < 8 {
+		t.Errorf("%d of %d programs run to their end, statuses %v: the generator is not what it was", statuses[ref.Success], n, statuses)
+	}
+	for _, op := range []isa.Opcode{
+		isa.OpLoop, isa.OpEnd, isa.OpScalar, isa.OpWith, isa.OpLoad, isa.OpStore, isa.OpStamp, isa.OpPreload, isa.OpMatmul, isa.OpOperands, isa.OpWindow,
+		isa.OpGemm, isa.OpConv, isa.OpFill, isa.OpBias, isa.OpRequant, isa.OpElement, isa.OpTable, isa.OpReduce, isa.OpNorm,
+	} {
+		if opcodes[byte(op)] == 0 {
+			t.Errorf("no program that runs to its end has opcode %#x", byte(op))
+		}
+	}
+}
+
+// TestReplay runs a program that TestDifferential saved.
+func TestReplay(t *testing.T) {
+	if *programFlag == "" {
+		t.Skip("no -program")
+	}
+	text, err := os.ReadFile(*programFlag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := isa.Assemble(*programFlag, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if what, status := newJudge(t).compare(t, p, *seedFlag); what != "" {
+		t.Errorf("%s", what)
+	} else {
+		t.Logf("no difference, status %#x", status)
+	}
+}
+
+// A difference is found and becomes a program of few instructions.
+func TestShrink(t *testing.T) {
+	j := newJudge(t)
+	j.ref = ref.New(ref.Config{Rows: 16, Cols: 24, Spad: config.SpadSize, Acc: config.AccSize, Features: features},
+		strings.Replace(numerics(t), "0x1.fffffcp-2", "0x1.ffff00p-2", 1)) // one coefficient of exp
+	for seed := uint64(1); seed < 20000; seed++ {
+		p := generate(seed)
+		if what, _ := j.compare(t, p, seed); what == "" {
+			continue
+		}
+		small := j.shrink(t, p, seed)
+		if n := len(small.Text) / isa.Size; n > 5 {
+			t.Errorf("%d instructions are left of %d:\n%s", n, len(p.Text)/isa.Size, isa.Disassemble(small))
+		}
+		name := save(t, t.TempDir(), small, seed, "test")
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if q, err := isa.Assemble(name, text); err != nil || !bytes.Equal(q.Text, small.Text) {
+			t.Errorf("what was saved is another program: %v\n%s", err, text)
+		}
+		return
+	}
+	t.Error("no program of 20000 shows a wrong coefficient")
+}
