@@ -5,6 +5,8 @@ package isa
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"npuemu/core/num"
 	"npuemu/core/systolic"
 )
@@ -87,6 +89,39 @@ func TestCheckBlocks(t *testing.T) {
 		v := tt.in.Check(l)
 		if tt.rule == 0 && v != nil || tt.rule != 0 && (v == nil || v.Rule != tt.rule || v.Info != tt.info) {
 			t.Errorf("%s: Check = %+v, want %v with info %d", tt.name, v, tt.rule, tt.info)
+		}
+	}
+}
+
+// What BLOCKS and SPARSE add is among what a product touches.
+func TestBlockAccesses(t *testing.T) {
+	mx := Setup{
+		Operands: Operands{A: systolic.E4M3, B: systolic.E4M3, TransposeB: true, AStride: 64, BStride: 64, AccStride: 8},
+		Blocks:   Blocks{A: num.MXE4M3, B: num.MXE2M1, AScales: 0x100, BScales: 0x200, AScaleStride: 2, BScaleStride: 2},
+	}
+	sparse := Setup{Operands: Operands{AStride: 64, BStride: 2, AccStride: 8}, Sparse: Sparse{On: true, Indices: 0x100, IndexStride: 1}}
+	for _, tt := range []struct {
+		name  string
+		setup Setup
+		want  []uint64 // first addresses of what is read
+	}{
+		{"blocks", mx, []uint64{0, 0x100, 0x200, 0x1000}},
+		{"sparse", sparse, []uint64{0, 0x1000, 0x100}},
+	} {
+		var s Setup
+		for _, i := range []Instruction{tt.setup.Operands, tt.setup.Blocks, tt.setup.Sparse} {
+			w := i.Encode()
+			s.Follow(&w)
+		}
+		w := Gemm{M: 2, N: 2, K: 64, B: 0x1000}.Encode()
+		var got []uint64
+		for _, a := range Accesses(nil, &w, &s) {
+			if !a.Write {
+				got = append(got, a.Rows.Base)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: reads (-want +got):\n%s", tt.name, diff)
 		}
 	}
 }
