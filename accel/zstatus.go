@@ -48,4 +48,5 @@ var statusNames = map[Status]string{
 	0x62: "BUDGET",
 	0x63: "OVERLAP",
 	0x64: "BAD_INDEX",
+	0x65: "BAD_SPARSITY",
 }

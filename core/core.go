@@ -135,6 +135,8 @@ type Core struct {
 	bytes256 [isa.TableSize]byte // TABLE's
 	params   []uint32            // of NORM
 	quants   []isa.QuantizeParam // QUANTIZE's table
+
+	wideA, wideB []byte // operands that those of a product stand for (BLOCKS, SPARSE)
 }
 
 // New returns an idle core, or the error of cfg.Validate.

@@ -39,6 +39,10 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.gemm(isa.DecodeGemm(w))
 	case isa.OpConv:
 		return c.conv(isa.DecodeConv(w))
+	case isa.OpBlocks:
+		return c.blocks(isa.DecodeBlocks(w))
+	case isa.OpSparse:
+		return c.sparse(isa.DecodeSparse(w))
 	case isa.OpFill:
 		return c.fill(isa.DecodeFill(w))
 	case isa.OpBias:

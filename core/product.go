@@ -32,6 +32,9 @@ func (c *Core) gemm(i isa.Gemm) *Fault {
 	}
 	s := &c.limits.Setup
 	p := i.Product(s)
+	if stood(s) {
+		return c.multiplyFor(&p, i.ARows(s), i.BRows(s), i.AScaleRows(s), i.BScaleRows(s), i.Acc)
+	}
 	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
 }
 
@@ -42,6 +45,9 @@ func (c *Core) conv(i isa.Conv) *Fault {
 	}
 	s := &c.limits.Setup
 	p := i.Product(s)
+	if stood(s) {
+		return c.multiplyFor(&p, i.ARows(s), i.BRows(s), isa.Rows{}, isa.Rows{}, i.Acc)
+	}
 	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
 }
 

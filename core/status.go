@@ -35,6 +35,7 @@ const (
 	StatusBudget             = Status(isa.OverBudget)         // BUDGET
 	StatusOverlap            = Status(isa.Overlap)            // OVERLAP
 	StatusBadIndex           = Status(0x64)                   // BAD_INDEX
+	StatusBadSparsity        = Status(0x65)                   // BAD_SPARSITY
 )
 
 // String returns the name in the specification.
@@ -56,6 +57,8 @@ func (s Status) String() string {
 		return "NO_HALT"
 	case StatusBadIndex:
 		return "BAD_INDEX"
+	case StatusBadSparsity:
+		return "BAD_SPARSITY"
 	case StatusPoison:
 		return "POISON"
 	}

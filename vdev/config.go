@@ -110,7 +110,7 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
 	if c.archMinor() >= 4 {
-		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureTiming
+		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureSparse | npureg.FeatureMX | npureg.FeatureTiming
 	}
 	return f
 }

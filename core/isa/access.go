@@ -2,6 +2,8 @@
 
 package isa
 
+import "npuemu/core/num"
+
 // Space is a memory that engines share (§5.1, §5.2).
 type Space uint8
 
@@ -55,11 +57,17 @@ func Accesses(list []Access, w *Word, s *Setup) []Access {
 	case OpGemm:
 		i := DecodeGemm(w)
 		use(false, false, i.ARows(s))
-		list = product(list, s, i.BRows(s), i.Acc, uint64(i.M), uint64(i.N))
+		if s.Blocks.A != num.NotMX {
+			use(false, false, i.AScaleRows(s))
+		}
+		if s.Blocks.B != num.NotMX {
+			use(false, false, i.BScaleRows(s))
+		}
+		list = product(list, s, i.BRows(s), i.Acc, uint64(i.M), uint64(i.N), uint64(i.K))
 	case OpConv:
 		i := DecodeConv(w)
 		use(false, false, i.ARows(s))
-		list = product(list, s, i.BRows(s), i.Acc, uint64(i.OutH)*uint64(i.OutW), uint64(i.Cout))
+		list = product(list, s, i.BRows(s), i.Acc, uint64(i.OutH)*uint64(i.OutW), uint64(i.Cout), i.depth(s))
 	case OpFill:
 		i := DecodeFill(w)
 		use(i.Acc, true, Rows{Base: uint64(i.Local), Outer: 1, Inner: uint64(i.NY), InnerStride: uint64(i.Stride), Bytes: uint64(i.NX)})
@@ -141,13 +149,20 @@ func (s *Setup) Follow(w *Word) {
 		s.Image = DecodeImage(w)
 	case OpShape:
 		s.Shape = DecodeShape(w)
+	case OpBlocks:
+		s.Blocks = DecodeBlocks(w)
+	case OpSparse:
+		s.Sparse = DecodeSparse(w)
 	}
 }
 
-// product appends weights, zero points and result of a GEMM or CONV.
-func product(list []Access, s *Setup, b Rows, acc uint32, m, n uint64) []Access {
+// product appends weights, indices, zero points and result of a GEMM or CONV.
+func product(list []Access, s *Setup, b Rows, acc uint32, m, n, depth uint64) []Access {
 	o := &s.Operands
 	list = append(list, Access{Rows: b})
+	if s.Sparse.On {
+		list = append(list, Access{Rows: s.IndexRows(depth, n)})
+	}
 	if o.PerChannel {
 		list = append(list, Access{Rows: one(o.BZeros, n)})
 	}

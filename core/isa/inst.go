@@ -34,6 +34,8 @@ const (
 	OpWindow     Opcode = 0x33
 	OpGemm       Opcode = 0x34
 	OpConv       Opcode = 0x35
+	OpBlocks     Opcode = 0x36
+	OpSparse     Opcode = 0x37
 	OpSyncMatrix Opcode = 0x3f
 	OpFill       Opcode = 0x40
 	OpBias       Opcode = 0x41
@@ -89,6 +91,7 @@ const (
 	flagFromEnd  = 1 << 0 // GATHER, SCATTER
 
 	flagByChannel = 1 << 1 // QUANTIZE
+	flagOn        = 1 << 0 // SPARSE
 
 	flagTransposeA       = 1 << 1 // OPERANDS
 	flagTransposeB       = 1 << 2 // OPERANDS
@@ -198,6 +201,10 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodeScatter(w), nil
 	case OpQuantize:
 		return DecodeQuantize(w), nil
+	case OpBlocks:
+		return DecodeBlocks(w), nil
+	case OpSparse:
+		return DecodeSparse(w), nil
 	case OpSyncLoad, OpSyncStore, OpSyncMatrix, OpSyncVector:
 		return Sync{Engine: Opcode(w[0]).Class(), Wait: decodeToken(w[2]), Signal: decodeToken(w[3])}, nil
 	}

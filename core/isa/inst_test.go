@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"npuemu/core/num"
 	"npuemu/core/systolic"
 )
 
@@ -134,6 +135,16 @@ var encodings = []struct {
 		Conv{InH: 56, InW: 57, OutH: 28, OutW: 29, Cin: 64, Cout: 128, A: 0x10, B: 0x20000, Acc: 4, Line: 3648},
 		"35000000 38003900 1c001d00 40008000 10000000 00000200 04000000 400e0000",
 		"conv    in_h=56 in_w=57 out_h=28 out_w=29 cin=64 cout=128 a=0x10 b=0x20000 acc=0x4 line=3648",
+	},
+	{
+		Blocks{A: num.MXE2M1, B: num.MXInt8, AScales: 3, BScales: 0x100, AScaleStride: 0x10203, BScaleStride: 9, Wait: Token{1, 1}},
+		"36001100 05060000 03000000 00010000 03020100 09000000 00000000 00000000",
+		"blocks  a_format=mxfp4_e2m1 b_format=mxint8 a_scales=0x3 b_scales=0x100 a_scale_stride=66051 b_scale_stride=9 wait=1",
+	},
+	{
+		Sparse{On: true, Indices: 5, IndexStride: 0x10203, Signal: Token{1, 1}},
+		"37010011 00000000 05000000 03020100 00000000 00000000 00000000 00000000",
+		"sparse  indices=0x5 index_stride=66051 on signal=1",
 	},
 	{
 		Fill{Acc: true, Value: 0xfe, Local: 8, NX: 16, NY: 5, Stride: 20},

@@ -3,6 +3,7 @@
 package isa
 
 import (
+	"npuemu/core/num"
 	"npuemu/core/systolic"
 )
 
@@ -22,14 +23,16 @@ func known(t systolic.Type, features uint64) bool {
 	return typeName(t)[0] > '9' && (!t.Float() || features&FeatureFloat != 0)
 }
 
-// Setup is what OPERANDS and WINDOW leave in the matrix engine for the GEMM and
-// CONV that follow (§5.6.9, §5.6.10), and IMAGE and SHAPE in the vector engine for
+// Setup is what OPERANDS, WINDOW, BLOCKS and SPARSE leave in the matrix engine for the GEMM and
+// CONV that follow (§5.6.9, §5.6.10, §5.6.30, §5.6.31), and IMAGE and SHAPE in the vector engine for
 // POOL, RESIZE and TRANSPOSE (§5.6.22, §5.6.25).
 type Setup struct {
 	Operands Operands
 	Window   Window
 	Image    Image
 	Shape    Shape
+	Blocks   Blocks
+	Sparse   Sparse
 }
 
 // initialSetup is that of the start of a program.
@@ -50,6 +53,10 @@ func (s *Setup) Apply(i Instruction) {
 		s.Image = i
 	case Shape:
 		s.Shape = i
+	case Blocks:
+		s.Blocks = i
+	case Sparse:
+		s.Sparse = i
 	}
 }
 
@@ -218,12 +225,20 @@ func DecodeGemm(w *Word) Gemm {
 
 // ARows returns the scratchpad rows of the activations.
 func (i Gemm) ARows(s *Setup) Rows {
-	return operandRows(i.A, uint64(i.M), uint64(i.K), s.Operands.AStride, s.Operands.A, s.Operands.TransposeA)
+	r := operandRows(i.A, uint64(i.M), uint64(i.K), s.Operands.AStride, s.Operands.A, s.Operands.TransposeA)
+	if f := s.Blocks.A; f != num.NotMX {
+		r.Bytes = f.Bytes(uint64(i.K))
+	}
+	return r
 }
 
 // BRows returns the scratchpad rows of the weights.
 func (i Gemm) BRows(s *Setup) Rows {
-	return operandRows(i.B, uint64(i.K), uint64(i.N), s.Operands.BStride, s.Operands.B, s.Operands.TransposeB)
+	r := operandRows(i.B, s.kept(uint64(i.K)), uint64(i.N), s.Operands.BStride, s.Operands.B, s.Operands.TransposeB)
+	if f := s.Blocks.B; f != num.NotMX {
+		r.Bytes = f.Bytes(uint64(i.K))
+	}
+	return r
 }
 
 // operandRows is a matrix of rows × cols elements, or of cols × rows in memory.
@@ -247,12 +262,24 @@ func (i Gemm) Check(l Limits) *Violation {
 	if c.v != nil {
 		return c.v
 	}
+	i.blocks(&c, s)
+	c.sparse(s, uint64(i.K), uint64(i.N))
+	if c.v != nil {
+		return c.v
+	}
 	a, b := i.ARows(s), i.BRows(s)
 	c.setup(16, "a_stride", uint64(o.AStride), a.Inner > 1, a.Bytes)
 	c.setup(20, "b_stride", uint64(o.BStride), b.Inner > 1, b.Bytes)
 	c.setup(24, "acc_stride", uint64(o.AccStride), i.M > 1, 4*uint64(i.N))
 	c.local("a", false, a, l)
-	c.product(b, i.Acc, uint64(i.M), uint64(i.N), l)
+	if s.Blocks.A != num.NotMX {
+		c.local("a_scales", false, i.AScaleRows(s), l)
+	}
+	c.local("b", false, b, l)
+	if s.Blocks.B != num.NotMX {
+		c.local("b_scales", false, i.BScaleRows(s), l)
+	}
+	c.product(i.Acc, uint64(i.M), uint64(i.N), uint64(i.K), l)
 	return c.v
 }
 
@@ -323,10 +350,13 @@ func (i Conv) ARows(s *Setup) Rows {
 
 // BRows returns the scratchpad rows of the weights.
 func (i Conv) BRows(s *Setup) Rows {
+	return operandRows(i.B, s.kept(i.depth(s)), uint64(i.Cout), s.Operands.BStride, s.Operands.B, s.Operands.TransposeB)
+}
+
+// depth is how many products a sum has: at most 255·255·65535, which is less than 2³².
+func (i Conv) depth(s *Setup) uint64 {
 	w := &s.Window
-	// At most 255·255·65535, which is less than 2³².
-	depth := uint64(w.KernelH) * uint64(w.KernelW) * uint64(i.Cin/w.Groups)
-	return operandRows(i.B, depth, uint64(i.Cout), s.Operands.BStride, s.Operands.B, s.Operands.TransposeB)
+	return uint64(w.KernelH) * uint64(w.KernelW) * uint64(i.Cin/w.Groups)
 }
 
 // Offset of WINDOW's fields in the info of BAD_SETUP.
@@ -358,11 +388,19 @@ func (i Conv) Check(l Limits) *Violation {
 	if c.v != nil {
 		return c.v
 	}
+	if s.Blocks.A != num.NotMX || s.Blocks.B != num.NotMX {
+		c.fail(BadSetup, setupBlocks+4, "a_format", "or b_format is set by BLOCKS; a convolution has no operands in blocks")
+	}
+	c.sparse(s, i.depth(s), uint64(i.Cout))
+	if c.v != nil {
+		return c.v
+	}
 	b, m := i.BRows(s), uint64(i.OutH)*uint64(i.OutW)
 	c.setup(20, "b_stride", uint64(o.BStride), b.Inner > 1, b.Bytes)
 	c.setup(24, "acc_stride", uint64(o.AccStride), m > 1, 4*uint64(i.Cout))
 	c.local("a", false, a, l)
-	c.product(b, i.Acc, m, uint64(i.Cout), l)
+	c.local("b", false, b, l)
+	c.product(i.Acc, m, uint64(i.Cout), i.depth(s), l)
 	return c.v
 }
 
@@ -393,10 +431,12 @@ func (c *checker) setup(off uint64, field string, v uint64, several bool, least 
 	}
 }
 
-// product checks the bounds of weights, zero points and result.
-func (c *checker) product(b Rows, acc uint32, m, n uint64, l Limits) {
+// product checks the bounds of indices, zero points and result.
+func (c *checker) product(acc uint32, m, n, depth uint64, l Limits) {
 	o := &l.Setup.Operands
-	c.local("b", false, b, l)
+	if l.Setup.Sparse.On {
+		c.local("indices", false, l.Setup.IndexRows(depth, n), l)
+	}
 	if o.PerChannel {
 		c.local("b_zeros", false, one(o.BZeros, n), l)
 	}

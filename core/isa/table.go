@@ -177,6 +177,18 @@ var operations = []operation{
 		{name: "acc", off: 24, size: 4, form: address, required: true},
 		{name: "line", off: 28, size: 4},
 	}, flags: []flag{{"accumulate", flagAccumulate}}},
+	{name: "blocks", opcode: OpBlocks, feature: FeatureMX, operands: []operand{
+		{name: "a_format", off: 4, size: 1, form: named, choices: mxFormats},
+		{name: "b_format", off: 5, size: 1, form: named, choices: mxFormats},
+		{name: "a_scales", off: 8, size: 4, form: address},
+		{name: "b_scales", off: 12, size: 4, form: address},
+		{name: "a_scale_stride", off: 16, size: 4},
+		{name: "b_scale_stride", off: 20, size: 4},
+	}},
+	{name: "sparse", opcode: OpSparse, feature: FeatureSparse, operands: []operand{
+		{name: "indices", off: 8, size: 4, form: address},
+		{name: "index_stride", off: 12, size: 4},
+	}, flags: []flag{{"on", flagOn}}},
 	{name: "fill", opcode: OpFill, operands: []operand{
 		{name: "value", off: 4, size: 1, form: pattern},
 		{name: "local", off: 8, size: 4, form: address, required: true},
@@ -353,7 +365,7 @@ var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturat
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"gather", FeatureGather}, {"quant", FeatureQuant}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"sparse", FeatureSparse}, {"mx", FeatureMX}, {"gather", FeatureGather}, {"quant", FeatureQuant}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {

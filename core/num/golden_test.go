@@ -119,6 +119,19 @@ var goldens = map[string]func() string{
 	"dequantize": func() string {
 		return byReal(4, func(x int32, s float32) uint32 { return math.Float32bits(Dequantize(x>>9, 0, s)) })
 	},
+
+	"mx-e4m3": func() string { return scaledElements(MXE4M3) },
+	"mx-e5m2": func() string { return scaledElements(MXE5M2) },
+	"mx-e3m2": func() string { return scaledElements(MXE3M2) },
+	"mx-e2m3": func() string { return scaledElements(MXE2M3) },
+	"mx-e2m1": func() string { return scaledElements(MXE2M1) },
+	"mx-int8": func() string { return scaledElements(MXInt8) },
+}
+
+// scaledElements are the elements of an MX format times all scales.
+func scaledElements(f MX) string {
+	n := 1 << f.Bits()
+	return digest(256*n, 4, func(i int) uint32 { return math.Float32bits(MXValue(uint8(i/n), f.Element(uint8(i%n)))) })
 }
 
 // strided takes every 16411th encoding.

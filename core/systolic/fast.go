@@ -121,7 +121,7 @@ type Options struct {
 
 	// Weights is where the weights lie in a memory of which Changed is told. 0 is as good a place as any.
 	Weights uint64
-	fresh   bool // they are a copy, which is not kept
+	Fresh   bool // they are a copy, which is not kept
 }
 
 // Do computes p as p.Do does, to the same bits, near the processor's speed.
@@ -134,7 +134,7 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
 	if p.B.Type == Uint8 {
 		signed = *p
 		w, p = a.signed(&signed, w), &signed
-		o.fresh = true
+		o.Fresh = true
 	}
 	n := p.Cout / p.Groups
 	if !p.A.Type.Float() && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
@@ -165,7 +165,7 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
 		if o.Stop != nil && o.Stop() {
 			return
 		}
-		a.group(p, acc[g*n:], in, stride, g, n, a.weightsOf(p, w, stride, g, n, o.Weights, o.fresh), o)
+		a.group(p, acc[g*n:], in, stride, g, n, a.weightsOf(p, w, stride, g, n, o.Weights, o.Fresh), o)
 	}
 }
 
@@ -186,7 +186,7 @@ func (a *Array) halves(p *Product, acc []int32, in, w []byte, o Options) {
 	half := *p
 	half.A.Type, half.A.Zero, half.A.Stride, half.Line = Int8, p.A.Zero>>8, p.A.Stride/2, p.Line/2
 	half.Accumulate, half.AccStride = false, p.Cout
-	a.Do(&half, a.upper, a.high, w, Options{Stop: o.Stop, Weights: o.Weights})
+	a.Do(&half, a.upper, a.high, w, Options{Stop: o.Stop, Weights: o.Weights, Fresh: o.Fresh})
 	for r := range m {
 		if o.Stop != nil && o.Stop() {
 			return

@@ -34,6 +34,8 @@ const (
 	FeatureVector          = 1 << 8  // VECTOR, architecture 1.3
 	FeatureReduce          = 1 << 9  // REDUCE, architecture 1.3
 	FeaturePool            = 1 << 10 // POOL, architecture 1.4
+	FeatureSparse          = 1 << 11 // SPARSE, architecture 1.4
+	FeatureMX              = 1 << 12 // MX, architecture 1.4
 	FeatureTiming          = 1 << 13 // TIMING, architecture 1.4
 	FeatureGather          = 1 << 14 // GATHER, architecture 1.4
 	FeatureQuant           = 1 << 15 // QUANT, architecture 1.4
@@ -364,6 +366,8 @@ func Host() []mmio.Register {
 			{Name: "VECTOR", Shift: 8, Width: 1, Doc: "The core has element-wise operations, tables and more roundings (§5.6.8, §5.6.18, §5.6.19); architecture 1.3."},
 			{Name: "REDUCE", Shift: 9, Width: 1, Doc: "The core has reductions and normalizations (§5.6.20, §5.6.21); architecture 1.3."},
 			{Name: "POOL", Shift: 10, Width: 1, Doc: "The core has ISA 1.2 and its pooling and resizing of images (§5.6.22 to §5.6.24); architecture 1.4."},
+			{Name: "SPARSE", Shift: 11, Width: 1, Doc: "Weights of which two of four are there (§5.6.31); architecture 1.4."},
+			{Name: "MX", Shift: 12, Width: 1, Doc: "Products of OCP MX formats (§5.6.30); architecture 1.4."},
 			{Name: "TIMING", Shift: 13, Width: 1, Doc: "Completions carry model time, LAUNCH takes PROFILE, STAMP can store cycles (§13.8); architecture 1.4."},
 			{Name: "GATHER", Shift: 14, Width: 1, Doc: "The core copies elements and rows to other places of the scratchpad, by strides and by indices, and finds extremes (§5.6.20, §5.6.25 to §5.6.28); architecture 1.4."},
 			{Name: "QUANT", Shift: 15, Width: 1, Doc: "The core quantizes by a division, to all integer types, and converts between all types (§5.6.29); architecture 1.4."}}},

@@ -53,6 +53,7 @@ const (
 	StatusBudget             Status = 0x62
 	StatusOverlap            Status = 0x63
 	StatusBadIndex           Status = 0x64
+	StatusBadSparsity        Status = 0x65
 )
 
 // A Named is a value that C header and specification know by a name.
@@ -107,6 +108,7 @@ func Statuses() []Named {
 		{"BUDGET", uint32(StatusBudget)},
 		{"OVERLAP", uint32(StatusOverlap)},
 		{"BAD_INDEX", uint32(StatusBadIndex)},
+		{"BAD_SPARSITY", uint32(StatusBadSparsity)},
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // program12 is program for ISA 1.2 with the groups that it adds.
 func program12(t *testing.T, text string) []byte {
 	t.Helper()
-	p, err := isa.Assemble("test", []byte(".isa 1.2\n.features pool, gather, quant\n"+text))
+	p, err := isa.Assemble("test", []byte(".isa 1.2\n.features pool, sparse, mx, gather, quant\n"+text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +78,10 @@ halt
 		{"index", h.Launch(unchecked(isa.Fill{Local: 68, NX: 1, NY: 1, Value: 2}, isa.Gather{N: 4, Stride: 4, Indices: 64, Out: 128, M: 2, Rows: 2, TableStride: 4})), npureg.StatusBadIndex, 1<<32 | 2, 1},
 		{"quantize", h.Launch(unchecked(isa.Quantize{Type: 8, OutType: 8, M: 1, N: 1})), npureg.StatusBadOperand, 6, 0},
 		{"scale", h.Launch(unchecked(isa.Quantize{Type: 8, Params: 64, M: 1, N: 1})), npureg.StatusBadParam, 64, 0},
+		{"format", h.Launch(unchecked(isa.Blocks{B: 9})), npureg.StatusBadOperand, 5, 0},
+		{"blocks", h.Launch(unchecked(isa.Blocks{A: 5}, isa.Gemm{M: 1, N: 1, K: 1})), npureg.StatusBadSetup, 4, 1},
+		{"sparse", h.Launch(unchecked(isa.Sparse{On: true}, isa.Gemm{M: 1, N: 1, K: 2})), npureg.StatusBadSetup, 129, 1},
+		{"places", h.Launch(unchecked(isa.Sparse{On: true, Indices: 77, IndexStride: 1}, isa.Operands{BStride: 1}, isa.Gemm{M: 1, N: 1, K: 4})), npureg.StatusBadSparsity, 77, 2},
 		{"feature", h.Launch(ofVersion(2, 0, image)), npureg.StatusIllegalInstruction, 0x47, 0},
 		{"no mistake", h.Launch(unchecked(image, pool)), npureg.StatusSuccess, 0, 3},
 	} {

@@ -25,7 +25,8 @@ func program11(t *testing.T, text string) []byte {
 // The bits of the groups are the same words in registers and programs.
 func TestFeatureBits(t *testing.T) {
 	if isa.FeatureGEMM != npureg.FeatureGEMM || isa.FeatureFloat != npureg.FeatureFloat || isa.FeatureControl != npureg.FeatureControl ||
-		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce || isa.FeaturePool != npureg.FeaturePool || isa.FeatureGather != npureg.FeatureGather || isa.FeatureQuant != npureg.FeatureQuant {
+		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce || isa.FeaturePool != npureg.FeaturePool || isa.FeatureGather != npureg.FeatureGather || isa.FeatureQuant != npureg.FeatureQuant ||
+		isa.FeatureSparse != npureg.FeatureSparse || isa.FeatureMX != npureg.FeatureMX {
 		t.Error("isa and npureg differ")
 	}
 }

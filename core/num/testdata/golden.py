@@ -37,6 +37,22 @@ def grid():
     return np.concatenate([high | low for low in LOW]).view(np.float32)
 
 
+# Elements of the MX formats and their scales; ml_dtypes has one to a byte.
+MX = {
+    "e4m3": (ml_dtypes.float8_e4m3fn, 256), "e5m2": (ml_dtypes.float8_e5m2, 256), "e3m2": (ml_dtypes.float6_e3m2fn, 64),
+    "e2m3": (ml_dtypes.float6_e2m3fn, 64), "e2m1": (ml_dtypes.float4_e2m1fn, 16), "int8": (None, 256),
+}
+
+
+def mx(name):
+    """fp32 encodings of scale times element, of all scales and in each of all elements."""
+    dtype, n = MX[name]
+    codes = np.arange(n, dtype=np.uint8)
+    element = codes.view(np.int8).astype(np.float64) / 64 if dtype is None else codes.view(dtype).astype(np.float64)
+    scale = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float64)
+    return bits((scale[:, None] * element[None, :]).astype(np.float32).reshape(-1))
+
+
 def bits(x):
     """fp32 encodings, every NaN the canonical one."""
     return np.where(np.isnan(x), np.uint32(0x7FC00000), x.view(np.uint32))
@@ -103,6 +119,8 @@ def lines():
     quantized = np.rint((x.astype(np.float32) / (real + np.float32(1e6))).astype(np.float64))
     yield "quantize", digest(np.clip(quantized + 7, -32768, 32767).astype(np.int16))
     yield "dequantize", digest(bits((x >> 9).astype(np.float32) * real))
+    for name in MX:
+        yield f"mx-{name}", digest(mx(name))
 
 
 def integers(seed, n):
