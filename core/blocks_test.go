@@ -79,9 +79,8 @@ func TestBlocks(t *testing.T) {
 			for r := range rows {
 				for i := range k {
 					row := spad[base+r*stride:]
-					v := math.Float32frombits(binary.LittleEndian.Uint32(row[4*i:]))
+					v := float32(rng.NormFloat64())
 					if f == num.NotMX {
-						v = float32(rng.NormFloat64())
 						binary.LittleEndian.PutUint32(row[4*i:], math.Float32bits(v))
 					} else {
 						v = num.MXValue(spad[scaleAt+r*step+i/32], f.Element(field(row, i, bits[f])))

@@ -34,17 +34,16 @@ func (a Axis) clamp(v float64) int {
 	return int(min(max(v, float64(a.First)), float64(a.Last)))
 }
 
-// Floor, Ceil, RoundDown and RoundUp are the nearest element of §6.15.2; a tie
-// goes down or up.
+// Floor is the nearest element to i that is not behind it (§6.15.2).
 func (a Axis) Floor(i int) int { return a.clamp(math.Floor(float64(a.At(i)))) }
 
-// Ceil is that of §6.15.2.
+// Ceil is the nearest element to i that is not before it (§6.15.2).
 func (a Axis) Ceil(i int) int { return a.clamp(math.Ceil(float64(a.At(i)))) }
 
-// RoundDown is that of §6.15.2.
+// RoundDown is the nearest element to i, of two the lower (§6.15.2).
 func (a Axis) RoundDown(i int) int { return a.clamp(math.Ceil(float64(a.At(i)) - 0.5)) }
 
-// RoundUp is that of §6.15.2.
+// RoundUp is the nearest element to i, of two the higher (§6.15.2).
 func (a Axis) RoundUp(i int) int { return a.clamp(math.Floor(float64(a.At(i)) + 0.5)) }
 
 // Between is the two neighbours of element i and how far it is from the first to
