@@ -79,6 +79,9 @@ bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the firs
 bench-models: ## Models that ONNX Runtime quantized, on a card in process, beside ONNX Runtime; fetches onnx and onnxruntime, 70 MB
 	@tests/compiler/bench-models $(CURDIR)/build/models
 
+bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
+	@$(GO) run ./tests/bench/vector
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
 
@@ -106,7 +109,8 @@ generate-gemm-check: ## Show that this assembly is what its generator writes
 
 generate-vec-check: ## The same of core/vec
 	@mkdir -p build/vec && $(GO) -C core/vec/gen run . $(CURDIR)/build/vec
-	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/vec/$$f build/vec/$$f || exit 1; done
+	@for f in zkernels_amd64.s zkernels_amd64.go ztables_amd64.go; do cmp core/vec/$$f build/vec/$$f || exit 1; done
+	@rm -r build/vec # or ./... has a package more
 
 firmware: setup ## Rebuild boot ROM and firmware image from C
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads

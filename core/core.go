@@ -129,9 +129,9 @@ type Core struct {
 	scales   []num.Scale // REQUANT's parameter table
 	requants *vec.Requant
 	vec      *vec.Unit
-	x, y, z  []uint32  // rows of the vector engine's operands and results
-	one      [1]uint32 // y of ELEMENT that is one for all
-	oneBytes [2]byte
+	x, y, z  []uint32            // rows of the vector engine's operands and results
+	one      [1]uint32           // y of ELEMENT that is one for all
+	oneBytes [2]byte             // the same as it is in the scratchpad
 	bytes256 [isa.TableSize]byte // TABLE's
 	params   []uint32            // of NORM
 	quants   []isa.QuantizeParam // QUANTIZE's table

@@ -199,7 +199,7 @@ func TestCompute(t *testing.T) {
 
 // Functions of one operand over all exponents.
 func TestFunctions(t *testing.T) {
-	n := 1 << 19
+	n := 1 << 18
 	if testing.Short() {
 		n = 1 << 14
 	}

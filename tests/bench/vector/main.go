@@ -163,7 +163,7 @@ func run(ctx context.Context) error {
 	}
 	defer p.stop()
 	fmt.Printf("core, tier %s, beside C; %d elements, %d rounds of %d; load %s\n\n", vec.New().Tier(), elements, *rounds, *loops, load())
-	fmt.Println("| what | C | ours, Gelem/s | C, Gelem/s | C / ours, the best | median of the rounds' | bar | |")
+	fmt.Println("| what | in C | ours, Gelem/s | C, Gelem/s | our time in C's, the best | median of the rounds' | bar | |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	d, err := newDevice()
 	if err != nil {
