@@ -12,6 +12,7 @@ import (
 	"npuemu/compiler/ir"
 	"npuemu/compiler/onnx"
 	"npuemu/compiler/pass"
+	"npuemu/compiler/tflite"
 )
 
 // Dump is told of the graph after each pass; "import" is the first.
@@ -20,12 +21,21 @@ type Dump func(pass string, g *ir.Graph)
 // loaders read a model file and make its nodes those of the device level or of the host, by
 // the extension of its name.
 var loaders = map[string]func(path string, dump Dump) (*ir.Graph, error){
-	".npuir": text, ".onnx": onnxFile,
+	".npuir": text, ".onnx": onnxFile, ".tflite": tfliteFile,
 }
 
 // onnxFile reads an ONNX model.
 func onnxFile(path string, dump Dump) (*ir.Graph, error) {
 	g, err := onnx.Load(path, onnx.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return lowered(path, g, dump)
+}
+
+// tfliteFile reads a TensorFlow Lite model.
+func tfliteFile(path string, dump Dump) (*ir.Graph, error) {
+	g, err := tflite.Load(path, tflite.Options{})
 	if err != nil {
 		return nil, err
 	}
