@@ -82,6 +82,9 @@ bench-models: ## Models that ONNX Runtime quantized, on a card in process, besid
 bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
 	@$(GO) run ./tests/bench/vector
 
+operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB
+	@tests/onnx/operators.sh $(CURDIR)/build/operators
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
 

@@ -210,17 +210,6 @@ func (b *builder) reduce(kind string, x *ir.Tensor, axes []int) *ir.Tensor {
 	return b.reshape(b.emit("npu.reduce", typ, []int{rows, 1}, ir.Attrs{"kind": kind}, flat), shape...)
 }
 
-// gemm is a·b of three axes each, of fp32 results in type typ.
-func (b *builder) gemm(x, y *ir.Tensor, typ ir.Type, transB bool) *ir.Tensor {
-	attrs := ir.Attrs{"rounding": "none"}
-	cols := y.Shape[2]
-	if transB {
-		attrs["trans_b"] = int64(1)
-		cols = y.Shape[1]
-	}
-	return b.emit("npu.gemm", typ, []int{max(x.Shape[0], y.Shape[0]), x.Shape[1], cols}, attrs, x, y)
-}
-
 // toInt64 widens int32.
 func (b *builder) toInt64(x *ir.Tensor) *ir.Tensor {
 	high := b.scalar2("shr", x, 31)
