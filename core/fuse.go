@@ -24,6 +24,7 @@ type late struct {
 	product bool
 	p       systolic.Product
 	a, b    isa.Rows // operands in the scratchpad
+	zeros   extent   // its table of zero points, or empty
 	acc     int      // first accumulator
 	seeded  bool     // the columns' sums begin with row
 
@@ -77,7 +78,11 @@ func (c *Core) lateProduct(p *systolic.Product, a, b isa.Rows, acc uint32) {
 		l.bias, p.Accumulate = false, false
 	}
 	c.catchUp()
-	l.p, l.a, l.b, l.acc, l.product = *p, a, b, int(acc/4), true
+	l.p, l.a, l.b, l.zeros, l.acc, l.product = *p, a, b, extent{}, int(acc/4), true
+	if p.BZeros != nil {
+		base := uint64(c.limits.Setup.Operands.BZeros)
+		l.zeros = extent{base, base + uint64(p.Cout)}
+	}
 }
 
 // product computes the late product, and tells done of its parts; passing says that nobody else wants it.
@@ -104,12 +109,7 @@ func (c *Core) requantized(i *isa.Requant) bool {
 	}
 	// Results must not replace what the product still has to read.
 	out := extent{uint64(i.Out), uint64(i.Out) + uint64(i.MY-1)*uint64(i.OutStrideY) + uint64(i.MX-1)*uint64(i.OutStrideX) + uint64(n)}
-	zeros := extent{}
-	if p.BZeros != nil {
-		base := uint64(c.limits.Setup.Operands.BZeros)
-		zeros = extent{base, base + uint64(n)}
-	}
-	if out.meets(extentOf(l.a)) || out.meets(extentOf(l.b)) || out.meets(zeros) {
+	if out.meets(extentOf(l.a)) || out.meets(extentOf(l.b)) || out.meets(l.zeros) {
 		return false
 	}
 	l.requant = *i

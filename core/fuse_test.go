@@ -61,7 +61,7 @@ func TestOnePass(t *testing.T) {
 			cfg.Threads = threads
 			c := newCore(t, cfg)
 			rng := rand.New(rand.NewPCG(61, 62))
-			for round := range 200 {
+			for round := range 80 {
 				spad := randomBytes(rng, cfg.SpadSize)
 				for at := cfg.SpadSize * 3 / 4; at < cfg.SpadSize; at += 8 {
 					binary.LittleEndian.PutUint64(spad[at:], 0)

@@ -196,7 +196,8 @@ func TestEveryInstruction(t *testing.T) {
 	c := config(8, 8)
 	s := isa.Setup{Window: isa.Window{Groups: 1}}
 	free := map[isa.Opcode]bool{
-		isa.OpOperands: true, isa.OpWindow: true, isa.OpImage: true, isa.OpShape: true, isa.OpSyncMatrix: true, isa.OpSyncVector: true,
+		isa.OpOperands: true, isa.OpWindow: true, isa.OpImage: true, isa.OpShape: true, isa.OpBlocks: true, isa.OpSparse: true,
+		isa.OpSyncMatrix: true, isa.OpSyncVector: true,
 	}
 	seen := 0
 	for op := isa.Opcode(isa.ClassMatrix) << 4; op < 0x50; op++ {

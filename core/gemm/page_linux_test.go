@@ -41,5 +41,18 @@ func TestReadsNothingBeyond(t *testing.T) {
 		var w Weights
 		e.PackInt8(&w, b, n, k, n)
 		e.MulInt8(&w, Int8{A: a, AStride: k, M: m, C: c, CStride: n, Accumulate: true, ZeroB: []int32{1}})
+
+		// An image of 5×6 pixels, as a convolution without padding, and channel by channel.
+		const channels = 21
+		image, freeImage := pageEnd(t, 5*6*channels)
+		defer freeImage()
+		window := Window{
+			InH: 5, InW: 6, Line: 6 * channels, Pixel: channels, Channels: channels, OutH: 3, OutW: 5, KernelH: 3, KernelW: 2, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1,
+		}
+		e.PackInt8Lines(&w, make([]byte, window.depth()*n), n, window.depth(), n, window.Run(1))
+		e.MulInt8(&w, Int8{A: image, M: 15, Window: &window, C: c, CStride: n})
+		windows, freeW := pageEnd(t, 6*channels)
+		defer freeW()
+		e.Depthwise(Depthwise{Window: &window, Image: image, W: windows, WStride: channels, C: c[len(c)-15*channels:], CStride: channels})
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"npuemu/core/isa"
 	"npuemu/firmware"
 	"npuemu/mmio/npureg"
 	"npuemu/tests/devtest"
@@ -41,6 +42,11 @@ func TestCommandsAllocateNothing(t *testing.T) {
 	}
 	launch := h.Launch(program(t, ".spad 1024\n.acc 1024\n.bindings 2\nload binding=0 local=0 nx=64\nstore binding=1 local=0 nx=64\nhalt\n"),
 		devtest.Binding{Addr: buf, Size: 64, Read: true}, devtest.Binding{Addr: 4096, Size: 64, Write: true, Space: 1})
+	layer, err := isa.Assemble("layer", []byte(layerText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	product := h.Launch(layer.Image(), devtest.Binding{Addr: buf, Size: 64 << 10, Read: true}, devtest.Binding{Addr: 65536, Size: 16 << 10, Write: true, Space: 1})
 
 	// The same in virtual memory.
 	pt := h.NewPageTable()
@@ -68,6 +74,7 @@ func TestCommandsAllocateNothing(t *testing.T) {
 		{"COPY to the device", 1, copyEntry(1<<4, 64<<10)},
 		{"COPY from the device", 1, copyEntry(1, 64<<10)},
 		{"LAUNCH", 1, launch},
+		{"LAUNCH of a layer", 1, product},
 		{"SIGNAL", 1, signal(0, buf+4096, 5)},
 		{"WAIT", 1, wait(0, buf+4096, 5)},
 		{"COPY to the device, translated", 2, both(0, 1<<40)},
@@ -81,6 +88,23 @@ func TestCommandsAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// layerText is a product with bias and REQUANT: operands come from host memory, the result goes to device memory.
+const layerText = `.isa 1.1
+.features gemm
+.spad 65536
+.acc 65536
+.bindings 2
+load     binding=0 local=0 nx=32768 signal=0
+fill     local=65528 nx=4 value=64
+fill     local=65532 nx=1 value=40
+bias     n=128 m=128 acc_stride=512 bias=0 acc=0 wait=0 signal=1
+operands a_stride=128 b_stride=128 acc_stride=512 wait=1
+gemm     m=128 n=128 k=128 a=0 b=16384 acc=0 accumulate signal=2
+requant  n=128 acc_stride=512 acc=0 out=32768 params=65528 mx=128 my=1 out_stride_x=128 wait=2 signal=3
+store    binding=1 local=32768 nx=16384 wait=3
+halt
+`
 
 // virtualTable is a binding table of 64 bytes to read and 64 to write.
 func virtualTable(from, to uint64) []byte {
