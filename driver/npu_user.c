@@ -70,7 +70,9 @@ static unsigned long npu_user_page(struct npu_queue *q, enum npu_user_region reg
 	case NPU_USER_CQ:
 		return npu_user_pfn(q->user.cq + at);
 	default: /* of a queue that ended a page that nobody reads */
-		return READ_ONCE(q->user.ended) ? npu_user_pfn(q->user.sink) : PHYS_PFN(q->user.doorbell);
+		if (READ_ONCE(q->user.ended))
+			return npu_user_pfn(q->user.sink);
+		return PHYS_PFN(q->user.doorbell);
 	}
 }
 

@@ -403,14 +403,18 @@ TEST_F_TIMEOUT(timeout, of_each_command, 120)
 	for (i = 1; i < ARRAY_SIZE(c); i++)
 		c[i] = c[0];
 	limit = one * 10 * 1000;
-	for (tries = 0; tries < 4; tries++) {
+	for (tries = 0; tries < 8; tries++) {
 		queue = queue_of(self->fd, limit);
 		ASSERT_NE(0, queue);
 		start = npu_now();
 		ASSERT_EQ(0, npu_run_on(self->fd, queue, c, ARRAY_SIZE(c), &s));
 		all = npu_now() - start;
-		if (!s.error)
+		if (!s.error && all > limit / 1e3)
 			break;
+		if (!s.error) { /* the one that was measured took longer than most */
+			limit = all * 1e3 / 4;
+			continue;
+		}
 		/* On a busy machine one may take so long, and the device says so. */
 		ASSERT_EQ(-ETIMEDOUT, s.error);
 		ASSERT_GE(s.info, limit * 1000ull);
