@@ -47,4 +47,5 @@ var statusNames = map[Status]string{
 	0x61: "BAD_CONTROL",
 	0x62: "BUDGET",
 	0x63: "OVERLAP",
+	0x64: "BAD_INDEX",
 }

@@ -10,7 +10,6 @@ import (
 	"npuemu/core/num"
 	"npuemu/core/systolic"
 	"npuemu/core/vec"
-	"npuemu/ecc"
 )
 
 // MaxLocalSize bounds each local memory: 1 GiB keeps every offset in it, and
@@ -113,21 +112,28 @@ type Core struct {
 	limits   isa.Limits
 	text     []byte
 	walkers  [engines]isa.Walker
+	more     [engines]bool // whether a walker is at an instruction
 	bindings []Binding
 	mem      Memory
 	ctx      context.Context // for stopped
 	tokens   [16]uint8
 	stats    Stats
 
-	poison  ecc.Poison // of the scratchpad; Run's own
-	strikes strikes    // that wait for the next program
+	poison  guard   // of the scratchpad; Run's own
+	strikes strikes // that wait for the next program
+	late    late
 
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
+	repeated int         // how often the table is there
 	requants *vec.Requant
-	x, y, z  []uint32  // a row of the vector engine's operands and results
-	fp       []float32 // the same as numbers
-	params   []float32 // of NORM
+	vec      *vec.Unit
+	x, y, z  []uint32  // rows of the vector engine's operands and results
+	one      [1]uint32 // y of ELEMENT that is one for all
+	oneBytes [2]byte
+	bytes256 [isa.TableSize]byte // TABLE's
+	params   []uint32            // of NORM
+	quants   []isa.QuantizeParam // QUANTIZE's table
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -139,7 +145,9 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant()}
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New()}
+	c.poison.array = array
+	c.late.done = c.requantizedPart
 	c.stopped = func() bool { return c.ctx.Err() != nil }
 	return c, nil
 }
@@ -199,10 +207,11 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 func (c *Core) reset(d isa.Descriptor) {
 	clear(c.spad[:d.SpadSize])
 	c.poison.Overwritten(0, uint64(d.SpadSize))
-	c.strikes.land(&c.poison)
+	c.strikes.land(&c.poison.Poison)
 	clear(c.acc[:d.AccSize/4])
 	c.array.Reset()
 	c.tokens = [16]uint8{}
+	c.late.bias, c.late.product = false, false
 	c.stats = Stats{}
 	c.limits = d.Limits()
 }
@@ -234,48 +243,57 @@ func (c *Core) sequence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var more [engines]bool
 	for e := range c.walkers {
 		c.walkers[e] = isa.NewWalker(c.text, halt)
-		more[e] = c.walkers[e].Next(isa.Class(e + 1))
+		c.more[e] = c.walkers[e].Next(isa.Class(e + 1))
 	}
 	for {
-		var next, blocked *isa.Walker
-		engine := 0
-		for e := range c.walkers {
-			w := &c.walkers[e]
-			switch {
-			case !more[e]:
-			case !c.ready(w.Word()):
-				if blocked == nil || w.Number() < blocked.Number() {
-					blocked = w
-				}
-			case next == nil || w.Number() < next.Number():
-				next, engine = w, e
-			}
-		}
+		engine, blocked := c.choose(&c.walkers, &c.more, &c.tokens)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if next == nil {
+		if engine < 0 {
 			if blocked != nil {
 				return &Fault{Status: StatusDeadlock, Instr: uint32(blocked.Index()), Info: uint64(blocked.Word()[2] & 15)}
+			}
+			c.catchUp()
+			if err := ctx.Err(); err != nil {
+				return err
 			}
 			c.retire(isa.ClassControl)
 			return nil
 		}
+		next := &c.walkers[engine]
 		if err := c.step(next); err != nil {
 			if ctx.Err() != nil { // a Memory that gave up for the same reason
 				return ctx.Err()
 			}
 			return err
 		}
-		more[engine] = next.Next(isa.Class(engine + 1))
+		c.more[engine] = next.Next(isa.Class(engine + 1))
 	}
 }
 
+// choose returns the engine that goes next, or −1, and the first that has to wait for a token then.
+func (c *Core) choose(walkers *[engines]isa.Walker, more *[engines]bool, tokens *[16]uint8) (engine int, blocked *isa.Walker) {
+	engine = -1
+	for e := range walkers {
+		w := &walkers[e]
+		switch {
+		case !more[e]:
+		case !ready(w.Word(), tokens):
+			if blocked == nil || w.Number() < blocked.Number() {
+				blocked = w
+			}
+		case engine < 0 || w.Number() < walkers[engine].Number():
+			engine = e
+		}
+	}
+	return engine, blocked
+}
+
 // ready reports whether w need not wait (§5.5).
-func (c *Core) ready(w *isa.Word) bool { return c.tokens[w[2]&15] >= w[2]>>4 }
+func ready(w *isa.Word, tokens *[16]uint8) bool { return tokens[w[2]&15] >= w[2]>>4 }
 
 // retire counts a finished instruction.
 func (c *Core) retire(class isa.Class) {
@@ -287,6 +305,12 @@ func (c *Core) retire(class isa.Class) {
 func (c *Core) step(at *isa.Walker) error {
 	w, i := at.Word(), at.Index()
 	c.tokens[w[2]&15] -= w[2] >> 4
+	if !later(isa.Opcode(w[0])) {
+		c.catchUp()
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+	}
 	if f := c.execute(w); f != nil {
 		f.Instr = uint32(i)
 		return f

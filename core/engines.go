@@ -59,6 +59,16 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.pool(isa.DecodePool(w))
 	case isa.OpResize:
 		return c.resize(isa.DecodeResize(w))
+	case isa.OpShape:
+		return c.shape(isa.DecodeShape(w))
+	case isa.OpTranspose:
+		return c.transpose(isa.DecodeTranspose(w))
+	case isa.OpGather:
+		return c.gather(isa.DecodeGather(w))
+	case isa.OpScatter:
+		return c.scatter(isa.DecodeScatter(w))
+	case isa.OpQuantize:
+		return c.quantize(isa.DecodeQuantize(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}
@@ -124,7 +134,8 @@ func (c *Core) stamp(i isa.Stamp) *Fault {
 	if first, outside := m.Outside(b.Size); outside {
 		return &Fault{Status: StatusBindingBounds, Info: first}
 	}
-	record := c.row(true, 0, isa.StampSize)
+	c.staging = slices.Grow(c.staging[:0], isa.StampSize)[:isa.StampSize]
+	record := c.staging
 	binary.LittleEndian.PutUint64(record, c.stats.Instructions)
 	binary.LittleEndian.PutUint32(record[8:], i.ID)
 	binary.LittleEndian.PutUint32(record[12:], 0)
@@ -146,15 +157,15 @@ func memoryFault(b Binding, off uint64, err error) *Fault {
 
 // load moves a row of n bytes at off of b to local memory.
 func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
-	to := c.row(acc, local, n)
+	to, there := c.row(acc, local, n)
 	if err := c.mem.Load(b, off, to); err != nil {
 		return err
 	}
-	if !acc {
-		c.poison.Overwritten(uint64(local), uint64(n))
-	}
 	c.stats.BytesLoaded += uint64(n)
-	if acc {
+	switch {
+	case !acc:
+		c.poison.Overwritten(uint64(local), uint64(n))
+	case !there:
 		for i := range n / 4 {
 			c.acc[local/4+i] = int32(binary.LittleEndian.Uint32(to[4*i:]))
 		}
@@ -164,8 +175,8 @@ func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
 
 // store moves a row of n bytes of local memory to off of b.
 func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
-	from := c.row(acc, local, n)
-	if acc {
+	from, there := c.row(acc, local, n)
+	if !there {
 		for i := range n / 4 {
 			binary.LittleEndian.PutUint32(from[4*i:], uint32(c.acc[local/4+i]))
 		}
@@ -177,14 +188,17 @@ func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
 	return nil
 }
 
-// row returns n bytes of the scratchpad, or of the staging buffer that stands
-// for accumulators.
-func (c *Core) row(acc bool, local, n int) []byte {
+// row returns n bytes of local memory; there is false if they are the staging
+// buffer that stands for accumulators, which have another order of bytes.
+func (c *Core) row(acc bool, local, n int) (row []byte, there bool) {
 	if !acc {
-		return c.spad[local : local+n : local+n]
+		return c.spad[local : local+n : local+n], true
+	}
+	if row, there = vec.Raw(c.acc[local/4 : (local+n)/4 : (local+n)/4]); there {
+		return row, true
 	}
 	c.staging = slices.Grow(c.staging[:0], n)[:n]
-	return c.staging
+	return c.staging, false
 }
 
 // preload places a tile in the array (§5.6.4).
@@ -229,19 +243,21 @@ func (c *Core) fill(i isa.Fill) *Fault {
 	for y := range int(i.NY) {
 		from := local + y*stride
 		if i.Acc {
-			row := c.acc[from/4 : (from+nx)/4]
-			for x := range row {
-				row[x] = int32(uint32(i.Value) * 0x01010101)
-			}
+			repeat(c.acc[from/4:(from+nx)/4], int32(uint32(i.Value)*0x01010101))
 			continue
 		}
-		row := c.spad[from : from+nx]
-		for x := range row {
-			row[x] = i.Value
-		}
+		repeat(c.spad[from:from+nx], i.Value)
 		c.poison.Overwritten(uint64(from), uint64(nx))
 	}
 	return nil
+}
+
+// repeat makes all of row, which is not empty, v.
+func repeat[T any](row []T, v T) {
+	row[0] = v
+	for n := 1; n < len(row); n *= 2 {
+		copy(row[n:], row[:n])
+	}
 }
 
 // bias copies a row of int32 to rows of accumulators (§5.6.7).
@@ -249,19 +265,16 @@ func (c *Core) bias(i isa.Bias) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	n, stride := int(i.N), int(i.AccStride/4)
-	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*n); f != nil {
+	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*int(i.N)); f != nil {
 		return f
 	}
-	first := c.acc[i.Acc/4:][:n]
-	for j := range first {
-		first[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
-	}
-	for r := 1; r < int(i.M); r++ {
-		copy(c.acc[int(i.Acc/4)+r*stride:][:n], first)
-	}
+	c.catchUp()
+	c.lateBias(i)
 	return nil
 }
+
+// repeatScales is how many scales the repeated ones of a few channels are at most.
+const repeatScales = 512
 
 // requant turns accumulators into int8 (§5.6.8). It reads the whole parameter
 // table before it stores the first result.
@@ -284,22 +297,34 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		}
 		c.scales = append(c.scales, s)
 	}
+	// Scales of a few channels are repeated, so that several rows can become one.
+	if c.repeated = 1; i.PerChannel && int(i.OutStrideX) == int(i.N) {
+		c.repeated = max(1, min(repeatScales/int(i.N), int(i.MX)))
+		for range c.repeated - 1 {
+			c.scales = append(c.scales, c.scales[:i.N]...)
+		}
+	}
 	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
+	if c.requantized(&i) {
+		return nil
+	}
+	c.catchUp()
 	n, mx, my := int(i.N), int(i.MX), int(i.MY)
-	from, step := int(i.Acc/4), int(i.AccStride/4)
+	acc, step, stride := c.acc[i.Acc/4:], int(i.AccStride/4), int(i.OutStrideX)
 	// With one scale for all, rows without gaps are one row.
-	if !i.PerChannel && step == n && int(i.OutStrideX) == n {
+	if !i.PerChannel && step == n && stride == n {
 		n, mx, step = n*mx, 1, step*mx
 	}
 	for y := range my {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		for x := range mx {
-			to := int(i.Out) + y*int(i.OutStrideY) + x*int(i.OutStrideX)
-			c.requants.Row(c.spad[to:to+n], c.acc[from:from+n], 0)
-			c.poison.Overwritten(uint64(to), uint64(n))
-			from += step
+		to := int(i.Out) + y*int(i.OutStrideY)
+		c.requants.Rows(c.spad[to:], stride, acc[y*mx*step:], step, mx, n, 0)
+		if c.poison.Some() {
+			for x := range mx {
+				c.poison.Overwritten(uint64(to+x*stride), uint64(n))
+			}
 		}
 	}
 	return nil

@@ -3,13 +3,12 @@
 package core
 
 import (
-	"encoding/binary"
 	"math"
-	"slices"
 
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/core/vec"
 )
 
 // image is IMAGE (§5.6.22).
@@ -21,55 +20,21 @@ func (c *Core) image(i isa.Image) *Fault {
 	return nil
 }
 
-// elements puts the elements of t at byte at into to, as int32 or as encodings of
-// fp32.
+// elements puts elements of t at byte at into to, as int32 or as encodings of fp32.
 func (c *Core) elements(to []uint32, acc bool, t systolic.Type, at int) {
-	if acc {
-		for k, v := range c.acc[at/4:][:len(to)] {
-			to[k] = uint32(v)
-		}
-		return
-	}
-	row := c.spad[at:]
-	switch {
-	case t == systolic.Int8:
-		for k, v := range row[:len(to)] {
-			to[k] = uint32(int32(int8(v)))
-		}
-	case t.Float():
-		for k := range to {
-			to[k] = math.Float32bits(t.Real(row, k))
-		}
-	default:
-		for k := range to {
-			to[k] = uint32(t.Integer(row, k))
-		}
-	}
+	c.get(to, span{acc: acc, typ: vec.Type(t), at: at, n: len(to)}, 0)
 }
 
 // place converts from, int32 or encodings of fp32, and stores it at byte at as
-// elements of t (§6.6).
-func (c *Core) place(from []uint32, float bool, acc bool, t systolic.Type, saturate bool, at int) {
-	if acc {
-		for k, v := range from {
-			c.acc[at/4+k] = int32(convert(v, float, t, saturate))
-		}
-		return
+// elements of t (§6.6). from is not what it was afterwards.
+func (c *Core) place(from []uint32, float, acc bool, t systolic.Type, saturate bool, at int) {
+	if float { // NaNs
+		c.vec.Compute(vec.Move, true, false, from, from, nil)
 	}
-	size := int(t.Bytes(1))
-	row := c.spad[at:][:size*len(from)]
-	for k, v := range from {
-		v = convert(v, float, t, saturate)
-		switch size {
-		case 1:
-			row[k] = byte(v)
-		case 2:
-			binary.LittleEndian.PutUint16(row[2*k:], uint16(v))
-		default:
-			binary.LittleEndian.PutUint32(row[4*k:], v)
-		}
-	}
-	c.poison.Overwritten(uint64(at), uint64(len(row)))
+	to := span{acc: acc, typ: vec.Type(t), at: at, n: len(from)}
+	c.vec.Convert(from, float, to.typ)
+	c.put(from, to, 0, saturate)
+	c.overwritten(to)
 }
 
 // poisonedImage is poisonedRows for all that r reads of a local memory.
@@ -89,8 +54,10 @@ func (c *Core) poisonedImage(acc bool, r isa.Rows) *Fault {
 type pooling struct {
 	isa.Pool
 	isa.Image
-	row, result []uint32  // of one pixel
-	sums        []float32 // num.Lanes for each channel
+	op          vec.Op
+	row, result []uint32 // of one pixel
+	sums        []uint32 // of fp32: num.Lanes for each channel
+	native      []byte   // the pixel that is made, if its elements can be compared as they are
 }
 
 // pool makes a pixel of every window (§5.6.23).
@@ -102,21 +69,29 @@ func (c *Core) pool(i isa.Pool) *Fault {
 	if f := c.poisonedImage(im.XAcc, im.XRows(i.X, i.N)); f != nil {
 		return f
 	}
-	c.x, c.z = slices.Grow(c.x[:0], n)[:n], slices.Grow(c.z[:0], n)[:n]
-	p := pooling{Pool: i, Image: *im, row: c.x, result: c.z}
+	p := pooling{Pool: i, Image: *im, row: room(&c.x, n), result: room(&c.z, n)}
+	p.op = [...]vec.Op{isa.PoolMax: vec.Max, isa.PoolMin: vec.Min, isa.PoolSum: vec.Add, isa.PoolAverage: vec.Add}[i.Op]
 	if im.Type.Float() && i.Op >= isa.PoolSum {
-		c.fp = slices.Grow(c.fp[:0], num.Lanes*n)[:num.Lanes*n]
-		p.sums = c.fp
+		p.sums = room(&c.y, num.Lanes*n)
 	}
+	native := i.Op <= isa.PoolMin && im.Type == im.OutType && !im.XAcc && !im.OutAcc && c.vec.Native(p.op, vec.Type(im.Type))
 	for oy := range int(im.OutH) {
 		for ox := range int(im.OutW) {
 			if c.stopped() {
 				return nil // the program ends anyway
 			}
+			at := int(i.Out) + oy*int(im.OutLine) + ox*int(im.OutPixel)
+			size := int(im.OutType.Bytes(uint64(n)))
+			if native {
+				p.native = c.spad[at:][:size:size]
+			}
 			p.start()
 			count := c.walkWindow(&p, oy, ox)
-			p.finish(count)
-			at := int(i.Out) + oy*int(im.OutLine) + ox*int(im.OutPixel)
+			if native && count > 0 {
+				c.poison.Overwritten(uint64(at), uint64(size))
+				continue
+			}
+			c.finish(&p, count)
 			c.place(p.result, im.Type.Float(), im.OutAcc, im.OutType, !im.NoSaturate, at)
 		}
 	}
@@ -160,8 +135,7 @@ func (c *Core) walkWindow(p *pooling, oy, ox int) (count int) {
 			case p.outside(x, inW, int(p.PadRight)):
 				continue
 			case y >= 0 && y < inH && x >= 0 && x < inW:
-				c.elements(p.row, p.XAcc, p.Type, int(p.X)+y*int(p.XLine)+x*int(p.XPixel))
-				p.add(count)
+				c.take(p, int(p.X)+y*int(p.XLine)+x*int(p.XPixel), count)
 			case !p.Type.Float(): // +0 changes no sum of fp32
 				for k := range p.result {
 					p.result[k] += uint32(int32(p.Zero))
@@ -182,56 +156,39 @@ func (p *pooling) outside(v, n, behind int) bool {
 	return v < 0 || v >= n
 }
 
-// add takes p.row as the pixel with the given number.
-func (p *pooling) add(number int) {
-	to := p.result
-	switch {
-	case p.sums != nil:
-		lane := p.sums[number%num.Lanes*len(to):][:len(to)]
-		for k, v := range p.row {
-			lane[k] = num.Add32(lane[k], math.Float32frombits(v))
-		}
-	case p.Type.Float() && p.Op == isa.PoolMax:
-		for k, v := range p.row {
-			to[k] = math.Float32bits(num.Max32(math.Float32frombits(to[k]), math.Float32frombits(v)))
-		}
-	case p.Type.Float():
-		for k, v := range p.row {
-			to[k] = math.Float32bits(num.Min32(math.Float32frombits(to[k]), math.Float32frombits(v)))
-		}
-	case p.Op == isa.PoolMax:
-		for k, v := range p.row {
-			to[k] = uint32(max(int32(to[k]), int32(v)))
-		}
-	case p.Op == isa.PoolMin:
-		for k, v := range p.row {
-			to[k] = uint32(min(int32(to[k]), int32(v)))
-		}
-	default:
-		for k, v := range p.row {
-			to[k] += v
-		}
-	}
-}
-
-// finish makes the results of a window of so many pixels.
-func (p *pooling) finish(count int) {
-	n := len(p.result)
-	if p.sums != nil {
-		for width := num.Lanes / 2; width > 0; width /= 2 { // §6.11
-			for k := range width * n {
-				p.sums[k] = num.Add32(p.sums[k], p.sums[width*n+k])
-			}
-		}
-		for k, v := range p.sums[:n] {
-			if p.Op == isa.PoolAverage {
-				v = num.Div32(v, num.FromInt32(int32(count)))
-			}
-			p.result[k] = math.Float32bits(v)
+// take takes the pixel at byte at as the one with the given number.
+func (c *Core) take(p *pooling, at, number int) {
+	if p.native != nil {
+		row := c.spad[at:][:len(p.native)]
+		if number == 0 {
+			copy(p.native, row)
+		} else {
+			c.vec.Bytes(p.op, vec.Type(p.Type), p.native, p.native, row)
 		}
 		return
 	}
-	if p.Op == isa.PoolAverage && count > 0 {
+	to := p.result
+	if p.sums != nil {
+		to = p.sums[number%num.Lanes*len(to):][:len(to)]
+	}
+	c.elements(p.row, p.XAcc, p.Type, at)
+	c.vec.Compute(p.op, p.Type.Float(), false, to, to, p.row)
+}
+
+// finish makes the results of a window of so many pixels.
+func (c *Core) finish(p *pooling, count int) {
+	n := len(p.result)
+	switch {
+	case p.sums != nil:
+		for width := num.Lanes / 2; width > 0; width /= 2 { // §6.11
+			c.vec.Compute(vec.Add, true, false, p.sums[:width*n], p.sums[:width*n], p.sums[width*n:][:width*n])
+		}
+		copy(p.result, p.sums)
+		if p.Op == isa.PoolAverage {
+			c.one[0] = math.Float32bits(num.FromInt32(int32(count)))
+			c.vec.Compute(vec.Div, true, false, p.result, p.result, c.one[:])
+		}
+	case p.Op == isa.PoolAverage && count > 0:
 		for k, v := range p.result {
 			p.result[k] = uint32(num.Average(int32(v), int32(count)))
 		}
@@ -282,7 +239,7 @@ func (c *Core) resize(i isa.Resize) *Fault {
 	if f := c.poisonedImage(im.XAcc, im.XRows(i.X, i.N)); f != nil {
 		return f
 	}
-	c.x, c.z = slices.Grow(c.x[:0], 4*n)[:4*n], slices.Grow(c.z[:0], n)[:n]
+	four, z := room(&c.x, 4*n), room(&c.z, n)
 	for oy := range int(im.OutH) {
 		y := along(&i, oy+int(im.OutTop), int(im.XTop), int(im.InH), i.MulY, i.DivY)
 		for ox := range int(im.OutW) {
@@ -292,12 +249,12 @@ func (c *Core) resize(i isa.Resize) *Fault {
 			x := along(&i, ox, 0, int(im.InW), i.MulX, i.DivX)
 			for k, at := range [4][2]int{{y.lo, x.lo}, {y.lo, x.hi}, {y.hi, x.lo}, {y.hi, x.hi}} {
 				if k == 0 || i.Mode >= isa.ResizeLinear {
-					c.elements(c.x[k*n:][:n], im.XAcc, im.Type, int(i.X)+(at[0]-int(im.XTop))*int(im.XLine)+at[1]*int(im.XPixel))
+					c.elements(four[k*n:][:n], im.XAcc, im.Type, int(i.X)+(at[0]-int(im.XTop))*int(im.XLine)+at[1]*int(im.XPixel))
 				}
 			}
 			float := im.Type.Float() || i.Mode == isa.ResizeLinear
-			interpolate(c.z, c.x, i.Mode, im.Type, y, x)
-			c.place(c.z, float, im.OutAcc, im.OutType, !im.NoSaturate, int(i.Out)+oy*int(im.OutLine)+ox*int(im.OutPixel))
+			interpolate(z, four, i.Mode, im.Type, y, x)
+			c.place(z, float, im.OutAcc, im.OutType, !im.NoSaturate, int(i.Out)+oy*int(im.OutLine)+ox*int(im.OutPixel))
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ func (c *Core) conv(i isa.Conv) *Fault {
 	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
 }
 
-// multiply computes p with activations in rows a of the scratchpad, weights in
+// multiply checks, and computes later, p with activations in rows a of the scratchpad, weights in
 // rows b and the result at acc. Whole commands come here as one product.
 func (c *Core) multiply(p *systolic.Product, a, b isa.Rows, acc uint32) *Fault {
 	o := &c.limits.Setup.Operands
@@ -65,7 +65,7 @@ func (c *Core) multiply(p *systolic.Product, a, b isa.Rows, acc uint32) *Fault {
 		}
 		p.BZeros = c.spad[o.BZeros:][:p.Cout]
 	}
-	c.array.Do(p, c.acc[acc/4:], c.spad[a.Base:], c.spad[b.Base:], c.stopped, nil)
+	c.lateProduct(p, a, b, acc)
 	c.stats.MACs += p.MACs()
 	return nil
 }

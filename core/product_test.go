@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"npuemu/core"
@@ -468,24 +469,25 @@ func TestProductIsInterrupted(t *testing.T) {
 	p.Minor, p.Features = isa.Minor, isa.Features
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newCore(t, cfg)
-	m := &countdown{Context: ctx, n: 5, cancel: cancel} // two instructions, and then the product asks
+	m := &countdown{Context: ctx, cancel: cancel}
+	m.n.Store(5) // two instructions, their end, and then the product asks
 	if _, err := c.Run(m, p.Image(), nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run: %v, want context.Canceled", err)
 	}
-	if m.n < -10 {
-		t.Errorf("the product went on for %d blocks", -m.n)
+	if n := m.n.Load(); n < -10 {
+		t.Errorf("the product went on for %d blocks", -n)
 	}
 }
 
 // countdown is a context that is cancelled when it is asked for the nth time.
 type countdown struct {
 	context.Context
-	n      int
+	n      atomic.Int64 // threads of the core ask
 	cancel func()
 }
 
 func (c *countdown) Err() error {
-	if c.n--; c.n == 0 {
+	if c.n.Add(-1) == 0 {
 		c.cancel()
 	}
 	return c.Context.Err()

@@ -116,16 +116,36 @@ func runRows(t *testing.T, in isa.Instruction, spad, acc []byte) ([]byte, []byte
 	return bufs[2], bufs[3]
 }
 
+// arg is argmax or argmin of §5.6.20, as numpy has them.
+func arg(op isa.ReduceOp, x []float64) float64 {
+	best := math.Inf(1)
+	for k, v := range x {
+		if math.IsNaN(v) {
+			return float64(k)
+		}
+		if op == isa.ReduceArgMax {
+			x[k] = -v
+		}
+		best = min(best, x[k])
+	}
+	for k, v := range x {
+		if v == best {
+			return float64(k)
+		}
+	}
+	panic("no element is the smallest")
+}
+
 func TestReduceAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(141, 142))
 	seen := map[isa.ReduceOp]int{}
-	for range 1500 {
+	for range 2200 {
 		i := isa.Reduce{
-			XAcc: rng.IntN(3) == 0, OutAcc: rng.IntN(3) == 0, NoSaturate: rng.IntN(2) == 0, Op: isa.ReduceOp(rng.IntN(4)),
+			XAcc: rng.IntN(3) == 0, OutAcc: rng.IntN(3) == 0, NoSaturate: rng.IntN(2) == 0, Op: isa.ReduceOp(rng.IntN(6)),
 			Type: vectorTypes[rng.IntN(9)], OutType: vectorTypes[rng.IntN(9)], X: 8 * rng.Uint32N(300), Out: 8 * rng.Uint32N(300),
 			M: 1 + rng.Uint32N(4), N: uint16(1 + rng.IntN(50)), XStride: 4 * uint16(rng.IntN(40)), OutStride: 4 * uint16(rng.IntN(9)),
 		}
-		if i.Check(isa.Limits{SpadSize: uint32(newConfig.SpadSize), AccSize: uint32(newConfig.AccSize)}) != nil {
+		if i.Check(isa.Limits{SpadSize: uint32(newConfig.SpadSize), AccSize: uint32(newConfig.AccSize), Features: isa.Features}) != nil {
 			continue
 		}
 		seen[i.Op]++
@@ -137,7 +157,14 @@ func TestReduceAgainstModel(t *testing.T) {
 				x = append(x, m.operand(i.XAcc, i.Type, int(i.X), int(i.XStride), r, k))
 			}
 			var b [4]byte
-			binary.LittleEndian.PutUint32(b[:], storeElement(reduced(i.Op, i.Type.Float(), x), i.Type.Float(), i.OutType, !i.NoSaturate))
+			v, float := 0.0, i.Type.Float()
+			switch i.Op {
+			case isa.ReduceArgMax, isa.ReduceArgMin:
+				v, float = arg(i.Op, x), false
+			default:
+				v = reduced(i.Op, float, x)
+			}
+			binary.LittleEndian.PutUint32(b[:], storeElement(v, float, i.OutType, !i.NoSaturate))
 			local := m.spad
 			if i.OutAcc {
 				local = m.acc
@@ -150,7 +177,7 @@ func TestReduceAgainstModel(t *testing.T) {
 			t.Fatalf("local memory differs after %v", &w)
 		}
 	}
-	for op := range isa.ReduceMean + 1 {
+	for op := range isa.ReduceArgMin + 1 {
 		if seen[op] < 50 {
 			t.Errorf("operation %d: only %d instructions", op, seen[op])
 		}
@@ -223,6 +250,8 @@ func TestReduceErrors(t *testing.T) {
 		{"feature not named", isa.FeatureVector, 0, reduce, core.StatusIllegalInstruction, 0x45},
 		{"feature not named, norm", isa.FeatureVector, 0, norm, core.StatusIllegalInstruction, 0x46},
 		{"operand", isa.Features, 0, isa.Reduce{Op: 7}, core.StatusBadOperand, 4},
+		{"argmax", isa.Features, 0, edit(reduce, func(i *isa.Reduce) { i.Op = isa.ReduceArgMax }), 0, 0},
+		{"argmax without its feature", isa.Features &^ isa.FeatureGather, 0, edit(reduce, func(i *isa.Reduce) { i.Op = isa.ReduceArgMax }), core.StatusBadOperand, 4},
 		{"bounds", isa.Features, 0, isa.Norm{Type: systolic.E4M3, OutType: systolic.E4M3, X: 8192, M: 1, N: 1}, core.StatusLocalBounds, 8192},
 		{"poisoned x", isa.Features, 128, reduce, core.StatusPoison, 128},
 		{"poison between rows", isa.Features, 64, reduce, 0, 0},

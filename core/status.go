@@ -34,6 +34,7 @@ const (
 	StatusBadControl         = Status(isa.BadControl)         // BAD_CONTROL
 	StatusBudget             = Status(isa.OverBudget)         // BUDGET
 	StatusOverlap            = Status(isa.Overlap)            // OVERLAP
+	StatusBadIndex           = Status(0x64)                   // BAD_INDEX
 )
 
 // String returns the name in the specification.
@@ -53,6 +54,8 @@ func (s Status) String() string {
 		return "DEADLOCK"
 	case StatusNoHalt:
 		return "NO_HALT"
+	case StatusBadIndex:
+		return "BAD_INDEX"
 	case StatusPoison:
 		return "POISON"
 	}

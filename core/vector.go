@@ -3,15 +3,113 @@
 package core
 
 import (
-	"encoding/binary"
-	"fmt"
-	"math"
 	"slices"
 
 	"npuemu/core/isa"
-	"npuemu/core/num"
 	"npuemu/core/systolic"
+	"npuemu/core/vec"
 )
+
+// chunk is how many elements go through the steps of the vector engine together:
+// three rows of so many words stay in the L1 cache.
+const chunk = 2048
+
+// span is a row of elements in local memory.
+type span struct {
+	acc  bool
+	typ  vec.Type
+	at   int // its first byte
+	step int // bytes from it to the next row
+	n    int // elements
+}
+
+func newSpan(acc bool, t systolic.Type, rows isa.Rows, n int) span {
+	return span{acc: acc, typ: vec.Type(t), at: int(rows.Base), step: int(rows.InnerStride), n: n}
+}
+
+func (s span) size() int { return s.n * s.typ.Size() }
+
+// row is row r of those that begin with s.
+func (s span) row(r int) span {
+	s.at += r * s.step
+	return s
+}
+
+// join makes m rows one, if nothing is between them.
+func (s span) join(m int) (span, bool) {
+	gapless := m == 1 || s.step == s.size()
+	s.n *= m
+	return s, gapless
+}
+
+// apart reports whether s and t have no byte in common.
+func (s span) apart(t span) bool {
+	return s.acc != t.acc || s.at+s.size() <= t.at || t.at+t.size() <= s.at
+}
+
+// follows reports whether results may be stored in s, element by element, before
+// the operands behind them are read from t.
+func (s span) follows(t span) bool {
+	return s.apart(t) || s.at <= t.at && s.typ.Size() <= t.typ.Size()
+}
+
+// in returns elements k to k + n as words where they are, if they are words there.
+func (c *Core) in(s span, k, n int) ([]uint32, bool) {
+	switch {
+	case s.acc:
+		return vec.Words(c.acc)[s.at/4+k:][:n:n], true
+	case s.typ.Size() == 4:
+		return vec.InPlace(c.spad[s.at+4*k:][: 4*n : 4*n])
+	}
+	return nil, false
+}
+
+// bytes returns elements k to k + n of the scratchpad.
+func (c *Core) bytes(s span, k, n int) []byte {
+	size := s.typ.Size()
+	return c.spad[s.at+k*size:][: n*size : n*size]
+}
+
+// get makes words of elements k, k + 1, …, one for each of to.
+func (c *Core) get(to []uint32, s span, k int) {
+	if s.acc {
+		copy(to, vec.Words(c.acc)[s.at/4+k:])
+		return
+	}
+	c.vec.Load(to, c.bytes(s, k, len(to)), s.typ)
+}
+
+// words returns elements k to k + n as words: where they are, or in buf.
+func (c *Core) words(s span, k, n int, buf *[]uint32, copied bool) []uint32 {
+	if w, ok := c.in(s, k, n); ok && !copied {
+		return w
+	}
+	w := room(buf, n)
+	c.get(w, s, k)
+	return w
+}
+
+// room returns n words of buf, which it makes larger if need be.
+func room(buf *[]uint32, n int) []uint32 {
+	*buf = slices.Grow((*buf)[:0], n)[:n]
+	return *buf
+}
+
+// put stores words of the kind that s has as elements k, k + 1, ….
+func (c *Core) put(from []uint32, s span, k int, saturate bool) {
+	if s.acc {
+		copy(vec.Words(c.acc)[s.at/4+k:], from)
+		return
+	}
+	c.vec.Store(c.bytes(s, k, len(from)), from, s.typ, saturate)
+}
+
+// overwritten notes that s has new values.
+func (c *Core) overwritten(s span) {
+	if !s.acc {
+		c.poison.Overwritten(uint64(s.at), uint64(s.size()))
+	}
+}
 
 // element computes with each element of rows (§5.6.18): of each row all
 // operands are read before the results are stored.
@@ -19,52 +117,135 @@ func (c *Core) element(i isa.Element) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	x, y, out := i.XRows(), i.YRows(), i.OutRows()
-	if f := c.poisonedElements(i.XAcc, x); f != nil {
+	if f := c.poisonedElements(i.XAcc, i.XRows()); f != nil {
 		return f
 	}
 	if !i.Op.Unary() {
-		if f := c.poisonedElements(i.YAcc, y); f != nil {
+		if f := c.poisonedElements(i.YAcc, i.YRows()); f != nil {
 			return f
 		}
 	}
 	if i.Op == isa.ElemSelect {
-		if f := c.poisonedElements(i.OutAcc, out); f != nil {
+		if f := c.poisonedElements(i.OutAcc, i.OutRows()); f != nil {
 			return f
 		}
 	}
-	n := int(i.N)
-	c.x, c.y, c.z = slices.Grow(c.x[:0], n)[:n], slices.Grow(c.y[:0], n)[:n], slices.Grow(c.z[:0], n)[:n]
-	for r := range int(i.M) {
+	n, m := int(i.N), int(i.M)
+	x, out := newSpan(i.XAcc, i.Type, i.XRows(), n), newSpan(i.OutAcc, i.OutType, i.OutRows(), n)
+	var y span // of no elements without y
+	switch {
+	case i.Op.Unary():
+	case i.One:
+		y = newSpan(i.YAcc, i.Type, i.YRows(), 1)
+	default:
+		y = newSpan(i.YAcc, i.Type, i.YRows(), n)
+	}
+	if long, yes := joinRows(m, x, y, out, i.One || i.Op.Unary()); yes {
+		x, y, out, m = long[0], long[1], long[2], 1
+	}
+	for r := range m {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		c.read(c.x, i.XAcc, i.Type, x, r)
-		switch {
-		case i.Op.Unary():
-		case i.One:
-			c.read(c.y[:1], i.YAcc, i.Type, y, 0)
-			for k := range c.y {
-				c.y[k] = c.y[0]
-			}
-		default:
-			c.read(c.y, i.YAcc, i.Type, y, r)
-		}
-		if i.Op == isa.ElemSelect {
-			c.read(c.z, i.OutAcc, i.OutType, out, r)
-			if i.OutType.Float() {
-				for k := range c.z {
-					c.z[k] &^= 1 << 31 // −0 is 0
-				}
-			}
-		}
-		for k, a := range c.x {
-			v := compute(i.Op, i.Type.Float(), a, c.y[k], c.z[k])
-			c.z[k] = convert(v, i.Type.Float(), i.OutType, !i.NoSaturate)
-		}
-		c.write(c.z, i.OutAcc, i.OutType, out, r)
+		to := out.row(r)
+		c.elementRow(&i, x.row(r), y.row(r), to)
+		c.overwritten(to)
 	}
 	return nil
+}
+
+// joinRows makes one row of m, if there are no gaps and no results where a later
+// row has its operands. fixed says that y is the same for all rows, or nothing.
+func joinRows(m int, x, y, out span, fixed bool) (long [3]span, yes bool) {
+	lx, okX := x.join(m)
+	lo, okO := out.join(m)
+	ly, okY := y, true
+	if !fixed {
+		ly, okY = y.join(m)
+	}
+	if !okX || !okO || !okY || !lo.follows(lx) {
+		return long, false
+	}
+	if fixed && !lo.apart(ly) || !fixed && !lo.follows(ly) {
+		return long, false
+	}
+	return [3]span{lx, ly, lo}, true
+}
+
+// elementRow is element for one row.
+func (c *Core) elementRow(i *isa.Element, x, y, out span) {
+	op, float := vec.Op(i.Op), x.typ.Float()
+	ahead := !out.follows(x) || y.n > 1 && !out.follows(y)
+	if c.elementBytes(i, x, y, out, ahead) {
+		return
+	}
+	// y has one element for all, but it is only as long as a row of one.
+	if y.n == 1 {
+		c.get(c.one[:], y, 0)
+	}
+	step := chunk
+	if ahead {
+		step = out.n
+	}
+	for k := 0; k < out.n; k += step {
+		if k%(16*chunk) == 0 && c.stopped() {
+			return
+		}
+		n := min(step, out.n-k)
+		z, there := c.in(out, k, n)
+		if there = there && !ahead; !there {
+			z = room(&c.z, n)
+		}
+		switch {
+		case op == vec.Move && x.typ != vec.FP32:
+			c.get(z, x, k)
+		default:
+			if op == vec.Select && !there {
+				c.get(z, out, k)
+			}
+			xs, ys := c.words(x, k, n, &c.x, ahead), c.one[:]
+			if y.n > 1 {
+				ys = c.words(y, k, n, &c.y, ahead)
+			}
+			c.vec.Compute(op, float, out.typ.Float(), z, xs, ys)
+			if op == vec.Select && float {
+				c.vec.Compute(vec.Move, true, false, z, z, nil)
+			}
+		}
+		c.vec.Convert(z, float, out.typ)
+		if !there {
+			c.put(z, out, k, !i.NoSaturate)
+		}
+	}
+}
+
+// elementBytes is elementRow where the bytes need not become words; ok tells
+// whether it did anything.
+func (c *Core) elementBytes(i *isa.Element, x, y, out span, ahead bool) (ok bool) {
+	op, t := vec.Op(i.Op), x.typ
+	if x.acc || y.acc || out.acc || t != out.typ || t.Float() || t == vec.Int32 {
+		return false
+	}
+	switch {
+	case op == vec.Move || op == vec.ReLU && t == vec.Uint8:
+		copy(c.bytes(out, 0, out.n), c.bytes(x, 0, x.n))
+		return true
+	case ahead || !c.vec.Native(op, t) || i.NoSaturate && (op == vec.Add || op == vec.Sub):
+		return false
+	}
+	ys := c.oneBytes[:copy(c.oneBytes[:], c.bytes(y, 0, min(1, y.n)))]
+	const most = 64 << 10
+	for k := 0; k < out.n; k += most {
+		if c.stopped() {
+			return true
+		}
+		n := min(most, out.n-k)
+		if y.n > 1 {
+			ys = c.bytes(y, k, n)
+		}
+		c.vec.Bytes(op, t, c.bytes(out, k, n), c.bytes(x, k, n), ys)
+	}
+	return true
 }
 
 func (c *Core) poisonedElements(acc bool, r isa.Rows) *Fault {
@@ -74,247 +255,35 @@ func (c *Core) poisonedElements(acc bool, r isa.Rows) *Fault {
 	return c.poisonedRows(int(r.Base), int(r.Inner), int(r.InnerStride), int(r.Bytes))
 }
 
-// read puts row r into to, as int32 or as encodings of fp32.
-func (c *Core) read(to []uint32, acc bool, t systolic.Type, rows isa.Rows, r int) {
-	at := int(rows.Base) + r*int(rows.InnerStride)
-	if acc {
-		for k := range to {
-			to[k] = uint32(c.acc[at/4+k])
-		}
-		return
-	}
-	row := c.spad[at:]
-	for k := range to {
-		if t.Float() {
-			to[k] = math.Float32bits(t.Real(row, k))
-		} else {
-			to[k] = uint32(t.Integer(row, k))
-		}
-	}
-}
-
-// write stores the low bits of from as row r.
-func (c *Core) write(from []uint32, acc bool, t systolic.Type, rows isa.Rows, r int) {
-	at := int(rows.Base) + r*int(rows.InnerStride)
-	if acc {
-		for k, v := range from {
-			c.acc[at/4+k] = int32(v)
-		}
-		return
-	}
-	row := c.spad[at:][:rows.Bytes]
-	for k, v := range from {
-		switch t.Bytes(1) {
-		case 1:
-			row[k] = byte(v)
-		case 2:
-			binary.LittleEndian.PutUint16(row[2*k:], uint16(v))
-		default:
-			binary.LittleEndian.PutUint32(row[4*k:], v)
-		}
-	}
-	c.poison.Overwritten(uint64(at), rows.Bytes)
-}
-
-// compute returns x op y as an int32, or as the encoding of an fp32. condition
-// is SELECT's.
-func compute(op isa.ElementOp, float bool, x, y, condition uint32) uint32 {
-	if op == isa.ElemSelect {
-		if condition != 0 {
-			return x
-		}
-		return y
-	}
-	if float {
-		return math.Float32bits(computeFloat(op, math.Float32frombits(x), math.Float32frombits(y)))
-	}
-	return uint32(computeInt(op, int32(x), int32(y)))
-}
-
-func computeInt(op isa.ElementOp, x, y int32) int32 {
-	switch op {
-	case isa.ElemMove:
-		return x
-	case isa.ElemNeg:
-		return -x
-	case isa.ElemAbs:
-		return max(x, -x) // of −2³¹ it is −2³¹
-	case isa.ElemReLU:
-		return max(x, 0)
-	case isa.ElemAdd:
-		return x + y
-	case isa.ElemSub:
-		return x - y
-	case isa.ElemMul:
-		return x * y
-	case isa.ElemMin:
-		return min(x, y)
-	case isa.ElemMax:
-		return max(x, y)
-	case isa.ElemEq:
-		return truth(x == y)
-	case isa.ElemNe:
-		return truth(x != y)
-	case isa.ElemLt:
-		return truth(x < y)
-	case isa.ElemLe:
-		return truth(x <= y)
-	case isa.ElemAnd:
-		return x & y
-	case isa.ElemOr:
-		return x | y
-	case isa.ElemXor:
-		return x ^ y
-	case isa.ElemShl:
-		return num.ShiftLeft(x, uint32(y))
-	case isa.ElemShr:
-		return num.ShiftRight(x, uint32(y))
-	case isa.ElemShrLogical:
-		return num.ShiftRightLogical(x, uint32(y))
-	case isa.ElemShrRound:
-		return num.ShiftRightRound(x, uint32(y))
-	case isa.ElemMulHigh:
-		return num.MulHigh(x, y)
-	case isa.ElemAddSat:
-		return num.AddSat(x, y)
-	case isa.ElemSubSat:
-		return num.SubSat(x, y)
-	}
-	panic(fmt.Sprintf("core: BUG: integer operation %d passed Check", op))
-}
-
-func truth(v bool) int32 {
-	if v {
-		return 1
-	}
-	return 0
-}
-
-func computeFloat(op isa.ElementOp, x, y float32) float32 {
-	switch op {
-	case isa.ElemMove:
-		return num.Canon(x)
-	case isa.ElemNeg:
-		return num.Canon(-x)
-	case isa.ElemAbs:
-		return num.Canon(math.Float32frombits(math.Float32bits(x) &^ (1 << 31)))
-	case isa.ElemReLU:
-		return num.Max32(x, 0)
-	case isa.ElemAdd:
-		return num.Add32(x, y)
-	case isa.ElemSub:
-		return num.Sub32(x, y)
-	case isa.ElemMul:
-		return num.Mul32(x, y)
-	case isa.ElemMin:
-		return num.Min32(x, y)
-	case isa.ElemMax:
-		return num.Max32(x, y)
-	case isa.ElemEq:
-		return float32(truth(x == y))
-	case isa.ElemNe:
-		return float32(truth(x != y))
-	case isa.ElemLt:
-		return float32(truth(x < y))
-	case isa.ElemLe:
-		return float32(truth(x <= y))
-	case isa.ElemDiv:
-		return num.Div32(x, y)
-	case isa.ElemSqrt:
-		return num.Sqrt32(x)
-	case isa.ElemExp:
-		return num.Exp(x)
-	case isa.ElemLog:
-		return num.Log(x)
-	case isa.ElemTanh:
-		return num.Tanh(x)
-	case isa.ElemSigmoid:
-		return num.Sigmoid(x)
-	case isa.ElemSiLU:
-		return num.SiLU(x)
-	case isa.ElemGELU:
-		return num.GELU(x)
-	case isa.ElemGELUTanh:
-		return num.GELUTanh(x)
-	case isa.ElemErf:
-		return num.Erf(x)
-	case isa.ElemReciprocal:
-		return num.Reciprocal(x)
-	case isa.ElemRsqrt:
-		return num.Rsqrt(x)
-	case isa.ElemHardSigmoid:
-		return num.HardSigmoid(x)
-	case isa.ElemHardSwish:
-		return num.HardSwish(x)
-	case isa.ElemReLU6:
-		return num.Min32(num.Max32(x, 0), 6)
-	}
-	panic(fmt.Sprintf("core: BUG: floating-point operation %d passed Check", op))
-}
-
-// convert turns v, an int32 or the encoding of an fp32, into the encoding of t
-// (§6.6).
-func convert(v uint32, float bool, t systolic.Type, saturate bool) uint32 {
-	if t.Float() {
-		x := math.Float32frombits(v)
-		if !float {
-			x = num.FromInt32(int32(v))
-		}
-		switch {
-		case t == systolic.FP32:
-			return math.Float32bits(num.Canon(x))
-		case t == systolic.BF16:
-			return uint32(num.ToBF16(x))
-		case t == systolic.FP16:
-			return uint32(num.ToFP16(x))
-		case t == systolic.E4M3 && saturate:
-			return uint32(num.ToE4M3Sat(x))
-		case t == systolic.E4M3:
-			return uint32(num.ToE4M3(x))
-		case saturate:
-			return uint32(num.ToE5M2Sat(x))
-		}
-		return uint32(num.ToE5M2(x))
-	}
-	r := int32(v)
-	if float {
-		r = num.ToInt32(math.Float32frombits(v))
-	}
-	switch {
-	case t == systolic.Int8 && saturate:
-		r = int32(num.Sat8(r))
-	case t == systolic.Uint8 && saturate:
-		r = int32(num.SatU8(r))
-	case t == systolic.Int16 && saturate:
-		r = int32(num.Sat16(r))
-	}
-	return uint32(r)
-}
-
 // table replaces bytes (§5.6.19). It reads the table before it stores anything.
 func (c *Core) table(i isa.Table) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	n := int(i.N)
-	if f := c.poisonedRows(int(i.X), int(i.M), int(i.XStride), n); f != nil {
+	n, m := int(i.N), int(i.M)
+	if f := c.poisonedRows(int(i.X), m, int(i.XStride), n); f != nil {
 		return f
 	}
 	if f := c.poisonedRows(int(i.Table), 1, 0, isa.TableSize); f != nil {
 		return f
 	}
-	table := [isa.TableSize]byte(c.spad[i.Table:])
-	c.staging = slices.Grow(c.staging[:0], n)[:n]
-	for r := range int(i.M) {
+	c.bytes256 = [isa.TableSize]byte(c.spad[i.Table:])
+	x := span{typ: vec.Uint8, at: int(i.X), step: int(i.XStride), n: n}
+	out := span{typ: vec.Uint8, at: int(i.Out), step: int(i.OutStride), n: n}
+	if long, yes := joinRows(m, x, span{}, out, true); yes {
+		x, out, m = long[0], long[2], 1
+	}
+	for r := range m {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		copy(c.staging, c.spad[int(i.X)+r*int(i.XStride):])
-		to := int(i.Out) + r*int(i.OutStride)
-		for k, v := range c.staging {
-			c.spad[to+k] = table[v]
+		from, to := c.bytes(x.row(r), 0, x.n), out.row(r)
+		if !to.follows(x.row(r)) {
+			c.staging = append(c.staging[:0], from...)
+			from = c.staging
 		}
-		c.poison.Overwritten(uint64(to), uint64(n))
+		c.vec.Lookup(c.bytes(to, 0, to.n), from, &c.bytes256)
+		c.overwritten(to)
 	}
 	return nil
 }

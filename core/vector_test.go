@@ -182,13 +182,21 @@ func storeElement(v float64, float bool, t systolic.Type, saturate bool) uint32 
 // Random element-wise operations of all types against sums in wide arithmetic.
 func TestElementAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(121, 122))
-	c := newCore(t, newConfig)
-	seen := map[string]int{}
-	for range 3000 {
+	// Rows that go through the engine in several steps need more room.
+	large := newConfig
+	large.SpadSize, large.AccSize = 1<<16, 1<<15
+	cores := map[core.Config]*core.Core{newConfig: newCore(t, newConfig), large: newCore(t, large)}
+	seen, long := map[string]int{}, 0
+	for round := range 3000 {
+		cfg, longest := newConfig, 20
+		if round%16 == 0 {
+			cfg, longest = large, 6000
+		}
+		places := cfg.AccSize/8 - 200
 		i := isa.Element{
 			XAcc: rng.IntN(3) == 0, OutAcc: rng.IntN(3) == 0, NoSaturate: rng.IntN(2) == 0,
 			Op: isa.ElementOp(rng.IntN(47)), Type: vectorTypes[rng.IntN(9)], OutType: vectorTypes[rng.IntN(9)],
-			X: 8 * uint32(rng.IntN(300)), Out: 8 * uint32(rng.IntN(300)), M: 1 + rng.Uint32N(4), N: uint16(1 + rng.IntN(20)),
+			X: 8 * rng.Uint32N(uint32(places)), Out: 8 * rng.Uint32N(uint32(places)), M: 1 + rng.Uint32N(4), N: uint16(1 + rng.IntN(longest)),
 			XStride: 4 * uint16(rng.IntN(30)), OutStride: 4 * uint16(rng.IntN(30)),
 		}
 		if !i.Op.Unary() {
@@ -197,11 +205,20 @@ func TestElementAgainstModel(t *testing.T) {
 				i.YStride = 4 * uint16(rng.IntN(30))
 			}
 		}
-		l := isa.Limits{SpadSize: uint32(newConfig.SpadSize), AccSize: uint32(newConfig.AccSize), Features: isa.Features}
+		if longest > 20 || rng.IntN(3) == 0 { // rows without gaps, often in place
+			i.XStride, i.OutStride = uint16(i.Type.Bytes(uint64(i.N))), uint16(i.OutType.Bytes(uint64(i.N)))
+			if !i.Op.Unary() && !i.One {
+				i.YStride = i.XStride
+			}
+			if rng.IntN(2) == 0 {
+				i.Out, i.OutAcc = i.X, i.XAcc
+			}
+		}
+		l := isa.Limits{SpadSize: uint32(cfg.SpadSize), AccSize: uint32(cfg.AccSize), Features: isa.Features}
 		if i.Check(l) != nil {
 			continue
 		}
-		bufs := [][]byte{tameBytes(rng, newConfig.SpadSize), tameBytes(rng, newConfig.AccSize), make([]byte, newConfig.SpadSize), make([]byte, newConfig.AccSize)}
+		bufs := [][]byte{tameBytes(rng, cfg.SpadSize), tameBytes(rng, cfg.AccSize), make([]byte, cfg.SpadSize), make([]byte, cfg.AccSize)}
 		for k := 0; k < 2400; k += 64 { // counts for shifts, zeros and special values
 			copy(bufs[0][k:], words(uint32(rng.IntN(40)), 0, 0x80000000, 0x7f800000, 0xff800000, 0x7fffffff))
 		}
@@ -243,17 +260,21 @@ func TestElementAgainstModel(t *testing.T) {
 			continue
 		}
 		seen[fmt.Sprint(i.Op, i.Type.Float())]++
+		if i.N > 2048 {
+			long++
+		}
 		text := isa.Text(
-			isa.Load{Binding: 0, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
-			isa.Load{Binding: 1, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
+			isa.Load{Binding: 0, NX: uint32(cfg.SpadSize), NY: 1, NZ: 1},
+			isa.Load{Binding: 1, NX: uint32(cfg.AccSize), NY: 1, NZ: 1, Acc: true},
 			i,
-			isa.Store{Binding: 2, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
-			isa.Store{Binding: 3, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
+			isa.Store{Binding: 2, NX: uint32(cfg.SpadSize), NY: 1, NZ: 1},
+			isa.Store{Binding: 3, NX: uint32(cfg.AccSize), NY: 1, NZ: 1, Acc: true},
 		)
 		tokensBetween(text)
 		p := newProgram(4, append(text, isa.Text(isa.Halt{})...))
+		p.SpadSize, p.AccSize = uint32(cfg.SpadSize), uint32(cfg.AccSize)
 		mem := &memory{t: t, bufs: bufs}
-		if _, err := c.Run(t.Context(), p.Image(), mem.bind(), mem); err != nil {
+		if _, err := cores[cfg].Run(t.Context(), p.Image(), mem.bind(), mem); err != nil {
 			t.Fatalf("%v\n%s", err, isa.Disassemble(p))
 		}
 		if !bytes.Equal(bufs[2], m.spad) || !bytes.Equal(bufs[3], m.acc) {
@@ -264,6 +285,9 @@ func TestElementAgainstModel(t *testing.T) {
 			}
 			t.Fatalf("local memory differs after\n%s", isa.Disassemble(p))
 		}
+	}
+	if long < 10 {
+		t.Errorf("only %d instructions with long rows", long)
 	}
 	// 14 operations of both kinds, 10 of integers, 3 of floating point.
 	if len(seen) < 41 {
@@ -433,15 +457,40 @@ func TestVectorErrors(t *testing.T) {
 	}
 }
 
+// Nothing of the engines allocates once it has seen a size.
 func TestVectorNoAllocation(t *testing.T) {
-	image := newProgram(0, isa.Text(
-		isa.Element{Op: isa.ElemGELU, Type: systolic.FP32, OutType: systolic.Int8, Out: 4096, M: 4, N: 64, XStride: 256, OutStride: 64},
-		isa.Table{Table: 1024, Out: 2048, M: 1, N: 64},
-		isa.Halt{},
-	)).Image()
+	requant := isa.Requant{N: 30, AccStride: 120, Params: 512, Out: 4096, MX: 3, MY: 2, OutStrideX: 30, OutStrideY: 90, PerChannel: true, Lo: -128, Hi: 127}
+	text := []isa.Instruction{
+		isa.Load{Binding: 0, NX: 2048, NY: 1, NZ: 1},
+		isa.Load{Binding: 0, NX: 512, NY: 2, NZ: 2, StrideY: 512, StrideZ: 1024, LocalStride: 1024, Acc: true},
+		isa.Store{Binding: 1, NX: 512, NY: 2, NZ: 2, StrideY: 512, StrideZ: 1024, LocalStride: 1024, Acc: true},
+		isa.Fill{NX: 400, NY: 3, Stride: 404, Acc: true},
+		isa.Bias{N: 30, M: 4, AccStride: 120},
+		isa.Element{Op: isa.ElemGELU, Type: systolic.FP32, OutType: systolic.Int8, Out: 4096, M: 4, N: 61, XStride: 256, OutStride: 64},
+		isa.Element{Op: isa.ElemMul, Type: systolic.BF16, OutType: systolic.E4M3, Y: 1024, Out: 4096, M: 4, N: 61, One: true, XStride: 256, OutStride: 64},
+		isa.Element{Op: isa.ElemAdd, Type: systolic.Int8, OutType: systolic.Int8, Y: 1024, Out: 4096, M: 4, N: 61, XStride: 61, YStride: 61, OutStride: 61},
+		isa.Element{Op: isa.ElemReLU, Type: systolic.Int8, OutType: systolic.Int8, M: 1, N: 1000},
+		isa.Table{Table: 1024, Out: 2048, M: 1, N: 65},
+		isa.Reduce{Op: isa.ReduceMax, Type: systolic.FP16, OutType: systolic.FP32, Out: 4096, M: 4, N: 61, XStride: 256, OutStride: 64},
+		isa.Norm{Op: isa.Softmax, Type: systolic.FP32, OutType: systolic.BF16, Out: 4096, M: 4, N: 61, XStride: 256, OutStride: 256},
+		isa.Norm{Op: isa.LayerNorm, Type: systolic.FP32, OutType: systolic.FP32, Params: 1024, Out: 4096, M: 4, N: 61, XStride: 256, OutStride: 256},
+	}
+	for r := range isa.Rounding(3) {
+		requant.Rounding, requant.Params = r, 512+256*uint32(r/isa.FloatScale)
+		text = append(text, requant)
+	}
+	code := isa.Text(text...)
+	tokensBetween(code)
+	image := newProgram(2, append(code, isa.Text(isa.Halt{})...)).Image()
+	m := &memory{t: t, bufs: [][]byte{make([]byte, 2048), make([]byte, 2048)}}
+	for at := range 32 { // a multiplier and a shift, or an fp32
+		copy(m.bufs[0][512+8*at:], []byte{0, 0, 0x80, 0x3f, 31})
+		copy(m.bufs[0][768+8*at:], []byte{0, 0, 0x80, 0x3f})
+	}
+	bindings := m.bind()
 	c := newCore(t, newConfig)
 	if n := testing.AllocsPerRun(10, func() {
-		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
+		if _, err := c.Run(t.Context(), image, bindings, m); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {

@@ -16,9 +16,13 @@ import (
 // allowed says which packages of the tree each package may import
 // (docs/architecture.md). A name ending in /... covers what is below it.
 var allowed = map[string][]string{
-	"cmd/npuemu":        {"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "core/isa", "firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds", "umd", "vdev/local", "accel", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/ref", "compiler/run"},
+	"cmd/npuemu": {
+		"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "vdev/local", "umd", "accel",
+		"firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds",
+		"core/isa", "core/isa/lint", "timing", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/ref", "compiler/run",
+	},
 	"umd":               {"vdev/vfiouser", words, "internal/eventfd"},
-	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", words, "internal/eventfd", "internal/findings"},
+	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", "timing", words, "internal/eventfd", "internal/findings"},
 	"vdev/ioat":         {"vdev/pci", "vdev/vfiouser", "dma", words, "internal/eventfd", "internal/findings"},
 	"vdev/pci":          {"mmio"},
 	"vdev/vfiouser":     {"dma/iova", "internal/eventfd", "internal/filemap", "internal/uds", "internal/warnings"},
@@ -41,10 +45,13 @@ var allowed = map[string][]string{
 	"compiler/onnx":     {"compiler/ir"},
 	"compiler/pass":     {"compiler/ir", "compiler/ref", "core/num"},
 	"compiler/ref":      {"compiler/ir", "core/num"},
-	"core":              {"core/isa", "core/num", "core/systolic", "core/vec", "ecc"},
+	"compiler/tflite":   {"compiler/ir"},
+	"core":              {"core/hazard", "core/isa", "core/num", "core/systolic", "core/vec", "ecc"},
 	"core/vec":          {"core/num"},
 	"core/gemm":         {"core/num"},
+	"core/hazard":       {"core/isa"},
 	"core/isa":          {"core/num", "core/systolic"},
+	"core/isa/lint":     {"core/hazard", "core/isa"},
 	"core/num":          {},
 	"core/systolic":     {"core/gemm", "core/num"},
 	"firmware":          {"firmware/cpu", "firmware/image", words},

@@ -225,26 +225,36 @@ func (w *work) memory(c *Config) uint64 {
 // estimate cuts l in the way that a bound makes look best, then adds up the
 // classes of its tiles.
 func estimate(l *Layer, c *Config) LayerEstimate {
-	best := cut{l: l, c: c, t: smallest(l)}
-	least := best.bound()
+	best, found := search(l, c, uint64(c.Rows), uint64(c.Cols))
+	if !found { // not even as little as fills the array once
+		best, _ = search(l, c, 1, 1)
+	}
+	return best.total()
+}
+
+// search tries all sizes from the given channels and filters on. It reports
+// whether any fits; if none does, the cut is the smallest.
+func search(l *Layer, c *Config, channels, filters uint64) (best cut, found bool) {
+	best = cut{l: l, c: c, t: smallest(l)}
+	least := ^uint64(0)
 	out := l.outH()
 	for lines := uint64(1); ; lines = min(2*lines, out) {
-		for filters := firstFilters(l, c); ; filters = min(2*filters, l.Filters) {
-			for channels := firstChannels(l, c, filters); ; channels = min(2*channels, l.Channels) {
-				x := cut{l: l, c: c, t: tiling{lines: lines, filters: filters, channels: channels}}
+		for f := firstFilters(l, filters); ; f = min(2*f, l.Filters) {
+			for ch := firstChannels(l, channels, f); ; ch = min(2*ch, l.Channels) {
+				x := cut{l: l, c: c, t: tiling{lines: lines, filters: f, channels: ch}}
 				if !x.fits() {
 					break // more channels do not fit either
 				}
 				for _, x.t.weightsOuter = range [...]bool{false, true} {
 					if n := x.bound(); n < least {
-						best, least = x, n
+						best, least, found = x, n, true
 					}
 				}
-				if channels == l.Channels || l.Groups > 1 {
+				if ch == l.Channels || l.Groups > 1 {
 					break
 				}
 			}
-			if filters == l.Filters {
+			if f == l.Filters {
 				break
 			}
 		}
@@ -252,7 +262,7 @@ func estimate(l *Layer, c *Config) LayerEstimate {
 			break
 		}
 	}
-	return best.total()
+	return best, found
 }
 
 // smallest is the tiling of a layer that does not fit otherwise: the model
@@ -264,18 +274,18 @@ func smallest(l *Layer) tiling {
 	return tiling{lines: 1, filters: 1, channels: 1}
 }
 
-func firstFilters(l *Layer, c *Config) uint64 {
+func firstFilters(l *Layer, filters uint64) uint64 {
 	if l.Groups > 1 {
 		return l.Filters / l.Groups
 	}
-	return min(uint64(c.Cols), l.Filters)
+	return min(filters, l.Filters)
 }
 
-func firstChannels(l *Layer, c *Config, filters uint64) uint64 {
+func firstChannels(l *Layer, channels, filters uint64) uint64 {
 	if l.Groups > 1 {
 		return filters / (l.Filters / l.Groups) * (l.Channels / l.Groups)
 	}
-	return min(uint64(c.Rows), l.Channels)
+	return min(channels, l.Channels)
 }
 
 // kinds returns the parts of all three dimensions. Those of a layer of groups

@@ -149,6 +149,19 @@ func TestPublished(t *testing.T) {
 	}
 }
 
+// TestLittleMemory has local memory too small for the array: sizes go below it.
+func TestLittleMemory(t *testing.T) {
+	big, small := config(128, 128), config(128, 128)
+	big.Scratchpad, big.Accumulators = 64<<20, 4<<20
+	small.Scratchpad, small.Accumulators = 64<<10, 16<<10
+	for i, e := range Layers(network(t, "resnet50.csv"), small) {
+		roomy := Layers(network(t, "resnet50.csv")[i:i+1], big)[0]
+		if e.Cycles < roomy.Cycles || e.Cycles > 200*roomy.Cycles {
+			t.Errorf("%s: %d cycles with little memory, %d with much", e.Name, e.Cycles, roomy.Cycles)
+		}
+	}
+}
+
 func TestReadLayers(t *testing.T) {
 	conv := "Layer name,IFMAP height,IFMAP width,Filter height,Filter width,Channels,Num filter,Strides,\n"
 	layers, err := ReadLayers("t.csv", []byte("\ufeff"+conv+"\r\n a, 8, 9, 3, 2, 4, 5, 2,\nDPb,8,8,3,3,4,1,1\nc,8,8,1,1,4,4,1,1:1,\n"))

@@ -18,6 +18,7 @@ import (
 	"npuemu/core"
 	"npuemu/core/isa"
 	"npuemu/mmio/npureg"
+	"npuemu/timing"
 	"npuemu/vdev/pci"
 )
 
@@ -32,6 +33,9 @@ type Config struct {
 	Memory MemConfig   `toml:"memory"`
 	Queues QueueConfig `toml:"queues"`
 	SRIOV  SRIOVConfig `toml:"sriov"`
+
+	// Timing is the model's hardware (§13.2).
+	Timing timing.Params `toml:"timing"`
 
 	// Log receives what the operator should know, firmware's console among it; nil
 	// discards.
@@ -105,7 +109,7 @@ func (c Config) features() uint32 {
 		f |= npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce
 	}
 	if c.archMinor() >= 4 {
-		f |= npureg.FeaturePool
+		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant
 	}
 	return f
 }
@@ -130,6 +134,7 @@ func DefaultConfig() Config {
 		PCI:    PCIConfig{MSIX: true, MSI: true, Touch: true},
 		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},
+		Timing: timing.DefaultParams(),
 	}
 }
 
@@ -148,9 +153,18 @@ const (
 	maxContexts  = 1024
 )
 
-// ParseConfig reads a TOML configuration over the defaults. Unknown keys are
-// errors: a misspelt key must not silently leave the default.
+// ParseConfig reads a TOML configuration over the defaults, and validates it.
 func ParseConfig(b []byte) (Config, error) {
+	c, err := DecodeConfig(b)
+	if err != nil {
+		return c, err
+	}
+	return c, c.Validate()
+}
+
+// DecodeConfig is ParseConfig without the rules of a card that can be built. Unknown keys are
+// errors: a misspelt key must not silently leave the default.
+func DecodeConfig(b []byte) (Config, error) {
 	c := DefaultConfig()
 	// Errors quote lines of the file, and a terminal obeys control characters.
 	control := func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) }
@@ -169,7 +183,7 @@ func ParseConfig(b []byte) (Config, error) {
 		}
 		return c, fmt.Errorf("vdev: config: %w", err)
 	}
-	return c, c.Validate()
+	return c, nil
 }
 
 // Validate reports the first rule that c breaks, and what to do.
@@ -182,6 +196,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.core().Validate(); err != nil {
 		return fmt.Errorf("vdev: config: array: %w", err)
+	}
+	if err := c.Timing.Validate(); err != nil {
+		return fmt.Errorf("vdev: config: %w", err)
 	}
 	for _, r := range []struct {
 		key      string

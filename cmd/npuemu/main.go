@@ -42,7 +42,8 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return fmt.Errorf("%w; see %s --help", err, c.CommandPath()) })
-	c.AddCommand(serveCommand(), ctlCommand(), bootCommand(), runCommand(), compileCommand(), verifyCommand(), infoCommand(), asmCommand(), disasmCommand(), versionCommand())
+	c.AddCommand(serveCommand(), ctlCommand(), bootCommand(), runCommand(), compileCommand(), verifyCommand(), estimateCommand(), infoCommand(),
+		asmCommand(), disasmCommand(), lintCommand(), versionCommand())
 	return c
 }
 

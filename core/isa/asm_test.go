@@ -88,7 +88,7 @@ func TestAssembleErrors(t *testing.T) {
 	tests := []struct{ name, src, want string }{
 		{"instruction", body("lod binding=0"), "t:6:1: unknown instruction lod; did you mean load?"},
 		{"case", body("HALT"), "t:6:1: unknown instruction HALT; did you mean halt?"},
-		{"instruction far off", body("frobnicate"), "t:6:1: unknown instruction frobnicate; known are halt, loop, end, scalar, with, sync.load, sync.store, sync.matrix, sync.vector, load, store, stamp, preload, matmul, operands, window, gemm, conv, fill, bias, requant, element, table, reduce, norm, image, pool, resize"},
+		{"instruction far off", body("frobnicate"), "t:6:1: unknown instruction frobnicate; known are halt, loop, end, scalar, with, sync.load, sync.store, sync.matrix, sync.vector, load, store, stamp, preload, matmul, operands, window, gemm, conv, fill, bias, requant, element, table, reduce, norm, image, pool, resize, shape, transpose, gather, scatter, quantize"},
 		{"operand", body("fill local=0 nx=1 strid=4"), "t:6:19: fill has no operand strid; did you mean stride?"},
 		{"operand of another", body("bias n=1 bias=0 acc=0 k=3"), "t:6:23: bias has no operand k; known are wait, signal, n, acc_stride, bias, acc, m"},
 		{"operand of sync", body("sync.load nx=3"), "t:6:11: sync.load has no operand nx; known are wait, signal"},
@@ -290,7 +290,7 @@ func TestRoundTrip(t *testing.T) {
 	p.Text = nil
 	l := p.Limits()
 	seen := map[byte]int{}
-	for range 8000 {
+	for range 12000 {
 		w := randomWord(rng, l)
 		seen[w[0]]++
 		i, v := Decode(&w)

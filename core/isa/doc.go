@@ -26,8 +26,11 @@ const (
 	FeatureReduce  = 1 << 9  // REDUCE: §5.6.20, §5.6.21
 	FeaturePool    = 1 << 10 // POOL: §5.6.22 to §5.6.24
 
+	FeatureGather = 1 << 14 // GATHER: §5.6.25 to §5.6.28, argmax and argmin of REDUCE
+	FeatureQuant  = 1 << 15 // QUANT: §5.6.29
+
 	// Features are all groups that this package knows, features11 those of ISA 1.1.
-	Features   = features11 | FeaturePool
+	Features   = features11 | FeaturePool | FeatureGather | FeatureQuant
 	features11 = FeatureGEMM | FeatureFloat | FeatureControl | FeatureVector | FeatureReduce
 )
 

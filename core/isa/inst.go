@@ -45,6 +45,11 @@ const (
 	OpImage      Opcode = 0x47
 	OpPool       Opcode = 0x48
 	OpResize     Opcode = 0x49
+	OpShape      Opcode = 0x4a
+	OpTranspose  Opcode = 0x4b
+	OpGather     Opcode = 0x4c
+	OpScatter    Opcode = 0x4d
+	OpQuantize   Opcode = 0x4e
 	OpSyncVector Opcode = 0x4f
 )
 
@@ -81,6 +86,9 @@ const (
 	flagCountPad = 1 << 0 // POOL
 	flagHalf     = 1 << 0 // RESIZE
 	flagCenter   = 1 << 1 // RESIZE
+	flagFromEnd  = 1 << 0 // GATHER, SCATTER
+
+	flagByChannel = 1 << 1 // QUANTIZE
 
 	flagTransposeA       = 1 << 1 // OPERANDS
 	flagTransposeB       = 1 << 2 // OPERANDS
@@ -180,6 +188,16 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodePool(w), nil
 	case OpResize:
 		return DecodeResize(w), nil
+	case OpShape:
+		return DecodeShape(w), nil
+	case OpTranspose:
+		return DecodeTranspose(w), nil
+	case OpGather:
+		return DecodeGather(w), nil
+	case OpScatter:
+		return DecodeScatter(w), nil
+	case OpQuantize:
+		return DecodeQuantize(w), nil
 	case OpSyncLoad, OpSyncStore, OpSyncMatrix, OpSyncVector:
 		return Sync{Engine: Opcode(w[0]).Class(), Wait: decodeToken(w[2]), Signal: decodeToken(w[3])}, nil
 	}

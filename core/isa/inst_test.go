@@ -207,6 +207,31 @@ var encodings = []struct {
 		"49030000 04000700 04000000 00080000 00000000 00000040 0000003f 00000000",
 		"resize  mode=linear n=7 x=0x4 out=0x800 div_y=0x40000000 mul_x=0x3f000000 half center",
 	},
+	{
+		Shape{N: [4]uint16{1, 2, 3, 0x405}, OutStride: [4]uint32{6, 7, 0x80910, 11}, Signal: Token{3, 1}},
+		"4a000013 01000200 03000504 06000000 07000000 10090800 0b000000 00000000",
+		"shape   n1=2 n2=3 n3=1029 out0=6 out1=7 out2=526608 out3=11 signal=3",
+	},
+	{
+		Transpose{Size: 0x102, X: 3, Out: 0x400, XStride: [4]uint32{5, 0, 0x60708, 9}, Wait: Token{3, 1}},
+		"4b001300 02010000 03000000 00040000 05000000 00000000 08070600 09000000",
+		"transpose size=258 x=0x3 out=0x400 x0=5 x2=395016 x3=9 wait=3",
+	},
+	{
+		Gather{FromEnd: true, N: 64, Stride: 72, X: 1, Indices: 0x100, Out: 0x200, M: 3, Rows: 0x10203, TableStride: 65},
+		"4c010000 40004800 01000000 00010000 00020000 03000000 03020100 41000000",
+		"gather  n=64 out_stride=72 x=0x1 indices=0x100 out=0x200 m=3 rows=66051 x_stride=65 from_end",
+	},
+	{
+		Scatter{N: 64, Stride: 72, X: 1, Indices: 0x100, Out: 0x200, M: 3, Rows: 0x10203, TableStride: 65},
+		"4d000000 40004800 01000000 00010000 00020000 03000000 03020100 41000000",
+		"scatter n=64 x_stride=72 x=0x1 indices=0x100 out=0x200 m=3 rows=66051 out_stride=65",
+	},
+	{
+		Quantize{XAcc: true, PerChannel: true, Op: RequantTwo, Type: systolic.Int32, OutType: systolic.Int4, X: 8, Params: 0x100, Out: 5, M: 2, N: 3, XStride: 12, OutStride: 2},
+		"4e030000 05030200 08000000 00010000 05000000 02000000 03000c00 00000200",
+		"quantize op=two type=int32 out_type=int4 x=0x8 params=0x100 out=0x5 m=2 n=3 x_stride=12 out_stride=2 x_acc per_channel",
+	},
 }
 
 func TestEncodings(t *testing.T) {

@@ -23,18 +23,20 @@ func known(t systolic.Type, features uint64) bool {
 }
 
 // Setup is what OPERANDS and WINDOW leave in the matrix engine for the GEMM and
-// CONV that follow (§5.6.9, §5.6.10), and IMAGE in the vector engine for POOL and
-// RESIZE (§5.6.22).
+// CONV that follow (§5.6.9, §5.6.10), and IMAGE and SHAPE in the vector engine for
+// POOL, RESIZE and TRANSPOSE (§5.6.22, §5.6.25).
 type Setup struct {
 	Operands Operands
 	Window   Window
 	Image    Image
+	Shape    Shape
 }
 
 // initialSetup is that of the start of a program.
 var initialSetup = Setup{
 	Window: Window{KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, Groups: 1},
 	Image:  Image{InH: 1, InW: 1, OutH: 1, OutW: 1},
+	Shape:  Shape{N: [Dims]uint16{1, 1, 1, 1}},
 }
 
 // Apply makes s what it is after i. i passed Check.
@@ -46,6 +48,8 @@ func (s *Setup) Apply(i Instruction) {
 		s.Window = i
 	case Image:
 		s.Image = i
+	case Shape:
+		s.Shape = i
 	}
 }
 

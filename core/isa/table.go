@@ -294,6 +294,57 @@ var operations = []operation{
 		{name: "mul_x", off: 24, size: 4, form: address},
 		{name: "div_x", off: 28, size: 4, form: address},
 	}, flags: []flag{{"half", flagHalf}, {"center", flagCenter}}},
+	{name: "shape", opcode: OpShape, feature: FeatureGather, operands: []operand{
+		{name: "n0", off: 4, size: 2, def: 1},
+		{name: "n1", off: 6, size: 2, def: 1},
+		{name: "n2", off: 8, size: 2, def: 1},
+		{name: "n3", off: 10, size: 2, def: 1},
+		{name: "out0", off: 12, size: 4},
+		{name: "out1", off: 16, size: 4},
+		{name: "out2", off: 20, size: 4},
+		{name: "out3", off: 24, size: 4},
+	}},
+	{name: "transpose", opcode: OpTranspose, feature: FeatureGather, operands: []operand{
+		{name: "size", off: 4, size: 2, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "out", off: 12, size: 4, form: address, required: true},
+		{name: "x0", off: 16, size: 4},
+		{name: "x1", off: 20, size: 4},
+		{name: "x2", off: 24, size: 4},
+		{name: "x3", off: 28, size: 4},
+	}},
+	{name: "gather", opcode: OpGather, feature: FeatureGather, operands: []operand{
+		{name: "n", off: 4, size: 2, required: true},
+		{name: "out_stride", off: 6, size: 2},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "indices", off: 12, size: 4, form: address, required: true},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "rows", off: 24, size: 4, required: true},
+		{name: "x_stride", off: 28, size: 4},
+	}, flags: []flag{{"from_end", flagFromEnd}}},
+	{name: "scatter", opcode: OpScatter, feature: FeatureGather, operands: []operand{
+		{name: "n", off: 4, size: 2, required: true},
+		{name: "x_stride", off: 6, size: 2},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "indices", off: 12, size: 4, form: address, required: true},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "rows", off: 24, size: 4, required: true},
+		{name: "out_stride", off: 28, size: 4},
+	}, flags: []flag{{"from_end", flagFromEnd}}},
+	{name: "quantize", opcode: OpQuantize, feature: FeatureQuant, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: quantizeOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: quantizeTypes, required: true},
+		{name: "out_type", off: 6, size: 1, form: named, choices: quantizeTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "params", off: 12, size: 4, form: address},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: []flag{{"x_acc", flagXAcc}, {"per_channel", flagByChannel}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}},
 }
 
 var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}
@@ -302,7 +353,7 @@ var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturat
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"gather", FeatureGather}, {"quant", FeatureQuant}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {

@@ -252,9 +252,15 @@ const (
 	ReduceMax  ReduceOp = 1
 	ReduceMin  ReduceOp = 2
 	ReduceMean ReduceOp = 3 // of floating point
+
+	ReduceArgMax ReduceOp = 4 // with FeatureGather
+	ReduceArgMin ReduceOp = 5
 )
 
-var reduceOps = []choice{{"sum", uint8(ReduceSum)}, {"max", uint8(ReduceMax)}, {"min", uint8(ReduceMin)}, {"mean", uint8(ReduceMean)}}
+var reduceOps = []choice{
+	{"sum", uint8(ReduceSum)}, {"max", uint8(ReduceMax)}, {"min", uint8(ReduceMin)}, {"mean", uint8(ReduceMean)},
+	{"argmax", uint8(ReduceArgMax)}, {"argmin", uint8(ReduceArgMin)},
+}
 
 // Reduce makes one element of each row (§5.6.20).
 type Reduce struct {
@@ -305,8 +311,8 @@ func (i Reduce) OutRows() Rows {
 // Check implements Instruction.
 func (i Reduce) Check(l Limits) *Violation {
 	var c checker
-	if i.Op > ReduceMean || i.Op == ReduceMean && !i.Type.Float() {
-		c.fail(BadOperand, 4, "op", "is %s, which elements of %s do not have", nameOf(reduceOps, uint8(i.Op)), nameOf(elementTypes, uint8(i.Type)))
+	if i.Op > ReduceMean && l.Features&FeatureGather == 0 || i.Op > ReduceArgMin || i.Op == ReduceMean && !i.Type.Float() {
+		c.fail(BadOperand, 4, "op", "is %s, which elements of %s do not have, or not without feature gather", nameOf(reduceOps, uint8(i.Op)), nameOf(elementTypes, uint8(i.Type)))
 	}
 	e := i.rowWise()
 	c.rowTypes(e, false)

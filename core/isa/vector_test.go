@@ -69,7 +69,8 @@ func TestCheckVector(t *testing.T) {
 		{"ELEMENT everything", Element{Op: ElemAdd, Type: systolic.Int8, OutType: systolic.Int8, M: 1<<32 - 1, N: 65535, XStride: 65535, OutStride: 65535}, LocalBounds, 4096},
 
 		{"REDUCE", reduce, 0, 0},
-		{"REDUCE op", edit(reduce, func(i *Reduce) { i.Op = 4 }), BadOperand, 4},
+		{"REDUCE op", edit(reduce, func(i *Reduce) { i.Op = 6 }), BadOperand, 4},
+		{"REDUCE argmax", edit(reduce, func(i *Reduce) { i.Op = ReduceArgMax }), 0, 0},
 		{"REDUCE mean of integers", edit(reduce, func(i *Reduce) { i.Op = ReduceMean }), BadOperand, 4},
 		{"REDUCE type", edit(reduce, func(i *Reduce) { i.Type = systolic.Int4 }), BadOperand, 5},
 		{"REDUCE narrow in the accumulators", edit(reduce, func(i *Reduce) { i.XAcc, i.Type = true, systolic.Int8 }), BadOperand, 5},

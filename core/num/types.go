@@ -141,6 +141,9 @@ func PackInt4(first, second int8) byte {
 	return byte(first)&15 | byte(second)<<4
 }
 
+// FromBits is the fp32 with encoding b, the canonical NaN if it is one.
+func FromBits(b uint32) float32 { return Canon(math.Float32frombits(b)) }
+
 // FromInt32 is v rounded to nearest, ties to even; exact where |v| ≤ 2²⁴ (§6.6).
 func FromInt32(v int32) float32 { return float32(v) }
 

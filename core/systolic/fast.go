@@ -19,13 +19,17 @@ type Array struct {
 	resting gemm.Weights // the array's, packed if packed
 	packed  bool
 
-	weights gemm.Weights // of Do
-	window  gemm.Window
-	zeros   []int32
-	turned  []byte // activations that were transposed
-	narrow  []byte // int8 weights of depthwise convolutions
-	bytes   []byte // weights that were uint8, and their zero points
-	plain   Workspace
+	kept   [kept]keptWeights
+	oldest int
+	window gemm.Window
+	told   func(row, rows, column, columns int, c []int32, stride int) // Options.Done of a group of columns from column on
+	column int
+	tell   func(row, rows, column, columns int, c []int32, stride int)
+	zeros  []int32
+	turned []byte // activations that were transposed
+	narrow []byte // int8 weights of depthwise convolutions
+	bytes  []byte // weights that were uint8, and their zero points
+	plain  Workspace
 
 	high, low []byte // of 16-bit activations
 	upper     []int32
@@ -39,13 +43,17 @@ func New(rows, cols, threads int) (*Array, error) {
 			return nil, err
 		}
 	}
-	return &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(threads)}, nil
+	a := &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(threads)}
+	a.tell = func(row, rows, column, columns int, c []int32, stride int) {
+		a.told(row, rows, a.column+column, columns, c, stride)
+	}
+	return a, nil
 }
 
 // Close ends the array's goroutines. Nothing may be in progress.
 func (a *Array) Close() { a.engine.Close() }
 
-// Reset makes all weights zero.
+// Reset makes all weights of the array zero.
 func (a *Array) Reset() {
 	for i := range a.k {
 		clear(a.tile[i*a.cols:][:a.n])
@@ -96,29 +104,56 @@ const leastColumns = 8
 // few columns many times as large as the scratchpad that they come from.
 const mostPacked = 256 << 20
 
-// Do computes p as p.Do does, to the same bits, near the processor's speed. It tells done, if that is not nil, of each
-// part of the result when it is finished, from any of its threads: rows from row on of the columns from column on. Nobody
-// is told of a product that was stopped before its end.
-func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool, done func(row, rows, column, columns int)) {
+// Options are what Do knows of a product besides its operands. The zero value is one that nobody waits for.
+type Options struct {
+	Stop func() bool // as with Product.Do, but any thread asks
+
+	// Done, if not nil, is told of each part of the result when it is finished, by any thread: rows from row on of the
+	// columns from column on, which is a multiple of 16 in a group of columns, as rows of c, stride elements apart. Nobody
+	// is told of a product that was stopped before its end.
+	Done func(row, rows, column, columns int, c []int32, stride int)
+
+	// Passing says that nobody but Done needs the result: acc may have anything afterwards. p does not accumulate then.
+	Passing bool
+
+	// Seed, if not nil, is what the sums of each column begin with. p is one of integers that does not accumulate.
+	Seed []int32
+
+	// Weights is where the weights lie in a memory of which Changed is told. 0 is as good a place as any.
+	Weights uint64
+	fresh   bool // they are a copy, which is not kept
+}
+
+// Do computes p as p.Do does, to the same bits, near the processor's speed.
+func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
 	if p.A.Type == Int16 {
-		a.halves(p, acc, in, w, stop, done)
+		a.halves(p, acc, in, w, o)
 		return
 	}
 	var signed Product
 	if p.B.Type == Uint8 {
 		signed = *p
 		w, p = a.signed(&signed, w), &signed
+		o.fresh = true
 	}
 	n := p.Cout / p.Groups
 	if !p.A.Type.Float() && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
-		a.depthwise(p, acc, in, w, stop, done)
+		a.depthwise(p, acc, in, w, o)
 		return
 	}
 	odd := p.B.Type == Int4 && (p.B.Transposed || n%2 != 0)
 	if p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed || a.engine.PackedBytes(p.A.Type.Float(), p.depth(), n) > mostPacked {
-		p.Do(&a.plain, acc, in, w, stop)
-		if done != nil && !(stop != nil && stop()) {
-			done(0, p.OutH*p.OutW, 0, p.Cout)
+		if o.Seed != nil {
+			signed = *p
+			p = &signed
+			p.Accumulate = true
+			for r := range p.OutH * p.OutW {
+				copy(acc[r*p.AccStride:], o.Seed)
+			}
+		}
+		p.Do(&a.plain, acc, in, w, o.Stop)
+		if o.Done != nil && !(o.Stop != nil && o.Stop()) {
+			o.Done(0, p.OutH*p.OutW, 0, p.Cout, acc, p.AccStride)
 		}
 		return
 	}
@@ -127,17 +162,16 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, stop func() bool, done
 		in, stride = a.turn(p, in), int(p.A.Type.Bytes(uint64(p.Cin)))
 	}
 	for g := range p.Groups {
-		if stop != nil && stop() {
+		if o.Stop != nil && o.Stop() {
 			return
 		}
-		a.pack(p, w, stride, g, n)
-		a.group(p, acc[g*n:], in, stride, g, n, stop, done)
+		a.group(p, acc[g*n:], in, stride, g, n, a.weightsOf(p, w, stride, g, n, o.Weights, o.fresh), o)
 	}
 }
 
 // halves is Do of 16-bit activations: a = 256·high + low, with a signed high byte and an unsigned low one, and so has
 // their zero point.
-func (a *Array) halves(p *Product, acc []int32, in, w []byte, stop func() bool, done func(row, rows, column, columns int)) {
+func (a *Array) halves(p *Product, acc []int32, in, w []byte, o Options) {
 	lines, pixels, row := p.InH, p.InW, p.Cin
 	if p.A.Transposed {
 		pixels, row = row, pixels
@@ -152,13 +186,16 @@ func (a *Array) halves(p *Product, acc []int32, in, w []byte, stop func() bool, 
 	half := *p
 	half.A.Type, half.A.Zero, half.A.Stride, half.Line = Int8, p.A.Zero>>8, p.A.Stride/2, p.Line/2
 	half.Accumulate, half.AccStride = false, p.Cout
-	a.Do(&half, a.upper, a.high, w, stop, nil)
+	a.Do(&half, a.upper, a.high, w, Options{Stop: o.Stop, Weights: o.Weights})
 	for r := range m {
-		if stop != nil && stop() {
+		if o.Stop != nil && o.Stop() {
 			return
 		}
 		from, to := a.upper[r*p.Cout:][:p.Cout], acc[r*p.AccStride:][:p.Cout]
-		if !p.Accumulate {
+		switch {
+		case o.Seed != nil:
+			copy(to, o.Seed)
+		case !p.Accumulate:
 			clear(to)
 		}
 		for i, v := range from {
@@ -166,7 +203,8 @@ func (a *Array) halves(p *Product, acc []int32, in, w []byte, stop func() bool, 
 		}
 	}
 	half.A.Type, half.A.Zero, half.Accumulate, half.AccStride = Uint8, p.A.Zero&0xff, true, p.AccStride
-	a.Do(&half, acc, a.low, w, stop, done)
+	o.Seed, o.Passing = nil, false
+	a.Do(&half, acc, a.low, w, o)
 }
 
 // signed makes p, whose weights are uint8, the same product of int8, and returns its weights: all less 128.
@@ -204,7 +242,7 @@ func grown[T any](s []T, n int) []T {
 }
 
 // depthwise is a convolution of as many groups as channels.
-func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, stop func() bool, done func(row, rows, column, columns int)) {
+func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, o Options) {
 	stride := p.B.Stride
 	if p.B.Type != Int8 || p.B.Transposed {
 		positions := p.KernelH * p.KernelW
@@ -221,10 +259,13 @@ func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, stop func() boo
 		}
 		w, stride = a.narrow, p.Cout
 	}
+	if o.Passing {
+		acc = nil
+	}
 	a.window = p.window(p.A.Stride, 0, p.Cin)
 	a.engine.Depthwise(gemm.Depthwise{
 		Window: &a.window, Image: in, Unsigned: p.A.Type == Uint8, ZeroA: p.A.Zero, W: w, WStride: stride, ZeroB: a.zeroPoints(p, 0, p.Cout),
-		C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop, Done: done,
+		C: acc, CStride: p.AccStride, Accumulate: p.Accumulate, Stop: o.Stop, Done: o.Done, Seed: o.Seed,
 	})
 }
 
@@ -245,7 +286,7 @@ func (a *Array) turn(p *Product, in []byte) []byte {
 }
 
 // pack packs the n columns of group g, for pixels stride bytes apart.
-func (a *Array) pack(p *Product, w []byte, stride, g, n int) {
+func (a *Array) pack(to *gemm.Weights, p *Product, w []byte, stride, g, n int) {
 	depth, t := p.depth(), p.B.Type
 	first := w[t.Bytes(uint64(g*n)):]
 	if p.B.Transposed {
@@ -253,23 +294,23 @@ func (a *Array) pack(p *Product, w []byte, stride, g, n int) {
 	}
 	switch {
 	case t == Int4:
-		a.engine.PackInt4(&a.weights, first, p.B.Stride, depth, n)
+		a.engine.PackInt4(to, first, p.B.Stride, depth, n)
 	case t == Int8 && p.B.Transposed:
-		a.engine.PackInt8Transposed(&a.weights, first, p.B.Stride, depth, n)
+		a.engine.PackInt8Transposed(to, first, p.B.Stride, depth, n)
 	case t == Int8 && !p.rows(stride):
 		window := p.window(stride, 0, p.Cin/p.Groups)
-		a.engine.PackInt8Lines(&a.weights, first, p.B.Stride, depth, n, window.Run(1))
+		a.engine.PackInt8Lines(to, first, p.B.Stride, depth, n, window.Run(1))
 	case t == Int8:
-		a.engine.PackInt8(&a.weights, first, p.B.Stride, depth, n)
+		a.engine.PackInt8(to, first, p.B.Stride, depth, n)
 	case p.B.Transposed:
-		a.engine.PackFloatTransposed(&a.weights, floatType(t), first, p.B.Stride, depth, n)
+		a.engine.PackFloatTransposed(to, floatType(t), first, p.B.Stride, depth, n)
 	default:
-		a.engine.PackFloat(&a.weights, floatType(t), first, p.B.Stride, depth, n)
+		a.engine.PackFloat(to, floatType(t), first, p.B.Stride, depth, n)
 	}
 }
 
-// group multiplies the packed n columns of group g.
-func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop func() bool, done func(row, rows, column, columns int)) {
+// group multiplies the n columns of group g, packed in w.
+func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, w *gemm.Weights, o Options) {
 	channels := p.Cin / p.Groups
 	offset := int(p.A.Type.Bytes(uint64(g * channels)))
 	m, window := p.OutH*p.OutW, (*gemm.Window)(nil)
@@ -280,19 +321,24 @@ func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, stop
 		window = &a.window
 	}
 	if p.A.Type.Float() {
-		a.engine.MulFloat(&a.weights, gemm.Float{
+		a.engine.MulFloat(w, gemm.Float{
 			Type: floatType(p.A.Type), A: in, AStride: stride, M: m, Window: window,
-			C: gemm.Floats(acc), CStride: p.AccStride, Accumulate: p.Accumulate, Stop: stop,
+			C: gemm.Floats(acc), CStride: p.AccStride, Accumulate: p.Accumulate, Stop: o.Stop,
 		})
 		return
 	}
-	if done != nil && g > 0 {
-		told := done
-		done = func(row, rows, column, columns int) { told(row, rows, g*n+column, columns) }
+	if o.Done != nil && g > 0 {
+		a.told, a.column, o.Done = o.Done, g*n, a.tell
 	}
-	a.engine.MulInt8(&a.weights, gemm.Int8{
+	if o.Seed != nil {
+		o.Seed = o.Seed[g*n:][:n]
+	}
+	if o.Passing {
+		acc = nil
+	}
+	a.engine.MulInt8(w, gemm.Int8{
 		A: in, Unsigned: p.A.Type == Uint8, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
-		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: stop, Done: done,
+		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: o.Stop, Done: o.Done, Seed: o.Seed,
 	})
 }
 

@@ -45,6 +45,22 @@ func (t Type) Bytes(n uint64) uint64 {
 	return n
 }
 
+// Range returns the smallest and the largest value of an integer type (§6.5); of
+// the others those of int32.
+func (t Type) Range() (lo, hi int32) {
+	switch t {
+	case Int4:
+		return -8, 7
+	case Int8:
+		return math.MinInt8, math.MaxInt8
+	case Uint8:
+		return 0, math.MaxUint8
+	case Int16:
+		return math.MinInt16, math.MaxInt16
+	}
+	return math.MinInt32, math.MaxInt32
+}
+
 // Integer returns element i of the row that begins with row.
 func (t Type) Integer(row []byte, i int) int32 {
 	switch t {

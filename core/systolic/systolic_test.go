@@ -252,7 +252,7 @@ func TestArrayDo(t *testing.T) {
 		}
 		want := slices.Clone(got)
 		p.Do(new(Workspace), want, a, b, nil)
-		array.Do(p, got, a, b, nil, nil)
+		array.Do(p, got, a, b, Options{})
 		if !slices.Equal(got, want) {
 			t.Errorf("%+v: Array and Product differ", *p)
 		}
@@ -271,7 +271,7 @@ func TestTransposedDot(t *testing.T) {
 			Cin: 1, Cout: 1, Groups: 1, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, AccStride: 1,
 		}
 		got := make([]int32, 4)
-		array.Do(p, got, []byte{1, 2, 3, 4}, []byte{5}, nil, nil)
+		array.Do(p, got, []byte{1, 2, 3, 4}, []byte{5}, Options{})
 		if want := []int32{5, 10, 15, 20}; !slices.Equal(got, want) {
 			t.Errorf("stride %d: %v, want %v", stride, got, want)
 		}
@@ -292,11 +292,11 @@ func TestNarrowWeightsTakeLittle(t *testing.T) {
 		Cin: k, Cout: 1, Groups: 1, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, AccStride: 1,
 	}
 	got := make([]int32, 1)
-	array.Do(p, got, in, in, nil, nil)
+	array.Do(p, got, in, in, Options{})
 	if got[0] != 9 {
 		t.Errorf("%d, want 9", got[0])
 	}
-	if n := array.engine.PackedBytes(false, k, 1); n > mostPacked && array.weights.K != 0 {
+	if n := array.engine.PackedBytes(false, k, 1); n > mostPacked && array.kept[0].K != 0 {
 		t.Errorf("weights were packed into %d bytes, want at most %d", n, mostPacked)
 	}
 }
@@ -339,7 +339,7 @@ func BenchmarkDo(b *testing.B) {
 				b.ReportMetric(float64(p.MACs())*float64(b.N)/b.Elapsed().Seconds(), "MAC/s")
 			})
 		}
-		do("array", func() { array.Do(p, acc, in, w, nil, nil) })
+		do("array", func() { array.Do(p, acc, in, w, Options{}) })
 		if s.size == 14 {
 			do("plain", func() { p.Do(new(Workspace), acc, in, w, nil) })
 		}

@@ -3,6 +3,7 @@
 package vec
 
 import (
+	"bytes"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -81,12 +82,22 @@ func TestRequant(t *testing.T) {
 						}
 					}
 				}
+				// Rows behind the first one are the same, from the same accumulators.
 				out[n] = 99
+				copies := make([]byte, 3*(n+5))
+				r.Rows(copies, n+5, x, 0, 3, n, 0)
 				c := 0
 				if len(scales) > 1 && n > 16 {
 					c = rng.IntN(n/16) * 16
 				}
 				r.Row(out[c:], x[c:n], c)
+				first := copies[:n]
+				for i := range 3 {
+					row := copies[i*(n+5):][:n+5]
+					if !bytes.Equal(row[:n], first) || !bytes.Equal(row[n:], make([]byte, 5)) {
+						t.Fatalf("n %d: row %d differs, or what is behind it", n, i)
+					}
+				}
 				for i := c; i < n; i++ {
 					s := scales[i%len(scales)]
 					var want int8
@@ -99,7 +110,7 @@ func TestRequant(t *testing.T) {
 						v := num.MultiplyFloat(x[i], math.Float32frombits(uint32(s.Multiplier)))
 						want = int8(num.Place(int64(v), int32(zero), int32(lo), int32(hi)))
 					}
-					if int8(out[i]) != want {
+					if int8(out[i]) != want || out[i] != first[i] {
 						t.Fatalf("n %d, rounding %d, x[%d] = %d, scale %+v, zero %d, clamp %d to %d: %d, want %d",
 							n, rounding, i, x[i], s, zero, lo, hi, int8(out[i]), want)
 					}

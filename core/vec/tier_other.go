@@ -4,4 +4,6 @@
 
 package vec
 
-func tiers() []*tier { return []*tier{{name: "go"}} }
+func tiers() []*tier { return []*tier{plain()} }
+
+func (*requantKernels) run(int, *byte, *int32, *int64, int, int, int, int, int, *uint32) {}

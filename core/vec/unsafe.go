@@ -3,6 +3,7 @@
 package vec
 
 import (
+	"encoding/binary"
 	"slices"
 	"unsafe"
 )
@@ -25,4 +26,36 @@ func aligned(room []int64, n int) (grown, at []int64) {
 // words returns the memory of p as words.
 func words(p []int64) []uint32 {
 	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(p))), 2*len(p))
+}
+
+// Words returns the memory of accumulators as words.
+func Words(acc []int32) []uint32 {
+	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(acc))), len(acc))
+}
+
+// Floats returns the memory of words as the numbers with those encodings.
+func Floats(x []uint32) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(x))), len(x))
+}
+
+// littleEndian is whether words have the order of bytes that the scratchpad has.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// InPlace returns the memory of b, which is not empty, as words; ok is false if
+// this processor cannot use them where they are.
+func InPlace(b []byte) (w []uint32, ok bool) {
+	p := unsafe.Pointer(unsafe.SliceData(b))
+	if !littleEndian || uintptr(p)%4 != 0 {
+		return nil, false
+	}
+	return unsafe.Slice((*uint32)(p), len(b)/4), true
+}
+
+// Raw returns the memory of accumulators as bytes, in the order of the
+// scratchpad; ok is false if this processor's is another.
+func Raw(acc []int32) (b []byte, ok bool) {
+	if !littleEndian {
+		return nil, false
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(acc))), 4*len(acc)), true
 }

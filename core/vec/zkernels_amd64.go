@@ -6,44 +6,1006 @@
 
 package vec
 
-// requantOne512 scales n int32 with one rounding; all shifts are 31 or more, so that results are int32.
-// step is what params advances by with each block.
+// requantFarx512 scales with one rounding; all shifts are 32 or more.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantOne512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantFarx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
-// requantNear512 is requantOne for all shifts.
+// requantNearx512 scales with one rounding.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantNear512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantNearx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
-// requantTwo512 scales with two roundings.
+// requantTwox512 scales with two roundings.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantTwo512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantTwox512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
-// requantFloat512 scales with fp32.
+// requantFloatx512 scales with fp32.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
 //
 //go:noescape
-func requantFloat512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func requantFloatx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 
-// requantOne256 scales n int32 with one rounding; all shifts are 31 or more, so that results are int32.
-// step is what params advances by with each block.
+// negIntx512 makes z of n elements of x.
 //
 //go:noescape
-func requantOne256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func negIntx512(z *uint32, x *uint32, n int)
 
-// requantNear256 is requantOne for all shifts.
+// absIntx512 makes z of n elements of x.
 //
 //go:noescape
-func requantNear256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func absIntx512(z *uint32, x *uint32, n int)
 
-// requantTwo256 scales with two roundings.
+// reluIntx512 makes z of n elements of x.
 //
 //go:noescape
-func requantTwo256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func reluIntx512(z *uint32, x *uint32, n int)
 
-// requantFloat256 scales with fp32.
+// addIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
 //
 //go:noescape
-func requantFloat256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+func addIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// subIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func subIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// mulIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func mulIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// minIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func minIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// maxIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func maxIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// eqIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func eqIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// neIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func neIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// ltIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func ltIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// leIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func leIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// andIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func andIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// orIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func orIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// xorIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func xorIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shlIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shlIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shrIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shrIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shrLogicalIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shrLogicalIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shrRoundIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shrRoundIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// mulHighIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func mulHighIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// addSatIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func addSatIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// subSatIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func subSatIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// selectIntx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func selectIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// selectFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func selectFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// canonFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func canonFloatx512(z *uint32, x *uint32, n int)
+
+// negFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func negFloatx512(z *uint32, x *uint32, n int)
+
+// absFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func absFloatx512(z *uint32, x *uint32, n int)
+
+// reluFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func reluFloatx512(z *uint32, x *uint32, n int)
+
+// sqrtFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func sqrtFloatx512(z *uint32, x *uint32, n int)
+
+// expFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func expFloatx512(z *uint32, x *uint32, n int)
+
+// logFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func logFloatx512(z *uint32, x *uint32, n int)
+
+// tanhFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func tanhFloatx512(z *uint32, x *uint32, n int)
+
+// sigmoidFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func sigmoidFloatx512(z *uint32, x *uint32, n int)
+
+// siluFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func siluFloatx512(z *uint32, x *uint32, n int)
+
+// geluFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func geluFloatx512(z *uint32, x *uint32, n int)
+
+// geluTanhFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func geluTanhFloatx512(z *uint32, x *uint32, n int)
+
+// erfFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func erfFloatx512(z *uint32, x *uint32, n int)
+
+// reciprocalFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func reciprocalFloatx512(z *uint32, x *uint32, n int)
+
+// rsqrtFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func rsqrtFloatx512(z *uint32, x *uint32, n int)
+
+// hardSigmoidFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func hardSigmoidFloatx512(z *uint32, x *uint32, n int)
+
+// hardSwishFloatx512 makes z of n elements of x.
+//
+//go:noescape
+func hardSwishFloatx512(z *uint32, x *uint32, n int)
+
+// relu6Floatx512 makes z of n elements of x.
+//
+//go:noescape
+func relu6Floatx512(z *uint32, x *uint32, n int)
+
+// addFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func addFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// subFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func subFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// mulFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func mulFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// divFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func divFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// minFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func minFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// maxFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func maxFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// eqFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func eqFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// neFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func neFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// ltFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func ltFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// leFloatx512 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func leFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// toIntx512 makes z of n elements of x.
+//
+//go:noescape
+func toIntx512(z *uint32, x *uint32, n int)
+
+// fromIntx512 makes z of n elements of x.
+//
+//go:noescape
+func fromIntx512(z *uint32, x *uint32, n int)
+
+// widenInt8x512 makes words of n elements of x.
+//
+//go:noescape
+func widenInt8x512(z *uint32, x *byte, n int)
+
+// widenUint8x512 makes words of n elements of x.
+//
+//go:noescape
+func widenUint8x512(z *uint32, x *byte, n int)
+
+// widenInt16x512 makes words of n elements of x.
+//
+//go:noescape
+func widenInt16x512(z *uint32, x *byte, n int)
+
+// widenBF16x512 makes words of n elements of x.
+//
+//go:noescape
+func widenBF16x512(z *uint32, x *byte, n int)
+
+// widenFP16x512 makes words of n elements of x.
+//
+//go:noescape
+func widenFP16x512(z *uint32, x *byte, n int)
+
+// widenE5M2x512 makes words of n elements of x.
+//
+//go:noescape
+func widenE5M2x512(z *uint32, x *byte, n int)
+
+// widenE4M3x512 makes words of n elements of x.
+//
+//go:noescape
+func widenE4M3x512(z *uint32, x *byte, n int)
+
+// narrowInt8x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowInt8x512(z *byte, x *uint32, n int)
+
+// narrowUint8x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowUint8x512(z *byte, x *uint32, n int)
+
+// narrowInt16x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowInt16x512(z *byte, x *uint32, n int)
+
+// narrowLow8x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowLow8x512(z *byte, x *uint32, n int)
+
+// narrowLow16x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowLow16x512(z *byte, x *uint32, n int)
+
+// narrowBF16x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowBF16x512(z *byte, x *uint32, n int)
+
+// narrowFP16x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowFP16x512(z *byte, x *uint32, n int)
+
+// narrowE4M3x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowE4M3x512(z *byte, x *uint32, n int)
+
+// narrowE4M3NaNx512 makes elements of n words of x.
+//
+//go:noescape
+func narrowE4M3NaNx512(z *byte, x *uint32, n int)
+
+// narrowE5M2x512 makes elements of n words of x.
+//
+//go:noescape
+func narrowE5M2x512(z *byte, x *uint32, n int)
+
+// narrowE5M2Infx512 makes elements of n words of x.
+//
+//go:noescape
+func narrowE5M2Infx512(z *byte, x *uint32, n int)
+
+// sumIntx512 reduces n elements.
+//
+//go:noescape
+func sumIntx512(x *uint32, n int) uint32
+
+// largestIntx512 reduces n elements.
+//
+//go:noescape
+func largestIntx512(x *uint32, n int) uint32
+
+// leastIntx512 reduces n elements.
+//
+//go:noescape
+func leastIntx512(x *uint32, n int) uint32
+
+// sumFloatx512 reduces n elements.
+//
+//go:noescape
+func sumFloatx512(x *uint32, n int) uint32
+
+// largestFloatx512 returns the extreme of n numbers, as an int32 that is ordered like them, and
+// the largest of their encodings without the sign, doubled: it tells of NaN.
+//
+//go:noescape
+func largestFloatx512(x *uint32, n int) (extreme uint32, most uint32)
+
+// leastFloatx512 returns the extreme of n numbers, as an int32 that is ordered like them, and
+// the largest of their encodings without the sign, doubled: it tells of NaN.
+//
+//go:noescape
+func leastFloatx512(x *uint32, n int) (extreme uint32, most uint32)
+
+// sumSquaresx512 is the sum of (x − c)² of n numbers.
+//
+//go:noescape
+func sumSquaresx512(x *uint32, c uint32, n int) uint32
+
+// expSumx512 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
+// m is finite and no x[i] is above it, or NaN.
+//
+//go:noescape
+func expSumx512(z *uint32, x *uint32, m uint32, n int) uint32
+
+// layerx512 makes z[i] (x[i] − mean)·r·gain[i] + bias[i].
+//
+//go:noescape
+func layerx512(z *uint32, x *uint32, gain *uint32, bias *uint32, mean uint32, r uint32, n int)
+
+// rmsx512 makes z[i] x[i]·r·gain[i].
+//
+//go:noescape
+func rmsx512(z *uint32, x *uint32, gain *uint32, r uint32, n int)
+
+// addInt8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func addInt8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// subInt8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func subInt8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// minInt8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func minInt8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// maxInt8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func maxInt8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// addUint8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func addUint8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// subUint8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func subUint8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// minUint8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func minUint8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// maxUint8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func maxUint8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// addInt16x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func addInt16x512(z *byte, x *byte, y *byte, step int, n int)
+
+// subInt16x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func subInt16x512(z *byte, x *byte, y *byte, step int, n int)
+
+// minInt16x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func minInt16x512(z *byte, x *byte, y *byte, step int, n int)
+
+// maxInt16x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func maxInt16x512(z *byte, x *byte, y *byte, step int, n int)
+
+// lookupx512 makes z of the bytes of the table of 256 that n bytes of x name.
+//
+//go:noescape
+func lookupx512(z *byte, x *byte, table *byte, n int)
+
+// requantFarx256 scales with one rounding; all shifts are 32 or more.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
+//
+//go:noescape
+func requantFarx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
+
+// requantNearx256 scales with one rounding.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
+//
+//go:noescape
+func requantNearx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
+
+// requantTwox256 scales with two roundings.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
+//
+//go:noescape
+func requantTwox256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
+
+// requantFloatx256 scales with fp32.
+// rows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.
+//
+//go:noescape
+func requantFloatx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
+
+// negIntx256 makes z of n elements of x.
+//
+//go:noescape
+func negIntx256(z *uint32, x *uint32, n int)
+
+// absIntx256 makes z of n elements of x.
+//
+//go:noescape
+func absIntx256(z *uint32, x *uint32, n int)
+
+// reluIntx256 makes z of n elements of x.
+//
+//go:noescape
+func reluIntx256(z *uint32, x *uint32, n int)
+
+// addIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func addIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// subIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func subIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// mulIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func mulIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// minIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func minIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// maxIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func maxIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// eqIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func eqIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// neIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func neIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// ltIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func ltIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// leIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func leIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// andIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func andIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// orIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func orIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// xorIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func xorIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shlIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shlIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shrIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shrIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shrLogicalIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shrLogicalIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// shrRoundIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func shrRoundIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// mulHighIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func mulHighIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// addSatIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func addSatIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// subSatIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func subSatIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// selectIntx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func selectIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// selectFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func selectFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// canonFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func canonFloatx256(z *uint32, x *uint32, n int)
+
+// negFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func negFloatx256(z *uint32, x *uint32, n int)
+
+// absFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func absFloatx256(z *uint32, x *uint32, n int)
+
+// reluFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func reluFloatx256(z *uint32, x *uint32, n int)
+
+// sqrtFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func sqrtFloatx256(z *uint32, x *uint32, n int)
+
+// expFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func expFloatx256(z *uint32, x *uint32, n int)
+
+// logFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func logFloatx256(z *uint32, x *uint32, n int)
+
+// tanhFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func tanhFloatx256(z *uint32, x *uint32, n int)
+
+// sigmoidFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func sigmoidFloatx256(z *uint32, x *uint32, n int)
+
+// siluFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func siluFloatx256(z *uint32, x *uint32, n int)
+
+// geluFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func geluFloatx256(z *uint32, x *uint32, n int)
+
+// geluTanhFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func geluTanhFloatx256(z *uint32, x *uint32, n int)
+
+// erfFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func erfFloatx256(z *uint32, x *uint32, n int)
+
+// reciprocalFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func reciprocalFloatx256(z *uint32, x *uint32, n int)
+
+// rsqrtFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func rsqrtFloatx256(z *uint32, x *uint32, n int)
+
+// hardSigmoidFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func hardSigmoidFloatx256(z *uint32, x *uint32, n int)
+
+// hardSwishFloatx256 makes z of n elements of x.
+//
+//go:noescape
+func hardSwishFloatx256(z *uint32, x *uint32, n int)
+
+// relu6Floatx256 makes z of n elements of x.
+//
+//go:noescape
+func relu6Floatx256(z *uint32, x *uint32, n int)
+
+// addFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func addFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// subFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func subFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// mulFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func mulFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// divFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func divFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// minFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func minFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// maxFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func maxFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// eqFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func eqFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// neFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func neFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// ltFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func ltFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// leFloatx256 makes z of n elements of x and y, which advances by step bytes with each register.
+//
+//go:noescape
+func leFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+
+// toIntx256 makes z of n elements of x.
+//
+//go:noescape
+func toIntx256(z *uint32, x *uint32, n int)
+
+// fromIntx256 makes z of n elements of x.
+//
+//go:noescape
+func fromIntx256(z *uint32, x *uint32, n int)
+
+// widenInt8x256 makes words of n elements of x.
+//
+//go:noescape
+func widenInt8x256(z *uint32, x *byte, n int)
+
+// widenUint8x256 makes words of n elements of x.
+//
+//go:noescape
+func widenUint8x256(z *uint32, x *byte, n int)
+
+// widenInt16x256 makes words of n elements of x.
+//
+//go:noescape
+func widenInt16x256(z *uint32, x *byte, n int)
+
+// widenBF16x256 makes words of n elements of x.
+//
+//go:noescape
+func widenBF16x256(z *uint32, x *byte, n int)
+
+// widenFP16x256 makes words of n elements of x.
+//
+//go:noescape
+func widenFP16x256(z *uint32, x *byte, n int)
+
+// widenE5M2x256 makes words of n elements of x.
+//
+//go:noescape
+func widenE5M2x256(z *uint32, x *byte, n int)
+
+// widenE4M3x256 makes words of n elements of x.
+//
+//go:noescape
+func widenE4M3x256(z *uint32, x *byte, n int)
+
+// narrowInt8x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowInt8x256(z *byte, x *uint32, n int)
+
+// narrowUint8x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowUint8x256(z *byte, x *uint32, n int)
+
+// narrowInt16x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowInt16x256(z *byte, x *uint32, n int)
+
+// narrowLow8x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowLow8x256(z *byte, x *uint32, n int)
+
+// narrowLow16x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowLow16x256(z *byte, x *uint32, n int)
+
+// narrowBF16x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowBF16x256(z *byte, x *uint32, n int)
+
+// narrowFP16x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowFP16x256(z *byte, x *uint32, n int)
+
+// narrowE4M3x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowE4M3x256(z *byte, x *uint32, n int)
+
+// narrowE4M3NaNx256 makes elements of n words of x.
+//
+//go:noescape
+func narrowE4M3NaNx256(z *byte, x *uint32, n int)
+
+// narrowE5M2x256 makes elements of n words of x.
+//
+//go:noescape
+func narrowE5M2x256(z *byte, x *uint32, n int)
+
+// narrowE5M2Infx256 makes elements of n words of x.
+//
+//go:noescape
+func narrowE5M2Infx256(z *byte, x *uint32, n int)
+
+// sumIntx256 reduces n elements.
+//
+//go:noescape
+func sumIntx256(x *uint32, n int) uint32
+
+// largestIntx256 reduces n elements.
+//
+//go:noescape
+func largestIntx256(x *uint32, n int) uint32
+
+// leastIntx256 reduces n elements.
+//
+//go:noescape
+func leastIntx256(x *uint32, n int) uint32
+
+// sumFloatx256 reduces n elements.
+//
+//go:noescape
+func sumFloatx256(x *uint32, n int) uint32
+
+// largestFloatx256 returns the extreme of n numbers, as an int32 that is ordered like them, and
+// the largest of their encodings without the sign, doubled: it tells of NaN.
+//
+//go:noescape
+func largestFloatx256(x *uint32, n int) (extreme uint32, most uint32)
+
+// leastFloatx256 returns the extreme of n numbers, as an int32 that is ordered like them, and
+// the largest of their encodings without the sign, doubled: it tells of NaN.
+//
+//go:noescape
+func leastFloatx256(x *uint32, n int) (extreme uint32, most uint32)
+
+// sumSquaresx256 is the sum of (x − c)² of n numbers.
+//
+//go:noescape
+func sumSquaresx256(x *uint32, c uint32, n int) uint32
+
+// expSumx256 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
+// m is finite and no x[i] is above it, or NaN.
+//
+//go:noescape
+func expSumx256(z *uint32, x *uint32, m uint32, n int) uint32
+
+// layerx256 makes z[i] (x[i] − mean)·r·gain[i] + bias[i].
+//
+//go:noescape
+func layerx256(z *uint32, x *uint32, gain *uint32, bias *uint32, mean uint32, r uint32, n int)
+
+// rmsx256 makes z[i] x[i]·r·gain[i].
+//
+//go:noescape
+func rmsx256(z *uint32, x *uint32, gain *uint32, r uint32, n int)
+
+// addInt8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func addInt8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// subInt8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func subInt8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// minInt8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func minInt8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// maxInt8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func maxInt8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// addUint8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func addUint8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// subUint8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func subUint8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// minUint8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func minUint8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// maxUint8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func maxUint8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// addInt16x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func addInt16x256(z *byte, x *byte, y *byte, step int, n int)
+
+// subInt16x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func subInt16x256(z *byte, x *byte, y *byte, step int, n int)
+
+// minInt16x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func minInt16x256(z *byte, x *byte, y *byte, step int, n int)
+
+// maxInt16x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func maxInt16x256(z *byte, x *byte, y *byte, step int, n int)
+
+// hasF16C reports whether the processor converts fp16.
+//
+//go:noescape
+func hasF16C() bool

@@ -6,313 +6,388 @@
 
 #include "textflag.h"
 
-// func requantOne512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantFarx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantOne512(SB), NOSPLIT, $0-48
+TEXT ·requantFarx512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
-	VMOVDQU32    order512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
+	VMOVDQU32    orderx512<>+0(SB), Z3
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+	VPBROADCASTD all00000001<>+0(SB), Z4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VMOVSHDUP Z4, Z5
-	VPMULDQ   (DX), Z4, Z4
-	VPADDQ    128(DX), Z4, Z4
-	VPMULDQ   64(DX), Z5, Z5
-	VPADDQ    192(DX), Z5, Z5
-	VPSRAVQ   256(DX), Z4, Z4
-	VPSRAVQ   320(DX), Z5, Z5
-	VMOVSLDUP Z5, K1, Z4
-	VMOVDQU32 64(CX), Z5
-	VMOVSHDUP Z5, Z6
-	VPMULDQ   512(DX), Z5, Z5
-	VPADDQ    640(DX), Z5, Z5
-	VPMULDQ   576(DX), Z6, Z6
-	VPADDQ    704(DX), Z6, Z6
-	VPSRAVQ   768(DX), Z5, Z5
-	VPSRAVQ   832(DX), Z6, Z6
+	VMOVDQU32 (R10), Z5
+	VMOVSHDUP (R10), Z6
+	VPMULDQ   (R11), Z5, Z5
+	VMOVSHDUP (R11), Z7
+	VPMULDQ   Z7, Z6, Z6
+	VPSRAVQ   64(R11), Z5, Z5
+	VPSRAVQ   128(R11), Z6, Z6
 	VMOVSLDUP Z6, K1, Z5
-	VMOVDQU32 128(CX), Z6
-	VMOVSHDUP Z6, Z7
-	VPMULDQ   1024(DX), Z6, Z6
-	VPADDQ    1152(DX), Z6, Z6
-	VPMULDQ   1088(DX), Z7, Z7
-	VPADDQ    1216(DX), Z7, Z7
-	VPSRAVQ   1280(DX), Z6, Z6
-	VPSRAVQ   1344(DX), Z7, Z7
+	VPADDD    Z4, Z5, Z5
+	VPSRAD    $0x01, Z5, Z5
+	VMOVDQU32 64(R10), Z6
+	VMOVSHDUP 64(R10), Z7
+	VPMULDQ   256(R11), Z6, Z6
+	VMOVSHDUP 256(R11), Z8
+	VPMULDQ   Z8, Z7, Z7
+	VPSRAVQ   320(R11), Z6, Z6
+	VPSRAVQ   384(R11), Z7, Z7
 	VMOVSLDUP Z7, K1, Z6
-	VMOVDQU32 192(CX), Z7
-	VMOVSHDUP Z7, Z8
-	VPMULDQ   1536(DX), Z7, Z7
-	VPADDQ    1664(DX), Z7, Z7
-	VPMULDQ   1600(DX), Z8, Z8
-	VPADDQ    1728(DX), Z8, Z8
-	VPSRAVQ   1792(DX), Z7, Z7
-	VPSRAVQ   1856(DX), Z8, Z8
+	VPADDD    Z4, Z6, Z6
+	VPSRAD    $0x01, Z6, Z6
+	VMOVDQU32 128(R10), Z7
+	VMOVSHDUP 128(R10), Z8
+	VPMULDQ   512(R11), Z7, Z7
+	VMOVSHDUP 512(R11), Z9
+	VPMULDQ   Z9, Z8, Z8
+	VPSRAVQ   576(R11), Z7, Z7
+	VPSRAVQ   640(R11), Z8, Z8
 	VMOVSLDUP Z8, K1, Z7
-	VPACKSSDW Z5, Z4, Z4
-	VPACKSSDW Z7, Z6, Z5
-	VPADDSW   Z0, Z4, Z4
+	VPADDD    Z4, Z7, Z7
+	VPSRAD    $0x01, Z7, Z7
+	VMOVDQU32 192(R10), Z8
+	VMOVSHDUP 192(R10), Z9
+	VPMULDQ   768(R11), Z8, Z8
+	VMOVSHDUP 768(R11), Z10
+	VPMULDQ   Z10, Z9, Z9
+	VPSRAVQ   832(R11), Z8, Z8
+	VPSRAVQ   896(R11), Z9, Z9
+	VMOVSLDUP Z9, K1, Z8
+	VPADDD    Z4, Z8, Z8
+	VPSRAD    $0x01, Z8, Z8
+	VPACKSSDW Z6, Z5, Z5
+	VPACKSSDW Z8, Z7, Z6
 	VPADDSW   Z0, Z5, Z5
-	VPACKSSWB Z5, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
+	VPADDSW   Z0, Z6, Z6
+	VPACKSSWB Z6, Z5, Z5
+	VPERMD    Z5, Z3, Z5
+	VPMAXSB   Z1, Z5, Z5
+	VPMINSB   Z2, Z5, Z5
+	VMOVDQU32 Z5, (R9)
+	ADDQ      $0x40, R9
+	ADDQ      $0x00000100, R10
+	ADDQ      BX, R11
+	SUBQ      $0x40, R12
 	JGE       block
 
-rest:
-	ADDQ        $0x40, SI
+last:
+	ADDQ        $0x40, R12
 	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K2
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K2
 	KSHIFTRQ    $0x00, K2, K3
 	KSHIFTRQ    $0x10, K2, K4
 	KSHIFTRQ    $0x20, K2, K5
 	KSHIFTRQ    $0x30, K2, K6
-	VMOVDQU32.Z (CX), K3, Z4
-	VMOVSHDUP   Z4, Z5
-	VPMULDQ     (DX), Z4, Z4
-	VPADDQ      128(DX), Z4, Z4
-	VPMULDQ     64(DX), Z5, Z5
-	VPADDQ      192(DX), Z5, Z5
-	VPSRAVQ     256(DX), Z4, Z4
-	VPSRAVQ     320(DX), Z5, Z5
-	VMOVSLDUP   Z5, K1, Z4
-	VMOVDQU32.Z 64(CX), K4, Z5
+	VMOVDQU32.Z (R10), K3, Z5
 	VMOVSHDUP   Z5, Z6
-	VPMULDQ     512(DX), Z5, Z5
-	VPADDQ      640(DX), Z5, Z5
-	VPMULDQ     576(DX), Z6, Z6
-	VPADDQ      704(DX), Z6, Z6
-	VPSRAVQ     768(DX), Z5, Z5
-	VPSRAVQ     832(DX), Z6, Z6
+	VPMULDQ     (R11), Z5, Z5
+	VMOVSHDUP   (R11), Z7
+	VPMULDQ     Z7, Z6, Z6
+	VPSRAVQ     64(R11), Z5, Z5
+	VPSRAVQ     128(R11), Z6, Z6
 	VMOVSLDUP   Z6, K1, Z5
-	VMOVDQU32.Z 128(CX), K5, Z6
+	VPADDD      Z4, Z5, Z5
+	VPSRAD      $0x01, Z5, Z5
+	VMOVDQU32.Z 64(R10), K4, Z6
 	VMOVSHDUP   Z6, Z7
-	VPMULDQ     1024(DX), Z6, Z6
-	VPADDQ      1152(DX), Z6, Z6
-	VPMULDQ     1088(DX), Z7, Z7
-	VPADDQ      1216(DX), Z7, Z7
-	VPSRAVQ     1280(DX), Z6, Z6
-	VPSRAVQ     1344(DX), Z7, Z7
+	VPMULDQ     256(R11), Z6, Z6
+	VMOVSHDUP   256(R11), Z8
+	VPMULDQ     Z8, Z7, Z7
+	VPSRAVQ     320(R11), Z6, Z6
+	VPSRAVQ     384(R11), Z7, Z7
 	VMOVSLDUP   Z7, K1, Z6
-	VMOVDQU32.Z 192(CX), K6, Z7
+	VPADDD      Z4, Z6, Z6
+	VPSRAD      $0x01, Z6, Z6
+	VMOVDQU32.Z 128(R10), K5, Z7
 	VMOVSHDUP   Z7, Z8
-	VPMULDQ     1536(DX), Z7, Z7
-	VPADDQ      1664(DX), Z7, Z7
-	VPMULDQ     1600(DX), Z8, Z8
-	VPADDQ      1728(DX), Z8, Z8
-	VPSRAVQ     1792(DX), Z7, Z7
-	VPSRAVQ     1856(DX), Z8, Z8
+	VPMULDQ     512(R11), Z7, Z7
+	VMOVSHDUP   512(R11), Z9
+	VPMULDQ     Z9, Z8, Z8
+	VPSRAVQ     576(R11), Z7, Z7
+	VPSRAVQ     640(R11), Z8, Z8
 	VMOVSLDUP   Z8, K1, Z7
-	VPACKSSDW   Z5, Z4, Z4
-	VPACKSSDW   Z7, Z6, Z5
-	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K2, (AX)
+	VPADDD      Z4, Z7, Z7
+	VPSRAD      $0x01, Z7, Z7
+	VMOVDQU32.Z 192(R10), K6, Z8
+	VMOVSHDUP   Z8, Z9
+	VPMULDQ     768(R11), Z8, Z8
+	VMOVSHDUP   768(R11), Z10
+	VPMULDQ     Z10, Z9, Z9
+	VPSRAVQ     832(R11), Z8, Z8
+	VPSRAVQ     896(R11), Z9, Z9
+	VMOVSLDUP   Z9, K1, Z8
+	VPADDD      Z4, Z8, Z8
+	VPSRAD      $0x01, Z8, Z8
+	VPACKSSDW   Z6, Z5, Z5
+	VPACKSSDW   Z8, Z7, Z6
+	VPADDSW     Z0, Z5, Z5
+	VPADDSW     Z0, Z6, Z6
+	VPACKSSWB   Z6, Z5, Z5
+	VPERMD      Z5, Z3, Z5
+	VPMAXSB     Z1, Z5, Z5
+	VPMINSB     Z2, Z5, Z5
+	VMOVDQU8    Z5, K2, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
-DATA order512<>+0(SB)/4, $0x00000000
-DATA order512<>+4(SB)/4, $0x00000004
-DATA order512<>+8(SB)/4, $0x00000008
-DATA order512<>+12(SB)/4, $0x0000000c
-DATA order512<>+16(SB)/4, $0x00000001
-DATA order512<>+20(SB)/4, $0x00000005
-DATA order512<>+24(SB)/4, $0x00000009
-DATA order512<>+28(SB)/4, $0x0000000d
-DATA order512<>+32(SB)/4, $0x00000002
-DATA order512<>+36(SB)/4, $0x00000006
-DATA order512<>+40(SB)/4, $0x0000000a
-DATA order512<>+44(SB)/4, $0x0000000e
-DATA order512<>+48(SB)/4, $0x00000003
-DATA order512<>+52(SB)/4, $0x00000007
-DATA order512<>+56(SB)/4, $0x0000000b
-DATA order512<>+60(SB)/4, $0x0000000f
-GLOBL order512<>(SB), RODATA|NOPTR, $64
+DATA orderx512<>+0(SB)/4, $0x00000000
+DATA orderx512<>+4(SB)/4, $0x00000004
+DATA orderx512<>+8(SB)/4, $0x00000008
+DATA orderx512<>+12(SB)/4, $0x0000000c
+DATA orderx512<>+16(SB)/4, $0x00000001
+DATA orderx512<>+20(SB)/4, $0x00000005
+DATA orderx512<>+24(SB)/4, $0x00000009
+DATA orderx512<>+28(SB)/4, $0x0000000d
+DATA orderx512<>+32(SB)/4, $0x00000002
+DATA orderx512<>+36(SB)/4, $0x00000006
+DATA orderx512<>+40(SB)/4, $0x0000000a
+DATA orderx512<>+44(SB)/4, $0x0000000e
+DATA orderx512<>+48(SB)/4, $0x00000003
+DATA orderx512<>+52(SB)/4, $0x00000007
+DATA orderx512<>+56(SB)/4, $0x0000000b
+DATA orderx512<>+60(SB)/4, $0x0000000f
+GLOBL orderx512<>(SB), RODATA|NOPTR, $64
 
-// func requantNear512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+DATA all00000001<>+0(SB)/4, $0x00000001
+DATA all00000001<>+4(SB)/4, $0x00000001
+DATA all00000001<>+8(SB)/4, $0x00000001
+DATA all00000001<>+12(SB)/4, $0x00000001
+DATA all00000001<>+16(SB)/4, $0x00000001
+DATA all00000001<>+20(SB)/4, $0x00000001
+DATA all00000001<>+24(SB)/4, $0x00000001
+DATA all00000001<>+28(SB)/4, $0x00000001
+GLOBL all00000001<>(SB), RODATA|NOPTR, $32
+
+// func requantNearx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantNear512(SB), NOSPLIT, $0-48
+TEXT ·requantNearx512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
-	VMOVDQU32    order512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
+	VMOVDQU32    orderx512<>+0(SB), Z3
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VMOVDQU32 448(DX), Z5
-	VPMINSD   Z5, Z4, Z4
-	VPXORD    allffffffff<>+0(SB), Z5, Z5
-	VPMAXSD   Z5, Z4, Z4
-	VMOVSHDUP Z4, Z5
-	VPMULDQ   (DX), Z4, Z4
-	VPADDQ    128(DX), Z4, Z4
-	VPMULDQ   64(DX), Z5, Z5
-	VPADDQ    192(DX), Z5, Z5
-	VPSRAVQ   256(DX), Z4, Z4
-	VPSRAVQ   320(DX), Z5, Z5
-	VMOVSLDUP Z5, K1, Z4
-	VMOVDQU32 64(CX), Z5
-	VMOVDQU32 960(DX), Z6
-	VPMINSD   Z6, Z5, Z5
-	VPXORD    allffffffff<>+0(SB), Z6, Z6
-	VPMAXSD   Z6, Z5, Z5
-	VMOVSHDUP Z5, Z6
-	VPMULDQ   512(DX), Z5, Z5
-	VPADDQ    640(DX), Z5, Z5
-	VPMULDQ   576(DX), Z6, Z6
-	VPADDQ    704(DX), Z6, Z6
-	VPSRAVQ   768(DX), Z5, Z5
-	VPSRAVQ   832(DX), Z6, Z6
-	VMOVSLDUP Z6, K1, Z5
-	VMOVDQU32 128(CX), Z6
-	VMOVDQU32 1472(DX), Z7
-	VPMINSD   Z7, Z6, Z6
-	VPXORD    allffffffff<>+0(SB), Z7, Z7
-	VPMAXSD   Z7, Z6, Z6
-	VMOVSHDUP Z6, Z7
-	VPMULDQ   1024(DX), Z6, Z6
-	VPADDQ    1152(DX), Z6, Z6
-	VPMULDQ   1088(DX), Z7, Z7
-	VPADDQ    1216(DX), Z7, Z7
-	VPSRAVQ   1280(DX), Z6, Z6
-	VPSRAVQ   1344(DX), Z7, Z7
-	VMOVSLDUP Z7, K1, Z6
-	VMOVDQU32 192(CX), Z7
-	VMOVDQU32 1984(DX), Z8
-	VPMINSD   Z8, Z7, Z7
-	VPXORD    allffffffff<>+0(SB), Z8, Z8
-	VPMAXSD   Z8, Z7, Z7
-	VMOVSHDUP Z7, Z8
-	VPMULDQ   1536(DX), Z7, Z7
-	VPADDQ    1664(DX), Z7, Z7
-	VPMULDQ   1600(DX), Z8, Z8
-	VPADDQ    1728(DX), Z8, Z8
-	VPSRAVQ   1792(DX), Z7, Z7
-	VPSRAVQ   1856(DX), Z8, Z8
-	VMOVSLDUP Z8, K1, Z7
-	VPACKSSDW Z5, Z4, Z4
-	VPACKSSDW Z7, Z6, Z5
-	VPADDSW   Z0, Z4, Z4
-	VPADDSW   Z0, Z5, Z5
-	VPACKSSWB Z5, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
-	JGE       block
+	VMOVDQU32   256(R11), Z4
+	VMOVDQU32   (R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     (R11), Z4, Z4
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     64(R11), Z4, Z4
+	VPSRAVQ     128(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z6
+	VMOVDQU32   576(R11), Z4
+	VMOVDQU32   64(R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     320(R11), Z4, Z4
+	VMOVSHDUP   320(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     384(R11), Z4, Z4
+	VPSRAVQ     448(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z7
+	VMOVDQU32   896(R11), Z4
+	VMOVDQU32   128(R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     640(R11), Z4, Z4
+	VMOVSHDUP   640(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     704(R11), Z4, Z4
+	VPSRAVQ     768(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z8
+	VMOVDQU32   1216(R11), Z4
+	VMOVDQU32   192(R10), Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     960(R11), Z4, Z4
+	VMOVSHDUP   960(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     1024(R11), Z4, Z4
+	VPSRAVQ     1088(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z9
+	VPACKSSDW   Z7, Z6, Z4
+	VPACKSSDW   Z9, Z8, Z5
+	VPADDSW     Z0, Z4, Z4
+	VPADDSW     Z0, Z5, Z5
+	VPACKSSWB   Z5, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU32   Z4, (R9)
+	ADDQ        $0x40, R9
+	ADDQ        $0x00000100, R10
+	ADDQ        BX, R11
+	SUBQ        $0x40, R12
+	JGE         block
 
-rest:
-	ADDQ        $0x40, SI
+last:
+	ADDQ        $0x40, R12
 	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K2
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K2
 	KSHIFTRQ    $0x00, K2, K3
 	KSHIFTRQ    $0x10, K2, K4
 	KSHIFTRQ    $0x20, K2, K5
 	KSHIFTRQ    $0x30, K2, K6
-	VMOVDQU32.Z (CX), K3, Z4
-	VMOVDQU32   448(DX), Z5
-	VPMINSD     Z5, Z4, Z4
-	VPXORD      allffffffff<>+0(SB), Z5, Z5
-	VPMAXSD     Z5, Z4, Z4
+	VMOVDQU32   256(R11), Z4
+	VMOVDQU32.Z (R10), K3, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
 	VMOVSHDUP   Z4, Z5
-	VPMULDQ     (DX), Z4, Z4
-	VPADDQ      128(DX), Z4, Z4
-	VPMULDQ     64(DX), Z5, Z5
-	VPADDQ      192(DX), Z5, Z5
-	VPSRAVQ     256(DX), Z4, Z4
-	VPSRAVQ     320(DX), Z5, Z5
-	VMOVSLDUP   Z5, K1, Z4
-	VMOVDQU32.Z 64(CX), K4, Z5
-	VMOVDQU32   960(DX), Z6
-	VPMINSD     Z6, Z5, Z5
-	VPXORD      allffffffff<>+0(SB), Z6, Z6
-	VPMAXSD     Z6, Z5, Z5
-	VMOVSHDUP   Z5, Z6
-	VPMULDQ     512(DX), Z5, Z5
-	VPADDQ      640(DX), Z5, Z5
-	VPMULDQ     576(DX), Z6, Z6
-	VPADDQ      704(DX), Z6, Z6
-	VPSRAVQ     768(DX), Z5, Z5
-	VPSRAVQ     832(DX), Z6, Z6
-	VMOVSLDUP   Z6, K1, Z5
-	VMOVDQU32.Z 128(CX), K5, Z6
-	VMOVDQU32   1472(DX), Z7
-	VPMINSD     Z7, Z6, Z6
-	VPXORD      allffffffff<>+0(SB), Z7, Z7
-	VPMAXSD     Z7, Z6, Z6
-	VMOVSHDUP   Z6, Z7
-	VPMULDQ     1024(DX), Z6, Z6
-	VPADDQ      1152(DX), Z6, Z6
-	VPMULDQ     1088(DX), Z7, Z7
-	VPADDQ      1216(DX), Z7, Z7
-	VPSRAVQ     1280(DX), Z6, Z6
-	VPSRAVQ     1344(DX), Z7, Z7
-	VMOVSLDUP   Z7, K1, Z6
-	VMOVDQU32.Z 192(CX), K6, Z7
-	VMOVDQU32   1984(DX), Z8
-	VPMINSD     Z8, Z7, Z7
-	VPXORD      allffffffff<>+0(SB), Z8, Z8
-	VPMAXSD     Z8, Z7, Z7
-	VMOVSHDUP   Z7, Z8
-	VPMULDQ     1536(DX), Z7, Z7
-	VPADDQ      1664(DX), Z7, Z7
-	VPMULDQ     1600(DX), Z8, Z8
-	VPADDQ      1728(DX), Z8, Z8
-	VPSRAVQ     1792(DX), Z7, Z7
-	VPSRAVQ     1856(DX), Z8, Z8
-	VMOVSLDUP   Z8, K1, Z7
-	VPACKSSDW   Z5, Z4, Z4
-	VPACKSSDW   Z7, Z6, Z5
+	VPMULDQ     (R11), Z4, Z4
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     64(R11), Z4, Z4
+	VPSRAVQ     128(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z10
+	VMOVDQU32   576(R11), Z4
+	VMOVDQU32.Z 64(R10), K4, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     320(R11), Z4, Z4
+	VMOVSHDUP   320(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     384(R11), Z4, Z4
+	VPSRAVQ     448(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z11
+	VMOVDQU32   896(R11), Z4
+	VMOVDQU32.Z 128(R10), K5, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     640(R11), Z4, Z4
+	VMOVSHDUP   640(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     704(R11), Z4, Z4
+	VPSRAVQ     768(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z12
+	VMOVDQU32   1216(R11), Z4
+	VMOVDQU32.Z 192(R10), K6, Z5
+	VPMINSD     Z4, Z5, Z5
+	VPXORD.BCST allffffffff<>+0(SB), Z4, Z4
+	VPMAXSD     Z4, Z5, Z4
+	VMOVSHDUP   Z4, Z5
+	VPMULDQ     960(R11), Z4, Z4
+	VMOVSHDUP   960(R11), Z14
+	VPMULDQ     Z14, Z5, Z5
+	VPSRAVQ     1024(R11), Z4, Z4
+	VPSRAVQ     1088(R11), Z5, Z5
+	VPADDQ      one64<>+0(SB), Z4, Z4
+	VPSRLQ      $0x01, Z4, Z4
+	VPADDQ      one64<>+0(SB), Z5, Z5
+	VPSRLQ      $0x01, Z5, Z5
+	VMOVSLDUP   Z5, Z5
+	VPBLENDMD   Z5, Z4, K1, Z13
+	VPACKSSDW   Z11, Z10, Z4
+	VPACKSSDW   Z13, Z12, Z5
 	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K2, (AX)
+	VPADDSW     Z0, Z5, Z5
+	VPACKSSWB   Z5, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU8    Z4, K2, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -324,215 +399,245 @@ DATA allffffffff<>+16(SB)/4, $0xffffffff
 DATA allffffffff<>+20(SB)/4, $0xffffffff
 DATA allffffffff<>+24(SB)/4, $0xffffffff
 DATA allffffffff<>+28(SB)/4, $0xffffffff
-DATA allffffffff<>+32(SB)/4, $0xffffffff
-DATA allffffffff<>+36(SB)/4, $0xffffffff
-DATA allffffffff<>+40(SB)/4, $0xffffffff
-DATA allffffffff<>+44(SB)/4, $0xffffffff
-DATA allffffffff<>+48(SB)/4, $0xffffffff
-DATA allffffffff<>+52(SB)/4, $0xffffffff
-DATA allffffffff<>+56(SB)/4, $0xffffffff
-DATA allffffffff<>+60(SB)/4, $0xffffffff
-GLOBL allffffffff<>(SB), RODATA|NOPTR, $64
+GLOBL allffffffff<>(SB), RODATA|NOPTR, $32
 
-// func requantTwo512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+DATA one64<>+0(SB)/4, $0x00000001
+DATA one64<>+4(SB)/4, $0x00000000
+DATA one64<>+8(SB)/4, $0x00000001
+DATA one64<>+12(SB)/4, $0x00000000
+DATA one64<>+16(SB)/4, $0x00000001
+DATA one64<>+20(SB)/4, $0x00000000
+DATA one64<>+24(SB)/4, $0x00000001
+DATA one64<>+28(SB)/4, $0x00000000
+DATA one64<>+32(SB)/4, $0x00000001
+DATA one64<>+36(SB)/4, $0x00000000
+DATA one64<>+40(SB)/4, $0x00000001
+DATA one64<>+44(SB)/4, $0x00000000
+DATA one64<>+48(SB)/4, $0x00000001
+DATA one64<>+52(SB)/4, $0x00000000
+DATA one64<>+56(SB)/4, $0x00000001
+DATA one64<>+60(SB)/4, $0x00000000
+GLOBL one64<>(SB), RODATA|NOPTR, $64
+
+// func requantTwox512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantTwo512(SB), NOSPLIT, $0-48
+TEXT ·requantTwox512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
-	VMOVDQU32    order512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
+	VMOVDQU32    orderx512<>+0(SB), Z3
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VPSLLVD   128(DX), Z4, Z4
-	VPMULDQ   (DX), Z4, Z5
-	VPADDQ    half<>+0(SB), Z5, Z5
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   64(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPSRLQ    $0x1f, Z5, Z5
-	VPADDQ    Z4, Z4, Z4
-	VMOVDQA32 Z4, K1, Z5
-	VMOVDQU32 256(DX), Z4
-	VPSRLD    $0x01, Z4, Z6
-	VPSRAD    $0x1f, Z5, Z7
-	VPSUBD    Z7, Z6, Z6
-	VPANDD    Z4, Z5, Z4
-	VPSRAVD   192(DX), Z5, Z5
-	VPCMPGTD  Z6, Z4, K2
-	VPSUBD    allffffffff<>+0(SB), Z5, K2, Z5
-	VMOVDQU32 64(CX), Z4
-	VPSLLVD   640(DX), Z4, Z4
-	VPMULDQ   512(DX), Z4, Z6
-	VPADDQ    half<>+0(SB), Z6, Z6
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   576(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPSRLQ    $0x1f, Z6, Z6
-	VPADDQ    Z4, Z4, Z4
-	VMOVDQA32 Z4, K1, Z6
-	VMOVDQU32 768(DX), Z4
-	VPSRLD    $0x01, Z4, Z7
-	VPSRAD    $0x1f, Z6, Z8
-	VPSUBD    Z8, Z7, Z7
-	VPANDD    Z4, Z6, Z4
-	VPSRAVD   704(DX), Z6, Z6
-	VPCMPGTD  Z7, Z4, K2
-	VPSUBD    allffffffff<>+0(SB), Z6, K2, Z6
-	VMOVDQU32 128(CX), Z4
-	VPSLLVD   1152(DX), Z4, Z4
-	VPMULDQ   1024(DX), Z4, Z7
-	VPADDQ    half<>+0(SB), Z7, Z7
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   1088(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPSRLQ    $0x1f, Z7, Z7
-	VPADDQ    Z4, Z4, Z4
-	VMOVDQA32 Z4, K1, Z7
-	VMOVDQU32 1280(DX), Z4
-	VPSRLD    $0x01, Z4, Z8
-	VPSRAD    $0x1f, Z7, Z9
-	VPSUBD    Z9, Z8, Z8
-	VPANDD    Z4, Z7, Z4
-	VPSRAVD   1216(DX), Z7, Z7
-	VPCMPGTD  Z8, Z4, K2
-	VPSUBD    allffffffff<>+0(SB), Z7, K2, Z7
-	VMOVDQU32 192(CX), Z4
-	VPSLLVD   1664(DX), Z4, Z4
-	VPMULDQ   1536(DX), Z4, Z8
-	VPADDQ    half<>+0(SB), Z8, Z8
-	VMOVSHDUP Z4, Z4
-	VPMULDQ   1600(DX), Z4, Z4
-	VPADDQ    half<>+0(SB), Z4, Z4
-	VPSRLQ    $0x1f, Z8, Z8
-	VPADDQ    Z4, Z4, Z4
-	VMOVDQA32 Z4, K1, Z8
-	VMOVDQU32 1792(DX), Z4
-	VPSRLD    $0x01, Z4, Z9
-	VPSRAD    $0x1f, Z8, Z10
-	VPSUBD    Z10, Z9, Z9
-	VPANDD    Z4, Z8, Z4
-	VPSRAVD   1728(DX), Z8, Z8
-	VPCMPGTD  Z9, Z4, K2
-	VPSUBD    allffffffff<>+0(SB), Z8, K2, Z8
-	VPACKSSDW Z6, Z5, Z4
-	VPACKSSDW Z8, Z7, Z5
-	VPADDSW   Z0, Z4, Z4
-	VPADDSW   Z0, Z5, Z5
-	VPACKSSWB Z5, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
-	JGE       block
+	VMOVDQU32   (R10), Z4
+	VPSLLVD     64(R11), Z4, Z4
+	VPMULDQ     (R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z5
+	VMOVDQU32   192(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z5, Z14
+	VPSUBD      Z14, Z13, Z13
+	VPANDD      Z4, Z5, Z4
+	VPSRAVD     128(R11), Z5, Z14
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z14, K2, Z14
+	VMOVDQU32   64(R10), Z4
+	VPSLLVD     320(R11), Z4, Z4
+	VPMULDQ     256(R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   256(R11), Z15
+	VPMULDQ     Z15, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z6
+	VMOVDQU32   448(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z6, Z15
+	VPSUBD      Z15, Z13, Z13
+	VPANDD      Z4, Z6, Z4
+	VPSRAVD     384(R11), Z6, Z15
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z15, K2, Z15
+	VMOVDQU32   128(R10), Z4
+	VPSLLVD     576(R11), Z4, Z4
+	VPMULDQ     512(R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   512(R11), Z16
+	VPMULDQ     Z16, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z7
+	VMOVDQU32   704(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z7, Z16
+	VPSUBD      Z16, Z13, Z13
+	VPANDD      Z4, Z7, Z4
+	VPSRAVD     640(R11), Z7, Z16
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z16, K2, Z16
+	VMOVDQU32   192(R10), Z4
+	VPSLLVD     832(R11), Z4, Z4
+	VPMULDQ     768(R11), Z4, Z13
+	VMOVSHDUP   Z4, Z4
+	VMOVSHDUP   768(R11), Z17
+	VPMULDQ     Z17, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
+	VPADDQ      half<>+0(SB), Z4, Z4
+	VPADDQ      Z4, Z4, Z4
+	VPBLENDMD   Z4, Z13, K1, Z8
+	VMOVDQU32   960(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z8, Z17
+	VPSUBD      Z17, Z13, Z13
+	VPANDD      Z4, Z8, Z4
+	VPSRAVD     896(R11), Z8, Z17
+	VPCMPGTD    Z13, Z4, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z17, K2, Z17
+	VPACKSSDW   Z15, Z14, Z4
+	VPACKSSDW   Z17, Z16, Z13
+	VPADDSW     Z0, Z4, Z4
+	VPADDSW     Z0, Z13, Z13
+	VPACKSSWB   Z13, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU32   Z4, (R9)
+	ADDQ        $0x40, R9
+	ADDQ        $0x00000100, R10
+	ADDQ        BX, R11
+	SUBQ        $0x40, R12
+	JGE         block
 
-rest:
-	ADDQ        $0x40, SI
+last:
+	ADDQ        $0x40, R12
 	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K2
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K2
 	KSHIFTRQ    $0x00, K2, K3
 	KSHIFTRQ    $0x10, K2, K4
 	KSHIFTRQ    $0x20, K2, K5
 	KSHIFTRQ    $0x30, K2, K6
-	VMOVDQU32.Z (CX), K3, Z4
-	VPSLLVD     128(DX), Z4, Z4
-	VPMULDQ     (DX), Z4, Z5
-	VPADDQ      half<>+0(SB), Z5, Z5
+	VMOVDQU32.Z (R10), K3, Z4
+	VPSLLVD     64(R11), Z4, Z4
+	VPMULDQ     (R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     64(DX), Z4, Z4
+	VMOVSHDUP   (R11), Z14
+	VPMULDQ     Z14, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
-	VPSRLQ      $0x1f, Z5, Z5
 	VPADDQ      Z4, Z4, Z4
-	VMOVDQA32   Z4, K1, Z5
-	VMOVDQU32   256(DX), Z4
-	VPSRLD      $0x01, Z4, Z6
-	VPSRAD      $0x1f, Z5, Z7
-	VPSUBD      Z7, Z6, Z6
-	VPANDD      Z4, Z5, Z4
-	VPSRAVD     192(DX), Z5, Z5
-	VPCMPGTD    Z6, Z4, K3
-	VPSUBD      allffffffff<>+0(SB), Z5, K3, Z5
-	VMOVDQU32.Z 64(CX), K4, Z4
-	VPSLLVD     640(DX), Z4, Z4
-	VPMULDQ     512(DX), Z4, Z6
-	VPADDQ      half<>+0(SB), Z6, Z6
+	VPBLENDMD   Z4, Z13, K1, Z9
+	VMOVDQU32   192(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z9, Z14
+	VPSUBD      Z14, Z13, Z13
+	VPANDD      Z4, Z9, Z4
+	VPSRAVD     128(R11), Z9, Z14
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z14, K3, Z14
+	VMOVDQU32.Z 64(R10), K4, Z4
+	VPSLLVD     320(R11), Z4, Z4
+	VPMULDQ     256(R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     576(DX), Z4, Z4
+	VMOVSHDUP   256(R11), Z15
+	VPMULDQ     Z15, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
-	VPSRLQ      $0x1f, Z6, Z6
 	VPADDQ      Z4, Z4, Z4
-	VMOVDQA32   Z4, K1, Z6
-	VMOVDQU32   768(DX), Z4
-	VPSRLD      $0x01, Z4, Z7
-	VPSRAD      $0x1f, Z6, Z8
-	VPSUBD      Z8, Z7, Z7
-	VPANDD      Z4, Z6, Z4
-	VPSRAVD     704(DX), Z6, Z6
-	VPCMPGTD    Z7, Z4, K3
-	VPSUBD      allffffffff<>+0(SB), Z6, K3, Z6
-	VMOVDQU32.Z 128(CX), K5, Z4
-	VPSLLVD     1152(DX), Z4, Z4
-	VPMULDQ     1024(DX), Z4, Z7
-	VPADDQ      half<>+0(SB), Z7, Z7
+	VPBLENDMD   Z4, Z13, K1, Z10
+	VMOVDQU32   448(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z10, Z15
+	VPSUBD      Z15, Z13, Z13
+	VPANDD      Z4, Z10, Z4
+	VPSRAVD     384(R11), Z10, Z15
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z15, K3, Z15
+	VMOVDQU32.Z 128(R10), K5, Z4
+	VPSLLVD     576(R11), Z4, Z4
+	VPMULDQ     512(R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     1088(DX), Z4, Z4
+	VMOVSHDUP   512(R11), Z16
+	VPMULDQ     Z16, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
-	VPSRLQ      $0x1f, Z7, Z7
 	VPADDQ      Z4, Z4, Z4
-	VMOVDQA32   Z4, K1, Z7
-	VMOVDQU32   1280(DX), Z4
-	VPSRLD      $0x01, Z4, Z8
-	VPSRAD      $0x1f, Z7, Z9
-	VPSUBD      Z9, Z8, Z8
-	VPANDD      Z4, Z7, Z4
-	VPSRAVD     1216(DX), Z7, Z7
-	VPCMPGTD    Z8, Z4, K3
-	VPSUBD      allffffffff<>+0(SB), Z7, K3, Z7
-	VMOVDQU32.Z 192(CX), K6, Z4
-	VPSLLVD     1664(DX), Z4, Z4
-	VPMULDQ     1536(DX), Z4, Z8
-	VPADDQ      half<>+0(SB), Z8, Z8
+	VPBLENDMD   Z4, Z13, K1, Z11
+	VMOVDQU32   704(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z11, Z16
+	VPSUBD      Z16, Z13, Z13
+	VPANDD      Z4, Z11, Z4
+	VPSRAVD     640(R11), Z11, Z16
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z16, K3, Z16
+	VMOVDQU32.Z 192(R10), K6, Z4
+	VPSLLVD     832(R11), Z4, Z4
+	VPMULDQ     768(R11), Z4, Z13
 	VMOVSHDUP   Z4, Z4
-	VPMULDQ     1600(DX), Z4, Z4
+	VMOVSHDUP   768(R11), Z17
+	VPMULDQ     Z17, Z4, Z4
+	VPADDQ      half<>+0(SB), Z13, Z13
+	VPSRLQ      $0x1f, Z13, Z13
 	VPADDQ      half<>+0(SB), Z4, Z4
-	VPSRLQ      $0x1f, Z8, Z8
 	VPADDQ      Z4, Z4, Z4
-	VMOVDQA32   Z4, K1, Z8
-	VMOVDQU32   1792(DX), Z4
-	VPSRLD      $0x01, Z4, Z9
-	VPSRAD      $0x1f, Z8, Z10
-	VPSUBD      Z10, Z9, Z9
-	VPANDD      Z4, Z8, Z4
-	VPSRAVD     1728(DX), Z8, Z8
-	VPCMPGTD    Z9, Z4, K1
-	VPSUBD      allffffffff<>+0(SB), Z8, K1, Z8
-	VPACKSSDW   Z6, Z5, Z4
-	VPACKSSDW   Z8, Z7, Z5
+	VPBLENDMD   Z4, Z13, K1, Z12
+	VMOVDQU32   960(R11), Z4
+	VPSRLD      $0x01, Z4, Z13
+	VPSRAD      $0x1f, Z12, Z17
+	VPSUBD      Z17, Z13, Z13
+	VPANDD      Z4, Z12, Z4
+	VPSRAVD     896(R11), Z12, Z17
+	VPCMPGTD    Z13, Z4, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z17, K3, Z17
+	VPACKSSDW   Z15, Z14, Z4
+	VPACKSSDW   Z17, Z16, Z13
 	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K2, (AX)
+	VPADDSW     Z0, Z13, Z13
+	VPACKSSWB   Z13, Z4, Z4
+	VPERMD      Z4, Z3, Z4
+	VPMAXSB     Z1, Z4, Z4
+	VPMINSB     Z2, Z4, Z4
+	VMOVDQU8    Z4, K2, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -554,101 +659,114 @@ DATA half<>+56(SB)/4, $0x40000000
 DATA half<>+60(SB)/4, $0x00000000
 GLOBL half<>(SB), RODATA|NOPTR, $64
 
-// func requantFloat512(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantFloatx512(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
-TEXT ·requantFloat512(SB), NOSPLIT, $0-48
+TEXT ·requantFloatx512(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Z0
-	VPBROADCASTB 2(DI), Z1
-	VPBROADCASTB 3(DI), Z2
-	VMOVDQU32    order512<>+0(SB), Z3
-	MOVL         $0x0000aaaa, DI
-	KMOVW        DI, K1
-	SUBQ         $0x40, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Z0
+	VPBROADCASTB 2(R9), Z1
+	VPBROADCASTB 3(R9), Z2
+	VMOVDQU32    orderx512<>+0(SB), Z3
+	MOVL         $0x0000aaaa, R9
+	KMOVW        R9, K1
+	VPBROADCASTD all49800000<>+0(SB), Z4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x40, R12
+	JL   last
 
 block:
-	VMOVDQU32 (CX), Z4
-	VCVTDQ2PS Z4, Z4
-	VMULPS    (DX), Z4, Z4
-	VMINPS    all49800000<>+0(SB), Z4, Z4
-	VCVTPS2DQ Z4, Z4
-	VMOVDQU32 64(CX), Z5
+	VMOVDQU32 (R10), Z5
 	VCVTDQ2PS Z5, Z5
-	VMULPS    512(DX), Z5, Z5
-	VMINPS    all49800000<>+0(SB), Z5, Z5
+	VMULPS    (R11), Z5, Z5
+	VMINPS    Z4, Z5, Z5
 	VCVTPS2DQ Z5, Z5
-	VMOVDQU32 128(CX), Z6
+	VMOVDQU32 64(R10), Z6
 	VCVTDQ2PS Z6, Z6
-	VMULPS    1024(DX), Z6, Z6
-	VMINPS    all49800000<>+0(SB), Z6, Z6
+	VMULPS    64(R11), Z6, Z6
+	VMINPS    Z4, Z6, Z6
 	VCVTPS2DQ Z6, Z6
-	VMOVDQU32 192(CX), Z7
+	VMOVDQU32 128(R10), Z7
 	VCVTDQ2PS Z7, Z7
-	VMULPS    1536(DX), Z7, Z7
-	VMINPS    all49800000<>+0(SB), Z7, Z7
+	VMULPS    128(R11), Z7, Z7
+	VMINPS    Z4, Z7, Z7
 	VCVTPS2DQ Z7, Z7
-	VPACKSSDW Z5, Z4, Z4
-	VPACKSSDW Z7, Z6, Z5
-	VPADDSW   Z0, Z4, Z4
+	VMOVDQU32 192(R10), Z8
+	VCVTDQ2PS Z8, Z8
+	VMULPS    192(R11), Z8, Z8
+	VMINPS    Z4, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPACKSSDW Z6, Z5, Z5
+	VPACKSSDW Z8, Z7, Z6
 	VPADDSW   Z0, Z5, Z5
-	VPACKSSWB Z5, Z4, Z4
-	VPERMD    Z4, Z3, Z4
-	VPMAXSB   Z1, Z4, Z4
-	VPMINSB   Z2, Z4, Z4
-	VMOVDQU32 Z4, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x00000100, CX
-	ADDQ      BX, DX
-	SUBQ      $0x40, SI
+	VPADDSW   Z0, Z6, Z6
+	VPACKSSWB Z6, Z5, Z5
+	VPERMD    Z5, Z3, Z5
+	VPMAXSB   Z1, Z5, Z5
+	VPMINSB   Z2, Z5, Z5
+	VMOVDQU32 Z5, (R9)
+	ADDQ      $0x40, R9
+	ADDQ      $0x00000100, R10
+	ADDQ      BX, R11
+	SUBQ      $0x40, R12
 	JGE       block
 
-rest:
-	ADDQ        $0x40, SI
+last:
+	ADDQ        $0x40, R12
 	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       SI, BX, BX
-	KMOVQ       BX, K1
+	MOVQ        $0xffffffffffffffff, R13
+	BZHIQ       R12, R13, R13
+	KMOVQ       R13, K1
 	KSHIFTRQ    $0x00, K1, K2
 	KSHIFTRQ    $0x10, K1, K3
 	KSHIFTRQ    $0x20, K1, K4
 	KSHIFTRQ    $0x30, K1, K5
-	VMOVDQU32.Z (CX), K2, Z4
-	VCVTDQ2PS   Z4, Z4
-	VMULPS      (DX), Z4, Z4
-	VMINPS      all49800000<>+0(SB), Z4, Z4
-	VCVTPS2DQ   Z4, Z4
-	VMOVDQU32.Z 64(CX), K3, Z5
+	VMOVDQU32.Z (R10), K2, Z5
 	VCVTDQ2PS   Z5, Z5
-	VMULPS      512(DX), Z5, Z5
-	VMINPS      all49800000<>+0(SB), Z5, Z5
+	VMULPS      (R11), Z5, Z5
+	VMINPS      Z4, Z5, Z5
 	VCVTPS2DQ   Z5, Z5
-	VMOVDQU32.Z 128(CX), K4, Z6
+	VMOVDQU32.Z 64(R10), K3, Z6
 	VCVTDQ2PS   Z6, Z6
-	VMULPS      1024(DX), Z6, Z6
-	VMINPS      all49800000<>+0(SB), Z6, Z6
+	VMULPS      64(R11), Z6, Z6
+	VMINPS      Z4, Z6, Z6
 	VCVTPS2DQ   Z6, Z6
-	VMOVDQU32.Z 192(CX), K5, Z7
+	VMOVDQU32.Z 128(R10), K4, Z7
 	VCVTDQ2PS   Z7, Z7
-	VMULPS      1536(DX), Z7, Z7
-	VMINPS      all49800000<>+0(SB), Z7, Z7
+	VMULPS      128(R11), Z7, Z7
+	VMINPS      Z4, Z7, Z7
 	VCVTPS2DQ   Z7, Z7
-	VPACKSSDW   Z5, Z4, Z4
-	VPACKSSDW   Z7, Z6, Z5
-	VPADDSW     Z0, Z4, Z4
-	VPADDSW     Z0, Z5, Z0
-	VPACKSSWB   Z0, Z4, Z0
-	VPERMD      Z0, Z3, Z0
-	VPMAXSB     Z1, Z0, Z0
-	VPMINSB     Z2, Z0, Z0
-	VMOVDQU8    Z0, K1, (AX)
+	VMOVDQU32.Z 192(R10), K5, Z8
+	VCVTDQ2PS   Z8, Z8
+	VMULPS      192(R11), Z8, Z8
+	VMINPS      Z4, Z8, Z8
+	VCVTPS2DQ   Z8, Z8
+	VPACKSSDW   Z6, Z5, Z5
+	VPACKSSDW   Z8, Z7, Z6
+	VPADDSW     Z0, Z5, Z5
+	VPADDSW     Z0, Z6, Z6
+	VPACKSSWB   Z6, Z5, Z5
+	VPERMD      Z5, Z3, Z5
+	VPMAXSB     Z1, Z5, Z5
+	VPMINSB     Z2, Z5, Z5
+	VMOVDQU8    Z5, K1, (R9)
 
 end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -660,77 +778,6042 @@ DATA all49800000<>+16(SB)/4, $0x49800000
 DATA all49800000<>+20(SB)/4, $0x49800000
 DATA all49800000<>+24(SB)/4, $0x49800000
 DATA all49800000<>+28(SB)/4, $0x49800000
-DATA all49800000<>+32(SB)/4, $0x49800000
-DATA all49800000<>+36(SB)/4, $0x49800000
-DATA all49800000<>+40(SB)/4, $0x49800000
-DATA all49800000<>+44(SB)/4, $0x49800000
-DATA all49800000<>+48(SB)/4, $0x49800000
-DATA all49800000<>+52(SB)/4, $0x49800000
-DATA all49800000<>+56(SB)/4, $0x49800000
-DATA all49800000<>+60(SB)/4, $0x49800000
-GLOBL all49800000<>(SB), RODATA|NOPTR, $64
+GLOBL all49800000<>(SB), RODATA|NOPTR, $32
 
-// func requantOne256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func negIntx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·negIntx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32    (CX), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPSUBD       Z0, Z1, Z0
+	VMOVDQU32    Z0, (AX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
+
+last:
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, BX
+	BZHIQ        DX, BX, BX
+	KMOVQ        BX, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (CX), K1, Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPSUBD       Z0, Z1, Z0
+	VMOVDQU32    Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all00000000<>+0(SB)/4, $0x00000000
+DATA all00000000<>+4(SB)/4, $0x00000000
+DATA all00000000<>+8(SB)/4, $0x00000000
+DATA all00000000<>+12(SB)/4, $0x00000000
+DATA all00000000<>+16(SB)/4, $0x00000000
+DATA all00000000<>+20(SB)/4, $0x00000000
+DATA all00000000<>+24(SB)/4, $0x00000000
+DATA all00000000<>+28(SB)/4, $0x00000000
+GLOBL all00000000<>(SB), RODATA|NOPTR, $32
+
+// func absIntx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·absIntx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPABSD    Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VPABSD      Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func reluIntx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·reluIntx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32    (CX), Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VMOVDQU32    Z0, (AX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
+
+last:
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, BX
+	BZHIQ        DX, BX, BX
+	KMOVQ        BX, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (CX), K1, Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VMOVDQU32    Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·addIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPADDD    Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPADDD      Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·subIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPSUBD    Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPSUBD      Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·mulIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPMULLD   Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func minIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·minIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPMINSD   Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPMINSD     Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·maxIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPMAXSD   Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPMAXSD     Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func eqIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·eqIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPEQD       Z1, Z0, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPEQD       Z1, Z0, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func neIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·neIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPEQD       Z1, Z0, K1
+	KNOTW          K1, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPEQD       Z1, Z0, K2
+	KNOTW          K2, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func ltIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·ltIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPGTD       Z0, Z1, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPGTD       Z0, Z1, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func leIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·leIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPCMPGTD       Z1, Z0, K1
+	KNOTW          K1, K1
+	VPBROADCASTD.Z all00000001<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPCMPGTD       Z1, Z0, K2
+	KNOTW          K2, K2
+	VPBROADCASTD.Z all00000001<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func andIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·andIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPANDD    Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPANDD      Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func orIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·orIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPORD     Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPORD       Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func xorIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·xorIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPXORD    Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPXORD      Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shlIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·shlIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPSLLVD   Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPSLLVD     Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shrIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·shrIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPSRAVD   Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPSRAVD     Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shrLogicalIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·shrLogicalIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VMOVDQU32 (DX), Z1
+	VPSRLVD   Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x10, SI
+	JGE       block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPSRLVD     Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shrRoundIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·shrRoundIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VPADDD.BCST    allffffffff<>+0(SB), Z1, Z2
+	VPSRAVD        Z2, Z0, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPCMPEQD.BCST  all00000000<>+0(SB), Z1, K1
+	VBLENDMPS.BCST all00000000<>+0(SB), Z2, K1, Z3
+	VPSRAVD        Z1, Z0, Z0
+	VPADDD         Z3, Z0, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VPADDD.BCST    allffffffff<>+0(SB), Z1, Z2
+	VPSRAVD        Z2, Z0, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPCMPEQD.BCST  all00000000<>+0(SB), Z1, K2
+	VBLENDMPS.BCST all00000000<>+0(SB), Z2, K2, Z4
+	VPSRAVD        Z1, Z0, Z0
+	VPADDD         Z4, Z0, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulHighIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·mulHighIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	MOVL           $0x0000aaaa, DI
+	KMOVW          DI, K1
+	VPMULDQ        Z1, Z0, Z2
+	VMOVSHDUP      Z0, Z0
+	VMOVSHDUP      Z1, Z1
+	VPMULDQ        Z1, Z0, Z0
+	VPADDQ         half<>+0(SB), Z2, Z1
+	VPSRLQ         $0x1f, Z1, Z1
+	VPADDQ         half<>+0(SB), Z0, Z0
+	VPADDQ         Z0, Z0, Z0
+	VPBLENDMD      Z0, Z1, K1, Z3
+	VPCMPEQD.BCST  all80000000<>+0(SB), Z3, K1
+	VBLENDMPS.BCST all7fffffff<>+0(SB), Z3, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	MOVL           $0x0000aaaa, CX
+	KMOVW          CX, K2
+	VPMULDQ        Z1, Z0, Z2
+	VMOVSHDUP      Z0, Z0
+	VMOVSHDUP      Z1, Z1
+	VPMULDQ        Z1, Z0, Z0
+	VPADDQ         half<>+0(SB), Z2, Z1
+	VPSRLQ         $0x1f, Z1, Z1
+	VPADDQ         half<>+0(SB), Z0, Z0
+	VPADDQ         Z0, Z0, Z0
+	VPBLENDMD      Z0, Z1, K2, Z5
+	VPCMPEQD.BCST  all80000000<>+0(SB), Z5, K2
+	VBLENDMPS.BCST all7fffffff<>+0(SB), Z5, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all80000000<>+0(SB)/4, $0x80000000
+DATA all80000000<>+4(SB)/4, $0x80000000
+DATA all80000000<>+8(SB)/4, $0x80000000
+DATA all80000000<>+12(SB)/4, $0x80000000
+DATA all80000000<>+16(SB)/4, $0x80000000
+DATA all80000000<>+20(SB)/4, $0x80000000
+DATA all80000000<>+24(SB)/4, $0x80000000
+DATA all80000000<>+28(SB)/4, $0x80000000
+GLOBL all80000000<>(SB), RODATA|NOPTR, $32
+
+DATA all7fffffff<>+0(SB)/4, $0x7fffffff
+DATA all7fffffff<>+4(SB)/4, $0x7fffffff
+DATA all7fffffff<>+8(SB)/4, $0x7fffffff
+DATA all7fffffff<>+12(SB)/4, $0x7fffffff
+DATA all7fffffff<>+16(SB)/4, $0x7fffffff
+DATA all7fffffff<>+20(SB)/4, $0x7fffffff
+DATA all7fffffff<>+24(SB)/4, $0x7fffffff
+DATA all7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL all7fffffff<>(SB), RODATA|NOPTR, $32
+
+// func addSatIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, BMI2
+TEXT ·addSatIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32   (CX), Z0
+	VMOVDQU32   (DX), Z1
+	VPADDD      Z1, Z0, Z2
+	VPXORD      Z2, Z0, Z3
+	VPXORD      Z2, Z1, Z1
+	VPANDD      Z1, Z3, Z1
+	VPMOVD2M    Z1, K1
+	VPSRAD      $0x1f, Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
+	VBLENDMPS   Z0, Z2, K1, Z4
+	VMOVDQU32   Z4, (AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	ADDQ        BX, DX
+	SUBQ        $0x10, SI
+	JGE         block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPADDD      Z1, Z0, Z2
+	VPXORD      Z2, Z0, Z3
+	VPXORD      Z2, Z1, Z1
+	VPANDD      Z1, Z3, Z1
+	VPMOVD2M    Z1, K2
+	VPSRAD      $0x1f, Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
+	VBLENDMPS   Z0, Z2, K2, Z5
+	VMOVDQU32   Z5, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subSatIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, BMI2
+TEXT ·subSatIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32   (CX), Z0
+	VMOVDQU32   (DX), Z1
+	VPSUBD      Z1, Z0, Z2
+	VPXORD      Z1, Z0, Z1
+	VPXORD      Z2, Z0, Z5
+	VPANDD      Z5, Z1, Z1
+	VPMOVD2M    Z1, K1
+	VPSRAD      $0x1f, Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
+	VBLENDMPS   Z0, Z2, K1, Z3
+	VMOVDQU32   Z3, (AX)
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, CX
+	ADDQ        BX, DX
+	SUBQ        $0x10, SI
+	JGE         block
+
+last:
+	ADDQ        $0x10, SI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       SI, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VMOVDQU32.Z (DX), K1, Z1
+	VPSUBD      Z1, Z0, Z2
+	VPXORD      Z1, Z0, Z1
+	VPXORD      Z2, Z0, Z3
+	VPANDD      Z3, Z1, Z1
+	VPMOVD2M    Z1, K2
+	VPSRAD      $0x1f, Z0, Z0
+	VPXORD.BCST all7fffffff<>+0(SB), Z0, Z0
+	VBLENDMPS   Z0, Z2, K2, Z4
+	VMOVDQU32   Z4, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func selectIntx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·selectIntx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32     (CX), Z0
+	VMOVDQU32     (DX), Z1
+	VMOVDQU32     (AX), Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K1
+	VBLENDMPS     Z1, Z0, K1, Z3
+	VMOVDQU32     Z3, (AX)
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	ADDQ          BX, DX
+	SUBQ          $0x10, SI
+	JGE           block
+
+last:
+	ADDQ          $0x10, SI
+	JZ            end
+	MOVQ          $0xffffffffffffffff, BX
+	BZHIQ         SI, BX, BX
+	KMOVQ         BX, K1
+	KSHIFTRQ      $0x00, K1, K1
+	VMOVDQU32.Z   (CX), K1, Z0
+	VMOVDQU32.Z   (DX), K1, Z1
+	VMOVDQU32.Z   (AX), K1, Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K2
+	VBLENDMPS     Z1, Z0, K2, Z4
+	VMOVDQU32     Z4, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func selectFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·selectFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32     (CX), Z0
+	VMOVDQU32     (DX), Z1
+	VMOVDQU32     (AX), Z2
+	VPSLLD        $0x01, Z2, Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K1
+	VBLENDMPS     Z1, Z0, K1, Z3
+	VMOVDQU32     Z3, (AX)
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	ADDQ          BX, DX
+	SUBQ          $0x10, SI
+	JGE           block
+
+last:
+	ADDQ          $0x10, SI
+	JZ            end
+	MOVQ          $0xffffffffffffffff, BX
+	BZHIQ         SI, BX, BX
+	KMOVQ         BX, K1
+	KSHIFTRQ      $0x00, K1, K1
+	VMOVDQU32.Z   (CX), K1, Z0
+	VMOVDQU32.Z   (DX), K1, Z1
+	VMOVDQU32.Z   (AX), K1, Z2
+	VPSLLD        $0x01, Z2, Z2
+	VPCMPEQD.BCST all00000000<>+0(SB), Z2, K2
+	VBLENDMPS     Z1, Z0, K2, Z4
+	VMOVDQU32     Z4, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func canonFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·canonFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all7fc00000<>+0(SB)/4, $0x7fc00000
+DATA all7fc00000<>+4(SB)/4, $0x7fc00000
+DATA all7fc00000<>+8(SB)/4, $0x7fc00000
+DATA all7fc00000<>+12(SB)/4, $0x7fc00000
+DATA all7fc00000<>+16(SB)/4, $0x7fc00000
+DATA all7fc00000<>+20(SB)/4, $0x7fc00000
+DATA all7fc00000<>+24(SB)/4, $0x7fc00000
+DATA all7fc00000<>+28(SB)/4, $0x7fc00000
+GLOBL all7fc00000<>(SB), RODATA|NOPTR, $32
+
+// func negFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·negFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPXORD.BCST    all80000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPXORD.BCST    all80000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func absFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·absFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func reluFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·reluFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func sqrtFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·sqrtFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VSQRTPS        Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VSQRTPS        Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func expFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·expFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all43000000<>+0(SB), Z1, Z1
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z4
+	VMOVAPS          Z1, Z5
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z4, Z5
+	VSUBPS.BCST      all4b400000<>+0(SB), Z5, Z4
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z4, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z4, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z5
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z5
+	VSCALEFPS        Z4, Z5, Z1
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32        Z2, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all43000000<>+0(SB), Z1, Z1
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z2
+	VMOVAPS          Z1, Z4
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z2, Z4
+	VSUBPS.BCST      all4b400000<>+0(SB), Z4, Z2
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z2, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z2, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VSCALEFPS        Z2, Z4, Z1
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32        Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA allc3000000<>+0(SB)/4, $0xc3000000
+DATA allc3000000<>+4(SB)/4, $0xc3000000
+DATA allc3000000<>+8(SB)/4, $0xc3000000
+DATA allc3000000<>+12(SB)/4, $0xc3000000
+DATA allc3000000<>+16(SB)/4, $0xc3000000
+DATA allc3000000<>+20(SB)/4, $0xc3000000
+DATA allc3000000<>+24(SB)/4, $0xc3000000
+DATA allc3000000<>+28(SB)/4, $0xc3000000
+GLOBL allc3000000<>(SB), RODATA|NOPTR, $32
+
+DATA all43000000<>+0(SB)/4, $0x43000000
+DATA all43000000<>+4(SB)/4, $0x43000000
+DATA all43000000<>+8(SB)/4, $0x43000000
+DATA all43000000<>+12(SB)/4, $0x43000000
+DATA all43000000<>+16(SB)/4, $0x43000000
+DATA all43000000<>+20(SB)/4, $0x43000000
+DATA all43000000<>+24(SB)/4, $0x43000000
+DATA all43000000<>+28(SB)/4, $0x43000000
+GLOBL all43000000<>(SB), RODATA|NOPTR, $32
+
+DATA all3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL all3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA all4b400000<>+0(SB)/4, $0x4b400000
+DATA all4b400000<>+4(SB)/4, $0x4b400000
+DATA all4b400000<>+8(SB)/4, $0x4b400000
+DATA all4b400000<>+12(SB)/4, $0x4b400000
+DATA all4b400000<>+16(SB)/4, $0x4b400000
+DATA all4b400000<>+20(SB)/4, $0x4b400000
+DATA all4b400000<>+24(SB)/4, $0x4b400000
+DATA all4b400000<>+28(SB)/4, $0x4b400000
+GLOBL all4b400000<>(SB), RODATA|NOPTR, $32
+
+DATA allbf317218<>+0(SB)/4, $0xbf317218
+DATA allbf317218<>+4(SB)/4, $0xbf317218
+DATA allbf317218<>+8(SB)/4, $0xbf317218
+DATA allbf317218<>+12(SB)/4, $0xbf317218
+DATA allbf317218<>+16(SB)/4, $0xbf317218
+DATA allbf317218<>+20(SB)/4, $0xbf317218
+DATA allbf317218<>+24(SB)/4, $0xbf317218
+DATA allbf317218<>+28(SB)/4, $0xbf317218
+GLOBL allbf317218<>(SB), RODATA|NOPTR, $32
+
+DATA all3102e308<>+0(SB)/4, $0x3102e308
+DATA all3102e308<>+4(SB)/4, $0x3102e308
+DATA all3102e308<>+8(SB)/4, $0x3102e308
+DATA all3102e308<>+12(SB)/4, $0x3102e308
+DATA all3102e308<>+16(SB)/4, $0x3102e308
+DATA all3102e308<>+20(SB)/4, $0x3102e308
+DATA all3102e308<>+24(SB)/4, $0x3102e308
+DATA all3102e308<>+28(SB)/4, $0x3102e308
+GLOBL all3102e308<>(SB), RODATA|NOPTR, $32
+
+DATA all3ab5642d<>+0(SB)/4, $0x3ab5642d
+DATA all3ab5642d<>+4(SB)/4, $0x3ab5642d
+DATA all3ab5642d<>+8(SB)/4, $0x3ab5642d
+DATA all3ab5642d<>+12(SB)/4, $0x3ab5642d
+DATA all3ab5642d<>+16(SB)/4, $0x3ab5642d
+DATA all3ab5642d<>+20(SB)/4, $0x3ab5642d
+DATA all3ab5642d<>+24(SB)/4, $0x3ab5642d
+DATA all3ab5642d<>+28(SB)/4, $0x3ab5642d
+GLOBL all3ab5642d<>(SB), RODATA|NOPTR, $32
+
+DATA all3c091ef6<>+0(SB)/4, $0x3c091ef6
+DATA all3c091ef6<>+4(SB)/4, $0x3c091ef6
+DATA all3c091ef6<>+8(SB)/4, $0x3c091ef6
+DATA all3c091ef6<>+12(SB)/4, $0x3c091ef6
+DATA all3c091ef6<>+16(SB)/4, $0x3c091ef6
+DATA all3c091ef6<>+20(SB)/4, $0x3c091ef6
+DATA all3c091ef6<>+24(SB)/4, $0x3c091ef6
+DATA all3c091ef6<>+28(SB)/4, $0x3c091ef6
+GLOBL all3c091ef6<>(SB), RODATA|NOPTR, $32
+
+DATA all3d2aac2c<>+0(SB)/4, $0x3d2aac2c
+DATA all3d2aac2c<>+4(SB)/4, $0x3d2aac2c
+DATA all3d2aac2c<>+8(SB)/4, $0x3d2aac2c
+DATA all3d2aac2c<>+12(SB)/4, $0x3d2aac2c
+DATA all3d2aac2c<>+16(SB)/4, $0x3d2aac2c
+DATA all3d2aac2c<>+20(SB)/4, $0x3d2aac2c
+DATA all3d2aac2c<>+24(SB)/4, $0x3d2aac2c
+DATA all3d2aac2c<>+28(SB)/4, $0x3d2aac2c
+GLOBL all3d2aac2c<>(SB), RODATA|NOPTR, $32
+
+DATA all3e2aaa46<>+0(SB)/4, $0x3e2aaa46
+DATA all3e2aaa46<>+4(SB)/4, $0x3e2aaa46
+DATA all3e2aaa46<>+8(SB)/4, $0x3e2aaa46
+DATA all3e2aaa46<>+12(SB)/4, $0x3e2aaa46
+DATA all3e2aaa46<>+16(SB)/4, $0x3e2aaa46
+DATA all3e2aaa46<>+20(SB)/4, $0x3e2aaa46
+DATA all3e2aaa46<>+24(SB)/4, $0x3e2aaa46
+DATA all3e2aaa46<>+28(SB)/4, $0x3e2aaa46
+GLOBL all3e2aaa46<>(SB), RODATA|NOPTR, $32
+
+DATA all3efffffe<>+0(SB)/4, $0x3efffffe
+DATA all3efffffe<>+4(SB)/4, $0x3efffffe
+DATA all3efffffe<>+8(SB)/4, $0x3efffffe
+DATA all3efffffe<>+12(SB)/4, $0x3efffffe
+DATA all3efffffe<>+16(SB)/4, $0x3efffffe
+DATA all3efffffe<>+20(SB)/4, $0x3efffffe
+DATA all3efffffe<>+24(SB)/4, $0x3efffffe
+DATA all3efffffe<>+28(SB)/4, $0x3efffffe
+GLOBL all3efffffe<>(SB), RODATA|NOPTR, $32
+
+DATA all3f800000<>+0(SB)/4, $0x3f800000
+DATA all3f800000<>+4(SB)/4, $0x3f800000
+DATA all3f800000<>+8(SB)/4, $0x3f800000
+DATA all3f800000<>+12(SB)/4, $0x3f800000
+DATA all3f800000<>+16(SB)/4, $0x3f800000
+DATA all3f800000<>+20(SB)/4, $0x3f800000
+DATA all3f800000<>+24(SB)/4, $0x3f800000
+DATA all3f800000<>+28(SB)/4, $0x3f800000
+GLOBL all3f800000<>(SB), RODATA|NOPTR, $32
+
+// func logFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·logFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VCMPPS.BCST      $0x01, all00800000<>+0(SB), Z0, K1
+	VMULPS.BCST      all4b000000<>+0(SB), Z0, Z1
+	VBLENDMPS        Z1, Z0, K1, Z2
+	VPSUBD.BCST      all3f3504f3<>+0(SB), Z2, Z1
+	VPSRAD           $0x17, Z1, Z12
+	VPBROADCASTD.Z   allffffffe9<>+0(SB), K1, Z13
+	VPADDD           Z13, Z12, Z12
+	VPANDD.BCST      all007fffff<>+0(SB), Z1, Z1
+	VPADDD.BCST      all3f3504f3<>+0(SB), Z1, Z1
+	VSUBPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VCVTDQ2PS        Z12, Z12
+	VPBROADCASTD     all3d880e49<>+0(SB), Z13
+	VFMADD213PS.BCST allbdeda222<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3df39314<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST allbdfe52d7<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3e119f19<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST allbe2aac91<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3e4cd21f<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST allbe800005<>+0(SB), Z1, Z13
+	VFMADD213PS.BCST all3eaaaaa4<>+0(SB), Z1, Z13
+	VMULPS           Z1, Z1, Z14
+	VMULPS           Z14, Z13, Z13
+	VMULPS           Z1, Z13, Z13
+	VMOVAPS          Z13, Z13
+	VFMADD231PS.BCST allb102e308<>+0(SB), Z12, Z13
+	VMULPS.BCST      allbf000000<>+0(SB), Z1, Z14
+	VMOVAPS          Z13, Z13
+	VFMADD231PS      Z1, Z14, Z13
+	VADDPS           Z13, Z1, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3f317218<>+0(SB), Z12, Z1
+	VCMPPS.BCST      $0x00, all7f800000<>+0(SB), Z0, K1
+	VBLENDMPS        Z0, Z1, K1, Z3
+	VCMPPS.BCST      $0x00, all00000000<>+0(SB), Z0, K1
+	VBLENDMPS.BCST   allff800000<>+0(SB), Z3, K1, Z4
+	VCMPPS.BCST      $0x09, all00000000<>+0(SB), Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z5, K1, Z6
+	VMOVDQU32        Z6, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VCMPPS.BCST      $0x01, all00800000<>+0(SB), Z0, K2
+	VMULPS.BCST      all4b000000<>+0(SB), Z0, Z1
+	VBLENDMPS        Z1, Z0, K2, Z7
+	VPSUBD.BCST      all3f3504f3<>+0(SB), Z7, Z1
+	VPSRAD           $0x17, Z1, Z2
+	VPBROADCASTD.Z   allffffffe9<>+0(SB), K2, Z3
+	VPADDD           Z3, Z2, Z2
+	VPANDD.BCST      all007fffff<>+0(SB), Z1, Z1
+	VPADDD.BCST      all3f3504f3<>+0(SB), Z1, Z1
+	VSUBPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VCVTDQ2PS        Z2, Z2
+	VPBROADCASTD     all3d880e49<>+0(SB), Z3
+	VFMADD213PS.BCST allbdeda222<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3df39314<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST allbdfe52d7<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3e119f19<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST allbe2aac91<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3e4cd21f<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST allbe800005<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST all3eaaaaa4<>+0(SB), Z1, Z3
+	VMULPS           Z1, Z1, Z4
+	VMULPS           Z4, Z3, Z3
+	VMULPS           Z1, Z3, Z3
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST allb102e308<>+0(SB), Z2, Z3
+	VMULPS.BCST      allbf000000<>+0(SB), Z1, Z4
+	VMOVAPS          Z3, Z3
+	VFMADD231PS      Z1, Z4, Z3
+	VADDPS           Z3, Z1, Z1
+	VMOVAPS          Z1, Z1
+	VFMADD231PS.BCST all3f317218<>+0(SB), Z2, Z1
+	VCMPPS.BCST      $0x00, all7f800000<>+0(SB), Z0, K2
+	VBLENDMPS        Z0, Z1, K2, Z8
+	VCMPPS.BCST      $0x00, all00000000<>+0(SB), Z0, K2
+	VBLENDMPS.BCST   allff800000<>+0(SB), Z8, K2, Z9
+	VCMPPS.BCST      $0x09, all00000000<>+0(SB), Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z9, K2, Z10
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z10, K2, Z11
+	VMOVDQU32        Z11, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all00800000<>+0(SB)/4, $0x00800000
+DATA all00800000<>+4(SB)/4, $0x00800000
+DATA all00800000<>+8(SB)/4, $0x00800000
+DATA all00800000<>+12(SB)/4, $0x00800000
+DATA all00800000<>+16(SB)/4, $0x00800000
+DATA all00800000<>+20(SB)/4, $0x00800000
+DATA all00800000<>+24(SB)/4, $0x00800000
+DATA all00800000<>+28(SB)/4, $0x00800000
+GLOBL all00800000<>(SB), RODATA|NOPTR, $32
+
+DATA all4b000000<>+0(SB)/4, $0x4b000000
+DATA all4b000000<>+4(SB)/4, $0x4b000000
+DATA all4b000000<>+8(SB)/4, $0x4b000000
+DATA all4b000000<>+12(SB)/4, $0x4b000000
+DATA all4b000000<>+16(SB)/4, $0x4b000000
+DATA all4b000000<>+20(SB)/4, $0x4b000000
+DATA all4b000000<>+24(SB)/4, $0x4b000000
+DATA all4b000000<>+28(SB)/4, $0x4b000000
+GLOBL all4b000000<>(SB), RODATA|NOPTR, $32
+
+DATA all3f3504f3<>+0(SB)/4, $0x3f3504f3
+DATA all3f3504f3<>+4(SB)/4, $0x3f3504f3
+DATA all3f3504f3<>+8(SB)/4, $0x3f3504f3
+DATA all3f3504f3<>+12(SB)/4, $0x3f3504f3
+DATA all3f3504f3<>+16(SB)/4, $0x3f3504f3
+DATA all3f3504f3<>+20(SB)/4, $0x3f3504f3
+DATA all3f3504f3<>+24(SB)/4, $0x3f3504f3
+DATA all3f3504f3<>+28(SB)/4, $0x3f3504f3
+GLOBL all3f3504f3<>(SB), RODATA|NOPTR, $32
+
+DATA allffffffe9<>+0(SB)/4, $0xffffffe9
+DATA allffffffe9<>+4(SB)/4, $0xffffffe9
+DATA allffffffe9<>+8(SB)/4, $0xffffffe9
+DATA allffffffe9<>+12(SB)/4, $0xffffffe9
+DATA allffffffe9<>+16(SB)/4, $0xffffffe9
+DATA allffffffe9<>+20(SB)/4, $0xffffffe9
+DATA allffffffe9<>+24(SB)/4, $0xffffffe9
+DATA allffffffe9<>+28(SB)/4, $0xffffffe9
+GLOBL allffffffe9<>(SB), RODATA|NOPTR, $32
+
+DATA all007fffff<>+0(SB)/4, $0x007fffff
+DATA all007fffff<>+4(SB)/4, $0x007fffff
+DATA all007fffff<>+8(SB)/4, $0x007fffff
+DATA all007fffff<>+12(SB)/4, $0x007fffff
+DATA all007fffff<>+16(SB)/4, $0x007fffff
+DATA all007fffff<>+20(SB)/4, $0x007fffff
+DATA all007fffff<>+24(SB)/4, $0x007fffff
+DATA all007fffff<>+28(SB)/4, $0x007fffff
+GLOBL all007fffff<>(SB), RODATA|NOPTR, $32
+
+DATA all3d880e49<>+0(SB)/4, $0x3d880e49
+DATA all3d880e49<>+4(SB)/4, $0x3d880e49
+DATA all3d880e49<>+8(SB)/4, $0x3d880e49
+DATA all3d880e49<>+12(SB)/4, $0x3d880e49
+DATA all3d880e49<>+16(SB)/4, $0x3d880e49
+DATA all3d880e49<>+20(SB)/4, $0x3d880e49
+DATA all3d880e49<>+24(SB)/4, $0x3d880e49
+DATA all3d880e49<>+28(SB)/4, $0x3d880e49
+GLOBL all3d880e49<>(SB), RODATA|NOPTR, $32
+
+DATA allbdeda222<>+0(SB)/4, $0xbdeda222
+DATA allbdeda222<>+4(SB)/4, $0xbdeda222
+DATA allbdeda222<>+8(SB)/4, $0xbdeda222
+DATA allbdeda222<>+12(SB)/4, $0xbdeda222
+DATA allbdeda222<>+16(SB)/4, $0xbdeda222
+DATA allbdeda222<>+20(SB)/4, $0xbdeda222
+DATA allbdeda222<>+24(SB)/4, $0xbdeda222
+DATA allbdeda222<>+28(SB)/4, $0xbdeda222
+GLOBL allbdeda222<>(SB), RODATA|NOPTR, $32
+
+DATA all3df39314<>+0(SB)/4, $0x3df39314
+DATA all3df39314<>+4(SB)/4, $0x3df39314
+DATA all3df39314<>+8(SB)/4, $0x3df39314
+DATA all3df39314<>+12(SB)/4, $0x3df39314
+DATA all3df39314<>+16(SB)/4, $0x3df39314
+DATA all3df39314<>+20(SB)/4, $0x3df39314
+DATA all3df39314<>+24(SB)/4, $0x3df39314
+DATA all3df39314<>+28(SB)/4, $0x3df39314
+GLOBL all3df39314<>(SB), RODATA|NOPTR, $32
+
+DATA allbdfe52d7<>+0(SB)/4, $0xbdfe52d7
+DATA allbdfe52d7<>+4(SB)/4, $0xbdfe52d7
+DATA allbdfe52d7<>+8(SB)/4, $0xbdfe52d7
+DATA allbdfe52d7<>+12(SB)/4, $0xbdfe52d7
+DATA allbdfe52d7<>+16(SB)/4, $0xbdfe52d7
+DATA allbdfe52d7<>+20(SB)/4, $0xbdfe52d7
+DATA allbdfe52d7<>+24(SB)/4, $0xbdfe52d7
+DATA allbdfe52d7<>+28(SB)/4, $0xbdfe52d7
+GLOBL allbdfe52d7<>(SB), RODATA|NOPTR, $32
+
+DATA all3e119f19<>+0(SB)/4, $0x3e119f19
+DATA all3e119f19<>+4(SB)/4, $0x3e119f19
+DATA all3e119f19<>+8(SB)/4, $0x3e119f19
+DATA all3e119f19<>+12(SB)/4, $0x3e119f19
+DATA all3e119f19<>+16(SB)/4, $0x3e119f19
+DATA all3e119f19<>+20(SB)/4, $0x3e119f19
+DATA all3e119f19<>+24(SB)/4, $0x3e119f19
+DATA all3e119f19<>+28(SB)/4, $0x3e119f19
+GLOBL all3e119f19<>(SB), RODATA|NOPTR, $32
+
+DATA allbe2aac91<>+0(SB)/4, $0xbe2aac91
+DATA allbe2aac91<>+4(SB)/4, $0xbe2aac91
+DATA allbe2aac91<>+8(SB)/4, $0xbe2aac91
+DATA allbe2aac91<>+12(SB)/4, $0xbe2aac91
+DATA allbe2aac91<>+16(SB)/4, $0xbe2aac91
+DATA allbe2aac91<>+20(SB)/4, $0xbe2aac91
+DATA allbe2aac91<>+24(SB)/4, $0xbe2aac91
+DATA allbe2aac91<>+28(SB)/4, $0xbe2aac91
+GLOBL allbe2aac91<>(SB), RODATA|NOPTR, $32
+
+DATA all3e4cd21f<>+0(SB)/4, $0x3e4cd21f
+DATA all3e4cd21f<>+4(SB)/4, $0x3e4cd21f
+DATA all3e4cd21f<>+8(SB)/4, $0x3e4cd21f
+DATA all3e4cd21f<>+12(SB)/4, $0x3e4cd21f
+DATA all3e4cd21f<>+16(SB)/4, $0x3e4cd21f
+DATA all3e4cd21f<>+20(SB)/4, $0x3e4cd21f
+DATA all3e4cd21f<>+24(SB)/4, $0x3e4cd21f
+DATA all3e4cd21f<>+28(SB)/4, $0x3e4cd21f
+GLOBL all3e4cd21f<>(SB), RODATA|NOPTR, $32
+
+DATA allbe800005<>+0(SB)/4, $0xbe800005
+DATA allbe800005<>+4(SB)/4, $0xbe800005
+DATA allbe800005<>+8(SB)/4, $0xbe800005
+DATA allbe800005<>+12(SB)/4, $0xbe800005
+DATA allbe800005<>+16(SB)/4, $0xbe800005
+DATA allbe800005<>+20(SB)/4, $0xbe800005
+DATA allbe800005<>+24(SB)/4, $0xbe800005
+DATA allbe800005<>+28(SB)/4, $0xbe800005
+GLOBL allbe800005<>(SB), RODATA|NOPTR, $32
+
+DATA all3eaaaaa4<>+0(SB)/4, $0x3eaaaaa4
+DATA all3eaaaaa4<>+4(SB)/4, $0x3eaaaaa4
+DATA all3eaaaaa4<>+8(SB)/4, $0x3eaaaaa4
+DATA all3eaaaaa4<>+12(SB)/4, $0x3eaaaaa4
+DATA all3eaaaaa4<>+16(SB)/4, $0x3eaaaaa4
+DATA all3eaaaaa4<>+20(SB)/4, $0x3eaaaaa4
+DATA all3eaaaaa4<>+24(SB)/4, $0x3eaaaaa4
+DATA all3eaaaaa4<>+28(SB)/4, $0x3eaaaaa4
+GLOBL all3eaaaaa4<>(SB), RODATA|NOPTR, $32
+
+DATA allb102e308<>+0(SB)/4, $0xb102e308
+DATA allb102e308<>+4(SB)/4, $0xb102e308
+DATA allb102e308<>+8(SB)/4, $0xb102e308
+DATA allb102e308<>+12(SB)/4, $0xb102e308
+DATA allb102e308<>+16(SB)/4, $0xb102e308
+DATA allb102e308<>+20(SB)/4, $0xb102e308
+DATA allb102e308<>+24(SB)/4, $0xb102e308
+DATA allb102e308<>+28(SB)/4, $0xb102e308
+GLOBL allb102e308<>(SB), RODATA|NOPTR, $32
+
+DATA allbf000000<>+0(SB)/4, $0xbf000000
+DATA allbf000000<>+4(SB)/4, $0xbf000000
+DATA allbf000000<>+8(SB)/4, $0xbf000000
+DATA allbf000000<>+12(SB)/4, $0xbf000000
+DATA allbf000000<>+16(SB)/4, $0xbf000000
+DATA allbf000000<>+20(SB)/4, $0xbf000000
+DATA allbf000000<>+24(SB)/4, $0xbf000000
+DATA allbf000000<>+28(SB)/4, $0xbf000000
+GLOBL allbf000000<>(SB), RODATA|NOPTR, $32
+
+DATA all3f317218<>+0(SB)/4, $0x3f317218
+DATA all3f317218<>+4(SB)/4, $0x3f317218
+DATA all3f317218<>+8(SB)/4, $0x3f317218
+DATA all3f317218<>+12(SB)/4, $0x3f317218
+DATA all3f317218<>+16(SB)/4, $0x3f317218
+DATA all3f317218<>+20(SB)/4, $0x3f317218
+DATA all3f317218<>+24(SB)/4, $0x3f317218
+DATA all3f317218<>+28(SB)/4, $0x3f317218
+GLOBL all3f317218<>(SB), RODATA|NOPTR, $32
+
+DATA all7f800000<>+0(SB)/4, $0x7f800000
+DATA all7f800000<>+4(SB)/4, $0x7f800000
+DATA all7f800000<>+8(SB)/4, $0x7f800000
+DATA all7f800000<>+12(SB)/4, $0x7f800000
+DATA all7f800000<>+16(SB)/4, $0x7f800000
+DATA all7f800000<>+20(SB)/4, $0x7f800000
+DATA all7f800000<>+24(SB)/4, $0x7f800000
+DATA all7f800000<>+28(SB)/4, $0x7f800000
+GLOBL all7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA allff800000<>+0(SB)/4, $0xff800000
+DATA allff800000<>+4(SB)/4, $0xff800000
+DATA allff800000<>+8(SB)/4, $0xff800000
+DATA allff800000<>+12(SB)/4, $0xff800000
+DATA allff800000<>+16(SB)/4, $0xff800000
+DATA allff800000<>+20(SB)/4, $0xff800000
+DATA allff800000<>+24(SB)/4, $0xff800000
+DATA allff800000<>+28(SB)/4, $0xff800000
+GLOBL allff800000<>(SB), RODATA|NOPTR, $32
+
+// func tanhFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·tanhFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41200000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z6
+	VPBROADCASTD     allbbba865d<>+0(SB), Z7
+	VFMADD213PS.BCST all3ca8fc66<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbd5c1ad2<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3e08837b<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbeaaaa99<>+0(SB), Z6, Z7
+	VMULPS           Z6, Z7, Z6
+	VMOVAPS          Z6, Z6
+	VFMADD213PS      Z1, Z1, Z6
+	VADDPS           Z1, Z1, Z7
+	VMAXPS.BCST      allc3000000<>+0(SB), Z7, Z7
+	VMINPS.BCST      all43000000<>+0(SB), Z7, Z7
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
+	VMOVAPS          Z7, Z9
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
+	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z7
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z7
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VSCALEFPS        Z8, Z9, Z7
+	VPBROADCASTD     all3f800000<>+0(SB), Z8
+	VPBROADCASTD     all40000000<>+0(SB), Z9
+	VADDPS.BCST      all3f800000<>+0(SB), Z7, Z7
+	VDIVPS           Z7, Z9, Z7
+	VSUBPS           Z7, Z8, Z7
+	VCMPPS.BCST      $0x01, all3f200000<>+0(SB), Z1, K1
+	VBLENDMPS        Z6, Z7, K1, Z2
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z2, Z1
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K1, Z3
+	VMOVDQU32        Z3, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41200000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VPBROADCASTD     allbbba865d<>+0(SB), Z3
+	VFMADD213PS.BCST all3ca8fc66<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbd5c1ad2<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3e08837b<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbeaaaa99<>+0(SB), Z2, Z3
+	VMULPS           Z2, Z3, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD213PS      Z1, Z1, Z2
+	VADDPS           Z1, Z1, Z3
+	VMAXPS.BCST      allc3000000<>+0(SB), Z3, Z3
+	VMINPS.BCST      all43000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z6
+	VMOVAPS          Z3, Z7
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z6, Z7
+	VSUBPS.BCST      all4b400000<>+0(SB), Z7, Z6
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z6, Z3
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z6, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z7
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VSCALEFPS        Z6, Z7, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z6
+	VPBROADCASTD     all40000000<>+0(SB), Z7
+	VADDPS.BCST      all3f800000<>+0(SB), Z3, Z3
+	VDIVPS           Z3, Z7, Z3
+	VSUBPS           Z3, Z6, Z3
+	VCMPPS.BCST      $0x01, all3f200000<>+0(SB), Z1, K2
+	VBLENDMPS        Z2, Z3, K2, Z4
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z4, Z1
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K2, Z5
+	VMOVDQU32        Z5, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all41200000<>+0(SB)/4, $0x41200000
+DATA all41200000<>+4(SB)/4, $0x41200000
+DATA all41200000<>+8(SB)/4, $0x41200000
+DATA all41200000<>+12(SB)/4, $0x41200000
+DATA all41200000<>+16(SB)/4, $0x41200000
+DATA all41200000<>+20(SB)/4, $0x41200000
+DATA all41200000<>+24(SB)/4, $0x41200000
+DATA all41200000<>+28(SB)/4, $0x41200000
+GLOBL all41200000<>(SB), RODATA|NOPTR, $32
+
+DATA allbbba865d<>+0(SB)/4, $0xbbba865d
+DATA allbbba865d<>+4(SB)/4, $0xbbba865d
+DATA allbbba865d<>+8(SB)/4, $0xbbba865d
+DATA allbbba865d<>+12(SB)/4, $0xbbba865d
+DATA allbbba865d<>+16(SB)/4, $0xbbba865d
+DATA allbbba865d<>+20(SB)/4, $0xbbba865d
+DATA allbbba865d<>+24(SB)/4, $0xbbba865d
+DATA allbbba865d<>+28(SB)/4, $0xbbba865d
+GLOBL allbbba865d<>(SB), RODATA|NOPTR, $32
+
+DATA all3ca8fc66<>+0(SB)/4, $0x3ca8fc66
+DATA all3ca8fc66<>+4(SB)/4, $0x3ca8fc66
+DATA all3ca8fc66<>+8(SB)/4, $0x3ca8fc66
+DATA all3ca8fc66<>+12(SB)/4, $0x3ca8fc66
+DATA all3ca8fc66<>+16(SB)/4, $0x3ca8fc66
+DATA all3ca8fc66<>+20(SB)/4, $0x3ca8fc66
+DATA all3ca8fc66<>+24(SB)/4, $0x3ca8fc66
+DATA all3ca8fc66<>+28(SB)/4, $0x3ca8fc66
+GLOBL all3ca8fc66<>(SB), RODATA|NOPTR, $32
+
+DATA allbd5c1ad2<>+0(SB)/4, $0xbd5c1ad2
+DATA allbd5c1ad2<>+4(SB)/4, $0xbd5c1ad2
+DATA allbd5c1ad2<>+8(SB)/4, $0xbd5c1ad2
+DATA allbd5c1ad2<>+12(SB)/4, $0xbd5c1ad2
+DATA allbd5c1ad2<>+16(SB)/4, $0xbd5c1ad2
+DATA allbd5c1ad2<>+20(SB)/4, $0xbd5c1ad2
+DATA allbd5c1ad2<>+24(SB)/4, $0xbd5c1ad2
+DATA allbd5c1ad2<>+28(SB)/4, $0xbd5c1ad2
+GLOBL allbd5c1ad2<>(SB), RODATA|NOPTR, $32
+
+DATA all3e08837b<>+0(SB)/4, $0x3e08837b
+DATA all3e08837b<>+4(SB)/4, $0x3e08837b
+DATA all3e08837b<>+8(SB)/4, $0x3e08837b
+DATA all3e08837b<>+12(SB)/4, $0x3e08837b
+DATA all3e08837b<>+16(SB)/4, $0x3e08837b
+DATA all3e08837b<>+20(SB)/4, $0x3e08837b
+DATA all3e08837b<>+24(SB)/4, $0x3e08837b
+DATA all3e08837b<>+28(SB)/4, $0x3e08837b
+GLOBL all3e08837b<>(SB), RODATA|NOPTR, $32
+
+DATA allbeaaaa99<>+0(SB)/4, $0xbeaaaa99
+DATA allbeaaaa99<>+4(SB)/4, $0xbeaaaa99
+DATA allbeaaaa99<>+8(SB)/4, $0xbeaaaa99
+DATA allbeaaaa99<>+12(SB)/4, $0xbeaaaa99
+DATA allbeaaaa99<>+16(SB)/4, $0xbeaaaa99
+DATA allbeaaaa99<>+20(SB)/4, $0xbeaaaa99
+DATA allbeaaaa99<>+24(SB)/4, $0xbeaaaa99
+DATA allbeaaaa99<>+28(SB)/4, $0xbeaaaa99
+GLOBL allbeaaaa99<>(SB), RODATA|NOPTR, $32
+
+DATA all40000000<>+0(SB)/4, $0x40000000
+DATA all40000000<>+4(SB)/4, $0x40000000
+DATA all40000000<>+8(SB)/4, $0x40000000
+DATA all40000000<>+12(SB)/4, $0x40000000
+DATA all40000000<>+16(SB)/4, $0x40000000
+DATA all40000000<>+20(SB)/4, $0x40000000
+DATA all40000000<>+24(SB)/4, $0x40000000
+DATA all40000000<>+28(SB)/4, $0x40000000
+GLOBL all40000000<>(SB), RODATA|NOPTR, $32
+
+DATA all3f200000<>+0(SB)/4, $0x3f200000
+DATA all3f200000<>+4(SB)/4, $0x3f200000
+DATA all3f200000<>+8(SB)/4, $0x3f200000
+DATA all3f200000<>+12(SB)/4, $0x3f200000
+DATA all3f200000<>+16(SB)/4, $0x3f200000
+DATA all3f200000<>+20(SB)/4, $0x3f200000
+DATA all3f200000<>+24(SB)/4, $0x3f200000
+DATA all3f200000<>+28(SB)/4, $0x3f200000
+GLOBL all3f200000<>(SB), RODATA|NOPTR, $32
+
+// func sigmoidFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·sigmoidFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VPBROADCASTD     all3f800000<>+0(SB), Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z9
+	VMOVAPS          Z2, Z10
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z9, Z10
+	VSUBPS.BCST      all4b400000<>+0(SB), Z10, Z9
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z9, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z9, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z10
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
+	VMULPS           Z10, Z1, Z2
+	VBLENDMPS        Z2, Z1, K1, Z3
+	VSCALEFPS        Z9, Z10, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z3, Z1
+	VSCALEFPS        Z9, Z1, Z2
+	VBLENDMPS        Z2, Z1, K1, Z4
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VMOVDQU32        Z5, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPBROADCASTD     all3f800000<>+0(SB), Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
+	VMOVAPS          Z2, Z4
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z4
+	VSUBPS.BCST      all4b400000<>+0(SB), Z4, Z3
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
+	VMULPS           Z4, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z6
+	VSCALEFPS        Z3, Z4, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z6, Z1
+	VSCALEFPS        Z3, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z7
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K2, Z8
+	VMOVDQU32        Z8, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func siluFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·siluFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z9
+	VMOVAPS          Z2, Z10
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z9, Z10
+	VSUBPS.BCST      all4b400000<>+0(SB), Z10, Z9
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z9, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z9, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z10
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
+	VMULPS           Z10, Z1, Z2
+	VBLENDMPS        Z2, Z1, K1, Z3
+	VSCALEFPS        Z9, Z10, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z3, Z1
+	VSCALEFPS        Z9, Z1, Z2
+	VBLENDMPS        Z2, Z1, K1, Z4
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VMOVDQU32        Z5, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
+	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
+	VMOVAPS          Z2, Z4
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z4
+	VSUBPS.BCST      all4b400000<>+0(SB), Z4, Z3
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z2
+	VMOVAPS          Z2, Z2
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
+	VMULPS           Z4, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z6
+	VSCALEFPS        Z3, Z4, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z6, Z1
+	VSCALEFPS        Z3, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z7
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K2, Z8
+	VMOVDQU32        Z8, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func geluFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·geluFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41680000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z10
+	VMOVAPS          Z1, Z11
+	VFMSUB213PS      Z10, Z1, Z11
+	VMULPS.BCST      allbf000000<>+0(SB), Z10, Z12
+	VMULPS.BCST      allbf000000<>+0(SB), Z11, Z11
+	VPBROADCASTD     all3f800000<>+0(SB), Z13
+	VADDPS.BCST      all40800000<>+0(SB), Z1, Z14
+	VDIVPS           Z14, Z13, Z13
+	VPBROADCASTD     allc1000000<>+0(SB), Z14
+	VMOVAPS          Z14, Z14
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z13, Z14
+	VPBROADCASTD     allb93de147<>+0(SB), Z15
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z14, Z15
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z14, Z15
+	VMULPS           Z15, Z13, Z13
+	VMAXPS.BCST      allc3000000<>+0(SB), Z12, Z12
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z14
+	VMOVAPS          Z12, Z15
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z14, Z15
+	VSUBPS.BCST      all4b400000<>+0(SB), Z15, Z14
+	VMOVAPS          Z12, Z12
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z14, Z12
+	VMOVAPS          Z12, Z12
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z14, Z12
+	VADDPS           Z11, Z12, Z11
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z12
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z11, Z12
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z11, Z12
+	VMULPS           Z13, Z12, Z11
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
+	VPXORD.BCST      all80000000<>+0(SB), Z1, Z12
+	VMULPS           Z11, Z12, Z12
+	VBLENDMPS        Z12, Z11, K1, Z2
+	VSCALEFPS        Z14, Z2, Z11
+	VPBROADCASTD     all3f800000<>+0(SB), Z12
+	VSUBPS           Z11, Z12, Z12
+	VMULPS           Z12, Z0, Z12
+	VBLENDMPS        Z11, Z12, K1, Z3
+	VPBROADCASTD     allb708ed9a<>+0(SB), Z11
+	VFMADD213PS.BCST all38f12db7<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allba9bb701<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3c236aaa<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbd882c31<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ecc422a<>+0(SB), Z10, Z11
+	VMOVAPS          Z11, Z10
+	VFMADD213PS.BCST all3f000000<>+0(SB), Z0, Z10
+	VMULPS           Z10, Z0, Z10
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K1
+	VBLENDMPS        Z10, Z3, K1, Z4
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
+	VMOVDQU32        Z5, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41680000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB213PS      Z2, Z1, Z3
+	VMULPS.BCST      allbf000000<>+0(SB), Z2, Z4
+	VMULPS.BCST      allbf000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z5
+	VADDPS.BCST      all40800000<>+0(SB), Z1, Z10
+	VDIVPS           Z10, Z5, Z5
+	VPBROADCASTD     allc1000000<>+0(SB), Z10
+	VMOVAPS          Z10, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z5, Z10
+	VPBROADCASTD     allb93de147<>+0(SB), Z11
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z10, Z11
+	VMULPS           Z11, Z5, Z5
+	VMAXPS.BCST      allc3000000<>+0(SB), Z4, Z4
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z10
+	VMOVAPS          Z4, Z11
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z10, Z11
+	VSUBPS.BCST      all4b400000<>+0(SB), Z11, Z10
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z10, Z4
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z10, Z4
+	VADDPS           Z3, Z4, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
+	VMULPS           Z5, Z4, Z3
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
+	VPXORD.BCST      all80000000<>+0(SB), Z1, Z4
+	VMULPS           Z3, Z4, Z4
+	VBLENDMPS        Z4, Z3, K2, Z6
+	VSCALEFPS        Z10, Z6, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z4
+	VSUBPS           Z3, Z4, Z4
+	VMULPS           Z4, Z0, Z4
+	VBLENDMPS        Z3, Z4, K2, Z7
+	VPBROADCASTD     allb708ed9a<>+0(SB), Z3
+	VFMADD213PS.BCST all38f12db7<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allba9bb701<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3c236aaa<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbd882c31<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3ecc422a<>+0(SB), Z2, Z3
+	VMOVAPS          Z3, Z2
+	VFMADD213PS.BCST all3f000000<>+0(SB), Z0, Z2
+	VMULPS           Z2, Z0, Z2
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K2
+	VBLENDMPS        Z2, Z7, K2, Z8
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z8, K2, Z9
+	VMOVDQU32        Z9, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all41680000<>+0(SB)/4, $0x41680000
+DATA all41680000<>+4(SB)/4, $0x41680000
+DATA all41680000<>+8(SB)/4, $0x41680000
+DATA all41680000<>+12(SB)/4, $0x41680000
+DATA all41680000<>+16(SB)/4, $0x41680000
+DATA all41680000<>+20(SB)/4, $0x41680000
+DATA all41680000<>+24(SB)/4, $0x41680000
+DATA all41680000<>+28(SB)/4, $0x41680000
+GLOBL all41680000<>(SB), RODATA|NOPTR, $32
+
+DATA all40800000<>+0(SB)/4, $0x40800000
+DATA all40800000<>+4(SB)/4, $0x40800000
+DATA all40800000<>+8(SB)/4, $0x40800000
+DATA all40800000<>+12(SB)/4, $0x40800000
+DATA all40800000<>+16(SB)/4, $0x40800000
+DATA all40800000<>+20(SB)/4, $0x40800000
+DATA all40800000<>+24(SB)/4, $0x40800000
+DATA all40800000<>+28(SB)/4, $0x40800000
+GLOBL all40800000<>(SB), RODATA|NOPTR, $32
+
+DATA allc1000000<>+0(SB)/4, $0xc1000000
+DATA allc1000000<>+4(SB)/4, $0xc1000000
+DATA allc1000000<>+8(SB)/4, $0xc1000000
+DATA allc1000000<>+12(SB)/4, $0xc1000000
+DATA allc1000000<>+16(SB)/4, $0xc1000000
+DATA allc1000000<>+20(SB)/4, $0xc1000000
+DATA allc1000000<>+24(SB)/4, $0xc1000000
+DATA allc1000000<>+28(SB)/4, $0xc1000000
+GLOBL allc1000000<>(SB), RODATA|NOPTR, $32
+
+DATA allb93de147<>+0(SB)/4, $0xb93de147
+DATA allb93de147<>+4(SB)/4, $0xb93de147
+DATA allb93de147<>+8(SB)/4, $0xb93de147
+DATA allb93de147<>+12(SB)/4, $0xb93de147
+DATA allb93de147<>+16(SB)/4, $0xb93de147
+DATA allb93de147<>+20(SB)/4, $0xb93de147
+DATA allb93de147<>+24(SB)/4, $0xb93de147
+DATA allb93de147<>+28(SB)/4, $0xb93de147
+GLOBL allb93de147<>(SB), RODATA|NOPTR, $32
+
+DATA allb9c788c3<>+0(SB)/4, $0xb9c788c3
+DATA allb9c788c3<>+4(SB)/4, $0xb9c788c3
+DATA allb9c788c3<>+8(SB)/4, $0xb9c788c3
+DATA allb9c788c3<>+12(SB)/4, $0xb9c788c3
+DATA allb9c788c3<>+16(SB)/4, $0xb9c788c3
+DATA allb9c788c3<>+20(SB)/4, $0xb9c788c3
+DATA allb9c788c3<>+24(SB)/4, $0xb9c788c3
+DATA allb9c788c3<>+28(SB)/4, $0xb9c788c3
+GLOBL allb9c788c3<>(SB), RODATA|NOPTR, $32
+
+DATA allb93b2c1a<>+0(SB)/4, $0xb93b2c1a
+DATA allb93b2c1a<>+4(SB)/4, $0xb93b2c1a
+DATA allb93b2c1a<>+8(SB)/4, $0xb93b2c1a
+DATA allb93b2c1a<>+12(SB)/4, $0xb93b2c1a
+DATA allb93b2c1a<>+16(SB)/4, $0xb93b2c1a
+DATA allb93b2c1a<>+20(SB)/4, $0xb93b2c1a
+DATA allb93b2c1a<>+24(SB)/4, $0xb93b2c1a
+DATA allb93b2c1a<>+28(SB)/4, $0xb93b2c1a
+GLOBL allb93b2c1a<>(SB), RODATA|NOPTR, $32
+
+DATA all3a061355<>+0(SB)/4, $0x3a061355
+DATA all3a061355<>+4(SB)/4, $0x3a061355
+DATA all3a061355<>+8(SB)/4, $0x3a061355
+DATA all3a061355<>+12(SB)/4, $0x3a061355
+DATA all3a061355<>+16(SB)/4, $0x3a061355
+DATA all3a061355<>+20(SB)/4, $0x3a061355
+DATA all3a061355<>+24(SB)/4, $0x3a061355
+DATA all3a061355<>+28(SB)/4, $0x3a061355
+GLOBL all3a061355<>(SB), RODATA|NOPTR, $32
+
+DATA all3ade788c<>+0(SB)/4, $0x3ade788c
+DATA all3ade788c<>+4(SB)/4, $0x3ade788c
+DATA all3ade788c<>+8(SB)/4, $0x3ade788c
+DATA all3ade788c<>+12(SB)/4, $0x3ade788c
+DATA all3ade788c<>+16(SB)/4, $0x3ade788c
+DATA all3ade788c<>+20(SB)/4, $0x3ade788c
+DATA all3ade788c<>+24(SB)/4, $0x3ade788c
+DATA all3ade788c<>+28(SB)/4, $0x3ade788c
+GLOBL all3ade788c<>(SB), RODATA|NOPTR, $32
+
+DATA allbb6d23ab<>+0(SB)/4, $0xbb6d23ab
+DATA allbb6d23ab<>+4(SB)/4, $0xbb6d23ab
+DATA allbb6d23ab<>+8(SB)/4, $0xbb6d23ab
+DATA allbb6d23ab<>+12(SB)/4, $0xbb6d23ab
+DATA allbb6d23ab<>+16(SB)/4, $0xbb6d23ab
+DATA allbb6d23ab<>+20(SB)/4, $0xbb6d23ab
+DATA allbb6d23ab<>+24(SB)/4, $0xbb6d23ab
+DATA allbb6d23ab<>+28(SB)/4, $0xbb6d23ab
+GLOBL allbb6d23ab<>(SB), RODATA|NOPTR, $32
+
+DATA allbbf8122d<>+0(SB)/4, $0xbbf8122d
+DATA allbbf8122d<>+4(SB)/4, $0xbbf8122d
+DATA allbbf8122d<>+8(SB)/4, $0xbbf8122d
+DATA allbbf8122d<>+12(SB)/4, $0xbbf8122d
+DATA allbbf8122d<>+16(SB)/4, $0xbbf8122d
+DATA allbbf8122d<>+20(SB)/4, $0xbbf8122d
+DATA allbbf8122d<>+24(SB)/4, $0xbbf8122d
+DATA allbbf8122d<>+28(SB)/4, $0xbbf8122d
+GLOBL allbbf8122d<>(SB), RODATA|NOPTR, $32
+
+DATA all3d7779a0<>+0(SB)/4, $0x3d7779a0
+DATA all3d7779a0<>+4(SB)/4, $0x3d7779a0
+DATA all3d7779a0<>+8(SB)/4, $0x3d7779a0
+DATA all3d7779a0<>+12(SB)/4, $0x3d7779a0
+DATA all3d7779a0<>+16(SB)/4, $0x3d7779a0
+DATA all3d7779a0<>+20(SB)/4, $0x3d7779a0
+DATA all3d7779a0<>+24(SB)/4, $0x3d7779a0
+DATA all3d7779a0<>+28(SB)/4, $0x3d7779a0
+GLOBL all3d7779a0<>(SB), RODATA|NOPTR, $32
+
+DATA allbe3efe9d<>+0(SB)/4, $0xbe3efe9d
+DATA allbe3efe9d<>+4(SB)/4, $0xbe3efe9d
+DATA allbe3efe9d<>+8(SB)/4, $0xbe3efe9d
+DATA allbe3efe9d<>+12(SB)/4, $0xbe3efe9d
+DATA allbe3efe9d<>+16(SB)/4, $0xbe3efe9d
+DATA allbe3efe9d<>+20(SB)/4, $0xbe3efe9d
+DATA allbe3efe9d<>+24(SB)/4, $0xbe3efe9d
+DATA allbe3efe9d<>+28(SB)/4, $0xbe3efe9d
+GLOBL allbe3efe9d<>(SB), RODATA|NOPTR, $32
+
+DATA all3ec636b3<>+0(SB)/4, $0x3ec636b3
+DATA all3ec636b3<>+4(SB)/4, $0x3ec636b3
+DATA all3ec636b3<>+8(SB)/4, $0x3ec636b3
+DATA all3ec636b3<>+12(SB)/4, $0x3ec636b3
+DATA all3ec636b3<>+16(SB)/4, $0x3ec636b3
+DATA all3ec636b3<>+20(SB)/4, $0x3ec636b3
+DATA all3ec636b3<>+24(SB)/4, $0x3ec636b3
+DATA all3ec636b3<>+28(SB)/4, $0x3ec636b3
+GLOBL all3ec636b3<>(SB), RODATA|NOPTR, $32
+
+DATA allbf1b9f1f<>+0(SB)/4, $0xbf1b9f1f
+DATA allbf1b9f1f<>+4(SB)/4, $0xbf1b9f1f
+DATA allbf1b9f1f<>+8(SB)/4, $0xbf1b9f1f
+DATA allbf1b9f1f<>+12(SB)/4, $0xbf1b9f1f
+DATA allbf1b9f1f<>+16(SB)/4, $0xbf1b9f1f
+DATA allbf1b9f1f<>+20(SB)/4, $0xbf1b9f1f
+DATA allbf1b9f1f<>+24(SB)/4, $0xbf1b9f1f
+DATA allbf1b9f1f<>+28(SB)/4, $0xbf1b9f1f
+GLOBL allbf1b9f1f<>(SB), RODATA|NOPTR, $32
+
+DATA all3f415a5e<>+0(SB)/4, $0x3f415a5e
+DATA all3f415a5e<>+4(SB)/4, $0x3f415a5e
+DATA all3f415a5e<>+8(SB)/4, $0x3f415a5e
+DATA all3f415a5e<>+12(SB)/4, $0x3f415a5e
+DATA all3f415a5e<>+16(SB)/4, $0x3f415a5e
+DATA all3f415a5e<>+20(SB)/4, $0x3f415a5e
+DATA all3f415a5e<>+24(SB)/4, $0x3f415a5e
+DATA all3f415a5e<>+28(SB)/4, $0x3f415a5e
+GLOBL all3f415a5e<>(SB), RODATA|NOPTR, $32
+
+DATA allb708ed9a<>+0(SB)/4, $0xb708ed9a
+DATA allb708ed9a<>+4(SB)/4, $0xb708ed9a
+DATA allb708ed9a<>+8(SB)/4, $0xb708ed9a
+DATA allb708ed9a<>+12(SB)/4, $0xb708ed9a
+DATA allb708ed9a<>+16(SB)/4, $0xb708ed9a
+DATA allb708ed9a<>+20(SB)/4, $0xb708ed9a
+DATA allb708ed9a<>+24(SB)/4, $0xb708ed9a
+DATA allb708ed9a<>+28(SB)/4, $0xb708ed9a
+GLOBL allb708ed9a<>(SB), RODATA|NOPTR, $32
+
+DATA all38f12db7<>+0(SB)/4, $0x38f12db7
+DATA all38f12db7<>+4(SB)/4, $0x38f12db7
+DATA all38f12db7<>+8(SB)/4, $0x38f12db7
+DATA all38f12db7<>+12(SB)/4, $0x38f12db7
+DATA all38f12db7<>+16(SB)/4, $0x38f12db7
+DATA all38f12db7<>+20(SB)/4, $0x38f12db7
+DATA all38f12db7<>+24(SB)/4, $0x38f12db7
+DATA all38f12db7<>+28(SB)/4, $0x38f12db7
+GLOBL all38f12db7<>(SB), RODATA|NOPTR, $32
+
+DATA allba9bb701<>+0(SB)/4, $0xba9bb701
+DATA allba9bb701<>+4(SB)/4, $0xba9bb701
+DATA allba9bb701<>+8(SB)/4, $0xba9bb701
+DATA allba9bb701<>+12(SB)/4, $0xba9bb701
+DATA allba9bb701<>+16(SB)/4, $0xba9bb701
+DATA allba9bb701<>+20(SB)/4, $0xba9bb701
+DATA allba9bb701<>+24(SB)/4, $0xba9bb701
+DATA allba9bb701<>+28(SB)/4, $0xba9bb701
+GLOBL allba9bb701<>(SB), RODATA|NOPTR, $32
+
+DATA all3c236aaa<>+0(SB)/4, $0x3c236aaa
+DATA all3c236aaa<>+4(SB)/4, $0x3c236aaa
+DATA all3c236aaa<>+8(SB)/4, $0x3c236aaa
+DATA all3c236aaa<>+12(SB)/4, $0x3c236aaa
+DATA all3c236aaa<>+16(SB)/4, $0x3c236aaa
+DATA all3c236aaa<>+20(SB)/4, $0x3c236aaa
+DATA all3c236aaa<>+24(SB)/4, $0x3c236aaa
+DATA all3c236aaa<>+28(SB)/4, $0x3c236aaa
+GLOBL all3c236aaa<>(SB), RODATA|NOPTR, $32
+
+DATA allbd882c31<>+0(SB)/4, $0xbd882c31
+DATA allbd882c31<>+4(SB)/4, $0xbd882c31
+DATA allbd882c31<>+8(SB)/4, $0xbd882c31
+DATA allbd882c31<>+12(SB)/4, $0xbd882c31
+DATA allbd882c31<>+16(SB)/4, $0xbd882c31
+DATA allbd882c31<>+20(SB)/4, $0xbd882c31
+DATA allbd882c31<>+24(SB)/4, $0xbd882c31
+DATA allbd882c31<>+28(SB)/4, $0xbd882c31
+GLOBL allbd882c31<>(SB), RODATA|NOPTR, $32
+
+DATA all3ecc422a<>+0(SB)/4, $0x3ecc422a
+DATA all3ecc422a<>+4(SB)/4, $0x3ecc422a
+DATA all3ecc422a<>+8(SB)/4, $0x3ecc422a
+DATA all3ecc422a<>+12(SB)/4, $0x3ecc422a
+DATA all3ecc422a<>+16(SB)/4, $0x3ecc422a
+DATA all3ecc422a<>+20(SB)/4, $0x3ecc422a
+DATA all3ecc422a<>+24(SB)/4, $0x3ecc422a
+DATA all3ecc422a<>+28(SB)/4, $0x3ecc422a
+GLOBL all3ecc422a<>(SB), RODATA|NOPTR, $32
+
+DATA all3f000000<>+0(SB)/4, $0x3f000000
+DATA all3f000000<>+4(SB)/4, $0x3f000000
+DATA all3f000000<>+8(SB)/4, $0x3f000000
+DATA all3f000000<>+12(SB)/4, $0x3f000000
+DATA all3f000000<>+16(SB)/4, $0x3f000000
+DATA all3f000000<>+20(SB)/4, $0x3f000000
+DATA all3f000000<>+24(SB)/4, $0x3f000000
+DATA all3f000000<>+28(SB)/4, $0x3f000000
+GLOBL all3f000000<>(SB), RODATA|NOPTR, $32
+
+// func geluTanhFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·geluTanhFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41400000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z8
+	VMOVAPS          Z1, Z9
+	VFMSUB213PS      Z8, Z1, Z9
+	VPBROADCASTD     all3d922279<>+0(SB), Z10
+	VMULPS           Z8, Z10, Z11
+	VMOVAPS          Z10, Z12
+	VFMSUB213PS      Z11, Z8, Z12
+	VPBROADCASTD     all3fcc422a<>+0(SB), Z13
+	VADDPS           Z11, Z13, Z14
+	VSUBPS           Z13, Z14, Z15
+	VSUBPS           Z15, Z14, Z16
+	VSUBPS           Z16, Z13, Z13
+	VSUBPS           Z15, Z11, Z11
+	VADDPS           Z11, Z13, Z11
+	VMOVAPS          Z10, Z10
+	VFMADD213PS      Z12, Z9, Z10
+	VADDPS           Z10, Z11, Z9
+	VPBROADCASTD     all3124d8b5<>+0(SB), Z10
+	VMOVAPS          Z10, Z10
+	VFMADD213PS.BCST allb342bc9b<>+0(SB), Z8, Z10
+	VADDPS           Z10, Z9, Z8
+	VMULPS           Z14, Z1, Z9
+	VMOVAPS          Z1, Z10
+	VFMSUB213PS      Z9, Z14, Z10
+	VMOVAPS          Z1, Z1
+	VFMADD213PS      Z10, Z8, Z1
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z8
+	VPORD.BCST       all80000000<>+0(SB), Z9, Z10
+	VPANDND.BCST     all80000000<>+0(SB), Z9, Z11
+	VPXORD           Z11, Z1, Z1
+	VMAXPS.BCST      allc3000000<>+0(SB), Z10, Z10
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z11
+	VMOVAPS          Z10, Z12
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z11, Z12
+	VSUBPS.BCST      all4b400000<>+0(SB), Z12, Z11
+	VMOVAPS          Z10, Z10
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z11, Z10
+	VMOVAPS          Z10, Z10
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z11, Z10
+	VADDPS           Z1, Z10, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z10
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z10
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z9, K1
+	VMULPS           Z10, Z8, Z1
+	VBLENDMPS        Z1, Z8, K1, Z2
+	VSCALEFPS        Z11, Z10, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z2, Z1
+	VSCALEFPS        Z11, Z1, Z8
+	VBLENDMPS        Z8, Z1, K1, Z3
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z3, K1, Z4
+	VMOVDQU32        Z4, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z1
+	VMINPS.BCST      all41400000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB213PS      Z2, Z1, Z3
+	VPBROADCASTD     all3d922279<>+0(SB), Z4
+	VMULPS           Z2, Z4, Z8
+	VMOVAPS          Z4, Z9
+	VFMSUB213PS      Z8, Z2, Z9
+	VPBROADCASTD     all3fcc422a<>+0(SB), Z10
+	VADDPS           Z8, Z10, Z11
+	VSUBPS           Z10, Z11, Z12
+	VSUBPS           Z12, Z11, Z13
+	VSUBPS           Z13, Z10, Z10
+	VSUBPS           Z12, Z8, Z8
+	VADDPS           Z8, Z10, Z8
+	VMOVAPS          Z4, Z4
+	VFMADD213PS      Z9, Z3, Z4
+	VADDPS           Z4, Z8, Z3
+	VPBROADCASTD     all3124d8b5<>+0(SB), Z4
+	VMOVAPS          Z4, Z4
+	VFMADD213PS.BCST allb342bc9b<>+0(SB), Z2, Z4
+	VADDPS           Z4, Z3, Z2
+	VMULPS           Z11, Z1, Z3
+	VMOVAPS          Z1, Z4
+	VFMSUB213PS      Z3, Z11, Z4
+	VMOVAPS          Z1, Z1
+	VFMADD213PS      Z4, Z2, Z1
+	VMAXPS.BCST      allc1400000<>+0(SB), Z0, Z2
+	VPORD.BCST       all80000000<>+0(SB), Z3, Z4
+	VPANDND.BCST     all80000000<>+0(SB), Z3, Z8
+	VPXORD           Z8, Z1, Z1
+	VMAXPS.BCST      allc3000000<>+0(SB), Z4, Z4
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
+	VMOVAPS          Z4, Z9
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
+	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z4
+	VMOVAPS          Z4, Z4
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z4
+	VADDPS           Z1, Z4, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z3, K2
+	VMULPS           Z4, Z2, Z1
+	VBLENDMPS        Z1, Z2, K2, Z5
+	VSCALEFPS        Z8, Z4, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z5, Z1
+	VSCALEFPS        Z8, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z6
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z6, K2, Z7
+	VMOVDQU32        Z7, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA allc1400000<>+0(SB)/4, $0xc1400000
+DATA allc1400000<>+4(SB)/4, $0xc1400000
+DATA allc1400000<>+8(SB)/4, $0xc1400000
+DATA allc1400000<>+12(SB)/4, $0xc1400000
+DATA allc1400000<>+16(SB)/4, $0xc1400000
+DATA allc1400000<>+20(SB)/4, $0xc1400000
+DATA allc1400000<>+24(SB)/4, $0xc1400000
+DATA allc1400000<>+28(SB)/4, $0xc1400000
+GLOBL allc1400000<>(SB), RODATA|NOPTR, $32
+
+DATA all41400000<>+0(SB)/4, $0x41400000
+DATA all41400000<>+4(SB)/4, $0x41400000
+DATA all41400000<>+8(SB)/4, $0x41400000
+DATA all41400000<>+12(SB)/4, $0x41400000
+DATA all41400000<>+16(SB)/4, $0x41400000
+DATA all41400000<>+20(SB)/4, $0x41400000
+DATA all41400000<>+24(SB)/4, $0x41400000
+DATA all41400000<>+28(SB)/4, $0x41400000
+GLOBL all41400000<>(SB), RODATA|NOPTR, $32
+
+DATA all3d922279<>+0(SB)/4, $0x3d922279
+DATA all3d922279<>+4(SB)/4, $0x3d922279
+DATA all3d922279<>+8(SB)/4, $0x3d922279
+DATA all3d922279<>+12(SB)/4, $0x3d922279
+DATA all3d922279<>+16(SB)/4, $0x3d922279
+DATA all3d922279<>+20(SB)/4, $0x3d922279
+DATA all3d922279<>+24(SB)/4, $0x3d922279
+DATA all3d922279<>+28(SB)/4, $0x3d922279
+GLOBL all3d922279<>(SB), RODATA|NOPTR, $32
+
+DATA all3fcc422a<>+0(SB)/4, $0x3fcc422a
+DATA all3fcc422a<>+4(SB)/4, $0x3fcc422a
+DATA all3fcc422a<>+8(SB)/4, $0x3fcc422a
+DATA all3fcc422a<>+12(SB)/4, $0x3fcc422a
+DATA all3fcc422a<>+16(SB)/4, $0x3fcc422a
+DATA all3fcc422a<>+20(SB)/4, $0x3fcc422a
+DATA all3fcc422a<>+24(SB)/4, $0x3fcc422a
+DATA all3fcc422a<>+28(SB)/4, $0x3fcc422a
+GLOBL all3fcc422a<>(SB), RODATA|NOPTR, $32
+
+DATA all3124d8b5<>+0(SB)/4, $0x3124d8b5
+DATA all3124d8b5<>+4(SB)/4, $0x3124d8b5
+DATA all3124d8b5<>+8(SB)/4, $0x3124d8b5
+DATA all3124d8b5<>+12(SB)/4, $0x3124d8b5
+DATA all3124d8b5<>+16(SB)/4, $0x3124d8b5
+DATA all3124d8b5<>+20(SB)/4, $0x3124d8b5
+DATA all3124d8b5<>+24(SB)/4, $0x3124d8b5
+DATA all3124d8b5<>+28(SB)/4, $0x3124d8b5
+GLOBL all3124d8b5<>(SB), RODATA|NOPTR, $32
+
+DATA allb342bc9b<>+0(SB)/4, $0xb342bc9b
+DATA allb342bc9b<>+4(SB)/4, $0xb342bc9b
+DATA allb342bc9b<>+8(SB)/4, $0xb342bc9b
+DATA allb342bc9b<>+12(SB)/4, $0xb342bc9b
+DATA allb342bc9b<>+16(SB)/4, $0xb342bc9b
+DATA allb342bc9b<>+20(SB)/4, $0xb342bc9b
+DATA allb342bc9b<>+24(SB)/4, $0xb342bc9b
+DATA allb342bc9b<>+28(SB)/4, $0xb342bc9b
+GLOBL allb342bc9b<>(SB), RODATA|NOPTR, $32
+
+// func erfFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·erfFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32        (CX), Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all40800000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z6
+	VMOVAPS          Z1, Z7
+	VFMSUB213PS      Z6, Z1, Z7
+	VMULPS.BCST      all3fb504f3<>+0(SB), Z1, Z8
+	VPXORD.BCST      all80000000<>+0(SB), Z6, Z9
+	VPXORD.BCST      all80000000<>+0(SB), Z7, Z7
+	VPBROADCASTD     all3f800000<>+0(SB), Z10
+	VADDPS.BCST      all40800000<>+0(SB), Z8, Z8
+	VDIVPS           Z8, Z10, Z8
+	VPBROADCASTD     allc1000000<>+0(SB), Z10
+	VMOVAPS          Z10, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z8, Z10
+	VPBROADCASTD     allb93de147<>+0(SB), Z11
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z10, Z11
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z10, Z11
+	VMULPS           Z11, Z8, Z8
+	VMAXPS.BCST      allc3000000<>+0(SB), Z9, Z9
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z10
+	VMOVAPS          Z9, Z11
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z10, Z11
+	VSUBPS.BCST      all4b400000<>+0(SB), Z11, Z10
+	VMOVAPS          Z9, Z9
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z10, Z9
+	VMOVAPS          Z9, Z9
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z10, Z9
+	VADDPS           Z7, Z9, Z7
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VMULPS           Z8, Z9, Z7
+	VPBROADCASTD     allc0000000<>+0(SB), Z8
+	VSCALEFPS        Z10, Z7, Z7
+	VMOVAPS          Z8, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
+	VPBROADCASTD     all38a3b8f5<>+0(SB), Z7
+	VFMADD213PS.BCST allba51a8ae<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3ba9f912<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbcdbfb8d<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3de71673<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST allbec0939f<>+0(SB), Z6, Z7
+	VFMADD213PS.BCST all3e0375d4<>+0(SB), Z6, Z7
+	VMOVAPS          Z7, Z6
+	VFMADD213PS      Z1, Z1, Z6
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K1
+	VBLENDMPS        Z6, Z8, K1, Z2
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z2, Z1
+	VCMPPS           $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K1, Z3
+	VMOVDQU32        Z3, (AX)
+	ADDQ             $0x40, AX
+	ADDQ             $0x40, CX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z0
+	VPANDD.BCST      all7fffffff<>+0(SB), Z0, Z1
+	VMINPS.BCST      all40800000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z2
+	VMOVAPS          Z1, Z3
+	VFMSUB213PS      Z2, Z1, Z3
+	VMULPS.BCST      all3fb504f3<>+0(SB), Z1, Z6
+	VPXORD.BCST      all80000000<>+0(SB), Z2, Z7
+	VPXORD.BCST      all80000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3f800000<>+0(SB), Z8
+	VADDPS.BCST      all40800000<>+0(SB), Z6, Z6
+	VDIVPS           Z6, Z8, Z6
+	VPBROADCASTD     allc1000000<>+0(SB), Z8
+	VMOVAPS          Z8, Z8
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z6, Z8
+	VPBROADCASTD     allb93de147<>+0(SB), Z9
+	VFMADD213PS.BCST allb9c788c3<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allb93b2c1a<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3a061355<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3ade788c<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbb6d23ab<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbbf8122d<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3d7779a0<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbe3efe9d<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3ec636b3<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST allbf1b9f1f<>+0(SB), Z8, Z9
+	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z8, Z9
+	VMULPS           Z9, Z6, Z6
+	VMAXPS.BCST      allc3000000<>+0(SB), Z7, Z7
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
+	VMOVAPS          Z7, Z9
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
+	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z7
+	VMOVAPS          Z7, Z7
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z7
+	VADDPS           Z3, Z7, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z7
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VMULPS           Z6, Z7, Z3
+	VPBROADCASTD     allc0000000<>+0(SB), Z6
+	VSCALEFPS        Z8, Z3, Z3
+	VMOVAPS          Z6, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VPBROADCASTD     all38a3b8f5<>+0(SB), Z3
+	VFMADD213PS.BCST allba51a8ae<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3ba9f912<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbcdbfb8d<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3de71673<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST allbec0939f<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST all3e0375d4<>+0(SB), Z2, Z3
+	VMOVAPS          Z3, Z2
+	VFMADD213PS      Z1, Z1, Z2
+	VCMPPS.BCST      $0x01, all3f800000<>+0(SB), Z1, K2
+	VBLENDMPS        Z2, Z6, K2, Z4
+	VPANDD.BCST      all80000000<>+0(SB), Z0, Z1
+	VPORD            Z1, Z4, Z1
+	VCMPPS           $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K2, Z5
+	VMOVDQU32        Z5, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all3fb504f3<>+0(SB)/4, $0x3fb504f3
+DATA all3fb504f3<>+4(SB)/4, $0x3fb504f3
+DATA all3fb504f3<>+8(SB)/4, $0x3fb504f3
+DATA all3fb504f3<>+12(SB)/4, $0x3fb504f3
+DATA all3fb504f3<>+16(SB)/4, $0x3fb504f3
+DATA all3fb504f3<>+20(SB)/4, $0x3fb504f3
+DATA all3fb504f3<>+24(SB)/4, $0x3fb504f3
+DATA all3fb504f3<>+28(SB)/4, $0x3fb504f3
+GLOBL all3fb504f3<>(SB), RODATA|NOPTR, $32
+
+DATA allc0000000<>+0(SB)/4, $0xc0000000
+DATA allc0000000<>+4(SB)/4, $0xc0000000
+DATA allc0000000<>+8(SB)/4, $0xc0000000
+DATA allc0000000<>+12(SB)/4, $0xc0000000
+DATA allc0000000<>+16(SB)/4, $0xc0000000
+DATA allc0000000<>+20(SB)/4, $0xc0000000
+DATA allc0000000<>+24(SB)/4, $0xc0000000
+DATA allc0000000<>+28(SB)/4, $0xc0000000
+GLOBL allc0000000<>(SB), RODATA|NOPTR, $32
+
+DATA all38a3b8f5<>+0(SB)/4, $0x38a3b8f5
+DATA all38a3b8f5<>+4(SB)/4, $0x38a3b8f5
+DATA all38a3b8f5<>+8(SB)/4, $0x38a3b8f5
+DATA all38a3b8f5<>+12(SB)/4, $0x38a3b8f5
+DATA all38a3b8f5<>+16(SB)/4, $0x38a3b8f5
+DATA all38a3b8f5<>+20(SB)/4, $0x38a3b8f5
+DATA all38a3b8f5<>+24(SB)/4, $0x38a3b8f5
+DATA all38a3b8f5<>+28(SB)/4, $0x38a3b8f5
+GLOBL all38a3b8f5<>(SB), RODATA|NOPTR, $32
+
+DATA allba51a8ae<>+0(SB)/4, $0xba51a8ae
+DATA allba51a8ae<>+4(SB)/4, $0xba51a8ae
+DATA allba51a8ae<>+8(SB)/4, $0xba51a8ae
+DATA allba51a8ae<>+12(SB)/4, $0xba51a8ae
+DATA allba51a8ae<>+16(SB)/4, $0xba51a8ae
+DATA allba51a8ae<>+20(SB)/4, $0xba51a8ae
+DATA allba51a8ae<>+24(SB)/4, $0xba51a8ae
+DATA allba51a8ae<>+28(SB)/4, $0xba51a8ae
+GLOBL allba51a8ae<>(SB), RODATA|NOPTR, $32
+
+DATA all3ba9f912<>+0(SB)/4, $0x3ba9f912
+DATA all3ba9f912<>+4(SB)/4, $0x3ba9f912
+DATA all3ba9f912<>+8(SB)/4, $0x3ba9f912
+DATA all3ba9f912<>+12(SB)/4, $0x3ba9f912
+DATA all3ba9f912<>+16(SB)/4, $0x3ba9f912
+DATA all3ba9f912<>+20(SB)/4, $0x3ba9f912
+DATA all3ba9f912<>+24(SB)/4, $0x3ba9f912
+DATA all3ba9f912<>+28(SB)/4, $0x3ba9f912
+GLOBL all3ba9f912<>(SB), RODATA|NOPTR, $32
+
+DATA allbcdbfb8d<>+0(SB)/4, $0xbcdbfb8d
+DATA allbcdbfb8d<>+4(SB)/4, $0xbcdbfb8d
+DATA allbcdbfb8d<>+8(SB)/4, $0xbcdbfb8d
+DATA allbcdbfb8d<>+12(SB)/4, $0xbcdbfb8d
+DATA allbcdbfb8d<>+16(SB)/4, $0xbcdbfb8d
+DATA allbcdbfb8d<>+20(SB)/4, $0xbcdbfb8d
+DATA allbcdbfb8d<>+24(SB)/4, $0xbcdbfb8d
+DATA allbcdbfb8d<>+28(SB)/4, $0xbcdbfb8d
+GLOBL allbcdbfb8d<>(SB), RODATA|NOPTR, $32
+
+DATA all3de71673<>+0(SB)/4, $0x3de71673
+DATA all3de71673<>+4(SB)/4, $0x3de71673
+DATA all3de71673<>+8(SB)/4, $0x3de71673
+DATA all3de71673<>+12(SB)/4, $0x3de71673
+DATA all3de71673<>+16(SB)/4, $0x3de71673
+DATA all3de71673<>+20(SB)/4, $0x3de71673
+DATA all3de71673<>+24(SB)/4, $0x3de71673
+DATA all3de71673<>+28(SB)/4, $0x3de71673
+GLOBL all3de71673<>(SB), RODATA|NOPTR, $32
+
+DATA allbec0939f<>+0(SB)/4, $0xbec0939f
+DATA allbec0939f<>+4(SB)/4, $0xbec0939f
+DATA allbec0939f<>+8(SB)/4, $0xbec0939f
+DATA allbec0939f<>+12(SB)/4, $0xbec0939f
+DATA allbec0939f<>+16(SB)/4, $0xbec0939f
+DATA allbec0939f<>+20(SB)/4, $0xbec0939f
+DATA allbec0939f<>+24(SB)/4, $0xbec0939f
+DATA allbec0939f<>+28(SB)/4, $0xbec0939f
+GLOBL allbec0939f<>(SB), RODATA|NOPTR, $32
+
+DATA all3e0375d4<>+0(SB)/4, $0x3e0375d4
+DATA all3e0375d4<>+4(SB)/4, $0x3e0375d4
+DATA all3e0375d4<>+8(SB)/4, $0x3e0375d4
+DATA all3e0375d4<>+12(SB)/4, $0x3e0375d4
+DATA all3e0375d4<>+16(SB)/4, $0x3e0375d4
+DATA all3e0375d4<>+20(SB)/4, $0x3e0375d4
+DATA all3e0375d4<>+24(SB)/4, $0x3e0375d4
+DATA all3e0375d4<>+28(SB)/4, $0x3e0375d4
+GLOBL all3e0375d4<>(SB), RODATA|NOPTR, $32
+
+// func reciprocalFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·reciprocalFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPBROADCASTD   all3f800000<>+0(SB), Z1
+	VDIVPS         Z0, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPBROADCASTD   all3f800000<>+0(SB), Z1
+	VDIVPS         Z0, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func rsqrtFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·rsqrtFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VSQRTPS        Z0, Z1
+	VPBROADCASTD   all3f800000<>+0(SB), Z2
+	VDIVPS         Z1, Z2, Z1
+	VCMPPS         $0x03, Z1, Z1, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z3
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z3, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VSQRTPS        Z0, Z1
+	VPBROADCASTD   all3f800000<>+0(SB), Z2
+	VDIVPS         Z1, Z2, Z1
+	VCMPPS         $0x03, Z1, Z1, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z5
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z5, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func hardSigmoidFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·hardSigmoidFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z1
+	VMAXPS.BCST    all00000000<>+0(SB), Z1, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VPBROADCASTD   all40c00000<>+0(SB), Z4
+	VDIVPS         Z4, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z1
+	VMAXPS.BCST    all00000000<>+0(SB), Z1, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VPBROADCASTD   all40c00000<>+0(SB), Z2
+	VDIVPS         Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all40400000<>+0(SB)/4, $0x40400000
+DATA all40400000<>+4(SB)/4, $0x40400000
+DATA all40400000<>+8(SB)/4, $0x40400000
+DATA all40400000<>+12(SB)/4, $0x40400000
+DATA all40400000<>+16(SB)/4, $0x40400000
+DATA all40400000<>+20(SB)/4, $0x40400000
+DATA all40400000<>+24(SB)/4, $0x40400000
+DATA all40400000<>+28(SB)/4, $0x40400000
+GLOBL all40400000<>(SB), RODATA|NOPTR, $32
+
+DATA all40c00000<>+0(SB)/4, $0x40c00000
+DATA all40c00000<>+4(SB)/4, $0x40c00000
+DATA all40c00000<>+8(SB)/4, $0x40c00000
+DATA all40c00000<>+12(SB)/4, $0x40c00000
+DATA all40c00000<>+16(SB)/4, $0x40c00000
+DATA all40c00000<>+20(SB)/4, $0x40c00000
+DATA all40c00000<>+24(SB)/4, $0x40c00000
+DATA all40c00000<>+28(SB)/4, $0x40c00000
+GLOBL all40c00000<>(SB), RODATA|NOPTR, $32
+
+// func hardSwishFloatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·hardSwishFloatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMAXPS.BCST    allc0400000<>+0(SB), Z0, Z1
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z2
+	VMAXPS.BCST    all00000000<>+0(SB), Z2, Z2
+	VMINPS.BCST    all40c00000<>+0(SB), Z2, Z2
+	VPBROADCASTD   all40c00000<>+0(SB), Z5
+	VDIVPS         Z5, Z2, Z2
+	VMULPS         Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMAXPS.BCST    allc0400000<>+0(SB), Z0, Z1
+	VADDPS.BCST    all40400000<>+0(SB), Z0, Z2
+	VMAXPS.BCST    all00000000<>+0(SB), Z2, Z2
+	VMINPS.BCST    all40c00000<>+0(SB), Z2, Z2
+	VPBROADCASTD   all40c00000<>+0(SB), Z3
+	VDIVPS         Z3, Z2, Z2
+	VMULPS         Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA allc0400000<>+0(SB)/4, $0xc0400000
+DATA allc0400000<>+4(SB)/4, $0xc0400000
+DATA allc0400000<>+8(SB)/4, $0xc0400000
+DATA allc0400000<>+12(SB)/4, $0xc0400000
+DATA allc0400000<>+16(SB)/4, $0xc0400000
+DATA allc0400000<>+20(SB)/4, $0xc0400000
+DATA allc0400000<>+24(SB)/4, $0xc0400000
+DATA allc0400000<>+28(SB)/4, $0xc0400000
+GLOBL allc0400000<>(SB), RODATA|NOPTR, $32
+
+// func relu6Floatx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·relu6Floatx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMAXPS.BCST    all00000000<>+0(SB), Z0, Z1
+	VMINPS.BCST    all40c00000<>+0(SB), Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·addFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VADDPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VADDPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·subFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VSUBPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VSUBPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·mulFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VMULPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VMULPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func divFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·divFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VDIVPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VDIVPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func minFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·minFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x03, Z1, Z0, K1
+	VMINPS         Z1, Z0, Z2
+	VMINPS         Z0, Z1, Z0
+	VPORD          Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x03, Z1, Z0, K2
+	VMINPS         Z1, Z0, Z2
+	VMINPS         Z0, Z1, Z0
+	VPORD          Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·maxFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x03, Z1, Z0, K1
+	VMAXPS         Z1, Z0, Z2
+	VMAXPS         Z0, Z1, Z0
+	VPANDD         Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x03, Z1, Z0, K2
+	VMAXPS         Z1, Z0, Z2
+	VMAXPS         Z0, Z1, Z0
+	VPANDD         Z0, Z2, Z0
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func eqFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·eqFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x00, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x00, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func neFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·neFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x04, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x04, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func ltFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·ltFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x01, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x01, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func leFloatx512(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·leFloatx512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x10, SI
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VMOVDQU32      (DX), Z1
+	VCMPPS         $0x02, Z1, Z0, K1
+	VPBROADCASTD.Z all3f800000<>+0(SB), K1, Z0
+	VMOVDQU32      Z0, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	ADDQ           BX, DX
+	SUBQ           $0x10, SI
+	JGE            block
+
+last:
+	ADDQ           $0x10, SI
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          SI, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VMOVDQU32.Z    (DX), K1, Z1
+	VCMPPS         $0x02, Z1, Z0, K2
+	VPBROADCASTD.Z all3f800000<>+0(SB), K2, Z0
+	VMOVDQU32      Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func toIntx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·toIntx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VCVTPS2DQ      Z0, Z1
+	VCMPPS.BCST    $0x09, all4f000000<>+0(SB), Z0, K1
+	VPBROADCASTD   all7fffffff<>+0(SB), Z2
+	VBLENDMPS      Z1, Z2, K1, Z3
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all00000000<>+0(SB), Z3, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VCVTPS2DQ      Z0, Z1
+	VCMPPS.BCST    $0x09, all4f000000<>+0(SB), Z0, K2
+	VPBROADCASTD   all7fffffff<>+0(SB), Z2
+	VBLENDMPS      Z1, Z2, K2, Z5
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all00000000<>+0(SB), Z5, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all4f000000<>+0(SB)/4, $0x4f000000
+DATA all4f000000<>+4(SB)/4, $0x4f000000
+DATA all4f000000<>+8(SB)/4, $0x4f000000
+DATA all4f000000<>+12(SB)/4, $0x4f000000
+DATA all4f000000<>+16(SB)/4, $0x4f000000
+DATA all4f000000<>+20(SB)/4, $0x4f000000
+DATA all4f000000<>+24(SB)/4, $0x4f000000
+DATA all4f000000<>+28(SB)/4, $0x4f000000
+GLOBL all4f000000<>(SB), RODATA|NOPTR, $32
+
+// func fromIntx512(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·fromIntx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VCVTDQ2PS Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenInt8x512(z *uint32, x *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·widenInt8x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VPMOVSXBD (CX), Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x10, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VPMOVSXBD.Z (CX), K1, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenUint8x512(z *uint32, x *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·widenUint8x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VPMOVZXBD (CX), Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x10, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VPMOVZXBD.Z (CX), K1, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenInt16x512(z *uint32, x *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·widenInt16x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VPMOVSXWD (CX), Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VPMOVSXWD.Z (CX), K1, Z0
+	VMOVDQU32   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenBF16x512(z *uint32, x *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·widenBF16x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VPMOVZXWD      (CX), Z0
+	VPSLLD         $0x10, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x20, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VPMOVZXWD.Z    (CX), K1, Z0
+	VPSLLD         $0x10, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenFP16x512(z *uint32, x *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·widenFP16x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VCVTPH2PS      (CX), Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x20, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VCVTPH2PS.Z    (CX), K1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenE5M2x512(z *uint32, x *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·widenE5M2x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VPMOVZXBD      (CX), Z0
+	VPSLLD         $0x08, Z0, Z0
+	VPMOVDW        Z0, Y0
+	VCVTPH2PS      Y0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x10, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VPMOVZXBD.Z    (CX), K1, Z0
+	VPSLLD         $0x08, Z0, Z0
+	VPMOVDW        Z0, Y0
+	VCVTPH2PS      Y0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenE4M3x512(z *uint32, x *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·widenE4M3x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VPMOVZXBD      (CX), Z0
+	VPANDD.BCST    all0000007f<>+0(SB), Z0, Z1
+	VCVTDQ2PS      Z1, Z2
+	VMULPS.BCST    all3b000000<>+0(SB), Z2, Z2
+	VPSLLD         $0x14, Z1, Z7
+	VPADDD.BCST    all3c000000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all00000007<>+0(SB), Z1, K1
+	VBLENDMPS      Z7, Z2, K1, Z3
+	VPANDD.BCST    all00000080<>+0(SB), Z0, Z0
+	VPSLLD         $0x18, Z0, Z0
+	VPORD          Z0, Z3, Z0
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z4
+	VMOVDQU32      Z4, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x10, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VPMOVZXBD.Z    (CX), K1, Z0
+	VPANDD.BCST    all0000007f<>+0(SB), Z0, Z1
+	VCVTDQ2PS      Z1, Z2
+	VMULPS.BCST    all3b000000<>+0(SB), Z2, Z2
+	VPSLLD         $0x14, Z1, Z3
+	VPADDD.BCST    all3c000000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all00000007<>+0(SB), Z1, K2
+	VBLENDMPS      Z3, Z2, K2, Z5
+	VPANDD.BCST    all00000080<>+0(SB), Z0, Z0
+	VPSLLD         $0x18, Z0, Z0
+	VPORD          Z0, Z5, Z0
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z6
+	VMOVDQU32      Z6, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all0000007f<>+0(SB)/4, $0x0000007f
+DATA all0000007f<>+4(SB)/4, $0x0000007f
+DATA all0000007f<>+8(SB)/4, $0x0000007f
+DATA all0000007f<>+12(SB)/4, $0x0000007f
+DATA all0000007f<>+16(SB)/4, $0x0000007f
+DATA all0000007f<>+20(SB)/4, $0x0000007f
+DATA all0000007f<>+24(SB)/4, $0x0000007f
+DATA all0000007f<>+28(SB)/4, $0x0000007f
+GLOBL all0000007f<>(SB), RODATA|NOPTR, $32
+
+DATA all3b000000<>+0(SB)/4, $0x3b000000
+DATA all3b000000<>+4(SB)/4, $0x3b000000
+DATA all3b000000<>+8(SB)/4, $0x3b000000
+DATA all3b000000<>+12(SB)/4, $0x3b000000
+DATA all3b000000<>+16(SB)/4, $0x3b000000
+DATA all3b000000<>+20(SB)/4, $0x3b000000
+DATA all3b000000<>+24(SB)/4, $0x3b000000
+DATA all3b000000<>+28(SB)/4, $0x3b000000
+GLOBL all3b000000<>(SB), RODATA|NOPTR, $32
+
+DATA all3c000000<>+0(SB)/4, $0x3c000000
+DATA all3c000000<>+4(SB)/4, $0x3c000000
+DATA all3c000000<>+8(SB)/4, $0x3c000000
+DATA all3c000000<>+12(SB)/4, $0x3c000000
+DATA all3c000000<>+16(SB)/4, $0x3c000000
+DATA all3c000000<>+20(SB)/4, $0x3c000000
+DATA all3c000000<>+24(SB)/4, $0x3c000000
+DATA all3c000000<>+28(SB)/4, $0x3c000000
+GLOBL all3c000000<>(SB), RODATA|NOPTR, $32
+
+DATA all00000007<>+0(SB)/4, $0x00000007
+DATA all00000007<>+4(SB)/4, $0x00000007
+DATA all00000007<>+8(SB)/4, $0x00000007
+DATA all00000007<>+12(SB)/4, $0x00000007
+DATA all00000007<>+16(SB)/4, $0x00000007
+DATA all00000007<>+20(SB)/4, $0x00000007
+DATA all00000007<>+24(SB)/4, $0x00000007
+DATA all00000007<>+28(SB)/4, $0x00000007
+GLOBL all00000007<>(SB), RODATA|NOPTR, $32
+
+DATA all00000080<>+0(SB)/4, $0x00000080
+DATA all00000080<>+4(SB)/4, $0x00000080
+DATA all00000080<>+8(SB)/4, $0x00000080
+DATA all00000080<>+12(SB)/4, $0x00000080
+DATA all00000080<>+16(SB)/4, $0x00000080
+DATA all00000080<>+20(SB)/4, $0x00000080
+DATA all00000080<>+24(SB)/4, $0x00000080
+DATA all00000080<>+28(SB)/4, $0x00000080
+GLOBL all00000080<>(SB), RODATA|NOPTR, $32
+
+// func narrowInt8x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowInt8x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMOVSDB  Z0, (AX)
+	ADDQ      $0x10, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VPMOVSDB    Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowUint8x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowUint8x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32    (CX), Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VPMOVUSDB    Z0, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
+
+last:
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, BX
+	BZHIQ        DX, BX, BX
+	KMOVQ        BX, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (CX), K1, Z0
+	VPMAXSD.BCST all00000000<>+0(SB), Z0, Z0
+	VPMOVUSDB    Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowInt16x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowInt16x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMOVSDW  Z0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VPMOVSDW    Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowLow8x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowLow8x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMOVDB   Z0, (AX)
+	ADDQ      $0x10, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VPMOVDB     Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowLow16x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowLow16x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMOVDW   Z0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, BX
+	BZHIQ       DX, BX, BX
+	KMOVQ       BX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (CX), K1, Z0
+	VPMOVDW     Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowBF16x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowBF16x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPSRLD         $0x10, Z0, Z1
+	VPANDD.BCST    all00000001<>+0(SB), Z1, Z1
+	VPADDD.BCST    all00007fff<>+0(SB), Z0, Z4
+	VPADDD         Z1, Z4, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VPSRLD         $0x10, Z2, Z0
+	VPMOVDW        Z0, (AX)
+	ADDQ           $0x20, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPSRLD         $0x10, Z0, Z1
+	VPANDD.BCST    all00000001<>+0(SB), Z1, Z1
+	VPADDD.BCST    all00007fff<>+0(SB), Z0, Z2
+	VPADDD         Z1, Z2, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K2, Z3
+	VPSRLD         $0x10, Z3, Z0
+	VPMOVDW        Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all00007fff<>+0(SB)/4, $0x00007fff
+DATA all00007fff<>+4(SB)/4, $0x00007fff
+DATA all00007fff<>+8(SB)/4, $0x00007fff
+DATA all00007fff<>+12(SB)/4, $0x00007fff
+DATA all00007fff<>+16(SB)/4, $0x00007fff
+DATA all00007fff<>+20(SB)/4, $0x00007fff
+DATA all00007fff<>+24(SB)/4, $0x00007fff
+DATA all00007fff<>+28(SB)/4, $0x00007fff
+GLOBL all00007fff<>(SB), RODATA|NOPTR, $32
+
+// func narrowFP16x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowFP16x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VCVTPS2PH      $0x00, Z1, (AX)
+	ADDQ           $0x20, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VCVTPS2PH      $0x00, Z2, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowE4M3x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowE4M3x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z7
+	VPADDD         Z2, Z7, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z7
+	VPSUBD.BCST    all46800000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z7, K1, Z3
+	VPMINSD.BCST   all0000007e<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z1, K1, Z4
+	VPMOVDB        Z4, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all46800000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z5
+	VPMINSD.BCST   all0000007e<>+0(SB), Z5, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z1, K2, Z6
+	VPMOVDB        Z6, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all0007ffff<>+0(SB)/4, $0x0007ffff
+DATA all0007ffff<>+4(SB)/4, $0x0007ffff
+DATA all0007ffff<>+8(SB)/4, $0x0007ffff
+DATA all0007ffff<>+12(SB)/4, $0x0007ffff
+DATA all0007ffff<>+16(SB)/4, $0x0007ffff
+DATA all0007ffff<>+20(SB)/4, $0x0007ffff
+DATA all0007ffff<>+24(SB)/4, $0x0007ffff
+DATA all0007ffff<>+28(SB)/4, $0x0007ffff
+GLOBL all0007ffff<>(SB), RODATA|NOPTR, $32
+
+DATA all000003c0<>+0(SB)/4, $0x000003c0
+DATA all000003c0<>+4(SB)/4, $0x000003c0
+DATA all000003c0<>+8(SB)/4, $0x000003c0
+DATA all000003c0<>+12(SB)/4, $0x000003c0
+DATA all000003c0<>+16(SB)/4, $0x000003c0
+DATA all000003c0<>+20(SB)/4, $0x000003c0
+DATA all000003c0<>+24(SB)/4, $0x000003c0
+DATA all000003c0<>+28(SB)/4, $0x000003c0
+GLOBL all000003c0<>(SB), RODATA|NOPTR, $32
+
+DATA all46800000<>+0(SB)/4, $0x46800000
+DATA all46800000<>+4(SB)/4, $0x46800000
+DATA all46800000<>+8(SB)/4, $0x46800000
+DATA all46800000<>+12(SB)/4, $0x46800000
+DATA all46800000<>+16(SB)/4, $0x46800000
+DATA all46800000<>+20(SB)/4, $0x46800000
+DATA all46800000<>+24(SB)/4, $0x46800000
+DATA all46800000<>+28(SB)/4, $0x46800000
+GLOBL all46800000<>(SB), RODATA|NOPTR, $32
+
+DATA all3c7fffff<>+0(SB)/4, $0x3c7fffff
+DATA all3c7fffff<>+4(SB)/4, $0x3c7fffff
+DATA all3c7fffff<>+8(SB)/4, $0x3c7fffff
+DATA all3c7fffff<>+12(SB)/4, $0x3c7fffff
+DATA all3c7fffff<>+16(SB)/4, $0x3c7fffff
+DATA all3c7fffff<>+20(SB)/4, $0x3c7fffff
+DATA all3c7fffff<>+24(SB)/4, $0x3c7fffff
+DATA all3c7fffff<>+28(SB)/4, $0x3c7fffff
+GLOBL all3c7fffff<>(SB), RODATA|NOPTR, $32
+
+DATA all0000007e<>+0(SB)/4, $0x0000007e
+DATA all0000007e<>+4(SB)/4, $0x0000007e
+DATA all0000007e<>+8(SB)/4, $0x0000007e
+DATA all0000007e<>+12(SB)/4, $0x0000007e
+DATA all0000007e<>+16(SB)/4, $0x0000007e
+DATA all0000007e<>+20(SB)/4, $0x0000007e
+DATA all0000007e<>+24(SB)/4, $0x0000007e
+DATA all0000007e<>+28(SB)/4, $0x0000007e
+GLOBL all0000007e<>(SB), RODATA|NOPTR, $32
+
+// func narrowE4M3NaNx512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowE4M3NaNx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z9
+	VPADDD         Z2, Z9, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z9
+	VPSUBD.BCST    all46800000<>+0(SB), Z9, Z9
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z9, K1, Z3
+	VPMINSD.BCST   all0000007f<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z2
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K1
+	VBLENDMPS      Z1, Z2, K1, Z4
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z4, K1, Z5
+	VPMOVDB        Z5, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x14, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all0007ffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x14, Z2, Z2
+	VPSUBD.BCST    all000003c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all46800000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all46800000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all3c7fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z6
+	VPMINSD.BCST   all0000007f<>+0(SB), Z6, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z2
+	VPCMPEQD.BCST  all0000007f<>+0(SB), Z1, K2
+	VBLENDMPS      Z1, Z2, K2, Z7
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007f<>+0(SB), Z7, K2, Z8
+	VPMOVDB        Z8, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowE5M2x512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowE5M2x512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z7
+	VPADDD         Z2, Z7, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z7
+	VPSUBD.BCST    all43000000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z7, K1, Z3
+	VPMINSD.BCST   all0000007b<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K1, Z4
+	VPMOVDB        Z4, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all43000000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z5
+	VPMINSD.BCST   all0000007b<>+0(SB), Z5, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K2, Z6
+	VPMOVDB        Z6, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all000fffff<>+0(SB)/4, $0x000fffff
+DATA all000fffff<>+4(SB)/4, $0x000fffff
+DATA all000fffff<>+8(SB)/4, $0x000fffff
+DATA all000fffff<>+12(SB)/4, $0x000fffff
+DATA all000fffff<>+16(SB)/4, $0x000fffff
+DATA all000fffff<>+20(SB)/4, $0x000fffff
+DATA all000fffff<>+24(SB)/4, $0x000fffff
+DATA all000fffff<>+28(SB)/4, $0x000fffff
+GLOBL all000fffff<>(SB), RODATA|NOPTR, $32
+
+DATA all000001c0<>+0(SB)/4, $0x000001c0
+DATA all000001c0<>+4(SB)/4, $0x000001c0
+DATA all000001c0<>+8(SB)/4, $0x000001c0
+DATA all000001c0<>+12(SB)/4, $0x000001c0
+DATA all000001c0<>+16(SB)/4, $0x000001c0
+DATA all000001c0<>+20(SB)/4, $0x000001c0
+DATA all000001c0<>+24(SB)/4, $0x000001c0
+DATA all000001c0<>+28(SB)/4, $0x000001c0
+GLOBL all000001c0<>(SB), RODATA|NOPTR, $32
+
+DATA all387fffff<>+0(SB)/4, $0x387fffff
+DATA all387fffff<>+4(SB)/4, $0x387fffff
+DATA all387fffff<>+8(SB)/4, $0x387fffff
+DATA all387fffff<>+12(SB)/4, $0x387fffff
+DATA all387fffff<>+16(SB)/4, $0x387fffff
+DATA all387fffff<>+20(SB)/4, $0x387fffff
+DATA all387fffff<>+24(SB)/4, $0x387fffff
+DATA all387fffff<>+28(SB)/4, $0x387fffff
+GLOBL all387fffff<>(SB), RODATA|NOPTR, $32
+
+DATA all0000007b<>+0(SB)/4, $0x0000007b
+DATA all0000007b<>+4(SB)/4, $0x0000007b
+DATA all0000007b<>+8(SB)/4, $0x0000007b
+DATA all0000007b<>+12(SB)/4, $0x0000007b
+DATA all0000007b<>+16(SB)/4, $0x0000007b
+DATA all0000007b<>+20(SB)/4, $0x0000007b
+DATA all0000007b<>+24(SB)/4, $0x0000007b
+DATA all0000007b<>+28(SB)/4, $0x0000007b
+GLOBL all0000007b<>(SB), RODATA|NOPTR, $32
+
+// func narrowE5M2Infx512(z *byte, x *uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·narrowE5M2Infx512(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x10, DX
+	JL   last
+
+block:
+	VMOVDQU32      (CX), Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z7
+	VPADDD         Z2, Z7, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z7
+	VPSUBD.BCST    all43000000<>+0(SB), Z7, Z7
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K1
+	VBLENDMPS      Z2, Z7, K1, Z3
+	VPMINSD.BCST   all0000007c<>+0(SB), Z3, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K1, Z4
+	VPMOVDB        Z4, (AX)
+	ADDQ           $0x10, AX
+	ADDQ           $0x40, CX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z0
+	VPANDD.BCST    all7fffffff<>+0(SB), Z0, Z1
+	VPSRLD         $0x15, Z1, Z2
+	VPANDD.BCST    all00000001<>+0(SB), Z2, Z2
+	VPADDD.BCST    all000fffff<>+0(SB), Z1, Z3
+	VPADDD         Z2, Z3, Z2
+	VPSRLD         $0x15, Z2, Z2
+	VPSUBD.BCST    all000001c0<>+0(SB), Z2, Z2
+	VADDPS.BCST    all43000000<>+0(SB), Z1, Z3
+	VPSUBD.BCST    all43000000<>+0(SB), Z3, Z3
+	VPCMPGTD.BCST  all387fffff<>+0(SB), Z1, K2
+	VBLENDMPS      Z2, Z3, K2, Z5
+	VPMINSD.BCST   all0000007c<>+0(SB), Z5, Z1
+	VPANDD.BCST    all80000000<>+0(SB), Z0, Z2
+	VPSRLD         $0x18, Z2, Z2
+	VPORD          Z2, Z1, Z1
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all0000007e<>+0(SB), Z1, K2, Z6
+	VPMOVDB        Z6, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all0000007c<>+0(SB)/4, $0x0000007c
+DATA all0000007c<>+4(SB)/4, $0x0000007c
+DATA all0000007c<>+8(SB)/4, $0x0000007c
+DATA all0000007c<>+12(SB)/4, $0x0000007c
+DATA all0000007c<>+16(SB)/4, $0x0000007c
+DATA all0000007c<>+20(SB)/4, $0x0000007c
+DATA all0000007c<>+24(SB)/4, $0x0000007c
+DATA all0000007c<>+28(SB)/4, $0x0000007c
+GLOBL all0000007c<>(SB), RODATA|NOPTR, $32
+
+// func sumIntx512(x *uint32, n int) uint32
+// Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
+TEXT ·sumIntx512(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z2
+	VPADDD    Z2, Z1, Z1
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JGE       block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, DX
+	BZHIQ       CX, DX, DX
+	KMOVQ       DX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z2
+	VBLENDMPS   Z2, Z0, K1, Z3
+	VPADDD      Z3, Z1, Z1
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VPADDD        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPADDD        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPADDD        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func largestIntx512(x *uint32, n int) uint32
+// Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
+TEXT ·largestIntx512(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all80000000<>+0(SB), Z0
+	VPBROADCASTD all80000000<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z2
+	VPMAXSD   Z2, Z1, Z1
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JGE       block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, DX
+	BZHIQ       CX, DX, DX
+	KMOVQ       DX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z2
+	VBLENDMPS   Z2, Z0, K1, Z3
+	VPMAXSD     Z3, Z1, Z1
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VPMAXSD       Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMAXSD       X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPMAXSD       X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPMAXSD       X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func leastIntx512(x *uint32, n int) uint32
+// Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
+TEXT ·leastIntx512(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all7fffffff<>+0(SB), Z0
+	VPBROADCASTD all7fffffff<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z2
+	VPMINSD   Z2, Z1, Z1
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JGE       block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, DX
+	BZHIQ       CX, DX, DX
+	KMOVQ       DX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z2
+	VBLENDMPS   Z2, Z0, K1, Z3
+	VPMINSD     Z3, Z1, Z1
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VPMINSD       Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMINSD       X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPMINSD       X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPMINSD       X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func sumFloatx512(x *uint32, n int) uint32
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·sumFloatx512(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z2
+	VADDPS    Z2, Z1, Z1
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JGE       block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, DX
+	BZHIQ       CX, DX, DX
+	KMOVQ       DX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z2
+	VBLENDMPS   Z2, Z0, K1, Z3
+	VADDPS      Z3, Z1, Z1
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func largestFloatx512(x *uint32, n int) (extreme uint32, most uint32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
+TEXT ·largestFloatx512(SB), NOSPLIT, $0-24
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all80000000<>+0(SB), Z0
+	VPBROADCASTD all80000000<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z3
+	VPSRAD    $0x1f, Z3, Z4
+	VPSRLD    $0x01, Z4, Z4
+	VPXORD    Z4, Z3, Z4
+	VPMAXSD   Z4, Z1, Z1
+	VPADDD    Z3, Z3, Z3
+	VPMAXUD   Z3, Z2, Z2
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JGE       block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, DX
+	BZHIQ       CX, DX, DX
+	KMOVQ       DX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z3
+	VPSRAD      $0x1f, Z3, Z4
+	VPSRLD      $0x01, Z4, Z4
+	VPXORD      Z4, Z3, Z4
+	VBLENDMPS   Z4, Z0, K1, Z5
+	VPMAXSD     Z5, Z1, Z1
+	VPADDD      Z3, Z3, Z0
+	VPMAXUD     Z0, Z2, Z2
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VPMAXSD       Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMAXSD       X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPMAXSD       X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPMAXSD       X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, extreme+16(FP)
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VPMAXUD       Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMAXUD       X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPMAXUD       X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPMAXUD       X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, most+20(FP)
+	VZEROUPPER
+	RET
+
+// func leastFloatx512(x *uint32, n int) (extreme uint32, most uint32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2
+TEXT ·leastFloatx512(SB), NOSPLIT, $0-24
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VPBROADCASTD all7fffffff<>+0(SB), Z0
+	VPBROADCASTD all7fffffff<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z3
+	VPSRAD    $0x1f, Z3, Z4
+	VPSRLD    $0x01, Z4, Z4
+	VPXORD    Z4, Z3, Z4
+	VPMINSD   Z4, Z1, Z1
+	VPADDD    Z3, Z3, Z3
+	VPMAXUD   Z3, Z2, Z2
+	ADDQ      $0x40, AX
+	SUBQ      $0x10, CX
+	JGE       block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, DX
+	BZHIQ       CX, DX, DX
+	KMOVQ       DX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z3
+	VPSRAD      $0x1f, Z3, Z4
+	VPSRLD      $0x01, Z4, Z4
+	VPXORD      Z4, Z3, Z4
+	VBLENDMPS   Z4, Z0, K1, Z5
+	VPMINSD     Z5, Z1, Z1
+	VPADDD      Z3, Z3, Z0
+	VPMAXUD     Z0, Z2, Z2
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VPMINSD       Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMINSD       X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPMINSD       X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPMINSD       X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, extreme+16(FP)
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VPMAXUD       Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMAXUD       X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPMAXUD       X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPMAXUD       X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, most+20(FP)
+	VZEROUPPER
+	RET
+
+// func sumSquaresx512(x *uint32, c uint32, n int) uint32
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·sumSquaresx512(SB), NOSPLIT, $0-28
+	MOVQ         x+0(FP), AX
+	MOVQ         n+16(FP), CX
+	MOVL         c+8(FP), DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU32   (AX), Z3
+	VSUBPS      Z0, Z3, Z3
+	VFMADD231PS Z3, Z3, Z2
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, CX
+	JGE         block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, DX
+	BZHIQ       CX, DX, DX
+	KMOVQ       DX, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z3
+	VSUBPS      Z0, Z3, Z0
+	VBLENDMPS   Z0, Z1, K1, Z4
+	VFMADD231PS Z4, Z4, Z2
+
+end:
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func expSumx512(z *uint32, x *uint32, m uint32, n int) uint32
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·expSumx512(SB), NOSPLIT, $0-36
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVL         m+16(FP), BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU32        (CX), Z3
+	VSUBPS           Z0, Z3, Z3
+	VMAXPS.BCST      allc3000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z5
+	VMOVAPS          Z3, Z6
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z5, Z6
+	VSUBPS.BCST      all4b400000<>+0(SB), Z6, Z5
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z5, Z3
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z5, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z6
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VSCALEFPS        Z5, Z6, Z3
+	VMOVDQU32        Z3, (AX)
+	VADDPS           Z3, Z2, Z2
+	ADDQ             $0x40, CX
+	ADDQ             $0x40, AX
+	SUBQ             $0x10, DX
+	JGE              block
+
+last:
+	ADDQ             $0x10, DX
+	JZ               end
+	MOVQ             $0xffffffffffffffff, BX
+	BZHIQ            DX, BX, BX
+	KMOVQ            BX, K1
+	KSHIFTRQ         $0x00, K1, K1
+	VMOVDQU32.Z      (CX), K1, Z3
+	VSUBPS           Z0, Z3, Z0
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z0
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
+	VMOVAPS          Z0, Z5
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z5
+	VSUBPS.BCST      all4b400000<>+0(SB), Z5, Z3
+	VMOVAPS          Z0, Z0
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z0
+	VMOVAPS          Z0, Z0
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z0
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z5
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z0, Z5
+	VSCALEFPS        Z3, Z5, Z0
+	VMOVDQU32        Z0, K1, (AX)
+	VBLENDMPS        Z0, Z1, K1, Z4
+	VADDPS           Z4, Z2, Z2
+
+end:
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func layerx512(z *uint32, x *uint32, gain *uint32, bias *uint32, mean uint32, r uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·layerx512(SB), NOSPLIT, $0-48
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+40(FP), DX
+	MOVQ         gain+16(FP), BX
+	MOVQ         bias+24(FP), SI
+	MOVL         mean+32(FP), DI
+	VMOVD        DI, X0
+	VPBROADCASTD X0, Z0
+	MOVL         r+36(FP), DI
+	VMOVD        DI, X1
+	VPBROADCASTD X1, Z1
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU32      (CX), Z2
+	VSUBPS         Z0, Z2, Z2
+	VMULPS         Z1, Z2, Z2
+	VMOVDQU32      (BX), Z5
+	VMOVDQU32      (SI), Z6
+	VMOVAPS        Z2, Z2
+	VFMADD213PS    Z6, Z5, Z2
+	VCMPPS         $0x03, Z2, Z2, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z2, K1, Z3
+	VMOVDQU32      Z3, (AX)
+	ADDQ           $0x40, CX
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, BX
+	ADDQ           $0x40, SI
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, DI
+	BZHIQ          DX, DI, DI
+	KMOVQ          DI, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z2
+	VSUBPS         Z0, Z2, Z0
+	VMULPS         Z1, Z0, Z0
+	VMOVDQU32.Z    (BX), K1, Z1
+	VMOVDQU32.Z    (SI), K1, Z2
+	VMOVAPS        Z0, Z0
+	VFMADD213PS    Z2, Z1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z4
+	VMOVDQU32      Z4, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func rmsx512(z *uint32, x *uint32, gain *uint32, r uint32, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·rmsx512(SB), NOSPLIT, $0-40
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+32(FP), DX
+	MOVQ         gain+16(FP), BX
+	MOVL         r+24(FP), SI
+	VMOVD        SI, X0
+	VPBROADCASTD X0, Z0
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU32      (CX), Z1
+	VMULPS         Z0, Z1, Z1
+	VMOVDQU32      (BX), Z4
+	VMULPS         Z4, Z1, Z1
+	VCMPPS         $0x03, Z1, Z1, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z1, K1, Z2
+	VMOVDQU32      Z2, (AX)
+	ADDQ           $0x40, CX
+	ADDQ           $0x40, AX
+	ADDQ           $0x40, BX
+	SUBQ           $0x10, DX
+	JGE            block
+
+last:
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, SI
+	BZHIQ          DX, SI, SI
+	KMOVQ          SI, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VMOVDQU32.Z    (CX), K1, Z1
+	VMULPS         Z0, Z1, Z0
+	VMOVDQU32.Z    (BX), K1, Z1
+	VMULPS         Z1, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z3
+	VMOVDQU32      Z3, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addInt8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·addInt8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPADDSB    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subInt8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·subInt8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPSUBSB    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func minInt8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·minInt8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPMINSB    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxInt8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·maxInt8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPMAXSB    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addUint8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·addUint8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPADDUSB   Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subUint8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·subUint8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPSUBUSB   Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func minUint8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·minUint8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPMINUB    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxUint8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·maxUint8x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPMAXUB    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addInt16x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·addInt16x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPADDSW    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subInt16x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·subInt16x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPSUBSW    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func minInt16x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·minInt16x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPMINSW    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxInt16x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·maxInt16x512(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      SI, BX, BX
+	KMOVQ      BX, K1
+	VMOVDQU8.Z (CX), K1, Z0
+	VMOVDQU8.Z (DX), K1, Z1
+	VPMAXSW    Z1, Z0, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func lookupx512(z *byte, x *byte, table *byte, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·lookupx512(SB), NOSPLIT, $0-32
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVQ         table+16(FP), BX
+	VMOVDQU32    (BX), Z0
+	VMOVDQU32    64(BX), Z1
+	VMOVDQU32    128(BX), Z2
+	VMOVDQU32    192(BX), Z3
+	VPBROADCASTD all01010101<>+0(SB), Z4
+	MOVQ         $0xaaaaaaaaaaaaaaaa, BX
+	KMOVQ        BX, K1
+	SUBQ         $0x40, DX
+	JL           last
+
+block:
+	VMOVDQU32 (CX), Z5
+	VPTESTMB  Z4, Z5, K2
+	VPSRLW    $0x01, Z5, Z6
+	VPSLLW    $0x08, Z5, Z7
+	VMOVAPS   Z6, Z8
+	VMOVAPS   Z6, Z6
+	VPERMI2W  Z1, Z0, Z8
+	VPERMI2W  Z3, Z2, Z6
+	VPMOVW2M  Z7, K3
+	VPBLENDMW Z6, Z8, K3, Z9
+	VPSRLW    $0x09, Z5, Z6
+	VMOVAPS   Z6, Z7
+	VMOVAPS   Z6, Z6
+	VPERMI2W  Z1, Z0, Z7
+	VPERMI2W  Z3, Z2, Z6
+	VPMOVW2M  Z5, K3
+	VPBLENDMW Z6, Z7, K3, Z10
+	VPSLLW    $0x08, Z10, Z5
+	VPBLENDMB Z5, Z9, K1, Z11
+	VPSRLW    $0x08, Z9, Z5
+	VPBLENDMB Z10, Z5, K1, Z12
+	VPBLENDMB Z12, Z11, K2, Z13
+	VMOVDQU32 Z13, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x40, DX
+	JGE       block
+
+last:
+	ADDQ       $0x40, DX
+	JZ         end
+	MOVQ       $0xffffffffffffffff, BX
+	BZHIQ      DX, BX, BX
+	KMOVQ      BX, K2
+	VMOVDQU8.Z (CX), K2, Z5
+	VPTESTMB   Z4, Z5, K3
+	VPSRLW     $0x01, Z5, Z4
+	VPSLLW     $0x08, Z5, Z6
+	VMOVAPS    Z4, Z7
+	VMOVAPS    Z4, Z4
+	VPERMI2W   Z1, Z0, Z7
+	VPERMI2W   Z3, Z2, Z4
+	VPMOVW2M   Z6, K4
+	VPBLENDMW  Z4, Z7, K4, Z14
+	VPSRLW     $0x09, Z5, Z4
+	VMOVAPS    Z4, Z6
+	VMOVAPS    Z4, Z4
+	VPERMI2W   Z1, Z0, Z6
+	VPERMI2W   Z3, Z2, Z4
+	VPMOVW2M   Z5, K4
+	VPBLENDMW  Z4, Z6, K4, Z15
+	VPSLLW     $0x08, Z15, Z0
+	VPBLENDMB  Z0, Z14, K1, Z16
+	VPSRLW     $0x08, Z14, Z0
+	VPBLENDMB  Z15, Z0, K1, Z17
+	VPBLENDMB  Z17, Z16, K3, Z18
+	VMOVDQU8   Z18, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all01010101<>+0(SB)/4, $0x01010101
+DATA all01010101<>+4(SB)/4, $0x01010101
+DATA all01010101<>+8(SB)/4, $0x01010101
+DATA all01010101<>+12(SB)/4, $0x01010101
+DATA all01010101<>+16(SB)/4, $0x01010101
+DATA all01010101<>+20(SB)/4, $0x01010101
+DATA all01010101<>+24(SB)/4, $0x01010101
+DATA all01010101<>+28(SB)/4, $0x01010101
+GLOBL all01010101<>(SB), RODATA|NOPTR, $32
+
+// func requantFarx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantOne256(SB), NOSPLIT, $0-48
+TEXT ·requantFarx256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
-	VMOVDQU      order256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
+	VMOVDQU      orderx256<>+0(SB), Y3
+	VMOVDQU      all00000001<>+0(SB), Y4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VMOVSHDUP Y4, Y5
-	VPMULDQ   (DX), Y4, Y4
-	VPADDQ    128(DX), Y4, Y4
-	VPMULDQ   64(DX), Y5, Y5
-	VPADDQ    192(DX), Y5, Y5
-	VPSRLVQ   256(DX), Y4, Y4
-	VPSRLVQ   320(DX), Y5, Y5
+	VMOVDQU   (R10), Y4
+	VMOVSHDUP (R10), Y5
+	VPMULDQ   (R11), Y4, Y4
+	VMOVSHDUP (R11), Y6
+	VPMULDQ   Y6, Y5, Y5
+	VPADDQ    bias<>+0(SB), Y4, Y4
+	VPSRLVQ   64(R11), Y4, Y4
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   128(R11), Y5, Y5
 	VMOVSLDUP Y5, Y5
 	VPBLENDD  $0xaa, Y5, Y4, Y4
-	VPSUBD    384(DX), Y4, Y4
-	VMOVDQU   32(CX), Y5
-	VMOVSHDUP Y5, Y6
-	VPMULDQ   32(DX), Y5, Y5
-	VPADDQ    160(DX), Y5, Y5
-	VPMULDQ   96(DX), Y6, Y6
-	VPADDQ    224(DX), Y6, Y6
-	VPSRLVQ   288(DX), Y5, Y5
-	VPSRLVQ   352(DX), Y6, Y6
+	VPSUBD    192(R11), Y4, Y4
+	VPSRAD    $0x01, Y4, Y4
+	VMOVDQU   32(R10), Y5
+	VMOVSHDUP 32(R10), Y6
+	VPMULDQ   32(R11), Y5, Y5
+	VMOVSHDUP 32(R11), Y7
+	VPMULDQ   Y7, Y6, Y6
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   96(R11), Y5, Y5
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   160(R11), Y6, Y6
 	VMOVSLDUP Y6, Y6
 	VPBLENDD  $0xaa, Y6, Y5, Y5
-	VPSUBD    416(DX), Y5, Y5
-	VMOVDQU   64(CX), Y6
-	VMOVSHDUP Y6, Y7
-	VPMULDQ   512(DX), Y6, Y6
-	VPADDQ    640(DX), Y6, Y6
-	VPMULDQ   576(DX), Y7, Y7
-	VPADDQ    704(DX), Y7, Y7
-	VPSRLVQ   768(DX), Y6, Y6
-	VPSRLVQ   832(DX), Y7, Y7
+	VPSUBD    224(R11), Y5, Y5
+	VPSRAD    $0x01, Y5, Y5
+	VMOVDQU   64(R10), Y6
+	VMOVSHDUP 64(R10), Y7
+	VPMULDQ   256(R11), Y6, Y6
+	VMOVSHDUP 256(R11), Y8
+	VPMULDQ   Y8, Y7, Y7
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   320(R11), Y6, Y6
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   384(R11), Y7, Y7
 	VMOVSLDUP Y7, Y7
 	VPBLENDD  $0xaa, Y7, Y6, Y6
-	VPSUBD    896(DX), Y6, Y6
-	VMOVDQU   96(CX), Y7
-	VMOVSHDUP Y7, Y8
-	VPMULDQ   544(DX), Y7, Y7
-	VPADDQ    672(DX), Y7, Y7
-	VPMULDQ   608(DX), Y8, Y8
-	VPADDQ    736(DX), Y8, Y8
-	VPSRLVQ   800(DX), Y7, Y7
-	VPSRLVQ   864(DX), Y8, Y8
+	VPSUBD    448(R11), Y6, Y6
+	VPSRAD    $0x01, Y6, Y6
+	VMOVDQU   96(R10), Y7
+	VMOVSHDUP 96(R10), Y8
+	VPMULDQ   288(R11), Y7, Y7
+	VMOVSHDUP 288(R11), Y9
+	VPMULDQ   Y9, Y8, Y8
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   352(R11), Y7, Y7
+	VPADDQ    bias<>+0(SB), Y8, Y8
+	VPSRLVQ   416(R11), Y8, Y8
 	VMOVSLDUP Y8, Y8
 	VPBLENDD  $0xaa, Y8, Y7, Y7
-	VPSUBD    928(DX), Y7, Y7
+	VPSUBD    480(R11), Y7, Y7
+	VPSRAD    $0x01, Y7, Y7
 	VPACKSSDW Y5, Y4, Y4
 	VPACKSSDW Y7, Y6, Y5
 	VPADDSW   Y0, Y4, Y4
@@ -739,112 +6822,162 @@ block:
 	VPERMD    Y4, Y3, Y4
 	VPMAXSB   Y1, Y4, Y4
 	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VMOVDQU   Y4, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
-DATA order256<>+0(SB)/4, $0x00000000
-DATA order256<>+4(SB)/4, $0x00000004
-DATA order256<>+8(SB)/4, $0x00000001
-DATA order256<>+12(SB)/4, $0x00000005
-DATA order256<>+16(SB)/4, $0x00000002
-DATA order256<>+20(SB)/4, $0x00000006
-DATA order256<>+24(SB)/4, $0x00000003
-DATA order256<>+28(SB)/4, $0x00000007
-DATA order256<>+32(SB)/4, $0x00000000
-DATA order256<>+36(SB)/4, $0x00000004
-DATA order256<>+40(SB)/4, $0x00000001
-DATA order256<>+44(SB)/4, $0x00000005
-DATA order256<>+48(SB)/4, $0x00000002
-DATA order256<>+52(SB)/4, $0x00000006
-DATA order256<>+56(SB)/4, $0x00000003
-DATA order256<>+60(SB)/4, $0x00000007
-GLOBL order256<>(SB), RODATA|NOPTR, $64
+DATA orderx256<>+0(SB)/4, $0x00000000
+DATA orderx256<>+4(SB)/4, $0x00000004
+DATA orderx256<>+8(SB)/4, $0x00000001
+DATA orderx256<>+12(SB)/4, $0x00000005
+DATA orderx256<>+16(SB)/4, $0x00000002
+DATA orderx256<>+20(SB)/4, $0x00000006
+DATA orderx256<>+24(SB)/4, $0x00000003
+DATA orderx256<>+28(SB)/4, $0x00000007
+DATA orderx256<>+32(SB)/4, $0x00000000
+DATA orderx256<>+36(SB)/4, $0x00000004
+DATA orderx256<>+40(SB)/4, $0x00000001
+DATA orderx256<>+44(SB)/4, $0x00000005
+DATA orderx256<>+48(SB)/4, $0x00000002
+DATA orderx256<>+52(SB)/4, $0x00000006
+DATA orderx256<>+56(SB)/4, $0x00000003
+DATA orderx256<>+60(SB)/4, $0x00000007
+GLOBL orderx256<>(SB), RODATA|NOPTR, $64
 
-// func requantNear256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+DATA bias<>+0(SB)/4, $0x00000000
+DATA bias<>+4(SB)/4, $0x40000000
+DATA bias<>+8(SB)/4, $0x00000000
+DATA bias<>+12(SB)/4, $0x40000000
+DATA bias<>+16(SB)/4, $0x00000000
+DATA bias<>+20(SB)/4, $0x40000000
+DATA bias<>+24(SB)/4, $0x00000000
+DATA bias<>+28(SB)/4, $0x40000000
+DATA bias<>+32(SB)/4, $0x00000000
+DATA bias<>+36(SB)/4, $0x40000000
+DATA bias<>+40(SB)/4, $0x00000000
+DATA bias<>+44(SB)/4, $0x40000000
+DATA bias<>+48(SB)/4, $0x00000000
+DATA bias<>+52(SB)/4, $0x40000000
+DATA bias<>+56(SB)/4, $0x00000000
+DATA bias<>+60(SB)/4, $0x40000000
+GLOBL bias<>(SB), RODATA|NOPTR, $64
+
+// func requantNearx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantNear256(SB), NOSPLIT, $0-48
+TEXT ·requantNearx256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
-	VMOVDQU      order256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
+	VMOVDQU      orderx256<>+0(SB), Y3
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VMOVDQU   448(DX), Y5
-	VPMINSD   Y5, Y4, Y4
+	VMOVDQU   256(R11), Y4
+	VMOVDQU   (R10), Y5
+	VPMINSD   Y4, Y5, Y5
+	VPXOR     allffffffff<>+0(SB), Y4, Y4
+	VPMAXSD   Y4, Y5, Y4
+	VMOVSHDUP Y4, Y5
+	VPMULDQ   (R11), Y4, Y4
+	VMOVSHDUP (R11), Y6
+	VPMULDQ   Y6, Y5, Y5
+	VPADDQ    bias<>+0(SB), Y4, Y4
+	VPSRLVQ   64(R11), Y4, Y4
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   128(R11), Y5, Y5
+	VPADDQ    one64<>+0(SB), Y4, Y4
+	VPSRLQ    $0x01, Y4, Y4
+	VPADDQ    one64<>+0(SB), Y5, Y5
+	VPSRLQ    $0x01, Y5, Y5
+	VMOVSLDUP Y5, Y5
+	VPBLENDD  $0xaa, Y5, Y4, Y4
+	VPSUBD    192(R11), Y4, Y4
+	VMOVDQU   288(R11), Y5
+	VMOVDQU   32(R10), Y6
+	VPMINSD   Y5, Y6, Y6
 	VPXOR     allffffffff<>+0(SB), Y5, Y5
-	VPMAXSD   Y5, Y4, Y4
-	VMOVSHDUP Y4, Y5
-	VPMULDQ   (DX), Y4, Y4
-	VPADDQ    128(DX), Y4, Y4
-	VPMULDQ   64(DX), Y5, Y5
-	VPADDQ    192(DX), Y5, Y5
-	VPSRLVQ   256(DX), Y4, Y4
-	VPSRLVQ   320(DX), Y5, Y5
-	VMOVSLDUP Y5, Y5
-	VPBLENDD  $0xaa, Y5, Y4, Y4
-	VPSUBD    384(DX), Y4, Y4
-	VMOVDQU   32(CX), Y5
-	VMOVDQU   480(DX), Y6
-	VPMINSD   Y6, Y5, Y5
-	VPXOR     allffffffff<>+0(SB), Y6, Y6
-	VPMAXSD   Y6, Y5, Y5
+	VPMAXSD   Y5, Y6, Y5
 	VMOVSHDUP Y5, Y6
-	VPMULDQ   32(DX), Y5, Y5
-	VPADDQ    160(DX), Y5, Y5
-	VPMULDQ   96(DX), Y6, Y6
-	VPADDQ    224(DX), Y6, Y6
-	VPSRLVQ   288(DX), Y5, Y5
-	VPSRLVQ   352(DX), Y6, Y6
+	VPMULDQ   32(R11), Y5, Y5
+	VMOVSHDUP 32(R11), Y7
+	VPMULDQ   Y7, Y6, Y6
+	VPADDQ    bias<>+0(SB), Y5, Y5
+	VPSRLVQ   96(R11), Y5, Y5
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   160(R11), Y6, Y6
+	VPADDQ    one64<>+0(SB), Y5, Y5
+	VPSRLQ    $0x01, Y5, Y5
+	VPADDQ    one64<>+0(SB), Y6, Y6
+	VPSRLQ    $0x01, Y6, Y6
 	VMOVSLDUP Y6, Y6
 	VPBLENDD  $0xaa, Y6, Y5, Y5
-	VPSUBD    416(DX), Y5, Y5
-	VMOVDQU   64(CX), Y6
-	VMOVDQU   960(DX), Y7
-	VPMINSD   Y7, Y6, Y6
-	VPXOR     allffffffff<>+0(SB), Y7, Y7
-	VPMAXSD   Y7, Y6, Y6
+	VPSUBD    224(R11), Y5, Y5
+	VMOVDQU   576(R11), Y6
+	VMOVDQU   64(R10), Y7
+	VPMINSD   Y6, Y7, Y7
+	VPXOR     allffffffff<>+0(SB), Y6, Y6
+	VPMAXSD   Y6, Y7, Y6
 	VMOVSHDUP Y6, Y7
-	VPMULDQ   512(DX), Y6, Y6
-	VPADDQ    640(DX), Y6, Y6
-	VPMULDQ   576(DX), Y7, Y7
-	VPADDQ    704(DX), Y7, Y7
-	VPSRLVQ   768(DX), Y6, Y6
-	VPSRLVQ   832(DX), Y7, Y7
+	VPMULDQ   320(R11), Y6, Y6
+	VMOVSHDUP 320(R11), Y8
+	VPMULDQ   Y8, Y7, Y7
+	VPADDQ    bias<>+0(SB), Y6, Y6
+	VPSRLVQ   384(R11), Y6, Y6
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   448(R11), Y7, Y7
+	VPADDQ    one64<>+0(SB), Y6, Y6
+	VPSRLQ    $0x01, Y6, Y6
+	VPADDQ    one64<>+0(SB), Y7, Y7
+	VPSRLQ    $0x01, Y7, Y7
 	VMOVSLDUP Y7, Y7
 	VPBLENDD  $0xaa, Y7, Y6, Y6
-	VPSUBD    896(DX), Y6, Y6
-	VMOVDQU   96(CX), Y7
-	VMOVDQU   992(DX), Y8
-	VPMINSD   Y8, Y7, Y7
-	VPXOR     allffffffff<>+0(SB), Y8, Y8
-	VPMAXSD   Y8, Y7, Y7
+	VPSUBD    512(R11), Y6, Y6
+	VMOVDQU   608(R11), Y7
+	VMOVDQU   96(R10), Y8
+	VPMINSD   Y7, Y8, Y8
+	VPXOR     allffffffff<>+0(SB), Y7, Y7
+	VPMAXSD   Y7, Y8, Y7
 	VMOVSHDUP Y7, Y8
-	VPMULDQ   544(DX), Y7, Y7
-	VPADDQ    672(DX), Y7, Y7
-	VPMULDQ   608(DX), Y8, Y8
-	VPADDQ    736(DX), Y8, Y8
-	VPSRLVQ   800(DX), Y7, Y7
-	VPSRLVQ   864(DX), Y8, Y8
+	VPMULDQ   352(R11), Y7, Y7
+	VMOVSHDUP 352(R11), Y9
+	VPMULDQ   Y9, Y8, Y8
+	VPADDQ    bias<>+0(SB), Y7, Y7
+	VPSRLVQ   416(R11), Y7, Y7
+	VPADDQ    bias<>+0(SB), Y8, Y8
+	VPSRLVQ   480(R11), Y8, Y8
+	VPADDQ    one64<>+0(SB), Y7, Y7
+	VPSRLQ    $0x01, Y7, Y7
+	VPADDQ    one64<>+0(SB), Y8, Y8
+	VPSRLQ    $0x01, Y8, Y8
 	VMOVSLDUP Y8, Y8
 	VPBLENDD  $0xaa, Y8, Y7, Y7
-	VPSUBD    928(DX), Y7, Y7
+	VPSUBD    544(R11), Y7, Y7
 	VPACKSSDW Y5, Y4, Y4
 	VPACKSSDW Y7, Y6, Y5
 	VPADDSW   Y0, Y4, Y4
@@ -853,104 +6986,120 @@ block:
 	VPERMD    Y4, Y3, Y4
 	VPMAXSB   Y1, Y4, Y4
 	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VMOVDQU   Y4, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
-// func requantTwo256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantTwox256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantTwo256(SB), NOSPLIT, $0-48
+TEXT ·requantTwox256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
-	VMOVDQU      order256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
+	VMOVDQU      orderx256<>+0(SB), Y3
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VPSLLVD   128(DX), Y4, Y4
-	VPMULDQ   (DX), Y4, Y5
-	VPADDQ    half<>+0(SB), Y5, Y5
+	VMOVDQU   (R10), Y4
+	VPSLLVD   64(R11), Y4, Y4
+	VPMULDQ   (R11), Y4, Y5
 	VMOVSHDUP Y4, Y4
-	VPMULDQ   64(DX), Y4, Y4
-	VPADDQ    half<>+0(SB), Y4, Y4
+	VMOVSHDUP (R11), Y6
+	VPMULDQ   Y6, Y4, Y4
+	VPADDQ    half<>+0(SB), Y5, Y5
 	VPSRLQ    $0x1f, Y5, Y5
+	VPADDQ    half<>+0(SB), Y4, Y4
 	VPADDQ    Y4, Y4, Y4
 	VPBLENDD  $0xaa, Y4, Y5, Y4
-	VMOVDQU   256(DX), Y5
+	VMOVDQU   192(R11), Y5
 	VPSRLD    $0x01, Y5, Y6
 	VPSRAD    $0x1f, Y4, Y7
 	VPSUBD    Y7, Y6, Y6
 	VPAND     Y5, Y4, Y5
-	VPSRAVD   192(DX), Y4, Y4
+	VPSRAVD   128(R11), Y4, Y4
 	VPCMPGTD  Y6, Y5, Y5
 	VPSUBD    Y5, Y4, Y4
-	VMOVDQU   32(CX), Y5
-	VPSLLVD   160(DX), Y5, Y5
-	VPMULDQ   32(DX), Y5, Y6
-	VPADDQ    half<>+0(SB), Y6, Y6
+	VMOVDQU   32(R10), Y5
+	VPSLLVD   96(R11), Y5, Y5
+	VPMULDQ   32(R11), Y5, Y6
 	VMOVSHDUP Y5, Y5
-	VPMULDQ   96(DX), Y5, Y5
-	VPADDQ    half<>+0(SB), Y5, Y5
+	VMOVSHDUP 32(R11), Y7
+	VPMULDQ   Y7, Y5, Y5
+	VPADDQ    half<>+0(SB), Y6, Y6
 	VPSRLQ    $0x1f, Y6, Y6
+	VPADDQ    half<>+0(SB), Y5, Y5
 	VPADDQ    Y5, Y5, Y5
 	VPBLENDD  $0xaa, Y5, Y6, Y5
-	VMOVDQU   288(DX), Y6
+	VMOVDQU   224(R11), Y6
 	VPSRLD    $0x01, Y6, Y7
 	VPSRAD    $0x1f, Y5, Y8
 	VPSUBD    Y8, Y7, Y7
 	VPAND     Y6, Y5, Y6
-	VPSRAVD   224(DX), Y5, Y5
+	VPSRAVD   160(R11), Y5, Y5
 	VPCMPGTD  Y7, Y6, Y6
 	VPSUBD    Y6, Y5, Y5
-	VMOVDQU   64(CX), Y6
-	VPSLLVD   640(DX), Y6, Y6
-	VPMULDQ   512(DX), Y6, Y7
-	VPADDQ    half<>+0(SB), Y7, Y7
+	VMOVDQU   64(R10), Y6
+	VPSLLVD   320(R11), Y6, Y6
+	VPMULDQ   256(R11), Y6, Y7
 	VMOVSHDUP Y6, Y6
-	VPMULDQ   576(DX), Y6, Y6
-	VPADDQ    half<>+0(SB), Y6, Y6
+	VMOVSHDUP 256(R11), Y8
+	VPMULDQ   Y8, Y6, Y6
+	VPADDQ    half<>+0(SB), Y7, Y7
 	VPSRLQ    $0x1f, Y7, Y7
+	VPADDQ    half<>+0(SB), Y6, Y6
 	VPADDQ    Y6, Y6, Y6
 	VPBLENDD  $0xaa, Y6, Y7, Y6
-	VMOVDQU   768(DX), Y7
+	VMOVDQU   448(R11), Y7
 	VPSRLD    $0x01, Y7, Y8
 	VPSRAD    $0x1f, Y6, Y9
 	VPSUBD    Y9, Y8, Y8
 	VPAND     Y7, Y6, Y7
-	VPSRAVD   704(DX), Y6, Y6
+	VPSRAVD   384(R11), Y6, Y6
 	VPCMPGTD  Y8, Y7, Y7
 	VPSUBD    Y7, Y6, Y6
-	VMOVDQU   96(CX), Y7
-	VPSLLVD   672(DX), Y7, Y7
-	VPMULDQ   544(DX), Y7, Y8
-	VPADDQ    half<>+0(SB), Y8, Y8
+	VMOVDQU   96(R10), Y7
+	VPSLLVD   352(R11), Y7, Y7
+	VPMULDQ   288(R11), Y7, Y8
 	VMOVSHDUP Y7, Y7
-	VPMULDQ   608(DX), Y7, Y7
-	VPADDQ    half<>+0(SB), Y7, Y7
+	VMOVSHDUP 288(R11), Y9
+	VPMULDQ   Y9, Y7, Y7
+	VPADDQ    half<>+0(SB), Y8, Y8
 	VPSRLQ    $0x1f, Y8, Y8
+	VPADDQ    half<>+0(SB), Y7, Y7
 	VPADDQ    Y7, Y7, Y7
 	VPBLENDD  $0xaa, Y7, Y8, Y7
-	VMOVDQU   800(DX), Y8
+	VMOVDQU   480(R11), Y8
 	VPSRLD    $0x01, Y8, Y9
 	VPSRAD    $0x1f, Y7, Y10
 	VPSUBD    Y10, Y9, Y9
 	VPAND     Y8, Y7, Y8
-	VPSRAVD   736(DX), Y7, Y7
+	VPSRAVD   416(R11), Y7, Y7
 	VPCMPGTD  Y9, Y8, Y8
 	VPSUBD    Y8, Y7, Y7
 	VPACKSSDW Y5, Y4, Y4
@@ -961,69 +7110,4892 @@ block:
 	VPERMD    Y4, Y3, Y4
 	VPMAXSB   Y1, Y4, Y4
 	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VMOVDQU   Y4, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
-// func requantFloat256(out *byte, x *int32, params *int64, step int, n int, place *uint32)
+// func requantFloatx256(out *byte, x *int32, params *int64, step int, n int, rows int, outStride int, xStride int, place *uint32)
 // Requires: AVX, AVX2
-TEXT ·requantFloat256(SB), NOSPLIT, $0-48
+TEXT ·requantFloatx256(SB), NOSPLIT, $0-72
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         params+16(FP), DX
 	MOVQ         step+24(FP), BX
-	MOVQ         n+32(FP), SI
-	MOVQ         place+40(FP), DI
-	VPBROADCASTW (DI), Y0
-	VPBROADCASTB 2(DI), Y1
-	VPBROADCASTB 3(DI), Y2
-	VMOVDQU      order256<>+0(SB), Y3
-	SUBQ         $0x20, SI
-	JL           rest
+	MOVQ         rows+40(FP), SI
+	MOVQ         outStride+48(FP), DI
+	MOVQ         xStride+56(FP), R8
+	MOVQ         place+64(FP), R9
+	VPBROADCASTW (R9), Y0
+	VPBROADCASTB 2(R9), Y1
+	VPBROADCASTB 3(R9), Y2
+	VMOVDQU      orderx256<>+0(SB), Y3
+	VMOVDQU      all49800000<>+0(SB), Y4
+
+row:
+	MOVQ AX, R9
+	MOVQ CX, R10
+	MOVQ DX, R11
+	MOVQ n+32(FP), R12
+	SUBQ $0x20, R12
+	JL   end
 
 block:
-	VMOVDQU   (CX), Y4
-	VCVTDQ2PS Y4, Y4
-	VMULPS    (DX), Y4, Y4
-	VMINPS    all49800000<>+0(SB), Y4, Y4
-	VCVTPS2DQ Y4, Y4
-	VMOVDQU   32(CX), Y5
+	VMOVDQU   (R10), Y5
 	VCVTDQ2PS Y5, Y5
-	VMULPS    32(DX), Y5, Y5
-	VMINPS    all49800000<>+0(SB), Y5, Y5
+	VMULPS    (R11), Y5, Y5
+	VMINPS    Y4, Y5, Y5
 	VCVTPS2DQ Y5, Y5
-	VMOVDQU   64(CX), Y6
+	VMOVDQU   32(R10), Y6
 	VCVTDQ2PS Y6, Y6
-	VMULPS    512(DX), Y6, Y6
-	VMINPS    all49800000<>+0(SB), Y6, Y6
+	VMULPS    32(R11), Y6, Y6
+	VMINPS    Y4, Y6, Y6
 	VCVTPS2DQ Y6, Y6
-	VMOVDQU   96(CX), Y7
+	VMOVDQU   64(R10), Y7
 	VCVTDQ2PS Y7, Y7
-	VMULPS    544(DX), Y7, Y7
-	VMINPS    all49800000<>+0(SB), Y7, Y7
+	VMULPS    64(R11), Y7, Y7
+	VMINPS    Y4, Y7, Y7
 	VCVTPS2DQ Y7, Y7
-	VPACKSSDW Y5, Y4, Y4
-	VPACKSSDW Y7, Y6, Y5
-	VPADDSW   Y0, Y4, Y4
+	VMOVDQU   96(R10), Y8
+	VCVTDQ2PS Y8, Y8
+	VMULPS    96(R11), Y8, Y8
+	VMINPS    Y4, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPACKSSDW Y6, Y5, Y5
+	VPACKSSDW Y8, Y7, Y6
 	VPADDSW   Y0, Y5, Y5
-	VPACKSSWB Y5, Y4, Y4
-	VPERMD    Y4, Y3, Y4
-	VPMAXSB   Y1, Y4, Y4
-	VPMINSB   Y2, Y4, Y4
-	VMOVDQU   Y4, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x80, CX
-	ADDQ      BX, DX
-	SUBQ      $0x20, SI
+	VPADDSW   Y0, Y6, Y6
+	VPACKSSWB Y6, Y5, Y5
+	VPERMD    Y5, Y3, Y5
+	VPMAXSB   Y1, Y5, Y5
+	VPMINSB   Y2, Y5, Y5
+	VMOVDQU   Y5, (R9)
+	ADDQ      $0x20, R9
+	ADDQ      $0x80, R10
+	ADDQ      BX, R11
+	SUBQ      $0x20, R12
 	JGE       block
 
-rest:
+end:
+	ADDQ DI, AX
+	ADDQ R8, CX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
+	RET
+
+// func negIntx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·negIntx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU all00000000<>+0(SB), Y1
+	VPSUBD  Y0, Y1, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, DX
+	JGE     block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VMOVDQU    all00000000<>+0(SB), Y2
+	VPSUBD     Y1, Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA tail<>+0(SB)/4, $0xffffffff
+DATA tail<>+4(SB)/4, $0xffffffff
+DATA tail<>+8(SB)/4, $0xffffffff
+DATA tail<>+12(SB)/4, $0xffffffff
+DATA tail<>+16(SB)/4, $0xffffffff
+DATA tail<>+20(SB)/4, $0xffffffff
+DATA tail<>+24(SB)/4, $0xffffffff
+DATA tail<>+28(SB)/4, $0xffffffff
+DATA tail<>+32(SB)/4, $0xffffffff
+DATA tail<>+36(SB)/4, $0xffffffff
+DATA tail<>+40(SB)/4, $0xffffffff
+DATA tail<>+44(SB)/4, $0xffffffff
+DATA tail<>+48(SB)/4, $0xffffffff
+DATA tail<>+52(SB)/4, $0xffffffff
+DATA tail<>+56(SB)/4, $0xffffffff
+DATA tail<>+60(SB)/4, $0xffffffff
+DATA tail<>+64(SB)/4, $0x00000000
+DATA tail<>+68(SB)/4, $0x00000000
+DATA tail<>+72(SB)/4, $0x00000000
+DATA tail<>+76(SB)/4, $0x00000000
+DATA tail<>+80(SB)/4, $0x00000000
+DATA tail<>+84(SB)/4, $0x00000000
+DATA tail<>+88(SB)/4, $0x00000000
+DATA tail<>+92(SB)/4, $0x00000000
+DATA tail<>+96(SB)/4, $0x00000000
+DATA tail<>+100(SB)/4, $0x00000000
+DATA tail<>+104(SB)/4, $0x00000000
+DATA tail<>+108(SB)/4, $0x00000000
+DATA tail<>+112(SB)/4, $0x00000000
+DATA tail<>+116(SB)/4, $0x00000000
+DATA tail<>+120(SB)/4, $0x00000000
+DATA tail<>+124(SB)/4, $0x00000000
+GLOBL tail<>(SB), RODATA|NOPTR, $128
+
+// func absIntx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·absIntx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VPABSD  Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, DX
+	JGE     block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPABSD     Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func reluIntx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·reluIntx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VPMAXSD all00000000<>+0(SB), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	SUBQ    $0x08, DX
+	JGE     block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMAXSD    all00000000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·addIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPADDD  Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPADDD     Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·subIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPSUBD  Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPSUBD     Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·mulIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPMULLD Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPMULLD    Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func minIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·minIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPMINSD Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPMINSD    Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·maxIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPMAXSD Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPMAXSD    Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func eqIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·eqIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU  (CX), Y0
+	VMOVDQU  (DX), Y1
+	VPCMPEQD Y1, Y0, Y0
+	VPAND    all00000001<>+0(SB), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     BX, DX
+	SUBQ     $0x08, SI
+	JGE      block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPCMPEQD   Y2, Y1, Y1
+	VPAND      all00000001<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func neIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·neIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU  (CX), Y0
+	VMOVDQU  (DX), Y1
+	VPCMPEQD Y1, Y0, Y0
+	VPANDN   all00000001<>+0(SB), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     BX, DX
+	SUBQ     $0x08, SI
+	JGE      block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPCMPEQD   Y2, Y1, Y1
+	VPANDN     all00000001<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func ltIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·ltIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU  (CX), Y0
+	VMOVDQU  (DX), Y1
+	VPCMPGTD Y0, Y1, Y0
+	VPAND    all00000001<>+0(SB), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     BX, DX
+	SUBQ     $0x08, SI
+	JGE      block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPCMPGTD   Y1, Y2, Y1
+	VPAND      all00000001<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func leIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·leIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU  (CX), Y0
+	VMOVDQU  (DX), Y1
+	VPCMPGTD Y1, Y0, Y0
+	VPANDN   all00000001<>+0(SB), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     BX, DX
+	SUBQ     $0x08, SI
+	JGE      block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPCMPGTD   Y2, Y1, Y1
+	VPANDN     all00000001<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func andIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·andIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPAND   Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPAND      Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func orIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·orIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPOR    Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPOR       Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func xorIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·xorIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPXOR   Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPXOR      Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shlIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·shlIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPSLLVD Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPSLLVD    Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shrIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·shrIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPSRAVD Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPSRAVD    Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shrLogicalIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·shrLogicalIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VPSRLVD Y1, Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPSRLVD    Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func shrRoundIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·shrRoundIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VPADDD    allffffffff<>+0(SB), Y1, Y2
+	VPSRAVD   Y2, Y0, Y2
+	VPAND     all00000001<>+0(SB), Y2, Y2
+	VPCMPEQD  all00000000<>+0(SB), Y1, Y3
+	VBLENDVPS Y3, all00000000<>+0(SB), Y2, Y2
+	VPSRAVD   Y1, Y0, Y0
+	VPADDD    Y2, Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPADDD     allffffffff<>+0(SB), Y2, Y3
+	VPSRAVD    Y3, Y1, Y3
+	VPAND      all00000001<>+0(SB), Y3, Y3
+	VPCMPEQD   all00000000<>+0(SB), Y2, Y4
+	VBLENDVPS  Y4, all00000000<>+0(SB), Y3, Y3
+	VPSRAVD    Y2, Y1, Y1
+	VPADDD     Y3, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulHighIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·mulHighIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VPMULDQ   Y1, Y0, Y2
+	VMOVSHDUP Y0, Y0
+	VMOVSHDUP Y1, Y1
+	VPMULDQ   Y1, Y0, Y0
+	VPADDQ    half<>+0(SB), Y2, Y1
+	VPSRLQ    $0x1f, Y1, Y1
+	VPADDQ    half<>+0(SB), Y0, Y0
+	VPADDQ    Y0, Y0, Y0
+	VPBLENDD  $0xaa, Y0, Y1, Y0
+	VPCMPEQD  all80000000<>+0(SB), Y0, Y1
+	VBLENDVPS Y1, all7fffffff<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPMULDQ    Y2, Y1, Y3
+	VMOVSHDUP  Y1, Y1
+	VMOVSHDUP  Y2, Y2
+	VPMULDQ    Y2, Y1, Y1
+	VPADDQ     half<>+0(SB), Y3, Y2
+	VPSRLQ     $0x1f, Y2, Y2
+	VPADDQ     half<>+0(SB), Y1, Y1
+	VPADDQ     Y1, Y1, Y1
+	VPBLENDD   $0xaa, Y1, Y2, Y1
+	VPCMPEQD   all80000000<>+0(SB), Y1, Y2
+	VBLENDVPS  Y2, all7fffffff<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addSatIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·addSatIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VPADDD    Y1, Y0, Y2
+	VPXOR     Y2, Y0, Y3
+	VPXOR     Y2, Y1, Y1
+	VPAND     Y1, Y3, Y1
+	VPSRAD    $0x1f, Y0, Y0
+	VPXOR     all7fffffff<>+0(SB), Y0, Y0
+	VBLENDVPS Y1, Y0, Y2, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPADDD     Y2, Y1, Y3
+	VPXOR      Y3, Y1, Y4
+	VPXOR      Y3, Y2, Y2
+	VPAND      Y2, Y4, Y2
+	VPSRAD     $0x1f, Y1, Y1
+	VPXOR      all7fffffff<>+0(SB), Y1, Y1
+	VBLENDVPS  Y2, Y1, Y3, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subSatIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·subSatIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VPSUBD    Y1, Y0, Y2
+	VPXOR     Y1, Y0, Y1
+	VPXOR     Y2, Y0, Y3
+	VPAND     Y3, Y1, Y1
+	VPSRAD    $0x1f, Y0, Y0
+	VPXOR     all7fffffff<>+0(SB), Y0, Y0
+	VBLENDVPS Y1, Y0, Y2, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPSUBD     Y2, Y1, Y3
+	VPXOR      Y2, Y1, Y2
+	VPXOR      Y3, Y1, Y4
+	VPAND      Y4, Y2, Y2
+	VPSRAD     $0x1f, Y1, Y1
+	VPXOR      all7fffffff<>+0(SB), Y1, Y1
+	VBLENDVPS  Y2, Y1, Y3, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func selectIntx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·selectIntx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VMOVDQU   (AX), Y2
+	VPCMPEQD  all00000000<>+0(SB), Y2, Y2
+	VBLENDVPS Y2, Y1, Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPMASKMOVD (AX), Y0, Y3
+	VPCMPEQD   all00000000<>+0(SB), Y3, Y3
+	VBLENDVPS  Y3, Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func selectFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·selectFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VMOVDQU   (AX), Y2
+	VPSLLD    $0x01, Y2, Y2
+	VPCMPEQD  all00000000<>+0(SB), Y2, Y2
+	VBLENDVPS Y2, Y1, Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VPMASKMOVD (AX), Y0, Y3
+	VPSLLD     $0x01, Y3, Y3
+	VPCMPEQD   all00000000<>+0(SB), Y3, Y3
+	VBLENDVPS  Y3, Y2, Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func canonFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·canonFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VCMPPS     $0x03, Y1, Y1, Y2
+	VBLENDVPS  Y2, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func negFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·negFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VPXOR     all80000000<>+0(SB), Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPXOR      all80000000<>+0(SB), Y1, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func absFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·absFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VPAND     all7fffffff<>+0(SB), Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPAND      all7fffffff<>+0(SB), Y1, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func reluFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·reluFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMAXPS    all00000000<>+0(SB), Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VMAXPS     all00000000<>+0(SB), Y1, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func sqrtFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·sqrtFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VSQRTPS   Y0, Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VSQRTPS    Y1, Y1
+	VCMPPS     $0x03, Y1, Y1, Y2
+	VBLENDVPS  Y2, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func expFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·expFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VMAXPS      allc3000000<>+0(SB), Y0, Y1
+	VMINPS      all43000000<>+0(SB), Y1, Y1
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y2
+	VMOVAPS     Y1, Y3
+	VFMADD213PS all4b400000<>+0(SB), Y2, Y3
+	VSUBPS      all4b400000<>+0(SB), Y3, Y2
+	VMOVAPS     Y1, Y1
+	VFMADD231PS allbf317218<>+0(SB), Y2, Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS all3102e308<>+0(SB), Y2, Y1
+	VMOVDQU     all3ab5642d<>+0(SB), Y2
+	VFMADD213PS all3c091ef6<>+0(SB), Y1, Y2
+	VFMADD213PS all3d2aac2c<>+0(SB), Y1, Y2
+	VFMADD213PS all3e2aaa46<>+0(SB), Y1, Y2
+	VFMADD213PS all3efffffe<>+0(SB), Y1, Y2
+	VFMADD213PS all3f800000<>+0(SB), Y1, Y2
+	VFMADD213PS all3f800000<>+0(SB), Y1, Y2
+	VPSUBD      all4b400000<>+0(SB), Y3, Y1
+	VPSRAD      $0x01, Y1, Y3
+	VPSLLD      $0x17, Y3, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y2, Y2
+	VPSUBD      Y3, Y1, Y1
+	VPSLLD      $0x17, Y1, Y1
+	VPADDD      all3f800000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y2, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VMAXPS      allc3000000<>+0(SB), Y1, Y2
+	VMINPS      all43000000<>+0(SB), Y2, Y2
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y3
+	VMOVAPS     Y2, Y4
+	VFMADD213PS all4b400000<>+0(SB), Y3, Y4
+	VSUBPS      all4b400000<>+0(SB), Y4, Y3
+	VMOVAPS     Y2, Y2
+	VFMADD231PS allbf317218<>+0(SB), Y3, Y2
+	VMOVAPS     Y2, Y2
+	VFMADD231PS all3102e308<>+0(SB), Y3, Y2
+	VMOVDQU     all3ab5642d<>+0(SB), Y3
+	VFMADD213PS all3c091ef6<>+0(SB), Y2, Y3
+	VFMADD213PS all3d2aac2c<>+0(SB), Y2, Y3
+	VFMADD213PS all3e2aaa46<>+0(SB), Y2, Y3
+	VFMADD213PS all3efffffe<>+0(SB), Y2, Y3
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
+	VPSUBD      all4b400000<>+0(SB), Y4, Y2
+	VPSRAD      $0x01, Y2, Y4
+	VPSLLD      $0x17, Y4, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y3, Y3
+	VPSUBD      Y4, Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      all3f800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y3, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func logFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·logFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VCMPPS      $0x01, all00800000<>+0(SB), Y0, Y1
+	VMULPS      all4b000000<>+0(SB), Y0, Y2
+	VBLENDVPS   Y1, Y2, Y0, Y2
+	VPSUBD      all3f3504f3<>+0(SB), Y2, Y2
+	VPSRAD      $0x17, Y2, Y3
+	VPAND       allffffffe9<>+0(SB), Y1, Y1
+	VPADDD      Y1, Y3, Y1
+	VPAND       all007fffff<>+0(SB), Y2, Y2
+	VPADDD      all3f3504f3<>+0(SB), Y2, Y2
+	VSUBPS      all3f800000<>+0(SB), Y2, Y2
+	VCVTDQ2PS   Y1, Y1
+	VMOVDQU     all3d880e49<>+0(SB), Y3
+	VFMADD213PS allbdeda222<>+0(SB), Y2, Y3
+	VFMADD213PS all3df39314<>+0(SB), Y2, Y3
+	VFMADD213PS allbdfe52d7<>+0(SB), Y2, Y3
+	VFMADD213PS all3e119f19<>+0(SB), Y2, Y3
+	VFMADD213PS allbe2aac91<>+0(SB), Y2, Y3
+	VFMADD213PS all3e4cd21f<>+0(SB), Y2, Y3
+	VFMADD213PS allbe800005<>+0(SB), Y2, Y3
+	VFMADD213PS all3eaaaaa4<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y2, Y4
+	VMULPS      Y4, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVAPS     Y3, Y3
+	VFMADD231PS allb102e308<>+0(SB), Y1, Y3
+	VMULPS      allbf000000<>+0(SB), Y2, Y4
+	VMOVAPS     Y3, Y3
+	VFMADD231PS Y2, Y4, Y3
+	VADDPS      Y3, Y2, Y2
+	VMOVAPS     Y2, Y2
+	VFMADD231PS all3f317218<>+0(SB), Y1, Y2
+	VCMPPS      $0x00, all7f800000<>+0(SB), Y0, Y1
+	VBLENDVPS   Y1, Y0, Y2, Y1
+	VCMPPS      $0x00, all00000000<>+0(SB), Y0, Y2
+	VBLENDVPS   Y2, allff800000<>+0(SB), Y1, Y1
+	VCMPPS      $0x09, all00000000<>+0(SB), Y0, Y2
+	VBLENDVPS   Y2, all7fc00000<>+0(SB), Y1, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VCMPPS      $0x01, all00800000<>+0(SB), Y1, Y2
+	VMULPS      all4b000000<>+0(SB), Y1, Y3
+	VBLENDVPS   Y2, Y3, Y1, Y3
+	VPSUBD      all3f3504f3<>+0(SB), Y3, Y3
+	VPSRAD      $0x17, Y3, Y4
+	VPAND       allffffffe9<>+0(SB), Y2, Y2
+	VPADDD      Y2, Y4, Y2
+	VPAND       all007fffff<>+0(SB), Y3, Y3
+	VPADDD      all3f3504f3<>+0(SB), Y3, Y3
+	VSUBPS      all3f800000<>+0(SB), Y3, Y3
+	VCVTDQ2PS   Y2, Y2
+	VMOVDQU     all3d880e49<>+0(SB), Y4
+	VFMADD213PS allbdeda222<>+0(SB), Y3, Y4
+	VFMADD213PS all3df39314<>+0(SB), Y3, Y4
+	VFMADD213PS allbdfe52d7<>+0(SB), Y3, Y4
+	VFMADD213PS all3e119f19<>+0(SB), Y3, Y4
+	VFMADD213PS allbe2aac91<>+0(SB), Y3, Y4
+	VFMADD213PS all3e4cd21f<>+0(SB), Y3, Y4
+	VFMADD213PS allbe800005<>+0(SB), Y3, Y4
+	VFMADD213PS all3eaaaaa4<>+0(SB), Y3, Y4
+	VMULPS      Y3, Y3, Y5
+	VMULPS      Y5, Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allb102e308<>+0(SB), Y2, Y4
+	VMULPS      allbf000000<>+0(SB), Y3, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD231PS Y3, Y5, Y4
+	VADDPS      Y4, Y3, Y3
+	VMOVAPS     Y3, Y3
+	VFMADD231PS all3f317218<>+0(SB), Y2, Y3
+	VCMPPS      $0x00, all7f800000<>+0(SB), Y1, Y2
+	VBLENDVPS   Y2, Y1, Y3, Y2
+	VCMPPS      $0x00, all00000000<>+0(SB), Y1, Y3
+	VBLENDVPS   Y3, allff800000<>+0(SB), Y2, Y2
+	VCMPPS      $0x09, all00000000<>+0(SB), Y1, Y3
+	VBLENDVPS   Y3, all7fc00000<>+0(SB), Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func tanhFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tanhFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VPAND       all7fffffff<>+0(SB), Y0, Y1
+	VMINPS      all41200000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y1, Y2
+	VMOVDQU     allbbba865d<>+0(SB), Y3
+	VFMADD213PS all3ca8fc66<>+0(SB), Y2, Y3
+	VFMADD213PS allbd5c1ad2<>+0(SB), Y2, Y3
+	VFMADD213PS all3e08837b<>+0(SB), Y2, Y3
+	VFMADD213PS allbeaaaa99<>+0(SB), Y2, Y3
+	VMULPS      Y2, Y3, Y2
+	VMOVAPS     Y2, Y2
+	VFMADD213PS Y1, Y1, Y2
+	VADDPS      Y1, Y1, Y3
+	VMAXPS      allc3000000<>+0(SB), Y3, Y3
+	VMINPS      all43000000<>+0(SB), Y3, Y3
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y4
+	VMOVAPS     Y3, Y5
+	VFMADD213PS all4b400000<>+0(SB), Y4, Y5
+	VSUBPS      all4b400000<>+0(SB), Y5, Y4
+	VMOVAPS     Y3, Y3
+	VFMADD231PS allbf317218<>+0(SB), Y4, Y3
+	VMOVAPS     Y3, Y3
+	VFMADD231PS all3102e308<>+0(SB), Y4, Y3
+	VMOVDQU     all3ab5642d<>+0(SB), Y4
+	VFMADD213PS all3c091ef6<>+0(SB), Y3, Y4
+	VFMADD213PS all3d2aac2c<>+0(SB), Y3, Y4
+	VFMADD213PS all3e2aaa46<>+0(SB), Y3, Y4
+	VFMADD213PS all3efffffe<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VPSUBD      all4b400000<>+0(SB), Y5, Y3
+	VPSRAD      $0x01, Y3, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y4, Y4
+	VPSUBD      Y5, Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      all3f800000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y3
+	VMOVDQU     all3f800000<>+0(SB), Y4
+	VMOVDQU     all40000000<>+0(SB), Y5
+	VADDPS      all3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y5, Y3
+	VSUBPS      Y3, Y4, Y3
+	VCMPPS      $0x01, all3f200000<>+0(SB), Y1, Y1
+	VBLENDVPS   Y1, Y2, Y3, Y1
+	VPAND       all80000000<>+0(SB), Y0, Y2
+	VPOR        Y2, Y1, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VPAND       all7fffffff<>+0(SB), Y1, Y2
+	VMINPS      all41200000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y2, Y3
+	VMOVDQU     allbbba865d<>+0(SB), Y4
+	VFMADD213PS all3ca8fc66<>+0(SB), Y3, Y4
+	VFMADD213PS allbd5c1ad2<>+0(SB), Y3, Y4
+	VFMADD213PS all3e08837b<>+0(SB), Y3, Y4
+	VFMADD213PS allbeaaaa99<>+0(SB), Y3, Y4
+	VMULPS      Y3, Y4, Y3
+	VMOVAPS     Y3, Y3
+	VFMADD213PS Y2, Y2, Y3
+	VADDPS      Y2, Y2, Y4
+	VMAXPS      allc3000000<>+0(SB), Y4, Y4
+	VMINPS      all43000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y5
+	VMOVAPS     Y4, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y5, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allbf317218<>+0(SB), Y5, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS all3102e308<>+0(SB), Y5, Y4
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VPSUBD      all4b400000<>+0(SB), Y6, Y4
+	VPSRAD      $0x01, Y4, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y5, Y5
+	VPSUBD      Y6, Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y4
+	VMOVDQU     all3f800000<>+0(SB), Y5
+	VMOVDQU     all40000000<>+0(SB), Y6
+	VADDPS      all3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y6, Y4
+	VSUBPS      Y4, Y5, Y4
+	VCMPPS      $0x01, all3f200000<>+0(SB), Y2, Y2
+	VBLENDVPS   Y2, Y3, Y4, Y2
+	VPAND       all80000000<>+0(SB), Y1, Y3
+	VPOR        Y3, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func sigmoidFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·sigmoidFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VMOVDQU     all3f800000<>+0(SB), Y1
+	VPOR        all80000000<>+0(SB), Y0, Y2
+	VMAXPS      allc3000000<>+0(SB), Y2, Y2
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y3
+	VMOVAPS     Y2, Y4
+	VFMADD213PS all4b400000<>+0(SB), Y3, Y4
+	VSUBPS      all4b400000<>+0(SB), Y4, Y3
+	VMOVAPS     Y2, Y2
+	VFMADD231PS allbf317218<>+0(SB), Y3, Y2
+	VMOVAPS     Y2, Y2
+	VFMADD231PS all3102e308<>+0(SB), Y3, Y2
+	VMOVDQU     all3ab5642d<>+0(SB), Y3
+	VFMADD213PS all3c091ef6<>+0(SB), Y2, Y3
+	VFMADD213PS all3d2aac2c<>+0(SB), Y2, Y3
+	VFMADD213PS all3e2aaa46<>+0(SB), Y2, Y3
+	VFMADD213PS all3efffffe<>+0(SB), Y2, Y3
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
+	VPSUBD      all4b400000<>+0(SB), Y4, Y2
+	VCMPPS      $0x01, all00000000<>+0(SB), Y0, Y4
+	VMULPS      Y3, Y1, Y5
+	VBLENDVPS   Y4, Y5, Y1, Y1
+	VPSRAD      $0x01, Y2, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y3, Y3
+	VPSUBD      Y5, Y2, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y3, Y3
+	VADDPS      all3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y1, Y1
+	VPSRAD      $0x01, Y2, Y3
+	VPSLLD      $0x17, Y3, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y1, Y5
+	VPSUBD      Y3, Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      all3f800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y5, Y2
+	VBLENDVPS   Y4, Y2, Y1, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VMOVDQU     all3f800000<>+0(SB), Y2
+	VPOR        all80000000<>+0(SB), Y1, Y3
+	VMAXPS      allc3000000<>+0(SB), Y3, Y3
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y4
+	VMOVAPS     Y3, Y5
+	VFMADD213PS all4b400000<>+0(SB), Y4, Y5
+	VSUBPS      all4b400000<>+0(SB), Y5, Y4
+	VMOVAPS     Y3, Y3
+	VFMADD231PS allbf317218<>+0(SB), Y4, Y3
+	VMOVAPS     Y3, Y3
+	VFMADD231PS all3102e308<>+0(SB), Y4, Y3
+	VMOVDQU     all3ab5642d<>+0(SB), Y4
+	VFMADD213PS all3c091ef6<>+0(SB), Y3, Y4
+	VFMADD213PS all3d2aac2c<>+0(SB), Y3, Y4
+	VFMADD213PS all3e2aaa46<>+0(SB), Y3, Y4
+	VFMADD213PS all3efffffe<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VPSUBD      all4b400000<>+0(SB), Y5, Y3
+	VCMPPS      $0x01, all00000000<>+0(SB), Y1, Y5
+	VMULPS      Y4, Y2, Y6
+	VBLENDVPS   Y5, Y6, Y2, Y2
+	VPSRAD      $0x01, Y3, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y3, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y4, Y4
+	VADDPS      all3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y2, Y2
+	VPSRAD      $0x01, Y3, Y4
+	VPSLLD      $0x17, Y4, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y2, Y6
+	VPSUBD      Y4, Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      all3f800000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y6, Y3
+	VBLENDVPS   Y5, Y3, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func siluFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·siluFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VMAXPS      allc3000000<>+0(SB), Y0, Y1
+	VPOR        all80000000<>+0(SB), Y0, Y2
+	VMAXPS      allc3000000<>+0(SB), Y2, Y2
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y3
+	VMOVAPS     Y2, Y4
+	VFMADD213PS all4b400000<>+0(SB), Y3, Y4
+	VSUBPS      all4b400000<>+0(SB), Y4, Y3
+	VMOVAPS     Y2, Y2
+	VFMADD231PS allbf317218<>+0(SB), Y3, Y2
+	VMOVAPS     Y2, Y2
+	VFMADD231PS all3102e308<>+0(SB), Y3, Y2
+	VMOVDQU     all3ab5642d<>+0(SB), Y3
+	VFMADD213PS all3c091ef6<>+0(SB), Y2, Y3
+	VFMADD213PS all3d2aac2c<>+0(SB), Y2, Y3
+	VFMADD213PS all3e2aaa46<>+0(SB), Y2, Y3
+	VFMADD213PS all3efffffe<>+0(SB), Y2, Y3
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
+	VPSUBD      all4b400000<>+0(SB), Y4, Y2
+	VCMPPS      $0x01, all00000000<>+0(SB), Y0, Y4
+	VMULPS      Y3, Y1, Y5
+	VBLENDVPS   Y4, Y5, Y1, Y1
+	VPSRAD      $0x01, Y2, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y3, Y3
+	VPSUBD      Y5, Y2, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y3, Y3
+	VADDPS      all3f800000<>+0(SB), Y3, Y3
+	VDIVPS      Y3, Y1, Y1
+	VPSRAD      $0x01, Y2, Y3
+	VPSLLD      $0x17, Y3, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y1, Y5
+	VPSUBD      Y3, Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      all3f800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y5, Y2
+	VBLENDVPS   Y4, Y2, Y1, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VMAXPS      allc3000000<>+0(SB), Y1, Y2
+	VPOR        all80000000<>+0(SB), Y1, Y3
+	VMAXPS      allc3000000<>+0(SB), Y3, Y3
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y4
+	VMOVAPS     Y3, Y5
+	VFMADD213PS all4b400000<>+0(SB), Y4, Y5
+	VSUBPS      all4b400000<>+0(SB), Y5, Y4
+	VMOVAPS     Y3, Y3
+	VFMADD231PS allbf317218<>+0(SB), Y4, Y3
+	VMOVAPS     Y3, Y3
+	VFMADD231PS all3102e308<>+0(SB), Y4, Y3
+	VMOVDQU     all3ab5642d<>+0(SB), Y4
+	VFMADD213PS all3c091ef6<>+0(SB), Y3, Y4
+	VFMADD213PS all3d2aac2c<>+0(SB), Y3, Y4
+	VFMADD213PS all3e2aaa46<>+0(SB), Y3, Y4
+	VFMADD213PS all3efffffe<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VPSUBD      all4b400000<>+0(SB), Y5, Y3
+	VCMPPS      $0x01, all00000000<>+0(SB), Y1, Y5
+	VMULPS      Y4, Y2, Y6
+	VBLENDVPS   Y5, Y6, Y2, Y2
+	VPSRAD      $0x01, Y3, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y3, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y4, Y4
+	VADDPS      all3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y2, Y2
+	VPSRAD      $0x01, Y3, Y4
+	VPSLLD      $0x17, Y4, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y2, Y6
+	VPSUBD      Y4, Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      all3f800000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y6, Y3
+	VBLENDVPS   Y5, Y3, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func geluFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VPAND       all7fffffff<>+0(SB), Y0, Y1
+	VMINPS      all41680000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y1, Y2
+	VMOVAPS     Y1, Y3
+	VFMSUB213PS Y2, Y1, Y3
+	VMULPS      allbf000000<>+0(SB), Y2, Y4
+	VMULPS      allbf000000<>+0(SB), Y3, Y3
+	VMOVDQU     all3f800000<>+0(SB), Y5
+	VADDPS      all40800000<>+0(SB), Y1, Y6
+	VDIVPS      Y6, Y5, Y5
+	VMOVDQU     allc1000000<>+0(SB), Y6
+	VMOVAPS     Y6, Y6
+	VFMADD213PS all3f800000<>+0(SB), Y5, Y6
+	VMOVDQU     allb93de147<>+0(SB), Y7
+	VFMADD213PS allb9c788c3<>+0(SB), Y6, Y7
+	VFMADD213PS allb93b2c1a<>+0(SB), Y6, Y7
+	VFMADD213PS all3a061355<>+0(SB), Y6, Y7
+	VFMADD213PS all3ade788c<>+0(SB), Y6, Y7
+	VFMADD213PS allbb6d23ab<>+0(SB), Y6, Y7
+	VFMADD213PS allbbf8122d<>+0(SB), Y6, Y7
+	VFMADD213PS all3d7779a0<>+0(SB), Y6, Y7
+	VFMADD213PS allbe3efe9d<>+0(SB), Y6, Y7
+	VFMADD213PS all3ec636b3<>+0(SB), Y6, Y7
+	VFMADD213PS allbf1b9f1f<>+0(SB), Y6, Y7
+	VFMADD213PS all3f415a5e<>+0(SB), Y6, Y7
+	VMULPS      Y7, Y5, Y5
+	VMAXPS      allc3000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
+	VMOVAPS     Y4, Y7
+	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
+	VSUBPS      all4b400000<>+0(SB), Y7, Y6
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allbf317218<>+0(SB), Y6, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS all3102e308<>+0(SB), Y6, Y4
+	VADDPS      Y3, Y4, Y3
+	VMOVDQU     all3ab5642d<>+0(SB), Y4
+	VFMADD213PS all3c091ef6<>+0(SB), Y3, Y4
+	VFMADD213PS all3d2aac2c<>+0(SB), Y3, Y4
+	VFMADD213PS all3e2aaa46<>+0(SB), Y3, Y4
+	VFMADD213PS all3efffffe<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VPSUBD      all4b400000<>+0(SB), Y7, Y3
+	VMULPS      Y5, Y4, Y4
+	VCMPPS      $0x01, all00000000<>+0(SB), Y0, Y5
+	VPXOR       all80000000<>+0(SB), Y1, Y6
+	VMULPS      Y4, Y6, Y6
+	VBLENDVPS   Y5, Y6, Y4, Y4
+	VPSRAD      $0x01, Y3, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      all3f800000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y3
+	VMOVDQU     all3f800000<>+0(SB), Y4
+	VSUBPS      Y3, Y4, Y4
+	VMULPS      Y4, Y0, Y4
+	VBLENDVPS   Y5, Y3, Y4, Y3
+	VMOVDQU     allb708ed9a<>+0(SB), Y4
+	VFMADD213PS all38f12db7<>+0(SB), Y2, Y4
+	VFMADD213PS allba9bb701<>+0(SB), Y2, Y4
+	VFMADD213PS all3c236aaa<>+0(SB), Y2, Y4
+	VFMADD213PS allbd882c31<>+0(SB), Y2, Y4
+	VFMADD213PS all3ecc422a<>+0(SB), Y2, Y4
+	VMOVAPS     Y4, Y2
+	VFMADD213PS all3f000000<>+0(SB), Y0, Y2
+	VMULPS      Y2, Y0, Y2
+	VCMPPS      $0x01, all3f800000<>+0(SB), Y1, Y1
+	VBLENDVPS   Y1, Y2, Y3, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VPAND       all7fffffff<>+0(SB), Y1, Y2
+	VMINPS      all41680000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y2, Y3
+	VMOVAPS     Y2, Y4
+	VFMSUB213PS Y3, Y2, Y4
+	VMULPS      allbf000000<>+0(SB), Y3, Y5
+	VMULPS      allbf000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3f800000<>+0(SB), Y6
+	VADDPS      all40800000<>+0(SB), Y2, Y7
+	VDIVPS      Y7, Y6, Y6
+	VMOVDQU     allc1000000<>+0(SB), Y7
+	VMOVAPS     Y7, Y7
+	VFMADD213PS all3f800000<>+0(SB), Y6, Y7
+	VMOVDQU     allb93de147<>+0(SB), Y8
+	VFMADD213PS allb9c788c3<>+0(SB), Y7, Y8
+	VFMADD213PS allb93b2c1a<>+0(SB), Y7, Y8
+	VFMADD213PS all3a061355<>+0(SB), Y7, Y8
+	VFMADD213PS all3ade788c<>+0(SB), Y7, Y8
+	VFMADD213PS allbb6d23ab<>+0(SB), Y7, Y8
+	VFMADD213PS allbbf8122d<>+0(SB), Y7, Y8
+	VFMADD213PS all3d7779a0<>+0(SB), Y7, Y8
+	VFMADD213PS allbe3efe9d<>+0(SB), Y7, Y8
+	VFMADD213PS all3ec636b3<>+0(SB), Y7, Y8
+	VFMADD213PS allbf1b9f1f<>+0(SB), Y7, Y8
+	VFMADD213PS all3f415a5e<>+0(SB), Y7, Y8
+	VMULPS      Y8, Y6, Y6
+	VMAXPS      allc3000000<>+0(SB), Y5, Y5
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y7
+	VMOVAPS     Y5, Y8
+	VFMADD213PS all4b400000<>+0(SB), Y7, Y8
+	VSUBPS      all4b400000<>+0(SB), Y8, Y7
+	VMOVAPS     Y5, Y5
+	VFMADD231PS allbf317218<>+0(SB), Y7, Y5
+	VMOVAPS     Y5, Y5
+	VFMADD231PS all3102e308<>+0(SB), Y7, Y5
+	VADDPS      Y4, Y5, Y4
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VPSUBD      all4b400000<>+0(SB), Y8, Y4
+	VMULPS      Y6, Y5, Y5
+	VCMPPS      $0x01, all00000000<>+0(SB), Y1, Y6
+	VPXOR       all80000000<>+0(SB), Y2, Y7
+	VMULPS      Y5, Y7, Y7
+	VBLENDVPS   Y6, Y7, Y5, Y5
+	VPSRAD      $0x01, Y4, Y7
+	VPSLLD      $0x17, Y7, Y8
+	VPADDD      all3f800000<>+0(SB), Y8, Y8
+	VMULPS      Y8, Y5, Y5
+	VPSUBD      Y7, Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y4
+	VMOVDQU     all3f800000<>+0(SB), Y5
+	VSUBPS      Y4, Y5, Y5
+	VMULPS      Y5, Y1, Y5
+	VBLENDVPS   Y6, Y4, Y5, Y4
+	VMOVDQU     allb708ed9a<>+0(SB), Y5
+	VFMADD213PS all38f12db7<>+0(SB), Y3, Y5
+	VFMADD213PS allba9bb701<>+0(SB), Y3, Y5
+	VFMADD213PS all3c236aaa<>+0(SB), Y3, Y5
+	VFMADD213PS allbd882c31<>+0(SB), Y3, Y5
+	VFMADD213PS all3ecc422a<>+0(SB), Y3, Y5
+	VMOVAPS     Y5, Y3
+	VFMADD213PS all3f000000<>+0(SB), Y1, Y3
+	VMULPS      Y3, Y1, Y3
+	VCMPPS      $0x01, all3f800000<>+0(SB), Y2, Y2
+	VBLENDVPS   Y2, Y3, Y4, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func geluTanhFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluTanhFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VMAXPS      allc1400000<>+0(SB), Y0, Y1
+	VMINPS      all41400000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y1, Y2
+	VMOVAPS     Y1, Y3
+	VFMSUB213PS Y2, Y1, Y3
+	VMOVDQU     all3d922279<>+0(SB), Y4
+	VMULPS      Y2, Y4, Y5
+	VMOVAPS     Y4, Y6
+	VFMSUB213PS Y5, Y2, Y6
+	VMOVDQU     all3fcc422a<>+0(SB), Y7
+	VADDPS      Y5, Y7, Y8
+	VSUBPS      Y7, Y8, Y9
+	VSUBPS      Y9, Y8, Y10
+	VSUBPS      Y10, Y7, Y7
+	VSUBPS      Y9, Y5, Y5
+	VADDPS      Y5, Y7, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD213PS Y6, Y3, Y4
+	VADDPS      Y4, Y5, Y3
+	VMOVDQU     all3124d8b5<>+0(SB), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD213PS allb342bc9b<>+0(SB), Y2, Y4
+	VADDPS      Y4, Y3, Y2
+	VMULPS      Y8, Y1, Y3
+	VMOVAPS     Y1, Y4
+	VFMSUB213PS Y3, Y8, Y4
+	VMOVAPS     Y1, Y1
+	VFMADD213PS Y4, Y2, Y1
+	VMAXPS      allc1400000<>+0(SB), Y0, Y2
+	VPOR        all80000000<>+0(SB), Y3, Y4
+	VPANDN      all80000000<>+0(SB), Y3, Y5
+	VPXOR       Y5, Y1, Y1
+	VMAXPS      allc3000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y5
+	VMOVAPS     Y4, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y5, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allbf317218<>+0(SB), Y5, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS all3102e308<>+0(SB), Y5, Y4
+	VADDPS      Y1, Y4, Y1
+	VMOVDQU     all3ab5642d<>+0(SB), Y4
+	VFMADD213PS all3c091ef6<>+0(SB), Y1, Y4
+	VFMADD213PS all3d2aac2c<>+0(SB), Y1, Y4
+	VFMADD213PS all3e2aaa46<>+0(SB), Y1, Y4
+	VFMADD213PS all3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y1, Y4
+	VPSUBD      all4b400000<>+0(SB), Y6, Y1
+	VCMPPS      $0x01, all00000000<>+0(SB), Y3, Y3
+	VMULPS      Y4, Y2, Y5
+	VBLENDVPS   Y3, Y5, Y2, Y2
+	VPSRAD      $0x01, Y1, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y4, Y4
+	VPSUBD      Y5, Y1, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y4, Y4
+	VADDPS      all3f800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y2, Y2
+	VPSRAD      $0x01, Y1, Y4
+	VPSLLD      $0x17, Y4, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y2, Y5
+	VPSUBD      Y4, Y1, Y1
+	VPSLLD      $0x17, Y1, Y1
+	VPADDD      all3f800000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y5, Y1
+	VBLENDVPS   Y3, Y1, Y2, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VMAXPS      allc1400000<>+0(SB), Y1, Y2
+	VMINPS      all41400000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y2, Y3
+	VMOVAPS     Y2, Y4
+	VFMSUB213PS Y3, Y2, Y4
+	VMOVDQU     all3d922279<>+0(SB), Y5
+	VMULPS      Y3, Y5, Y6
+	VMOVAPS     Y5, Y7
+	VFMSUB213PS Y6, Y3, Y7
+	VMOVDQU     all3fcc422a<>+0(SB), Y8
+	VADDPS      Y6, Y8, Y9
+	VSUBPS      Y8, Y9, Y10
+	VSUBPS      Y10, Y9, Y11
+	VSUBPS      Y11, Y8, Y8
+	VSUBPS      Y10, Y6, Y6
+	VADDPS      Y6, Y8, Y6
+	VMOVAPS     Y5, Y5
+	VFMADD213PS Y7, Y4, Y5
+	VADDPS      Y5, Y6, Y4
+	VMOVDQU     all3124d8b5<>+0(SB), Y5
+	VMOVAPS     Y5, Y5
+	VFMADD213PS allb342bc9b<>+0(SB), Y3, Y5
+	VADDPS      Y5, Y4, Y3
+	VMULPS      Y9, Y2, Y4
+	VMOVAPS     Y2, Y5
+	VFMSUB213PS Y4, Y9, Y5
+	VMOVAPS     Y2, Y2
+	VFMADD213PS Y5, Y3, Y2
+	VMAXPS      allc1400000<>+0(SB), Y1, Y3
+	VPOR        all80000000<>+0(SB), Y4, Y5
+	VPANDN      all80000000<>+0(SB), Y4, Y6
+	VPXOR       Y6, Y2, Y2
+	VMAXPS      allc3000000<>+0(SB), Y5, Y5
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
+	VMOVAPS     Y5, Y7
+	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
+	VSUBPS      all4b400000<>+0(SB), Y7, Y6
+	VMOVAPS     Y5, Y5
+	VFMADD231PS allbf317218<>+0(SB), Y6, Y5
+	VMOVAPS     Y5, Y5
+	VFMADD231PS all3102e308<>+0(SB), Y6, Y5
+	VADDPS      Y2, Y5, Y2
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y2, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y2, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y2, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y2, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y2, Y5
+	VPSUBD      all4b400000<>+0(SB), Y7, Y2
+	VCMPPS      $0x01, all00000000<>+0(SB), Y4, Y4
+	VMULPS      Y5, Y3, Y6
+	VBLENDVPS   Y4, Y6, Y3, Y3
+	VPSRAD      $0x01, Y2, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y5, Y5
+	VPSUBD      Y6, Y2, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y5, Y5
+	VADDPS      all3f800000<>+0(SB), Y5, Y5
+	VDIVPS      Y5, Y3, Y3
+	VPSRAD      $0x01, Y2, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y3, Y6
+	VPSUBD      Y5, Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      all3f800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y6, Y2
+	VBLENDVPS   Y4, Y2, Y3, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func erfFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·erfFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU     (CX), Y0
+	VPAND       all7fffffff<>+0(SB), Y0, Y1
+	VMINPS      all40800000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y1, Y2
+	VMOVAPS     Y1, Y3
+	VFMSUB213PS Y2, Y1, Y3
+	VMULPS      all3fb504f3<>+0(SB), Y1, Y4
+	VPXOR       all80000000<>+0(SB), Y2, Y5
+	VPXOR       all80000000<>+0(SB), Y3, Y3
+	VMOVDQU     all3f800000<>+0(SB), Y6
+	VADDPS      all40800000<>+0(SB), Y4, Y4
+	VDIVPS      Y4, Y6, Y4
+	VMOVDQU     allc1000000<>+0(SB), Y6
+	VMOVAPS     Y6, Y6
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y6
+	VMOVDQU     allb93de147<>+0(SB), Y7
+	VFMADD213PS allb9c788c3<>+0(SB), Y6, Y7
+	VFMADD213PS allb93b2c1a<>+0(SB), Y6, Y7
+	VFMADD213PS all3a061355<>+0(SB), Y6, Y7
+	VFMADD213PS all3ade788c<>+0(SB), Y6, Y7
+	VFMADD213PS allbb6d23ab<>+0(SB), Y6, Y7
+	VFMADD213PS allbbf8122d<>+0(SB), Y6, Y7
+	VFMADD213PS all3d7779a0<>+0(SB), Y6, Y7
+	VFMADD213PS allbe3efe9d<>+0(SB), Y6, Y7
+	VFMADD213PS all3ec636b3<>+0(SB), Y6, Y7
+	VFMADD213PS allbf1b9f1f<>+0(SB), Y6, Y7
+	VFMADD213PS all3f415a5e<>+0(SB), Y6, Y7
+	VMULPS      Y7, Y4, Y4
+	VMAXPS      allc3000000<>+0(SB), Y5, Y5
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
+	VMOVAPS     Y5, Y7
+	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
+	VSUBPS      all4b400000<>+0(SB), Y7, Y6
+	VMOVAPS     Y5, Y5
+	VFMADD231PS allbf317218<>+0(SB), Y6, Y5
+	VMOVAPS     Y5, Y5
+	VFMADD231PS all3102e308<>+0(SB), Y6, Y5
+	VADDPS      Y3, Y5, Y3
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y3, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y3, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y3, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y3, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y5
+	VPSUBD      all4b400000<>+0(SB), Y7, Y3
+	VMULPS      Y4, Y5, Y4
+	VMOVDQU     allc0000000<>+0(SB), Y5
+	VPSRAD      $0x01, Y3, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      all3f800000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y4, Y3
+	VMOVAPS     Y5, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
+	VMOVDQU     all38a3b8f5<>+0(SB), Y3
+	VFMADD213PS allba51a8ae<>+0(SB), Y2, Y3
+	VFMADD213PS all3ba9f912<>+0(SB), Y2, Y3
+	VFMADD213PS allbcdbfb8d<>+0(SB), Y2, Y3
+	VFMADD213PS all3de71673<>+0(SB), Y2, Y3
+	VFMADD213PS allbec0939f<>+0(SB), Y2, Y3
+	VFMADD213PS all3e0375d4<>+0(SB), Y2, Y3
+	VMOVAPS     Y3, Y2
+	VFMADD213PS Y1, Y1, Y2
+	VCMPPS      $0x01, all3f800000<>+0(SB), Y1, Y1
+	VBLENDVPS   Y1, Y2, Y4, Y1
+	VPAND       all80000000<>+0(SB), Y0, Y2
+	VPOR        Y2, Y1, Y1
+	VCMPPS      $0x03, Y0, Y0, Y0
+	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU     Y0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x08, DX
+	JGE         block
+
+last:
+	ADDQ        $0x08, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y0
+	VPMASKMOVD  (CX), Y0, Y1
+	VPAND       all7fffffff<>+0(SB), Y1, Y2
+	VMINPS      all40800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y2, Y3
+	VMOVAPS     Y2, Y4
+	VFMSUB213PS Y3, Y2, Y4
+	VMULPS      all3fb504f3<>+0(SB), Y2, Y5
+	VPXOR       all80000000<>+0(SB), Y3, Y6
+	VPXOR       all80000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3f800000<>+0(SB), Y7
+	VADDPS      all40800000<>+0(SB), Y5, Y5
+	VDIVPS      Y5, Y7, Y5
+	VMOVDQU     allc1000000<>+0(SB), Y7
+	VMOVAPS     Y7, Y7
+	VFMADD213PS all3f800000<>+0(SB), Y5, Y7
+	VMOVDQU     allb93de147<>+0(SB), Y8
+	VFMADD213PS allb9c788c3<>+0(SB), Y7, Y8
+	VFMADD213PS allb93b2c1a<>+0(SB), Y7, Y8
+	VFMADD213PS all3a061355<>+0(SB), Y7, Y8
+	VFMADD213PS all3ade788c<>+0(SB), Y7, Y8
+	VFMADD213PS allbb6d23ab<>+0(SB), Y7, Y8
+	VFMADD213PS allbbf8122d<>+0(SB), Y7, Y8
+	VFMADD213PS all3d7779a0<>+0(SB), Y7, Y8
+	VFMADD213PS allbe3efe9d<>+0(SB), Y7, Y8
+	VFMADD213PS all3ec636b3<>+0(SB), Y7, Y8
+	VFMADD213PS allbf1b9f1f<>+0(SB), Y7, Y8
+	VFMADD213PS all3f415a5e<>+0(SB), Y7, Y8
+	VMULPS      Y8, Y5, Y5
+	VMAXPS      allc3000000<>+0(SB), Y6, Y6
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y7
+	VMOVAPS     Y6, Y8
+	VFMADD213PS all4b400000<>+0(SB), Y7, Y8
+	VSUBPS      all4b400000<>+0(SB), Y8, Y7
+	VMOVAPS     Y6, Y6
+	VFMADD231PS allbf317218<>+0(SB), Y7, Y6
+	VMOVAPS     Y6, Y6
+	VFMADD231PS all3102e308<>+0(SB), Y7, Y6
+	VADDPS      Y4, Y6, Y4
+	VMOVDQU     all3ab5642d<>+0(SB), Y6
+	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y6
+	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y6
+	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y6
+	VFMADD213PS all3efffffe<>+0(SB), Y4, Y6
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y6
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y6
+	VPSUBD      all4b400000<>+0(SB), Y8, Y4
+	VMULPS      Y5, Y6, Y5
+	VMOVDQU     allc0000000<>+0(SB), Y6
+	VPSRAD      $0x01, Y4, Y7
+	VPSLLD      $0x17, Y7, Y8
+	VPADDD      all3f800000<>+0(SB), Y8, Y8
+	VMULPS      Y8, Y5, Y5
+	VPSUBD      Y7, Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y4
+	VMOVAPS     Y6, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VMOVDQU     all38a3b8f5<>+0(SB), Y4
+	VFMADD213PS allba51a8ae<>+0(SB), Y3, Y4
+	VFMADD213PS all3ba9f912<>+0(SB), Y3, Y4
+	VFMADD213PS allbcdbfb8d<>+0(SB), Y3, Y4
+	VFMADD213PS all3de71673<>+0(SB), Y3, Y4
+	VFMADD213PS allbec0939f<>+0(SB), Y3, Y4
+	VFMADD213PS all3e0375d4<>+0(SB), Y3, Y4
+	VMOVAPS     Y4, Y3
+	VFMADD213PS Y2, Y2, Y3
+	VCMPPS      $0x01, all3f800000<>+0(SB), Y2, Y2
+	VBLENDVPS   Y2, Y3, Y5, Y2
+	VPAND       all80000000<>+0(SB), Y1, Y3
+	VPOR        Y3, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD  Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func reciprocalFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·reciprocalFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   all3f800000<>+0(SB), Y1
+	VDIVPS    Y0, Y1, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VMOVDQU    all3f800000<>+0(SB), Y2
+	VDIVPS     Y1, Y2, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func rsqrtFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·rsqrtFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VSQRTPS   Y0, Y1
+	VMOVDQU   all3f800000<>+0(SB), Y2
+	VDIVPS    Y1, Y2, Y1
+	VCMPPS    $0x03, Y1, Y1, Y2
+	VBLENDVPS Y2, all7fc00000<>+0(SB), Y1, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VSQRTPS    Y1, Y2
+	VMOVDQU    all3f800000<>+0(SB), Y3
+	VDIVPS     Y2, Y3, Y2
+	VCMPPS     $0x03, Y2, Y2, Y3
+	VBLENDVPS  Y3, all7fc00000<>+0(SB), Y2, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func hardSigmoidFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·hardSigmoidFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VADDPS    all40400000<>+0(SB), Y0, Y1
+	VMAXPS    all00000000<>+0(SB), Y1, Y1
+	VMINPS    all40c00000<>+0(SB), Y1, Y1
+	VMOVDQU   all40c00000<>+0(SB), Y2
+	VDIVPS    Y2, Y1, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VADDPS     all40400000<>+0(SB), Y1, Y2
+	VMAXPS     all00000000<>+0(SB), Y2, Y2
+	VMINPS     all40c00000<>+0(SB), Y2, Y2
+	VMOVDQU    all40c00000<>+0(SB), Y3
+	VDIVPS     Y3, Y2, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func hardSwishFloatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·hardSwishFloatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMAXPS    allc0400000<>+0(SB), Y0, Y1
+	VADDPS    all40400000<>+0(SB), Y0, Y2
+	VMAXPS    all00000000<>+0(SB), Y2, Y2
+	VMINPS    all40c00000<>+0(SB), Y2, Y2
+	VMOVDQU   all40c00000<>+0(SB), Y3
+	VDIVPS    Y3, Y2, Y2
+	VMULPS    Y2, Y1, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VMAXPS     allc0400000<>+0(SB), Y1, Y2
+	VADDPS     all40400000<>+0(SB), Y1, Y3
+	VMAXPS     all00000000<>+0(SB), Y3, Y3
+	VMINPS     all40c00000<>+0(SB), Y3, Y3
+	VMOVDQU    all40c00000<>+0(SB), Y4
+	VDIVPS     Y4, Y3, Y3
+	VMULPS     Y3, Y2, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func relu6Floatx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·relu6Floatx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMAXPS    all00000000<>+0(SB), Y0, Y1
+	VMINPS    all40c00000<>+0(SB), Y1, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all7fc00000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VMAXPS     all00000000<>+0(SB), Y1, Y2
+	VMINPS     all40c00000<>+0(SB), Y2, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·addFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VADDPS    Y1, Y0, Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VADDPS     Y2, Y1, Y1
+	VCMPPS     $0x03, Y1, Y1, Y2
+	VBLENDVPS  Y2, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func subFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·subFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VSUBPS    Y1, Y0, Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VSUBPS     Y2, Y1, Y1
+	VCMPPS     $0x03, Y1, Y1, Y2
+	VBLENDVPS  Y2, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·mulFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VMULPS    Y1, Y0, Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VMULPS     Y2, Y1, Y1
+	VCMPPS     $0x03, Y1, Y1, Y2
+	VBLENDVPS  Y2, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func divFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·divFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VDIVPS    Y1, Y0, Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VDIVPS     Y2, Y1, Y1
+	VCMPPS     $0x03, Y1, Y1, Y2
+	VBLENDVPS  Y2, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func minFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·minFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VCMPPS    $0x03, Y1, Y0, Y2
+	VMINPS    Y1, Y0, Y3
+	VMINPS    Y0, Y1, Y0
+	VPOR      Y0, Y3, Y0
+	VBLENDVPS Y2, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VCMPPS     $0x03, Y2, Y1, Y3
+	VMINPS     Y2, Y1, Y4
+	VMINPS     Y1, Y2, Y1
+	VPOR       Y1, Y4, Y1
+	VBLENDVPS  Y3, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·maxFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VMOVDQU   (DX), Y1
+	VCMPPS    $0x03, Y1, Y0, Y2
+	VMAXPS    Y1, Y0, Y3
+	VMAXPS    Y0, Y1, Y0
+	VPAND     Y0, Y3, Y0
+	VBLENDVPS Y2, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	ADDQ      BX, DX
+	SUBQ      $0x08, SI
+	JGE       block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VCMPPS     $0x03, Y2, Y1, Y3
+	VMAXPS     Y2, Y1, Y4
+	VMAXPS     Y1, Y2, Y1
+	VPAND      Y1, Y4, Y1
+	VBLENDVPS  Y3, all7fc00000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func eqFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·eqFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VCMPPS  $0x00, Y1, Y0, Y0
+	VPAND   all3f800000<>+0(SB), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VCMPPS     $0x00, Y2, Y1, Y1
+	VPAND      all3f800000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func neFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·neFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VPAND   all3f800000<>+0(SB), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VCMPPS     $0x04, Y2, Y1, Y1
+	VPAND      all3f800000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func ltFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·ltFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VCMPPS  $0x01, Y1, Y0, Y0
+	VPAND   all3f800000<>+0(SB), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VCMPPS     $0x01, Y2, Y1, Y1
+	VPAND      all3f800000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func leFloatx256(z *uint32, x *uint32, y *uint32, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·leFloatx256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x08, SI
+	JL   last
+
+block:
+	VMOVDQU (CX), Y0
+	VMOVDQU (DX), Y1
+	VCMPPS  $0x02, Y1, Y0, Y0
+	VPAND   all3f800000<>+0(SB), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x08, SI
+	JGE     block
+
+last:
+	ADDQ       $0x08, SI
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       SI
+	VMOVDQU    64(BX)(SI*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VPMASKMOVD (DX), Y0, Y2
+	VCMPPS     $0x02, Y2, Y1, Y1
+	VPAND      all3f800000<>+0(SB), Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func toIntx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·toIntx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VCVTPS2DQ Y0, Y1
+	VCMPPS    $0x09, all4f000000<>+0(SB), Y0, Y2
+	VMOVDQU   all7fffffff<>+0(SB), Y3
+	VBLENDVPS Y2, Y1, Y3, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, all00000000<>+0(SB), Y1, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VCVTPS2DQ  Y1, Y2
+	VCMPPS     $0x09, all4f000000<>+0(SB), Y1, Y3
+	VMOVDQU    all7fffffff<>+0(SB), Y4
+	VBLENDVPS  Y3, Y2, Y4, Y2
+	VCMPPS     $0x03, Y1, Y1, Y1
+	VBLENDVPS  Y1, all00000000<>+0(SB), Y2, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func fromIntx256(z *uint32, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·fromIntx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   last
+
+block:
+	VMOVDQU   (CX), Y0
+	VCVTDQ2PS Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+last:
+	ADDQ       $0x08, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), BX
+	NEGQ       DX
+	VMOVDQU    64(BX)(DX*4), Y0
+	VPMASKMOVD (CX), Y0, Y1
+	VCVTDQ2PS  Y1, Y1
+	VPMASKMOVD Y1, Y0, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenInt8x256(z *uint32, x *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenInt8x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VPMOVSXBD (CX), Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x08, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenUint8x256(z *uint32, x *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenUint8x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VPMOVZXBD (CX), Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x08, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenInt16x256(z *uint32, x *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenInt16x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VPMOVSXWD (CX), Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x10, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenBF16x256(z *uint32, x *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenBF16x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x10, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenFP16x256(z *uint32, x *byte, n int)
+// Requires: AVX, F16C
+TEXT ·widenFP16x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VCVTPH2PS (CX), Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x10, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenE5M2x256(z *uint32, x *byte, n int)
+// Requires: AVX, AVX2, F16C
+TEXT ·widenE5M2x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VPMOVZXBD    (CX), Y0
+	VPSLLD       $0x08, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VCVTPH2PS    X1, Y0
+	VCMPPS       $0x03, Y0, Y0, Y1
+	VBLENDVPS    Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU      Y0, (AX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x08, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func widenE4M3x256(z *uint32, x *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenE4M3x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VPMOVZXBD (CX), Y0
+	VPAND     all0000007f<>+0(SB), Y0, Y1
+	VCVTDQ2PS Y1, Y2
+	VMULPS    all3b000000<>+0(SB), Y2, Y2
+	VPSLLD    $0x14, Y1, Y3
+	VPADDD    all3c000000<>+0(SB), Y3, Y3
+	VPCMPGTD  all00000007<>+0(SB), Y1, Y4
+	VBLENDVPS Y4, Y3, Y2, Y2
+	VPAND     all00000080<>+0(SB), Y0, Y0
+	VPSLLD    $0x18, Y0, Y0
+	VPOR      Y0, Y2, Y0
+	VPCMPEQD  all0000007f<>+0(SB), Y1, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VMOVDQU   Y0, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x08, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowInt8x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowInt8x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKSSDW    X1, X0, X1
+	VPACKSSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowUint8x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowUint8x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKSSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowInt16x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowInt16x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKSSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowLow8x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowLow8x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all000000ff<>+0(SB)/4, $0x000000ff
+DATA all000000ff<>+4(SB)/4, $0x000000ff
+DATA all000000ff<>+8(SB)/4, $0x000000ff
+DATA all000000ff<>+12(SB)/4, $0x000000ff
+DATA all000000ff<>+16(SB)/4, $0x000000ff
+DATA all000000ff<>+20(SB)/4, $0x000000ff
+DATA all000000ff<>+24(SB)/4, $0x000000ff
+DATA all000000ff<>+28(SB)/4, $0x000000ff
+GLOBL all000000ff<>(SB), RODATA|NOPTR, $32
+
+// func narrowLow16x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowLow16x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all0000ffff<>+0(SB)/4, $0x0000ffff
+DATA all0000ffff<>+4(SB)/4, $0x0000ffff
+DATA all0000ffff<>+8(SB)/4, $0x0000ffff
+DATA all0000ffff<>+12(SB)/4, $0x0000ffff
+DATA all0000ffff<>+16(SB)/4, $0x0000ffff
+DATA all0000ffff<>+20(SB)/4, $0x0000ffff
+DATA all0000ffff<>+24(SB)/4, $0x0000ffff
+DATA all0000ffff<>+28(SB)/4, $0x0000ffff
+GLOBL all0000ffff<>(SB), RODATA|NOPTR, $32
+
+// func narrowBF16x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowBF16x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VPSRLD       $0x10, Y0, Y1
+	VPAND        all00000001<>+0(SB), Y1, Y1
+	VPADDD       all00007fff<>+0(SB), Y0, Y2
+	VPADDD       Y1, Y2, Y1
+	VCMPPS       $0x03, Y0, Y0, Y0
+	VBLENDVPS    Y0, all7fc00000<>+0(SB), Y1, Y0
+	VPSRLD       $0x10, Y0, Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowFP16x256(z *byte, x *uint32, n int)
+// Requires: AVX, F16C
+TEXT ·narrowFP16x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU   (CX), Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
+	VCVTPS2PH $0x00, Y0, (AX)
+	ADDQ      $0x10, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x08, DX
+	JGE       block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowE4M3x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowE4M3x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VPAND        all7fffffff<>+0(SB), Y0, Y1
+	VPSRLD       $0x14, Y1, Y2
+	VPAND        all00000001<>+0(SB), Y2, Y2
+	VPADDD       all0007ffff<>+0(SB), Y1, Y3
+	VPADDD       Y2, Y3, Y2
+	VPSRLD       $0x14, Y2, Y2
+	VPSUBD       all000003c0<>+0(SB), Y2, Y2
+	VADDPS       all46800000<>+0(SB), Y1, Y3
+	VPSUBD       all46800000<>+0(SB), Y3, Y3
+	VPCMPGTD     all3c7fffff<>+0(SB), Y1, Y1
+	VBLENDVPS    Y1, Y2, Y3, Y1
+	VPMINSD      all0000007e<>+0(SB), Y1, Y1
+	VPAND        all80000000<>+0(SB), Y0, Y2
+	VPSRLD       $0x18, Y2, Y2
+	VPOR         Y2, Y1, Y1
+	VCMPPS       $0x03, Y0, Y0, Y0
+	VBLENDVPS    Y0, all0000007f<>+0(SB), Y1, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowE4M3NaNx256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowE4M3NaNx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VPAND        all7fffffff<>+0(SB), Y0, Y1
+	VPSRLD       $0x14, Y1, Y2
+	VPAND        all00000001<>+0(SB), Y2, Y2
+	VPADDD       all0007ffff<>+0(SB), Y1, Y3
+	VPADDD       Y2, Y3, Y2
+	VPSRLD       $0x14, Y2, Y2
+	VPSUBD       all000003c0<>+0(SB), Y2, Y2
+	VADDPS       all46800000<>+0(SB), Y1, Y3
+	VPSUBD       all46800000<>+0(SB), Y3, Y3
+	VPCMPGTD     all3c7fffff<>+0(SB), Y1, Y1
+	VBLENDVPS    Y1, Y2, Y3, Y1
+	VPMINSD      all0000007f<>+0(SB), Y1, Y1
+	VPAND        all80000000<>+0(SB), Y0, Y2
+	VPSRLD       $0x18, Y2, Y2
+	VPOR         Y2, Y1, Y2
+	VPCMPEQD     all0000007f<>+0(SB), Y1, Y3
+	VBLENDVPS    Y3, Y1, Y2, Y1
+	VCMPPS       $0x03, Y0, Y0, Y0
+	VBLENDVPS    Y0, all0000007f<>+0(SB), Y1, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowE5M2x256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowE5M2x256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VPAND        all7fffffff<>+0(SB), Y0, Y1
+	VPSRLD       $0x15, Y1, Y2
+	VPAND        all00000001<>+0(SB), Y2, Y2
+	VPADDD       all000fffff<>+0(SB), Y1, Y3
+	VPADDD       Y2, Y3, Y2
+	VPSRLD       $0x15, Y2, Y2
+	VPSUBD       all000001c0<>+0(SB), Y2, Y2
+	VADDPS       all43000000<>+0(SB), Y1, Y3
+	VPSUBD       all43000000<>+0(SB), Y3, Y3
+	VPCMPGTD     all387fffff<>+0(SB), Y1, Y1
+	VBLENDVPS    Y1, Y2, Y3, Y1
+	VPMINSD      all0000007b<>+0(SB), Y1, Y1
+	VPAND        all80000000<>+0(SB), Y0, Y2
+	VPSRLD       $0x18, Y2, Y2
+	VPOR         Y2, Y1, Y1
+	VCMPPS       $0x03, Y0, Y0, Y0
+	VBLENDVPS    Y0, all0000007e<>+0(SB), Y1, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func narrowE5M2Infx256(z *byte, x *uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·narrowE5M2Infx256(SB), NOSPLIT, $0-24
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ n+16(FP), DX
+	SUBQ $0x08, DX
+	JL   end
+
+block:
+	VMOVDQU      (CX), Y0
+	VPAND        all7fffffff<>+0(SB), Y0, Y1
+	VPSRLD       $0x15, Y1, Y2
+	VPAND        all00000001<>+0(SB), Y2, Y2
+	VPADDD       all000fffff<>+0(SB), Y1, Y3
+	VPADDD       Y2, Y3, Y2
+	VPSRLD       $0x15, Y2, Y2
+	VPSUBD       all000001c0<>+0(SB), Y2, Y2
+	VADDPS       all43000000<>+0(SB), Y1, Y3
+	VPSUBD       all43000000<>+0(SB), Y3, Y3
+	VPCMPGTD     all387fffff<>+0(SB), Y1, Y1
+	VBLENDVPS    Y1, Y2, Y3, Y1
+	VPMINSD      all0000007c<>+0(SB), Y1, Y1
+	VPAND        all80000000<>+0(SB), Y0, Y2
+	VPSRLD       $0x18, Y2, Y2
+	VPOR         Y2, Y1, Y1
+	VCMPPS       $0x03, Y0, Y0, Y0
+	VBLENDVPS    Y0, all0000007e<>+0(SB), Y1, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func sumIntx256(x *uint32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·sumIntx256(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y1
+	VMOVDQU all00000000<>+0(SB), Y2
+	SUBQ    $0x10, CX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y3
+	VPADDD  Y3, Y1, Y1
+	VMOVDQU 32(AX), Y3
+	VPADDD  Y3, Y2, Y2
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, CX
+	JGE     block
+
+last:
+	ADDQ       $0x10, CX
+	JZ         end
+	LEAQ       tail<>+0(SB), DX
+	NEGQ       CX
+	VMOVDQU    64(DX)(CX*4), Y3
+	VMOVDQU    96(DX)(CX*4), Y4
+	VPMASKMOVD (AX), Y3, Y5
+	VBLENDVPS  Y3, Y5, Y0, Y3
+	VPADDD     Y3, Y1, Y1
+	VPMASKMOVD 32(AX), Y4, Y3
+	VBLENDVPS  Y4, Y3, Y0, Y0
+	VPADDD     Y0, Y2, Y2
+
+end:
+	VPADDD       Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPADDD       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPADDD       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPADDD       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func largestIntx256(x *uint32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·largestIntx256(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVDQU all80000000<>+0(SB), Y0
+	VMOVDQU all80000000<>+0(SB), Y1
+	VMOVDQU all80000000<>+0(SB), Y2
+	SUBQ    $0x10, CX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y3
+	VPMAXSD Y3, Y1, Y1
+	VMOVDQU 32(AX), Y3
+	VPMAXSD Y3, Y2, Y2
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, CX
+	JGE     block
+
+last:
+	ADDQ       $0x10, CX
+	JZ         end
+	LEAQ       tail<>+0(SB), DX
+	NEGQ       CX
+	VMOVDQU    64(DX)(CX*4), Y3
+	VMOVDQU    96(DX)(CX*4), Y4
+	VPMASKMOVD (AX), Y3, Y5
+	VBLENDVPS  Y3, Y5, Y0, Y3
+	VPMAXSD    Y3, Y1, Y1
+	VPMASKMOVD 32(AX), Y4, Y3
+	VBLENDVPS  Y4, Y3, Y0, Y0
+	VPMAXSD    Y0, Y2, Y2
+
+end:
+	VPMAXSD      Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMAXSD      X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPMAXSD      X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPMAXSD      X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func leastIntx256(x *uint32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·leastIntx256(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVDQU all7fffffff<>+0(SB), Y0
+	VMOVDQU all7fffffff<>+0(SB), Y1
+	VMOVDQU all7fffffff<>+0(SB), Y2
+	SUBQ    $0x10, CX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y3
+	VPMINSD Y3, Y1, Y1
+	VMOVDQU 32(AX), Y3
+	VPMINSD Y3, Y2, Y2
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, CX
+	JGE     block
+
+last:
+	ADDQ       $0x10, CX
+	JZ         end
+	LEAQ       tail<>+0(SB), DX
+	NEGQ       CX
+	VMOVDQU    64(DX)(CX*4), Y3
+	VMOVDQU    96(DX)(CX*4), Y4
+	VPMASKMOVD (AX), Y3, Y5
+	VBLENDVPS  Y3, Y5, Y0, Y3
+	VPMINSD    Y3, Y1, Y1
+	VPMASKMOVD 32(AX), Y4, Y3
+	VBLENDVPS  Y4, Y3, Y0, Y0
+	VPMINSD    Y0, Y2, Y2
+
+end:
+	VPMINSD      Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMINSD      X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPMINSD      X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPMINSD      X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func sumFloatx256(x *uint32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·sumFloatx256(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y1
+	VMOVDQU all00000000<>+0(SB), Y2
+	SUBQ    $0x10, CX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y3
+	VADDPS  Y3, Y1, Y1
+	VMOVDQU 32(AX), Y3
+	VADDPS  Y3, Y2, Y2
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, CX
+	JGE     block
+
+last:
+	ADDQ       $0x10, CX
+	JZ         end
+	LEAQ       tail<>+0(SB), DX
+	NEGQ       CX
+	VMOVDQU    64(DX)(CX*4), Y3
+	VMOVDQU    96(DX)(CX*4), Y4
+	VPMASKMOVD (AX), Y3, Y5
+	VBLENDVPS  Y3, Y5, Y0, Y3
+	VADDPS     Y3, Y1, Y1
+	VPMASKMOVD 32(AX), Y4, Y3
+	VBLENDVPS  Y4, Y3, Y0, Y0
+	VADDPS     Y0, Y2, Y2
+
+end:
+	VADDPS       Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func largestFloatx256(x *uint32, n int) (extreme uint32, most uint32)
+// Requires: AVX, AVX2
+TEXT ·largestFloatx256(SB), NOSPLIT, $0-24
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVDQU all80000000<>+0(SB), Y0
+	VMOVDQU all80000000<>+0(SB), Y1
+	VMOVDQU all80000000<>+0(SB), Y2
+	VMOVDQU all00000000<>+0(SB), Y3
+	VMOVDQU all00000000<>+0(SB), Y4
+	SUBQ    $0x10, CX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y5
+	VPSRAD  $0x1f, Y5, Y6
+	VPSRLD  $0x01, Y6, Y6
+	VPXOR   Y6, Y5, Y6
+	VPMAXSD Y6, Y1, Y1
+	VPADDD  Y5, Y5, Y5
+	VPMAXUD Y5, Y3, Y3
+	VMOVDQU 32(AX), Y5
+	VPSRAD  $0x1f, Y5, Y6
+	VPSRLD  $0x01, Y6, Y6
+	VPXOR   Y6, Y5, Y6
+	VPMAXSD Y6, Y2, Y2
+	VPADDD  Y5, Y5, Y5
+	VPMAXUD Y5, Y4, Y4
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, CX
+	JGE     block
+
+last:
+	ADDQ       $0x10, CX
+	JZ         end
+	LEAQ       tail<>+0(SB), DX
+	NEGQ       CX
+	VMOVDQU    64(DX)(CX*4), Y5
+	VMOVDQU    96(DX)(CX*4), Y6
+	VPMASKMOVD (AX), Y5, Y7
+	VPSRAD     $0x1f, Y7, Y8
+	VPSRLD     $0x01, Y8, Y8
+	VPXOR      Y8, Y7, Y8
+	VBLENDVPS  Y5, Y8, Y0, Y5
+	VPMAXSD    Y5, Y1, Y1
+	VPADDD     Y7, Y7, Y5
+	VPMAXUD    Y5, Y3, Y3
+	VPMASKMOVD 32(AX), Y6, Y5
+	VPSRAD     $0x1f, Y5, Y7
+	VPSRLD     $0x01, Y7, Y7
+	VPXOR      Y7, Y5, Y7
+	VBLENDVPS  Y6, Y7, Y0, Y0
+	VPMAXSD    Y0, Y2, Y2
+	VPADDD     Y5, Y5, Y0
+	VPMAXUD    Y0, Y4, Y4
+
+end:
+	VPMAXSD      Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMAXSD      X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPMAXSD      X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPMAXSD      X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, extreme+16(FP)
+	VPMAXUD      Y4, Y3, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMAXUD      X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPMAXUD      X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPMAXUD      X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, most+20(FP)
+	VZEROUPPER
+	RET
+
+// func leastFloatx256(x *uint32, n int) (extreme uint32, most uint32)
+// Requires: AVX, AVX2
+TEXT ·leastFloatx256(SB), NOSPLIT, $0-24
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVDQU all7fffffff<>+0(SB), Y0
+	VMOVDQU all7fffffff<>+0(SB), Y1
+	VMOVDQU all7fffffff<>+0(SB), Y2
+	VMOVDQU all00000000<>+0(SB), Y3
+	VMOVDQU all00000000<>+0(SB), Y4
+	SUBQ    $0x10, CX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y5
+	VPSRAD  $0x1f, Y5, Y6
+	VPSRLD  $0x01, Y6, Y6
+	VPXOR   Y6, Y5, Y6
+	VPMINSD Y6, Y1, Y1
+	VPADDD  Y5, Y5, Y5
+	VPMAXUD Y5, Y3, Y3
+	VMOVDQU 32(AX), Y5
+	VPSRAD  $0x1f, Y5, Y6
+	VPSRLD  $0x01, Y6, Y6
+	VPXOR   Y6, Y5, Y6
+	VPMINSD Y6, Y2, Y2
+	VPADDD  Y5, Y5, Y5
+	VPMAXUD Y5, Y4, Y4
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, CX
+	JGE     block
+
+last:
+	ADDQ       $0x10, CX
+	JZ         end
+	LEAQ       tail<>+0(SB), DX
+	NEGQ       CX
+	VMOVDQU    64(DX)(CX*4), Y5
+	VMOVDQU    96(DX)(CX*4), Y6
+	VPMASKMOVD (AX), Y5, Y7
+	VPSRAD     $0x1f, Y7, Y8
+	VPSRLD     $0x01, Y8, Y8
+	VPXOR      Y8, Y7, Y8
+	VBLENDVPS  Y5, Y8, Y0, Y5
+	VPMINSD    Y5, Y1, Y1
+	VPADDD     Y7, Y7, Y5
+	VPMAXUD    Y5, Y3, Y3
+	VPMASKMOVD 32(AX), Y6, Y5
+	VPSRAD     $0x1f, Y5, Y7
+	VPSRLD     $0x01, Y7, Y7
+	VPXOR      Y7, Y5, Y7
+	VBLENDVPS  Y6, Y7, Y0, Y0
+	VPMINSD    Y0, Y2, Y2
+	VPADDD     Y5, Y5, Y0
+	VPMAXUD    Y0, Y4, Y4
+
+end:
+	VPMINSD      Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMINSD      X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPMINSD      X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPMINSD      X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, extreme+16(FP)
+	VPMAXUD      Y4, Y3, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMAXUD      X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPMAXUD      X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPMAXUD      X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, most+20(FP)
+	VZEROUPPER
+	RET
+
+// func sumSquaresx256(x *uint32, c uint32, n int) uint32
+// Requires: AVX, AVX2, FMA3
+TEXT ·sumSquaresx256(SB), NOSPLIT, $0-28
+	MOVQ         x+0(FP), AX
+	MOVQ         n+16(FP), CX
+	MOVL         c+8(FP), DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	VMOVDQU      all00000000<>+0(SB), Y1
+	VMOVDQU      all00000000<>+0(SB), Y2
+	VMOVDQU      all00000000<>+0(SB), Y3
+	SUBQ         $0x10, CX
+	JL           last
+
+block:
+	VMOVDQU     (AX), Y4
+	VSUBPS      Y0, Y4, Y4
+	VFMADD231PS Y4, Y4, Y2
+	VMOVDQU     32(AX), Y4
+	VSUBPS      Y0, Y4, Y4
+	VFMADD231PS Y4, Y4, Y3
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, CX
+	JGE         block
+
+last:
+	ADDQ        $0x10, CX
+	JZ          end
+	LEAQ        tail<>+0(SB), DX
+	NEGQ        CX
+	VMOVDQU     64(DX)(CX*4), Y4
+	VMOVDQU     96(DX)(CX*4), Y5
+	VPMASKMOVD  (AX), Y4, Y6
+	VSUBPS      Y0, Y6, Y6
+	VBLENDVPS   Y4, Y6, Y1, Y4
+	VFMADD231PS Y4, Y4, Y2
+	VPMASKMOVD  32(AX), Y5, Y4
+	VSUBPS      Y0, Y4, Y0
+	VBLENDVPS   Y5, Y0, Y1, Y0
+	VFMADD231PS Y0, Y0, Y3
+
+end:
+	VADDPS       Y3, Y2, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func expSumx256(z *uint32, x *uint32, m uint32, n int) uint32
+// Requires: AVX, AVX2, FMA3
+TEXT ·expSumx256(SB), NOSPLIT, $0-36
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	MOVL         m+16(FP), BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VMOVDQU      all00000000<>+0(SB), Y1
+	VMOVDQU      all00000000<>+0(SB), Y2
+	VMOVDQU      all00000000<>+0(SB), Y3
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU     (CX), Y4
+	VSUBPS      Y0, Y4, Y4
+	VMAXPS      allc3000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y5
+	VMOVAPS     Y4, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y5, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allbf317218<>+0(SB), Y5, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS all3102e308<>+0(SB), Y5, Y4
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VPSUBD      all4b400000<>+0(SB), Y6, Y4
+	VPSRAD      $0x01, Y4, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y5, Y5
+	VPSUBD      Y6, Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y4
+	VMOVDQU     Y4, (AX)
+	VADDPS      Y4, Y2, Y2
+	VMOVDQU     32(CX), Y4
+	VSUBPS      Y0, Y4, Y4
+	VMAXPS      allc3000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y5
+	VMOVAPS     Y4, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y5, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allbf317218<>+0(SB), Y5, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS all3102e308<>+0(SB), Y5, Y4
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VPSUBD      all4b400000<>+0(SB), Y6, Y4
+	VPSRAD      $0x01, Y4, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y5, Y5
+	VPSUBD      Y6, Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y4
+	VMOVDQU     Y4, 32(AX)
+	VADDPS      Y4, Y3, Y3
+	ADDQ        $0x40, CX
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JGE         block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), BX
+	NEGQ        DX
+	VMOVDQU     64(BX)(DX*4), Y4
+	VMOVDQU     96(BX)(DX*4), Y5
+	VPMASKMOVD  (CX), Y4, Y6
+	VSUBPS      Y0, Y6, Y6
+	VMAXPS      allc3000000<>+0(SB), Y6, Y6
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y7
+	VMOVAPS     Y6, Y8
+	VFMADD213PS all4b400000<>+0(SB), Y7, Y8
+	VSUBPS      all4b400000<>+0(SB), Y8, Y7
+	VMOVAPS     Y6, Y6
+	VFMADD231PS allbf317218<>+0(SB), Y7, Y6
+	VMOVAPS     Y6, Y6
+	VFMADD231PS all3102e308<>+0(SB), Y7, Y6
+	VMOVDQU     all3ab5642d<>+0(SB), Y7
+	VFMADD213PS all3c091ef6<>+0(SB), Y6, Y7
+	VFMADD213PS all3d2aac2c<>+0(SB), Y6, Y7
+	VFMADD213PS all3e2aaa46<>+0(SB), Y6, Y7
+	VFMADD213PS all3efffffe<>+0(SB), Y6, Y7
+	VFMADD213PS all3f800000<>+0(SB), Y6, Y7
+	VFMADD213PS all3f800000<>+0(SB), Y6, Y7
+	VPSUBD      all4b400000<>+0(SB), Y8, Y6
+	VPSRAD      $0x01, Y6, Y8
+	VPSLLD      $0x17, Y8, Y9
+	VPADDD      all3f800000<>+0(SB), Y9, Y9
+	VMULPS      Y9, Y7, Y7
+	VPSUBD      Y8, Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y7, Y6
+	VPMASKMOVD  Y6, Y4, (AX)
+	VBLENDVPS   Y4, Y6, Y1, Y4
+	VADDPS      Y4, Y2, Y2
+	VPMASKMOVD  32(CX), Y5, Y4
+	VSUBPS      Y0, Y4, Y0
+	VMAXPS      allc3000000<>+0(SB), Y0, Y0
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y4
+	VMOVAPS     Y0, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y4, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y4
+	VMOVAPS     Y0, Y0
+	VFMADD231PS allbf317218<>+0(SB), Y4, Y0
+	VMOVAPS     Y0, Y0
+	VFMADD231PS all3102e308<>+0(SB), Y4, Y0
+	VMOVDQU     all3ab5642d<>+0(SB), Y4
+	VFMADD213PS all3c091ef6<>+0(SB), Y0, Y4
+	VFMADD213PS all3d2aac2c<>+0(SB), Y0, Y4
+	VFMADD213PS all3e2aaa46<>+0(SB), Y0, Y4
+	VFMADD213PS all3efffffe<>+0(SB), Y0, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y0, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y0, Y4
+	VPSUBD      all4b400000<>+0(SB), Y6, Y0
+	VPSRAD      $0x01, Y0, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y0, Y0
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      all3f800000<>+0(SB), Y0, Y0
+	VMULPS      Y0, Y4, Y0
+	VPMASKMOVD  Y0, Y5, 32(AX)
+	VBLENDVPS   Y5, Y0, Y1, Y0
+	VADDPS      Y0, Y3, Y3
+
+end:
+	VADDPS       Y3, Y2, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func layerx256(z *uint32, x *uint32, gain *uint32, bias *uint32, mean uint32, r uint32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·layerx256(SB), NOSPLIT, $0-48
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+40(FP), DX
+	MOVQ         gain+16(FP), BX
+	MOVQ         bias+24(FP), SI
+	MOVL         mean+32(FP), DI
+	VMOVD        DI, X0
+	VPBROADCASTD X0, Y0
+	MOVL         r+36(FP), DI
+	VMOVD        DI, X1
+	VPBROADCASTD X1, Y1
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU     (CX), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVDQU     (BX), Y3
+	VMOVDQU     (SI), Y4
+	VMOVAPS     Y2, Y2
+	VFMADD213PS Y4, Y3, Y2
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VBLENDVPS   Y3, all7fc00000<>+0(SB), Y2, Y2
+	VMOVDQU     Y2, (AX)
+	VMOVDQU     32(CX), Y2
+	VSUBPS      Y0, Y2, Y2
+	VMULPS      Y1, Y2, Y2
+	VMOVDQU     32(BX), Y3
+	VMOVDQU     32(SI), Y4
+	VMOVAPS     Y2, Y2
+	VFMADD213PS Y4, Y3, Y2
+	VCMPPS      $0x03, Y2, Y2, Y3
+	VBLENDVPS   Y3, all7fc00000<>+0(SB), Y2, Y2
+	VMOVDQU     Y2, 32(AX)
+	ADDQ        $0x40, CX
+	ADDQ        $0x40, AX
+	ADDQ        $0x40, BX
+	ADDQ        $0x40, SI
+	SUBQ        $0x10, DX
+	JGE         block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	LEAQ        tail<>+0(SB), DI
+	NEGQ        DX
+	VMOVDQU     64(DI)(DX*4), Y2
+	VMOVDQU     96(DI)(DX*4), Y3
+	VPMASKMOVD  (CX), Y2, Y4
+	VSUBPS      Y0, Y4, Y4
+	VMULPS      Y1, Y4, Y4
+	VPMASKMOVD  (BX), Y2, Y5
+	VPMASKMOVD  (SI), Y2, Y6
+	VMOVAPS     Y4, Y4
+	VFMADD213PS Y6, Y5, Y4
+	VCMPPS      $0x03, Y4, Y4, Y5
+	VBLENDVPS   Y5, all7fc00000<>+0(SB), Y4, Y4
+	VPMASKMOVD  Y4, Y2, (AX)
+	VPMASKMOVD  32(CX), Y3, Y2
+	VSUBPS      Y0, Y2, Y0
+	VMULPS      Y1, Y0, Y0
+	VPMASKMOVD  32(BX), Y3, Y1
+	VPMASKMOVD  32(SI), Y3, Y2
+	VMOVAPS     Y0, Y0
+	VFMADD213PS Y2, Y1, Y0
+	VCMPPS      $0x03, Y0, Y0, Y1
+	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y0, Y0
+	VPMASKMOVD  Y0, Y3, 32(AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func rmsx256(z *uint32, x *uint32, gain *uint32, r uint32, n int)
+// Requires: AVX, AVX2
+TEXT ·rmsx256(SB), NOSPLIT, $0-40
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+32(FP), DX
+	MOVQ         gain+16(FP), BX
+	MOVL         r+24(FP), SI
+	VMOVD        SI, X0
+	VPBROADCASTD X0, Y0
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU   (CX), Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVDQU   (BX), Y2
+	VMULPS    Y2, Y1, Y1
+	VCMPPS    $0x03, Y1, Y1, Y2
+	VBLENDVPS Y2, all7fc00000<>+0(SB), Y1, Y1
+	VMOVDQU   Y1, (AX)
+	VMOVDQU   32(CX), Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVDQU   32(BX), Y2
+	VMULPS    Y2, Y1, Y1
+	VCMPPS    $0x03, Y1, Y1, Y2
+	VBLENDVPS Y2, all7fc00000<>+0(SB), Y1, Y1
+	VMOVDQU   Y1, 32(AX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, BX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ       $0x10, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), SI
+	NEGQ       DX
+	VMOVDQU    64(SI)(DX*4), Y1
+	VMOVDQU    96(SI)(DX*4), Y2
+	VPMASKMOVD (CX), Y1, Y3
+	VMULPS     Y0, Y3, Y3
+	VPMASKMOVD (BX), Y1, Y4
+	VMULPS     Y4, Y3, Y3
+	VCMPPS     $0x03, Y3, Y3, Y4
+	VBLENDVPS  Y4, all7fc00000<>+0(SB), Y3, Y3
+	VPMASKMOVD Y3, Y1, (AX)
+	VPMASKMOVD 32(CX), Y2, Y1
+	VMULPS     Y0, Y1, Y0
+	VPMASKMOVD 32(BX), Y2, Y1
+	VMULPS     Y1, Y0, Y0
+	VCMPPS     $0x03, Y0, Y0, Y1
+	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y0, Y0
+	VPMASKMOVD Y0, Y2, 32(AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func addInt8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·addInt8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func subInt8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·subInt8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func minInt8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·minInt8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxInt8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·maxInt8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func addUint8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·addUint8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU  (CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     BX, DX
+	VMOVDQU  32(CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 32(AX)
+	ADDQ     BX, DX
+	VMOVDQU  64(CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 64(AX)
+	ADDQ     BX, DX
+	VMOVDQU  96(CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 96(AX)
+	ADDQ     BX, DX
+	ADDQ     $0x80, AX
+	ADDQ     $0x80, CX
+	SUBQ     $0x80, SI
+	JGE      many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU  (CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     BX, DX
+	SUBQ     $0x20, SI
+	JGE      block
+
+end:
+	VZEROUPPER
+	RET
+
+// func subUint8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·subUint8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU  (CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     BX, DX
+	VMOVDQU  32(CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 32(AX)
+	ADDQ     BX, DX
+	VMOVDQU  64(CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 64(AX)
+	ADDQ     BX, DX
+	VMOVDQU  96(CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 96(AX)
+	ADDQ     BX, DX
+	ADDQ     $0x80, AX
+	ADDQ     $0x80, CX
+	SUBQ     $0x80, SI
+	JGE      many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU  (CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	ADDQ     BX, DX
+	SUBQ     $0x20, SI
+	JGE      block
+
+end:
+	VZEROUPPER
+	RET
+
+// func minUint8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·minUint8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxUint8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·maxUint8x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func addInt16x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·addInt16x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func subInt16x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·subInt16x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func minInt16x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·minInt16x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func maxInt16x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·maxInt16x256(SB), NOSPLIT, $0-40
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ step+24(FP), BX
+	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func hasF16C() bool
+// Requires: CPUID
+TEXT ·hasF16C(SB), NOSPLIT, $0-1
+	MOVL $0x00000001, AX
+	XORL CX, CX
+	CPUID
+	SHRL $0x1d, CX
+	ANDL $0x01, CX
+	MOVB CL, AL
+	MOVB AL, ret+0(FP)
 	RET

@@ -34,6 +34,8 @@ const (
 	FeatureVector          = 1 << 8  // VECTOR, architecture 1.3
 	FeatureReduce          = 1 << 9  // REDUCE, architecture 1.3
 	FeaturePool            = 1 << 10 // POOL, architecture 1.4
+	FeatureGather          = 1 << 14 // GATHER, architecture 1.4
+	FeatureQuant           = 1 << 15 // QUANT, architecture 1.4
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -357,7 +359,9 @@ func Host() []mmio.Register {
 			{Name: "CONTROL", Shift: 7, Width: 1, Doc: "The core has loops, registers and time stamps (§5.6.13 to §5.6.17); architecture 1.3."},
 			{Name: "VECTOR", Shift: 8, Width: 1, Doc: "The core has element-wise operations, tables and more roundings (§5.6.8, §5.6.18, §5.6.19); architecture 1.3."},
 			{Name: "REDUCE", Shift: 9, Width: 1, Doc: "The core has reductions and normalizations (§5.6.20, §5.6.21); architecture 1.3."},
-			{Name: "POOL", Shift: 10, Width: 1, Doc: "The core has ISA 1.2 and its pooling and resizing of images (§5.6.22 to §5.6.24); architecture 1.4."}}},
+			{Name: "POOL", Shift: 10, Width: 1, Doc: "The core has ISA 1.2 and its pooling and resizing of images (§5.6.22 to §5.6.24); architecture 1.4."},
+			{Name: "GATHER", Shift: 14, Width: 1, Doc: "The core copies elements and rows to other places of the scratchpad, by strides and by indices, and finds extremes (§5.6.20, §5.6.25 to §5.6.28); architecture 1.4."},
+			{Name: "QUANT", Shift: 15, Width: 1, Doc: "The core quantizes by a division, to all integer types, and converts between all types (§5.6.29); architecture 1.4."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},

@@ -52,6 +52,7 @@ const (
 	StatusBadControl         Status = 0x61
 	StatusBudget             Status = 0x62
 	StatusOverlap            Status = 0x63
+	StatusBadIndex           Status = 0x64
 )
 
 // A Named is a value that C header and specification know by a name.
@@ -105,6 +106,7 @@ func Statuses() []Named {
 		{"BAD_CONTROL", uint32(StatusBadControl)},
 		{"BUDGET", uint32(StatusBudget)},
 		{"OVERLAP", uint32(StatusOverlap)},
+		{"BAD_INDEX", uint32(StatusBadIndex)},
 	}
 }
 

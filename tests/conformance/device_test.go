@@ -72,7 +72,7 @@ func TestRegistersAtPowerOn(t *testing.T) {
 	}{
 		{"ID", npureg.ID, 0x4555504e},
 		{"ARCH_VERSION", npureg.ArchVersion, 0x00010004},
-		{"FEATURES_LO", npureg.FeaturesLo, npureg.FeatureShadowDoorbells | npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS | npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce | npureg.FeaturePool},
+		{"FEATURES_LO", npureg.FeaturesLo, npureg.FeatureShadowDoorbells | npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS | npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce | npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant},
 		{"ARRAY_DIM", npureg.ArrayDim, 32<<16 | 32},
 		{"SPAD_SIZE", npureg.SpadSize, 256 << 10},
 		{"ACC_SIZE", npureg.AccSize, 128 << 10},

@@ -14,7 +14,7 @@ import (
 // program12 is program for ISA 1.2 with the groups that it adds.
 func program12(t *testing.T, text string) []byte {
 	t.Helper()
-	p, err := isa.Assemble("test", []byte(".isa 1.2\n.features pool\n"+text))
+	p, err := isa.Assemble("test", []byte(".isa 1.2\n.features pool, gather, quant\n"+text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +74,10 @@ halt
 		{"setup", h.Launch(unchecked(image, large)), npureg.StatusBadSetup, 80, 1},
 		{"overlap", h.Launch(unchecked(image, near)), npureg.StatusOverlap, 7, 1},
 		{"local", h.Launch(unchecked(isa.Resize{N: 1, X: 1024})), npureg.StatusLocalBounds, 1024, 0},
+		{"transpose", h.Launch(unchecked(isa.Transpose{Size: 2, Out: 1})), npureg.StatusOverlap, 1, 0},
+		{"index", h.Launch(unchecked(isa.Fill{Local: 68, NX: 1, NY: 1, Value: 2}, isa.Gather{N: 4, Stride: 4, Indices: 64, Out: 128, M: 2, Rows: 2, TableStride: 4})), npureg.StatusBadIndex, 1<<32 | 2, 1},
+		{"quantize", h.Launch(unchecked(isa.Quantize{Type: 8, OutType: 8, M: 1, N: 1})), npureg.StatusBadOperand, 6, 0},
+		{"scale", h.Launch(unchecked(isa.Quantize{Type: 8, Params: 64, M: 1, N: 1})), npureg.StatusBadParam, 64, 0},
 		{"feature", h.Launch(ofVersion(2, 0, image)), npureg.StatusIllegalInstruction, 0x47, 0},
 		{"no mistake", h.Launch(unchecked(image, pool)), npureg.StatusSuccess, 0, 3},
 	} {

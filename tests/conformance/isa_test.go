@@ -25,7 +25,7 @@ func program11(t *testing.T, text string) []byte {
 // The bits of the groups are the same words in registers and programs.
 func TestFeatureBits(t *testing.T) {
 	if isa.FeatureGEMM != npureg.FeatureGEMM || isa.FeatureFloat != npureg.FeatureFloat || isa.FeatureControl != npureg.FeatureControl ||
-		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce || isa.FeaturePool != npureg.FeaturePool {
+		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce || isa.FeaturePool != npureg.FeaturePool || isa.FeatureGather != npureg.FeatureGather || isa.FeatureQuant != npureg.FeatureQuant {
 		t.Error("isa and npureg differ")
 	}
 }

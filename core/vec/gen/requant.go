@@ -7,49 +7,95 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Parameters are in groups of 16 channels, groupSize bytes each: for channel c of
-// a group words of 32 bits are at field + 4·c, quad words of the even channels at
-// field + 4·c and those of the odd ones at field + 4·(c − 1).
+// Parameters are in groups of 16 channels. For channel c of a group words of 32
+// bits are at field + 4·c, quad words of the even channels at field + 4·c and
+// those of the odd ones at field + 4·(c − 1). core/vec/requant.go has the same.
 const (
-	groupSize = 512
+	multiplier = 0
 
 	// One rounding.
-	evenQ, oddQ         = 0, 64    // multiplier
-	evenRound, oddRound = 128, 192 // half of 2^shift, plus the bias that makes AVX2's sums positive
-	evenShift, oddShift = 256, 320
-	unbias              = 384 // AVX2: what the bias has become
-	limit               = 448 // of |x|, beyond which results saturate anyway
+	evenShift, oddShift = 64, 128 // the shift less 1
+	unbias              = 192     // AVX2: what its bias has become, less the 1 that rounds
+	limit               = 256     // of |x|, beyond which results saturate anyway
+	farSize, nearSize   = 256, 320
 
-	// Two roundings: evenQ, oddQ, and
-	leftShift, rightShift, rest = 128, 192, 256 // rest: the bits that the right shift drops
+	// Two roundings; rest has the bits that the right shift drops.
+	leftShift, rightShift, rest = 64, 128, 192
+	twoSize                     = 256
 
-	// fp32 scale.
-	scale = 0
+	// fp32 scale, in place of the multiplier.
+	floatSize = 64
 )
 
-const requantSignature = "func(out *byte, x *int32, params *int64, step, n int, place *uint32)"
+// scaler turns words at x into scaled ones, with the parameters at p; k is a mask
+// of AVX-512, or nil.
+type scaler func(x, p operand.Mem, k *reg.OpmaskVirtual) vec
 
 // requant is REQUANT, four registers of accumulators at a time.
 func requant() {
-	begin("requantOne", requantSignature,
-		"scales n int32 with one rounding; all shifts are 31 or more, so that results are int32.\nstep is what params advances by with each block.")
-	requantBody(func(x, p operand.Mem, k *reg.OpmaskVirtual) vec { return scaleOne(x, p, k, false) })
-	begin("requantNear", requantSignature, "is requantOne for all shifts.")
-	requantBody(func(x, p operand.Mem, k *reg.OpmaskVirtual) vec { return scaleOne(x, p, k, true) })
-	begin("requantTwo", requantSignature, "scales with two roundings.")
-	requantBody(scaleTwo)
-	begin("requantFloat", requantSignature, "scales with fp32.")
-	requantBody(func(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
-		v := op(g.VMULPS, op1(g.VCVTDQ2PS, loadSome(x, k)), p)
-		// −2³¹ stands for all that is too small, but for what is too large as well.
-		return op1(g.VCVTPS2DQ, op(g.VMINPS, v, num(1<<20)))
+	requantKernel("requantFar", farSize, "scales with one rounding; all shifts are 32 or more.", func() scaler {
+		one := all(bits(1))
+		return func(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
+			v, odd := loadPair(x, k)
+			v = shifted(v, odd, p)
+			if w.wide {
+				v = op("VPADDD", v, one)
+			} else {
+				v = op("VPSUBD", v, p.Offset(unbias))
+			}
+			return shift("VPSRAD", v, 1)
+		}
+	})
+	requantKernel("requantNear", nearSize, "scales with one rounding.", func() scaler {
+		return func(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
+			most := load(p.Offset(limit))
+			v := op("VPMINSD", loadSome(x, k), most)
+			v = op("VPMAXSD", v, xor(most, bits(0xffffffff)))
+			even, odd := products(v, op1("VMOVSHDUP", v), p)
+			halve := func(v vec) vec {
+				return shift("VPSRLQ", op("VPADDQ", v, words("one64", func(i int) uint32 { return uint32(1 - i%2) })), 1)
+			}
+			v = mergeOdd(halve(even), op1("VMOVSLDUP", halve(odd)))
+			if w.wide {
+				return v
+			}
+			return op("VPSUBD", v, p.Offset(unbias))
+		}
+	})
+	requantKernel("requantTwo", twoSize, "scales with two roundings.", func() scaler {
+		return func(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
+			v := op("VPSLLVD", loadSome(x, k), p.Offset(leftShift))
+			v = shiftProducts(op("VPMULDQ", v, p.Offset(multiplier)), op("VPMULDQ", op1("VMOVSHDUP", v), op1("VMOVSHDUP", p.Offset(multiplier))))
+			dropped := load(p.Offset(rest))
+			bound := op("VPSUBD", shift("VPSRLD", dropped, 1), shift("VPSRAD", v, 31)) // one more for a negative number
+			dropped = and(v, dropped)
+			r := op("VPSRAVD", v, p.Offset(rightShift))
+			if w.wide {
+				up := g.K()
+				g.VPCMPGTD(bound, dropped, up)
+				emit("VPSUBD", bits(0xffffffff), r, up, r)
+				return r
+			}
+			return op("VPSUBD", r, op("VPCMPGTD", dropped, bound))
+		}
+	})
+	requantKernel("requantFloat", floatSize, "scales with fp32.", func() scaler {
+		most := all(num(1 << 20))
+		return func(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
+			v := op("VMULPS", op1("VCVTDQ2PS", loadSome(x, k)), p)
+			// −2³¹ stands for all that is too small, but for what is too large as well.
+			return op1("VCVTPS2DQ", op("VMINPS", v, most))
+		}
 	})
 }
 
-// requantBody is the loop around scale, which turns words at x into scaled
-// ones; AVX-512 has a mask for the last of them, AVX2 takes whole blocks.
-func requantBody(scale func(x, p operand.Mem, k *reg.OpmaskVirtual) vec) {
-	out, x, params, step, n := param("out"), param("x"), param("params"), param("step"), param("n")
+// requantKernel is the loop over rows around a scaler. AVX-512 has a mask for the
+// last elements of a row, AVX2 takes whole blocks.
+func requantKernel(name string, group int, doc string, prepare func() scaler) {
+	begin(name, "func(out *byte, x *int32, params *int64, step, n, rows, outStride, xStride int, place *uint32)",
+		doc+"\nrows of n int32 become bytes; the strides are bytes, and step is what params advances by with each block.")
+	out, x, params, step := param("out"), param("x"), param("params"), param("step")
+	rows, outStride, xStride := param("rows"), param("outStride"), param("xStride")
 	place := param("place")
 	zero, lo, hi := broadcast(1, at(place, 0)), broadcast(0, at(place, 2)), broadcast(0, at(place, 3))
 	order := load(words("order"+w.suffix, func(i int) uint32 {
@@ -58,14 +104,10 @@ func requantBody(scale func(x, p operand.Mem, k *reg.OpmaskVirtual) vec) {
 		}
 		return uint32(i%8%2*4 + i%8/2)
 	}))
-	odd := g.K()
-	if w.wide {
-		word := g.GP32()
-		g.MOVL(operand.U32(0xaaaa), word)
-		g.KMOVW(word, odd)
-	}
-	oddWords = odd
+	newOddWords()
+	scale := prepare()
 	block := 4 * lanes()
+	o, a, p, n := g.GP64(), g.GP64(), g.GP64(), g.GP64()
 	some := func(masked bool) {
 		var k [4]*reg.OpmaskVirtual
 		all := g.K()
@@ -79,41 +121,51 @@ func requantBody(scale func(x, p operand.Mem, k *reg.OpmaskVirtual) vec) {
 		}
 		var r [4]vec
 		for i := range r {
-			at0 := i * lanes()
-			r[i] = scale(at(x, 4*at0), at(params, at0/16*groupSize+at0%16*4), k[i])
+			first := i * lanes()
+			r[i] = scale(at(a, 4*first), at(p, first/16*group+first%16*4), k[i])
 		}
-		ab, cd := op(g.VPACKSSDW, r[0], r[1]), op(g.VPACKSSDW, r[2], r[3])
-		ab, cd = op(g.VPADDSW, ab, zero), op(g.VPADDSW, cd, zero)
-		b := op(g.VPERMD, order, op(g.VPACKSSWB, ab, cd))
-		b = op(g.VPMINSB, op(g.VPMAXSB, b, lo), hi)
+		ab, cd := op("VPACKSSDW", r[0], r[1]), op("VPACKSSDW", r[2], r[3])
+		ab, cd = op("VPADDSW", ab, zero), op("VPADDSW", cd, zero)
+		b := op("VPERMD", order, op("VPACKSSWB", ab, cd))
+		b = op("VPMINSB", op("VPMAXSB", b, lo), hi)
 		if masked {
-			g.VMOVDQU8(b, all, at(out, 0))
+			g.VMOVDQU8(b, all, at(o, 0))
 		} else {
-			store(b, at(out, 0))
+			store(b, at(o, 0))
 		}
 	}
-	g.SUBQ(imm(uint64(block)), n)
-	g.JL(operand.LabelRef("rest"))
-	g.Label("block")
-	some(false)
-	g.ADDQ(imm(uint64(block)), out)
-	g.ADDQ(imm(uint64(4*block)), x)
-	g.ADDQ(step, params)
-	g.SUBQ(imm(uint64(block)), n)
-	g.JGE(operand.LabelRef("block"))
-	g.Label("rest")
-	if w.wide {
-		g.ADDQ(imm(uint64(block)), n)
-		g.JZ(operand.LabelRef("end"))
-		some(true)
-		g.Label("end")
+	g.Label("row")
+	g.MOVQ(out, o)
+	g.MOVQ(x, a)
+	g.MOVQ(params, p)
+	g.Load(g.Param("n"), n)
+	advance := func() {
+		g.ADDQ(imm(uint64(block)), o)
+		g.ADDQ(imm(uint64(4*block)), a)
+		g.ADDQ(step, p)
 	}
+	blocksOrWhole(n, block, advance, some)
+	g.ADDQ(outStride, out)
+	g.ADDQ(xStride, x)
+	g.DECQ(rows)
+	g.JNZ(operand.LabelRef("row"))
 	g.VZEROUPPER()
 	g.RET()
 }
 
 // oddWords is the mask of the odd words, of AVX-512.
 var oddWords reg.OpmaskVirtual
+
+// newOddWords makes oddWords that of the function that has begun.
+func newOddWords() {
+	if !w.wide {
+		return
+	}
+	oddWords = g.K()
+	word := g.GP32()
+	g.MOVL(operand.U32(0xaaaa), word)
+	g.KMOVW(word, oddWords)
+}
 
 func loadSome(m operand.Mem, k *reg.OpmaskVirtual) vec {
 	if k == nil {
@@ -124,53 +176,34 @@ func loadSome(m operand.Mem, k *reg.OpmaskVirtual) vec {
 	return d
 }
 
-// offset is m, so many bytes further.
-func offset(m operand.Mem, n int) operand.Mem { return m.Offset(n) }
-
-func scaleOne(x, p operand.Mem, k *reg.OpmaskVirtual, near bool) vec {
-	even := loadSome(x, k)
-	if near {
-		most := load(offset(p, limit))
-		even = op(g.VPMINSD, even, most)
-		even = op(g.VPMAXSD, even, xor(most, bits(0xffffffff)))
+// loadPair loads words, and the odd ones in the place of the even ones.
+func loadPair(m operand.Mem, k *reg.OpmaskVirtual) (v, odd vec) {
+	v = loadSome(m, k)
+	if k == nil {
+		return v, op1("VMOVSHDUP", m)
 	}
-	odd := op1(g.VMOVSHDUP, even)
-	even = op(g.VPADDQ, op(g.VPMULDQ, even, offset(p, evenQ)), offset(p, evenRound))
-	odd = op(g.VPADDQ, op(g.VPMULDQ, odd, offset(p, oddQ)), offset(p, oddRound))
-	if w.wide {
-		even, odd = op(g.VPSRAVQ, even, offset(p, evenShift)), op(g.VPSRAVQ, odd, offset(p, oddShift))
-		g.VMOVSLDUP(odd, oddWords, even)
-		return even
-	}
-	even, odd = op(g.VPSRLVQ, even, offset(p, evenShift)), op(g.VPSRLVQ, odd, offset(p, oddShift))
-	d := newVec()
-	g.VPBLENDD(imm(0xaa), op1(g.VMOVSLDUP, odd), even, d)
-	return op(g.VPSUBD, d, offset(p, unbias))
+	return v, op1("VMOVSHDUP", v)
 }
 
-func scaleTwo(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
-	v := op(g.VPSLLVD, loadSome(x, k), offset(p, leftShift))
-	half := words("half", func(i int) uint32 { return uint32(1-i%2) << 30 })
-	even := op(g.VPADDQ, op(g.VPMULDQ, v, offset(p, evenQ)), half)
-	odd := op(g.VPADDQ, op(g.VPMULDQ, op1(g.VMOVSHDUP, v), offset(p, oddQ)), half)
-	even = shift(g.VPSRLQ, even, 31)
-	odd = op(g.VPADDQ, odd, odd) // the high words are the product / 2³¹
+// products are the products of even and of odd words with the multiplier,
+// shifted right but for one bit. Those of AVX2 are unsigned, as it has no other
+// shift, after 2⁶² was added.
+func products(even, odd vec, p operand.Mem) (e, o vec) {
+	e = op("VPMULDQ", even, p.Offset(multiplier))
+	o = op("VPMULDQ", odd, op1("VMOVSHDUP", p.Offset(multiplier)))
 	if w.wide {
-		g.VMOVDQA32(odd, oddWords, even)
-	} else {
-		d := newVec()
-		g.VPBLENDD(imm(0xaa), odd, even, d)
-		even = d
+		return op("VPSRAVQ", e, p.Offset(evenShift)), op("VPSRAVQ", o, p.Offset(oddShift))
 	}
-	dropped := load(offset(p, rest))
-	bound := op(g.VPSUBD, shift(g.VPSRLD, dropped, 1), shift(g.VPSRAD, even, 31)) // one more for a negative number
-	dropped = and(even, dropped)
-	r := op(g.VPSRAVD, even, offset(p, rightShift))
+	bias := words("bias", func(i int) uint32 { return uint32(i%2) << 30 })
+	return op("VPSRLVQ", op("VPADDQ", e, bias), p.Offset(evenShift)), op("VPSRLVQ", op("VPADDQ", o, bias), p.Offset(oddShift))
+}
+
+// shifted is products as words.
+func shifted(even, odd vec, p operand.Mem) vec {
+	e, o := products(even, odd, p)
 	if w.wide {
-		up := g.K()
-		g.VPCMPGTD(bound, dropped, up)
-		g.VPSUBD(bits(0xffffffff), r, up, r)
-		return r
+		g.VMOVSLDUP(o, oddWords, e)
+		return e
 	}
-	return op(g.VPSUBD, r, op(g.VPCMPGTD, dropped, bound))
+	return mergeOdd(e, op1("VMOVSLDUP", o))
 }

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package core
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"npuemu/core/isa"
+	"npuemu/core/systolic"
+	"npuemu/core/vec"
+	"npuemu/ecc"
+)
+
+// late is what instructions that have finished still have to do: a BIAS, then an integer product. They wait for the
+// instruction that comes next in the order of execution. If that is the product that a BIAS was for, or the REQUANT of
+// all of the product, they are computed in one pass, else first (Core.catchUp). So nobody can see that they were late: no
+// instruction that reads or writes local memory comes between, and a program's end makes local memory invisible.
+type late struct {
+	bias bool
+	rows isa.Bias
+	row  []int32 // that rows become
+
+	product bool
+	p       systolic.Product
+	a, b    isa.Rows // operands in the scratchpad
+	acc     int      // first accumulator
+	seeded  bool     // the columns' sums begin with row
+
+	requant isa.Requant // in progress
+	done    func(row, rows, column, columns int, c []int32, stride int)
+}
+
+// later reports whether an instruction of opcode o leaves it to itself what late has to do.
+func later(o isa.Opcode) bool {
+	switch o {
+	case isa.OpBias, isa.OpGemm, isa.OpConv, isa.OpRequant, isa.OpOperands, isa.OpWindow, isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
+		return true
+	}
+	return false
+}
+
+// catchUp does what is late.
+func (c *Core) catchUp() {
+	l := &c.late
+	if l.bias {
+		l.bias = false
+		for r := range int(l.rows.M) {
+			copy(c.acc[int(l.rows.Acc/4)+r*int(l.rows.AccStride/4):], l.row)
+		}
+	}
+	if l.product {
+		c.product(nil, false)
+	}
+}
+
+// lateBias takes note of a BIAS that passed its checks.
+func (c *Core) lateBias(i isa.Bias) {
+	l := &c.late
+	l.row = slices.Grow(l.row[:0], int(i.N))[:i.N]
+	for j := range l.row {
+		l.row[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
+	}
+	l.rows, l.bias = i, true
+}
+
+// lateProduct takes note of a product that passed its checks, with what is late before it.
+func (c *Core) lateProduct(p *systolic.Product, a, b isa.Rows, acc uint32) {
+	l := &c.late
+	if l.product {
+		c.product(nil, false)
+	}
+	m := p.OutH * p.OutW
+	l.seeded = l.bias && p.Accumulate && !p.A.Type.Float() && l.rows.Acc == acc && int(l.rows.M) == m && int(l.rows.N) == p.Cout &&
+		(m == 1 || int(l.rows.AccStride/4) == p.AccStride)
+	if l.seeded {
+		l.bias, p.Accumulate = false, false
+	}
+	c.catchUp()
+	l.p, l.a, l.b, l.acc, l.product = *p, a, b, int(acc/4), true
+}
+
+// product computes the late product, and tells done of its parts; passing says that nobody else wants it.
+func (c *Core) product(done func(row, rows, column, columns int, c []int32, stride int), passing bool) {
+	l := &c.late
+	l.product = false
+	o := systolic.Options{Stop: c.stopped, Done: done, Passing: passing, Weights: l.b.Base}
+	if l.seeded {
+		o.Seed = l.row
+	}
+	c.array.Do(&l.p, c.acc[l.acc:], c.spad[l.a.Base:], c.spad[l.b.Base:], o)
+}
+
+// requantized computes the late product and i, which passed its checks, in one pass, or reports that it cannot.
+func (c *Core) requantized(i *isa.Requant) bool {
+	l := &c.late
+	p := &l.p
+	m, n := int(i.MX)*int(i.MY), int(i.N)
+	if !l.product || p.A.Type.Float() || int(i.Acc/4) != l.acc || n != p.Cout || m != p.OutH*p.OutW || m > 1 && int(i.AccStride/4) != p.AccStride {
+		return false
+	}
+	if columns := p.Cout / p.Groups; p.Groups > 1 && columns > 1 && columns%vec.Group != 0 {
+		return false
+	}
+	// Results must not replace what the product still has to read.
+	out := extent{uint64(i.Out), uint64(i.Out) + uint64(i.MY-1)*uint64(i.OutStrideY) + uint64(i.MX-1)*uint64(i.OutStrideX) + uint64(n)}
+	zeros := extent{}
+	if p.BZeros != nil {
+		base := uint64(c.limits.Setup.Operands.BZeros)
+		zeros = extent{base, base + uint64(n)}
+	}
+	if out.meets(extentOf(l.a)) || out.meets(extentOf(l.b)) || out.meets(zeros) {
+		return false
+	}
+	l.requant = *i
+	c.product(l.done, !p.Accumulate && c.passing())
+	c.poison.Overwritten(out.from, out.to-out.from)
+	return true
+}
+
+// requantizedPart is what a product tells of its parts, from several threads.
+func (c *Core) requantizedPart(row, rows, column, columns int, sums []int32, stride int) {
+	i := &c.late.requant
+	channel, most := column, 1
+	if !i.PerChannel {
+		channel = 0
+	}
+	// Rows without gaps are one, as far as there are scales.
+	if n := int(i.N); columns == n && stride == n && int(i.OutStrideX) == n {
+		if most = c.repeated; !i.PerChannel {
+			most = rows
+		}
+	}
+	for r := 0; r < rows; {
+		x := (row + r) % int(i.MX)
+		now := min(most, rows-r, int(i.MX)-x)
+		to := int(i.Out) + (row+r)/int(i.MX)*int(i.OutStrideY) + x*int(i.OutStrideX) + column
+		n := (now-1)*stride + columns
+		c.requants.Row(c.spad[to:to+n], sums[r*stride:][:n], channel)
+		r += now
+	}
+}
+
+// lookahead is how many instructions passing looks at.
+const lookahead = 64
+
+// passing reports whether nobody reads the accumulators of the late product any more, but for the REQUANT that runs: in
+// the order in which instructions will be executed, which no data decides, the program ends or all of them are replaced
+// before anything else touches one. A fault is an end too.
+func (c *Core) passing() bool {
+	l := &c.late
+	walkers, more, tokens, setup := c.walkers, c.more, c.tokens, c.limits.Setup
+	engine := int(isa.ClassVector) - 1
+	for range lookahead {
+		w := &walkers[engine]
+		tokens[w.Word()[3]&15] += w.Word()[3] >> 4
+		more[engine] = w.Next(isa.Class(engine + 1))
+		next, _ := c.choose(&walkers, &more, &tokens)
+		if next < 0 {
+			return true
+		}
+		engine = next
+		word := walkers[engine].Word()
+		tokens[word[2]&15] -= word[2] >> 4
+		switch isa.Opcode(word[0]) {
+		case isa.OpOperands:
+			setup.Operands = isa.DecodeOperands(word)
+		case isa.OpWindow:
+			setup.Window = isa.DecodeWindow(word)
+		case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector, isa.OpStamp, isa.OpPreload:
+		case isa.OpLoad:
+			if isa.DecodeLoad(word).Acc {
+				return false
+			}
+		case isa.OpStore:
+			if isa.DecodeStore(word).Acc {
+				return false
+			}
+		case isa.OpFill:
+			if isa.DecodeFill(word).Acc {
+				return false
+			}
+		case isa.OpBias:
+			i := isa.DecodeBias(word)
+			return l.replaced(int(i.Acc/4), int(i.M), int(i.N), int(i.AccStride/4))
+		case isa.OpGemm:
+			i := isa.DecodeGemm(word)
+			return !i.Accumulate && l.replaced(int(i.Acc/4), int(i.M), int(i.N), int(setup.Operands.AccStride/4))
+		case isa.OpConv:
+			i := isa.DecodeConv(word)
+			return !i.Accumulate && l.replaced(int(i.Acc/4), int(i.OutH)*int(i.OutW), int(i.Cout), int(setup.Operands.AccStride/4))
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// replaced reports whether m rows of n accumulators from acc on, stride apart, are all of the late product's or more.
+func (l *late) replaced(acc, m, n, stride int) bool {
+	rows := l.p.OutH * l.p.OutW
+	return acc == l.acc && m >= rows && n >= l.p.Cout && (rows == 1 || stride == l.p.AccStride)
+}
+
+// extent is the scratchpad from from on, before to.
+type extent struct{ from, to uint64 }
+
+func extentOf(r isa.Rows) extent {
+	return extent{r.Base, r.Base + (r.Outer-1)*r.OuterStride + (r.Inner-1)*r.InnerStride + r.Bytes}
+}
+
+func (s extent) meets(t extent) bool { return s.from < t.to && t.from < s.to }
+
+// guard knows what a scratchpad needs to be told when it is written to: poison, and packed weights that become stale.
+type guard struct {
+	ecc.Poison
+	array *systolic.Array
+}
+
+// Overwritten is told that n bytes at addr have new values.
+func (g *guard) Overwritten(addr, n uint64) {
+	g.Poison.Overwritten(addr, n)
+	g.array.Changed(addr, n)
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isa
+
+// Space is a memory that engines share (§5.1, §5.2).
+type Space uint8
+
+// The spaces.
+const (
+	Scratchpad Space = iota
+	Accumulators
+	Memory // behind a binding
+)
+
+// Access is a set of bytes that an instruction reads or writes.
+type Access struct {
+	Space   Space
+	Binding uint8 // of Memory
+	Write   bool  // it writes them, and may read them too
+	Rows    Rows  // addresses; of Memory offsets in the binding
+}
+
+// Accesses appends to list what w reads and writes, with the setup that it finds.
+// w passed Check. What only the matrix engine knows, the array and the setup, is
+// not among it.
+func Accesses(list []Access, w *Word, s *Setup) []Access {
+	use := func(acc, write bool, r Rows) {
+		a := Access{Space: Scratchpad, Write: write, Rows: r}
+		if acc {
+			a.Space = Accumulators
+		}
+		list = append(list, a)
+	}
+	switch Opcode(w[0]) {
+	case OpLoad, OpStore:
+		i := DecodeLoad(w)
+		store := Opcode(w[0]) == OpStore
+		lines := uint64(i.NY) * uint64(i.NZ)
+		use(i.Acc, !store, Rows{Base: uint64(i.Local), Outer: 1, Inner: lines, InnerStride: uint64(i.LocalStride), Bytes: uint64(i.NX)})
+		list = append(list, Access{Space: Memory, Binding: i.Binding, Write: store, Rows: i.Memory()})
+	case OpStamp:
+		i := DecodeStamp(w)
+		list = append(list, Access{Space: Memory, Binding: i.Binding, Write: true, Rows: Rows{Base: i.Offset, Outer: 1, Inner: 1, Bytes: StampSize}})
+	case OpPreload:
+		i := DecodePreload(w)
+		use(false, false, Rows{Base: uint64(i.Weights), Outer: 1, Inner: uint64(i.K), InnerStride: uint64(i.Stride), Bytes: uint64(i.N)})
+	case OpMatmul:
+		i := DecodeMatmul(w)
+		use(false, false, Rows{
+			Base: uint64(i.Ifmap), Outer: uint64(i.MY), OuterStride: uint64(i.StrideY),
+			Inner: uint64(i.MX), InnerStride: uint64(i.StrideX), Bytes: uint64(i.K),
+		})
+		use(true, true, accRows(i.Acc, uint64(i.MX)*uint64(i.MY), i.AccStride, i.N))
+	case OpGemm:
+		i := DecodeGemm(w)
+		use(false, false, i.ARows(s))
+		list = product(list, s, i.BRows(s), i.Acc, uint64(i.M), uint64(i.N))
+	case OpConv:
+		i := DecodeConv(w)
+		use(false, false, i.ARows(s))
+		list = product(list, s, i.BRows(s), i.Acc, uint64(i.OutH)*uint64(i.OutW), uint64(i.Cout))
+	case OpFill:
+		i := DecodeFill(w)
+		use(i.Acc, true, Rows{Base: uint64(i.Local), Outer: 1, Inner: uint64(i.NY), InnerStride: uint64(i.Stride), Bytes: uint64(i.NX)})
+	case OpBias:
+		i := DecodeBias(w)
+		use(false, false, one(i.Bias, 4*uint64(i.N)))
+		use(true, true, accRows(i.Acc, uint64(i.M), i.AccStride, i.N))
+	case OpRequant:
+		i := DecodeRequant(w)
+		use(true, false, accRows(i.Acc, uint64(i.MX)*uint64(i.MY), i.AccStride, i.N))
+		use(false, false, one(i.Params, ParamSize*uint64(i.ParamCount())))
+		use(false, true, Rows{
+			Base: uint64(i.Out), Outer: uint64(i.MY), OuterStride: uint64(i.OutStrideY),
+			Inner: uint64(i.MX), InnerStride: uint64(i.OutStrideX), Bytes: uint64(i.N),
+		})
+	case OpElement:
+		i := DecodeElement(w)
+		use(i.XAcc, false, i.XRows())
+		if !i.Op.Unary() {
+			use(i.YAcc, false, i.YRows())
+		}
+		use(i.OutAcc, true, i.OutRows())
+	case OpTable:
+		i := DecodeTable(w)
+		rows := func(base uint32, stride uint16) Rows {
+			return Rows{Base: uint64(base), Outer: 1, Inner: uint64(i.M), InnerStride: uint64(stride), Bytes: uint64(i.N)}
+		}
+		use(false, false, rows(i.X, i.XStride))
+		use(false, false, one(i.Table, TableSize))
+		use(false, true, rows(i.Out, i.OutStride))
+	case OpReduce:
+		i := DecodeReduce(w)
+		use(i.XAcc, false, i.XRows())
+		use(i.OutAcc, true, i.OutRows())
+	case OpNorm:
+		i := DecodeNorm(w)
+		use(i.XAcc, false, i.XRows())
+		if n := i.ParamCount(); n > 0 {
+			use(false, false, one(i.Params, 4*uint64(n)))
+		}
+		use(i.OutAcc, true, i.OutRows())
+	}
+	return list
+}
+
+// product appends weights, zero points and result of a GEMM or CONV.
+func product(list []Access, s *Setup, b Rows, acc uint32, m, n uint64) []Access {
+	o := &s.Operands
+	list = append(list, Access{Rows: b})
+	if o.PerChannel {
+		list = append(list, Access{Rows: one(o.BZeros, n)})
+	}
+	return append(list, Access{Space: Accumulators, Write: true, Rows: Rows{
+		Base: uint64(acc), Outer: 1, Inner: m, InnerStride: uint64(o.AccStride), Bytes: 4 * n,
+	}})
+}
