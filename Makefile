@@ -74,6 +74,9 @@ bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the firs
 bench-models: ## Models that ONNX Runtime quantized, on a card in process, beside ONNX Runtime; fetches onnx and onnxruntime, 70 MB
 	@tests/compiler/bench-models $(CURDIR)/build/models
 
+operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB
+	@tests/onnx/operators.sh $(CURDIR)/build/operators
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
 

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"npuemu/compiler/caffe"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/onnx"
 	"npuemu/compiler/pass"
+	"npuemu/compiler/tflite"
 )
 
 // Dump is told of the graph after each pass; "import" is the first.
@@ -20,12 +22,30 @@ type Dump func(pass string, g *ir.Graph)
 // loaders read a model file and make its nodes those of the device level or of the host, by
 // the extension of its name.
 var loaders = map[string]func(path string, dump Dump) (*ir.Graph, error){
-	".npuir": text, ".onnx": onnxFile,
+	".npuir": text, ".onnx": onnxFile, ".prototxt": caffeFile, ".tflite": tfliteFile,
 }
 
 // onnxFile reads an ONNX model.
 func onnxFile(path string, dump Dump) (*ir.Graph, error) {
 	g, err := onnx.Load(path, onnx.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return lowered(path, g, dump)
+}
+
+// tfliteFile reads a TensorFlow Lite model.
+func tfliteFile(path string, dump Dump) (*ir.Graph, error) {
+	g, err := tflite.Load(path, tflite.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return lowered(path, g, dump)
+}
+
+// caffeFile reads a Caffe network; its weights are in the file of that name with the extension .caffemodel.
+func caffeFile(path string, dump Dump) (*ir.Graph, error) {
+	g, err := caffe.Load(path, strings.TrimSuffix(path, filepath.Ext(path))+".caffemodel")
 	if err != nil {
 		return nil, err
 	}

@@ -232,7 +232,7 @@ func (b *builder) convert(x *ir.Tensor, typ ir.Type, saturate bool) *ir.Tensor {
 		}
 	} else {
 		attrs["trunc"] = int64(1)
-		if !x.Type.Float() {
+		if !x.Type.Float() || typ.Bits() < 8 { // as numpy's types of 4 bits do
 			attrs["saturate"] = int64(0)
 		}
 	}
@@ -296,6 +296,9 @@ func ruleWhere(b *builder, n *ir.Node) []*ir.Tensor {
 func ruleBitShift(b *builder, n *ir.Node) []*ir.Tensor {
 	if n.Attrs.Str("direction", "") == "LEFT" {
 		return one(b.op2("shl", n.Inputs[0], n.Inputs[1]))
+	}
+	if n.Inputs[0].Type.Signed() {
+		return one(b.op2("shr", n.Inputs[0], n.Inputs[1]))
 	}
 	return one(b.op2("shr_logical", n.Inputs[0], n.Inputs[1]))
 }

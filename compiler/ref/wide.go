@@ -131,7 +131,7 @@ var wideBinary = map[string]func(x, y int64) int64{
 	"eq": func(x, y int64) int64 { return bitInt(x == y) }, "ne": func(x, y int64) int64 { return bitInt(x != y) },
 	"lt": func(x, y int64) int64 { return bitInt(x < y) }, "le": func(x, y int64) int64 { return bitInt(x <= y) },
 	"and": func(x, y int64) int64 { return x & y }, "or": func(x, y int64) int64 { return x | y }, "xor": func(x, y int64) int64 { return x ^ y },
-	"shl": func(x, y int64) int64 { return x << uint64(y) }, "shr_logical": func(x, y int64) int64 { return int64(uint64(x) >> uint64(y)) },
+	"shl": func(x, y int64) int64 { return x << uint64(y) }, "shr": func(x, y int64) int64 { return x >> uint64(y) }, "shr_logical": func(x, y int64) int64 { return int64(uint64(x) >> uint64(y)) },
 	// A division by 0 gives 0; ONNX leaves it open.
 	"div": func(x, y int64) int64 {
 		if y == 0 {
@@ -207,6 +207,8 @@ func wideCast(n *ir.Node, in [][]byte) []byte {
 			}
 			switch {
 			case f != f:
+			case !saturate && math.Abs(f) < 1<<62:
+				v[i] = int64(f)
 			case f <= float64(lo):
 				v[i] = lo
 			case f >= float64(hi):

@@ -23,6 +23,7 @@ type Status string
 
 const (
 	Pass        Status = "pass"        // on the device alone, and equal to what the case says
+	Folded      Status = "folded"      // equal, and known when compiling: nothing was left to run
 	Host        Status = "host"        // equal, with operations on the host
 	Wrong       Status = "wrong"       // another result
 	Unsupported Status = "unsupported" // refused
@@ -86,6 +87,7 @@ func Run(dir string, exec Execute) Result {
 	if err != nil || len(sets) == 0 {
 		return fail(Unsupported, errors.New("no data"))
 	}
+	folded := true
 	for _, set := range sets {
 		inputs, err := tensors(set, "input")
 		if err != nil {
@@ -104,11 +106,15 @@ func Run(dir string, exec Execute) Result {
 			return fail(Unsupported, err)
 		}
 		r.Hosted = append(r.Hosted, hosts...)
+		folded = folded && len(g.Nodes) == 0
 		if err := compare(g.Outputs, got, want, rtol, atol); err != nil {
 			return fail(Wrong, err)
 		}
 	}
 	r.Status = Pass
+	if folded {
+		r.Status = Folded
+	}
 	if len(r.Hosted) > 0 {
 		r.Status = Host
 		r.Detail = fmt.Sprint(r.Hosted)
@@ -134,6 +140,7 @@ func (r *Result) compile(model []byte, inputs []*ir.Tensor) (*ir.Graph, [][]byte
 	for {
 		g, err := importer.Import(model, o)
 		if err == nil {
+			r.describe(g, inputs)
 			err = pass.Run(g, nil)
 		}
 		var e *ir.Error
@@ -157,6 +164,7 @@ func (r *Result) compile(model []byte, inputs []*ir.Tensor) (*ir.Graph, [][]byte
 		if err != nil {
 			return nil, nil, err
 		}
+		r.Hosted = nil
 		for _, n := range pass.HostNodes(g) {
 			r.Hosted = append(r.Hosted, fmt.Sprintf("%s %s", n.Op, n.Inputs[0].Type))
 		}
@@ -172,6 +180,21 @@ func (r *Result) compile(model []byte, inputs []*ir.Tensor) (*ir.Graph, [][]byte
 			used = append(used, v.Data)
 		}
 		return g, used, nil
+	}
+}
+
+// describe notes the operators and types of the case.
+func (r *Result) describe(g *ir.Graph, inputs []*ir.Tensor) {
+	r.Operators, r.Types = nil, nil
+	for _, n := range g.Nodes {
+		r.Operators = append(r.Operators, n.Op)
+	}
+	for _, t := range inputs {
+		r.Types = append(r.Types, t.Type.String())
+	}
+	for _, l := range []*[]string{&r.Operators, &r.Types} {
+		slices.Sort(*l)
+		*l = slices.Compact(*l)
 	}
 }
 
