@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 	"dma":               {words, "ecc"},
 	"dma/iova":          {},
 	"ecc":               {},
-	"compiler":          {"compiler/emit", "compiler/ir", "compiler/model", "compiler/caffe", "compiler/onnx", "compiler/pass", "compiler/tflite", "compiler/plan", "compiler/ref", "compiler/run", "core/isa"},
+	"compiler":          {"compiler/emit", "compiler/ir", "compiler/model", "compiler/caffe", "compiler/onnx", "compiler/pass", "compiler/tflite", "compiler/plan", "compiler/ref", "compiler/run", "core/isa", "timing"},
 	"compiler/emit":     {"core/isa"},
 	"compiler/ir":       {},
 	"compiler/model":    {"compiler/ir", "core/isa"},

@@ -23,6 +23,8 @@ import (
 	"npuemu/compiler/model"
 	"npuemu/compiler/npy"
 	"npuemu/compiler/run"
+	"npuemu/core/isa"
+	"npuemu/timing"
 	"npuemu/vdev"
 )
 
@@ -58,6 +60,9 @@ func compileCommand() *cobra.Command {
 			}
 			m, err := compileModel(c, args[0], cfg, dumps)
 			if err != nil {
+				return err
+			}
+			if err := compiler.Estimate(c.Context(), m, timing.DefaultParams()); err != nil {
 				return err
 			}
 			b, err := m.Write()
@@ -273,14 +278,14 @@ func (s *modelSummary) print(w io.Writer) error {
 // printNodes prints what became of each operator.
 func printNodes(w io.Writer, m *model.Model) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "operator\tnode\twhere\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tbytes read\tbytes written")
+	fmt.Fprintln(t, "operator\tnode\twhere\tcycles\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tbytes read\tbytes written")
 	for _, n := range m.Nodes {
 		if n.Host != "" {
 			fmt.Fprintf(t, "%s\t%s\thost: %s\n", compiler.Operator(n.Op), n.Name, n.Host)
 			continue
 		}
 		i := n.Instructions
-		fmt.Fprintf(t, "%s\t%s\tdevice\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", compiler.Operator(n.Op), n.Name, n.Last-n.First, i[0], i[1], i[2], i[3], n.MACs, n.Loaded, n.Stored)
+		fmt.Fprintf(t, "%s\t%s\tdevice\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", compiler.Operator(n.Op), n.Name, n.Cycles, n.Last-n.First, i[0], i[1], i[2], i[3], n.MACs, n.Loaded, n.Stored)
 	}
 	return t.Flush()
 }
@@ -297,10 +302,14 @@ func printSummary(w io.Writer, m *model.Model, size int) error {
 		macs += n.MACs
 	}
 	for _, p := range m.Programs {
-		instructions += len(p.Text) / 32
+		instructions += len(p.Text) / isa.Size
 	}
-	_, err := fmt.Fprintf(w, "%s: %d operators on the device, %d on the host; %d programs, %d instructions, %d multiply-accumulates; %d bytes of constants, %d of activations; file of %d bytes\n",
-		m.Name, device, host, len(m.Programs), instructions, macs, len(m.Constants), m.Bindings[1].Size, size)
+	cycles := uint64(0)
+	for _, s := range m.Steps {
+		cycles += s.Cycles
+	}
+	_, err := fmt.Fprintf(w, "%s: %d operators on the device, %d on the host; %d programs, %d instructions, %d multiply-accumulates, %d cycles (§13); %d bytes of constants, %d of activations; file of %d bytes\n",
+		m.Name, device, host, len(m.Programs), instructions, macs, cycles, len(m.Constants), m.Bindings[1].Size, size)
 	return err
 }
 

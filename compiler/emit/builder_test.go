@@ -86,10 +86,6 @@ func TestOrder(t *testing.T) {
 // which instructions each knows to have finished.
 func checkOrder(t *testing.T, p *isa.Program, emitted []isa.Instruction) {
 	t.Helper()
-	type done struct {
-		at    int // index among emitted, or −1
-		knows map[int]bool
-	}
 	var text [4][]isa.Word
 	order := map[int][]int{} // of each engine: indexes in emitted
 	for i := 0; i+isa.Size <= len(p.Text); i += isa.Size {

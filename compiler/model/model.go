@@ -79,6 +79,7 @@ type Step struct {
 	Host    int      `json:"host"`              // index; −1 for a program
 	Inputs  []Tensor `json:"inputs,omitempty"`  // of the host's node, in the order of its graph's
 	Outputs []Tensor `json:"outputs,omitempty"` // likewise
+	Cycles  uint64   `json:"cycles,omitempty"`  // of the program (§13); 0 if nobody estimated them
 }
 
 // Node is an operator of the graph and what became of it.
@@ -93,6 +94,7 @@ type Node struct {
 	MACs         uint64   `json:"macs"`
 	Loaded       uint64   `json:"loaded"` // bytes
 	Stored       uint64   `json:"stored"` // bytes
+	Cycles       uint64   `json:"cycles"` // of the node by itself (§13); 0 if nobody estimated them
 	Outputs      []Tensor `json:"outputs,omitempty"`
 }
 

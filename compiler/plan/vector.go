@@ -57,10 +57,10 @@ type tiled struct {
 
 // tile is what f is given: operands, result and memory for itself, and how many elements.
 type tile struct {
-	in         []local
-	out        local
-	spad, acc  []local
-	n, columns int // columns: elements of the last dimension, if the tile has whole ones
+	in        []local
+	out       local
+	spad, acc []local
+	n         int
 }
 
 func (c *code) tiled(op tiled, f func(t tile)) {

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"npuemu/compiler/ir"
+	"npuemu/compiler/npy"
+)
+
+// doubled computes 2·x, and x in 64 bits, which stays on the host.
+const doubled = `graph "doubled"
+input %x: int8[2, 3]
+node "sum" npu.element(%x, %x) -> (%y: int8[2, 3]) {op="add"}
+node "wide" npu.cast(%x) -> (%z: int64[2, 3])
+output %y
+output %z
+`
+
+// doubledFiles writes the model and an input, and returns the folder, for files that are to come.
+func doubledFiles(t *testing.T) (dir, model, x string) {
+	t.Helper()
+	dir = t.TempDir()
+	model, x = filepath.Join(dir, "doubled.npuir"), filepath.Join(dir, "x.npy")
+	b, err := npy.Write(ir.Int8, []int{2, 3}, []byte{1, 2, 3, 60, 70, 0x80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{model: []byte(doubled), x: b} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, model, x
+}
+
+// A model is compiled and run, and run says what the card did and what the host did.
+func TestModel(t *testing.T) {
+	dir, model, x := doubledFiles(t)
+	compiled, y := filepath.Join(dir, "doubled.npu"), filepath.Join(dir, "y.npy")
+	out, _, err := npuemu(t.Context(), "compile", model, "--table")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"element", "sum", "host: ", "wide", "1 operators on the device, 1 on the host"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("compile does not say %q:\n%s", want, out)
+		}
+	}
+	for _, file := range []string{model, compiled} {
+		out, _, err := npuemu(t.Context(), "run", file, "--input", "x="+x, "--output", y, "--json", "--repeat", "2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s modelSummary
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.OnDevice != 1 || len(s.OnHost) != 1 || s.OnHost[0].Node != "wide" || s.Counters.Programs != 1 || s.Counters.Instructions == 0 || s.Counters.BytesWritten != 6 {
+			t.Errorf("%s: the summary is %+v", file, s)
+		}
+		b, err := os.ReadFile(y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := npy.Read(b, ir.Int8); err != nil || !bytes.Equal(got, []byte{2, 4, 6, 120, 127, 0x80}) {
+			t.Errorf("%s: the result is % d, %v", file, got, err)
+		}
+	}
+	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all tensors of 2 nodes are equal") {
+		t.Errorf("verify says %q, %v", out, err)
+	}
+	if out, _, err = npuemu(t.Context(), "disasm", compiled); err != nil || !strings.Contains(out, "element") {
+		t.Errorf("disasm of a model with one program: %q, %v", out, err)
+	}
+}
+
+// What is wrong with a model, its files or the card is said, and no output is written.
+func TestBadModels(t *testing.T) {
+	dir, model, x := doubledFiles(t)
+	y := filepath.Join(dir, "y.npy")
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	if _, _, err := npuemu(t.Context(), "compile", model); err != nil {
+		t.Fatal(err)
+	}
+	compiled := filepath.Join(dir, "doubled.npu")
+	whole, err := os.ReadFile(compiled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := npy.Write(ir.Int8, []int{3, 2}, make([]byte, 6))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no such model", []string{"compile", filepath.Join(dir, "no.npuir")}, "no such file"},
+		{"another kind of file", []string{"compile", x}, "says of no model what it is; there are"},
+		{"no graph", []string{"compile", write("bad.npuir", "graph \"g\"\nnode")}, "line 2"},
+		{"graph that breaks a rule", []string{"compile", write("rule.npuir", strings.Replace(doubled, "int64[2, 3]", "int64[6]", 1))}, `node "wide" (npu.cast)`},
+		{"no ONNX", []string{"compile", write("bad.onnx", "hello")}, "onnx"},
+		{"no such pass", []string{"compile", model, "--dump-after", "nonsense"}, "there is no such pass; there are all, import"},
+		{"an old card", []string{"compile", model, "--arch", "1.2"}, "architecture 1.3 or later"},
+		{"no input", []string{"run", model, "--output", y}, `--input is missing for tensor "x"`},
+		{"two inputs", []string{"run", model, "--input", x, "--input", x, "--output", y}, "the model has 1: x: int8[2 3]"},
+		{"input of another shape", []string{"run", model, "--input", write("wrong.npy", string(wrong)), "--output", y}, "shape [3 2]"},
+		{"input that is none", []string{"run", model, "--input", model, "--output", y}, "does not begin as a .npy file"},
+		{"too many outputs", []string{"run", model, "--input", x, "--output", y, "--output", y, "--output", y}, "the model has 2"},
+		{"bindings of a model", []string{"run", compiled, "--in", "0=" + x}, "a model takes --input and --output"},
+		{"inputs of a program", []string{"run", write("p.npuasm", ".isa 1.0\nhalt\n"), "--input", x}, "a program takes --in and --out"},
+		{"half a file", []string{"run", write("half.npu", string(whole[:len(whole)/2])), "--input", x}, "half.npu"},
+		{"a card of another array", []string{"run", compiled, "--input", x, "--output", y, "--config", write("c.toml", "[array]\nrows = 8\ncols = 16\n")}, `"doubled" is compiled for an array of 32 × 32, the card has 8 × 16`},
+		{"a card that is too old", []string{"run", compiled, "--input", x, "--output", y, "--arch", "1.2"}, "instructions of group gemm (architecture 1.3)"},
+		{"no kernel driver", []string{"run", compiled, "--input", x, "--output", y, "--device", "/dev/accel/none"}, "/dev/accel/none"},
+		{"no folder for the result", []string{"run", model, "--input", x, "--output", filepath.Join(dir, "no", "y.npy")}, "no such file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, _, err := npuemu(t.Context(), tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("the error is %v, want one that says %q", err, tt.want)
+			}
+			if _, err := os.Stat(y); err == nil {
+				t.Error("there is an output")
+			}
+		})
+	}
+}
