@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"npuemu/core/hazard"
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
@@ -122,6 +123,10 @@ type Core struct {
 	strikes strikes // that wait for the next program
 	late    late
 
+	tracker hazard.Tracker
+	hazards []Hazard
+	base    func(*isa.Access) // bus; made once
+
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
 	requants *vec.Requant
@@ -147,6 +152,7 @@ func New(cfg Config) (*Core, error) {
 	c.poison.array = array
 	c.late.done = c.requantizedPart
 	c.stopped = func() bool { return c.ctx.Err() != nil }
+	c.tracker.Entries, c.tracker.Rows, c.base = maxAccesses, maxRows, c.bus
 	return c, nil
 }
 
@@ -212,6 +218,8 @@ func (c *Core) reset(d isa.Descriptor) {
 	c.late.bias, c.late.product = false, false
 	c.stats = Stats{}
 	c.limits = d.Limits()
+	c.tracker.Reset()
+	c.hazards = c.hazards[:0]
 }
 
 // engines is the number of engines; engine e executes class e + 1.
@@ -244,7 +252,9 @@ func (c *Core) sequence(ctx context.Context) error {
 	var more [engines]bool
 	for e := range c.walkers {
 		c.walkers[e] = isa.NewWalker(c.text, halt)
-		more[e] = c.walkers[e].Next(isa.Class(e + 1))
+		if more[e] = c.walkers[e].Next(isa.Class(e + 1)); !more[e] {
+			c.tracker.Done(e)
+		}
 	}
 	for {
 		var next, blocked *isa.Walker
@@ -281,7 +291,9 @@ func (c *Core) sequence(ctx context.Context) error {
 			}
 			return err
 		}
-		more[engine] = next.Next(isa.Class(engine + 1))
+		if more[engine] = next.Next(isa.Class(engine + 1)); !more[engine] {
+			c.tracker.Done(engine)
+		}
 	}
 }
 
@@ -308,6 +320,7 @@ func (c *Core) step(at *isa.Walker) error {
 		f.Instr = uint32(i)
 		return f
 	}
+	c.track(w, at)
 	c.retire(isa.Opcode(w[0]).Class())
 	token, count := w[3]&15, w[3]>>4
 	if int(c.tokens[token])+int(count) > 255 {
