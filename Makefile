@@ -76,6 +76,9 @@ bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fet
 bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs
 	@$(GO) run ./tests/bench/scalesim
 
+bench-models: ## Models that ONNX Runtime quantized, on a card in process, beside ONNX Runtime; fetches onnx and onnxruntime, 70 MB
+	@tests/compiler/bench-models $(CURDIR)/build/models
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
 

@@ -113,6 +113,7 @@ type Core struct {
 	limits   isa.Limits
 	text     []byte
 	walkers  [engines]isa.Walker
+	more     [engines]bool // whether a walker is at an instruction
 	bindings []Binding
 	mem      Memory
 	ctx      context.Context // for stopped
@@ -129,6 +130,7 @@ type Core struct {
 
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
+	repeated int         // how often the table is there
 	requants *vec.Requant
 	vec      *vec.Unit
 	x, y, z  []uint32  // rows of the vector engine's operands and results
@@ -249,32 +251,18 @@ func (c *Core) sequence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var more [engines]bool
 	for e := range c.walkers {
 		c.walkers[e] = isa.NewWalker(c.text, halt)
-		if more[e] = c.walkers[e].Next(isa.Class(e + 1)); !more[e] {
+		if c.more[e] = c.walkers[e].Next(isa.Class(e + 1)); !c.more[e] {
 			c.tracker.Done(e)
 		}
 	}
 	for {
-		var next, blocked *isa.Walker
-		engine := 0
-		for e := range c.walkers {
-			w := &c.walkers[e]
-			switch {
-			case !more[e]:
-			case !c.ready(w.Word()):
-				if blocked == nil || w.Number() < blocked.Number() {
-					blocked = w
-				}
-			case next == nil || w.Number() < next.Number():
-				next, engine = w, e
-			}
-		}
+		engine, blocked := c.choose(&c.walkers, &c.more, &c.tokens)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if next == nil {
+		if engine < 0 {
 			if blocked != nil {
 				return &Fault{Status: StatusDeadlock, Instr: uint32(blocked.Index()), Info: uint64(blocked.Word()[2] & 15)}
 			}
@@ -285,20 +273,39 @@ func (c *Core) sequence(ctx context.Context) error {
 			c.retire(isa.ClassControl)
 			return nil
 		}
+		next := &c.walkers[engine]
 		if err := c.step(next); err != nil {
 			if ctx.Err() != nil { // a Memory that gave up for the same reason
 				return ctx.Err()
 			}
 			return err
 		}
-		if more[engine] = next.Next(isa.Class(engine + 1)); !more[engine] {
+		if c.more[engine] = next.Next(isa.Class(engine + 1)); !c.more[engine] {
 			c.tracker.Done(engine)
 		}
 	}
 }
 
+// choose returns the engine that goes next, or −1, and the first that has to wait for a token then.
+func (c *Core) choose(walkers *[engines]isa.Walker, more *[engines]bool, tokens *[16]uint8) (engine int, blocked *isa.Walker) {
+	engine = -1
+	for e := range walkers {
+		w := &walkers[e]
+		switch {
+		case !more[e]:
+		case !ready(w.Word(), tokens):
+			if blocked == nil || w.Number() < blocked.Number() {
+				blocked = w
+			}
+		case engine < 0 || w.Number() < walkers[engine].Number():
+			engine = e
+		}
+	}
+	return engine, blocked
+}
+
 // ready reports whether w need not wait (§5.5).
-func (c *Core) ready(w *isa.Word) bool { return c.tokens[w[2]&15] >= w[2]>>4 }
+func ready(w *isa.Word, tokens *[16]uint8) bool { return tokens[w[2]&15] >= w[2]>>4 }
 
 // retire counts a finished instruction.
 func (c *Core) retire(class isa.Class) {

@@ -273,6 +273,9 @@ func (c *Core) bias(i isa.Bias) *Fault {
 	return nil
 }
 
+// repeatScales is how many scales the repeated ones of a few channels are at most.
+const repeatScales = 512
+
 // requant turns accumulators into int8 (§5.6.8). It reads the whole parameter
 // table before it stores the first result.
 func (c *Core) requant(i isa.Requant) *Fault {
@@ -293,6 +296,13 @@ func (c *Core) requant(i isa.Requant) *Fault {
 			return &Fault{Status: StatusBadParam, Info: uint64(at)}
 		}
 		c.scales = append(c.scales, s)
+	}
+	// Scales of a few channels are repeated, so that several rows can become one.
+	if c.repeated = 1; i.PerChannel && int(i.OutStrideX) == int(i.N) {
+		c.repeated = max(1, min(repeatScales/int(i.N), int(i.MX)))
+		for range c.repeated - 1 {
+			c.scales = append(c.scales, c.scales[:i.N]...)
+		}
 	}
 	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
 	if c.requantized(&i) {

@@ -28,7 +28,7 @@ type late struct {
 	seeded  bool     // the columns' sums begin with row
 
 	requant isa.Requant // in progress
-	done    func(row, rows, column, columns int)
+	done    func(row, rows, column, columns int, c []int32, stride int)
 }
 
 // later reports whether an instruction of opcode o leaves it to itself what late has to do.
@@ -50,7 +50,7 @@ func (c *Core) catchUp() {
 		}
 	}
 	if l.product {
-		c.product(nil)
+		c.product(nil, false)
 	}
 }
 
@@ -68,7 +68,7 @@ func (c *Core) lateBias(i isa.Bias) {
 func (c *Core) lateProduct(p *systolic.Product, a, b isa.Rows, acc uint32) {
 	l := &c.late
 	if l.product {
-		c.product(nil)
+		c.product(nil, false)
 	}
 	m := p.OutH * p.OutW
 	l.seeded = l.bias && p.Accumulate && !p.A.Type.Float() && l.rows.Acc == acc && int(l.rows.M) == m && int(l.rows.N) == p.Cout &&
@@ -80,11 +80,11 @@ func (c *Core) lateProduct(p *systolic.Product, a, b isa.Rows, acc uint32) {
 	l.p, l.a, l.b, l.acc, l.product = *p, a, b, int(acc/4), true
 }
 
-// product computes the late product, and tells done of its parts.
-func (c *Core) product(done func(row, rows, column, columns int)) {
+// product computes the late product, and tells done of its parts; passing says that nobody else wants it.
+func (c *Core) product(done func(row, rows, column, columns int, c []int32, stride int), passing bool) {
 	l := &c.late
 	l.product = false
-	o := systolic.Options{Stop: c.stopped, Done: done, Weights: l.b.Base}
+	o := systolic.Options{Stop: c.stopped, Done: done, Passing: passing, Weights: l.b.Base}
 	if l.seeded {
 		o.Seed = l.row
 	}
@@ -113,25 +113,93 @@ func (c *Core) requantized(i *isa.Requant) bool {
 		return false
 	}
 	l.requant = *i
-	c.product(l.done)
+	c.product(l.done, !p.Accumulate && c.passing())
 	c.poison.Overwritten(out.from, out.to-out.from)
 	return true
 }
 
 // requantizedPart is what a product tells of its parts, from several threads.
-func (c *Core) requantizedPart(row, rows, column, columns int) {
-	i, step := &c.late.requant, c.late.p.AccStride
-	channel := column
+func (c *Core) requantizedPart(row, rows, column, columns int, sums []int32, stride int) {
+	i := &c.late.requant
+	channel, most := column, 1
 	if !i.PerChannel {
 		channel = 0
-		if n := int(i.N); columns == n && step == n && int(i.OutStrideX) == n && int(i.MX) > row%int(i.MX)+rows-1 { // one row
-			rows, columns = 1, rows*columns
+	}
+	// Rows without gaps are one, as far as there are scales.
+	if n := int(i.N); columns == n && stride == n && int(i.OutStrideX) == n {
+		if most = c.repeated; !i.PerChannel {
+			most = rows
 		}
 	}
-	for r := row; r < row+rows; r++ {
-		to := int(i.Out) + r/int(i.MX)*int(i.OutStrideY) + r%int(i.MX)*int(i.OutStrideX) + column
-		c.requants.Row(c.spad[to:to+columns], c.acc[c.late.acc+r*step+column:][:columns], channel)
+	for r := 0; r < rows; {
+		x := (row + r) % int(i.MX)
+		now := min(most, rows-r, int(i.MX)-x)
+		to := int(i.Out) + (row+r)/int(i.MX)*int(i.OutStrideY) + x*int(i.OutStrideX) + column
+		n := (now-1)*stride + columns
+		c.requants.Row(c.spad[to:to+n], sums[r*stride:][:n], channel)
+		r += now
 	}
+}
+
+// lookahead is how many instructions passing looks at.
+const lookahead = 64
+
+// passing reports whether nobody reads the accumulators of the late product any more, but for the REQUANT that runs: in
+// the order in which instructions will be executed, which no data decides, the program ends or all of them are replaced
+// before anything else touches one. A fault is an end too.
+func (c *Core) passing() bool {
+	l := &c.late
+	walkers, more, tokens, setup := c.walkers, c.more, c.tokens, c.limits.Setup
+	engine := int(isa.ClassVector) - 1
+	for range lookahead {
+		w := &walkers[engine]
+		tokens[w.Word()[3]&15] += w.Word()[3] >> 4
+		more[engine] = w.Next(isa.Class(engine + 1))
+		next, _ := c.choose(&walkers, &more, &tokens)
+		if next < 0 {
+			return true
+		}
+		engine = next
+		word := walkers[engine].Word()
+		tokens[word[2]&15] -= word[2] >> 4
+		switch isa.Opcode(word[0]) {
+		case isa.OpOperands:
+			setup.Operands = isa.DecodeOperands(word)
+		case isa.OpWindow:
+			setup.Window = isa.DecodeWindow(word)
+		case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector, isa.OpStamp, isa.OpPreload:
+		case isa.OpLoad:
+			if isa.DecodeLoad(word).Acc {
+				return false
+			}
+		case isa.OpStore:
+			if isa.DecodeStore(word).Acc {
+				return false
+			}
+		case isa.OpFill:
+			if isa.DecodeFill(word).Acc {
+				return false
+			}
+		case isa.OpBias:
+			i := isa.DecodeBias(word)
+			return l.replaced(int(i.Acc/4), int(i.M), int(i.N), int(i.AccStride/4))
+		case isa.OpGemm:
+			i := isa.DecodeGemm(word)
+			return !i.Accumulate && l.replaced(int(i.Acc/4), int(i.M), int(i.N), int(setup.Operands.AccStride/4))
+		case isa.OpConv:
+			i := isa.DecodeConv(word)
+			return !i.Accumulate && l.replaced(int(i.Acc/4), int(i.OutH)*int(i.OutW), int(i.Cout), int(setup.Operands.AccStride/4))
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// replaced reports whether m rows of n accumulators from acc on, stride apart, are all of the late product's or more.
+func (l *late) replaced(acc, m, n, stride int) bool {
+	rows := l.p.OutH * l.p.OutW
+	return acc == l.acc && m >= rows && n >= l.p.Cout && (rows == 1 || stride == l.p.AccStride)
 }
 
 // extent is the scratchpad from from on, before to.

@@ -197,7 +197,7 @@ func (c *Core) elementRow(i *isa.Element, x, y, out span) {
 			z = room(&c.z, n)
 		}
 		switch {
-		case op == vec.Move && !float:
+		case op == vec.Move && x.typ != vec.FP32:
 			c.get(z, x, k)
 		default:
 			if op == vec.Select && !there {

@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 	"compiler/onnx":     {"compiler/ir"},
 	"compiler/pass":     {"compiler/ir", "compiler/ref", "core/num"},
 	"compiler/ref":      {"compiler/ir", "core/num"},
+	"compiler/tflite":   {"compiler/ir"},
 	"core":              {"core/hazard", "core/isa", "core/num", "core/systolic", "core/vec", "ecc"},
 	"core/vec":          {"core/num"},
 	"core/gemm":         {"core/num"},

@@ -73,7 +73,11 @@ func Read(b []byte, want ir.Type) (shape []int, elements []byte, err error) {
 		return nil, nil, fmt.Errorf("npy: the array is of %s; the tensor is %v, which is %s", got, want, wanted)
 	}
 	elements = b[at+header:]
-	if size := want.Bytes(ir.Elements(shape)); size != len(elements) {
+	size := want.Bytes(ir.Elements(shape))
+	if size < 0 {
+		return nil, nil, fmt.Errorf("npy: an array of shape %v is too large", shape)
+	}
+	if size != len(elements) {
 		return nil, nil, fmt.Errorf("npy: %d bytes of elements; %v%v has %d", len(elements), want, shape, size)
 	}
 	return shape, elements, nil
@@ -85,26 +89,20 @@ func Write(t ir.Type, shape []int, elements []byte) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("npy: arrays of %v cannot be written", t)
 	}
-	dims := ""
+	var dims []string
 	for _, d := range shape {
-		dims += strconv.Itoa(d) + ","
-		if len(shape) > 1 {
-			dims += " "
-		}
+		dims = append(dims, strconv.Itoa(d))
 	}
-	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, strings.TrimSuffix(strings.TrimSuffix(dims, " "), ternary(len(shape) > 1, ",", "")))
+	list := strings.Join(dims, ", ")
+	if len(dims) == 1 {
+		list += ","
+	}
+	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, list)
 	pad := 64 - (10+len(header)+1)%64
 	header += strings.Repeat(" ", pad%64) + "\n"
 	out := append([]byte(magic), 1, 0)
 	out = binary.LittleEndian.AppendUint16(out, uint16(len(header)))
 	return append(append(out, header...), elements...), nil
-}
-
-func ternary(c bool, a, b string) string {
-	if c {
-		return a
-	}
-	return b
 }
 
 // maxPixels bounds an image: 64 Mi pixels are more than any model reads.

@@ -157,12 +157,34 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 	if t.na+t.nw < 4 && stiles*ctiles > 1 && t.nacc < 2 {
 		single = 1.2 // nothing overlaps
 	}
-	t.cost = min(outer, inner)*single + perTile*float64(stiles*ctiles*ktiles)
+	// Rows that memory is asked for one by one.
+	inRows, outRows := 1, 1
+	switch {
+	case cin < p.cin:
+		inRows = ih * iw
+	case iw < p.w:
+		inRows = ih
+	}
+	switch {
+	case t.ct < p.cout:
+		outRows = m
+	case t.tw < p.ow:
+		outRows = t.th
+	}
+	loads := aOnce
+	if t.weightsOuter {
+		loads = aIn
+	}
+	each := float64(inRows)*loads/a + float64(outRows*stiles*ctiles)
+	t.cost = min(outer, inner)*single + perTile*float64(stiles*ctiles*ktiles) + perRow*each
 	return true
 }
 
 // perTile is what a tile costs beside its bytes, in bytes that could be loaded meanwhile.
 const perTile = 4096
+
+// perRow is the same for a row of a transfer.
+const perRow = 64
 
 // choose returns the tiling of least cost.
 func (p *product) choose(spad, acc int) (tiling, error) {

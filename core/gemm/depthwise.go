@@ -16,11 +16,11 @@ type Depthwise struct {
 	ZeroB   []int32
 	Seed    []int32 // as with Int8
 
-	C          []int32 // OutH·OutW rows of Channels
+	C          []int32 // OutH·OutW rows of Channels; nil if only Done wants them
 	CStride    int     // elements
 	Accumulate bool
-	Stop       func() bool                          // as with Int8; asked before each line of the result, and often enough in a long one
-	Done       func(row, rows, column, columns int) // as with Int8
+	Stop       func() bool                                                 // as with Int8; asked before each line of the result, and often enough in a long one
+	Done       func(row, rows, column, columns int, c []int32, stride int) // as with Int8
 }
 
 // Bounds of what is interleaved at a time. Quads of a line are used at once, so they had better stay in the first level
@@ -53,7 +53,11 @@ func (e *Engine) Depthwise(p Depthwise) {
 	w.check(len(p.Image), 1)
 	n, positions := w.Channels, w.KernelH*w.KernelW
 	check("weights", positions, n, p.WStride, len(p.W))
-	check("C", w.OutH*w.OutW, n, p.CStride, len(p.C))
+	if p.C != nil {
+		check("C", w.OutH*w.OutW, n, p.CStride, len(p.C))
+	} else if p.Accumulate || p.Done == nil {
+		panic("gemm: BUG: a convolution without a place for it")
+	}
 	if len(p.ZeroB) > 1 && len(p.ZeroB) != n {
 		panic("gemm: BUG: zero points do not match the channels")
 	}
@@ -76,6 +80,9 @@ func (e *Engine) Depthwise(p Depthwise) {
 	t := max(1, min(e.threads, w.OutH, int(macs/e.grain*depthwiseCost)))
 	for i := range t {
 		e.scratch[i].a = grow(e.scratch[i].a, ((d.pixels-1)*w.StepX+span)*pixel)
+		if p.C == nil {
+			e.scratch[i].c = growTo(e.scratch[i].c, d.pixels*n)
+		}
 	}
 	e.parts = t
 	e.workers.run(t)
@@ -153,6 +160,10 @@ func (d *depthwise) segment(k *kernel, s *scratch, oy, ox, pixels int) {
 		load = 1
 	}
 	comp := d.comp
+	c, stride := s.c, w.Channels
+	if d.p.C != nil {
+		c, stride = d.p.C[(oy*w.OutW+ox)*d.p.CStride:], d.p.CStride
+	}
 	for g := range d.groups {
 		for i := range quadRows {
 			s.rows[i], s.steps[i] = &d.pad[0], 0
@@ -174,13 +185,12 @@ func (d *depthwise) segment(k *kernel, s *scratch, oy, ox, pixels int) {
 		if right < end {
 			k.quads(add(q, (right-first)*d.pixel), &s.rows[0], &s.steps[0], end-right, w.Channels, d.flip)
 		}
-		c := (*byte)(unsafe.Pointer(&d.p.C[(oy*w.OutW+ox)*d.p.CStride]))
-		k.line(c, d.p.CStride*word, q, w.StepX*d.pixel, w.DilationX*d.pixel,
+		k.line((*byte)(unsafe.Pointer(&c[0])), stride*word, q, w.StepX*d.pixel, w.DilationX*d.pixel,
 			add(d.w, g*w.KernelW*d.pixel), d.pixel, comp, w.KernelW, pixels, w.Channels, load)
 		load, comp = 1, d.zeros
 	}
 	if d.p.Done != nil {
-		d.p.Done(oy*w.OutW+ox, pixels, 0, w.Channels)
+		d.p.Done(oy*w.OutW+ox, pixels, 0, w.Channels, c, stride)
 	}
 }
 
@@ -217,6 +227,7 @@ func (e *Engine) byChannels(p Depthwise) {
 	if p.Unsigned {
 		flip, zero = 0x80808080, p.ZeroA-128
 	}
+	e.row = growTo(e.row, n)
 	pixels, windows := e.pixels[:positions], e.windows[:positions]
 	each, until := max(1, stopEvery/(positions*n)), 0
 lines:
@@ -224,12 +235,14 @@ lines:
 		for ox := range w.OutW {
 			if until--; ox == 0 || until <= 0 {
 				if p.Stop != nil && p.Stop() {
-					p.Done = nil
 					break lines
 				}
 				until = each
 			}
-			row := p.C[(oy*w.OutW+ox)*p.CStride:][:n]
+			row := e.row[:]
+			if p.C != nil {
+				row = p.C[(oy*w.OutW+ox)*p.CStride:][:n]
+			}
 			if !p.Accumulate {
 				clear(row)
 				copy(row, p.Seed)
@@ -251,11 +264,11 @@ lines:
 			if inside > 0 {
 				e.tier.int8.channels(&row[0], &pixels[0], &windows[0], inside, n, zero, flip)
 			}
+			if p.Done != nil {
+				p.Done(oy*w.OutW+ox, 1, 0, n, row, n)
+			}
 		}
 	}
 	clear(pixels)
 	clear(windows)
-	if p.Done != nil {
-		p.Done(0, w.OutH*w.OutW, 0, n)
-	}
 }

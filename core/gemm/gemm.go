@@ -17,6 +17,7 @@ const (
 	stepsPerBlock  = 256
 	panelsPerBlock = 36
 	columnPanels   = 8
+	passingBytes   = 96 << 10 // of C that only Done sees: it stays in the second level
 )
 
 // A product with fewer multiplications than this for each thread is not split
@@ -48,13 +49,14 @@ type Engine struct {
 	taps, pad   []byte    // of lines
 	pixels      []*byte   // of byChannels
 	windows     []*int32
-	wide        []int32
+	wide, row   []int32
 }
 
 // scratch belongs to one thread.
 type scratch struct {
 	a     []byte // packed block of A
 	sums  []int32
+	c     []int32                       // of products that are not stored
 	zeros [2*alignment + alignment]byte // a row of a tile
 	rows  [maxRows]*byte
 	steps [quadRows]int
@@ -68,8 +70,8 @@ type job struct {
 	w            *Weights
 	m            int
 	src          source
-	c            *byte
-	ldc          int // bytes
+	c            *byte // nil: each block of rows is for done alone
+	ldc          int   // bytes
 	load         bool
 	comp         *int32 // for all columns, or nil
 	zeroB        *int32 // zero points of all columns, or nil
@@ -80,7 +82,7 @@ type job struct {
 	blockOfSteps int
 	flip         uint32      // of activations
 	stop         func() bool // or nil
-	done         func(row, rows, column, columns int)
+	done         func(row, rows, column, columns int, c []int32, stride int)
 }
 
 // source is the left operand: rows, stride bytes apart, or those of a convolution.
@@ -163,8 +165,14 @@ func (e *Engine) part(i int) {
 		n0, n1 = n0*unit, min(n1*unit, j.nPanels)
 	}
 	if n0 < n1 {
-		for ; m0 < m1; m0 += panelsPerBlock {
-			j.rowBlock(s, m0, min(m0+panelsPerBlock, m1), n0, n1)
+		block := panelsPerBlock
+		if j.c == nil {
+			cols := min(n1*j.k.nr, j.w.N) - n0*j.k.nr
+			block = max(1, min(block, passingBytes/(cols*j.k.mr*word)))
+			s.c = growTo(s.c, block*j.k.mr*cols)
+		}
+		for ; m0 < m1; m0 += block {
+			j.rowBlock(s, m0, min(m0+block, m1), n0, n1)
 		}
 	}
 	clear(s.rows[:])
@@ -179,6 +187,13 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 	k, w := j.k, j.w
 	if j.zeroB != nil {
 		clear(s.sums)
+	}
+	// The part of C: where row m0·mr begins in column n0·nr.
+	row, column := m0*k.mr, n0*k.nr
+	rows, columns := min(m1*k.mr, j.m)-row, min(n1*k.nr, w.N)-column
+	c, ldc := (*byte)(unsafe.Pointer(unsafe.SliceData(s.c))), columns*word
+	if j.c != nil {
+		c, ldc = add(j.c, row*j.ldc+column*word), j.ldc
 	}
 	a, zeros := aligned(s.a), aligned(s.zeros[:])
 	bBlock := w.data()
@@ -208,32 +223,20 @@ func (j *job) rowBlock(s *scratch, m0, m1, n0, n1 int) {
 			b := add(bBlock, n*now*k.nr*word)
 			for p := m0; p < m1; p++ {
 				rows := min(k.mr, j.m-p*k.mr)
-				c := add(j.c, p*k.mr*j.ldc+n*k.nr*word)
-				k.tiles[rows](now, add(a, (p-m0)*j.panelBytes), b, c, j.ldc, add(comp, n*compStep), compStep, rows, cols, load)
+				to := add(c, (p-m0)*k.mr*ldc+(n-n0)*k.nr*word)
+				k.tiles[rows](now, add(a, (p-m0)*j.panelBytes), b, to, ldc, add(comp, n*compStep), compStep, rows, cols, load)
 			}
 		}
 		bBlock = add(bBlock, j.nPanels*now*k.nr*word)
 	}
 	if j.zeroB != nil {
-		j.subtract(s, m0, m1, n0, n1)
+		for r := range rows {
+			zero := (*int32)(unsafe.Add(unsafe.Pointer(j.zeroB), column*word))
+			k.subScaled((*int32)(unsafe.Pointer(add(c, r*ldc))), zero, s.sums[r/k.mr*maxRows+r%k.mr], columns)
+		}
 	}
 	if j.done != nil {
-		row, column := m0*k.mr, n0*k.nr
-		j.done(row, min(m1*k.mr, j.m)-row, column, min(n1*k.nr, w.N)-column)
-	}
-}
-
-// subtract takes the zero points of B times the sums of A's rows off C.
-func (j *job) subtract(s *scratch, m0, m1, n0, n1 int) {
-	k := j.k
-	from := n0 * k.nr
-	n := min(n1*k.nr, j.w.N) - from
-	for p := m0; p < m1; p++ {
-		for r := range min(k.mr, j.m-p*k.mr) {
-			c := (*int32)(unsafe.Pointer(add(j.c, (p*k.mr+r)*j.ldc+from*word)))
-			zero := (*int32)(unsafe.Add(unsafe.Pointer(j.zeroB), from*word))
-			k.subScaled(c, zero, s.sums[(p-m0)*maxRows+r], n)
-		}
+		j.done(row, rows, column, columns, int32s(c, (rows-1)*ldc/word+columns), ldc/word)
 	}
 }
 
@@ -287,9 +290,9 @@ func grow(b []byte, n int) []byte {
 }
 
 // growTo returns b with room for n bytes.
-func growTo(b []byte, n int) []byte {
+func growTo[T any](b []T, n int) []T {
 	if cap(b) < n {
-		return make([]byte, n)
+		return make([]T, n)
 	}
 	return b[:n]
 }

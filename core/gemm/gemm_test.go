@@ -161,7 +161,14 @@ func (c *intCase) check(t *testing.T, e *Engine, w *Weights) {
 	s := newSeen(c.m, c.n)
 	p.Done = s.done
 	e.MulInt8(w, p)
-	s.check(t)
+	s.check(t, c.want, c.p.CStride)
+	if !p.Accumulate {
+		s := newSeen(c.m, c.n)
+		alone := p
+		alone.C, alone.Done = nil, s.done
+		e.MulInt8(w, alone)
+		s.check(t, c.want, c.p.CStride)
+	}
 	if !g.intact() {
 		t.Errorf("%s: wrote around C", c.description)
 	}

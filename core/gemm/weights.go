@@ -228,7 +228,7 @@ type Int8 struct {
 	M        int     // OutH·OutW with a window
 	Window   *Window // nil; else A is its image, padded with ZeroA
 
-	C          []int32 // M rows of N
+	C          []int32 // M rows of N; nil if only Done wants them
 	CStride    int     // elements
 	Accumulate bool    // the sums begin with what is in C, else with 0
 
@@ -241,8 +241,9 @@ type Int8 struct {
 	Stop func() bool
 
 	// Done, if not nil, is told of each part of C when it is finished, by all threads: rows from row on of the columns
-	// from column on, which is a multiple of 16. Nobody is told of a product that was stopped before its end.
-	Done func(row, rows, column, columns int)
+	// from column on, which is a multiple of 16, and given it as rows of c, stride elements apart. Nobody is told of a
+	// product that was stopped before its end.
+	Done func(row, rows, column, columns int, c []int32, stride int)
 }
 
 // MulInt8 computes, modulo 2³²,
@@ -253,7 +254,14 @@ type Int8 struct {
 // packed as integers by an engine of this tier or a slice is shorter than its shape.
 func (e *Engine) MulInt8(w *Weights, p Int8) {
 	k := &e.tier.int8
-	w.check(k, p.M, p.CStride, len(p.C))
+	if p.C == nil && (p.Accumulate || p.Done == nil) {
+		panic("gemm: BUG: a product without a place for it")
+	}
+	if p.C != nil {
+		w.check(k, p.M, p.CStride, len(p.C))
+	} else {
+		w.check(k, 1, w.N, w.N)
+	}
 	w.checkA(p.M, 1, p.AStride, len(p.A), p.Window)
 	if len(p.ZeroB) > 1 && len(p.ZeroB) != w.N {
 		panic("gemm: BUG: zero points do not match the columns")
@@ -261,7 +269,7 @@ func (e *Engine) MulInt8(w *Weights, p Int8) {
 	e.job = job{
 		k: k, w: w, m: p.M, stop: p.Stop,
 		src: source{base: &p.A[0], stride: p.AStride, typ: typeInt8, conv: p.Window, pixels: p.A, pad: byte(p.ZeroA)},
-		c:   (*byte)(unsafe.Pointer(&p.C[0])), ldc: p.CStride * word, load: p.Accumulate, comp: &w.comp[0], done: p.Done,
+		c:   (*byte)(unsafe.Pointer(unsafe.SliceData(p.C))), ldc: p.CStride * word, load: p.Accumulate, comp: &w.comp[0], done: p.Done,
 	}
 	if p.Unsigned {
 		e.job.flip = 0x80808080

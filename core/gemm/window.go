@@ -71,7 +71,7 @@ func (w *Window) gather(to, image []byte, r, k, size int, pad byte) {
 }
 
 // leastRun is how long a run must be, in bytes, that it is packed where it lies.
-const leastRun = 16
+const leastRun = 4
 
 // inPlace reports whether rows of elements of size bytes are packed from where they lie, for weights packed by lines of
 // so many elements.
@@ -99,6 +99,17 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 		some := min(padded-c, n)
 		bytes := min(run-c, some)
 		down, right := at/perLine*w.DilationY, at%perLine*w.DilationX
+		if y, x := ys[0]+down, xs[0]+right; ys[rows-1] == ys[0] && uint(y) < uint(w.InH) && x >= 0 && xs[rows-1]+right <= w.InW-pixels {
+			// All of one line, inside.
+			p, apart := &j.src.pixels[y*w.Line+x*w.Pixel+w.Offset+c], w.StepX*w.Pixel
+			for r := range k.mr {
+				s.rows[r] = add(p, min(r, rows-1)*apart)
+			}
+			k.packA(dst, &s.rows[0], 0, bytes, j.flip)
+			dst = add(dst, some/step*k.mr*word)
+			k0, n = k0+some, n-some
+			continue
+		}
 		for r := range rows {
 			if y, x := ys[r]+down, xs[r]+right; uint(y) < uint(w.InH) && x >= 0 && x <= w.InW-pixels {
 				s.rows[r] = &j.src.pixels[y*w.Line+x*w.Pixel+w.Offset+c]

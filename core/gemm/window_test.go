@@ -72,6 +72,9 @@ func TestWindow(t *testing.T) {
 				e.MulInt8(&w, Int8{A: matrix, Unsigned: unsigned, AStride: k, M: m, C: want, CStride: n, ZeroA: zero, ZeroB: []int32{5}})
 				e.PackInt8Lines(&w, weights, n, k, n, window.Run(1))
 				e.MulInt8(&w, Int8{A: image, Unsigned: unsigned, M: m, Window: window, C: got, CStride: n, ZeroA: zero, ZeroB: []int32{5}})
+				seen := newSeen(m, n)
+				e.MulInt8(&w, Int8{A: image, Unsigned: unsigned, M: m, Window: window, Done: seen.done, ZeroA: zero, ZeroB: []int32{5}})
+				seen.check(t, want, n)
 				if !slices.Equal(got, want) {
 					t.Errorf("%s: differs from the product of the matrix", what)
 				}
@@ -142,7 +145,13 @@ func TestDepthwise(t *testing.T) {
 			if !g.intact() || !slices.Equal(c, want) {
 				t.Errorf("%+v: differs, or wrote around C (intact: %t)", *window, g.intact())
 			}
-			seen.check(t)
+			seen.check(t, want, p.CStride)
+			if !p.Accumulate {
+				seen := newSeen(m, n)
+				p.C, p.Done = nil, seen.done
+				e.Depthwise(p)
+				seen.check(t, want, p.CStride)
+			}
 		}
 	})
 }
@@ -202,22 +211,31 @@ type seen struct {
 	mu    sync.Mutex
 	n     int
 	times []int
+	sums  []int32
 }
 
-func newSeen(m, n int) *seen { return &seen{n: n, times: make([]int, m*n)} }
+func newSeen(m, n int) *seen { return &seen{n: n, times: make([]int, m*n), sums: make([]int32, m*n)} }
 
-func (s *seen) done(row, rows, column, columns int) {
+func (s *seen) done(row, rows, column, columns int, c []int32, stride int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for r := range rows {
-		for c := range columns {
-			s.times[(row+r)*s.n+column+c]++
+		for i := range columns {
+			s.times[(row+r)*s.n+column+i]++
+			s.sums[(row+r)*s.n+column+i] = c[r*stride+i]
 		}
 	}
 }
 
-func (s *seen) check(t *testing.T) {
+// check compares what Done was given with rows of want, stride apart.
+func (s *seen) check(t *testing.T, want []int32, stride int) {
 	t.Helper()
+	for i, v := range s.sums {
+		if w := want[i/s.n*stride+i%s.n]; v != w {
+			t.Errorf("Done was given %d for row %d, column %d, want %d", v, i/s.n, i%s.n, w)
+			return
+		}
+	}
 	for i, n := range s.times {
 		if n != 1 {
 			t.Errorf("Done was told %d times of row %d, column %d", n, i/s.n, i%s.n)

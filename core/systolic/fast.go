@@ -22,9 +22,9 @@ type Array struct {
 	kept   [kept]keptWeights
 	oldest int
 	window gemm.Window
-	told   func(row, rows, column, columns int) // Options.Done of a group of columns from column on
+	told   func(row, rows, column, columns int, c []int32, stride int) // Options.Done of a group of columns from column on
 	column int
-	tell   func(row, rows, column, columns int)
+	tell   func(row, rows, column, columns int, c []int32, stride int)
 	zeros  []int32
 	turned []byte // activations that were transposed
 	narrow []byte // int8 weights of depthwise convolutions
@@ -44,7 +44,9 @@ func New(rows, cols, threads int) (*Array, error) {
 		}
 	}
 	a := &Array{rows: rows, cols: cols, tile: make([]byte, rows*cols), engine: gemm.New(threads)}
-	a.tell = func(row, rows, column, columns int) { a.told(row, rows, a.column+column, columns) }
+	a.tell = func(row, rows, column, columns int, c []int32, stride int) {
+		a.told(row, rows, a.column+column, columns, c, stride)
+	}
 	return a, nil
 }
 
@@ -107,9 +109,12 @@ type Options struct {
 	Stop func() bool // as with Product.Do, but any thread asks
 
 	// Done, if not nil, is told of each part of the result when it is finished, by any thread: rows from row on of the
-	// columns from column on, which is a multiple of 16 in a group of columns. Nobody is told of a product that was stopped
-	// before its end.
-	Done func(row, rows, column, columns int)
+	// columns from column on, which is a multiple of 16 in a group of columns, as rows of c, stride elements apart. Nobody
+	// is told of a product that was stopped before its end.
+	Done func(row, rows, column, columns int, c []int32, stride int)
+
+	// Passing says that nobody but Done needs the result: acc may have anything afterwards. p does not accumulate then.
+	Passing bool
 
 	// Seed, if not nil, is what the sums of each column begin with. p is one of integers that does not accumulate.
 	Seed []int32
@@ -148,7 +153,7 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
 		}
 		p.Do(&a.plain, acc, in, w, o.Stop)
 		if o.Done != nil && !(o.Stop != nil && o.Stop()) {
-			o.Done(0, p.OutH*p.OutW, 0, p.Cout)
+			o.Done(0, p.OutH*p.OutW, 0, p.Cout, acc, p.AccStride)
 		}
 		return
 	}
@@ -198,7 +203,7 @@ func (a *Array) halves(p *Product, acc []int32, in, w []byte, o Options) {
 		}
 	}
 	half.A.Type, half.A.Zero, half.Accumulate, half.AccStride = Uint8, p.A.Zero&0xff, true, p.AccStride
-	o.Seed = nil
+	o.Seed, o.Passing = nil, false
 	a.Do(&half, acc, a.low, w, o)
 }
 
@@ -253,6 +258,9 @@ func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, o Options) {
 			}
 		}
 		w, stride = a.narrow, p.Cout
+	}
+	if o.Passing {
+		acc = nil
 	}
 	a.window = p.window(p.A.Stride, 0, p.Cin)
 	a.engine.Depthwise(gemm.Depthwise{
@@ -324,6 +332,9 @@ func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, w *g
 	}
 	if o.Seed != nil {
 		o.Seed = o.Seed[g*n:][:n]
+	}
+	if o.Passing {
+		acc = nil
 	}
 	a.engine.MulInt8(w, gemm.Int8{
 		A: in, Unsigned: p.A.Type == Uint8, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,

@@ -5,6 +5,7 @@ package vec
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"npuemu/core/num"
 )
@@ -59,7 +60,12 @@ func NewRequant() *Requant { return &Requant{tier: tiers()[0]} }
 // FloatScale, have the encoding of a finite fp32 above 0 as their Multiplier. r
 // keeps nothing of scales. It allocates only for more channels than ever before.
 func (r *Requant) Set(rounding Rounding, scales []num.Scale, zero, lo, hi int8) {
-	r.rounding, r.zero, r.lo, r.hi = rounding, zero, lo, hi
+	r.place = uint32(uint16(int16(zero))) | uint32(uint8(lo))<<16 | uint32(uint8(hi))<<24
+	r.zero, r.lo, r.hi = zero, lo, hi
+	if rounding == r.rounding && len(r.scales) > 0 && slices.Equal(scales, r.scales) {
+		return // as the last time
+	}
+	r.rounding = rounding
 	r.scales = append(r.scales[:0], scales...)
 	k := &r.tier.requant
 	r.place = uint32(uint16(int16(zero))) | uint32(uint8(lo))<<16 | uint32(uint8(hi))<<24

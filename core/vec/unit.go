@@ -27,7 +27,8 @@ func New() *Unit { return &Unit{tier: tiers()[0]} }
 // Tier names the instructions that u uses.
 func (u *Unit) Tier() string { return u.name }
 
-// Load makes words of elements of type t, one for each of to (§6.6, step 1).
+// Load makes words of elements of type t, one for each of to (§6.6, step 1). NaNs
+// are canonical, except those of FP32.
 func (u *Unit) Load(to []uint32, from []byte, t Type) {
 	if w, ok := InPlace(from); ok && t.Size() == 4 {
 		copy(to, w)
@@ -245,7 +246,14 @@ func (u *Unit) Softmax(z, x []uint32) {
 		return
 	}
 	z = z[:len(x)]
-	sum := u.expSum(&z[0], &x[0], u.Reduce(ReduceMax, true, x), len(x))
+	m := u.Reduce(ReduceMax, true, x)
+	if m&0x7f800000 == 0x7f800000 { // a difference of infinities, or NaN
+		for i := range z {
+			z[i] = num.NaN
+		}
+		return
+	}
+	sum := u.expSum(&z[0], &x[0], m, len(x))
 	u.words[0] = bits(num.Div32(1, number(sum)))
 	u.Compute(Mul, true, false, z, z, u.words[:1])
 }

@@ -428,6 +428,7 @@ func leastFloatx512(x *uint32, n int) (extreme uint32, most uint32)
 func sumSquaresx512(x *uint32, c uint32, n int) uint32
 
 // expSumx512 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
+// m is finite and no x[i] is above it, or NaN.
 //
 //go:noescape
 func expSumx512(z *uint32, x *uint32, m uint32, n int) uint32
@@ -929,6 +930,7 @@ func leastFloatx256(x *uint32, n int) (extreme uint32, most uint32)
 func sumSquaresx256(x *uint32, c uint32, n int) uint32
 
 // expSumx256 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
+// m is finite and no x[i] is above it, or NaN.
 //
 //go:noescape
 func expSumx256(z *uint32, x *uint32, m uint32, n int) uint32

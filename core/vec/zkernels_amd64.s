@@ -2009,22 +2009,14 @@ block:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z4, Z1
 	VMOVAPS          Z1, Z1
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z4, Z1
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z4
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z4
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z4
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z4
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
-	VPSUBD.BCST      all4b400000<>+0(SB), Z5, Z1
-	VPSRAD           $0x01, Z1, Z5
-	VPSLLD           $0x17, Z5, Z6
-	VPADDD.BCST      all3f800000<>+0(SB), Z6, Z6
-	VPSUBD           Z5, Z1, Z1
-	VPSLLD           $0x17, Z1, Z1
-	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
-	VMULPS           Z6, Z4, Z4
-	VMULPS           Z1, Z4, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z5
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z5
+	VSCALEFPS        Z4, Z5, Z1
 	VCMPPS           $0x03, Z0, Z0, K1
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K1, Z2
 	VMOVDQU32        Z2, (AX)
@@ -2051,22 +2043,14 @@ last:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z2, Z1
 	VMOVAPS          Z1, Z1
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z2, Z1
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z2
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z2
-	VPSUBD.BCST      all4b400000<>+0(SB), Z4, Z1
-	VPSRAD           $0x01, Z1, Z4
-	VPSLLD           $0x17, Z4, Z5
-	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD           Z4, Z1, Z1
-	VPSLLD           $0x17, Z1, Z1
-	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
-	VMULPS           Z5, Z2, Z2
-	VMULPS           Z1, Z2, Z1
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
+	VSCALEFPS        Z2, Z4, Z1
 	VCMPPS           $0x03, Z0, Z0, K2
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z1, K2, Z3
 	VMOVDQU32        Z3, K1, (AX)
@@ -2527,22 +2511,14 @@ block:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z7
 	VMOVAPS          Z7, Z7
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z7
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z8
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
-	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z7
-	VPSRAD           $0x01, Z7, Z9
-	VPSLLD           $0x17, Z9, Z10
-	VPADDD.BCST      all3f800000<>+0(SB), Z10, Z10
-	VPSUBD           Z9, Z7, Z7
-	VPSLLD           $0x17, Z7, Z7
-	VPADDD.BCST      all3f800000<>+0(SB), Z7, Z7
-	VMULPS           Z10, Z8, Z8
-	VMULPS           Z7, Z8, Z7
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
+	VSCALEFPS        Z8, Z9, Z7
 	VPBROADCASTD     all3f800000<>+0(SB), Z8
 	VPBROADCASTD     all40000000<>+0(SB), Z9
 	VADDPS.BCST      all3f800000<>+0(SB), Z7, Z7
@@ -2590,22 +2566,14 @@ last:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z6, Z3
 	VMOVAPS          Z3, Z3
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z6, Z3
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z6
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z6
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z6
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z6
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z6
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
-	VPSUBD.BCST      all4b400000<>+0(SB), Z7, Z3
-	VPSRAD           $0x01, Z3, Z7
-	VPSLLD           $0x17, Z7, Z8
-	VPADDD.BCST      all3f800000<>+0(SB), Z8, Z8
-	VPSUBD           Z7, Z3, Z3
-	VPSLLD           $0x17, Z3, Z3
-	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
-	VMULPS           Z8, Z6, Z6
-	VMULPS           Z3, Z6, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z7
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
+	VSCALEFPS        Z6, Z7, Z3
 	VPBROADCASTD     all3f800000<>+0(SB), Z6
 	VPBROADCASTD     all40000000<>+0(SB), Z7
 	VADDPS.BCST      all3f800000<>+0(SB), Z3, Z3
@@ -2717,7 +2685,6 @@ block:
 	VPBROADCASTD     all3f800000<>+0(SB), Z1
 	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
 	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
-	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z9
 	VMOVAPS          Z2, Z10
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z9, Z10
@@ -2726,29 +2693,20 @@ block:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z9, Z2
 	VMOVAPS          Z2, Z2
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z9, Z2
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
-	VPSUBD.BCST      all4b400000<>+0(SB), Z10, Z2
-	VPSRAD           $0x01, Z2, Z10
-	VPSLLD           $0x17, Z10, Z11
-	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
-	VPSUBD           Z10, Z2, Z2
-	VPSLLD           $0x17, Z2, Z2
-	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z10
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
-	VMULPS           Z9, Z1, Z10
-	VBLENDMPS        Z10, Z1, K1, Z3
-	VMULPS           Z11, Z9, Z1
-	VMULPS           Z2, Z1, Z1
+	VMULPS           Z10, Z1, Z2
+	VBLENDMPS        Z2, Z1, K1, Z3
+	VSCALEFPS        Z9, Z10, Z1
 	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
 	VDIVPS           Z1, Z3, Z1
-	VMULPS           Z11, Z1, Z9
-	VMULPS           Z2, Z9, Z2
+	VSCALEFPS        Z9, Z1, Z2
 	VBLENDMPS        Z2, Z1, K1, Z4
 	VCMPPS           $0x03, Z0, Z0, K1
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
@@ -2769,7 +2727,6 @@ last:
 	VPBROADCASTD     all3f800000<>+0(SB), Z1
 	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
 	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
-	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
 	VMOVAPS          Z2, Z4
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z4
@@ -2778,29 +2735,20 @@ last:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z2
 	VMOVAPS          Z2, Z2
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z2
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z3
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
-	VPSUBD.BCST      all4b400000<>+0(SB), Z4, Z2
-	VPSRAD           $0x01, Z2, Z4
-	VPSLLD           $0x17, Z4, Z5
-	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD           Z4, Z2, Z2
-	VPSLLD           $0x17, Z2, Z2
-	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
-	VMULPS           Z3, Z1, Z4
-	VBLENDMPS        Z4, Z1, K2, Z6
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z2, Z1, Z1
+	VMULPS           Z4, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z6
+	VSCALEFPS        Z3, Z4, Z1
 	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
 	VDIVPS           Z1, Z6, Z1
-	VMULPS           Z5, Z1, Z3
-	VMULPS           Z2, Z3, Z2
+	VSCALEFPS        Z3, Z1, Z2
 	VBLENDMPS        Z2, Z1, K2, Z7
 	VCMPPS           $0x03, Z0, Z0, K2
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K2, Z8
@@ -2824,7 +2772,6 @@ block:
 	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
 	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
 	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
-	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z9
 	VMOVAPS          Z2, Z10
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z9, Z10
@@ -2833,29 +2780,20 @@ block:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z9, Z2
 	VMOVAPS          Z2, Z2
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z9, Z2
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z9
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z9
-	VPSUBD.BCST      all4b400000<>+0(SB), Z10, Z2
-	VPSRAD           $0x01, Z2, Z10
-	VPSLLD           $0x17, Z10, Z11
-	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
-	VPSUBD           Z10, Z2, Z2
-	VPSLLD           $0x17, Z2, Z2
-	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z10
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z10
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
-	VMULPS           Z9, Z1, Z10
-	VBLENDMPS        Z10, Z1, K1, Z3
-	VMULPS           Z11, Z9, Z1
-	VMULPS           Z2, Z1, Z1
+	VMULPS           Z10, Z1, Z2
+	VBLENDMPS        Z2, Z1, K1, Z3
+	VSCALEFPS        Z9, Z10, Z1
 	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
 	VDIVPS           Z1, Z3, Z1
-	VMULPS           Z11, Z1, Z9
-	VMULPS           Z2, Z9, Z2
+	VSCALEFPS        Z9, Z1, Z2
 	VBLENDMPS        Z2, Z1, K1, Z4
 	VCMPPS           $0x03, Z0, Z0, K1
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z4, K1, Z5
@@ -2876,7 +2814,6 @@ last:
 	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z1
 	VPORD.BCST       all80000000<>+0(SB), Z0, Z2
 	VMAXPS.BCST      allc3000000<>+0(SB), Z2, Z2
-	VMINPS.BCST      all43000000<>+0(SB), Z2, Z2
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
 	VMOVAPS          Z2, Z4
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z4
@@ -2885,29 +2822,20 @@ last:
 	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z2
 	VMOVAPS          Z2, Z2
 	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z2
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z3
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z3
-	VPSUBD.BCST      all4b400000<>+0(SB), Z4, Z2
-	VPSRAD           $0x01, Z2, Z4
-	VPSLLD           $0x17, Z4, Z5
-	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD           Z4, Z2, Z2
-	VPSLLD           $0x17, Z2, Z2
-	VPADDD.BCST      all3f800000<>+0(SB), Z2, Z2
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z2, Z4
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
-	VMULPS           Z3, Z1, Z4
-	VBLENDMPS        Z4, Z1, K2, Z6
-	VMULPS           Z5, Z3, Z1
-	VMULPS           Z2, Z1, Z1
+	VMULPS           Z4, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z6
+	VSCALEFPS        Z3, Z4, Z1
 	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
 	VDIVPS           Z1, Z6, Z1
-	VMULPS           Z5, Z1, Z3
-	VMULPS           Z2, Z3, Z2
+	VSCALEFPS        Z3, Z1, Z2
 	VBLENDMPS        Z2, Z1, K2, Z7
 	VCMPPS           $0x03, Z0, Z0, K2
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K2, Z8
@@ -2955,7 +2883,6 @@ block:
 	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z14, Z15
 	VMULPS           Z15, Z13, Z13
 	VMAXPS.BCST      allc3000000<>+0(SB), Z12, Z12
-	VMINPS.BCST      all43000000<>+0(SB), Z12, Z12
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z14
 	VMOVAPS          Z12, Z15
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z14, Z15
@@ -2972,20 +2899,12 @@ block:
 	VFMADD213PS.BCST all3efffffe<>+0(SB), Z11, Z12
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z11, Z12
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z11, Z12
-	VPSUBD.BCST      all4b400000<>+0(SB), Z15, Z11
-	VMULPS           Z13, Z12, Z12
+	VMULPS           Z13, Z12, Z11
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K1
-	VPXORD.BCST      all80000000<>+0(SB), Z1, Z13
-	VMULPS           Z12, Z13, Z13
-	VBLENDMPS        Z13, Z12, K1, Z2
-	VPSRAD           $0x01, Z11, Z12
-	VPSLLD           $0x17, Z12, Z13
-	VPADDD.BCST      all3f800000<>+0(SB), Z13, Z13
-	VPSUBD           Z12, Z11, Z11
-	VPSLLD           $0x17, Z11, Z11
-	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
-	VMULPS           Z13, Z2, Z12
-	VMULPS           Z11, Z12, Z11
+	VPXORD.BCST      all80000000<>+0(SB), Z1, Z12
+	VMULPS           Z11, Z12, Z12
+	VBLENDMPS        Z12, Z11, K1, Z2
+	VSCALEFPS        Z14, Z2, Z11
 	VPBROADCASTD     all3f800000<>+0(SB), Z12
 	VSUBPS           Z11, Z12, Z12
 	VMULPS           Z12, Z0, Z12
@@ -3044,7 +2963,6 @@ last:
 	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z10, Z11
 	VMULPS           Z11, Z5, Z5
 	VMAXPS.BCST      allc3000000<>+0(SB), Z4, Z4
-	VMINPS.BCST      all43000000<>+0(SB), Z4, Z4
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z10
 	VMOVAPS          Z4, Z11
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z10, Z11
@@ -3061,20 +2979,12 @@ last:
 	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z4
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
-	VPSUBD.BCST      all4b400000<>+0(SB), Z11, Z3
-	VMULPS           Z5, Z4, Z4
+	VMULPS           Z5, Z4, Z3
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z0, K2
-	VPXORD.BCST      all80000000<>+0(SB), Z1, Z5
-	VMULPS           Z4, Z5, Z5
-	VBLENDMPS        Z5, Z4, K2, Z6
-	VPSRAD           $0x01, Z3, Z4
-	VPSLLD           $0x17, Z4, Z5
-	VPADDD.BCST      all3f800000<>+0(SB), Z5, Z5
-	VPSUBD           Z4, Z3, Z3
-	VPSLLD           $0x17, Z3, Z3
-	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
-	VMULPS           Z5, Z6, Z4
-	VMULPS           Z3, Z4, Z3
+	VPXORD.BCST      all80000000<>+0(SB), Z1, Z4
+	VMULPS           Z3, Z4, Z4
+	VBLENDMPS        Z4, Z3, K2, Z6
+	VSCALEFPS        Z10, Z6, Z3
 	VPBROADCASTD     all3f800000<>+0(SB), Z4
 	VSUBPS           Z3, Z4, Z4
 	VMULPS           Z4, Z0, Z4
@@ -3362,7 +3272,6 @@ block:
 	VPANDND.BCST     all80000000<>+0(SB), Z9, Z11
 	VPXORD           Z11, Z1, Z1
 	VMAXPS.BCST      allc3000000<>+0(SB), Z10, Z10
-	VMINPS.BCST      all43000000<>+0(SB), Z10, Z10
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z11
 	VMOVAPS          Z10, Z12
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z11, Z12
@@ -3379,23 +3288,14 @@ block:
 	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z10
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z10
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z10
-	VPSUBD.BCST      all4b400000<>+0(SB), Z12, Z1
-	VPSRAD           $0x01, Z1, Z11
-	VPSLLD           $0x17, Z11, Z12
-	VPADDD.BCST      all3f800000<>+0(SB), Z12, Z12
-	VPSUBD           Z11, Z1, Z1
-	VPSLLD           $0x17, Z1, Z1
-	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z9, K1
-	VMULPS           Z10, Z8, Z9
-	VBLENDMPS        Z9, Z8, K1, Z2
-	VMULPS           Z12, Z10, Z8
-	VMULPS           Z1, Z8, Z8
-	VADDPS.BCST      all3f800000<>+0(SB), Z8, Z8
-	VDIVPS           Z8, Z2, Z8
-	VMULPS           Z12, Z8, Z9
-	VMULPS           Z1, Z9, Z1
-	VBLENDMPS        Z1, Z8, K1, Z3
+	VMULPS           Z10, Z8, Z1
+	VBLENDMPS        Z1, Z8, K1, Z2
+	VSCALEFPS        Z11, Z10, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z2, Z1
+	VSCALEFPS        Z11, Z1, Z8
+	VBLENDMPS        Z8, Z1, K1, Z3
 	VCMPPS           $0x03, Z0, Z0, K1
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z3, K1, Z4
 	VMOVDQU32        Z4, (AX)
@@ -3445,7 +3345,6 @@ last:
 	VPANDND.BCST     all80000000<>+0(SB), Z3, Z8
 	VPXORD           Z8, Z1, Z1
 	VMAXPS.BCST      allc3000000<>+0(SB), Z4, Z4
-	VMINPS.BCST      all43000000<>+0(SB), Z4, Z4
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
 	VMOVAPS          Z4, Z9
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
@@ -3462,23 +3361,14 @@ last:
 	VFMADD213PS.BCST all3efffffe<>+0(SB), Z1, Z4
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z1, Z4
-	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z1
-	VPSRAD           $0x01, Z1, Z8
-	VPSLLD           $0x17, Z8, Z9
-	VPADDD.BCST      all3f800000<>+0(SB), Z9, Z9
-	VPSUBD           Z8, Z1, Z1
-	VPSLLD           $0x17, Z1, Z1
-	VPADDD.BCST      all3f800000<>+0(SB), Z1, Z1
 	VCMPPS.BCST      $0x01, all00000000<>+0(SB), Z3, K2
-	VMULPS           Z4, Z2, Z3
-	VBLENDMPS        Z3, Z2, K2, Z5
-	VMULPS           Z9, Z4, Z2
-	VMULPS           Z1, Z2, Z2
-	VADDPS.BCST      all3f800000<>+0(SB), Z2, Z2
-	VDIVPS           Z2, Z5, Z2
-	VMULPS           Z9, Z2, Z3
-	VMULPS           Z1, Z3, Z1
-	VBLENDMPS        Z1, Z2, K2, Z6
+	VMULPS           Z4, Z2, Z1
+	VBLENDMPS        Z1, Z2, K2, Z5
+	VSCALEFPS        Z8, Z4, Z1
+	VADDPS.BCST      all3f800000<>+0(SB), Z1, Z1
+	VDIVPS           Z1, Z5, Z1
+	VSCALEFPS        Z8, Z1, Z2
+	VBLENDMPS        Z2, Z1, K2, Z6
 	VCMPPS           $0x03, Z0, Z0, K2
 	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z6, K2, Z7
 	VMOVDQU32        Z7, K1, (AX)
@@ -3586,7 +3476,6 @@ block:
 	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z10, Z11
 	VMULPS           Z11, Z8, Z8
 	VMAXPS.BCST      allc3000000<>+0(SB), Z9, Z9
-	VMINPS.BCST      all43000000<>+0(SB), Z9, Z9
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z10
 	VMOVAPS          Z9, Z11
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z10, Z11
@@ -3603,18 +3492,10 @@ block:
 	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z9
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z9
-	VPSUBD.BCST      all4b400000<>+0(SB), Z11, Z7
-	VMULPS           Z8, Z9, Z8
-	VPBROADCASTD     allc0000000<>+0(SB), Z9
-	VPSRAD           $0x01, Z7, Z10
-	VPSLLD           $0x17, Z10, Z11
-	VPADDD.BCST      all3f800000<>+0(SB), Z11, Z11
-	VPSUBD           Z10, Z7, Z7
-	VPSLLD           $0x17, Z7, Z7
-	VPADDD.BCST      all3f800000<>+0(SB), Z7, Z7
-	VMULPS           Z11, Z8, Z8
-	VMULPS           Z7, Z8, Z7
-	VMOVAPS          Z9, Z8
+	VMULPS           Z8, Z9, Z7
+	VPBROADCASTD     allc0000000<>+0(SB), Z8
+	VSCALEFPS        Z10, Z7, Z7
+	VMOVAPS          Z8, Z8
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
 	VPBROADCASTD     all38a3b8f5<>+0(SB), Z7
 	VFMADD213PS.BCST allba51a8ae<>+0(SB), Z6, Z7
@@ -3673,7 +3554,6 @@ last:
 	VFMADD213PS.BCST all3f415a5e<>+0(SB), Z8, Z9
 	VMULPS           Z9, Z6, Z6
 	VMAXPS.BCST      allc3000000<>+0(SB), Z7, Z7
-	VMINPS.BCST      all43000000<>+0(SB), Z7, Z7
 	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
 	VMOVAPS          Z7, Z9
 	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
@@ -3690,18 +3570,10 @@ last:
 	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z7
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z7
-	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z3
-	VMULPS           Z6, Z7, Z6
-	VPBROADCASTD     allc0000000<>+0(SB), Z7
-	VPSRAD           $0x01, Z3, Z8
-	VPSLLD           $0x17, Z8, Z9
-	VPADDD.BCST      all3f800000<>+0(SB), Z9, Z9
-	VPSUBD           Z8, Z3, Z3
-	VPSLLD           $0x17, Z3, Z3
-	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
-	VMULPS           Z9, Z6, Z6
-	VMULPS           Z3, Z6, Z3
-	VMOVAPS          Z7, Z6
+	VMULPS           Z6, Z7, Z3
+	VPBROADCASTD     allc0000000<>+0(SB), Z6
+	VSCALEFPS        Z8, Z3, Z3
+	VMOVAPS          Z6, Z6
 	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
 	VPBROADCASTD     all38a3b8f5<>+0(SB), Z3
 	VFMADD213PS.BCST allba51a8ae<>+0(SB), Z2, Z3
@@ -4670,24 +4542,28 @@ TEXT ·widenBF16x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VPMOVZXWD (CX), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVDQU32 Z0, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x20, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VPMOVZXWD      (CX), Z0
+	VPSLLD         $0x10, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x20, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VPMOVZXWD.Z (CX), K1, Z0
-	VPSLLD      $0x10, Z0, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VPMOVZXWD.Z    (CX), K1, Z0
+	VPSLLD         $0x10, Z0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4703,22 +4579,26 @@ TEXT ·widenFP16x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VCVTPH2PS (CX), Z0
-	VMOVDQU32 Z0, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x20, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VCVTPH2PS      (CX), Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x20, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VCVTPH2PS.Z (CX), K1, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VCVTPH2PS.Z    (CX), K1, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -4734,28 +4614,32 @@ TEXT ·widenE5M2x512(SB), NOSPLIT, $0-24
 	JL   last
 
 block:
-	VPMOVZXBD (CX), Z0
-	VPSLLD    $0x08, Z0, Z0
-	VPMOVDW   Z0, Y0
-	VCVTPH2PS Y0, Z0
-	VMOVDQU32 Z0, (AX)
-	ADDQ      $0x40, AX
-	ADDQ      $0x10, CX
-	SUBQ      $0x10, DX
-	JGE       block
+	VPMOVZXBD      (CX), Z0
+	VPSLLD         $0x08, Z0, Z0
+	VPMOVDW        Z0, Y0
+	VCVTPH2PS      Y0, Z0
+	VCMPPS         $0x03, Z0, Z0, K1
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K1, Z1
+	VMOVDQU32      Z1, (AX)
+	ADDQ           $0x40, AX
+	ADDQ           $0x10, CX
+	SUBQ           $0x10, DX
+	JGE            block
 
 last:
-	ADDQ        $0x10, DX
-	JZ          end
-	MOVQ        $0xffffffffffffffff, BX
-	BZHIQ       DX, BX, BX
-	KMOVQ       BX, K1
-	KSHIFTRQ    $0x00, K1, K1
-	VPMOVZXBD.Z (CX), K1, Z0
-	VPSLLD      $0x08, Z0, Z0
-	VPMOVDW     Z0, Y0
-	VCVTPH2PS   Y0, Z0
-	VMOVDQU32   Z0, K1, (AX)
+	ADDQ           $0x10, DX
+	JZ             end
+	MOVQ           $0xffffffffffffffff, BX
+	BZHIQ          DX, BX, BX
+	KMOVQ          BX, K1
+	KSHIFTRQ       $0x00, K1, K1
+	VPMOVZXBD.Z    (CX), K1, Z0
+	VPSLLD         $0x08, Z0, Z0
+	VPMOVDW        Z0, Y0
+	VCVTPH2PS      Y0, Z0
+	VCMPPS         $0x03, Z0, Z0, K2
+	VBLENDMPS.BCST all7fc00000<>+0(SB), Z0, K2, Z2
+	VMOVDQU32      Z2, K1, (AX)
 
 end:
 	VZEROUPPER
@@ -5835,36 +5719,25 @@ TEXT ·expSumx512(SB), NOSPLIT, $0-36
 block:
 	VMOVDQU32        (CX), Z3
 	VSUBPS           Z0, Z3, Z3
-	VMAXPS.BCST      allc3000000<>+0(SB), Z3, Z7
-	VMINPS.BCST      all43000000<>+0(SB), Z7, Z7
-	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z8
-	VMOVAPS          Z7, Z9
-	VFMADD213PS.BCST all4b400000<>+0(SB), Z8, Z9
-	VSUBPS.BCST      all4b400000<>+0(SB), Z9, Z8
-	VMOVAPS          Z7, Z7
-	VFMADD231PS.BCST allbf317218<>+0(SB), Z8, Z7
-	VMOVAPS          Z7, Z7
-	VFMADD231PS.BCST all3102e308<>+0(SB), Z8, Z7
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z8
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z7, Z8
-	VPSUBD.BCST      all4b400000<>+0(SB), Z9, Z7
-	VPSRAD           $0x01, Z7, Z9
-	VPSLLD           $0x17, Z9, Z10
-	VPADDD.BCST      all3f800000<>+0(SB), Z10, Z10
-	VPSUBD           Z9, Z7, Z7
-	VPSLLD           $0x17, Z7, Z7
-	VPADDD.BCST      all3f800000<>+0(SB), Z7, Z7
-	VMULPS           Z10, Z8, Z8
-	VMULPS           Z7, Z8, Z7
-	VCMPPS           $0x03, Z3, Z3, K1
-	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z7, K1, Z4
-	VMOVDQU32        Z4, (AX)
-	VADDPS           Z4, Z2, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z3, Z3
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z5
+	VMOVAPS          Z3, Z6
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z5, Z6
+	VSUBPS.BCST      all4b400000<>+0(SB), Z6, Z5
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z5, Z3
+	VMOVAPS          Z3, Z3
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z5, Z3
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z6
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z6
+	VSCALEFPS        Z5, Z6, Z3
+	VMOVDQU32        Z3, (AX)
+	VADDPS           Z3, Z2, Z2
 	ADDQ             $0x40, CX
 	ADDQ             $0x40, AX
 	SUBQ             $0x10, DX
@@ -5879,37 +5752,26 @@ last:
 	KSHIFTRQ         $0x00, K1, K1
 	VMOVDQU32.Z      (CX), K1, Z3
 	VSUBPS           Z0, Z3, Z0
-	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z3
-	VMINPS.BCST      all43000000<>+0(SB), Z3, Z3
-	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z4
-	VMOVAPS          Z3, Z7
-	VFMADD213PS.BCST all4b400000<>+0(SB), Z4, Z7
-	VSUBPS.BCST      all4b400000<>+0(SB), Z7, Z4
-	VMOVAPS          Z3, Z3
-	VFMADD231PS.BCST allbf317218<>+0(SB), Z4, Z3
-	VMOVAPS          Z3, Z3
-	VFMADD231PS.BCST all3102e308<>+0(SB), Z4, Z3
-	VPBROADCASTD     all3ab5642d<>+0(SB), Z4
-	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST all3efffffe<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST all3f800000<>+0(SB), Z3, Z4
-	VPSUBD.BCST      all4b400000<>+0(SB), Z7, Z3
-	VPSRAD           $0x01, Z3, Z7
-	VPSLLD           $0x17, Z7, Z8
-	VPADDD.BCST      all3f800000<>+0(SB), Z8, Z8
-	VPSUBD           Z7, Z3, Z3
-	VPSLLD           $0x17, Z3, Z3
-	VPADDD.BCST      all3f800000<>+0(SB), Z3, Z3
-	VMULPS           Z8, Z4, Z4
-	VMULPS           Z3, Z4, Z3
-	VCMPPS           $0x03, Z0, Z0, K2
-	VBLENDMPS.BCST   all7fc00000<>+0(SB), Z3, K2, Z5
-	VMOVDQU32        Z5, K1, (AX)
-	VBLENDMPS        Z5, Z1, K1, Z6
-	VADDPS           Z6, Z2, Z2
+	VMAXPS.BCST      allc3000000<>+0(SB), Z0, Z0
+	VPBROADCASTD     all3fb8aa3b<>+0(SB), Z3
+	VMOVAPS          Z0, Z5
+	VFMADD213PS.BCST all4b400000<>+0(SB), Z3, Z5
+	VSUBPS.BCST      all4b400000<>+0(SB), Z5, Z3
+	VMOVAPS          Z0, Z0
+	VFMADD231PS.BCST allbf317218<>+0(SB), Z3, Z0
+	VMOVAPS          Z0, Z0
+	VFMADD231PS.BCST all3102e308<>+0(SB), Z3, Z0
+	VPBROADCASTD     all3ab5642d<>+0(SB), Z5
+	VFMADD213PS.BCST all3c091ef6<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3d2aac2c<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3e2aaa46<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3efffffe<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z0, Z5
+	VFMADD213PS.BCST all3f800000<>+0(SB), Z0, Z5
+	VSCALEFPS        Z3, Z5, Z0
+	VMOVDQU32        Z0, K1, (AX)
+	VBLENDMPS        Z0, Z1, K1, Z4
+	VADDPS           Z4, Z2, Z2
 
 end:
 	VEXTRACTF64X4 $0x01, Z2, Y0
@@ -6036,6 +5898,33 @@ TEXT ·addInt8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPADDSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6072,6 +5961,33 @@ TEXT ·subInt8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPSUBSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6108,6 +6024,33 @@ TEXT ·minInt8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMINSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6144,6 +6087,33 @@ TEXT ·maxInt8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMAXSB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6180,6 +6150,33 @@ TEXT ·addUint8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPADDUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6216,6 +6213,33 @@ TEXT ·subUint8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPSUBUSB  (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6252,6 +6276,33 @@ TEXT ·minUint8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMINUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6288,6 +6339,33 @@ TEXT ·maxUint8x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMAXUB   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6324,6 +6402,33 @@ TEXT ·addInt16x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPADDSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6360,6 +6465,33 @@ TEXT ·subInt16x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPSUBSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6396,6 +6528,33 @@ TEXT ·minInt16x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMINSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -6432,6 +6591,33 @@ TEXT ·maxInt16x512(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x00000100, SI
+	JL   few
+
+many:
+	VMOVDQU32 (CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z0
+	VPMAXSW   (DX), Z0, Z0
+	VMOVDQU32 Z0, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
 	SUBQ $0x40, SI
 	JL   last
 
@@ -8201,10 +8387,10 @@ block:
 	VPSRAD      $0x01, Y1, Y3
 	VPSLLD      $0x17, Y3, Y4
 	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y2, Y2
 	VPSUBD      Y3, Y1, Y1
 	VPSLLD      $0x17, Y1, Y1
 	VPADDD      all3f800000<>+0(SB), Y1, Y1
-	VMULPS      Y4, Y2, Y2
 	VMULPS      Y1, Y2, Y1
 	VCMPPS      $0x03, Y0, Y0, Y0
 	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
@@ -8242,10 +8428,10 @@ last:
 	VPSRAD      $0x01, Y2, Y4
 	VPSLLD      $0x17, Y4, Y5
 	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y3, Y3
 	VPSUBD      Y4, Y2, Y2
 	VPSLLD      $0x17, Y2, Y2
 	VPADDD      all3f800000<>+0(SB), Y2, Y2
-	VMULPS      Y5, Y3, Y3
 	VMULPS      Y2, Y3, Y2
 	VCMPPS      $0x03, Y1, Y1, Y1
 	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
@@ -8407,10 +8593,10 @@ block:
 	VPSRAD      $0x01, Y3, Y5
 	VPSLLD      $0x17, Y5, Y6
 	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y4, Y4
 	VPSUBD      Y5, Y3, Y3
 	VPSLLD      $0x17, Y3, Y3
 	VPADDD      all3f800000<>+0(SB), Y3, Y3
-	VMULPS      Y6, Y4, Y4
 	VMULPS      Y3, Y4, Y3
 	VMOVDQU     all3f800000<>+0(SB), Y4
 	VMOVDQU     all40000000<>+0(SB), Y5
@@ -8469,10 +8655,10 @@ last:
 	VPSRAD      $0x01, Y4, Y6
 	VPSLLD      $0x17, Y6, Y7
 	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y5, Y5
 	VPSUBD      Y6, Y4, Y4
 	VPSLLD      $0x17, Y4, Y4
 	VPADDD      all3f800000<>+0(SB), Y4, Y4
-	VMULPS      Y7, Y5, Y5
 	VMULPS      Y4, Y5, Y4
 	VMOVDQU     all3f800000<>+0(SB), Y5
 	VMOVDQU     all40000000<>+0(SB), Y6
@@ -8505,7 +8691,6 @@ block:
 	VMOVDQU     all3f800000<>+0(SB), Y1
 	VPOR        all80000000<>+0(SB), Y0, Y2
 	VMAXPS      allc3000000<>+0(SB), Y2, Y2
-	VMINPS      all43000000<>+0(SB), Y2, Y2
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y3
 	VMOVAPS     Y2, Y4
 	VFMADD213PS all4b400000<>+0(SB), Y3, Y4
@@ -8522,21 +8707,27 @@ block:
 	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
 	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
 	VPSUBD      all4b400000<>+0(SB), Y4, Y2
-	VPSRAD      $0x01, Y2, Y4
-	VPSLLD      $0x17, Y4, Y5
-	VPADDD      all3f800000<>+0(SB), Y5, Y5
-	VPSUBD      Y4, Y2, Y2
-	VPSLLD      $0x17, Y2, Y2
-	VPADDD      all3f800000<>+0(SB), Y2, Y2
 	VCMPPS      $0x01, all00000000<>+0(SB), Y0, Y4
-	VMULPS      Y3, Y1, Y6
-	VBLENDVPS   Y4, Y6, Y1, Y1
+	VMULPS      Y3, Y1, Y5
+	VBLENDVPS   Y4, Y5, Y1, Y1
+	VPSRAD      $0x01, Y2, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y3, Y3
+	VPSUBD      Y5, Y2, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
 	VMULPS      Y5, Y3, Y3
-	VMULPS      Y2, Y3, Y3
 	VADDPS      all3f800000<>+0(SB), Y3, Y3
 	VDIVPS      Y3, Y1, Y1
-	VMULPS      Y5, Y1, Y3
-	VMULPS      Y2, Y3, Y2
+	VPSRAD      $0x01, Y2, Y3
+	VPSLLD      $0x17, Y3, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y1, Y5
+	VPSUBD      Y3, Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      all3f800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y5, Y2
 	VBLENDVPS   Y4, Y2, Y1, Y1
 	VCMPPS      $0x03, Y0, Y0, Y0
 	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
@@ -8556,7 +8747,6 @@ last:
 	VMOVDQU     all3f800000<>+0(SB), Y2
 	VPOR        all80000000<>+0(SB), Y1, Y3
 	VMAXPS      allc3000000<>+0(SB), Y3, Y3
-	VMINPS      all43000000<>+0(SB), Y3, Y3
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y4
 	VMOVAPS     Y3, Y5
 	VFMADD213PS all4b400000<>+0(SB), Y4, Y5
@@ -8573,21 +8763,27 @@ last:
 	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
 	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
 	VPSUBD      all4b400000<>+0(SB), Y5, Y3
-	VPSRAD      $0x01, Y3, Y5
-	VPSLLD      $0x17, Y5, Y6
-	VPADDD      all3f800000<>+0(SB), Y6, Y6
-	VPSUBD      Y5, Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VPADDD      all3f800000<>+0(SB), Y3, Y3
 	VCMPPS      $0x01, all00000000<>+0(SB), Y1, Y5
-	VMULPS      Y4, Y2, Y7
-	VBLENDVPS   Y5, Y7, Y2, Y2
+	VMULPS      Y4, Y2, Y6
+	VBLENDVPS   Y5, Y6, Y2, Y2
+	VPSRAD      $0x01, Y3, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y3, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
 	VMULPS      Y6, Y4, Y4
-	VMULPS      Y3, Y4, Y4
 	VADDPS      all3f800000<>+0(SB), Y4, Y4
 	VDIVPS      Y4, Y2, Y2
-	VMULPS      Y6, Y2, Y4
-	VMULPS      Y3, Y4, Y3
+	VPSRAD      $0x01, Y3, Y4
+	VPSLLD      $0x17, Y4, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y2, Y6
+	VPSUBD      Y4, Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      all3f800000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y6, Y3
 	VBLENDVPS   Y5, Y3, Y2, Y2
 	VCMPPS      $0x03, Y1, Y1, Y1
 	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
@@ -8611,7 +8807,6 @@ block:
 	VMAXPS      allc3000000<>+0(SB), Y0, Y1
 	VPOR        all80000000<>+0(SB), Y0, Y2
 	VMAXPS      allc3000000<>+0(SB), Y2, Y2
-	VMINPS      all43000000<>+0(SB), Y2, Y2
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y3
 	VMOVAPS     Y2, Y4
 	VFMADD213PS all4b400000<>+0(SB), Y3, Y4
@@ -8628,21 +8823,27 @@ block:
 	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
 	VFMADD213PS all3f800000<>+0(SB), Y2, Y3
 	VPSUBD      all4b400000<>+0(SB), Y4, Y2
-	VPSRAD      $0x01, Y2, Y4
-	VPSLLD      $0x17, Y4, Y5
-	VPADDD      all3f800000<>+0(SB), Y5, Y5
-	VPSUBD      Y4, Y2, Y2
-	VPSLLD      $0x17, Y2, Y2
-	VPADDD      all3f800000<>+0(SB), Y2, Y2
 	VCMPPS      $0x01, all00000000<>+0(SB), Y0, Y4
-	VMULPS      Y3, Y1, Y6
-	VBLENDVPS   Y4, Y6, Y1, Y1
+	VMULPS      Y3, Y1, Y5
+	VBLENDVPS   Y4, Y5, Y1, Y1
+	VPSRAD      $0x01, Y2, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y3, Y3
+	VPSUBD      Y5, Y2, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
 	VMULPS      Y5, Y3, Y3
-	VMULPS      Y2, Y3, Y3
 	VADDPS      all3f800000<>+0(SB), Y3, Y3
 	VDIVPS      Y3, Y1, Y1
-	VMULPS      Y5, Y1, Y3
-	VMULPS      Y2, Y3, Y2
+	VPSRAD      $0x01, Y2, Y3
+	VPSLLD      $0x17, Y3, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y1, Y5
+	VPSUBD      Y3, Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      all3f800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y5, Y2
 	VBLENDVPS   Y4, Y2, Y1, Y1
 	VCMPPS      $0x03, Y0, Y0, Y0
 	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
@@ -8662,7 +8863,6 @@ last:
 	VMAXPS      allc3000000<>+0(SB), Y1, Y2
 	VPOR        all80000000<>+0(SB), Y1, Y3
 	VMAXPS      allc3000000<>+0(SB), Y3, Y3
-	VMINPS      all43000000<>+0(SB), Y3, Y3
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y4
 	VMOVAPS     Y3, Y5
 	VFMADD213PS all4b400000<>+0(SB), Y4, Y5
@@ -8679,21 +8879,27 @@ last:
 	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
 	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
 	VPSUBD      all4b400000<>+0(SB), Y5, Y3
-	VPSRAD      $0x01, Y3, Y5
-	VPSLLD      $0x17, Y5, Y6
-	VPADDD      all3f800000<>+0(SB), Y6, Y6
-	VPSUBD      Y5, Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VPADDD      all3f800000<>+0(SB), Y3, Y3
 	VCMPPS      $0x01, all00000000<>+0(SB), Y1, Y5
-	VMULPS      Y4, Y2, Y7
-	VBLENDVPS   Y5, Y7, Y2, Y2
+	VMULPS      Y4, Y2, Y6
+	VBLENDVPS   Y5, Y6, Y2, Y2
+	VPSRAD      $0x01, Y3, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y3, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
 	VMULPS      Y6, Y4, Y4
-	VMULPS      Y3, Y4, Y4
 	VADDPS      all3f800000<>+0(SB), Y4, Y4
 	VDIVPS      Y4, Y2, Y2
-	VMULPS      Y6, Y2, Y4
-	VMULPS      Y3, Y4, Y3
+	VPSRAD      $0x01, Y3, Y4
+	VPSLLD      $0x17, Y4, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y2, Y6
+	VPSUBD      Y4, Y3, Y3
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      all3f800000<>+0(SB), Y3, Y3
+	VMULPS      Y3, Y6, Y3
 	VBLENDVPS   Y5, Y3, Y2, Y2
 	VCMPPS      $0x03, Y1, Y1, Y1
 	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
@@ -8741,7 +8947,6 @@ block:
 	VFMADD213PS all3f415a5e<>+0(SB), Y6, Y7
 	VMULPS      Y7, Y5, Y5
 	VMAXPS      allc3000000<>+0(SB), Y4, Y4
-	VMINPS      all43000000<>+0(SB), Y4, Y4
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
 	VMOVAPS     Y4, Y7
 	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
@@ -8767,10 +8972,10 @@ block:
 	VPSRAD      $0x01, Y3, Y6
 	VPSLLD      $0x17, Y6, Y7
 	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
 	VPSUBD      Y6, Y3, Y3
 	VPSLLD      $0x17, Y3, Y3
 	VPADDD      all3f800000<>+0(SB), Y3, Y3
-	VMULPS      Y7, Y4, Y4
 	VMULPS      Y3, Y4, Y3
 	VMOVDQU     all3f800000<>+0(SB), Y4
 	VSUBPS      Y3, Y4, Y4
@@ -8829,7 +9034,6 @@ last:
 	VFMADD213PS all3f415a5e<>+0(SB), Y7, Y8
 	VMULPS      Y8, Y6, Y6
 	VMAXPS      allc3000000<>+0(SB), Y5, Y5
-	VMINPS      all43000000<>+0(SB), Y5, Y5
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y7
 	VMOVAPS     Y5, Y8
 	VFMADD213PS all4b400000<>+0(SB), Y7, Y8
@@ -8855,10 +9059,10 @@ last:
 	VPSRAD      $0x01, Y4, Y7
 	VPSLLD      $0x17, Y7, Y8
 	VPADDD      all3f800000<>+0(SB), Y8, Y8
+	VMULPS      Y8, Y5, Y5
 	VPSUBD      Y7, Y4, Y4
 	VPSLLD      $0x17, Y4, Y4
 	VPADDD      all3f800000<>+0(SB), Y4, Y4
-	VMULPS      Y8, Y5, Y5
 	VMULPS      Y4, Y5, Y4
 	VMOVDQU     all3f800000<>+0(SB), Y5
 	VSUBPS      Y4, Y5, Y5
@@ -8927,7 +9131,6 @@ block:
 	VPANDN      all80000000<>+0(SB), Y3, Y5
 	VPXOR       Y5, Y1, Y1
 	VMAXPS      allc3000000<>+0(SB), Y4, Y4
-	VMINPS      all43000000<>+0(SB), Y4, Y4
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y5
 	VMOVAPS     Y4, Y6
 	VFMADD213PS all4b400000<>+0(SB), Y5, Y6
@@ -8945,21 +9148,27 @@ block:
 	VFMADD213PS all3f800000<>+0(SB), Y1, Y4
 	VFMADD213PS all3f800000<>+0(SB), Y1, Y4
 	VPSUBD      all4b400000<>+0(SB), Y6, Y1
-	VPSRAD      $0x01, Y1, Y5
-	VPSLLD      $0x17, Y5, Y6
-	VPADDD      all3f800000<>+0(SB), Y6, Y6
-	VPSUBD      Y5, Y1, Y1
-	VPSLLD      $0x17, Y1, Y1
-	VPADDD      all3f800000<>+0(SB), Y1, Y1
 	VCMPPS      $0x01, all00000000<>+0(SB), Y3, Y3
 	VMULPS      Y4, Y2, Y5
 	VBLENDVPS   Y3, Y5, Y2, Y2
+	VPSRAD      $0x01, Y1, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
 	VMULPS      Y6, Y4, Y4
-	VMULPS      Y1, Y4, Y4
+	VPSUBD      Y5, Y1, Y5
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y4, Y4
 	VADDPS      all3f800000<>+0(SB), Y4, Y4
 	VDIVPS      Y4, Y2, Y2
-	VMULPS      Y6, Y2, Y4
-	VMULPS      Y1, Y4, Y1
+	VPSRAD      $0x01, Y1, Y4
+	VPSLLD      $0x17, Y4, Y5
+	VPADDD      all3f800000<>+0(SB), Y5, Y5
+	VMULPS      Y5, Y2, Y5
+	VPSUBD      Y4, Y1, Y1
+	VPSLLD      $0x17, Y1, Y1
+	VPADDD      all3f800000<>+0(SB), Y1, Y1
+	VMULPS      Y1, Y5, Y1
 	VBLENDVPS   Y3, Y1, Y2, Y1
 	VCMPPS      $0x03, Y0, Y0, Y0
 	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y1, Y0
@@ -9009,7 +9218,6 @@ last:
 	VPANDN      all80000000<>+0(SB), Y4, Y6
 	VPXOR       Y6, Y2, Y2
 	VMAXPS      allc3000000<>+0(SB), Y5, Y5
-	VMINPS      all43000000<>+0(SB), Y5, Y5
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
 	VMOVAPS     Y5, Y7
 	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
@@ -9027,21 +9235,27 @@ last:
 	VFMADD213PS all3f800000<>+0(SB), Y2, Y5
 	VFMADD213PS all3f800000<>+0(SB), Y2, Y5
 	VPSUBD      all4b400000<>+0(SB), Y7, Y2
-	VPSRAD      $0x01, Y2, Y6
-	VPSLLD      $0x17, Y6, Y7
-	VPADDD      all3f800000<>+0(SB), Y7, Y7
-	VPSUBD      Y6, Y2, Y2
-	VPSLLD      $0x17, Y2, Y2
-	VPADDD      all3f800000<>+0(SB), Y2, Y2
 	VCMPPS      $0x01, all00000000<>+0(SB), Y4, Y4
 	VMULPS      Y5, Y3, Y6
 	VBLENDVPS   Y4, Y6, Y3, Y3
+	VPSRAD      $0x01, Y2, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
 	VMULPS      Y7, Y5, Y5
-	VMULPS      Y2, Y5, Y5
+	VPSUBD      Y6, Y2, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y5, Y5
 	VADDPS      all3f800000<>+0(SB), Y5, Y5
 	VDIVPS      Y5, Y3, Y3
-	VMULPS      Y7, Y3, Y5
-	VMULPS      Y2, Y5, Y2
+	VPSRAD      $0x01, Y2, Y5
+	VPSLLD      $0x17, Y5, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y3, Y6
+	VPSUBD      Y5, Y2, Y2
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      all3f800000<>+0(SB), Y2, Y2
+	VMULPS      Y2, Y6, Y2
 	VBLENDVPS   Y4, Y2, Y3, Y2
 	VCMPPS      $0x03, Y1, Y1, Y1
 	VBLENDVPS   Y1, all7fc00000<>+0(SB), Y2, Y1
@@ -9090,7 +9304,6 @@ block:
 	VFMADD213PS all3f415a5e<>+0(SB), Y6, Y7
 	VMULPS      Y7, Y4, Y4
 	VMAXPS      allc3000000<>+0(SB), Y5, Y5
-	VMINPS      all43000000<>+0(SB), Y5, Y5
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
 	VMOVAPS     Y5, Y7
 	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
@@ -9113,10 +9326,10 @@ block:
 	VPSRAD      $0x01, Y3, Y6
 	VPSLLD      $0x17, Y6, Y7
 	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
 	VPSUBD      Y6, Y3, Y3
 	VPSLLD      $0x17, Y3, Y3
 	VPADDD      all3f800000<>+0(SB), Y3, Y3
-	VMULPS      Y7, Y4, Y4
 	VMULPS      Y3, Y4, Y3
 	VMOVAPS     Y5, Y4
 	VFMADD213PS all3f800000<>+0(SB), Y3, Y4
@@ -9176,7 +9389,6 @@ last:
 	VFMADD213PS all3f415a5e<>+0(SB), Y7, Y8
 	VMULPS      Y8, Y5, Y5
 	VMAXPS      allc3000000<>+0(SB), Y6, Y6
-	VMINPS      all43000000<>+0(SB), Y6, Y6
 	VMOVDQU     all3fb8aa3b<>+0(SB), Y7
 	VMOVAPS     Y6, Y8
 	VFMADD213PS all4b400000<>+0(SB), Y7, Y8
@@ -9199,10 +9411,10 @@ last:
 	VPSRAD      $0x01, Y4, Y7
 	VPSLLD      $0x17, Y7, Y8
 	VPADDD      all3f800000<>+0(SB), Y8, Y8
+	VMULPS      Y8, Y5, Y5
 	VPSUBD      Y7, Y4, Y4
 	VPSLLD      $0x17, Y4, Y4
 	VPADDD      all3f800000<>+0(SB), Y4, Y4
-	VMULPS      Y8, Y5, Y5
 	VMULPS      Y4, Y5, Y4
 	VMOVAPS     Y6, Y5
 	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
@@ -9998,6 +10210,8 @@ TEXT ·widenBF16x256(SB), NOSPLIT, $0-24
 block:
 	VPMOVZXWD (CX), Y0
 	VPSLLD    $0x10, Y0, Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
 	VMOVDQU   Y0, (AX)
 	ADDQ      $0x20, AX
 	ADDQ      $0x10, CX
@@ -10019,6 +10233,8 @@ TEXT ·widenFP16x256(SB), NOSPLIT, $0-24
 
 block:
 	VCVTPH2PS (CX), Y0
+	VCMPPS    $0x03, Y0, Y0, Y1
+	VBLENDVPS Y1, all7fc00000<>+0(SB), Y0, Y0
 	VMOVDQU   Y0, (AX)
 	ADDQ      $0x20, AX
 	ADDQ      $0x10, CX
@@ -10044,6 +10260,8 @@ block:
 	VEXTRACTI128 $0x01, Y0, X1
 	VPACKUSDW    X1, X0, X1
 	VCVTPH2PS    X1, Y0
+	VCMPPS       $0x03, Y0, Y0, Y1
+	VBLENDVPS    Y1, all7fc00000<>+0(SB), Y0, Y0
 	VMOVDQU      Y0, (AX)
 	ADDQ         $0x20, AX
 	ADDQ         $0x08, CX
@@ -10867,66 +11085,60 @@ TEXT ·expSumx256(SB), NOSPLIT, $0-36
 block:
 	VMOVDQU     (CX), Y4
 	VSUBPS      Y0, Y4, Y4
-	VMAXPS      allc3000000<>+0(SB), Y4, Y5
-	VMINPS      all43000000<>+0(SB), Y5, Y5
-	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
-	VMOVAPS     Y5, Y7
-	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
-	VSUBPS      all4b400000<>+0(SB), Y7, Y6
-	VMOVAPS     Y5, Y5
-	VFMADD231PS allbf317218<>+0(SB), Y6, Y5
-	VMOVAPS     Y5, Y5
-	VFMADD231PS all3102e308<>+0(SB), Y6, Y5
-	VMOVDQU     all3ab5642d<>+0(SB), Y6
-	VFMADD213PS all3c091ef6<>+0(SB), Y5, Y6
-	VFMADD213PS all3d2aac2c<>+0(SB), Y5, Y6
-	VFMADD213PS all3e2aaa46<>+0(SB), Y5, Y6
-	VFMADD213PS all3efffffe<>+0(SB), Y5, Y6
-	VFMADD213PS all3f800000<>+0(SB), Y5, Y6
-	VFMADD213PS all3f800000<>+0(SB), Y5, Y6
-	VPSUBD      all4b400000<>+0(SB), Y7, Y5
-	VPSRAD      $0x01, Y5, Y7
-	VPSLLD      $0x17, Y7, Y8
-	VPADDD      all3f800000<>+0(SB), Y8, Y8
-	VPSUBD      Y7, Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VPADDD      all3f800000<>+0(SB), Y5, Y5
-	VMULPS      Y8, Y6, Y6
-	VMULPS      Y5, Y6, Y5
-	VCMPPS      $0x03, Y4, Y4, Y4
-	VBLENDVPS   Y4, all7fc00000<>+0(SB), Y5, Y4
+	VMAXPS      allc3000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y5
+	VMOVAPS     Y4, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y5, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allbf317218<>+0(SB), Y5, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS all3102e308<>+0(SB), Y5, Y4
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VPSUBD      all4b400000<>+0(SB), Y6, Y4
+	VPSRAD      $0x01, Y4, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y5, Y5
+	VPSUBD      Y6, Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y4
 	VMOVDQU     Y4, (AX)
 	VADDPS      Y4, Y2, Y2
 	VMOVDQU     32(CX), Y4
 	VSUBPS      Y0, Y4, Y4
-	VMAXPS      allc3000000<>+0(SB), Y4, Y5
-	VMINPS      all43000000<>+0(SB), Y5, Y5
-	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
-	VMOVAPS     Y5, Y7
-	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
-	VSUBPS      all4b400000<>+0(SB), Y7, Y6
-	VMOVAPS     Y5, Y5
-	VFMADD231PS allbf317218<>+0(SB), Y6, Y5
-	VMOVAPS     Y5, Y5
-	VFMADD231PS all3102e308<>+0(SB), Y6, Y5
-	VMOVDQU     all3ab5642d<>+0(SB), Y6
-	VFMADD213PS all3c091ef6<>+0(SB), Y5, Y6
-	VFMADD213PS all3d2aac2c<>+0(SB), Y5, Y6
-	VFMADD213PS all3e2aaa46<>+0(SB), Y5, Y6
-	VFMADD213PS all3efffffe<>+0(SB), Y5, Y6
-	VFMADD213PS all3f800000<>+0(SB), Y5, Y6
-	VFMADD213PS all3f800000<>+0(SB), Y5, Y6
-	VPSUBD      all4b400000<>+0(SB), Y7, Y5
-	VPSRAD      $0x01, Y5, Y7
-	VPSLLD      $0x17, Y7, Y8
-	VPADDD      all3f800000<>+0(SB), Y8, Y8
-	VPSUBD      Y7, Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VPADDD      all3f800000<>+0(SB), Y5, Y5
-	VMULPS      Y8, Y6, Y6
-	VMULPS      Y5, Y6, Y5
-	VCMPPS      $0x03, Y4, Y4, Y4
-	VBLENDVPS   Y4, all7fc00000<>+0(SB), Y5, Y4
+	VMAXPS      allc3000000<>+0(SB), Y4, Y4
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y5
+	VMOVAPS     Y4, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y5, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y5
+	VMOVAPS     Y4, Y4
+	VFMADD231PS allbf317218<>+0(SB), Y5, Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS all3102e308<>+0(SB), Y5, Y4
+	VMOVDQU     all3ab5642d<>+0(SB), Y5
+	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y5
+	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y5
+	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y5
+	VFMADD213PS all3efffffe<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VFMADD213PS all3f800000<>+0(SB), Y4, Y5
+	VPSUBD      all4b400000<>+0(SB), Y6, Y4
+	VPSRAD      $0x01, Y4, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y5, Y5
+	VPSUBD      Y6, Y4, Y4
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      all3f800000<>+0(SB), Y4, Y4
+	VMULPS      Y4, Y5, Y4
 	VMOVDQU     Y4, 32(AX)
 	VADDPS      Y4, Y3, Y3
 	ADDQ        $0x40, CX
@@ -10943,67 +11155,61 @@ last:
 	VMOVDQU     96(BX)(DX*4), Y5
 	VPMASKMOVD  (CX), Y4, Y6
 	VSUBPS      Y0, Y6, Y6
-	VMAXPS      allc3000000<>+0(SB), Y6, Y7
-	VMINPS      all43000000<>+0(SB), Y7, Y7
-	VMOVDQU     all3fb8aa3b<>+0(SB), Y8
-	VMOVAPS     Y7, Y9
-	VFMADD213PS all4b400000<>+0(SB), Y8, Y9
-	VSUBPS      all4b400000<>+0(SB), Y9, Y8
-	VMOVAPS     Y7, Y7
-	VFMADD231PS allbf317218<>+0(SB), Y8, Y7
-	VMOVAPS     Y7, Y7
-	VFMADD231PS all3102e308<>+0(SB), Y8, Y7
-	VMOVDQU     all3ab5642d<>+0(SB), Y8
-	VFMADD213PS all3c091ef6<>+0(SB), Y7, Y8
-	VFMADD213PS all3d2aac2c<>+0(SB), Y7, Y8
-	VFMADD213PS all3e2aaa46<>+0(SB), Y7, Y8
-	VFMADD213PS all3efffffe<>+0(SB), Y7, Y8
-	VFMADD213PS all3f800000<>+0(SB), Y7, Y8
-	VFMADD213PS all3f800000<>+0(SB), Y7, Y8
-	VPSUBD      all4b400000<>+0(SB), Y9, Y7
-	VPSRAD      $0x01, Y7, Y9
-	VPSLLD      $0x17, Y9, Y10
-	VPADDD      all3f800000<>+0(SB), Y10, Y10
-	VPSUBD      Y9, Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VPADDD      all3f800000<>+0(SB), Y7, Y7
-	VMULPS      Y10, Y8, Y8
-	VMULPS      Y7, Y8, Y7
-	VCMPPS      $0x03, Y6, Y6, Y6
-	VBLENDVPS   Y6, all7fc00000<>+0(SB), Y7, Y6
+	VMAXPS      allc3000000<>+0(SB), Y6, Y6
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y7
+	VMOVAPS     Y6, Y8
+	VFMADD213PS all4b400000<>+0(SB), Y7, Y8
+	VSUBPS      all4b400000<>+0(SB), Y8, Y7
+	VMOVAPS     Y6, Y6
+	VFMADD231PS allbf317218<>+0(SB), Y7, Y6
+	VMOVAPS     Y6, Y6
+	VFMADD231PS all3102e308<>+0(SB), Y7, Y6
+	VMOVDQU     all3ab5642d<>+0(SB), Y7
+	VFMADD213PS all3c091ef6<>+0(SB), Y6, Y7
+	VFMADD213PS all3d2aac2c<>+0(SB), Y6, Y7
+	VFMADD213PS all3e2aaa46<>+0(SB), Y6, Y7
+	VFMADD213PS all3efffffe<>+0(SB), Y6, Y7
+	VFMADD213PS all3f800000<>+0(SB), Y6, Y7
+	VFMADD213PS all3f800000<>+0(SB), Y6, Y7
+	VPSUBD      all4b400000<>+0(SB), Y8, Y6
+	VPSRAD      $0x01, Y6, Y8
+	VPSLLD      $0x17, Y8, Y9
+	VPADDD      all3f800000<>+0(SB), Y9, Y9
+	VMULPS      Y9, Y7, Y7
+	VPSUBD      Y8, Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      all3f800000<>+0(SB), Y6, Y6
+	VMULPS      Y6, Y7, Y6
 	VPMASKMOVD  Y6, Y4, (AX)
 	VBLENDVPS   Y4, Y6, Y1, Y4
 	VADDPS      Y4, Y2, Y2
 	VPMASKMOVD  32(CX), Y5, Y4
 	VSUBPS      Y0, Y4, Y0
-	VMAXPS      allc3000000<>+0(SB), Y0, Y4
-	VMINPS      all43000000<>+0(SB), Y4, Y4
-	VMOVDQU     all3fb8aa3b<>+0(SB), Y6
-	VMOVAPS     Y4, Y7
-	VFMADD213PS all4b400000<>+0(SB), Y6, Y7
-	VSUBPS      all4b400000<>+0(SB), Y7, Y6
-	VMOVAPS     Y4, Y4
-	VFMADD231PS allbf317218<>+0(SB), Y6, Y4
-	VMOVAPS     Y4, Y4
-	VFMADD231PS all3102e308<>+0(SB), Y6, Y4
-	VMOVDQU     all3ab5642d<>+0(SB), Y6
-	VFMADD213PS all3c091ef6<>+0(SB), Y4, Y6
-	VFMADD213PS all3d2aac2c<>+0(SB), Y4, Y6
-	VFMADD213PS all3e2aaa46<>+0(SB), Y4, Y6
-	VFMADD213PS all3efffffe<>+0(SB), Y4, Y6
-	VFMADD213PS all3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS all3f800000<>+0(SB), Y4, Y6
-	VPSUBD      all4b400000<>+0(SB), Y7, Y4
-	VPSRAD      $0x01, Y4, Y7
-	VPSLLD      $0x17, Y7, Y8
-	VPADDD      all3f800000<>+0(SB), Y8, Y8
-	VPSUBD      Y7, Y4, Y4
-	VPSLLD      $0x17, Y4, Y4
-	VPADDD      all3f800000<>+0(SB), Y4, Y4
-	VMULPS      Y8, Y6, Y6
-	VMULPS      Y4, Y6, Y4
-	VCMPPS      $0x03, Y0, Y0, Y0
-	VBLENDVPS   Y0, all7fc00000<>+0(SB), Y4, Y0
+	VMAXPS      allc3000000<>+0(SB), Y0, Y0
+	VMOVDQU     all3fb8aa3b<>+0(SB), Y4
+	VMOVAPS     Y0, Y6
+	VFMADD213PS all4b400000<>+0(SB), Y4, Y6
+	VSUBPS      all4b400000<>+0(SB), Y6, Y4
+	VMOVAPS     Y0, Y0
+	VFMADD231PS allbf317218<>+0(SB), Y4, Y0
+	VMOVAPS     Y0, Y0
+	VFMADD231PS all3102e308<>+0(SB), Y4, Y0
+	VMOVDQU     all3ab5642d<>+0(SB), Y4
+	VFMADD213PS all3c091ef6<>+0(SB), Y0, Y4
+	VFMADD213PS all3d2aac2c<>+0(SB), Y0, Y4
+	VFMADD213PS all3e2aaa46<>+0(SB), Y0, Y4
+	VFMADD213PS all3efffffe<>+0(SB), Y0, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y0, Y4
+	VFMADD213PS all3f800000<>+0(SB), Y0, Y4
+	VPSUBD      all4b400000<>+0(SB), Y6, Y0
+	VPSRAD      $0x01, Y0, Y6
+	VPSLLD      $0x17, Y6, Y7
+	VPADDD      all3f800000<>+0(SB), Y7, Y7
+	VMULPS      Y7, Y4, Y4
+	VPSUBD      Y6, Y0, Y0
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      all3f800000<>+0(SB), Y0, Y0
+	VMULPS      Y0, Y4, Y0
 	VPMASKMOVD  Y0, Y5, 32(AX)
 	VBLENDVPS   Y5, Y0, Y1, Y0
 	VADDPS      Y0, Y3, Y3
@@ -11166,6 +11372,33 @@ TEXT ·addInt8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPADDSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11191,6 +11424,33 @@ TEXT ·subInt8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPSUBSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11216,6 +11476,33 @@ TEXT ·minInt8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMINSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11241,6 +11528,33 @@ TEXT ·maxInt8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMAXSB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11266,6 +11580,33 @@ TEXT ·addUint8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU  (CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     BX, DX
+	VMOVDQU  32(CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 32(AX)
+	ADDQ     BX, DX
+	VMOVDQU  64(CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 64(AX)
+	ADDQ     BX, DX
+	VMOVDQU  96(CX), Y0
+	VPADDUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 96(AX)
+	ADDQ     BX, DX
+	ADDQ     $0x80, AX
+	ADDQ     $0x80, CX
+	SUBQ     $0x80, SI
+	JGE      many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11291,6 +11632,33 @@ TEXT ·subUint8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU  (CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, (AX)
+	ADDQ     BX, DX
+	VMOVDQU  32(CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 32(AX)
+	ADDQ     BX, DX
+	VMOVDQU  64(CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 64(AX)
+	ADDQ     BX, DX
+	VMOVDQU  96(CX), Y0
+	VPSUBUSB (DX), Y0, Y0
+	VMOVDQU  Y0, 96(AX)
+	ADDQ     BX, DX
+	ADDQ     $0x80, AX
+	ADDQ     $0x80, CX
+	SUBQ     $0x80, SI
+	JGE      many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11316,6 +11684,33 @@ TEXT ·minUint8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMINUB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11341,6 +11736,33 @@ TEXT ·maxUint8x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMAXUB (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11366,6 +11788,33 @@ TEXT ·addInt16x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPADDSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11391,6 +11840,33 @@ TEXT ·subInt16x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPSUBSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11416,6 +11892,33 @@ TEXT ·minInt16x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMINSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 
@@ -11441,6 +11944,33 @@ TEXT ·maxInt16x256(SB), NOSPLIT, $0-40
 	MOVQ y+16(FP), DX
 	MOVQ step+24(FP), BX
 	MOVQ n+32(FP), SI
+	SUBQ $0x80, SI
+	JL   few
+
+many:
+	VMOVDQU (CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y0
+	VPMAXSW (DX), Y0, Y0
+	VMOVDQU Y0, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
 	SUBQ $0x20, SI
 	JL   end
 

@@ -38,9 +38,24 @@ func native() {
 			g.ADDQ(imm(uint64(w.bytes)), x)
 			g.ADDQ(step, y)
 		}
+		whole := func(i int) { store(op(f.f, load(at(x, i*w.bytes)), at(y, 0)), at(z, i*w.bytes)) }
+		const unroll = 4
+		g.SUBQ(imm(uint64(unroll*w.bytes)), n)
+		g.JL(operand.LabelRef("few"))
+		g.Label("many")
+		for i := range unroll {
+			whole(i)
+			g.ADDQ(step, y)
+		}
+		g.ADDQ(imm(uint64(unroll*w.bytes)), z)
+		g.ADDQ(imm(uint64(unroll*w.bytes)), x)
+		g.SUBQ(imm(uint64(unroll*w.bytes)), n)
+		g.JGE(operand.LabelRef("many"))
+		g.Label("few")
+		g.ADDQ(imm(uint64(unroll*w.bytes)), n)
 		blocksOrWhole(n, w.bytes, advance, func(last bool) {
 			if !last {
-				store(op(f.f, load(at(x, 0)), at(y, 0)), at(z, 0))
+				whole(0)
 				return
 			}
 			k := g.K()

@@ -25,9 +25,9 @@ func conversions() {
 	widen(typeUint8, 1, "Uint8", func(m operand.Mem, t *tail) vec { return extend("VPMOVZXBD", "VPMOVZXBD_Z", m, t) })
 	widen(typeInt16, 2, "Int16", func(m operand.Mem, t *tail) vec { return extend("VPMOVSXWD", "VPMOVSXWD_Z", m, t) })
 	widen(typeBF16, 2, "BF16", func(m operand.Mem, t *tail) vec {
-		return shift("VPSLLD", extend("VPMOVZXWD", "VPMOVZXWD_Z", m, t), 16)
+		return canon(shift("VPSLLD", extend("VPMOVZXWD", "VPMOVZXWD_Z", m, t), 16))
 	})
-	widen(typeFP16, 2, "FP16", func(m operand.Mem, t *tail) vec { return extend("VCVTPH2PS", "VCVTPH2PS_Z", m, t) })
+	widen(typeFP16, 2, "FP16", func(m operand.Mem, t *tail) vec { return canon(extend("VCVTPH2PS", "VCVTPH2PS_Z", m, t)) })
 	widen(typeE5M2, 1, "E5M2", func(m operand.Mem, t *tail) vec {
 		// The upper half of an fp16.
 		v := extend("VPMOVZXBD", "VPMOVZXBD_Z", m, t)
@@ -35,9 +35,9 @@ func conversions() {
 		if w.wide {
 			half := g.YMM()
 			g.VPMOVDW(v, half)
-			return op1("VCVTPH2PS", half)
+			return canon(op1("VCVTPH2PS", half))
 		}
-		return op1("VCVTPH2PS", packWords(v))
+		return canon(op1("VCVTPH2PS", packWords(v)))
 	})
 	widen(typeE4M3, 1, "E4M3", func(m operand.Mem, t *tail) vec {
 		v := extend("VPMOVZXBD", "VPMOVZXBD_Z", m, t)

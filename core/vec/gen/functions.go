@@ -46,32 +46,37 @@ func poly(c []float32, x vec) vec {
 	return p
 }
 
-// parts is E (§6.12.1); n is an integer. l may be nil for 0.
-func parts(h vec, l *vec) (p, n vec) {
-	h = lower(upper(h, num(-128)), num(128))
+// parts is E (§6.12.1); n is what scaled takes: a number, or with AVX2 an integer.
+// l may be nil for 0, and h is known not to be above 128 with below.
+func parts(h vec, l *vec, below bool) (p, n vec) {
+	h = upper(h, num(-128))
+	if !below {
+		h = lower(h, num(128))
+	}
 	t := fma(h, all(num(log2E)), num(magic))
 	k := sub(t, num(magic))
 	r := fmaTo(fmaTo(h, k, num(-ln2Hi)), k, num(-ln2Lo))
 	if l != nil {
 		r = add(r, *l)
 	}
-	return poly(expTerms, r), op("VPSUBD", t, num(magic))
+	p = poly(expTerms, r)
+	if w.wide {
+		return p, k
+	}
+	return p, op("VPSUBD", t, num(magic))
 }
 
-// powers are the two powers of 2 by which scale multiplies.
-func powers(n vec) (a, b vec) {
+// scaled is scale(y, n): AVX-512 has an instruction that rounds once.
+func scaled(y, n vec) vec {
+	if w.wide {
+		return op("VSCALEFPS", y, n)
+	}
 	half := shift("VPSRAD", n, 1)
 	power := func(n vec) vec { return op("VPADDD", shift("VPSLLD", n, 23), num(1)) }
-	return power(half), power(op("VPSUBD", n, half))
+	return mul(mul(y, power(half)), power(op("VPSUBD", n, half)))
 }
 
-// scaled is scale(y, n).
-func scaled(y, n vec) vec {
-	a, b := powers(n)
-	return mul(mul(y, a), b)
-}
-
-func exp(x vec) vec { return scaled(parts(x, nil)) }
+func exp(x vec) vec { return scaled(parts(x, nil, false)) }
 
 func logarithm(x vec) vec {
 	small := compare(less, x, num(0x1p-126))
@@ -109,11 +114,10 @@ func logistic(y, h vec, l *vec) vec {
 		turned := xor(*l, andNot(h, bits(sign)))
 		l = &turned
 	}
-	p, n := parts(minus, l)
-	a, b := powers(n)
+	p, n := parts(minus, l, true)
 	below := compare(less, h, bits(0))
-	q := div(pick(below, mul(y, p), y), add(mul(mul(p, a), b), num(1)))
-	return pick(below, mul(mul(q, a), b), q)
+	q := div(pick(below, mul(y, p), y), add(scaled(p, n), num(1)))
+	return pick(below, scaled(q, n), q)
 }
 
 func sigmoid(x vec) vec { return logistic(all(num(1)), x, nil) }
@@ -142,7 +146,7 @@ func normalTail(t, h, l vec) (p, n vec) {
 	q := div(all(num(1)), add(t, num(4)))
 	u := fma(all(num(-8)), q, num(1))
 	r := mul(q, poly(tailTerms, u))
-	p, n = parts(h, &l)
+	p, n = parts(h, &l, true)
 	return mul(p, r), n
 }
 

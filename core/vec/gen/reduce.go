@@ -135,14 +135,14 @@ func reductions() {
 	g.RET()
 
 	register("expSum", nil, "expSum")
-	begin("expSum", "func(z, x *uint32, m uint32, n int) uint32", "makes z[i] the exponential of x[i] − m, and returns the sum of n of them.")
+	begin("expSum", "func(z, x *uint32, m uint32, n int) uint32", "makes z[i] the exponential of x[i] − m, and returns the sum of n of them.\nm is finite and no x[i] is above it, or NaN.")
 	z, x, n := param("z"), param("x"), param("n")
 	m := broadcastParam("m")
 	zero = zeroVec()
 	acc = lanesOf(bits(0))
 	sixteen(n, []reg.GPVirtual{x, z}, func(i, off int, t *tail) {
 		d := sub(loadTail(at(x, off), t), m)
-		e := nanOf(d, exp(d))
+		e := scaled(parts(d, nil, true))
 		storeTail(e, at(z, off), t)
 		emit("VADDPS", t.keep(e, zero), acc[i], acc[i])
 	})

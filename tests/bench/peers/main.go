@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command peers measures package gemm beside oneDNN: both multiply in turns, in
+// Command peers measures package gemm, convolutions of the core and whole commands of a card beside oneDNN: both multiply in turns, in
 // short bursts, so that what the machine does meanwhile hits both (docs/performance.md).
 package main
 
@@ -42,7 +42,7 @@ var kinds = []kind{
 }
 
 var (
-	kindNames = flag.String("kinds", "s8,u8,f32,bf16,fp16,e4m3,e5m2", "what to compare, `names` with commas")
+	kindNames = flag.String("kinds", "s8,u8,f32,bf16,fp16,e4m3,e5m2,device,conv", "what to compare, `names` with commas; device: whole commands, conv: the convolutions of two networks")
 	sizes     = flag.String("sizes", "512,1024,2048,4096", "M = N = K, `numbers` with commas")
 	threads   = flag.String("threads", "1,2", "numbers of threads, with commas")
 	rounds    = flag.Int("rounds", 20, "times that each product has its turn")
@@ -92,6 +92,15 @@ func run(ctx context.Context) error {
 		e := gemm.New(t)
 		defer e.Close()
 		for _, name := range strings.Split(*kindNames, ",") {
+			switch name {
+			case "device":
+				if err := compareDevice(ctx, p, t); err != nil {
+					return err
+				}
+				continue
+			case "conv":
+				continue
+			}
 			i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
 			if i < 0 {
 				return fmt.Errorf("-kinds: %q is not one of them", name)
@@ -100,6 +109,13 @@ func run(ctx context.Context) error {
 				if err := compare(ctx, p, e, kinds[i], n, t); err != nil {
 					return err
 				}
+			}
+		}
+	}
+	if slices.Contains(strings.Split(*kindNames, ","), "conv") {
+		for _, t := range ts {
+			if err := compareNetworks(ctx, p, t); err != nil {
+				return err
 			}
 		}
 	}
@@ -139,13 +155,17 @@ func compare(ctx context.Context, p *peer, e *gemm.Engine, k kind, n, threads in
 	if k.float {
 		top /= 4 // as many lanes, one multiplication in each instead of four
 	}
-	verdict := "met"
-	if our/their < k.bar {
-		verdict = "**missed**"
-	}
 	fmt.Printf("| %s | %d | %d³ | %.0f | %.0f | **%.2f×** | %.2f× | %.0f %% of %.0f | ≥ %.2f× | %s |\n",
-		k.types, threads, n, our, their, our/their, ratios[len(ratios)/2], 100*our/top, top, k.bar, verdict)
+		k.types, threads, n, our, their, our/their, ratios[len(ratios)/2], 100*our/top, top, k.bar, verdict(our/their, k.bar))
 	return nil
+}
+
+// verdict says whether a ratio reaches its bar.
+func verdict(ratio, bar float64) string {
+	if ratio < bar {
+		return "**missed**"
+	}
+	return "met"
 }
 
 // repeats is how many products of ops operations make a burst, at 200 Gop/s.

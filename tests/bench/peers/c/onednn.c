@@ -4,8 +4,9 @@
 // lines "KIND M N K THREADS REPEAT" (KIND: s8, u8, f32, bf16), multiplies
 // REPEAT times and answers with the seconds of the fastest. Weights are packed
 // before, as oneDNN likes them best; activations are plain rows. KIND peak is
-// not a product: M·N·K multiplications of VPDPBUSD that wait for nothing. "version"
-// answers with the library's version.
+// not a product: M·N·K multiplications of VPDPBUSD that wait for nothing. A line
+// "conv IN CIN COUT KERNEL STEP GROUPS THREADS REPEAT" is a convolution s8s8s8 of
+// a square image in NHWC with bias and scales of channels. "version" answers with the library's version.
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <stdint.h>
@@ -49,8 +50,62 @@ static struct product {
 	char kind[8];
 	int m, n, k, threads;
 	dnnl_primitive_t primitive;
-	dnnl_exec_arg_t args[3];
+	dnnl_exec_arg_t args[6];
+	int count;
 } last;
+
+static void forget(void)
+{
+	if (last.primitive) {
+		dnnl_primitive_destroy(last.primitive);
+		for (int i = 0; i < last.count; i++)
+			dnnl_memory_destroy(last.args[i].memory);
+	}
+	last.primitive = NULL;
+	last.kind[0] = 0;
+}
+
+// convolution of an image of in x in, padded by half a window.
+static void convolution(dnnl_engine_t engine, int in, int cin, int cout, int kernel, int step, int groups)
+{
+	int pad = kernel / 2, out = (in + 2 * pad - kernel) / step + 1;
+	dnnl_dims_t sm = {1, cin, in, in}, dm = {1, cout, out, out}, bm = {cout}, one = {1};
+	dnnl_dims_t wm = {cout, cin, kernel, kernel}, gm = {groups, cout / groups, cin / groups, kernel, kernel};
+	dnnl_dims_t strides = {step, step}, dilates = {0, 0}, pads = {pad, pad};
+	dnnl_memory_desc_t src, wei, bias, dst, scales, scale;
+	dnnl_primitive_attr_t attr;
+	dnnl_primitive_desc_t desc;
+
+	forget();
+	CHECK(dnnl_memory_desc_create_with_tag(&src, 4, sm, dnnl_s8, dnnl_nhwc));
+	CHECK(dnnl_memory_desc_create_with_tag(&wei, groups > 1 ? 5 : 4, groups > 1 ? gm : wm, dnnl_s8, dnnl_format_tag_any));
+	CHECK(dnnl_memory_desc_create_with_tag(&bias, 1, bm, dnnl_f32, dnnl_a));
+	CHECK(dnnl_memory_desc_create_with_tag(&dst, 4, dm, dnnl_s8, dnnl_nhwc));
+	CHECK(dnnl_memory_desc_create_with_tag(&scales, 1, bm, dnnl_f32, dnnl_a));
+	CHECK(dnnl_memory_desc_create_with_tag(&scale, 1, one, dnnl_f32, dnnl_a));
+	CHECK(dnnl_primitive_attr_create(&attr));
+	CHECK(dnnl_primitive_attr_set_scales_mask(attr, DNNL_ARG_WEIGHTS, groups > 1 ? 3 : 1));
+	CHECK(dnnl_primitive_attr_set_scales_mask(attr, DNNL_ARG_DST, 0));
+	CHECK(dnnl_convolution_forward_primitive_desc_create(&desc, engine, dnnl_forward_inference, dnnl_convolution_direct,
+		src, wei, bias, dst, strides, dilates, pads, pads, attr));
+	CHECK(dnnl_primitive_create(&last.primitive, desc));
+	last.args[0] = (dnnl_exec_arg_t){DNNL_ARG_SRC, memory(engine, src)};
+	last.args[1] = (dnnl_exec_arg_t){DNNL_ARG_WEIGHTS,
+		memory(engine, dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0))};
+	last.args[2] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, memory(engine, bias)};
+	last.args[3] = (dnnl_exec_arg_t){DNNL_ARG_DST, memory(engine, dst)};
+	last.args[4] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, memory(engine, scales)};
+	last.args[5] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST, memory(engine, scale)};
+	last.count = 6;
+	CHECK(dnnl_primitive_desc_destroy(desc));
+	CHECK(dnnl_primitive_attr_destroy(attr));
+	CHECK(dnnl_memory_desc_destroy(src));
+	CHECK(dnnl_memory_desc_destroy(wei));
+	CHECK(dnnl_memory_desc_destroy(bias));
+	CHECK(dnnl_memory_desc_destroy(dst));
+	CHECK(dnnl_memory_desc_destroy(scales));
+	CHECK(dnnl_memory_desc_destroy(scale));
+}
 
 static void prepare(dnnl_engine_t engine, const char *kind, int m, int n, int k, int threads)
 {
@@ -61,11 +116,7 @@ static void prepare(dnnl_engine_t engine, const char *kind, int m, int n, int k,
 
 	if (!strcmp(last.kind, kind) && last.m == m && last.n == n && last.k == k && last.threads == threads)
 		return;
-	if (last.primitive) {
-		dnnl_primitive_destroy(last.primitive);
-		for (int i = 0; i < 3; i++)
-			dnnl_memory_destroy(last.args[i].memory);
-	}
+	forget();
 	if (!strcmp(kind, "s8") || !strcmp(kind, "u8")) {
 		src = kind[0] == 's' ? dnnl_s8 : dnnl_u8;
 		wei = dnnl_s8;
@@ -82,6 +133,7 @@ static void prepare(dnnl_engine_t engine, const char *kind, int m, int n, int k,
 	last.args[1] = (dnnl_exec_arg_t){DNNL_ARG_WEIGHTS,
 		memory(engine, dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0))};
 	last.args[2] = (dnnl_exec_arg_t){DNNL_ARG_DST, memory(engine, c)};
+	last.count = 3;
 	CHECK(dnnl_primitive_desc_destroy(desc));
 	CHECK(dnnl_memory_desc_destroy(a));
 	CHECK(dnnl_memory_desc_destroy(b));
@@ -108,7 +160,7 @@ static void peak(long count)
 static void work(dnnl_stream_t stream, long peaks)
 {
 	if (!peaks) {
-		CHECK(dnnl_primitive_execute(last.primitive, stream, 3, last.args));
+		CHECK(dnnl_primitive_execute(last.primitive, stream, last.count, last.args));
 		CHECK(dnnl_stream_wait(stream));
 		return;
 	}
@@ -121,7 +173,7 @@ int main(void)
 	dnnl_engine_t engine;
 	dnnl_stream_t stream;
 	char line[256], kind[8];
-	int m, n, k, threads, repeat;
+	int m, n, k, threads, repeat, kernel, step, groups;
 
 	CHECK(dnnl_engine_create(&engine, dnnl_cpu, 0));
 	CHECK(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
@@ -136,7 +188,11 @@ int main(void)
 			fflush(stdout);
 			continue;
 		}
-		if (sscanf(line, "%7s %d %d %d %d %d", kind, &m, &n, &k, &threads, &repeat) != 6) {
+		if (sscanf(line, "conv %d %d %d %d %d %d %d %d", &m, &n, &k, &kernel, &step, &groups, &threads, &repeat) == 8) {
+			omp_set_num_threads(threads);
+			convolution(engine, m, n, k, kernel, step, groups);
+			strcpy(kind, "conv");
+		} else if (sscanf(line, "%7s %d %d %d %d %d", kind, &m, &n, &k, &threads, &repeat) != 6) {
 			printf("error: %s", line);
 			fflush(stdout);
 			return 1;
@@ -144,7 +200,7 @@ int main(void)
 		omp_set_num_threads(threads);
 		if (!strcmp(kind, "peak")) {
 			peaks = (long)m * n * k / (24 * 64);
-		} else {
+		} else if (strcmp(kind, "conv")) {
 			prepare(engine, kind, m, n, k, threads);
 		}
 		for (int i = 0; i < repeat; i++) {

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes small TensorFlow Lite models of our own and records what the LiteRT interpreter computes.
+
+usage: models.py DIRECTORY
+
+Each model becomes DIRECTORY/NAME/model.tflite with input_0.bin and output_0.bin of its reference kernels (of
+Logistic and Tanh: of its optimized ones, which are tables). Numbers are pseudo-random from a fixed seed.
+"""
+import os
+import sys
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as s
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+KIND = {np.dtype(np.float32): 0, np.dtype(np.int32): 2, np.dtype(np.int8): 9}
+
+
+class Net:
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.tensors, self.buffers, self.ops, self.codes = [], [s.BufferT()], [], []
+
+    def tensor(self, shape, dtype, scale=None, zero=None, axis=0, data=None):
+        t = s.TensorT()
+        t.shape, t.type, t.name = list(shape), KIND[np.dtype(dtype)], f"t{len(self.tensors)}".encode()
+        if scale is not None:
+            q = s.QuantizationParametersT()
+            q.scale = np.atleast_1d(np.asarray(scale, np.float32))
+            q.zeroPoint = np.broadcast_to(np.asarray(zero or 0, np.int64), q.scale.shape)
+            q.quantizedDimension = axis
+            t.quantization = q
+        t.buffer = 0
+        if data is not None:
+            b = s.BufferT()
+            b.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+            t.buffer = len(self.buffers)
+            self.buffers.append(b)
+        self.tensors.append(t)
+        return len(self.tensors) - 1
+
+    def act(self, shape, lo=-2.0, hi=2.0):
+        """An int8 activation that covers lo to hi."""
+        scale = np.float32((hi - lo) / 255)
+        return self.tensor(shape, np.int8, scale, int(round(-128 - lo / scale)))
+
+    def scale(self, t):
+        return float(self.tensors[t].quantization.scale[0])
+
+    def weights(self, shape, axis):
+        n = shape[axis]
+        return self.tensor(shape, np.int8, self.rng.uniform(0.002, 0.02, n), 0, axis, self.rng.integers(-127, 128, shape).astype(np.int8))
+
+    def bias(self, x, w, n):
+        scale = self.scale(x) * np.asarray(self.tensors[w].quantization.scale)
+        return self.tensor([n], np.int32, scale, 0, 0, self.rng.integers(-2000, 2000, n).astype(np.int32))
+
+    def op(self, code, inputs, output, options=None, kind=0):
+        c = s.OperatorCodeT()
+        c.builtinCode, c.deprecatedBuiltinCode, c.version = code, min(code, 127), 1
+        if code in (3, 9, 0, 18, 41, 25, 2, 34, 114, 6):
+            c.version = {3: 3, 9: 4, 0: 2, 18: 2, 41: 2, 25: 2, 2: 2, 34: 2, 114: 2, 6: 2}[code]
+        o = s.OperatorT()
+        o.opcodeIndex, o.inputs, o.outputs = len(self.codes), list(inputs), [output]
+        if options is not None:
+            o.builtinOptions, o.builtinOptionsType = options, kind
+        self.codes.append(c)
+        self.ops.append(o)
+        return output
+
+    def conv(self, x, k, cout, stride=1, act=0, same=True, out=None, depthwise=False, dilation=1):
+        n, h, w, cin = self.tensors[x].shape
+        wt = self.weights([1, k, k, cin * cout], 3) if depthwise else self.weights([cout, k, k, cin], 0)
+        cout = cin * cout if depthwise else cout
+        o = s.DepthwiseConv2DOptionsT() if depthwise else s.Conv2DOptionsT()
+        o.padding, o.strideW, o.strideH, o.fusedActivationFunction = (0 if same else 1), stride, stride, act
+        o.dilationWFactor = o.dilationHFactor = dilation
+        if depthwise:
+            o.depthMultiplier = cout // cin
+        span = (k - 1) * dilation + 1
+        size = lambda d: -(-d // stride) if same else (d - span) // stride + 1
+        y = self.act([n, size(h), size(w), cout], *(out or (-3.0, 3.0)))
+        return self.op(4 if depthwise else 3, [x, wt, self.bias(x, wt, cout)], y, o, 2 if depthwise else 1)
+
+    def dense(self, x, cout, act=0):
+        k = int(np.prod(self.tensors[x].shape[1:]))
+        w = self.tensor([cout, k], np.int8, 0.01, 0, 0, self.rng.integers(-127, 128, [cout, k]).astype(np.int8))
+        o = s.FullyConnectedOptionsT()
+        o.fusedActivationFunction = act
+        return self.op(9, [x, w, self.bias(x, w, cout)], self.act([self.tensors[x].shape[0], cout], -4, 5), o, 8)
+
+    def pool(self, x, code, k, stride, same=True, act=0):
+        n, h, w, c = self.tensors[x].shape
+        o = s.Pool2DOptionsT()
+        o.padding, o.strideW, o.strideH, o.filterWidth, o.filterHeight, o.fusedActivationFunction = (0 if same else 1), stride, stride, k, k, act
+        size = lambda d: -(-d // stride) if same else (d - k) // stride + 1
+        q = self.tensors[x].quantization
+        y = self.tensor([n, size(h), size(w), c], np.int8, q.scale, int(q.zeroPoint[0]))
+        return self.op(code, [x], y, o, 5)
+
+    def bytes(self, x, y):
+        g = s.SubGraphT()
+        g.tensors, g.inputs, g.outputs, g.operators, g.name = self.tensors, x, [y], self.ops, b"main"
+        m = s.ModelT()
+        m.version, m.operatorCodes, m.subgraphs, m.buffers, m.description = 3, self.codes, [g], self.buffers, b"npuemu"
+        b = flatbuffers.Builder(1024)
+        b.Finish(m.Pack(b), b"TFL3")
+        return bytes(b.Output())
+
+
+def binary(code, options, kind, act=0):
+    def make(n):
+        a, b = n.act([1, 5, 7, 3]), n.act([1, 5, 7, 3], -1.0, 3.3)
+        o = options()
+        o.fusedActivationFunction = act
+        return [a, b], n.op(code, [a, b], n.act([1, 5, 7, 3], -2.5, 4.0), o, kind)
+    return make
+
+
+def unary(code, lo=-2.5, hi=4.0, options=None, kind=0):
+    def make(n):
+        x = n.act([1, 8, 32], -6.0, 6.0)
+        return [x], n.op(code, [x], n.act([1, 8, 32], lo, hi), options() if options else None, kind)
+    return make
+
+
+def leaky():
+    o = s.LeakyReluOptionsT()
+    o.alpha = 0.2
+    return o
+
+
+def conv(**kw):
+    def make(n):
+        x = n.act([1, 9, 11, 5])
+        return [x], n.conv(x, 3, **kw)
+    return make
+
+
+def pool(*args, **kw):
+    def make(n):
+        x = n.act([1, 9, 11, 5])
+        return [x], n.pool(x, *args, **kw)
+    return make
+
+
+def dense(n):
+    x = n.act([3, 37])
+    return [x], n.dense(x, 11, 1)
+
+
+def pad(n):
+    x = n.act([1, 3, 4, 2])
+    q = n.tensors[x].quantization
+    p = n.tensor([4, 2], np.int32, data=np.array([[0, 0], [1, 2], [0, 3], [1, 0]], np.int32))
+    return [x], n.op(34, [x, p], n.tensor([1, 6, 7, 3], np.int8, q.scale, int(q.zeroPoint[0])), s.PadOptionsT(), 22)
+
+
+def concat(n):
+    a, b = n.act([1, 3, 4, 2]), n.act([1, 3, 4, 5])
+    o = s.ConcatenationOptionsT()
+    o.axis = 3
+    return [a, b], n.op(2, [a, b], n.act([1, 3, 4, 7]), o, 10)
+
+
+def quantize(n):
+    x = n.tensor([1, 400], np.float32)
+    return [x], n.op(114, [x], n.act([1, 400]))
+
+
+def dequantize(n):
+    x = n.act([1, 256])
+    return [x], n.op(6, [x], n.tensor([1, 256], np.float32))
+
+
+def net(n):
+    """Inverted residuals, as MobileNetV2 has them."""
+    x = n.act([1, 32, 32, 3])
+    y = n.conv(x, 3, 8, 2, 3, out=(0.0, 6.0))
+    for cout, stride in [(8, 1), (16, 2), (16, 1)]:
+        z = n.conv(y, 1, 24, 1, 3, out=(0.0, 6.0))
+        z = n.conv(z, 3, 1, stride, 3, out=(0.0, 6.0), depthwise=True)
+        z = n.conv(z, 1, cout, 1, 0)
+        if n.tensors[z].shape == n.tensors[y].shape:
+            z = n.op(0, [y, z], n.act(n.tensors[z].shape, -6.0, 6.0), s.AddOptionsT(), 11)
+        y = z
+    y = n.pool(y, 1, 8, 1, False)
+    r = s.ReshapeOptionsT()
+    r.newShape = [1, 16]
+    shape = n.tensor([2], np.int32, data=np.array([1, 16], np.int32))
+    q = n.tensors[y].quantization
+    y = n.op(22, [y, shape], n.tensor([1, 16], np.int8, q.scale, int(q.zeroPoint[0])), r, 17)
+    return [x], n.dense(y, 10)
+
+
+MODELS = {
+    "conv": conv(cout=7), "conv_stride_relu6": conv(cout=8, stride=2, act=3), "conv_valid_relu": conv(cout=4, act=1, same=False),
+    "conv_dilation": conv(cout=4, dilation=2), "conv_relu_n1": conv(cout=4, act=2),
+    "depthwise": conv(cout=1, depthwise=True), "depthwise_multiplier": conv(cout=3, depthwise=True, stride=2, act=1),
+    "dense": dense, "average": pool(1, 3, 2), "average_valid_relu": pool(1, 2, 2, False, 1), "maximum": pool(17, 3, 1), "maximum_relu6": pool(17, 2, 2, False, 3),
+    "add": binary(0, s.AddOptionsT, 11), "add_relu": binary(0, s.AddOptionsT, 11, 1), "sub": binary(41, s.SubOptionsT, 28), "mul": binary(18, s.MulOptionsT, 21),
+    "mul_relu6": binary(18, s.MulOptionsT, 21, 3), "relu": unary(19), "relu6": unary(21), "leaky_relu": unary(98, options=leaky, kind=75),
+    "requantize": unary(114), "logistic": unary(14, 0.0, 255 / 256), "tanh": unary(28, -1.0, 127 / 128),
+    "pad": pad, "concat": concat, "quantize": quantize, "dequantize": dequantize, "net": net,
+}
+
+
+def main():
+    for i, (name, make) in enumerate(MODELS.items()):
+        n = Net(i)
+        x, y = make(n)
+        b = n.bytes(x, y)
+        resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if name in ("logistic", "tanh") else OpResolverType.BUILTIN_REF
+        it = Interpreter(model_content=b, experimental_op_resolver_type=resolver)
+        it.allocate_tensors()
+        d = os.path.join(sys.argv[1], name)
+        os.makedirs(d, exist_ok=True)
+        open(os.path.join(d, "model.tflite"), "wb").write(b)
+        for k, t in enumerate(it.get_input_details()):
+            if t["dtype"] == np.float32:
+                v = n.rng.uniform(-3, 3, t["shape"]).astype(np.float32)
+                v[0, :100] = (np.arange(100) - 50 + 0.5) * np.float32(4 / 255)
+            elif int(np.prod(t["shape"])) == 256:
+                v = np.arange(-128, 128, dtype=np.int8).reshape(t["shape"])
+            else:
+                v = n.rng.integers(-128, 128, t["shape"]).astype(np.int8)
+            it.set_tensor(t["index"], v)
+            open(os.path.join(d, f"input_{k}.bin"), "wb").write(v.tobytes())
+        it.invoke()
+        out = it.get_tensor(it.get_output_details()[0]["index"])
+        open(os.path.join(d, "output_0.bin"), "wb").write(out.tobytes())
+    print(len(MODELS), "models")
+
+
+main()
