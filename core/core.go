@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"npuemu/core/hazard"
 	"npuemu/core/isa"
 	"npuemu/core/num"
 	"npuemu/core/systolic"
@@ -125,6 +126,10 @@ type Core struct {
 	strikes strikes // that wait for the next program
 	late    late
 
+	tracker hazard.Tracker
+	hazards []Hazard
+	base    func(*isa.Access) // bus; made once
+
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
 	requants *vec.Requant
@@ -152,6 +157,7 @@ func New(cfg Config) (*Core, error) {
 	c.poison.array = array
 	c.late.done = c.requantizedPart
 	c.stopped = func() bool { return c.ctx.Err() != nil }
+	c.tracker.Entries, c.tracker.Rows, c.base = maxAccesses, maxRows, c.bus
 	return c, nil
 }
 
@@ -222,6 +228,8 @@ func (c *Core) reset(d isa.Descriptor) {
 	c.late.bias, c.late.product = false, false
 	c.stats = Stats{}
 	c.limits = d.Limits()
+	c.tracker.Reset()
+	c.hazards = c.hazards[:0]
 }
 
 // engines is the number of engines; engine e executes class e + 1.
@@ -253,7 +261,9 @@ func (c *Core) sequence(ctx context.Context) error {
 	}
 	for e := range c.walkers {
 		c.walkers[e] = isa.NewWalker(c.text, halt)
-		c.more[e] = c.walkers[e].Next(isa.Class(e + 1))
+		if c.more[e] = c.walkers[e].Next(isa.Class(e + 1)); !c.more[e] {
+			c.tracker.Done(e)
+		}
 	}
 	for {
 		engine, blocked := c.choose(&c.walkers, &c.more, &c.tokens)
@@ -278,7 +288,9 @@ func (c *Core) sequence(ctx context.Context) error {
 			}
 			return err
 		}
-		c.more[engine] = next.Next(isa.Class(engine + 1))
+		if c.more[engine] = next.Next(isa.Class(engine + 1)); !c.more[engine] {
+			c.tracker.Done(engine)
+		}
 	}
 }
 
@@ -323,6 +335,7 @@ func (c *Core) step(at *isa.Walker) error {
 		f.Instr = uint32(i)
 		return f
 	}
+	c.track(w, at)
 	c.retire(isa.Opcode(w[0]).Class())
 	token, count := w[3]&15, w[3]>>4
 	if int(c.tokens[token])+int(count) > 255 {

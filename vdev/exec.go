@@ -272,6 +272,13 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	x.d.count(npureg.CounterMACs, stats.MACs)
 	x.d.count(npureg.CounterDMARead, stats.BytesLoaded)
 	x.d.count(npureg.CounterDMAWritten, stats.BytesStored)
+	for _, h := range x.core.Hazards() {
+		if h.Race() {
+			x.d.findings.add("token-race", "an instruction's tokens do not depend on which engine is faster (§5.5)", h.String())
+		} else {
+			x.d.findings.add("hazard", "tokens order two engines that touch the same byte, at least one of them writing (§5.5)", h.String())
+		}
+	}
 	if err != nil {
 		return x.programError(ctx, err)
 	}

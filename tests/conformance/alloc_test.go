@@ -40,7 +40,7 @@ func TestCommandsAllocateNothing(t *testing.T) {
 		le.PutUint16(e[0x1e:], 1)
 		return e
 	}
-	launch := h.Launch(program(t, ".spad 1024\n.acc 1024\n.bindings 2\nload binding=0 local=0 nx=64\nstore binding=1 local=0 nx=64\nhalt\n"),
+	launch := h.Launch(program(t, ".spad 1024\n.acc 1024\n.bindings 2\nload binding=0 local=0 nx=64 signal=0\nstore binding=1 local=0 nx=64 wait=0\nhalt\n"),
 		devtest.Binding{Addr: buf, Size: 64, Read: true}, devtest.Binding{Addr: 4096, Size: 64, Write: true, Space: 1})
 	layer, err := isa.Assemble("layer", []byte(layerText))
 	if err != nil {

@@ -82,12 +82,12 @@ type linter struct {
 	p      *isa.Program
 	halt   int
 	report Report
-	seen   map[[4]uint64]bool
+	seen   map[key]bool
 }
 
 // Check looks for all mistakes of p. It does not change p.
 func Check(p *isa.Program) Report {
-	l := &linter{p: p, seen: map[[4]uint64]bool{}, report: Report{Findings: []Finding{}}}
+	l := &linter{p: p, seen: map[key]bool{}, report: Report{Findings: []Finding{}}}
 	if l.rules() {
 		l.order()
 		l.counters()
@@ -95,19 +95,22 @@ func Check(p *isa.Program) Report {
 	return l.report
 }
 
-// add notes a finding; key tells those apart that are reported once.
-func (l *linter) add(f Finding, key ...uint64) {
-	k := [4]uint64{}
-	copy(k[:], key)
-	for _, c := range []byte(f.Rule) {
-		k[3] = k[3]*31 + uint64(c)
-	}
+// key tells apart what is reported once.
+type key struct {
+	rule string
+	a, b uint64
+}
+
+// first reports whether k comes for the first time, and there is room for a finding.
+func (l *linter) first(k key) bool {
 	if l.seen[k] || len(l.report.Findings) == maxFindings {
-		return
+		return false
 	}
 	l.seen[k] = true
-	l.report.Findings = append(l.report.Findings, f)
+	return true
 }
+
+func (l *linter) add(f Finding) { l.report.Findings = append(l.report.Findings, f) }
 
 // place describes instruction index.
 func (l *linter) place(index int) Place {
@@ -123,7 +126,9 @@ func (l *linter) place(index int) Place {
 // program can run.
 func (l *linter) rules() bool {
 	violation := func(v *isa.Violation, at int) {
-		l.add(Finding{Rule: v.Rule.String(), Section: "§5.7", At: l.place(at), Message: v.Detail, Remedy: remedy(v.Rule)}, uint64(at))
+		if l.first(key{v.Rule.String(), uint64(at), 0}) {
+			l.add(Finding{Rule: v.Rule.String(), Section: "§5.7", At: l.place(at), Message: v.Detail, Remedy: remedy(v.Rule)})
+		}
 	}
 	halt, v, at := isa.Scan(l.p.Text, l.p.Features)
 	if v == nil && halt >= 0 {
@@ -271,12 +276,15 @@ func (l *linter) order() {
 			f.Other = &p
 			f.Message += fmt.Sprintf("; the last that waits for token %d in the text is %v", id, p)
 		}
-		l.add(f, uint64(from.Index), uint64(id))
+		l.add(f)
 	}
 }
 
 // hazard reports two accesses.
 func (l *linter) hazard(r hazard.Report) {
+	if !l.first(key{"HAZARD", uint64(r.First.Index)<<32 | uint64(r.Second.Index), uint64(r.Space)}) {
+		return
+	}
 	kind, first, second := "write after read", "reads", "writes"
 	switch {
 	case r.First.Write && r.Second.Write:
@@ -292,11 +300,14 @@ func (l *linter) hazard(r hazard.Report) {
 		Message: fmt.Sprintf("%s: %s %s address %#x, which %v %s; no token orders the two", kind, second, where, r.Addr, other, first),
 		Remedy: fmt.Sprintf("signal a token at instruction %d, or behind it on the %s engine, and wait for it at instruction %d, or before it on the %s engine",
 			other.Index, l.engineOf(other.Index), at.Index, l.engineOf(at.Index)),
-	}, uint64(r.First.Index)<<32|uint64(r.Second.Index), uint64(r.Space))
+	})
 }
 
 // race reports a token of which one instruction or another gets its part by chance.
 func (l *linter) race(r hazard.Report) {
+	if !l.first(key{"TOKEN_RACE", uint64(min(r.First.Index, r.Second.Index))<<32 | uint64(max(r.First.Index, r.Second.Index)), uint64(r.Token)}) {
+		return
+	}
 	other, at := l.place(int(r.First.Index)), l.place(int(r.Second.Index))
 	message := fmt.Sprintf("token %d is also signalled by %v; which of the two a wait for it sees first, only their time decides", r.Token, other)
 	if r.Waiting {
@@ -304,7 +315,7 @@ func (l *linter) race(r hazard.Report) {
 	}
 	l.add(Finding{
 		Rule: "TOKEN_RACE", Section: "§5.5", At: at, Other: &other, Message: message, Remedy: "give each pair of engines a token of its own",
-	}, uint64(min(r.First.Index, r.Second.Index))<<32|uint64(max(r.First.Index, r.Second.Index)), uint64(r.Token))
+	})
 }
 
 func (l *linter) engineOf(index int) string { return names[l.p.Text[index*isa.Size]>>4-1] }
@@ -345,7 +356,7 @@ func (l *linter) blocked(m *machine) {
 				f.Message += fmt.Sprintf(", and the %s engine waits at instruction %d", names[o], m.engines[o].Index())
 			}
 		}
-		l.add(f, uint64(w.Index()))
+		l.add(f)
 	}
 }
 
@@ -381,6 +392,9 @@ func (l *linter) counters() {
 // overflow reports that instruction index signals token id too often if engine
 // last is slow.
 func (l *linter) overflow(index int, id uint8, last int) {
+	if !l.first(key{"TOKEN_OVERFLOW", uint64(index), uint64(id)}) {
+		return
+	}
 	f := Finding{
 		Rule: "TOKEN_OVERFLOW", Section: "§5.5", At: l.place(index),
 		Message: fmt.Sprintf("signals token %d more than %d times ahead of who waits for it", id, maxTokens),
@@ -395,5 +409,5 @@ func (l *linter) overflow(index int, id uint8, last int) {
 	if f.Other != nil {
 		f.Message += fmt.Sprintf(", %v", *f.Other)
 	}
-	l.add(f, uint64(index), uint64(id))
+	l.add(f)
 }
