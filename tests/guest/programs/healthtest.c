@@ -391,6 +391,7 @@ int main(int argc, char **argv)
 {
 	bool sleeps = argc == 2 && !strcmp(argv[1], "-p");
 	struct npu_bo device, system;
+	int ret;
 
 	if (argc > 1 && !sleeps) {
 		fprintf(stderr, "usage: healthtest [-p]\n");
@@ -400,7 +401,9 @@ int main(int argc, char **argv)
 	fd = npu_open();
 	if (fd < 0)
 		bail("open /dev/accel/*", fd);
-	device = make_bo(fd, DEVICE, 48 * MIB);
+	ret = npu_bo_create(fd, DEVICE, 48 * MIB, &device); /* a mapping would keep the card awake */
+	if (ret)
+		bail("buffer object", ret);
 	system = make_bo(fd, SYSTEM, 2 * MIB);
 	test_telemetry();
 	test_counters(&device, &system);
