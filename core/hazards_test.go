@@ -50,6 +50,11 @@ func TestHazards(t *testing.T) {
 					t.Errorf("hazards %q, want %q", got, tt.want)
 				}
 			}
+			image := p.Image()
+			image[len(image)-1]++ // another CRC
+			if _, err := c.Run(t.Context(), image, bindings, nowhere{}); err == nil || len(c.Hazards()) > 0 {
+				t.Errorf("a program that does not begin: %v, hazards %v of another", err, c.Hazards())
+			}
 			if f := lint.Check(p).Findings; tt.name != "memory behind two bindings" && len(f) > 0 != (tt.want != "") {
 				t.Errorf("the linter has %d findings: %+v", len(f), f)
 			}
