@@ -133,14 +133,14 @@ func (c *Core) densify(p *systolic.Product, w, indices isa.Rows, depth int) *Fau
 	}
 	sparse := c.spad[w.Base:]
 	for n := range columns {
-		if c.stopped() {
-			return nil // the program ends anyway
-		}
 		zero := uint32(p.B.Zero)
 		if p.BZeros != nil {
 			zero = uint32(p.BZeros[n])
 		}
 		for g := range depth / 4 {
+			if g%4096 == 0 && c.stopped() {
+				return nil // the program ends anyway
+			}
 			row, i := int(indices.Base), g
 			if p.B.Transposed {
 				row += n * int(indices.InnerStride)

@@ -4,6 +4,7 @@ package core_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -354,5 +355,26 @@ func TestBlocksAgain(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// One long column of sparse weights ends soon after its command, too: before the last index, which is not valid.
+func TestSparseIsInterrupted(t *testing.T) {
+	const k = 1 << 20
+	cfg := core.Config{Rows: 8, Cols: 8, SpadSize: 4 << 20, AccSize: 4096, ISAMinor: isa.Minor, Features: isa.Features}
+	text := isa.Text(
+		isa.Fill{Value: 0x44, Local: 3 << 20, NX: k/4 - 1, NY: 1},
+		isa.Operands{AStride: k, BStride: 1, AccStride: 4},
+		isa.Sparse{On: true, Indices: 3 << 20, IndexStride: 1},
+		isa.Gemm{M: 1, N: 1, K: k, B: 2 << 20},
+	)
+	tokensBetween(text)
+	p := program(cfg, 0, append(text, isa.Text(isa.Halt{})...))
+	p.Minor, p.Features = isa.Minor, isa.Features
+	ctx, cancel := context.WithCancel(t.Context())
+	m := &countdown{Context: ctx, cancel: cancel}
+	m.n.Store(40)
+	if _, err := newCore(t, cfg).Run(m, p.Image(), nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v, want context.Canceled", err)
 	}
 }

@@ -195,6 +195,7 @@ func (c *Core) describe(desc *[isa.DescriptorSize]byte, bindings int) (isa.Descr
 // when it has ended. The error is a *Fault, or that of ctx, which is looked at
 // before every instruction. The core keeps nothing of the arguments.
 func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Memory) (Stats, error) {
+	c.hazards = c.hazards[:0]
 	if len(image) < isa.DescriptorSize {
 		return Stats{}, &Fault{Status: StatusBadProgram}
 	}
@@ -229,7 +230,6 @@ func (c *Core) reset(d isa.Descriptor) {
 	c.stats = Stats{}
 	c.limits = d.Limits()
 	c.tracker.Reset()
-	c.hazards = c.hazards[:0]
 }
 
 // engines is the number of engines; engine e executes class e + 1.

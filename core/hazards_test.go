@@ -24,6 +24,7 @@ func TestHazards(t *testing.T) {
 		{"token", "loop reg=s0 count=2\nsync.load signal=0:2\nsync.matrix wait=0\nsync.vector wait=0\nend", "instructions 3 and 2 wait for token 0 in no order"},
 		{"again in a loop", "loop reg=s0 count=50\nload binding=0 local=0 nx=8\nstore binding=1 offset=512 local=0 nx=8\nend",
 			"instruction 2 reads scratchpad 0x0, which instruction 1 writes; instruction 1 writes scratchpad 0x0, which instruction 2 reads"},
+		{"planes at the same place, then one", "loop reg=s0 start=1 step=-1 count=2\nwith nz=s0*1\nload binding=0 local=0 nx=4 ny=2 nz=1 stride_y=8 local_stride=8\nend\nsync.load signal=0\nstore binding=1 local=0 nx=4 wait=0", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,6 +49,11 @@ func TestHazards(t *testing.T) {
 				if strings.Join(got, "; ") != tt.want {
 					t.Errorf("hazards %q, want %q", got, tt.want)
 				}
+			}
+			image := p.Image()
+			image[len(image)-1]++ // another CRC
+			if _, err := c.Run(t.Context(), image, bindings, nowhere{}); err == nil || len(c.Hazards()) > 0 {
+				t.Errorf("a program that does not begin: %v, hazards %v of another", err, c.Hazards())
 			}
 			if f := lint.Check(p).Findings; tt.name != "memory behind two bindings" && len(f) > 0 != (tt.want != "") {
 				t.Errorf("the linter has %d findings: %+v", len(f), f)

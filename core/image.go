@@ -58,6 +58,7 @@ type pooling struct {
 	row, result []uint32 // of one pixel
 	sums        []uint32 // of fp32: num.Lanes for each channel
 	native      []byte   // the pixel that is made, if its elements can be compared as they are
+	padded      int      // pixels of padding that count
 }
 
 // pool makes a pixel of every window (§5.6.23).
@@ -115,6 +116,7 @@ func (p *pooling) start() {
 		p.result[k] = v
 	}
 	clear(p.sums)
+	p.padded = 0
 }
 
 // walkWindow takes the elements of the window at (oy, ox) in their order and
@@ -136,10 +138,8 @@ func (c *Core) walkWindow(p *pooling, oy, ox int) (count int) {
 				continue
 			case y >= 0 && y < inH && x >= 0 && x < inW:
 				c.take(p, int(p.X)+y*int(p.XLine)+x*int(p.XPixel), count)
-			case !p.Type.Float(): // +0 changes no sum of fp32
-				for k := range p.result {
-					p.result[k] += uint32(int32(p.Zero))
-				}
+			default:
+				p.padded++
 			}
 			count++
 		}
@@ -178,6 +178,12 @@ func (c *Core) take(p *pooling, at, number int) {
 // finish makes the results of a window of so many pixels.
 func (c *Core) finish(p *pooling, count int) {
 	n := len(p.result)
+	if p.padded > 0 && !p.Type.Float() { // +0 changes no sum of fp32
+		zeros := uint32(p.padded) * uint32(int32(p.Zero))
+		for k := range p.result {
+			p.result[k] += zeros
+		}
+	}
 	switch {
 	case p.sums != nil:
 		for width := num.Lanes / 2; width > 0; width /= 2 { // §6.11

@@ -361,3 +361,27 @@ func edit[T any](v T, f func(*T)) T {
 	f(&v)
 	return v
 }
+
+// Padding is counted, not added pixel by pixel for each channel, which nothing would interrupt for seconds.
+func TestPoolPadding(t *testing.T) {
+	const n, lines, pixels, zero = 1024, 64, 65535, -128
+	text := isa.Text(
+		isa.Image{OutAcc: true, OutType: systolic.Int32, Zero: zero, InH: 1, InW: 1, OutH: 1, OutW: 1},
+		isa.Pool{
+			CountPad: true, Op: isa.PoolSum, N: n, KernelH: lines, KernelW: pixels, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1,
+			PadTop: 65535, PadLeft: 65535,
+		},
+		isa.Store{NX: 4 * n, NY: 1, NZ: 1, Acc: true},
+	)
+	tokensBetween(text)
+	text = append(text, isa.Text(isa.Halt{})...)
+	mem := &memory{t: t, bufs: [][]byte{make([]byte, 4*n)}}
+	if _, err := newCore(t, newConfig).Run(t.Context(), newProgram(1, text).Image(), mem.bind(), mem); err != nil {
+		t.Fatal(err)
+	}
+	for k := range n {
+		if v := int32(binary.LittleEndian.Uint32(mem.bufs[0][4*k:])); v != lines*pixels*zero {
+			t.Fatalf("channel %d is %d, want %d", k, v, lines*pixels*zero)
+		}
+	}
+}

@@ -173,14 +173,12 @@ func (s *simulation) run(ctx context.Context) error {
 		if n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		for {
-			started, err := s.start()
-			if err != nil {
-				return err
-			}
-			if !started {
-				break
-			}
+		started, err := s.start()
+		if err != nil {
+			return err
+		}
+		if started { // others may start now
+			continue
 		}
 		s.share()
 		at, more := s.event()

@@ -323,3 +323,24 @@ func BenchmarkProgram(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/5000, "ns/instruction")
 }
+
+// patience is a context that has ended when it is asked for the nth time.
+type patience struct {
+	context.Context
+	n int
+}
+
+func (p *patience) Err() error {
+	if p.n--; p.n <= 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// The end of the context is seen among instructions that take no time at all, too.
+func TestInterrupted(t *testing.T) {
+	p := program(isa.Loop{Count: 1 << 17}, isa.Sync{Engine: isa.ClassLoad}, isa.End{})
+	if _, err := Program(&patience{context.Background(), 10}, p, plain(8, 8), 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("Program: %v, want context.Canceled", err)
+	}
+}

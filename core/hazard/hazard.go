@@ -109,7 +109,7 @@ type token struct {
 
 // Tracker follows one program. It is not safe for concurrent use.
 type Tracker struct {
-	// Entries bounds how many accesses of an engine are kept, Rows how many rows are
+	// Entries bounds how many accesses of an engine are kept, Rows how many rows and planes are
 	// compared for a pair of accesses.
 	Entries, Rows int
 	// Undecided counts accesses that were dropped, and pairs that were not compared

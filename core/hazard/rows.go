@@ -20,6 +20,8 @@ func normal(r isa.Rows) isa.Rows {
 		}
 	} else if r.Outer > 1 && r.OuterStride == r.Inner*r.InnerStride { // rows go on at the same distance
 		r.Inner, r.Outer = r.Inner*r.Outer, 1
+	} else if r.OuterStride == 0 { // planes at the same place
+		r.Outer = 1
 	}
 	if r.Outer == 1 {
 		r.OuterStride = 0
@@ -33,8 +35,8 @@ func end(r *isa.Rows) uint64 {
 }
 
 // overlap returns the first byte that a and b, both normal, have in common, in
-// the order of the rows of the one with fewer rows. It looks at no more rows than
-// limit; beyond them it does not know.
+// the order of the rows of the one with fewer rows. It looks at no more rows and planes
+// than limit; beyond them it does not know.
 func overlap(a, b *isa.Rows, limit int) (at uint64, common, known bool) {
 	if a.Base >= end(b) || b.Base >= end(a) {
 		return 0, false, true
@@ -66,8 +68,9 @@ func overlap(a, b *isa.Rows, limit int) (at uint64, common, known bool) {
 			if limit--; limit < 0 {
 				return 0, false, false
 			}
-			if x, ok := touches(b, base+i*a.InnerStride, a.Bytes); ok {
-				return x, true, true
+			x, common, known := touches(b, base+i*a.InnerStride, a.Bytes, &limit)
+			if common || !known {
+				return x, common, known
 			}
 		}
 	}
@@ -84,8 +87,9 @@ func apart(a, b *isa.Rows) bool {
 	return d >= a.Bytes && d+b.Bytes <= s
 }
 
-// touches returns the first byte of [x, x+n) that is in a row of r.
-func touches(r *isa.Rows, x, n uint64) (uint64, bool) {
+// touches returns the first byte of [x, x+n) that is in a row of r. It takes the planes that it
+// looks at, but for the first, off limit, and does not know what is beyond.
+func touches(r *isa.Rows, x, n uint64, limit *int) (at uint64, common, known bool) {
 	plane := (r.Inner-1)*r.InnerStride + r.Bytes
 	first := uint64(0)
 	if r.OuterStride > 0 && r.Base+plane <= x {
@@ -96,6 +100,11 @@ func touches(r *isa.Rows, x, n uint64) (uint64, bool) {
 		if base >= x+n {
 			break
 		}
+		if o > first {
+			if *limit--; *limit < 0 {
+				return 0, false, false
+			}
+		}
 		i := uint64(0)
 		if base+r.Bytes <= x {
 			if r.InnerStride == 0 {
@@ -104,10 +113,10 @@ func touches(r *isa.Rows, x, n uint64) (uint64, bool) {
 			i = (x-base-r.Bytes)/r.InnerStride + 1
 		}
 		if at := base + i*r.InnerStride; i < r.Inner && at < x+n {
-			return max(at, x), true
+			return max(at, x), true, true
 		}
 	}
-	return 0, false
+	return 0, false, true
 }
 
 // join makes a cover b too, if that is possible without other bytes: b is in it,

@@ -41,6 +41,9 @@ func TestRows(t *testing.T) {
 			if rng.IntN(2) == 0 {
 				b.Inner = 1 + uint64(rng.IntN(3))
 			}
+			if rng.IntN(2) == 0 {
+				b.Outer = 1
+			}
 		}
 		inA, inB := bytesOf(a), bytesOf(b)
 		na, nb := normal(a), normal(b)
@@ -81,6 +84,15 @@ func TestRowsLimit(t *testing.T) {
 		t.Errorf("overlap = %v, known %v, want neither", common, known)
 	}
 	if _, common, known := overlap(&a, &b, 100); common || !known {
+		t.Errorf("overlap = %v, known %v, want none", common, known)
+	}
+	// A row in the gaps of planes that lie in each other.
+	a = isa.Rows{Base: 20001, Outer: 1, Inner: 1, Bytes: 1}
+	b = isa.Rows{Outer: 1 << 16, OuterStride: 2, Inner: 2, InnerStride: 1 << 20, Bytes: 1}
+	if _, common, known := overlap(&a, &b, 10000); common || known {
+		t.Errorf("overlap = %v, known %v, want neither", common, known)
+	}
+	if _, common, known := overlap(&a, &b, 10001); common || !known {
 		t.Errorf("overlap = %v, known %v, want none", common, known)
 	}
 }
