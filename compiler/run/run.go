@@ -71,6 +71,11 @@ func Load(card Card, m *model.Model) (*Session, error) {
 	if err := fits(m, have); err != nil {
 		return nil, err
 	}
+	for _, g := range m.Hosts {
+		if err := ref.Check(g.Nodes[0]); err != nil {
+			return nil, fmt.Errorf("run: model %q: %w", m.Name, err)
+		}
+	}
 	s := &Session{card: card, model: m}
 	for i, p := range m.Programs {
 		b, err := put(card, p.Image())
@@ -225,12 +230,8 @@ func (s *Session) host(st model.Step) error {
 	if err != nil {
 		return err
 	}
-	k := 0
-	for i, t := range n.Outputs {
-		if t != nil {
-			copy(s.Bytes(&st.Outputs[k]), out[i])
-			k++
-		}
+	for i := range n.Outputs { // which are those of the graph
+		copy(s.Bytes(&st.Outputs[i]), out[i])
 	}
 	return nil
 }
