@@ -67,6 +67,15 @@ func runCommand() *cobra.Command {
 			if o.repeat < 1 {
 				return fmt.Errorf("--repeat %d: use 1 or more", o.repeat)
 			}
+			if err := o.debug.check(1); err != nil {
+				return err
+			}
+			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != "in-process" {
+				return errors.New("--gdb and --cp-trace are for a card in this process: give them to npuemu serve")
+			}
+			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
+				timeout = unhurried
+			}
 			m, err := loadModel(c, args[0], o.cfg)
 			if err != nil {
 				return err
@@ -90,15 +99,6 @@ func runCommand() *cobra.Command {
 			}
 			if n := len(o.bindings); n != int(o.program.Bindings) {
 				return fmt.Errorf("%s uses %d bindings, and --in and --out give %d: give each one of 0 to %d", args[0], o.program.Bindings, n, int(o.program.Bindings)-1)
-			}
-			if err := o.debug.check(1); err != nil {
-				return err
-			}
-			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != "in-process" {
-				return errors.New("--gdb and --cp-trace are for a card in this process: give them to npuemu serve")
-			}
-			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
-				timeout = unhurried
 			}
 			ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
 			defer cancel()

@@ -254,7 +254,7 @@ func TestErrors(t *testing.T) {
 		{"axis", []string{"input %x: float32[2]", `node "n" Softmax(%x) -> %y {axis=1}`, "output %y"}, "axis 1 of 1"},
 		{"groups", []string{"input %x: float32[1, 3, 4, 4]", "const %w: float32[2, 2, 1, 1] = 1 2 3 4", `node "n" Conv(%x, %w) -> %y`, "output %y"}, "1 groups, 3 channels"},
 		{"window", []string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y {kernel_shape=[3, 3]}`, "output %y"}, "larger than the padded axis"},
-		{"stride", []string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y {kernel_shape=[1, 1], strides=[0, 1]}`, "output %y"}, "[0 1] for 2 spatial axes"},
+		{"stride", []string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y {kernel_shape=[1, 1], strides=[0, 1]}`, "output %y"}, "strides [0 1] for 2 spatial axes"},
 		{"outputs", []string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y %i {kernel_shape=[1, 1]}`, "output %y"}, "indices is not supported"},
 		{"scale", []string{"input %x: float32[2]", "const %s: float32[] = 0", `node "n" QuantizeLinear(%x, %s) -> %y`, "output %y"}, "finite and above 0"},
 	} {
