@@ -62,7 +62,7 @@ func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 		}
 		prog, ranges, err := b.Program()
 		if err != nil {
-			return &ir.Error{Graph: g.Name, Rule: err.Error()}
+			return &ir.Error{Graph: g.Name, Rule: err.Error(), Remedy: "cut the model in two, or compile it for a core with more scratchpad, which takes larger tiles"}
 		}
 		p.Segments = append(p.Segments, Segment{Program: prog, Ranges: ranges})
 		b = nil
