@@ -95,6 +95,10 @@ func TestBadModels(t *testing.T) {
 	if _, _, err := npuemu(t.Context(), "compile", model); err != nil {
 		t.Fatal(err)
 	}
+	none := filepath.Join(dir, "none.npu")
+	if _, _, err := npuemu(t.Context(), "compile", write("none.npuir", "graph \"g\"\ninput %x: int8[2]\nnode \"wide\" npu.cast(%x) -> (%y: int64[2])\noutput %y\n")); err != nil {
+		t.Fatal(err)
+	}
 	compiled := filepath.Join(dir, "doubled.npu")
 	whole, err := os.ReadFile(compiled)
 	if err != nil {
@@ -123,6 +127,8 @@ func TestBadModels(t *testing.T) {
 		{"an input twice", []string{"run", model, "--input", "x=" + x, "--input", "x=" + x, "--output", y}, `tensor "x" has a file already`},
 		{"a compiled model where a model is wanted", []string{"verify", compiled}, "give the file that it was made of"},
 		{"too large to make up", []string{"verify", write("large.npuir", "graph \"g\"\ninput %x: int8[2000000000]\nnode \"n\" npu.reshape(%x) -> (%y: int8[2, 1000000000])\noutput %y\n")}, "give files with --input"},
+		{"a model without programs for lint", []string{"lint", none}, "a compiled model of 0 programs"},
+		{"a model without programs for estimate", []string{"estimate", none}, "a compiled model of 0 programs"},
 		{"an operator that nobody has", []string{"compile", write("odd.npuir", strings.Replace(doubled, "npu.cast", "host.odd", 1))}, `node "wide" (host.odd): neither the device nor the host runs it; replace the node`},
 		{"a debugger elsewhere", []string{"run", compiled, "--input", x, "--device", "vfio-user:/none", "--gdb", ":1"}, "--gdb and --cp-trace are for a card in this process"},
 		{"input of another shape", []string{"run", model, "--input", write("wrong.npy", string(wrong)), "--output", y}, "shape [3 2]"},

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"npuemu/compiler/model"
 	"npuemu/core/isa"
 	"npuemu/firmware"
 	"npuemu/umd"
@@ -157,7 +158,11 @@ func loadProgram(c *cobra.Command, name string) (*isa.Program, error) {
 		}
 		return p, nil
 	case bytes.HasPrefix(b, []byte("\x7fELF")):
-		p, err = isa.ReadELF(bytes.NewReader(b))
+		if p, err = isa.ReadELF(bytes.NewReader(b)); err != nil {
+			if m, merr := model.Read(bytes.NewReader(b), int64(len(b))); merr == nil && len(m.Programs) != 1 {
+				err = fmt.Errorf("a compiled model of %d programs, and this takes one program (§14.2): compile --table says what became of each operator", len(m.Programs))
+			}
+		}
 	default:
 		p, err = isa.ParseImage(b)
 	}
