@@ -60,8 +60,8 @@ func function(n *ir.Node) (func(n *ir.Node, in [][]byte) []byte, error) {
 }
 
 // Run runs the graph, which Verify accepts. inputs is the data of each of its inputs, in order.
-// observe, if not nil, is called after each node with the data of its outputs, which it must not change.
-func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte)) ([][]byte, error) {
+// observe, if not nil, is called after each node with the data of its outputs, which it must not change; its error ends the run.
+func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte) error) ([][]byte, error) {
 	if len(inputs) != len(g.Inputs) {
 		return nil, fmt.Errorf("ref: %d inputs for the %d of the graph", len(inputs), len(g.Inputs))
 	}
@@ -106,7 +106,9 @@ func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte)) (
 			data[t] = out[i]
 		}
 		if observe != nil {
-			observe(n, out)
+			if err := observe(n, out); err != nil {
+				return nil, err
+			}
 		}
 		for t := range unique(n.Inputs) {
 			if left[t]--; left[t] == 0 {

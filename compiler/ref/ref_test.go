@@ -40,7 +40,7 @@ func eval(t *testing.T, text string, in ...[]float32) []float64 {
 		data = append(data, PutInts(x.Type, v))
 	}
 	nodes := 0
-	out, err := Run(g, data, func(*ir.Node, [][]byte) { nodes++ })
+	out, err := Run(g, data, func(*ir.Node, [][]byte) error { nodes++; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,6 +136,9 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 		return nil, r, fmt.Errorf("run: counters: %w", err)
 	}
 	for i, st := range m.Steps {
+		if err := context.Cause(ctx); err != nil {
+			return nil, r, fmt.Errorf("run: step %d of %d: %w", i+1, len(m.Steps), err)
+		}
 		if step != nil {
 			step(i)
 		}

@@ -123,6 +123,25 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A run ends between steps: those of the host do not look at the context.
+func TestCancel(t *testing.T) {
+	m, c := negated(t)
+	s, err := run.Load(c, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	out, _, err := s.Run(ctx, [][]byte{one}, func(i int) {
+		if i == 1 {
+			cancel(enough)
+		}
+	})
+	if !errors.Is(err, enough) || !strings.Contains(err.Error(), "step 3 of 3") || out != nil || c.launches != 1 {
+		t.Errorf("%v after %d launches", err, c.launches)
+	}
+}
+
 // What a card or a model lacks is said before anything is launched; what a card did not compute is no result.
 func TestErrors(t *testing.T) {
 	for _, tt := range []struct {

@@ -4,6 +4,7 @@ package compiler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -136,5 +137,28 @@ func TestVerifyFindsAnInstruction(t *testing.T) {
 	}
 	if d == nil || d.Node != "relu" || d.Differ != 8 || fmt.Sprintf("%x", d.Got) != "ffffffff" {
 		t.Errorf("the difference is %v, want all of relu's", d)
+	}
+}
+
+// The reference takes longer than the card; who has enough of it need not wait for all nodes.
+func TestVerifyEnds(t *testing.T) {
+	c, err := NewCard(t.Context(), vdev.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	g, err := ir.Parse(verified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	nodes := 0
+	d, _, err := compiler.Verify(ctx, c, g, c.target, [][]byte{make([]byte, 32)}, func(done, _ int, _ string) { nodes = done; cancel() })
+	if !errors.Is(err, context.Canceled) || d != nil || nodes != 1 {
+		t.Errorf("%v, %v after %d nodes", d, err, nodes)
 	}
 }
