@@ -5,12 +5,14 @@
 package compiler
 
 import (
+	"errors"
 	"strings"
 
 	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/plan"
+	"npuemu/compiler/ref"
 	"npuemu/core/isa"
 )
 
@@ -41,6 +43,18 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 	p, err := plan.New(g, target, keep)
 	if err != nil {
 		return nil, err
+	}
+	for i, n := range g.Nodes {
+		if p.Nodes[i].Host == "" {
+			continue
+		}
+		if err := ref.Check(n); err != nil {
+			var e *ir.Error
+			if errors.As(err, &e) {
+				e.Graph, e.Remedy = g.Name, "replace the node, or cut the model before it"
+			}
+			return nil, err
+		}
 	}
 	return pack(p), nil
 }

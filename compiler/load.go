@@ -77,6 +77,9 @@ func IsModel(path string) bool { return loaders[strings.ToLower(filepath.Ext(pat
 // Load reads a model; dump may be nil. What is wrong with it is an *ir.Error.
 func Load(path string, dump Dump) (*ir.Graph, error) {
 	f := loaders[strings.ToLower(filepath.Ext(path))]
+	if strings.EqualFold(filepath.Ext(path), ".npu") {
+		return nil, fmt.Errorf("%s: a compiled model, perhaps, which run executes: give the file that it was made of; there are %s", path, strings.Join(Extensions(), ", "))
+	}
 	if f == nil {
 		return nil, fmt.Errorf("%s: the extension says of no model what it is; there are %s", path, strings.Join(Extensions(), ", "))
 	}

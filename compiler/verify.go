@@ -64,7 +64,7 @@ func verify(ctx context.Context, card run.Card, g *ir.Graph, m *model.Model, inp
 	}
 	var found *Divergence
 	at := 0
-	_, err = ref.Run(g, inputs, func(n *ir.Node, out [][]byte) {
+	_, err = ref.Run(g, inputs, func(n *ir.Node, out [][]byte) error {
 		d := &m.Nodes[at]
 		at++
 		if progress != nil {
@@ -80,8 +80,12 @@ func verify(ctx context.Context, card run.Card, g *ir.Graph, m *model.Model, inp
 			}
 			k++
 		}
+		return context.Cause(ctx) // a reference takes its time
 	})
-	return found, report, err
+	if err != nil {
+		return nil, report, fmt.Errorf("reference: %w", err)
+	}
+	return found, report, nil
 }
 
 // compare compares the data of t, which node d computes at place.

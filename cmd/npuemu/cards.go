@@ -140,7 +140,11 @@ func (o *runOptions) openCard(ctx context.Context) (run.Card, func() error, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := umd.Open(ctx, fn, umd.Config{Firmware: firmware.Image()})
+	cfg := umd.Config{Firmware: firmware.Image()}
+	if len(o.debug.gdb) > 0 {
+		cfg.BootTime = unhurried
+	}
+	d, err := umd.Open(ctx, fn, cfg)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("%s: %w", o.device, err), stop())
 	}

@@ -326,13 +326,19 @@ func matchFiles(flag string, tensors []model.Tensor, files []string, optional bo
 				break
 			}
 		}
+		if name, _, ok := strings.Cut(f, "="); at < 0 && ok && !strings.Contains(name, "/") {
+			return nil, fmt.Errorf("%s %s: the model has no tensor %q: %s (a file of that name is ./%s)", flag, f, name, tensorNames(tensors), f)
+		}
 		if at < 0 {
 			for next < len(names) && names[next] != "" {
 				next++
 			}
 			at = next
 		}
-		if at >= len(tensors) || names[at] != "" {
+		if at < len(tensors) && names[at] != "" {
+			return nil, fmt.Errorf("%s %s: tensor %q has a file already, %s", flag, f, tensors[at].Name, names[at])
+		}
+		if at >= len(tensors) {
 			return nil, fmt.Errorf("%s %s: the model has %d: %s", flag, f, len(tensors), tensorNames(tensors))
 		}
 		names[at] = f

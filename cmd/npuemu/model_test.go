@@ -48,7 +48,7 @@ func TestModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"element", "sum", "host: ", "wide", "1 operators on the device, 1 on the host"} {
+	for _, want := range []string{"element", "sum", "host: tensor \"z\": the vector engine does not compute with int64; cast it", "wide", "1 operators on the device, 1 on the host"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("compile does not say %q:\n%s", want, out)
 		}
@@ -73,7 +73,7 @@ func TestModel(t *testing.T) {
 			t.Errorf("%s: the result is % d, %v", file, got, err)
 		}
 	}
-	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all tensors of 2 nodes are equal") {
+	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all tensors of 2 nodes are equal to the reference's, 1 of them on the host") {
 		t.Errorf("verify says %q, %v", out, err)
 	}
 	if out, _, err = npuemu(t.Context(), "disasm", compiled); err != nil || !strings.Contains(out, "element") {
@@ -95,6 +95,10 @@ func TestBadModels(t *testing.T) {
 	if _, _, err := npuemu(t.Context(), "compile", model); err != nil {
 		t.Fatal(err)
 	}
+	none := filepath.Join(dir, "none.npu")
+	if _, _, err := npuemu(t.Context(), "compile", write("none.npuir", "graph \"g\"\ninput %x: int8[2]\nnode \"wide\" npu.cast(%x) -> (%y: int64[2])\noutput %y\n")); err != nil {
+		t.Fatal(err)
+	}
 	compiled := filepath.Join(dir, "doubled.npu")
 	whole, err := os.ReadFile(compiled)
 	if err != nil {
@@ -114,10 +118,20 @@ func TestBadModels(t *testing.T) {
 		{"no graph", []string{"compile", write("bad.npuir", "graph \"g\"\nnode")}, "line 2"},
 		{"graph that breaks a rule", []string{"compile", write("rule.npuir", strings.Replace(doubled, "int64[2, 3]", "int64[6]", 1))}, `node "wide" (npu.cast)`},
 		{"no ONNX", []string{"compile", write("bad.onnx", "hello")}, "onnx"},
+		{"no weights", []string{"compile", write("net.prototxt", "name: \"n\"")}, "the weights are in the file of that name with the extension .caffemodel"},
 		{"no such pass", []string{"compile", model, "--dump-after", "nonsense"}, "there is no such pass; there are all, import"},
 		{"an old card", []string{"compile", model, "--arch", "1.2"}, "architecture 1.3 or later"},
 		{"no input", []string{"run", model, "--output", y}, `--input is missing for tensor "x"`},
 		{"two inputs", []string{"run", model, "--input", x, "--input", x, "--output", y}, "the model has 1: x: int8[2 3]"},
+		{"input of another name", []string{"run", model, "--input", "z=" + x, "--output", y}, `the model has no tensor "z": x: int8[2 3]`},
+		{"output of another name", []string{"run", model, "--input", x, "--output", "q=y.npy"}, `the model has no tensor "q": y: int8[2 3], z: int64[2 3]`},
+		{"an input twice", []string{"run", model, "--input", "x=" + x, "--input", "x=" + x, "--output", y}, `tensor "x" has a file already`},
+		{"a compiled model where a model is wanted", []string{"verify", compiled}, "give the file that it was made of"},
+		{"too large to make up", []string{"verify", write("large.npuir", "graph \"g\"\ninput %x: int8[2000000000]\nnode \"n\" npu.reshape(%x) -> (%y: int8[2, 1000000000])\noutput %y\n")}, "give files with --input"},
+		{"a model without programs for lint", []string{"lint", none}, "a compiled model of 0 programs"},
+		{"a model without programs for estimate", []string{"estimate", none}, "a compiled model of 0 programs"},
+		{"an operator that nobody has", []string{"compile", write("odd.npuir", strings.Replace(doubled, "npu.cast", "host.odd", 1))}, `node "wide" (host.odd): neither the device nor the host runs it; replace the node`},
+		{"a debugger elsewhere", []string{"run", compiled, "--input", x, "--device", "vfio-user:/none", "--gdb", ":1"}, "--gdb and --cp-trace are for a card in this process"},
 		{"input of another shape", []string{"run", model, "--input", write("wrong.npy", string(wrong)), "--output", y}, "shape [3 2]"},
 		{"input that is none", []string{"run", model, "--input", model, "--output", y}, "does not begin as a .npy file"},
 		{"too many outputs", []string{"run", model, "--input", x, "--output", y, "--output", y, "--output", y}, "the model has 2"},

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"npuemu/compiler/model"
 	"npuemu/core/isa"
 	"npuemu/firmware"
 	"npuemu/umd"
@@ -67,6 +68,15 @@ func runCommand() *cobra.Command {
 			if o.repeat < 1 {
 				return fmt.Errorf("--repeat %d: use 1 or more", o.repeat)
 			}
+			if err := o.debug.check(1); err != nil {
+				return err
+			}
+			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != "in-process" {
+				return errors.New("--gdb and --cp-trace are for a card in this process: give them to npuemu serve")
+			}
+			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
+				timeout = unhurried
+			}
 			m, err := loadModel(c, args[0], o.cfg)
 			if err != nil {
 				return err
@@ -90,15 +100,6 @@ func runCommand() *cobra.Command {
 			}
 			if n := len(o.bindings); n != int(o.program.Bindings) {
 				return fmt.Errorf("%s uses %d bindings, and --in and --out give %d: give each one of 0 to %d", args[0], o.program.Bindings, n, int(o.program.Bindings)-1)
-			}
-			if err := o.debug.check(1); err != nil {
-				return err
-			}
-			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != "in-process" {
-				return errors.New("--gdb and --cp-trace are for a card in this process: give them to npuemu serve")
-			}
-			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
-				timeout = unhurried
 			}
 			ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
 			defer cancel()
@@ -157,7 +158,11 @@ func loadProgram(c *cobra.Command, name string) (*isa.Program, error) {
 		}
 		return p, nil
 	case bytes.HasPrefix(b, []byte("\x7fELF")):
-		p, err = isa.ReadELF(bytes.NewReader(b))
+		if p, err = isa.ReadELF(bytes.NewReader(b)); err != nil {
+			if m, merr := model.Read(bytes.NewReader(b), int64(len(b))); merr == nil && len(m.Programs) != 1 {
+				err = fmt.Errorf("a compiled model of %d programs, and this takes one program (§14.2): compile --table says what became of each operator", len(m.Programs))
+			}
+		}
 	default:
 		p, err = isa.ParseImage(b)
 	}

@@ -15,6 +15,7 @@ import (
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/ref"
+	"npuemu/umd"
 )
 
 // errDiverges ends verify with status 1 behind what it printed.
@@ -32,7 +33,8 @@ func verifyCommand() *cobra.Command {
 		Short: "Compare a model on a card with the CPU reference, node by node",
 		Long: "verify compiles MODEL, runs it on the card and in the compiler's CPU reference, and compares every tensor that a node\n" +
 			"computes, to the bit. It names the first one that differs, its first element, and the instruction that stored it; the\n" +
-			"exit status is then 1. Without --input the inputs are pseudo-random, the same each time.",
+			"exit status is then 1. Without --input the inputs are pseudo-random, the same each time. What is on the host is computed by\n" +
+			"the reference, so that its result is equal by itself; the number of such nodes is printed.",
 		Example: "  npuemu verify mobilenet.onnx\n  npuemu verify net.npuir --input x.npy --config array.toml --device vfio-user:/tmp/npu.sock",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -70,8 +72,9 @@ func verifyCommand() *cobra.Command {
 				fmt.Fprintln(w, d)
 				return errDiverges
 			}
-			_, err = fmt.Fprintf(w, "%s: all tensors of %d nodes are equal to the reference's; the card counted %d programs, %d instructions, %d multiply-accumulates\n",
-				g.Name, len(g.Nodes), r.Counters.Programs, r.Counters.Instructions, r.Counters.MACs)
+			host := len(r.Steps) - r.Programs // which the reference computes
+			_, err = fmt.Fprintf(w, "%s: all tensors of %d nodes are equal to the reference's, %d of them on the host; the card counted %d programs, %d instructions, %d multiply-accumulates\n",
+				g.Name, len(g.Nodes), host, r.Counters.Programs, r.Counters.Instructions, r.Counters.MACs)
 			return err
 		},
 	}
@@ -92,27 +95,48 @@ func verifyInputs(g *ir.Graph, files []string) ([][]byte, error) {
 		}
 		return readTensors(l, files)
 	}
+	total := 0
+	for _, t := range g.Inputs {
+		if total += t.Bytes(); total > mostRandom {
+			return nil, fmt.Errorf("inputs of %d bytes and more are not made up, %d are at most: give files with --input", total, mostRandom)
+		}
+	}
 	r := rand.New(rand.NewPCG(1, 2))
 	var data [][]byte
 	for _, t := range g.Inputs {
 		n := t.Elements()
-		if t.Type.Float() {
-			v := make([]float32, n)
-			for i := range v {
-				v[i] = float32(r.NormFloat64())
-			}
-			data = append(data, ref.PutFloats(t.Type, v, true))
-			continue
+		b := make([]byte, 0, t.Bytes())
+		for at := 0; at < n; at += randomPart {
+			b = append(b, random(r, t.Type, min(randomPart, n-at))...)
 		}
-		lo, hi := t.Type.Range()
-		v := make([]int64, n)
-		for i := range v {
-			v[i] = int64(r.Uint64())
-			if span := uint64(hi-lo) + 1; span != 0 {
-				v[i] = lo + int64(r.Uint64N(span))
-			}
-		}
-		data = append(data, ref.PutInts(t.Type, v))
+		data = append(data, b)
 	}
 	return data, nil
+}
+
+// mostRandom bounds the bytes that verifyInputs makes up: a card in this process has no more. randomPart elements, which
+// are whole bytes, are made at a time.
+const (
+	mostRandom = umd.DefaultMemory
+	randomPart = 1 << 16
+)
+
+// random is the data of n elements.
+func random(r *rand.Rand, t ir.Type, n int) []byte {
+	if t.Float() {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(r.NormFloat64())
+		}
+		return ref.PutFloats(t, v, true)
+	}
+	lo, hi := t.Range()
+	v := make([]int64, n)
+	for i := range v {
+		v[i] = int64(r.Uint64())
+		if span := uint64(hi-lo) + 1; span != 0 {
+			v[i] = lo + int64(r.Uint64N(span))
+		}
+	}
+	return ref.PutInts(t, v)
 }

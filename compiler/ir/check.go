@@ -340,7 +340,10 @@ func (t Type) Computes() bool {
 func checkElement(n *Node) *Error {
 	x, op := n.x(), n.Attrs.Str("op", "")
 	table, operands := Unary, 1
-	if len(n.Inputs) == 2 && n.Inputs[1] != nil {
+	if len(n.Inputs) == 2 {
+		if n.Inputs[1] == nil {
+			return n.Errorf("input 1 is missing")
+		}
 		table, operands = Binary, 2
 	}
 	kind, ok := table[op]

@@ -102,6 +102,17 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// Only a bias can be left out.
+func TestInputLeftOut(t *testing.T) {
+	g, err := Parse("input %x: float32[4]\nnode \"n\" npu.element(%x, _) -> (%y: float32[4]) {op=\"relu\"}\noutput %y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Verify(); err == nil || !strings.Contains(err.Error(), `node "n" (npu.element): input 1 is missing`) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 // TestOperations has a graph of every operation of the device level that the one above lacks.
 func TestOperations(t *testing.T) {
 	g, err := Parse(operations)

@@ -5,6 +5,7 @@ package ir
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Verify checks the graph: names are unique and there, nodes are in topological order, types and
@@ -147,7 +148,15 @@ func (n *Node) at(t *Tensor, format string, args ...any) *Error {
 }
 
 func (n *Node) checkDevice() *Error {
-	rule, ok := ops[n.Op]
+	if e := n.checkForm(n.Op); e != nil {
+		return e
+	}
+	return ops[n.Op].check(n)
+}
+
+// checkForm checks the number of inputs and outputs and the attributes, which are those of operation op.
+func (n *Node) checkForm(op string) *Error {
+	rule, ok := ops[op]
 	if !ok {
 		return n.Errorf("no such operation at the device level")
 	}
@@ -183,12 +192,21 @@ func (n *Node) checkDevice() *Error {
 			return n.Errorf("attribute %s is missing", a.name)
 		}
 	}
-	return rule.check(n)
+	return nil
 }
 
 // Check checks a node of the device level by its rule.
 func (n *Node) Check() error {
 	if e := n.checkDevice(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// CheckForm checks of a node of the device level, or of the host with the name of such an operation, what does not depend
+// on types and shapes: the number of inputs, the one output, and the attributes and their kinds.
+func (n *Node) CheckForm() error {
+	if e := n.checkForm("npu." + strings.TrimPrefix(strings.TrimPrefix(n.Op, "npu."), "host.")); e != nil {
 		return e
 	}
 	return nil

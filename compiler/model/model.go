@@ -199,6 +199,9 @@ func (m *Model) checkHost(s Step) error {
 		return fmt.Errorf("model: host node %d has %d nodes, %d inputs and %d outputs; its step %d and %d (§14.3)",
 			s.Host, len(g.Nodes), len(g.Inputs), len(g.Outputs), len(s.Inputs), len(s.Outputs))
 	}
+	if n := g.Nodes[0]; !slices.Equal(g.Outputs, n.Outputs) {
+		return fmt.Errorf("model: host node %q: the outputs of its graph are not those of the node (§14.3)", n.Name)
+	}
 	for i, t := range slices.Concat(g.Inputs, g.Outputs) {
 		u := slices.Concat(s.Inputs, s.Outputs)[i]
 		if t.Type.String() != u.Type || !slices.Equal(t.Shape, u.Shape) && len(t.Shape)+len(u.Shape) > 0 {

@@ -135,6 +135,11 @@ func TestBadModels(t *testing.T) {
 		{"host node that is not there", "host node 7", func(m *model.Model) { m.Steps[1].Host = 7 }},
 		{"host node with other tensors", "int64[4] in the graph", func(m *model.Model) { m.Steps[1].Inputs[0].Shape = []int{2, 2} }},
 		{"host node without output", "1 outputs; its step 1 and 0", func(m *model.Model) { m.Steps[1].Outputs = nil }},
+		{"host node whose output is another tensor", "outputs of its graph are not those of the node", func(m *model.Model) { m.Hosts[0].Outputs[0] = m.Hosts[0].Inputs[0] }},
+		{"host node with an output that its graph lacks", "outputs of its graph are not those of the node", func(m *model.Model) {
+			n := m.Hosts[0].Nodes[0]
+			n.Outputs = append(n.Outputs, &ir.Tensor{Name: "more", Type: ir.Int8})
+		}},
 		{"tensor outside", "passes the end of binding 1", func(m *model.Model) { m.Steps[1].Outputs[0].Offset = 33 }},
 		{"offset that overflows", "passes the end", func(m *model.Model) { m.Nodes[0].Outputs[0].Offset = 1<<64 - 8 }},
 		{"type that is none", `type "int65"`, func(m *model.Model) { m.Inputs[0].Type = "int65" }},

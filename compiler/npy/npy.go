@@ -69,7 +69,11 @@ func Read(b []byte, want ir.Type) (shape []int, elements []byte, err error) {
 		return nil, nil, errors.New("npy: the array is in Fortran order; save numpy.ascontiguousarray of it")
 	}
 	got := string(descr[1])
-	if wanted := descrs[want]; got != wanted && !(strings.HasPrefix(got, "=") && got[1:] == wanted[1:]) {
+	wanted, ok := descrs[want]
+	if !ok {
+		return nil, nil, fmt.Errorf("npy: arrays of %v cannot be read: NumPy has no such type", want)
+	}
+	if got != wanted && !(strings.HasPrefix(got, "=") && got[1:] == wanted[1:]) {
 		return nil, nil, fmt.Errorf("npy: the array is of %s; the tensor is %v, which is %s", got, want, wanted)
 	}
 	elements = b[at+header:]

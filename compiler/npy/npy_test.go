@@ -83,6 +83,19 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
+// A type that NumPy lacks is neither read, whatever the file says of its elements, nor written.
+func TestNoSuchType(t *testing.T) {
+	for _, descr := range []string{"|i1", "=i1", "="} {
+		b := strings.Replace(saved, "<i2", descr, 1)
+		if _, _, err := npy.Read([]byte(b), ir.Int4); err == nil || !strings.Contains(err.Error(), "arrays of int4 cannot be read") {
+			t.Errorf("%s: the error is %v", descr, err)
+		}
+	}
+	if _, err := npy.Write(ir.Int4, []int{2}, []byte{1}); err == nil || !strings.Contains(err.Error(), "arrays of int4 cannot be written") {
+		t.Errorf("written: %v", err)
+	}
+}
+
 func TestImage(t *testing.T) {
 	img := image.NewRGBA(image.Rect(0, 0, 2, 1))
 	img.Set(0, 0, color.RGBA{10, 20, 30, 255})

@@ -187,7 +187,7 @@ func (im *importer) input(v value) (*ir.Tensor, error) {
 		t.Shape = slices.Clone(s)
 	} else {
 		if !v.shaped {
-			return nil, &ir.Error{Tensor: v.name, Rule: "the input has no shape", Remedy: "give one"}
+			return nil, &ir.Error{Tensor: v.name, Rule: "the input has no shape", Remedy: "give it one in the file, as onnxruntime.tools.make_dynamic_shape_fixed does"}
 		}
 		for i, d := range v.dims {
 			given, known := im.o.Dims[v.params[i]]
@@ -198,7 +198,7 @@ func (im *importer) input(v value) (*ir.Tensor, error) {
 			case i == 0:
 				d = 1 // the batch
 			default:
-				return nil, &ir.Error{Tensor: v.name, Rule: fmt.Sprintf("dimension %d (%q) of the input is not known", i, v.params[i]), Remedy: "give its size, or the input's shape"}
+				return nil, &ir.Error{Tensor: v.name, Rule: fmt.Sprintf("dimension %d (%q) of the input is not known", i, v.params[i]), Remedy: "give it a size in the file, as onnxruntime.tools.make_dynamic_shape_fixed does"}
 			}
 			if d > ir.MaxBytes {
 				d = -1

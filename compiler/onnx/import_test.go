@@ -179,7 +179,7 @@ func TestBadModels(t *testing.T) {
 		{"defined twice", testModel(17, in, relu, relu, out), []string{`tensor "z"`, "defined twice"}},
 		{"strings", testModel(17, part(11, valueInfo("x", 8, 1)), relu, out), []string{`tensor "x"`, "strings"}},
 		{"complex", testModel(17, part(11, valueInfo("x", 14, 1)), relu, out), []string{"element type 14"}},
-		{"unknown dimension", testModel(17, part(11, valueInfo("x", 1, 1, "width")), relu, out), []string{`tensor "x"`, `"width"`, "give its size"}},
+		{"unknown dimension", testModel(17, part(11, valueInfo("x", 1, 1, "width")), relu, out), []string{`tensor "x"`, `"width"`, "give it a size"}},
 		{"huge input", testModel(17, part(11, valueInfo("x", 1, 1<<31, 1<<31)), relu, out), []string{"too large"}},
 		{"negative dimension", testModel(17, part(5, msg{}.num(1, math.MaxUint64).num(2, 1).str(8, "x")), relu, out), []string{`tensor "x"`, "dimension -1"}},
 		{"huge constant", testModel(17, part(5, msg{}.num(1, 1<<31).num(1, 1<<31).num(2, 1).str(8, "x")), relu, out), []string{"too large"}},

@@ -9,7 +9,6 @@ import (
 
 	"npuemu/compiler/ir"
 	"npuemu/compiler/ref"
-	"npuemu/core/num"
 )
 
 // builder makes the nodes of the device level that stand for one node of the model.
@@ -280,7 +279,11 @@ func numbers(t *ir.Tensor) []float32 {
 	}
 	var out []float32
 	for _, v := range ref.Ints(t.Type, t.Data, t.Elements()) {
-		out = append(out, num.FromInt32(int32(v)))
+		if t.Type == ir.Uint64 {
+			out = append(out, float32(uint64(v)))
+			continue
+		}
+		out = append(out, float32(v))
 	}
 	return out
 }
@@ -321,6 +324,18 @@ func (b *builder) elements(shape []int) int {
 	n := ir.Elements(shape)
 	if n < 0 {
 		b.fail("shape %v is too large", shape)
+	}
+	return n
+}
+
+// mostMade bounds the elements of a constant that a rule writes out, of which the model's file has none.
+const mostMade = 1 << 24
+
+// made is the number of elements of such a constant.
+func (b *builder) made(shape ...int) int {
+	n := ir.Elements(shape)
+	if n < 0 || n > mostMade {
+		b.fail("it takes a constant of shape %v, and up to 2²⁴ elements are made", shape)
 	}
 	return n
 }

@@ -37,8 +37,10 @@ func apply(rs map[string]rule, n *ir.Node, later map[*ir.Tensor]bool) (b *builde
 		case nil:
 		case failure:
 			err = p.err
+		case *runtime.TypeAssertionError:
+			err = n.Errorf("an attribute is of another kind than the operator's")
 		case runtime.Error:
-			err = n.Errorf("its inputs do not fit the operator (%v): %s", p, describe(n.Inputs))
+			err = n.Errorf("its inputs and attributes do not fit the operator: %d inputs, %s", len(n.Inputs), describe(n.Inputs))
 		default:
 			panic(p)
 		}

@@ -219,7 +219,7 @@ func (b *builder) argument(kind string, x *ir.Tensor, last bool) *ir.Tensor {
 	rank := len(x.Shape)
 	size := x.Shape[rank-1]
 	best := b.emit("npu.reduce", x.Type, append(slices.Clone(x.Shape[:rank-1]), 1), ir.Attrs{"kind": kind}, x)
-	at := make([]int, size)
+	at := make([]int, b.made(size))
 	for i := range at {
 		at[i] = i
 	}
@@ -249,7 +249,7 @@ func ruleHardmax(b *builder, n *ir.Node) []*ir.Tensor {
 	axis := b.axis(n.Attrs.Int("axis", -1), len(x.Shape))
 	return one(b.lastAxis(x, axis, func(x *ir.Tensor) *ir.Tensor {
 		size := x.Shape[len(x.Shape)-1]
-		at := make([]int, size)
+		at := make([]int, b.made(size))
 		for i := range at {
 			at[i] = i
 		}
@@ -261,9 +261,7 @@ func ruleHardmax(b *builder, n *ir.Node) []*ir.Tensor {
 func ruleOneHot(b *builder, n *ir.Node) []*ir.Tensor {
 	x, values := n.Inputs[0], n.Inputs[2]
 	depth := b.constInts32(1)[0]
-	if depth < 0 || depth > 1<<24 {
-		b.fail("depth %d", depth)
-	}
+	b.made(depth)
 	axis := b.axis(n.Attrs.Int("axis", -1), len(x.Shape)+1)
 	index := b.convert(x, ir.Int32, true)
 	if x.Type == ir.Int32 {
@@ -295,7 +293,7 @@ func ruleCumSum(b *builder, n *ir.Node) []*ir.Tensor {
 	axis := b.axis(b.constInts(1)[0], len(x.Shape))
 	size := x.Shape[axis]
 	exclusive, reverse := n.Attrs.Int("exclusive", 0) != 0, n.Attrs.Int("reverse", 0) != 0
-	ones := make([]float32, size*size)
+	ones := make([]float32, b.made(size, size))
 	for i := range ones {
 		from, to := i/size, i%size
 		if reverse {

@@ -107,7 +107,12 @@ func ruleTranspose(b *builder, n *ir.Node) []*ir.Tensor {
 	if len(perm) != len(shape) {
 		b.fail("perm %v for a shape %v", perm, x.Shape)
 	}
+	seen := make([]bool, len(perm))
 	for i, p := range perm {
+		if p < 0 || p >= len(perm) || seen[p] {
+			b.fail("perm %v is no permutation", perm)
+		}
+		seen[p] = true
 		shape[i] = x.Shape[p]
 	}
 	return one(b.emit("npu.transpose", x.Type, shape, ir.Attrs{"perm": ir.IntList(perm...)}, x))
@@ -287,8 +292,16 @@ func rulePad(b *builder, n *ir.Node) []*ir.Tensor {
 }
 
 func ruleGather(b *builder, n *ir.Node) []*ir.Tensor {
-	x := n.Inputs[0]
-	return one(b.gather(x, n.Inputs[1], b.axis(n.Attrs.Int("axis", 0), len(x.Shape))))
+	x, at := n.Inputs[0], n.Inputs[1]
+	axis := b.axis(n.Attrs.Int("axis", 0), len(x.Shape))
+	if at.Const() {
+		for _, i := range b.constInts(1) {
+			if d := x.Shape[axis]; i < -d || i >= d {
+				b.fail("index %d of %d", i, d)
+			}
+		}
+	}
+	return one(b.gather(x, at, axis))
 }
 
 // ruleGatherElements: with constant indices it is a gather of the flat tensor.
@@ -478,7 +491,7 @@ func ruleTrilu(b *builder, n *ir.Node) []*ir.Tensor {
 	rank := len(x.Shape)
 	h, w := x.Shape[rank-2], x.Shape[rank-1]
 	upper := n.Attrs.Int("upper", 1) != 0
-	keep := make([]int, h*w)
+	keep := make([]int, b.made(h, w))
 	for i := range keep {
 		if d := i%w - i/w; upper && d >= k || !upper && d <= k {
 			keep[i] = 1
@@ -494,7 +507,7 @@ func ruleEyeLike(b *builder, n *ir.Node) []*ir.Tensor {
 		typ = elementTypes[n.Attrs.Int("dtype", 0)]
 	}
 	k := n.Attrs.Int("k", 0)
-	v := make([]float32, b.elements(x.Shape))
+	v := make([]float32, b.made(x.Shape...))
 	for i := range v {
 		if i%x.Shape[1]-i/x.Shape[1] == k {
 			v[i] = 1
@@ -538,7 +551,7 @@ func ruleReverseSequence(b *builder, n *ir.Node) []*ir.Tensor {
 	if t+batch != 1 || t*batch != 0 || len(x.Shape) < 2 || len(lens) != x.Shape[batch] {
 		b.fail("time axis %d, batch axis %d, %d lengths of %v", t, batch, len(lens), x.Shape)
 	}
-	flat := make([]int, x.Shape[0]*x.Shape[1])
+	flat := make([]int, b.made(x.Shape[0], x.Shape[1]))
 	for i := range flat {
 		at := []int{i / x.Shape[1], i % x.Shape[1]}
 		if l := lens[at[batch]]; at[t] < l {

@@ -50,7 +50,7 @@ func ruleLayerNorm(b *builder, n *ir.Node) []*ir.Tensor {
 	size := b.elements(x.Shape[axis:])
 	flat := []int{b.elements(x.Shape[:axis]), size}
 	if len(n.Outputs) == 1 && scale.Const() && scale.Elements() == size && (bias == nil || bias.Const() && bias.Elements() == size) {
-		shift := b.floats(ir.Float32, []int{size}, make([]float32, size)...)
+		shift := b.floats(ir.Float32, []int{size}, make([]float32, b.made(size))...)
 		if bias != nil {
 			shift = b.reshape(b.seed(bias, ir.Float32), size)
 		}

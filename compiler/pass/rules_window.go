@@ -38,16 +38,16 @@ type spatial struct {
 func (b *builder) spatialOf(n *ir.Node, in, kernel []int, ceil bool) spatial {
 	k := len(in)
 	w := spatial{kernel: kernel, strides: n.Attrs.Ints("strides"), dilations: n.Attrs.Ints("dilations")}
-	def := func(v []int) []int {
+	def := func(what string, v []int) []int {
 		if v == nil {
 			v = slices.Repeat([]int{1}, k)
 		}
 		if len(v) != k || slices.Min(append([]int{1}, v...)) < 1 || slices.Max(append([]int{1}, v...)) > 1<<20 {
-			b.fail("%v for %d spatial axes", v, k)
+			b.fail("%s %v for %d spatial axes; there is one for each, from 1 to 2²⁰", what, v, k)
 		}
 		return v
 	}
-	w.strides, w.dilations, w.kernel = def(w.strides), def(w.dilations), def(w.kernel)
+	w.strides, w.dilations, w.kernel = def("strides", w.strides), def("dilations", w.dilations), def("kernel", w.kernel)
 	pads := n.Attrs.Ints("pads")
 	if pads == nil {
 		pads = make([]int, 2*k)

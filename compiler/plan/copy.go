@@ -18,7 +18,7 @@ func (l *lower) bytesOf() (int, error) {
 	if bits := l.y().Type.Bits(); bits >= 8 {
 		return bits / 8, nil
 	}
-	return 0, l.node.Errorf("elements of %v have no address of their own", l.y().Type).WithRemedy("cast them to 8 bits, or keep the node on the host")
+	return 0, l.node.Errorf("elements of %v have no address of their own", l.y().Type).WithRemedy("cast them to 8 bits")
 }
 
 // from copies x, seen through the given view, to the output.
@@ -157,11 +157,11 @@ func (l *lower) gather() error {
 	}
 	x, index := l.x(), l.node.Inputs[1]
 	if !index.Const() {
-		return l.node.Errorf("the indexes are computed, and addresses are part of the program (§5.6.3)").WithRemedy("keep the node on the host")
+		return l.node.Errorf("the indexes are computed, and addresses are part of the program (§5.6.3)")
 	}
 	at := integersOf(index)
 	if len(at) > mostIndexes {
-		return l.node.Errorf("%d indexes; up to %d are written out", len(at), mostIndexes).WithRemedy("keep the node on the host")
+		return l.node.Errorf("%d indexes; up to %d are written out", len(at), mostIndexes)
 	}
 	axis := l.node.Attrs.Int("axis", 0)
 	dim, inner := x.Shape[axis], ir.Elements(x.Shape[axis+1:])*s

@@ -115,7 +115,7 @@ func (l *lower) choose() error {
 	y := l.y()
 	bits, shape := y.Type.Bits(), y.Shape
 	if bits < 8 {
-		return l.node.Errorf("there is no selection of %v", y.Type).WithRemedy("keep the node on the host")
+		return l.node.Errorf("there is no selection of %v", y.Type)
 	}
 	kinds := map[int]systolic.Type{8: systolic.Int8, 16: systolic.Int16, 32: systolic.Int32, 64: systolic.Int32}
 	kind := kinds[bits]
@@ -256,8 +256,7 @@ func (l *lower) scaled(shape []int) ([]stage, error) {
 		}
 		return []stage{{op: isa.ElemShl, to: i, y: column(i, left), wrap: true}, {op: isa.ElemMulHigh, to: i, y: column(i, m)}}, nil
 	}
-	return nil, l.node.Errorf("%s with rounding %q: only int8 and uint8 results are scaled so (§5.6.8)", l.y().Type, a.Str("rounding", "")).
-		WithRemedy("keep the node on the host")
+	return nil, l.node.Errorf("%s with rounding %q: only int8 and uint8 results are scaled so (§5.6.8)", l.y().Type, a.Str("rounding", ""))
 }
 
 // scales is the parameter table of REQUANT (§5.6.8) for the node's rounding.
@@ -346,7 +345,7 @@ func (l *lower) columns(f finish, at Place, in, zero operand) error {
 	shape := l.y().Shape
 	n := shape[len(shape)-1]
 	if 4*n > 1<<16-4 {
-		return l.node.Errorf("%d channels; REQUANT has rows of up to 16383 (§5.6.8)", n).WithRemedy("keep the node on the host")
+		return l.node.Errorf("%d channels; REQUANT has rows of up to 16383 (§5.6.8)", n)
 	}
 	params := l.local(isa.ParamSize * n)
 	l.load(params, at, isa.ParamSize*n)
@@ -364,7 +363,7 @@ func (l *lower) qmul() error {
 		return err
 	}
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return l.node.Errorf("products of %v are not scaled (§5.6.8)", l.y().Type).WithRemedy("keep the node on the host")
+		return l.node.Errorf("products of %v are not scaled (§5.6.8)", l.y().Type)
 	}
 	a, shape := l.node.Attrs, l.y().Shape
 	z := a.Ints("zeros")
@@ -392,10 +391,10 @@ func (l *lower) qadd() error {
 	a, shape := l.node.Attrs, l.y().Shape
 	z, mul, shift := a.Ints("zeros"), a.Ints("multipliers"), a.Ints("shifts")
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return l.node.Errorf("sums of %v are not scaled (§5.6.8)", l.y().Type).WithRemedy("keep the node on the host")
+		return l.node.Errorf("sums of %v are not scaled (§5.6.8)", l.y().Type)
 	}
 	if a.Str("rounding", "") == "one" && (shift[0] != 31 || shift[1] != 31) {
-		return l.node.Errorf("operands of a sum are scaled with two roundings (§6.9.2) only").WithRemedy("keep the node on the host")
+		return l.node.Errorf("operands of a sum are scaled with two roundings (§6.9.2) only")
 	}
 	f := l.finishBytes(int64(z[2]))
 	var at Place

@@ -55,7 +55,7 @@ func (l *lower) kind(t *ir.Tensor) (systolic.Type, error) {
 	if !ok || k == systolic.Int4 {
 		e := l.node.Errorf("the vector engine does not compute with %v", t.Type)
 		e.Tensor = t.Name
-		return 0, e.WithRemedy("cast it, or keep the node on the host")
+		return 0, e.WithRemedy("cast it")
 	}
 	return k, nil
 }

@@ -51,7 +51,7 @@ func (l *lower) finishing(p *product, channels int) error {
 		return nil
 	}
 	if out != systolic.Int8 && out != systolic.Uint8 {
-		return l.node.Errorf("an accumulator scaled to %v: REQUANT makes int8 and uint8 (§5.6.8)", y.Type).WithRemedy("keep the node on the host, or requantize the int32 result")
+		return l.node.Errorf("an accumulator scaled to %v: REQUANT makes int8 and uint8 (§5.6.8)", y.Type).WithRemedy("requantize the int32 result")
 	}
 	*f = l.finishBytes(int64(a.Int("zero_y", 0)))
 	var at Place
@@ -100,7 +100,7 @@ func (l *lower) conv() error {
 		{"padding", max(p.top, p.left), 65535}, {"image", max(p.h, p.w), 65535}, {"channels", max(p.cin, p.cout), 65535},
 	} {
 		if v.n > v.most {
-			return l.node.Errorf("%s is %d; WINDOW and CONV hold up to %d (§5.6.10)", v.name, v.n, v.most).WithRemedy("keep the node on the host")
+			return l.node.Errorf("%s is %d; WINDOW and CONV hold up to %d (§5.6.10)", v.name, v.n, v.most)
 		}
 	}
 	if p.b == systolic.Int4 && p.kh*p.kw*p.cin/p.groups%2 != 0 {
@@ -119,7 +119,7 @@ func (l *lower) conv() error {
 // product emits p and gives its error the node.
 func (l *lower) product(p *product) error {
 	if err := p.emit(&l.code); err != nil {
-		return l.node.Errorf("%v", err).WithRemedy("give the array more scratchpad or accumulators, or keep the node on the host")
+		return l.node.Errorf("%v", err).WithRemedy("give the array more scratchpad or accumulators")
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (l *lower) gemm() error {
 		return nil
 	}
 	if k == 0 {
-		return l.node.Errorf("a sum of no products").WithRemedy("keep the node on the host")
+		return l.node.Errorf("a sum of no products")
 	}
 	p := product{
 		in: l.place(x), out: l.place(y), weights: l.place(w), n: 1, h: 1, w: m, cin: k, oh: 1, ow: m, cout: n,

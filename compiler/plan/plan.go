@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
@@ -61,7 +62,7 @@ func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 		}
 		prog, ranges, err := b.Program()
 		if err != nil {
-			return &ir.Error{Graph: g.Name, Rule: err.Error()}
+			return &ir.Error{Graph: g.Name, Rule: err.Error(), Remedy: "cut the model in two, or compile it for a core with more scratchpad, which takes larger tiles"}
 		}
 		p.Segments = append(p.Segments, Segment{Program: prog, Ranges: ranges})
 		b = nil
@@ -79,7 +80,7 @@ func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 	for i, n := range g.Nodes {
 		list, err := m.generate(n, target)
 		if err != nil {
-			p.Nodes[i].Host = err.Error()
+			p.Nodes[i].Host = reason(err)
 			if err := end(); err != nil {
 				return nil, err
 			}
@@ -104,15 +105,31 @@ func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 	return p, nil
 }
 
-// errHost is that a node is the host's by decision of the compiler's front.
-var errHost = errors.New("an operator of the host")
+// reason is what keeps a node from the device; the node is named beside it.
+func reason(err error) string {
+	var e *ir.Error
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	return (&ir.Error{Tensor: e.Tensor, Rule: e.Rule, Remedy: e.Remedy}).Error()
+}
+
+// errHost is why a node is the host's by decision of the compiler's front: a rule that it breaks as a node of the device.
+func errHost(n *ir.Node) error {
+	d := *n
+	d.Op = "npu." + strings.TrimPrefix(n.Op, "host.")
+	if err := d.Check(); err != nil {
+		return err
+	}
+	return n.Errorf("the model says so")
+}
 
 // generate returns the instructions of n, or why the device cannot execute it.
 func (m *memory) generate(n *ir.Node, target emit.Target) (*emit.List, error) {
 	f := lowerings[n.Op]
 	if f == nil {
 		if n.Host() {
-			return nil, errHost
+			return nil, errHost(n)
 		}
 		return nil, n.Errorf("the back end does not know the operation")
 	}

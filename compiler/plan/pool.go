@@ -62,16 +62,16 @@ func (l *lower) pool() error {
 		return nil
 	}
 	if p.c*4 > math.MaxUint16&^3 || p.h > math.MaxUint16 || p.w > math.MaxUint16 {
-		return l.node.Errorf("an image of %d × %d × %d; lines and pixels have 16 bits and channels up to 16383", p.h, p.w, p.c).WithRemedy("keep the node on the host")
+		return l.node.Errorf("an image of %d × %d × %d; lines and pixels have 16 bits and channels up to 16383", p.h, p.w, p.c)
 	}
 	lines, pixels := runs(p.oh, p.kh, p.sy, p.dy, p.top, p.h), runs(p.ow, p.kw, p.sx, p.dx, p.left, p.w)
 	for _, r := range append(append([]run{}, lines...), pixels...) {
 		if r.k1 <= r.k0 {
-			return l.node.Errorf("a window lies in the padding alone").WithRemedy("keep the node on the host")
+			return l.node.Errorf("a window lies in the padding alone")
 		}
 	}
 	if most, ok := map[systolic.Type]int{systolic.Int8: 2048, systolic.Uint8: 2048, systolic.Int16: 32}[x]; p.avg && !x.Float() && (!ok || p.kh*p.kw > most) {
-		return l.node.Errorf("an average of %d elements of %v: its rounding needs more than fp32 has", p.kh*p.kw, l.x().Type).WithRemedy("keep the node on the host")
+		return l.node.Errorf("an average of %d elements of %v: its rounding needs more than fp32 has", p.kh*p.kw, l.x().Type)
 	}
 	if lo, hi := l.limits(); !x.Float() {
 		if tlo, thi := l.y().Type.Range(); lo > tlo || hi < thi {
@@ -105,7 +105,7 @@ func (p *pooling) run(lines, pixels []run, images int) error {
 	c := p.c
 	for !fits(c, 1) {
 		if c == 1 {
-			return p.node.Errorf("a line of %d pixels does not fit the scratchpad of %d bytes", p.w, target.SpadSize).WithRemedy("give the array more scratchpad, or keep the node on the host")
+			return p.node.Errorf("a line of %d pixels does not fit the scratchpad of %d bytes", p.w, target.SpadSize).WithRemedy("give the array more scratchpad")
 		}
 		c = ceil(c, 2)
 	}

@@ -25,7 +25,7 @@ func (l *lower) rowwise(t systolic.Type, n, rows, outN, outSize, accRow int, f f
 	}
 	count := 2
 	if limit = min(limit, max(mostTile/(in+res), 1)); limit < 1 {
-		return l.node.Errorf("a row of %d bytes does not fit %d bytes of scratchpad", in, target.SpadSize).WithRemedy("keep the node on the host, or give the array more scratchpad")
+		return l.node.Errorf("a row of %d bytes does not fit %d bytes of scratchpad", in, target.SpadSize).WithRemedy("give the array more scratchpad")
 	}
 	if rows <= limit {
 		limit, count = rows, 1
@@ -64,10 +64,10 @@ func (l *lower) lastAxis() (n, rows int, err error) {
 	}
 	n = s[len(s)-1]
 	if n > math.MaxUint16 {
-		return 0, 0, l.node.Errorf("the last axis has %d elements; an instruction has rows of up to 65535 (§5.6.20)", n).WithRemedy("keep the node on the host")
+		return 0, 0, l.node.Errorf("the last axis has %d elements; an instruction has rows of up to 65535 (§5.6.20)", n)
 	}
 	if n == 0 {
-		return 0, 0, l.node.Errorf("the last axis has no elements").WithRemedy("keep the node on the host")
+		return 0, 0, l.node.Errorf("the last axis has no elements")
 	}
 	return n, ir.Elements(s) / n, nil
 }

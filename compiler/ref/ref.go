@@ -25,14 +25,11 @@ var device = map[string]func(n *ir.Node, in [][]byte) []byte{
 // and is nil for an input that is left out; the outputs' types and shapes are known. Outputs may
 // share memory with inputs. A node of the device level follows ir's rules (Verify); one that breaks them by
 // its types alone (Wide), and one of the host, which has the same name behind "host.", is computed
-// in 64 bits.
+// in 64 bits. The error is Check's.
 func Eval(n *ir.Node, in [][]byte) ([][]byte, error) {
-	f := device[n.Op]
-	if name, host := strings.CutPrefix(n.Op, "host."); host || n.Device() && n.Check() != nil {
-		f = wideOps[strings.TrimPrefix(name, "npu.")]
-	}
-	if f == nil {
-		return nil, n.Errorf("neither the device nor the host runs it")
+	f, err := function(n)
+	if err != nil {
+		return nil, err
 	}
 	if n.Outputs[0].Elements() == 0 {
 		return [][]byte{{}}, nil
@@ -40,9 +37,31 @@ func Eval(n *ir.Node, in [][]byte) ([][]byte, error) {
 	return [][]byte{f(n, in)}, nil
 }
 
+// Check reports why Eval cannot run the node: an operation that is neither the device's nor the host's, or shapes and
+// attributes that are not the operation's.
+func Check(n *ir.Node) error {
+	_, err := function(n)
+	return err
+}
+
+// function is what computes n, whose rules it checks.
+func function(n *ir.Node) (func(n *ir.Node, in [][]byte) []byte, error) {
+	if n.Device() && n.Check() == nil {
+		return device[n.Op], nil
+	}
+	f := wideOps[strings.TrimPrefix(strings.TrimPrefix(n.Op, "host."), "npu.")]
+	if f == nil || !n.Device() && !n.Host() {
+		return nil, n.Errorf("neither the device nor the host runs it")
+	}
+	if err := n.CheckForm(); err != nil {
+		return nil, err
+	}
+	return f, checkWide(n)
+}
+
 // Run runs the graph, which Verify accepts. inputs is the data of each of its inputs, in order.
-// observe, if not nil, is called after each node with the data of its outputs, which it must not change.
-func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte)) ([][]byte, error) {
+// observe, if not nil, is called after each node with the data of its outputs, which it must not change; its error ends the run.
+func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte) error) ([][]byte, error) {
 	if len(inputs) != len(g.Inputs) {
 		return nil, fmt.Errorf("ref: %d inputs for the %d of the graph", len(inputs), len(g.Inputs))
 	}
@@ -87,7 +106,9 @@ func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte)) (
 			data[t] = out[i]
 		}
 		if observe != nil {
-			observe(n, out)
+			if err := observe(n, out); err != nil {
+				return nil, err
+			}
 		}
 		for t := range unique(n.Inputs) {
 			if left[t]--; left[t] == 0 {

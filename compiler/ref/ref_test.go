@@ -40,7 +40,7 @@ func eval(t *testing.T, text string, in ...[]float32) []float64 {
 		data = append(data, PutInts(x.Type, v))
 	}
 	nodes := 0
-	out, err := Run(g, data, func(*ir.Node, [][]byte) { nodes++ })
+	out, err := Run(g, data, func(*ir.Node, [][]byte) error { nodes++; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +108,44 @@ func TestRunErrors(t *testing.T) {
 		{"operation", [][]byte{{1, 2}}, `node "n" (host.Odd): neither the device nor the host runs it`},
 	} {
 		if _, err := Run(g, tt.in, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// A file can hold any node of the host; one that does not follow its operation is an error, whatever its inputs.
+func TestCheck(t *testing.T) {
+	const want = "go with the output"
+	for _, tt := range []struct{ name, text, want string }{
+		{"operation", "%a: int64[4]\nnode \"n\" host.element(%a) -> (%b: int64[4]) {op=\"nope\"}", "neither the device nor the host"},
+		{"operator of a model", "%a: float32[4]\nnode \"n\" Relu(%a) -> (%b: float32[4])", "neither the device nor the host"},
+		{"no input", "%a: int64[4]\nnode \"n\" host.element() -> (%b: int64[4]) {op=\"add\"}", "0 inputs, not 1 to 2"},
+		{"input left out", "%a: int64[4]\nnode \"n\" host.element(%a, _) -> (%b: int64[4]) {op=\"add\"}", "neither the device nor the host"},
+		{"two outputs", "%a: int64[4]\nnode \"n\" host.element(%a, %a) -> (%b: int64[4], %c: int64[4]) {op=\"add\"}", "has one output"},
+		{"output left out", "%a: int64[4]\nnode \"n\" host.element(%a, %a) -> (_) {op=\"add\"}", "has one output"},
+		{"attribute's kind", "%a: int64[4]\nnode \"n\" host.element(%a, %a) -> (%b: int64[4]) {op=3}", "attribute op is an integer"},
+		{"element's shape", "%a: int64[4]\nnode \"n\" host.element(%a, %a) -> (%b: int64[5]) {op=\"add\"}", want},
+		{"cast's shape", "%a: int64[4]\nnode \"n\" host.cast(%a) -> (%b: int32[8])", want},
+		{"reduction's shape", "%a: int64[4]\nnode \"n\" host.reduce(%a) -> (%b: int64[4]) {kind=\"sum\"}", want},
+		{"reduction's type", "%a: float64[4]\nnode \"n\" host.reduce(%a) -> (%b: int64[1]) {kind=\"sum\"}", want},
+		{"product's axes", "%a: int64[4]\nnode \"n\" host.gemm(%a, %a) -> (%b: int64[4]) {rounding=\"none\"}", "3 axes, not 1 and 1"},
+		{"product's sum", "%a: int64[1, 2, 3]\nnode \"n\" host.gemm(%a, %a) -> (%b: int64[1, 2, 3]) {rounding=\"none\"}", want},
+		{"product's type", "%a: float64[1, 2, 2]\nnode \"n\" host.gemm(%a, %a) -> (%b: int32[1, 2, 2]) {rounding=\"none\"}", want},
+		{"clip of nothing", "%a: float64[4]\nnode \"n\" host.clip(%a) -> (%b: float64[4])", want},
+		{"clip to another type", "%a: float64[4]\nnode \"n\" host.clip(%a) -> (%b: float32[4]) {clip=floats[0, 1]}", want},
+		{"a product", "%a: float64[1, 2, 3]\nnode \"n\" host.gemm(%a, %a) -> (%b: float64[1, 2, 2]) {rounding=\"none\", trans_b=1}", ""},
+		{"a reduction", "%a: int64[2, 4]\nnode \"n\" host.reduce(%a) -> (%b: int64[2, 1]) {kind=\"max\"}", ""},
+		{"a clip", "%a: float64[4]\nnode \"n\" host.clip(%a) -> (%b: float64[4]) {clip=floats[0, 1]}", ""},
+	} {
+		g, err := ir.Parse("input " + tt.text + "\noutput %a")
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if err := g.Verify(); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		_, err = Run(g, [][]byte{make([]byte, g.Inputs[0].Bytes())}, nil)
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
 	}

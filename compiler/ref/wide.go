@@ -5,6 +5,7 @@ package ref
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"npuemu/compiler/ir"
 )
@@ -39,6 +40,50 @@ func Wide(n *ir.Node) bool {
 		return float
 	}
 	return false
+}
+
+// checkWide checks what Wide does, and the shapes, of a node of the device level or of the host that has the form of its operation.
+func checkWide(n *ir.Node) error {
+	as := *n
+	as.Op = "npu." + strings.TrimPrefix(strings.TrimPrefix(n.Op, "host."), "npu.")
+	x, y := n.Inputs[0], n.Outputs[0]
+	if !Wide(&as) {
+		return n.Errorf("neither the device nor the host runs it for %v to %v", x.Type, y.Type)
+	}
+	want, ok := x.Shape, true
+	switch as.Op {
+	case "npu.element":
+		if len(n.Inputs) == 2 {
+			want, ok = ir.Broadcast(x.Shape, n.Inputs[1].Shape)
+		}
+	case "npu.reduce":
+		want = append(slices.Clone(x.Shape[:len(x.Shape)-1]), 1)
+		ok = x.Type.Float() == y.Type.Float() && slices.Contains([]string{"sum", "max", "min", "mean"}, n.Attrs.Str("kind", ""))
+	case "npu.clip":
+		ok = x.Type == y.Type && n.Attrs.Has("clip")
+	case "npu.gemm":
+		a, b := x.Shape, n.Inputs[1].Shape
+		if len(a) != 3 || len(b) != 3 {
+			return n.Errorf("a and b have 3 axes, not %d and %d", len(a), len(b))
+		}
+		a, b = slices.Clone(a), slices.Clone(b)
+		if n.Attrs.Int("trans_a", 0) != 0 {
+			a[1], a[2] = a[2], a[1]
+		}
+		if n.Attrs.Int("trans_b", 0) != 0 {
+			b[1], b[2] = b[2], b[1]
+		}
+		groups := max(a[0], b[0])
+		if min(a[0], b[0]) == 0 {
+			groups = 0
+		}
+		want = []int{groups, a[1], b[2]}
+		ok = x.Type.Float() == y.Type.Float() && a[2] == b[1] && (a[0] == b[0] || a[0] == 1 || b[0] == 1)
+	}
+	if !ok || !slices.Equal(y.Shape, want) {
+		return n.Errorf("its inputs and attributes do not go with the output %v%v", y.Type, y.Shape)
+	}
+	return nil
 }
 
 var wideOps = map[string]func(n *ir.Node, in [][]byte) []byte{

@@ -71,6 +71,11 @@ func Load(card Card, m *model.Model) (*Session, error) {
 	if err := fits(m, have); err != nil {
 		return nil, err
 	}
+	for _, g := range m.Hosts {
+		if err := ref.Check(g.Nodes[0]); err != nil {
+			return nil, fmt.Errorf("run: model %q: %w", m.Name, err)
+		}
+	}
 	s := &Session{card: card, model: m}
 	for i, p := range m.Programs {
 		b, err := put(card, p.Image())
@@ -131,6 +136,9 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 		return nil, r, fmt.Errorf("run: counters: %w", err)
 	}
 	for i, st := range m.Steps {
+		if err := context.Cause(ctx); err != nil {
+			return nil, r, fmt.Errorf("run: step %d of %d: %w", i+1, len(m.Steps), err)
+		}
 		if step != nil {
 			step(i)
 		}
@@ -225,12 +233,8 @@ func (s *Session) host(st model.Step) error {
 	if err != nil {
 		return err
 	}
-	k := 0
-	for i, t := range n.Outputs {
-		if t != nil {
-			copy(s.Bytes(&st.Outputs[k]), out[i])
-			k++
-		}
+	for i := range n.Outputs { // which are those of the graph
+		copy(s.Bytes(&st.Outputs[i]), out[i])
 	}
 	return nil
 }

@@ -78,9 +78,9 @@ func reason(r Result) string {
 	if r.Status == Host {
 		var l []string
 		for _, h := range r.Hosted {
-			op, why, _ := strings.Cut(h, ": ")
-			if _, rule, ok := strings.Cut(why, "): "); ok {
-				why, _, _ = strings.Cut(rule, "; ")
+			op, why, ok := strings.Cut(h, ": ")
+			if ok {
+				why, _, _ = strings.Cut(why, "; ")
 				op += " (" + why + ")"
 			}
 			l = append(l, op)
