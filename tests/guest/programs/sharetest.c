@@ -599,7 +599,7 @@ static void test_other_driver(void)
 static void test_reservation(void)
 {
 	struct npu_bo a = make_bo(fd, SYSTEM, 1 << 20), b = make_bo(fd, DEVICE, 1 << 20);
-	struct drm_npu_command slow = copy(a.handle, b.handle, 1 << 20, 4096);
+	struct drm_npu_command slow = copy(a.handle, b.handle, 1 << 20, 2048);
 	struct drm_npu_command quick = copy(b.handle, a.handle, 64, 1);
 	struct pollfd written = { .fd = export_bo(fd, b.handle), .events = POLLIN };
 	struct pollfd read = { .fd = export_bo(fd, a.handle), .events = POLLIN };
