@@ -255,15 +255,7 @@ func TestBlockErrors(t *testing.T) {
 	sparse := isa.Sparse{On: true, Indices: 6144, IndexStride: 64}
 	indices := isa.Fill{Local: 6144, NX: 1024, NY: 1, Value: 0x4e} // 2 and 3, 0 and 1
 	bad := isa.Fill{Local: 6144 + 64, NX: 2, NY: 1, Value: 0x41}
-	for _, tt := range []struct {
-		name     string
-		features uint64
-		strike   uint64 // 0: none
-		text     []isa.Instruction
-		status   core.Status // 0: no fault
-		instr    uint32
-		info     uint64
-	}{
+	runFaultRows(t, []faultRow{
 		{"no error, blocks", isa.Features, 0, []isa.Instruction{operands, blocks, gemm}, 0, 0, 0},
 		{"no error, sparse", isa.Features, 0, []isa.Instruction{integers, sparse, indices, isa.Sync{Engine: isa.ClassVector, Signal: tok(0, 1)}, edit(gemm, func(i *isa.Gemm) { i.Wait = tok(0, 1) })}, 0, 0, 0},
 		{"feature not named", isa.FeatureGEMM, 0, []isa.Instruction{blocks}, core.StatusIllegalInstruction, 0, 0x36},
@@ -283,21 +275,7 @@ func TestBlockErrors(t *testing.T) {
 		{"poisoned zero points", isa.Features, 7168, []isa.Instruction{integers, sparse, gemm}, core.StatusPoison, 2, 7168},
 		{"blocks that are sparse", isa.Features, 0, []isa.Instruction{operands, blocks, sparse, gemm}, core.StatusBadSetup, 3, 129},
 		{"convolution of blocks", isa.Features, 0, []isa.Instruction{operands, blocks, isa.Conv{InH: 1, InW: 1, OutH: 1, OutW: 1, Cin: 4, Cout: 4}}, core.StatusBadSetup, 2, 100},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCore(t, newConfig)
-			if tt.strike > 0 && !c.Strike(tt.strike) {
-				t.Fatal("no room for poison")
-			}
-			p := newProgram(0, isa.Text(append(tt.text, isa.Halt{})...))
-			p.Features = tt.features
-			_, err := c.Run(t.Context(), p.Image(), nil, nil)
-			var f *core.Fault
-			if tt.status == 0 && err != nil || tt.status != 0 && (!errors.As(err, &f) || f.Status != tt.status || f.Instr != tt.instr || f.Info != tt.info) {
-				t.Errorf("Run: %v, want %v of instruction %d with info %#x", err, tt.status, tt.instr, tt.info)
-			}
-		})
-	}
+	})
 	image := newProgram(0, isa.Text(operands, blocks, gemm, isa.Halt{})).Image()
 	c := newCore(t, newConfig)
 	if n := testing.AllocsPerRun(10, func() {

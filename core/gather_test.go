@@ -5,7 +5,6 @@ package core_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -125,15 +124,7 @@ func TestGatherErrors(t *testing.T) {
 		return isa.Fill{Local: uint32(2048 + 4*k), NX: 1, NY: 1, Value: 4}
 	}
 	fromEnd := edit(gather, func(i *isa.Gather) { i.FromEnd = true })
-	for _, tt := range []struct {
-		name     string
-		features uint64
-		strike   uint64 // 0: none
-		text     []isa.Instruction
-		status   core.Status // 0: no fault
-		instr    uint32
-		info     uint64
-	}{
+	runFaultRows(t, []faultRow{
 		{"no error", isa.Features, 0, []isa.Instruction{shape, transpose, gather, scatter}, 0, 0, 0},
 		{"feature not named", isa.FeatureReduce, 0, []isa.Instruction{shape}, core.StatusIllegalInstruction, 0, 0x4a},
 		{"feature not named, transpose", isa.FeatureReduce, 0, []isa.Instruction{transpose}, core.StatusIllegalInstruction, 0, 0x4b},
@@ -157,21 +148,7 @@ func TestGatherErrors(t *testing.T) {
 		{"poison in a row that no index names", isa.Features, 128, []isa.Instruction{gather}, 0, 0, 0},
 		{"poisoned row, scatter", isa.Features, 192, []isa.Instruction{scatter}, core.StatusPoison, 0, 192},
 		{"poisoned result", isa.Features, 4096, []isa.Instruction{shape, transpose, gather, scatter}, 0, 0, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCore(t, newConfig)
-			if tt.strike > 0 && !c.Strike(tt.strike) {
-				t.Fatal("no room for poison")
-			}
-			p := newProgram(0, isa.Text(append(tt.text, isa.Halt{})...))
-			p.Features = tt.features
-			_, err := c.Run(t.Context(), p.Image(), nil, nil)
-			var f *core.Fault
-			if tt.status == 0 && err != nil || tt.status != 0 && (!errors.As(err, &f) || f.Status != tt.status || f.Instr != tt.instr || f.Info != tt.info) {
-				t.Errorf("Run: %v, want %v of instruction %d with info %#x", err, tt.status, tt.instr, tt.info)
-			}
-		})
-	}
+	})
 	image := newProgram(0, isa.Text(shape, transpose, gather, scatter, isa.Halt{})).Image()
 	c := newCore(t, newConfig)
 	if n := testing.AllocsPerRun(10, func() {

@@ -5,7 +5,6 @@ package core_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -302,15 +301,7 @@ func TestImageErrors(t *testing.T) {
 	pool := isa.Pool{N: 32, Out: 4096, KernelH: 2, KernelW: 2, StepY: 2, StepX: 2, DilationY: 1, DilationX: 1}
 	resize := isa.Resize{N: 32, Out: 4096, MulY: math.Float32bits(2), MulX: math.Float32bits(2)}
 	wide := edit(im, func(i *isa.Image) { i.XPixel, i.XLine = 64, 256 })
-	for _, tt := range []struct {
-		name     string
-		features uint64
-		strike   uint64 // 0: none
-		text     []isa.Instruction
-		status   core.Status // 0: no fault
-		instr    uint32
-		info     uint64
-	}{
+	runFaultRows(t, []faultRow{
 		{"no error", isa.Features, 0, []isa.Instruction{im, pool, resize}, 0, 0, 0},
 		{"feature not named", isa.FeatureReduce, 0, []isa.Instruction{im}, core.StatusIllegalInstruction, 0, 0x47},
 		{"feature not named, pool", isa.FeatureReduce, 0, []isa.Instruction{pool}, core.StatusIllegalInstruction, 0, 0x48},
@@ -327,21 +318,7 @@ func TestImageErrors(t *testing.T) {
 		{"poison between pixels", isa.Features, 64, []isa.Instruction{edit(wide, func(i *isa.Image) { i.XPixel, i.XLine = 128, 512 }), pool}, 0, 0, 0},
 		{"poisoned resize", isa.Features, 64, []isa.Instruction{im, resize}, core.StatusPoison, 1, 64},
 		{"poisoned result", isa.Features, 4096, []isa.Instruction{im, pool}, 0, 0, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCore(t, newConfig)
-			if tt.strike > 0 && !c.Strike(tt.strike) {
-				t.Fatal("no room for poison")
-			}
-			p := newProgram(0, isa.Text(append(tt.text, isa.Halt{})...))
-			p.Features = tt.features
-			_, err := c.Run(t.Context(), p.Image(), nil, nil)
-			var f *core.Fault
-			if tt.status == 0 && err != nil || tt.status != 0 && (!errors.As(err, &f) || f.Status != tt.status || f.Instr != tt.instr || f.Info != tt.info) {
-				t.Errorf("Run: %v, want %v of instruction %d with info %#x", err, tt.status, tt.instr, tt.info)
-			}
-		})
-	}
+	})
 	float := edit(im, func(i *isa.Image) {
 		i.Type, i.OutType, i.XPixel, i.XLine, i.OutPixel, i.OutLine = 8, 8, 128, 512, 128, 256
 	})

@@ -19,6 +19,37 @@ import (
 // newConfig is testConfig with all that ISA 1.1 and 1.2 add.
 var newConfig = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: isa.Minor, Features: isa.Features}
 
+// A faultRow is a program of instructions before a HALT, and how it ends.
+type faultRow struct {
+	name     string
+	features uint64
+	strike   uint64 // address of poison; 0: none
+	text     []isa.Instruction
+	status   core.Status // 0: no fault
+	instr    uint32
+	info     uint64
+}
+
+// runFaultRows runs each row on a core of its own.
+func runFaultRows(t *testing.T, rows []faultRow) {
+	t.Helper()
+	for _, tt := range rows {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCore(t, newConfig)
+			if tt.strike > 0 && !c.Strike(tt.strike) {
+				t.Fatal("no room for poison")
+			}
+			p := newProgram(0, isa.Text(append(tt.text, isa.Halt{})...))
+			p.Features = tt.features
+			_, err := c.Run(t.Context(), p.Image(), nil, nil)
+			var f *core.Fault
+			if tt.status == 0 && err != nil || tt.status != 0 && (!errors.As(err, &f) || f.Status != tt.status || f.Instr != tt.instr || f.Info != tt.info) {
+				t.Errorf("Run: %v, want %v of instruction %d with info %#x", err, tt.status, tt.instr, tt.info)
+			}
+		})
+	}
+}
+
 // newProgram is program for newConfig, of the newest ISA.
 func newProgram(bindings int, text []byte) *isa.Program {
 	p := program(newConfig, bindings, text)

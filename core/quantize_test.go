@@ -5,7 +5,6 @@ package core_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -187,15 +186,7 @@ func TestQuantizeErrors(t *testing.T) {
 	channels := edit(quantize, func(i *isa.Quantize) { i.PerChannel, i.N = true, 2 })
 	requant := edit(quantize, func(i *isa.Quantize) { i.Op, i.Type = isa.RequantOne, systolic.Int32 })
 	shift := isa.Fill{Local: 2052, NX: 1, NY: 1, Value: 62}
-	for _, tt := range []struct {
-		name     string
-		features uint64
-		strike   uint64 // 0: none
-		text     []isa.Instruction
-		status   core.Status // 0: no fault
-		instr    uint32
-		info     uint64
-	}{
+	runFaultRows(t, []faultRow{
 		{"no error", isa.Features, 0, []isa.Instruction{good, quantize}, 0, 0, 0},
 		{"feature not named", isa.Features &^ isa.FeatureQuant, 0, []isa.Instruction{good, quantize}, core.StatusIllegalInstruction, 1, 0x4e},
 		{"operand", isa.Features, 0, []isa.Instruction{isa.Quantize{Op: 7}}, core.StatusBadOperand, 0, 4},
@@ -211,21 +202,7 @@ func TestQuantizeErrors(t *testing.T) {
 		{"poisoned x", isa.Features, 128, []isa.Instruction{good, quantize}, core.StatusPoison, 1, 128},
 		{"poisoned parameters", isa.Features, 2048, []isa.Instruction{good, quantize}, core.StatusPoison, 1, 2048},
 		{"poisoned result", isa.Features, 4096, []isa.Instruction{good, quantize}, 0, 0, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCore(t, newConfig)
-			if tt.strike > 0 && !c.Strike(tt.strike) {
-				t.Fatal("no room for poison")
-			}
-			p := newProgram(0, isa.Text(append(tt.text, isa.Halt{})...))
-			p.Features = tt.features
-			_, err := c.Run(t.Context(), p.Image(), nil, nil)
-			var f *core.Fault
-			if tt.status == 0 && err != nil || tt.status != 0 && (!errors.As(err, &f) || f.Status != tt.status || f.Instr != tt.instr || f.Info != tt.info) {
-				t.Errorf("Run: %v, want %v of instruction %d with info %#x", err, tt.status, tt.instr, tt.info)
-			}
-		})
-	}
+	})
 	image := newProgram(0, isa.Text(good, quantize, edit(quantize, func(i *isa.Quantize) { i.OutType = systolic.Int4 }), isa.Halt{})).Image()
 	c := newCore(t, newConfig)
 	if n := testing.AllocsPerRun(10, func() {

@@ -21,9 +21,6 @@ func rules() map[string]rule {
 	return all
 }
 
-// Operators are the operators of the model level that have a rule, sorted.
-func Operators() []string { return slices.Sorted(maps.Keys(rules())) }
-
 // apply runs a node's rule. A shape that the rule did not expect, which shows as an index out of range, is
 // the model's error like those that it names.
 func apply(rs map[string]rule, n *ir.Node, later map[*ir.Tensor]bool) (b *builder, out []*ir.Tensor, err error) {

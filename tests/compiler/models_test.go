@@ -17,7 +17,6 @@ import (
 	"npuemu/compiler/npy"
 	"npuemu/compiler/ref"
 	"npuemu/compiler/run"
-	"npuemu/vdev"
 )
 
 // steps is how far an output of a model may be from ONNX Runtime's, in steps of its quantization.
@@ -39,15 +38,7 @@ func TestModels(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no models in %s: %v", dir, err)
 	}
-	c, err := NewCard(t.Context(), vdev.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := newCard(t)
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".onnx")
 		t.Run(name, func(t *testing.T) { c.model(t, strings.TrimSuffix(file, ".onnx"), steps[name]) })

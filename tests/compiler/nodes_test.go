@@ -12,7 +12,6 @@ import (
 	"npuemu/compiler/ir"
 	"npuemu/compiler/ref"
 	"npuemu/tests/onnx"
-	"npuemu/vdev"
 )
 
 var update = flag.Bool("update", false, "write docs/operators.md")
@@ -24,17 +23,9 @@ func TestNodes(t *testing.T) {
 	const leastNodes = 800
 	dir := os.Getenv("NPUEMU_ONNX_NODES")
 	if dir == "" {
-		t.Skip("NPUEMU_ONNX_NODES is not set")
+		t.Skip("NPUEMU_ONNX_NODES is not set; make operators makes the cases and sets it")
 	}
-	c, err := NewCard(t.Context(), vdev.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := newCard(t)
 	exec := func(g *ir.Graph, in [][]byte) ([][]byte, []string, error) {
 		out, hosts, err := c.Execute(t.Context(), g, in)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"npuemu/compiler"
-	"npuemu/vdev"
 )
 
 // TestTFLite runs the models of compiler/tflite on a card: what it computes are the bits of LiteRT, and nothing
@@ -20,15 +19,7 @@ func TestTFLite(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d models, %v", len(files), err)
 	}
-	c, err := NewCard(t.Context(), vdev.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := newCard(t)
 	for _, f := range files {
 		dir := filepath.Dir(f)
 		t.Run(filepath.Base(dir), func(t *testing.T) {

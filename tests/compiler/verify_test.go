@@ -43,18 +43,25 @@ node "twice" npu.element(%r, %r) -> (%y: int32[2, 4]) {op="add"}
 output %y
 `
 
-// A wrong constant, and a bit that is wrong in the result of one node, are found, and so are the node, the first
-// element and the STORE that wrote it. A card without fault has no difference.
-func TestVerifyFinds(t *testing.T) {
+// newCard is a card that ends with the test.
+func newCard(t *testing.T) *Card {
+	t.Helper()
 	c, err := NewCard(t.Context(), vdev.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return c
+}
+
+// A wrong constant, and a bit that is wrong in the result of one node, are found, and so are the node, the first
+// element and the STORE that wrote it. A card without fault has no difference.
+func TestVerifyFinds(t *testing.T) {
+	c := newCard(t)
 	x := make([]byte, 32)
 	for i := range 8 {
 		x[4*i] = byte(i)
@@ -99,15 +106,7 @@ func TestVerifyFinds(t *testing.T) {
 
 // A program that computes something else than its node says is found, at that node: here one that subtracts.
 func TestVerifyFindsAnInstruction(t *testing.T) {
-	c, err := NewCard(t.Context(), vdev.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := newCard(t)
 	changed := false
 	wrong := func(image []byte, _ []run.Binding) {
 		p, err := isa.ParseImage(image)
@@ -142,15 +141,7 @@ func TestVerifyFindsAnInstruction(t *testing.T) {
 
 // The reference takes longer than the card; who has enough of it need not wait for all nodes.
 func TestVerifyEnds(t *testing.T) {
-	c, err := NewCard(t.Context(), vdev.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := newCard(t)
 	g, err := ir.Parse(verified)
 	if err != nil {
 		t.Fatal(err)

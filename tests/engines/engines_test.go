@@ -245,7 +245,7 @@ func TestDifferential(t *testing.T) {
 // TestReplay runs a program that TestDifferential saved.
 func TestReplay(t *testing.T) {
 	if *programFlag == "" {
-		t.Skip("no -program")
+		t.Skip("only with -program FILE, which TestDifferential saved")
 	}
 	text, err := os.ReadFile(*programFlag)
 	if err != nil {

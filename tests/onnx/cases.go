@@ -43,12 +43,6 @@ type Result struct {
 // Execute runs a graph of the device level and names what ran on the host, beside the graph's own nodes of the host.
 type Execute func(g *ir.Graph, inputs [][]byte) (outputs [][]byte, hosts []string, err error)
 
-// Reference is the Execute of the CPU reference.
-func Reference(g *ir.Graph, inputs [][]byte) ([][]byte, []string, error) {
-	out, err := ref.Run(g, inputs, nil)
-	return out, nil, err
-}
-
 // RunAll runs the cases below dir, in the order of their names.
 func RunAll(dir string, exec Execute) ([]Result, error) {
 	entries, err := os.ReadDir(dir)
