@@ -29,7 +29,7 @@ func (c *Core) addq(i isa.Addq) *Fault {
 	if f := c.poisonedElements(false, e.YRows()); f != nil {
 		return f
 	}
-	c.pair.Set(c.limits.Setup.Scales.Pair())
+	c.pair.Set(c.limits.Setup.Scales.Pair(), vec.PairOp(i.Op), vec.Type(i.Type))
 	n, m := int(i.N), int(i.M)
 	x, out, y := newSpan(false, i.Type, e.XRows(), n), newSpan(false, i.Type, e.OutRows(), n), newSpan(false, i.Type, e.YRows(), n)
 	if i.One {
@@ -42,14 +42,14 @@ func (c *Core) addq(i isa.Addq) *Fault {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		c.addqRow(vec.PairOp(i.Op), x.row(r), y.row(r), out.row(r))
+		c.addqRow(x.row(r), y.row(r), out.row(r))
 		c.overwritten(out.row(r))
 	}
 	return nil
 }
 
 // addqRow is addq for one row.
-func (c *Core) addqRow(op vec.PairOp, x, y, out span) {
+func (c *Core) addqRow(x, y, out span) {
 	one := c.oneBytes[:copy(c.oneBytes[:], c.bytes(y, 0, 1))]
 	if !out.follows(x) || y.n > 1 && !out.follows(y) {
 		c.staging = append(append(c.staging[:0], c.bytes(x, 0, x.n)...), c.bytes(y, 0, y.n)...)
@@ -58,7 +58,7 @@ func (c *Core) addqRow(op vec.PairOp, x, y, out span) {
 		if y.n == 1 {
 			ys = one
 		}
-		c.pair.Row(op, x.typ, c.bytes(out, 0, out.n), xs, ys)
+		c.pair.Row(c.bytes(out, 0, out.n), xs, ys)
 		return
 	}
 	const most = 64 << 10
@@ -70,6 +70,6 @@ func (c *Core) addqRow(op vec.PairOp, x, y, out span) {
 		if y.n > 1 {
 			ys = c.bytes(y, k, n)
 		}
-		c.pair.Row(op, x.typ, c.bytes(out, k, n), c.bytes(x, k, n), ys)
+		c.pair.Row(c.bytes(out, k, n), c.bytes(x, k, n), ys)
 	}
 }
