@@ -50,32 +50,51 @@ type Plan struct {
 // says why. With keep no memory of the arena is used twice, so that all tensors are there in the end.
 // The error is an *ir.Error.
 func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
+	return newPlan(g, target, keep, isa.MaxTextSize/isa.Size)
+}
+
+// newPlan is New; programs have up to most instructions.
+func newPlan(g *ir.Graph, target emit.Target, keep bool, most int) (*Plan, error) {
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
 	}
 	m := newMemory(g, keep)
 	p := &Plan{Graph: g, Target: target, Nodes: make([]Node, len(g.Nodes))}
 	var b *emit.Builder
+	var last *ir.Node // the last one in b
 	end := func() error {
 		if b == nil {
 			return nil
 		}
 		prog, ranges, err := b.Program()
+		if err == nil && len(prog.Text)/isa.Size > most {
+			err = fmt.Errorf("%d instructions; a program has up to %d (§5.3)", len(prog.Text)/isa.Size, most)
+		}
 		if err != nil {
-			return &ir.Error{Graph: g.Name, Rule: err.Error(), Remedy: "cut the model in two, or compile it for a core with more scratchpad, which takes larger tiles"}
+			e := &ir.Error{Graph: g.Name, Rule: err.Error(), Remedy: "split it, or compile the model for a core with more scratchpad, which takes larger tiles"}
+			if last != nil {
+				e.Node, e.Op = last.Name, last.Op
+			}
+			return e
 		}
 		p.Segments = append(p.Segments, Segment{Program: prog, Ranges: ranges})
 		b = nil
 		return nil
 	}
-	add := func(tag int, l *emit.List) emit.Counts {
+	add := func(tag int, l *emit.List) (emit.Counts, error) {
+		// Each instruction may need SYNCs: with fewer the program is a little shorter than it could be.
+		if b != nil && b.Len()+3*l.Len() > most {
+			if err := end(); err != nil {
+				return emit.Counts{}, err
+			}
+		}
 		if b == nil {
 			b = emit.New(target, FirstIO+len(g.Inputs)+len(g.Outputs), m.written()...)
 		}
 		before := b.Counts()
 		b.Begin(tag)
 		b.Append(l)
-		return b.Counts().Since(before)
+		return b.Counts().Since(before), nil
 	}
 	for i, n := range g.Nodes {
 		list, err := m.generate(n, target)
@@ -87,7 +106,10 @@ func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 			p.Segments = append(p.Segments, Segment{Node: i})
 			continue
 		}
-		p.Nodes[i].Counts = add(i, list)
+		if p.Nodes[i].Counts, err = add(i, list); err != nil {
+			return nil, err
+		}
+		last = n
 	}
 	for i, t := range g.Outputs {
 		to := Place{Binding: uint8(FirstIO + len(g.Inputs) + i)}
@@ -95,7 +117,9 @@ func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 			c := code{b: emit.NewList(target)}
 			n := []int{t.Bytes()}
 			c.copyView(n, denseView(from, n, 1), denseView(to, n, 1))
-			add(len(g.Nodes)+i, c.b)
+			if _, err := add(len(g.Nodes)+i, c.b); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := end(); err != nil {
