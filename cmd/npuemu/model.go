@@ -214,6 +214,7 @@ type operator struct {
 	Device       bool   `json:"device"`
 	Engine       string `json:"engine"`           // that computes: matrix, vector, or load and store of what is only moved; host; none
 	Reason       string `json:"reason,omitempty"` // why it is on the host
+	Within       string `json:"within,omitempty"` // operator that it is computed with, tile by tile, and counted there
 	Cycles       uint64 `json:"cycles"`           // by itself (§13)
 	Instructions [4]int `json:"instructions"`     // of the load, store, matrix and vector engine
 	MACs         uint64 `json:"macs"`
@@ -227,10 +228,13 @@ func operators(m *model.Model) []operator {
 	l := make([]operator, 0, len(m.Nodes))
 	for _, n := range m.Nodes {
 		o := operator{
-			Name: n.Name, Op: compiler.Operator(n.Op), Device: n.Host == "", Reason: n.Host, Cycles: n.Cycles, MACs: n.MACs,
+			Name: n.Name, Op: compiler.Operator(n.Op), Device: n.Host == "", Reason: n.Host, Within: n.Within, Cycles: n.Cycles, MACs: n.MACs,
 			Bytes: n.Loaded + n.Stored, Loaded: n.Loaded, Stored: n.Stored, Engine: "none",
 		}
 		copy(o.Instructions[:], n.Instructions)
+		if n.Within != "" {
+			o.Engine = "vector"
+		}
 		switch i := o.Instructions; {
 		case n.Host != "":
 			o.Engine = "host"
@@ -365,6 +369,10 @@ func printNodes(w io.Writer, m *model.Model) error {
 	for _, o := range operators(m) {
 		if !o.Device {
 			fmt.Fprintf(t, "%s\t%s\thost: %s\n", o.Op, o.Name, o.Reason)
+			continue
+		}
+		if o.Within != "" {
+			fmt.Fprintf(t, "%s\t%s\tdevice\t%s\tin %s\n", o.Op, o.Name, o.Engine, o.Within)
 			continue
 		}
 		i := o.Instructions

@@ -17,7 +17,7 @@ import (
 )
 
 // Format is the version of the file; a reader refuses another major.
-const Format = "1.0"
+const Format = "1.1"
 
 // Model is a compiled model.
 type Model struct {
@@ -86,9 +86,10 @@ type Step struct {
 type Node struct {
 	Name         string   `json:"name"`
 	Op           string   `json:"op"`
-	Host         string   `json:"host,omitempty"` // why it is on the host
-	Program      int      `json:"program"`        // −1: on the host
-	First        int      `json:"first"`          // instructions [first, last) of the program
+	Host         string   `json:"host,omitempty"`   // why it is on the host
+	Within       string   `json:"within,omitempty"` // node that it is computed with, and counted there; of the same instructions
+	Program      int      `json:"program"`          // −1: on the host
+	First        int      `json:"first"`            // instructions [first, last) of the program
 	Last         int      `json:"last"`
 	Instructions []int    `json:"instructions"` // of the load, store, matrix and vector engine
 	MACs         uint64   `json:"macs"`

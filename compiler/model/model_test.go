@@ -182,7 +182,7 @@ func TestBadFiles(t *testing.T) {
 	}{
 		{"empty", "read ELF", nil},
 		{"another machine", "machine 0x4e51", append(append(bytes.Clone(whole[:18]), 0x51), whole[19:]...)},
-		{"a newer format", `has format "2.0"`, replace(`"format": "1.0"`, `"format": "2.0"`)},
+		{"a newer format", `has format "2.0"`, replace(`"format": "1.1"`, `"format": "2.0"`)},
 		{"no JSON", "manifest", replace(`"format":`, `"format";`)},
 		{"no manifest", "no section .npu.model", replace(".npu.model", ".npu.modal")},
 		{"a text that was changed", "text_crc32", replace("\x10\x00\x00\x11", "\x10\x00\x00\x12")},
