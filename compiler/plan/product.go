@@ -42,6 +42,7 @@ type product struct {
 	finish                     finish
 	tail                       *chain // what is computed of the results, which are not stored; nil for nothing
 	first                      int    // of tail: which row the first result is
+	rows, cols                 int    // of the array
 }
 
 // pointwise reports whether each result needs one pixel, so that all pixels are rows of
@@ -126,7 +127,7 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 	if p.flat && (t.ct*int(p.b.Bytes(1)) > math.MaxUint16 || t.kt > math.MaxUint16) {
 		return false
 	}
-	tail, tail1 := 0, 0
+	tail, tail1, tight := 0, 0, false // tight: with one buffer each, what is loaded waits for the array
 	t.nt = t.no
 	if p.tail != nil {
 		var acc1 int
@@ -147,6 +148,7 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 		}
 	}
 	if t.na*t.aBytes+t.nw*t.wBytes+t.no*t.oBytes+tail+extra > spad {
+		tight = stiles*ctiles*ktiles > 1
 		t.na, t.nw, t.no, t.nt = 1, 1, min(1, t.no), 1
 		if t.aBytes+t.wBytes+t.oBytes+tail1+extra > spad {
 			return false
@@ -190,9 +192,34 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 		loads = aIn
 	}
 	each := float64(inRows)*loads/a + float64(outRows*stiles*ctiles)
-	t.cost = min(outer, inner)*single + perTile*float64(stiles*ctiles*ktiles) + perRow*each
+	if p.flat && t.ct < p.cout {
+		loads := wIn
+		if t.weightsOuter {
+			loads = wOnce
+		}
+		each += float64(t.kt) * loads / w
+	}
+	moved := min(outer, inner)
+	moved += perRow * each
+	array := p.arrayCycles(t) * float64(stiles*ctiles*ktiles) * perCycle
+	t.cost = max(moved, array) + min(moved, array)/8
+	if tight {
+		t.cost = moved + array
+	}
+	t.cost = t.cost*single + perTile*float64(stiles*ctiles*ktiles)
 	return true
 }
+
+// arrayCycles is how long the array takes for a tile: for each part of the weights that fits it the rows of the result,
+// and no less than the part's own (§13.3).
+func (p *product) arrayCycles(t *tiling) float64 {
+	k, n := p.kh*p.kw*min(t.kt, p.cin/p.groups), t.ct/t.gt
+	passes := max(int(p.a.Bytes(1)), int(p.b.Bytes(1)))
+	return float64(t.gt * ceil(k, p.rows) * ceil(n, p.cols) * max(t.th*t.tw, p.rows) * passes)
+}
+
+// perCycle is how many bytes are loaded in a cycle of the array.
+const perCycle = 32
 
 // perTile is what a tile costs beside its bytes, in bytes that could be loaded meanwhile.
 const perTile = 4096
@@ -261,7 +288,7 @@ func (p *product) choose(spad, acc int) (tiling, error) {
 	}
 	// A part of the sum at a time: integers may be added in any order (§6.8.1), and a 1 × 1
 	// keeps its order of k.
-	if p.groups == 1 && (best.gt == 0 || best.th*best.tw*best.ct < 256) && (!p.a.Float() || p.kh*p.kw == 1) {
+	if p.groups == 1 && (!p.a.Float() || p.kh*p.kw == 1) {
 		for kt := up(ceil(cg, 2)); kt >= align; kt = up(kt / 2) {
 			channels(1, ng, kt)
 			if kt == align {
@@ -304,6 +331,7 @@ func (p *product) emit(c *code) error {
 		p.oh, p.ow = p.h, p.w
 	}
 	target := c.b.Target()
+	p.rows, p.cols = target.Rows, target.Cols
 	t, err := p.choose(int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
 	if err != nil {
 		return err
