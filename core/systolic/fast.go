@@ -247,14 +247,22 @@ func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, o Options) {
 	if p.B.Type != Int8 || p.B.Transposed {
 		positions := p.KernelH * p.KernelW
 		a.narrow = grown(a.narrow, positions*p.Cout)
-		for k := range positions {
-			to := a.narrow[k*p.Cout:][:p.Cout]
-			for c := range to {
-				row, i := k, c
-				if p.B.Transposed {
-					row, i = c, k
+		if p.B.Type == Int8 {
+			for c := range p.Cout {
+				to := a.narrow[c:]
+				for k, v := range w[c*stride:][:positions] {
+					to[k*p.Cout] = v
 				}
-				to[c] = byte(p.B.Type.Integer(w[row*p.B.Stride:], i))
+			}
+		} else {
+			for k := range positions {
+				for c := range p.Cout {
+					row, i := k, c
+					if p.B.Transposed {
+						row, i = c, k
+					}
+					a.narrow[k*p.Cout+c] = byte(p.B.Type.Integer(w[row*stride:], i))
+				}
 			}
 		}
 		w, stride = a.narrow, p.Cout

@@ -38,6 +38,8 @@ var (
 	threads = flag.String("threads", "1,2", "numbers of threads, with commas")
 	rounds  = flag.Int("rounds", 15, "times that each side has its turn")
 	repeat  = flag.Int("repeat", 3, "images of a turn, of which the fastest counts")
+	spad    = flag.Int64("scratchpad", 0, "KiB of the card's scratchpad, 0 for the default")
+	acc     = flag.Int64("accumulators", 0, "KiB of its accumulators, 0 for the default")
 	script  = flag.String("peer", "tests/bench/networks/peer.py", "the `program` that runs ONNX Runtime")
 	alone   = flag.Bool("alone", false, "without ONNX Runtime")
 	profile = flag.String("cpuprofile", "", "write a profile of our turns to `file`")
@@ -105,6 +107,12 @@ func bench(ctx context.Context) error {
 func compare(ctx context.Context, p *peer, name string, threads int) error {
 	cfg := vdev.DefaultConfig()
 	cfg.Core.Threads = threads
+	if *spad > 0 {
+		cfg.Array.Scratchpad = *spad << 10
+	}
+	if *acc > 0 {
+		cfg.Array.Accumulators = *acc << 10
+	}
 	c, err := card.NewCard(ctx, cfg)
 	if err != nil {
 		return err
