@@ -231,6 +231,10 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 		if p.epoch != epoch {
 			break
 		}
+		if p.access == *a { // what is behind the one is behind the other
+			p.at, p.slot = at, slot
+			return
+		}
 		old := p.access
 		if p.at.Index == at.Index && p.slot == slot && p.access.Space == a.Space && p.access.Binding == a.Binding && p.access.Write == a.Write &&
 			join(&p.access.Rows, &a.Rows) {
@@ -244,9 +248,6 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 			return
 		}
 	}
-	if n, ok := h.latest[*a]; ok { // what is behind this access is behind that one too
-		h.entries[n-h.dropped].epoch = 0
-	}
 	known := ^uint64(0) // epochs that all others are behind
 	for o := range engines {
 		if o != e && !t.done[o] {
@@ -255,6 +256,12 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 	}
 	for h.head < len(h.entries) && h.entries[h.head].epoch <= known {
 		h.pop()
+	}
+	if epoch <= known { // nobody is left
+		return
+	}
+	if n, ok := h.latest[*a]; ok { // what is behind this access is behind that one too
+		h.entries[n-h.dropped].epoch = 0
 	}
 	if len(h.entries)-h.head >= t.Entries {
 		h.squeeze()
