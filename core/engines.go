@@ -72,6 +72,10 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.scatter(isa.DecodeScatter(w))
 	case isa.OpQuantize:
 		return c.quantize(isa.DecodeQuantize(w))
+	case isa.OpScales:
+		return c.scalesOf(isa.DecodeScales(w))
+	case isa.OpAddq:
+		return c.addq(isa.DecodeAddq(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}
