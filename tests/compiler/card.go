@@ -56,9 +56,6 @@ func (c *Card) Close() error {
 	return c.stop()
 }
 
-// Target is the core of the card, to compile for.
-func (c *Card) Target() emit.Target { return c.target }
-
 // Load puts m into the card's memory, which release gives back, with whatever was taken since.
 func (c *Card) Load(m *model.Model) (s *run.Session, release func(), err error) {
 	mark := c.d.Mark()
@@ -126,3 +123,6 @@ func (c *Card) Counters(ctx context.Context) (run.Counters, error) {
 		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.BytesRead, BytesWritten: v.BytesWritten,
 	}, err
 }
+
+// Target is what to compile for.
+func (c *Card) Target() emit.Target { return c.target }
