@@ -76,6 +76,9 @@ bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fet
 bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs
 	@$(GO) run ./tests/bench/scalesim
 
+compare-onnxruntime: build ## Quantized operators, one by one, beside ONNX Runtime's (docs/compiler.md); the first run fetches wheels, 100 MB
+	@dir=$$(tests/models/setup.sh) && "$$dir/python/bin/python" tests/compiler/against_ort.py bin/npuemu "$$dir/operators"
+
 bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
 	@$(GO) run ./tests/bench/vector
 

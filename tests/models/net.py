@@ -125,12 +125,13 @@ class Samples(CalibrationDataReader):
         return self.left.pop() if self.left else None
 
 
-def quantize(model, samples):
-    """The model in int8, per channel, with QuantizeLinear and DequantizeLinear around each operator (QDQ)."""
+def quantize(model, samples, form=QuantFormat.QDQ):
+    """The model in int8, per channel: with QuantizeLinear and DequantizeLinear around each operator (QDQ), or of operators
+    of integers (QOperator)."""
     with tempfile.TemporaryDirectory() as tmp:
         floating, quantized = os.path.join(tmp, "float.onnx"), os.path.join(tmp, "int8.onnx")
         onnx.save(model, floating)
-        quantize_static(floating, quantized, Samples(samples), quant_format=QuantFormat.QDQ, per_channel=True,
+        quantize_static(floating, quantized, Samples(samples), quant_format=form, per_channel=True,
                         activation_type=QuantType.QInt8, weight_type=QuantType.QInt8)  # fmt: skip
         return onnx.load(quantized)
 

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from net import Net, quantize
+from net import Net, QuantFormat, quantize
 
 SIZE = 224
 
@@ -91,3 +91,13 @@ def resnet18():
 
 def resnet50():
     return resnet("resnet50", [3, 4, 6, 3], True)
+
+
+def of_integers(make):
+    """The same network, of operators of integers."""
+
+    def made():
+        spec = make()
+        return {**spec, "model": quantize(spec["float"], images(11, 8), QuantFormat.QOperator)}
+
+    return made
