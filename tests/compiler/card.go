@@ -56,18 +56,27 @@ func (c *Card) Close() error {
 	return c.stop()
 }
 
+// Load puts m into the card's memory, which release gives back, with whatever was taken since.
+func (c *Card) Load(m *model.Model) (s *run.Session, release func(), err error) {
+	mark := c.d.Mark()
+	if s, err = run.Load(c, m); err != nil {
+		c.d.Release(mark)
+		return nil, nil, err
+	}
+	return s, func() { c.d.Release(mark) }, nil
+}
+
 // Execute compiles g, runs it once and returns the outputs, and the nodes that ran on the host.
 func (c *Card) Execute(ctx context.Context, g *ir.Graph, inputs [][]byte) (outputs [][]byte, hosts []model.Node, err error) {
 	m, err := compiler.Build(g, c.target)
 	if err != nil {
 		return nil, nil, err
 	}
-	mark := c.d.Mark()
-	defer c.d.Release(mark)
-	s, err := run.Load(c, m)
+	s, release, err := c.Load(m)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer release()
 	out, _, err := s.Run(ctx, inputs, nil)
 	for _, o := range out { // the card's memory is given back
 		outputs = append(outputs, append([]byte{}, o...))

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	harness "npuemu/tests/compiler"
+	"npuemu/vdev"
+)
+
+// row is a model's row of the page, behind its title.
+func row(t *testing.T, title string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../..", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables, _ := strings.Cut(string(b), "\n## What ran where")
+	for line := range strings.Lines(tables) {
+		if rest, ok := strings.CutPrefix(line, "| "+title+" | "); ok {
+			return rest
+		}
+	}
+	t.Fatalf("%s has no row of %s; make models writes it", page, title)
+	return ""
+}
+
+func newCard(t *testing.T) *harness.Card {
+	t.Helper()
+	c, err := harness.NewCard(t.Context(), vdev.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// TestFigures: the page says of the models of testdata what the compiler of today makes of them.
+func TestFigures(t *testing.T) {
+	c := newCard(t)
+	tested := 0
+	for _, n := range networks {
+		path := filepath.Join("testdata", n.name+".onnx")
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		tested++
+		m, err := estimated(t.Context(), c, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := describe(m)
+		if want, got := strings.Join(f.cells(), " | "), row(t, n.title); !strings.HasPrefix(got, want+" | ") {
+			t.Errorf("%s: the page has\n%s, and it is\n%s; make models writes it", n.title, got, want)
+		}
+	}
+	if tested < 2 {
+		t.Errorf("%d models in testdata, want digits and keywords", tested)
+	}
+}
+
+// TestDigits: the accumulators of the last layer are those of the example's golden record, for each held-out image, and
+// the page's accuracy is theirs.
+func TestDigits(t *testing.T) {
+	const (
+		header, image, record = 64, 64, 3904
+		last                  = 3840 // offset of the accumulators in a record
+	)
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join("../../examples/digits", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b[header:]
+	}
+	images, golden := read("images.bin"), read("golden.bin")
+	count := len(images) / (image + 1)
+	labels := images[count*image:]
+	c := newCard(t)
+	m, err := estimated(t.Context(), c, "testdata/digits.onnx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, release, err := c.Load(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	right, different := 0, 0
+	for i := range count {
+		out, _, err := s.Run(t.Context(), [][]byte{images[i*image:][:image]}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := numbers(&m.Outputs[0], out[0])
+		for k, x := range v {
+			different += one(int32(x) != int32(binary.LittleEndian.Uint32(golden[i*record+last+4*k:])))
+		}
+		right += one(largest(v) == int(labels[i]))
+	}
+	if different > 0 {
+		t.Errorf("%d of %d accumulators are not the golden record's", different, 10*count)
+	}
+	if want := fmt.Sprintf("| %d of %d right", right, count); !strings.Contains(row(t, "digits"), want) {
+		t.Errorf("the page has\n%s, and it is %s; make models writes it", row(t, "digits"), want)
+	}
+}
+
+// TestDistance: what is far is seen to be, and NaN is.
+func TestDistance(t *testing.T) {
+	nan := func() float64 { zero := 0.0; return zero / zero }()
+	for _, tt := range []struct {
+		name      string
+		got, want []float64
+		step      float64
+		most      float64
+		fails     bool
+	}{
+		{"equal", []float64{1, -2}, []float64{1, -2}, 0.5, 0, false},
+		{"a step off", []float64{1, -2}, []float64{1, -2.5}, 0.5, 0, true},
+		{"a step off, allowed", []float64{1, -2}, []float64{1, -2.5}, 0.5, 1, false},
+		{"two steps off", []float64{1, -1.5}, []float64{1, -2.5}, 0.5, 1, true},
+		{"part of the largest", []float64{100, 1}, []float64{100, 1.01}, 0, 1e-3, false},
+		{"too large a part", []float64{100, 1}, []float64{100, 2}, 0, 1e-3, true},
+		{"NaN", []float64{100, nan}, []float64{100, 1}, 0, 1e-3, true},
+		{"NaN first", []float64{nan, 1}, []float64{100, 1}, 0.5, 1, true},
+		{"integers", []float64{100, 3}, []float64{100, 2}, 0, 0, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var d distance
+			d.add(tt.got, tt.want)
+			r := result{network: network{most: tt.most}}
+			if err := r.judge(&d, tt.step); (err != nil) != tt.fails {
+				t.Errorf("judged %v, %q", err, r.agreement)
+			}
+		})
+	}
+}
