@@ -31,7 +31,7 @@ func TestDebugMistakes(t *testing.T) {
 		{"more than cards", []string{"serve", "--socket", s, "--gdb", "-", "--gdb", ":1"}, "--gdb is given 2 times and there are 1 cards"},
 		{"twice the same", []string{"serve", "--socket", s, "--socket", s + "2", "--gdb", ":1", "--gdb", ":1"}, "--gdb :1 is given twice"},
 		{"one trace for two", []string{"serve", "--socket", s, "--socket", s + "2", "--cp-trace", "a", "--cp-trace", "a"}, "--cp-trace a is given twice"},
-		{"trace that cannot be written", []string{"serve", "--socket", s, "--cp-trace", dir + "/none/trace"}, "--cp-trace: open"},
+		{"trace that cannot be written", []string{"serve", "--socket", s, "--cp-trace", dir + "/none/trace"}, "--cp-trace: trace: open"},
 		{"no limit", []string{"serve", "--socket", s, "--cp-trace", dir + "/t", "--cp-trace-limit", "0"}, "use 1 to 1048576 MiB"},
 		{"another process's card", append(run[:len(run):len(run)], "--device", "vfio-user:"+s, "--gdb", ":1"), "give them to npuemu serve"},
 		{"boot", []string{"boot", "--kernel", "/dev/null", "--gdb", ":1", "--gdb", ":2"}, "--gdb is given 2 times"},
@@ -135,41 +135,5 @@ func TestRunDebug(t *testing.T) {
 			t.Fatalf("line %d is step %d, after %d", i, n, step)
 		}
 		step = n
-	}
-}
-
-// A FIFO or a device is written to, and stays what it is.
-func TestTraceFile(t *testing.T) {
-	f, err := newTraceFile("/dev/null", 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if _, err := f.Write(make([]byte, 20)); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := f.close(); err != nil {
-		t.Error(err)
-	}
-	if st, err := os.Stat("/dev/null"); err != nil || st.Mode().IsRegular() {
-		t.Errorf("/dev/null is %v, %v", st.Mode(), err)
-	}
-	path := filepath.Join(t.TempDir(), "t")
-	if f, err = newTraceFile(path, 10); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []string{"12345678\n", "a\n", "a line that is longer\n", "b\n"} {
-		if _, err := f.Write([]byte(s)); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := f.close(); err != nil {
-		t.Error(err)
-	}
-	now, _ := os.ReadFile(path)
-	before, _ := os.ReadFile(path + ".1")
-	if string(now) != "b\n" || string(before) != "a line that is longer\n" {
-		t.Errorf("%q and before %q", now, before)
 	}
 }
