@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"npuemu/compiler/run"
 	harness "npuemu/tests/compiler"
 	"npuemu/vdev"
 )
