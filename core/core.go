@@ -142,6 +142,7 @@ type Core struct {
 
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
+	folded   int         // rows that requantRows takes as one; scales are there so often
 	requants *vec.Requant
 	vec      *vec.Unit
 	pair     *vec.Pair

@@ -205,6 +205,10 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		}
 		c.scales = append(c.scales, s)
 	}
+	c.folded = folds(&i)
+	for each := c.scales; len(c.scales) < c.folded*len(each); {
+		c.scales = append(c.scales, each...)
+	}
 	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
 	if c.requantized(&i) {
 		return nil
@@ -212,16 +216,12 @@ func (c *Core) requant(i isa.Requant) *Fault {
 	c.catchUp()
 	n, mx, my := int(i.N), int(i.MX), int(i.MY)
 	acc, step, stride := c.acc[i.Acc/4:], int(i.AccStride/4), int(i.OutStrideX)
-	// With one scale for all, rows without gaps are one row.
-	if !i.PerChannel && step == n && stride == n {
-		n, mx, step = n*mx, 1, step*mx
-	}
 	for y := range my {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
 		to := int(i.Out) + y*int(i.OutStrideY)
-		c.requants.Rows(c.spad[to:], stride, acc[y*mx*step:], step, mx, n, 0)
+		c.requantRows(&i, c.spad[to:], acc[y*mx*step:], step, mx, n, 0)
 		if !c.poison.Some() { // what lies between the rows is told to have changed too, which is no harm
 			c.poison.Overwritten(uint64(to), uint64((mx-1)*stride+n))
 			continue

@@ -89,20 +89,17 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 	padded := ceil(run, step) * step
 	pixels := run / (w.Channels * size)
 	rows := min(k.mr, j.m-p*k.mr)
-	var ys, xs [maxRows]int
+	// Where the first row begins; the others too, once somebody needs to know.
 	oy, ox := p*k.mr/w.OutW, p*k.mr%w.OutW
-	for r := range rows {
-		ys[r], xs[r] = oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft
-		if ox++; ox == w.OutW { // a division takes longer than the rest
-			oy, ox = oy+1, 0
-		}
-	}
+	y0, x0, oneLine := oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft, ox+rows <= w.OutW
+	var ys, xs [maxRows]int
+	known := false
 	for n > 0 {
 		at, c := k0/padded, k0%padded
 		some := min(padded-c, n)
 		bytes := min(run-c, some)
 		down, right := at/perLine*w.DilationY, at%perLine*w.DilationX
-		if y, x := ys[0]+down, xs[0]+right; ys[rows-1] == ys[0] && uint(y) < uint(w.InH) && x >= 0 && xs[rows-1]+right <= w.InW-pixels {
+		if y, x := y0+down, x0+right; oneLine && uint(y) < uint(w.InH) && x >= 0 && x+(rows-1)*w.StepX <= w.InW-pixels {
 			// All of one line, inside.
 			p, apart := &j.src.pixels[y*w.Line+x*w.Pixel+w.Offset+c], w.StepX*w.Pixel
 			if lines := min(n/padded, w.KernelH-at); k.packLines != nil && rows == k.mr && c == 0 && perLine == 1 && lines > 0 && y+(lines-1)*w.DilationY < w.InH {
@@ -119,6 +116,15 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 			dst = add(dst, some/step*k.mr*word)
 			k0, n = k0+some, n-some
 			continue
+		}
+		if !known {
+			known = true
+			for r := range rows {
+				ys[r], xs[r] = oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft
+				if ox++; ox == w.OutW { // a division takes longer than the rest
+					oy, ox = oy+1, 0
+				}
+			}
 		}
 		for r := range rows {
 			if y, x := ys[r]+down, xs[r]+right; uint(y) < uint(w.InH) && x >= 0 && x <= w.InW-pixels {
