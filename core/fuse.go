@@ -59,8 +59,12 @@ func (c *Core) catchUp() {
 func (c *Core) lateBias(i isa.Bias) {
 	l := &c.late
 	l.row = slices.Grow(l.row[:0], int(i.N))[:i.N]
-	for j := range l.row {
-		l.row[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
+	if raw, there := vec.Raw(l.row); there {
+		copy(raw, c.spad[i.Bias:])
+	} else {
+		for j := range l.row {
+			l.row[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
+		}
 	}
 	l.rows, l.bias = i, true
 }

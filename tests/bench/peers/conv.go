@@ -166,7 +166,7 @@ func compareLayer(ctx context.Context, p *peer, l layer, threads int) (our, thei
 	at += (l.kernel*l.kernel*l.cin/l.groups()*l.cout + 63) &^ 63
 	at += (4*l.cout + 63) &^ 63
 	for i := range l.cout {
-		binary.LittleEndian.PutUint32(m.in[at+8*i:], math.Float32bits(1.0/4096)) // scales of fp32, as the peer's
+		binary.LittleEndian.PutUint64(m.in[at+8*i:], uint64(math.Float32bits(1.0/4096))) // scales of fp32, as the peer's
 	}
 	bindings := []core.Binding{{Size: uint64(bytes), Read: true}, {Size: isa.StampSize, Write: true}}
 	our, their = math.Inf(1), math.Inf(1)
