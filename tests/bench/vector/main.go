@@ -39,7 +39,7 @@ const (
 )
 
 // copies is how many instructions are between two looks at the clock, which take
-// a loop's and a LOAD's time.
+// a loop's and a LOAD's time; C has as many.
 const copies = 4
 
 // Places in the scratchpad.
