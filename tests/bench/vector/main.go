@@ -136,6 +136,11 @@ func measurements() []measurement {
 				Rounding: isa.TwoRoundings, Left: 20, Lo: -128, Hi: 127, XScale: 1 << 30, XShift: 31, YScale: 1840700270, YShift: 32, Scale: 1503238553, SShift: 50,
 			}, addq,
 		}},
+		{"the same, neither scale being a half", "residual_rescaled", "one rounding, twice", 0, []isa.Instruction{
+			isa.Scales{
+				Rounding: isa.TwoRoundings, Left: 20, Lo: -128, Hi: 127, XScale: 1503238553, XShift: 32, YScale: 1840700270, YShift: 32, Scale: 1503238553, SShift: 50,
+			}, addq,
+		}},
 		{"NORM softmax, fp32", "softmax", "loops", 1.5, []isa.Instruction{norm(isa.Softmax, 0)}},
 		{"NORM layer, fp32", "layer_norm", "loops", 1.5, []isa.Instruction{norm(isa.LayerNorm, placeNorm)}},
 		{"NORM rms, fp32", "rms_norm", "loops", 0, []isa.Instruction{norm(isa.RMSNorm, placeNorm)}},
