@@ -16,6 +16,7 @@ type item struct {
 	inst     isa.Instruction
 	operands *isa.Operands
 	window   *isa.Window
+	scales   *isa.Scales
 }
 
 // NewList returns an empty List for target.
@@ -43,11 +44,18 @@ func (l *List) Setup(o isa.Operands, w *isa.Window) {
 	l.items = append(l.items, item{operands: &o, window: w})
 }
 
+// Scale makes SCALES what it is given.
+func (l *List) Scale(s isa.Scales) { l.items = append(l.items, item{scales: &s}) }
+
 // Append adds the instructions of l.
 func (b *Builder) Append(l *List) {
 	for _, i := range l.items {
 		if i.operands != nil {
 			b.setUp(*i.operands, i.window)
+			continue
+		}
+		if i.scales != nil {
+			b.scale(*i.scales)
 			continue
 		}
 		b.Emit(i.inst)
