@@ -75,6 +75,7 @@ func window(text string, err error) string {
 var targets = map[string]emit.Target{
 	"default": {Rows: 32, Cols: 32, SpadSize: 256 << 10, AccSize: 128 << 10, Minor: isa.Minor, Features: isa.Features},
 	"small":   {Rows: 8, Cols: 16, SpadSize: 12 << 10, AccSize: 4 << 10, Minor: isa.Minor, Features: isa.Features},
+	"older":   {Rows: 16, Cols: 16, SpadSize: 64 << 10, AccSize: 32 << 10, Minor: 2, Features: isa.Features &^ isa.FeatureAddq},
 }
 
 // random fills a tensor: integers with all their values, floating point with numbers around 0 and,
@@ -104,7 +105,10 @@ func random(r *rand.Rand, t *ir.Tensor) []byte {
 
 // check compiles the graph of text, gives it random inputs and compares with the reference, to
 // the bit. A constant that is written as "random" is.
-func check(t *testing.T, text string) {
+func check(t *testing.T, text string) { t.Helper(); checkBut(t, text, "") }
+
+// checkBut is check without a core that lacks an instruction: there the graph is on the host.
+func checkBut(t *testing.T, text, without string) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, uint64(len(text))))
 	g, err := ir.Parse(fill(t, r, text))
@@ -126,6 +130,12 @@ func check(t *testing.T, text string) {
 		p, err := plan.New(g, target, false)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
+		}
+		if name == without {
+			if h := p.Nodes[0].Host; !strings.Contains(h, "§") {
+				t.Errorf("%s: on the host: %q", name, h)
+			}
+			continue
 		}
 		got := execute(t, p, inputs)
 		for i := range want {
@@ -246,6 +256,19 @@ func TestGemm(t *testing.T) {
 				node "g" npu.gemm(%%a, %%b) -> (%%y: %s) {%s}
 				output %%y`, tt.a, tt.b, tt.y, tt.attrs))
 		})
+	}
+}
+
+// What takes an instruction that older cores lack.
+func TestNewOperations(t *testing.T) {
+	for _, tt := range []struct{ name, text string }{
+		{"qadd, one rounding", `input %x: int8[90, 70]; input %y: int8[90, 70]; node "n" npu.qadd(%x, %y) -> (%z: int8[90, 70]) {rounding="one", left_shift=20, zeros=[3, -5, 7], multipliers=[1073741824, 1518500250, 1200000000], shifts=[31, 32, 49], lo=-128, hi=127}; output %z`},
+		{"qsub of int16", `input %x: int16[90, 7]; input %y: int16[]; node "n" npu.qadd(%x, %y) -> (%z: int16[90, 7]) {sub=1, rounding="two", left_shift=15, zeros=[0, 0, 0], multipliers=[1073741824, 1518500250, 1200000000], shifts=[31, 32, 44], lo=-3000, hi=32767}; output %z`},
+		{"qmul of int16", `input %x: int16[90, 7]; input %y: int16[7]; node "n" npu.qmul(%x, %y) -> (%z: int16[90, 7]) {rounding="two", zeros=[0, 0, 0], multipliers=[1073741824], shifts=[45], lo=-32768, hi=32767}; output %z`},
+		{"qadd, fp32", `input %x: uint8[1000]; input %y: uint8[1000]; node "n" npu.qadd(%x, %y) -> (%z: uint8[1000]) {rounding="fp32", scales=floats[0.51, 0.3, -17.25], zeros=[0, 0, 0], lo=3, hi=255}; output %z`},
+		{"qsub, fp32, twice", `input %x: int8[9, 1000]; input %y: int8[1]; node "n" npu.qadd(%x, %y) -> (%a: int8[9, 1000]) {sub=1, rounding="fp32", scales=floats[0.51, 0.3, 1], zeros=[1, 2, 3], lo=-128, hi=127, chain=1}; node "m" npu.qadd(%a, %x) -> (%z: int8[9, 1000]) {rounding="fp32", scales=floats[1, 0.3, 1], zeros=[0, 0, 0], lo=-128, hi=127, chain=1}; output %z`},
+	} {
+		t.Run(tt.name, func(t *testing.T) { checkBut(t, strings.ReplaceAll(tt.text, "; ", "\n"), "older") })
 	}
 }
 
