@@ -22,14 +22,14 @@ var groups = []struct {
 	name string
 }{
 	{isa.FeatureGEMM, "gemm"}, {isa.FeatureFloat, "float"}, {isa.FeatureControl, "control"}, {isa.FeatureVector, "vector"}, {isa.FeatureReduce, "reduce"},
-	{isa.FeatureGather, "gather"}, {isa.FeatureAddq, "addq"},
+	{isa.FeaturePool, "pool"}, {isa.FeatureGather, "gather"}, {isa.FeatureAddq, "addq"},
 }
 
 // required are the groups without which the back end generates nothing.
 const required = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureVector | isa.FeatureReduce
 
 // useful are those that it also uses, where the core has them.
-const useful = required | isa.FeatureGather | isa.FeatureAddq
+const useful = required | isa.FeaturePool | isa.FeatureGather | isa.FeatureAddq
 
 // Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
 // error is an *ir.Error.
@@ -74,7 +74,7 @@ func pack(p *plan.Plan) *model.Model {
 		}
 	}
 	m.Name, m.Architecture = g.Name, "1.3"
-	if features&isa.FeatureGather != 0 {
+	if features&(isa.FeaturePool|isa.FeatureGather) != 0 {
 		m.Architecture = "1.4"
 	}
 	if features&isa.FeatureAddq != 0 {

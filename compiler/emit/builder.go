@@ -140,10 +140,11 @@ func (b *Builder) setUp(o isa.Operands, w *isa.Window) {
 	}
 }
 
-// scale makes SCALES what it is given, unless it is so already.
-func (b *Builder) scale(s isa.Scales) {
-	if b.setup.Scales != s {
-		b.Emit(s)
+// prepare emits i, which only sets something up, unless that is so already.
+func (b *Builder) prepare(i isa.Instruction) {
+	s, w := b.setup, i.Encode()
+	if s.Follow(&w); s != b.setup {
+		b.Emit(i)
 	}
 }
 

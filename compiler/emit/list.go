@@ -16,7 +16,7 @@ type item struct {
 	inst     isa.Instruction
 	operands *isa.Operands
 	window   *isa.Window
-	scales   *isa.Scales
+	setup    isa.Instruction
 }
 
 // NewList returns an empty List for target.
@@ -44,8 +44,8 @@ func (l *List) Setup(o isa.Operands, w *isa.Window) {
 	l.items = append(l.items, item{operands: &o, window: w})
 }
 
-// Scale makes SCALES what it is given.
-func (l *List) Scale(s isa.Scales) { l.items = append(l.items, item{scales: &s}) }
+// Prepare makes what i sets up, of the vector engine, as i says.
+func (l *List) Prepare(i isa.Instruction) { l.items = append(l.items, item{setup: i}) }
 
 // Append adds the instructions of l.
 func (b *Builder) Append(l *List) {
@@ -54,8 +54,8 @@ func (b *Builder) Append(l *List) {
 			b.setUp(*i.operands, i.window)
 			continue
 		}
-		if i.scales != nil {
-			b.scale(*i.scales)
+		if i.setup != nil {
+			b.prepare(i.setup)
 			continue
 		}
 		b.Emit(i.inst)

@@ -129,6 +129,11 @@ func (b *Builder) count(i isa.Instruction, engine int) {
 		c.VectorElements += uint64(i.M) * uint64(i.N)
 	case isa.Addq:
 		c.VectorElements += uint64(i.M) * uint64(i.N)
+	case isa.Pool:
+		c.VectorElements += uint64(b.setup.Image.OutH) * uint64(b.setup.Image.OutW) * uint64(i.N)
+	case isa.Transpose:
+		n := &b.setup.Shape.N
+		c.VectorElements += uint64(n[0]) * uint64(n[1]) * uint64(n[2]) * uint64(n[3])
 	case isa.Gather:
 		c.VectorElements += uint64(i.M) * uint64(i.N)
 	}

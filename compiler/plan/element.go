@@ -352,7 +352,7 @@ func (l *lower) qmul() (*body, error) {
 		return l.pair(isa.AddqMul), nil
 	}
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return nil, l.node.Errorf("products of %v are not scaled (§5.6.8)", l.y().Type)
+		return nil, l.node.Errorf("products of %v are not scaled (§5.6.8) without ADDQ", l.y().Type).WithRemedy("compile for architecture 1.5 or later")
 	}
 	a, shape := l.node.Attrs, l.y().Shape
 	z := a.Ints("zeros")
@@ -388,7 +388,7 @@ func (l *lower) qadd() (*body, error) {
 	}
 	z, mul, shift := a.Ints("zeros"), a.Ints("multipliers"), a.Ints("shifts")
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return nil, l.node.Errorf("sums of %v are not scaled (§5.6.8)", l.y().Type)
+		return nil, l.node.Errorf("sums of %v are not scaled (§5.6.8) without ADDQ", l.y().Type).WithRemedy("compile for architecture 1.5 or later")
 	}
 	if a.Str("rounding", "") == "one" && (shift[0] != 31 || shift[1] != 31) {
 		return nil, l.node.Errorf("operands of a sum are scaled with two roundings (§6.9.2) only, without ADDQ").WithRemedy("compile for architecture 1.5 or later")
@@ -474,7 +474,7 @@ func (l *lower) pair(op isa.AddqOp) *body {
 	}
 	t := ins[0].t
 	return &body{in: ins, f: func(v tile) {
-		l.b.Scale(s)
+		l.b.Prepare(s)
 		b := size(t)
 		dense(v.n, b, func(first, m, n int) {
 			q := isa.Addq{
