@@ -133,13 +133,18 @@ func (r *result) compiled(ctx context.Context, python, npuemu, base string) (*mo
 		times = append(times, seconds)
 		r.memory = max(r.memory, memory<<10)
 	}
-	r.compile = median(times)
+	if r.compile = median(times); slices.Min(times) > compileTime {
+		return nil, fmt.Errorf("npuemu compile: %.1f s at best; the most is %d s", slices.Min(times), compileTime)
+	}
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
 	return model.Read(bytes.NewReader(b), int64(len(b)))
 }
+
+// compileTime is how many seconds a compilation may take, on two processors.
+const compileTime = 5
 
 // samples are the elements of BASE.TENSOR.npy, one sample after the other.
 func samples(base string, t *model.Tensor) ([]byte, error) {
@@ -328,6 +333,7 @@ func (r *result) decode(ctx context.Context, s *run.Session, m *model.Model, bas
 func (r *result) race(ctx context.Context, s *run.Session, in [][]byte, f *framework, runs bool, rounds int) error {
 	const (
 		enough      = 6 * time.Second
+		toolong     = time.Minute
 		least, most = 15, 201
 	)
 	if runs {
@@ -338,7 +344,14 @@ func (r *result) race(ctx context.Context, s *run.Session, in [][]byte, f *frame
 	var ours, theirs []time.Duration
 	var ratios []float64
 	begin := time.Now()
-	for k := 0; k < rounds || rounds == 0 && (k < least || k < most && time.Since(begin) < enough); k++ {
+	more := func(k int) bool {
+		if rounds > 0 {
+			return k < rounds
+		}
+		spent := time.Since(begin)
+		return k < 5 || k < least && spent < toolong || k < most && spent < enough
+	}
+	for k := 0; more(k); k++ {
 		var a, b time.Duration
 		turns := []func() error{
 			func() error {

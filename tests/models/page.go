@@ -97,7 +97,8 @@ of the programs; an operator that is not among them is named, with the reason.
 | Array in use | MACs per cycle, as part of what the array has; it has %d for int8 and fewer for wider types (§13) |
 | Traffic, Memory | bytes between the core and device memory; constants and activations that a run needs there |
 | Results | every sample, compared with what ONNX Runtime computes of it with all its optimizations. Trained networks: how many held-out images are right. Weights from a seed have no accuracy: for how many inputs both find
-the same of 1000 (12) classes, and for how many the framework itself does before it quantizes, which says how much a last digit decides in such a network. A step is the output's scale. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs |
+the same of 1000 (12) classes, and for how many the framework itself does before it quantizes, which says how much a last digit decides in such a network. ONNX Runtime leaves
+some operators between QuantizeLinear and DequantizeLinear in fp32 ([compiler.md](compiler.md), "Beside ONNX Runtime"); of the networks that are quantized to operators of integers it leaves none. A step is the output's scale. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs |
 
 ## Time
 
