@@ -88,6 +88,9 @@ models: build ## Whole networks on a card in process, beside ONNX Runtime; write
 operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB
 	@tests/onnx/operators.sh $(CURDIR)/build/operators
 
+test-tflite: ## Models of tflite-micro's tests in LiteRT and on a card in process, to the bit; writes docs/tflite.md; fetches LiteRT, 70 MB, and models, 6 MB
+	@tests/tflite/models.sh $(CURDIR)/build/tflite
+
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest
 

@@ -105,6 +105,7 @@ func models(ctx context.Context, npuemu string, rounds int, only []string) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	busy := load()
 	var results []*result
 	for _, n := range networks {
 		if len(only) > 0 && !slices.Contains(only, n.name) {
@@ -136,5 +137,5 @@ func models(ctx context.Context, npuemu string, rounds int, only []string) (err 
 			return err
 		}
 	}
-	return os.WriteFile(page, []byte(document(results, f.version)), 0o644)
+	return os.WriteFile(page, []byte(document(results, f.version, busy)), 0o644)
 }
