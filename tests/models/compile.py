@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Run a command three times; print the seconds and the largest resident set, in KiB, of each.
+"""Run a command three times; print the seconds, the seconds of processor time and the largest resident set, in KiB, of each.
 
 A process starts with its parent's largest resident set, so this one has to be small.
 """
@@ -15,4 +15,4 @@ for _ in range(3):
     _, status, usage = os.wait4(pid, 0)
     if status != 0:
         sys.exit(f"{' '.join(sys.argv[1:])}: status {os.waitstatus_to_exitcode(status)}")
-    print(time.perf_counter() - begin, usage.ru_maxrss)
+    print(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)

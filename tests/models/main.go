@@ -57,7 +57,7 @@ var networks = []network{
 
 func main() {
 	npuemu := flag.String("npuemu", "bin/npuemu", "the npuemu `binary`, which compiles")
-	rounds := flag.Int("rounds", 0, "`turns` of card and framework (default: for 6 s, 15 to 201)")
+	rounds := flag.Int("rounds", 0, "`turns` of card and framework (default: for 6 s, 15 to 201, fewer where they take a minute)")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: models [flags] [NAME ...]\n\nMeasures networks beside ONNX Runtime, in the top of the tree. Without a NAME all of them, and writes "+page+".\nThe first run fetches wheels (100 MB) into the cache. Names: "+strings.Join(names(), ", ")+". Flags:")
 		flag.PrintDefaults()
@@ -105,6 +105,7 @@ func models(ctx context.Context, npuemu string, rounds int, only []string) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	busy := load()
 	var results []*result
 	for _, n := range networks {
 		if len(only) > 0 && !slices.Contains(only, n.name) {
@@ -136,5 +137,5 @@ func models(ctx context.Context, npuemu string, rounds int, only []string) (err 
 			return err
 		}
 	}
-	return os.WriteFile(page, []byte(document(results, f.version)), 0o644)
+	return os.WriteFile(page, []byte(document(results, f.version, busy)), 0o644)
 }

@@ -42,7 +42,7 @@ type result struct {
 	network
 	figures
 	agreement    string
-	compile      float64       // seconds, median
+	compile, cpu float64       // seconds and processor seconds of the compiler, medians
 	memory       int64         // peak resident set of the compiler, bytes
 	ours, theirs time.Duration // medians; theirs is 0 where the framework cannot run the model
 	ratio        float64       // median of the turns'
@@ -124,23 +124,30 @@ func (r *result) compiled(ctx context.Context, python, npuemu, base string) (*mo
 	if err != nil {
 		return nil, fmt.Errorf("npuemu compile: %w\n%s", err, &stderr)
 	}
-	var times []float64
+	var times, cpu []float64
 	for line := range strings.Lines(string(out)) {
-		var seconds float64
+		var seconds, busy float64
 		var memory int64
-		if _, err := fmt.Sscan(line, &seconds, &memory); err != nil {
+		if _, err := fmt.Sscan(line, &seconds, &busy, &memory); err != nil {
 			return nil, fmt.Errorf("compile.py: %q: %w", line, err)
 		}
-		times = append(times, seconds)
+		times, cpu = append(times, seconds), append(cpu, busy)
 		r.memory = max(r.memory, memory<<10)
 	}
-	r.compile = median(times)
+	r.compile, r.cpu = median(times), median(cpu)
+	if best := slices.Min(cpu); best > compileTime {
+		return nil, fmt.Errorf("npuemu compile: %.1f s of processor time at best; the most is %d s", best, compileTime)
+	}
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
 	return model.Read(bytes.NewReader(b), int64(len(b)))
 }
+
+// compileTime is how many seconds a compilation may take. They are seconds of processor time, which
+// a busy machine hardly changes; an idle one takes no longer than that.
+const compileTime = 5
 
 // samples are the elements of BASE.TENSOR.npy, one sample after the other.
 func samples(base string, t *model.Tensor) ([]byte, error) {
@@ -329,6 +336,7 @@ func (r *result) decode(ctx context.Context, s *run.Session, m *model.Model, bas
 func (r *result) race(ctx context.Context, s *run.Session, in [][]byte, f *framework, runs bool, rounds int) error {
 	const (
 		enough      = 6 * time.Second
+		toolong     = time.Minute
 		least, most = 15, 201
 	)
 	if runs {
@@ -339,7 +347,14 @@ func (r *result) race(ctx context.Context, s *run.Session, in [][]byte, f *frame
 	var ours, theirs []time.Duration
 	var ratios []float64
 	begin := time.Now()
-	for k := 0; k < rounds || rounds == 0 && (k < least || k < most && time.Since(begin) < enough); k++ {
+	more := func(k int) bool {
+		if rounds > 0 {
+			return k < rounds
+		}
+		spent := time.Since(begin)
+		return k < 5 || k < least && spent < toolong || k < most && spent < enough
+	}
+	for k := 0; more(k); k++ {
 		var a, b time.Duration
 		turns := []func() error{
 			func() error {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,21 +16,25 @@ import (
 	"npuemu/vdev"
 )
 
-// row is a model's row of the page, behind its title.
-func row(t *testing.T, title string) string {
+var update = flag.Bool("update", false, "write the figures of the models of testdata into docs/models.md; make models writes all of it")
+
+var pagePath = filepath.Join("../..", page)
+
+// row is a model's row of the page, behind its title, and the page before and behind that.
+func row(t *testing.T, title string) (before, row, behind string) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("../..", page))
+	b, err := os.ReadFile(pagePath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, tables, _ := strings.Cut(string(b), "\n## What ran where")
-	for line := range strings.Lines(tables) {
-		if rest, ok := strings.CutPrefix(line, "| "+title+" | "); ok {
-			return rest
-		}
+	what, tables, _ := strings.Cut(string(b), "\n## What ran where")
+	start := "\n| " + title + " | "
+	first, rest, ok := strings.Cut(tables, start)
+	if !ok {
+		t.Fatalf("%s has no row of %s; make models writes it", page, title)
 	}
-	t.Fatalf("%s has no row of %s; make models writes it", page, title)
-	return ""
+	row, behind, _ = strings.Cut(rest, "\n")
+	return what + "\n## What ran where" + first + start, row, "\n" + behind
 }
 
 func newCard(t *testing.T) *harness.Card {
@@ -61,13 +66,35 @@ func TestFigures(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := describe(m)
-		if want, got := strings.Join(f.cells(), " | "), row(t, n.title); !strings.HasPrefix(got, want+" | ") {
-			t.Errorf("%s: the page has\n%s, and it is\n%s; make models writes it", n.title, got, want)
+		cells := strings.Join(f.cells(), " | ") + " | "
+		before, got, behind := row(t, n.title)
+		if *update {
+			_, results, _ := cut(got, " | ", len(f.cells()))
+			got = cells + results
+			if err := os.WriteFile(pagePath, []byte(before+got+behind), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !strings.HasPrefix(got, cells) {
+			t.Errorf("%s: the page has\n%s, and it is\n%s; make models writes it, and go test ./tests/models -update these figures alone", n.title, got, cells)
 		}
 	}
 	if tested < 2 {
 		t.Errorf("%d models in testdata, want digits and keywords", tested)
 	}
+}
+
+// cut cuts s behind the n-th sep.
+func cut(s, sep string, n int) (before, behind string, ok bool) {
+	at := 0
+	for range n {
+		i := strings.Index(s[at:], sep)
+		if i < 0 {
+			return s, "", false
+		}
+		at += i + len(sep)
+	}
+	return s[:at], s[at:], true
 }
 
 // TestDigits: the accumulators of the last layer are those of the example's golden record, for each held-out image, and
@@ -116,8 +143,9 @@ func TestDigits(t *testing.T) {
 	if different > 0 {
 		t.Errorf("%d of %d accumulators are not the golden record's", different, 10*count)
 	}
-	if want := fmt.Sprintf("| %d of %d right", right, count); !strings.Contains(row(t, "digits"), want) {
-		t.Errorf("the page has\n%s, and it is %s; make models writes it", row(t, "digits"), want)
+	_, cells, _ := row(t, "digits")
+	if want := fmt.Sprintf("| %d of %d right", right, count); !strings.Contains(cells, want) {
+		t.Errorf("the page has\n%s, and it is %s; make models writes it", cells, want)
 	}
 }
 

@@ -56,19 +56,19 @@ func tables(results []*result) string {
 	if hosts.Len() > 0 {
 		fmt.Fprintf(&b, "\nOn the host, and why:\n\n%s", hosts.String())
 	}
-	b.WriteString("\n| Model | npuemu, ms | Framework, ms | npuemu / framework | Turns | Compile time, s | Compiler's peak memory, MB |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n| Model | npuemu, ms | Framework, ms | npuemu / framework | Turns | Compile time, s | of processors, s | Compiler's peak memory, MB |\n|---|---|---|---|---|---|---|---|\n")
 	for _, r := range results {
 		theirs, ratio := "cannot run it", ""
 		if r.theirs > 0 {
 			theirs, ratio = fmt.Sprintf("%.3g", 1e3*r.theirs.Seconds()), fmt.Sprintf("%.2f", r.ratio)
 		}
-		fmt.Fprintf(&b, "| %s | %.3g | %s | %s | %d | %.2f | %.0f |\n", r.title, 1e3*r.ours.Seconds(), theirs, ratio, r.turns, r.compile, float64(r.memory)/1e6)
+		fmt.Fprintf(&b, "| %s | %.3g | %s | %s | %d | %.2f | %.2f | %.0f |\n", r.title, 1e3*r.ours.Seconds(), theirs, ratio, r.turns, r.compile, r.cpu, float64(r.memory)/1e6)
 	}
 	return b.String()
 }
 
 // document is docs/models.md.
-func document(results []*result, version string) string {
+func document(results []*result, version, load string) string {
 	array := vdev.DefaultConfig().Array
 	first, second, _ := strings.Cut(tables(results), "\n| Model | npuemu")
 	var what strings.Builder
@@ -97,16 +97,18 @@ of the programs; an operator that is not among them is named, with the reason.
 | Array in use | MACs per cycle, as part of what the array has; it has %d for int8 and fewer for wider types (§13) |
 | Traffic, Memory | bytes between the core and device memory; constants and activations that a run needs there |
 | Results | every sample, compared with what ONNX Runtime computes of it with all its optimizations. Trained networks: how many held-out images are right. Weights from a seed have no accuracy: for how many inputs both find
-the same of 1000 (12) classes, and for how many the framework itself does before it quantizes, which says how much a last digit decides in such a network. A step is the output's scale. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs |
+the same of 1000 (12) classes, and for how many the framework itself does before it quantizes, which says how much a last digit decides in such a network. ONNX Runtime leaves
+some operators between QuantizeLinear and DequantizeLinear in fp32 ([compiler.md](compiler.md), "Beside ONNX Runtime"); of the networks that are quantized to operators of integers it leaves none. A step is the output's scale. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs |
 
 ## Time
 
 On %s, %s. Card and framework run the first sample in turns, in the same minutes, with %d threads each; the framework in a process of its own, by its own clock. Times are medians, the
-ratio is the median of the turns' ratios; the machine was not idle, so look at the ratio first. Compile time is that of `+"`npuemu compile`"+`, from start to exit, cycles estimated and file written: the
-median of three; memory is the largest resident set.
+ratio is the median of the turns' ratios. Whatever else the machine does makes times longer, and makes two threads that wait for each other slower than one: its load was %s when the command began (below 1: idle). Best look at the ratio,
+and run `+"`make models`"+` yourself. Compile time is that of `+"`npuemu compile`"+`, from start to exit, cycles estimated and file written: the
+median of three, also of processor time, which may not be above 5 s; memory is the largest resident set.
 
 | Model | npuemu%s`, version, what.String(), first, array.Rows, array.Cols, array.Scratchpad>>10, array.Accumulators>>10, timing.DefaultParams().Clock, array.Rows*array.Cols,
-		processor(), runtime.Version(), runtime.GOMAXPROCS(0), second)
+		processor(), runtime.Version(), runtime.GOMAXPROCS(0), load, second)
 }
 
 // processor is what the machine says that it is.
@@ -130,4 +132,14 @@ func processor() string {
 		}
 	}
 	return fmt.Sprintf("%d processors of %s%s", runtime.NumCPU(), name, instructions)
+}
+
+// load is the machine's load average of the last minute.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	return first
 }
