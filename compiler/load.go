@@ -21,12 +21,12 @@ type Dump func(pass string, g *ir.Graph)
 
 // loaders read a model file and make its nodes those of the device level or of the host, by
 // the extension of its name.
-var loaders = map[string]func(path string, dump Dump) (*ir.Graph, error){
+var loaders = map[string]func(path, weights string, dump Dump) (*ir.Graph, error){
 	".npuir": text, ".onnx": onnxFile, ".prototxt": caffeFile, ".tflite": tfliteFile,
 }
 
 // onnxFile reads an ONNX model.
-func onnxFile(path string, dump Dump) (*ir.Graph, error) {
+func onnxFile(path, _ string, dump Dump) (*ir.Graph, error) {
 	g, err := onnx.Load(path, onnx.Options{})
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func onnxFile(path string, dump Dump) (*ir.Graph, error) {
 }
 
 // tfliteFile reads a TensorFlow Lite model.
-func tfliteFile(path string, dump Dump) (*ir.Graph, error) {
+func tfliteFile(path, _ string, dump Dump) (*ir.Graph, error) {
 	g, err := tflite.Load(path, tflite.Options{})
 	if err != nil {
 		return nil, err
@@ -43,9 +43,12 @@ func tfliteFile(path string, dump Dump) (*ir.Graph, error) {
 	return lowered(path, g, dump)
 }
 
-// caffeFile reads a Caffe network; its weights are in the file of that name with the extension .caffemodel.
-func caffeFile(path string, dump Dump) (*ir.Graph, error) {
-	g, err := caffe.Load(path, strings.TrimSuffix(path, filepath.Ext(path))+".caffemodel")
+// caffeFile reads a Caffe network. Its weights are in the file of its name with the extension .caffemodel, unless weights names another.
+func caffeFile(path, weights string, dump Dump) (*ir.Graph, error) {
+	if weights == "" {
+		weights = strings.TrimSuffix(path, filepath.Ext(path)) + ".caffemodel"
+	}
+	g, err := caffe.Load(path, weights)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +78,10 @@ func Extensions() []string {
 func IsModel(path string) bool { return loaders[strings.ToLower(filepath.Ext(path))] != nil }
 
 // Load reads a model; dump may be nil. What is wrong with it is an *ir.Error.
-func Load(path string, dump Dump) (*ir.Graph, error) {
+func Load(path string, dump Dump) (*ir.Graph, error) { return LoadWith(path, "", dump) }
+
+// LoadWith is Load of a model whose weights are in a file of their own, which a .prototxt's are.
+func LoadWith(path, weights string, dump Dump) (*ir.Graph, error) {
 	f := loaders[strings.ToLower(filepath.Ext(path))]
 	if strings.EqualFold(filepath.Ext(path), ".npu") {
 		return nil, fmt.Errorf("%s: a compiled model, perhaps, which run executes: give the file that it was made of; there are %s", path, strings.Join(Extensions(), ", "))
@@ -86,11 +92,14 @@ func Load(path string, dump Dump) (*ir.Graph, error) {
 	if dump == nil {
 		dump = func(string, *ir.Graph) {}
 	}
-	return f(path, dump)
+	if weights != "" && !strings.EqualFold(filepath.Ext(path), ".prototxt") {
+		return nil, fmt.Errorf("%s: a file of weights, %s, belongs to a .prototxt only", path, weights)
+	}
+	return f(path, weights, dump)
 }
 
 // text reads a graph as ir prints it.
-func text(path string, dump Dump) (*ir.Graph, error) {
+func text(path, _ string, dump Dump) (*ir.Graph, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

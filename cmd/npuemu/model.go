@@ -47,22 +47,22 @@ func compileCommand() *cobra.Command {
 		asJSON bool
 	)
 	c := &cobra.Command{
-		Use:   "compile MODEL",
+		Use:   "compile MODEL [WEIGHTS]",
 		Short: "Compile a model into a file that run executes",
 		Long: "compile makes a compiled model (docs/spec/model.md) of MODEL for the core that --config describes. Files of models end in\n" +
-			strings.Join(compiler.Extensions(), ", ") + ".\n\n" +
+			strings.Join(compiler.Extensions(), ", ") + ". " + weightsHelp + "\n\n" +
 			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
 			"--dump-after=PASS prints the graph after a pass on standard error; import is the first, all are all.",
 		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := cf.load()
 			if err != nil {
 				return err
 			}
 			begin := time.Now()
-			m, err := compileModel(c, args[0], cfg, dumps)
+			m, err := compileModel(c, args, cfg, dumps)
 			if err != nil {
 				return err
 			}
@@ -113,24 +113,28 @@ func compileCommand() *cobra.Command {
 	return c
 }
 
-// compileModel reads a model and compiles it.
-func compileModel(c *cobra.Command, path string, cfg vdev.Config, dumps []string) (*model.Model, error) {
-	g, err := loadGraph(c, path, dumps)
+// weightsHelp is about the second file that compile, run and verify take.
+const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
+
+// compileModel reads a model, with its weights if there is a second file, and compiles it.
+func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []string) (*model.Model, error) {
+	g, err := loadGraph(c, files, dumps)
 	if err != nil {
 		return nil, err
 	}
 	m, err := compiler.Build(g, targetOf(cfg))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", files[0], err)
 	}
 	return m, nil
 }
 
-// loadGraph reads a model, and prints it after the passes that dumps names.
-func loadGraph(c *cobra.Command, path string, dumps []string) (*ir.Graph, error) {
+// loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
+func loadGraph(c *cobra.Command, files []string, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
-	g, err := compiler.Load(path, func(pass string, g *ir.Graph) {
+	weights := strings.Join(files[1:], "")
+	g, err := compiler.LoadWith(files[0], weights, func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
 			if d == pass || d == "all" {
@@ -161,9 +165,13 @@ func isCompiled(b []byte) bool {
 
 // loadModel returns the compiled model in the file of that name, or made of it; nil if the
 // file is neither.
-func loadModel(c *cobra.Command, name string, cfg vdev.Config) (*model.Model, error) {
+func loadModel(c *cobra.Command, files []string, cfg vdev.Config) (*model.Model, error) {
+	name := files[0]
 	if compiler.IsModel(name) {
-		return compileModel(c, name, cfg, nil)
+		return compileModel(c, files, cfg, nil)
+	}
+	if len(files) > 1 {
+		return nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
 	}
 	if name == "-" || filepath.Ext(name) == ".npuasm" {
 		return nil, nil
