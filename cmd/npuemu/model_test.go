@@ -138,6 +138,8 @@ func TestBadModels(t *testing.T) {
 		{"no graph", []string{"compile", write("bad.npuir", "graph \"g\"\nnode")}, "line 2"},
 		{"graph that breaks a rule", []string{"compile", write("rule.npuir", strings.Replace(doubled, "int64[2, 3]", "int64[6]", 1))}, `node "wide" (npu.cast)`},
 		{"no ONNX", []string{"compile", write("bad.onnx", "hello")}, "onnx"},
+		{"no such weights", []string{"compile", write("net.prototxt", "name: \"n\""), "/does/not/exist.caffemodel"}, "/does/not/exist.caffemodel: no such file"},
+		{"weights of another format", []string{"verify", write("net.onnx", ""), "x.caffemodel"}, "belongs to a .prototxt only"},
 		{"no weights", []string{"compile", write("net.prototxt", "name: \"n\"")}, "the weights are in the file of that name with the extension .caffemodel"},
 		{"no such pass", []string{"compile", model, "--dump-after", "nonsense"}, "there is no such pass; there are all, import"},
 		{"an old card", []string{"compile", model, "--arch", "1.2"}, "architecture 1.3 or later"},
