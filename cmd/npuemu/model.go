@@ -278,11 +278,12 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err := compiler.Estimate(ctx, m, o.cfg.Timing); err != nil {
 		return err
 	}
-	inputs, err := readTensors(m.Inputs, o.inputs)
+	variables := m.Variables()
+	inputs, err := readTensors(m.Inputs, variables, o.inputs)
 	if err != nil {
 		return err
 	}
-	names, err := matchFiles("--output", m.Outputs, o.outputs, true)
+	names, err := matchFiles("--output", m.Outputs, o.outputs, func(int) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -301,6 +302,11 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	begin := time.Now()
 	var outputs [][]byte
 	for i := range o.repeat {
+		if i > 0 {
+			for in, out := range variables {
+				inputs[in] = bytes.Clone(outputs[out])
+			}
+		}
 		var r run.Report
 		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, stepName(m, step)) }); err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
@@ -415,7 +421,7 @@ func printSummary(w io.Writer, m *model.Model, size int) error {
 
 // matchFiles returns a file for each tensor: files are in the order of the tensors, or
 // NAME=FILE. optional tensors may have none.
-func matchFiles(flag string, tensors []model.Tensor, files []string, optional bool) ([]string, error) {
+func matchFiles(flag string, tensors []model.Tensor, files []string, optional func(i int) bool) ([]string, error) {
 	names := make([]string, len(tensors))
 	next := 0
 	for _, f := range files {
@@ -444,7 +450,7 @@ func matchFiles(flag string, tensors []model.Tensor, files []string, optional bo
 		names[at] = f
 	}
 	for i, n := range names {
-		if n == "" && !optional {
+		if n == "" && !optional(i) {
 			return nil, fmt.Errorf("%s is missing for tensor %q: %s", flag, tensors[i].Name, tensorNames(tensors))
 		}
 	}
@@ -459,15 +465,19 @@ func tensorNames(l []model.Tensor) string {
 	return strings.Join(s, ", ")
 }
 
-// readTensors reads the files of inputs.
-func readTensors(tensors []model.Tensor, files []string) ([][]byte, error) {
-	names, err := matchFiles("--input", tensors, files, false)
+// readTensors reads the files of inputs. Variables may have none: they stand for 0 then.
+func readTensors(tensors []model.Tensor, variables map[int]int, files []string) ([][]byte, error) {
+	names, err := matchFiles("--input", tensors, files, func(i int) bool { _, ok := variables[i]; return ok })
 	if err != nil {
 		return nil, err
 	}
 	var data [][]byte
 	for i, name := range names {
 		t := &tensors[i]
+		if name == "" {
+			data = append(data, t.Zeros())
+			continue
+		}
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err

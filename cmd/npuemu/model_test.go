@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,39 @@ func TestModel(t *testing.T) {
 	}
 	if out, _, err = npuemu(t.Context(), "disasm", compiled); err != nil || !strings.Contains(out, "element") {
 		t.Errorf("disasm of a model with one program: %q, %v", out, err)
+	}
+}
+
+// A variable begins as what stands for 0, or as its file says, and keeps its value from run to run.
+func TestVariable(t *testing.T) {
+	dir := t.TempDir()
+	model, sum, start := filepath.Join(dir, "sum.npuir"), filepath.Join(dir, "sum.npy"), filepath.Join(dir, "start.npy")
+	text := "graph \"sum\"\ninput %s: int8[2] quant(floats[0.5], [3], 0)\nconst %one: int8[] = \"AQ==\"\nnode \"n\" npu.element(%s, %one) -> (%\"s:next\": int8[2]) {op=\"add\"}\noutput %\"s:next\"\n"
+	b, err := npy.Write(ir.Int8, []int{2}, []byte{10, 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(model, []byte(text), 0o600), os.WriteFile(start, b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want []byte
+	}{
+		{nil, []byte{4, 4}},
+		{[]string{"--repeat", "5"}, []byte{8, 8}},
+		{[]string{"--repeat", "5", "--input", "s=" + start}, []byte{15, 25}},
+	} {
+		if _, _, err := npuemu(t.Context(), append([]string{"run", model, "--output", sum}, tt.args...)...); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := npy.Read(b, ir.Int8); err != nil || !bytes.Equal(got, tt.want) {
+			t.Errorf("%v: the variable is % d, %v, not % d", tt.args, got, err, tt.want)
+		}
 	}
 }
 

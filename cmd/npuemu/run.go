@@ -43,7 +43,7 @@ func runCommand() *cobra.Command {
 		Use:   "run PROGRAM|MODEL [WEIGHTS]",
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
-			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size. --output takes files for the outputs, as .npy, likewise. The\n" +
+			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
 			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. " + weightsHelp + "\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
@@ -117,7 +117,7 @@ func runCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
 	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
 	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
-	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run the program")
+	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run it; variables of a model keep their values")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")

@@ -96,7 +96,7 @@ func verifyInputs(g *ir.Graph, files []string, most int) ([][]byte, error) {
 		for _, t := range g.Inputs {
 			l = append(l, model.Tensor{Name: t.Name, Type: t.Type.String(), Shape: t.Shape})
 		}
-		return readTensors(l, files)
+		return readTensors(l, nil, files)
 	}
 	total := 0
 	for _, t := range g.Inputs {
