@@ -79,6 +79,9 @@ bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the firs
 bench-models: ## Models that ONNX Runtime quantized, on a card in process, beside ONNX Runtime; fetches onnx and onnxruntime, 70 MB
 	@tests/compiler/bench-models $(CURDIR)/build/models
 
+compare-onnxruntime: build ## Quantized operators, one by one, beside ONNX Runtime's (docs/compiler.md); bench-models makes what it needs
+	@$(CURDIR)/build/models/python/bin/python $(CURDIR)/tests/compiler/against_ort.py $(CURDIR)/bin/npuemu $(CURDIR)/build/models/operators
+
 bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
 	@$(GO) run ./tests/bench/vector
 
