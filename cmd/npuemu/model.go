@@ -38,22 +38,22 @@ func compileCommand() *cobra.Command {
 		asJSON bool
 	)
 	c := &cobra.Command{
-		Use:   "compile MODEL",
+		Use:   "compile MODEL [WEIGHTS]",
 		Short: "Compile a model into a file that run executes",
 		Long: "compile makes a compiled model (docs/spec/model.md) of MODEL for the core that --config describes. Files of models end in\n" +
-			strings.Join(compiler.Extensions(), ", ") + ".\n\n" +
+			strings.Join(compiler.Extensions(), ", ") + ". " + weightsHelp + "\n\n" +
 			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
 			"--dump-after=PASS prints the graph after a pass on standard error; import is the first, all are all.",
 		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := cf.load()
 			if err != nil {
 				return err
 			}
 			begin := time.Now()
-			m, err := compileModel(c, args[0], cfg, dumps)
+			m, err := compileModel(c, args, cfg, dumps)
 			if err != nil {
 				return err
 			}
@@ -104,24 +104,28 @@ func compileCommand() *cobra.Command {
 	return c
 }
 
-// compileModel reads a model and compiles it.
-func compileModel(c *cobra.Command, path string, cfg vdev.Config, dumps []string) (*model.Model, error) {
-	g, err := loadGraph(c, path, dumps)
+// weightsHelp is about the second file that compile, run and verify take.
+const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
+
+// compileModel reads a model, with its weights if there is a second file, and compiles it.
+func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []string) (*model.Model, error) {
+	g, err := loadGraph(c, files, dumps)
 	if err != nil {
 		return nil, err
 	}
 	m, err := compiler.Build(g, attach.Target(cfg))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", files[0], err)
 	}
 	return m, nil
 }
 
-// loadGraph reads a model, and prints it after the passes that dumps names.
-func loadGraph(c *cobra.Command, path string, dumps []string) (*ir.Graph, error) {
+// loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
+func loadGraph(c *cobra.Command, files []string, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
-	g, err := compiler.Load(path, func(pass string, g *ir.Graph) {
+	weights := strings.Join(files[1:], "")
+	g, err := compiler.Source{Path: files[0], WeightsPath: weights}.Load(func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
 			if d == pass || d == "all" {
@@ -152,9 +156,13 @@ func isCompiled(b []byte) bool {
 
 // loadModel returns the compiled model in the file of that name, or made of it; nil if the
 // file is neither.
-func loadModel(c *cobra.Command, name string, cfg vdev.Config) (*model.Model, error) {
+func loadModel(c *cobra.Command, files []string, cfg vdev.Config) (*model.Model, error) {
+	name := files[0]
 	if compiler.IsModel(name) {
-		return compileModel(c, name, cfg, nil)
+		return compileModel(c, files, cfg, nil)
+	}
+	if len(files) > 1 {
+		return nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
 	}
 	if name == "-" || filepath.Ext(name) == ".npuasm" {
 		return nil, nil
@@ -261,11 +269,12 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err := compiler.Estimate(ctx, m, o.cfg.Timing); err != nil {
 		return err
 	}
-	inputs, err := readTensors(m.Inputs, o.inputs)
+	variables := m.Variables()
+	inputs, err := readTensors(m.Inputs, variables, o.inputs)
 	if err != nil {
 		return err
 	}
-	names, err := matchFiles("--output", m.Outputs, o.outputs, true)
+	names, err := matchFiles("--output", m.Outputs, o.outputs, func(int) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -284,6 +293,11 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	begin := time.Now()
 	var outputs [][]byte
 	for i := range o.repeat {
+		if i > 0 {
+			for in, out := range variables {
+				inputs[in] = bytes.Clone(outputs[out])
+			}
+		}
 		var r run.Report
 		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, stepName(m, step)) }); err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
@@ -398,7 +412,7 @@ func printSummary(w io.Writer, m *model.Model, size int) error {
 
 // matchFiles returns a file for each tensor: files are in the order of the tensors, or
 // NAME=FILE. optional tensors may have none.
-func matchFiles(flag string, tensors []model.Tensor, files []string, optional bool) ([]string, error) {
+func matchFiles(flag string, tensors []model.Tensor, files []string, optional func(i int) bool) ([]string, error) {
 	names := make([]string, len(tensors))
 	next := 0
 	for _, f := range files {
@@ -427,7 +441,7 @@ func matchFiles(flag string, tensors []model.Tensor, files []string, optional bo
 		names[at] = f
 	}
 	for i, n := range names {
-		if n == "" && !optional {
+		if n == "" && !optional(i) {
 			return nil, fmt.Errorf("%s is missing for tensor %q: %s", flag, tensors[i].Name, tensorNames(tensors))
 		}
 	}
@@ -442,15 +456,19 @@ func tensorNames(l []model.Tensor) string {
 	return strings.Join(s, ", ")
 }
 
-// readTensors reads the files of inputs.
-func readTensors(tensors []model.Tensor, files []string) ([][]byte, error) {
-	names, err := matchFiles("--input", tensors, files, false)
+// readTensors reads the files of inputs. Variables may have none: they stand for 0 then.
+func readTensors(tensors []model.Tensor, variables map[int]int, files []string) ([][]byte, error) {
+	names, err := matchFiles("--input", tensors, files, func(i int) bool { _, ok := variables[i]; return ok })
 	if err != nil {
 		return nil, err
 	}
 	var data [][]byte
 	for i, name := range names {
 		t := &tensors[i]
+		if name == "" {
+			data = append(data, t.Zeros())
+			continue
+		}
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
