@@ -80,7 +80,7 @@ func compileCommand() *cobra.Command {
 				e := json.NewEncoder(w)
 				e.SetIndent("", "  ")
 				return e.Encode(compiledSummary{
-					Model: m.Name, Operators: operators(m), Seconds: took.Seconds(), PeakMemory: peak, Programs: len(m.Programs),
+					Model: m.Name, Operators: compiler.Operators(m), Seconds: took.Seconds(), PeakMemory: peak, Programs: len(m.Programs),
 					Constants: len(m.Constants), Memory: m.Memory(), File: len(b),
 				})
 			}
@@ -191,62 +191,19 @@ type modelSummary struct {
 	HostS    float64      `json:"host_seconds"`
 	Counters run.Counters `json:"counters"` // of the card, a run
 
-	Operators []operator `json:"operators"`
+	Operators []compiler.OperatorReport `json:"operators"`
 }
 
 // compiledSummary is what compile prints as JSON.
 type compiledSummary struct {
-	Model      string     `json:"model"`
-	Operators  []operator `json:"operators"`
-	Seconds    float64    `json:"seconds"`
-	PeakMemory uint64     `json:"peak_memory_bytes"` // of this process
-	Programs   int        `json:"programs"`
-	Constants  int        `json:"constant_bytes"`
-	Memory     uint64     `json:"card_memory_bytes"`
-	File       int        `json:"file_bytes"`
-}
-
-// operator is what became of one.
-type operator struct {
-	Name         string `json:"name"`
-	Op           string `json:"op"`
-	Device       bool   `json:"device"`
-	Engine       string `json:"engine"`           // that computes: matrix, vector, or load and store of what is only moved; host; none
-	Reason       string `json:"reason,omitempty"` // why it is on the host
-	Within       string `json:"within,omitempty"` // operator that it is computed with, tile by tile, and counted there
-	Cycles       uint64 `json:"cycles"`           // by itself (§13)
-	Instructions [4]int `json:"instructions"`     // of the load, store, matrix and vector engine
-	MACs         uint64 `json:"macs"`
-	Bytes        uint64 `json:"bytes"` // loaded and stored
-	Loaded       uint64 `json:"bytes_loaded"`
-	Stored       uint64 `json:"bytes_stored"`
-}
-
-// operators are those of m.
-func operators(m *model.Model) []operator {
-	l := make([]operator, 0, len(m.Nodes))
-	for _, n := range m.Nodes {
-		o := operator{
-			Name: n.Name, Op: compiler.Operator(n.Op), Device: n.Host == "", Reason: n.Host, Within: n.Within, Cycles: n.Cycles, MACs: n.MACs,
-			Bytes: n.Loaded + n.Stored, Loaded: n.Loaded, Stored: n.Stored, Engine: "none",
-		}
-		copy(o.Instructions[:], n.Instructions)
-		if n.Within != "" {
-			o.Engine = "vector"
-		}
-		switch i := o.Instructions; {
-		case n.Host != "":
-			o.Engine = "host"
-		case i[2] > 0:
-			o.Engine = "matrix"
-		case i[3] > 0:
-			o.Engine = "vector"
-		case i[0]+i[1] > 0:
-			o.Engine = "load, store"
-		}
-		l = append(l, o)
-	}
-	return l
+	Model      string                    `json:"model"`
+	Operators  []compiler.OperatorReport `json:"operators"`
+	Seconds    float64                   `json:"seconds"`
+	PeakMemory uint64                    `json:"peak_memory_bytes"` // of this process
+	Programs   int                       `json:"programs"`
+	Constants  int                       `json:"constant_bytes"`
+	Memory     uint64                    `json:"card_memory_bytes"`
+	File       int                       `json:"file_bytes"`
 }
 
 // peakMemory is the most memory that this process had so far, in bytes; 0 if the system does not say.
@@ -287,7 +244,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err != nil {
 		return err
 	}
-	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}, Operators: operators(m)}
+	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}, Operators: compiler.Operators(m)}
 	bar := newBar(c.ErrOrStderr(), len(m.Steps)*o.repeat)
 	defer bar.done()
 	begin := time.Now()
@@ -371,7 +328,7 @@ func (s *modelSummary) print(w io.Writer) error {
 func printNodes(w io.Writer, m *model.Model) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "operator\tnode\twhere\tengine\tcycles\tbytes\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tread\twritten")
-	for _, o := range operators(m) {
+	for _, o := range compiler.Operators(m) {
 		if !o.Device {
 			fmt.Fprintf(t, "%s\t%s\thost: %s\n", o.Op, o.Name, o.Reason)
 			continue
