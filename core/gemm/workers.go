@@ -31,7 +31,7 @@ type workers struct {
 	part   func(thread, i int) // does a part; thread 0 is the caller
 	turns  int
 	each   []worker
-	claims atomic.Uint64 // parts of the run in the upper half, how many were taken in the lower
+	claims atomic.Uint64 // of the run: parts, threads that it has memory for, and how many parts were taken
 	left   atomic.Int32  // parts that are not finished, and one while the caller is awake
 	ended  chan struct{} // the last part was, and the caller sleeps
 	ending sync.WaitGroup
@@ -69,7 +69,7 @@ func (w *workers) run(threads, n int, wake bool) {
 		w.start(w.most)
 	}
 	w.left.Store(int32(n + 1))
-	w.claims.Store(uint64(n) << 32)
+	w.claims.Store(uint64(n)<<partsShift | uint64(min(threads, 1<<(partsShift-threadsShift)-1))<<threadsShift)
 	for i := range min(threads, n) - 1 {
 		if wake {
 			w.tell(i, called)
@@ -96,15 +96,25 @@ func (w *workers) await(done func() bool) {
 	}
 }
 
-// claim does parts until all are taken, and returns how many it did.
+// Fields of workers.claims; parts that were taken are below.
+const (
+	threadsShift = 20 // fewer parts than that, because there are fewer threads than 4096
+	partsShift   = 32
+)
+
+// claim does parts until all are taken, and returns how many it did: none if the run has no memory for this thread, which
+// comes late from another one then.
 func (w *workers) claim(thread int) (done int32) {
 	for {
-		c := w.claims.Add(1) - 1
-		if uint32(c) >= uint32(c>>32) {
+		c := w.claims.Load()
+		taken := c & (1<<threadsShift - 1)
+		if taken >= c>>partsShift || uint64(thread) >= c>>threadsShift&(1<<(partsShift-threadsShift)-1) {
 			return done
 		}
-		w.part(thread, int(uint32(c)))
-		done++
+		if w.claims.CompareAndSwap(c, c+1) {
+			w.part(thread, int(taken))
+			done++
+		}
 	}
 }
 
