@@ -147,15 +147,16 @@ type Core struct {
 	// What requants and folded are of: rounding, zero point and bounds, and the table.
 	lastRequant isa.Requant
 	lastTable   []byte
-	vec         *vec.Unit
-	pair        *vec.Pair
-	x, y, z     []uint32  // rows of the vector engine's operands and results
-	one         [1]uint32 // y of ELEMENT that is one for all
-	oneBytes    [2]byte   // the same as it is in the scratchpad
-	sums        [vec.Rows]uint32
-	bytes256    [isa.TableSize]byte // TABLE's
-	params      []uint32            // of NORM
-	quants      []isa.QuantizeParam // QUANTIZE's table
+
+	vec      *vec.Unit
+	pair     *vec.Pair
+	x, y, z  []uint32  // rows of the vector engine's operands and results
+	one      [1]uint32 // y of ELEMENT that is one for all
+	oneBytes [2]byte   // the same as it is in the scratchpad
+	sums     [vec.Rows]uint32
+	bytes256 [isa.TableSize]byte // TABLE's
+	params   []uint32            // of NORM
+	quants   []isa.QuantizeParam // QUANTIZE's table
 
 	wideA, wideB []byte // operands that those of a product stand for (BLOCKS, SPARSE)
 }
