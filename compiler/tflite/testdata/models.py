@@ -250,6 +250,23 @@ def svdf(n):
     return [x], n.op(27, [x, w, wt, b, state], n.act([2, 4], 0.0, 0.9), o, s.BuiltinOptions.SVDFOptions)
 
 
+def lstm(n):
+    """Two rows, three steps, four inputs, five units."""
+    x = n.act([2, 3, 4])
+    def weights(shape):
+        return n.tensor(shape, np.int8, float(n.rng.uniform(0.005, 0.02)), 0, 0, n.rng.integers(-127, 128, shape).astype(np.int8))
+    wx, wh = [weights([5, 4]) for _ in range(4)], [weights([5, 5]) for _ in range(4)]
+    bias = [n.tensor([5], np.int32, n.scale(x) * n.scale(w), 0, 0, n.rng.integers(-3000, 3000, 5).astype(np.int32)) for w in wx]
+    h, c = n.tensor([2, 5], np.int8, 0.0077, -3), n.tensor([2, 5], np.int16, 2.0**-12, 0)
+    n.tensors[h].isVariable = n.tensors[c].isVariable = True
+    o = s.UnidirectionalSequenceLSTMOptionsT()
+    o.fusedActivationFunction, o.cellClip = 4, 1.5
+    y = n.op(44, [x, *wx, *wh, -1, -1, -1, *bias, -1, -1, h, c], n.tensor([2, 3, 5], np.int8, 0.0077, -3), o, s.BuiltinOptions.UnidirectionalSequenceLSTMOptions)
+    inner = [n.tensor([0], np.float32) for _ in range(4)] + [n.tensor([0], np.int8, 0.0077, -3)]
+    n.ops[-1].intermediates = inner
+    return [x], y
+
+
 def bytes_of(shape, lo, hi, n):
     """A uint8 activation that covers lo to hi."""
     scale = np.float32((hi - lo) / 255)
@@ -329,6 +346,7 @@ MODELS = {
     "add16": binary16(0, s.AddOptionsT, 11), "sub16": binary16(41, s.SubOptionsT, 28), "mul16": binary16(18, s.MulOptionsT, 21), "conv16": conv16, "leaky16": leaky16,
     "transposed": transposed(0, [8, 10], [2, 2]), "transposed_valid": transposed(1, [6, 16], [1, 3]), "strided": strided, "svdf": svdf,
     "uint8_conv": uint8_product("conv"), "uint8_depthwise": uint8_product("depthwise"), "uint8_dense": uint8_product("dense"), "uint8_add": uint8_add, "uint8_tail": uint8_tail,
+    "lstm": lstm,
 }
 
 
@@ -354,14 +372,14 @@ def main():
             it.set_tensor(t["index"], v)
             open(os.path.join(d, f"input_{k}.bin"), "wb").write(v.tobytes())
         state = [t for t in n.tensors if t.isVariable]
-        for t in state:  # a first run fills the variable
-            place = [d["index"] for d in it.get_tensor_details() if d["name"] == t.name.decode()][0]
+        places = {d["name"]: d["index"] for d in it.get_tensor_details()}
+        for _ in state[:1]:  # a first run fills the variables
             it.invoke()
-            open(os.path.join(d, "input_1.bin"), "wb").write(it.get_tensor(place).tobytes())
-            it.invoke()
-            open(os.path.join(d, "output_1.bin"), "wb").write(it.get_tensor(place).tobytes())
-        if not state:
-            it.invoke()
+        for k, t in enumerate(state):
+            open(os.path.join(d, f"input_{k + 1}.bin"), "wb").write(it.get_tensor(places[t.name.decode()]).tobytes())
+        it.invoke()
+        for k, t in enumerate(state):
+            open(os.path.join(d, f"output_{k + 1}.bin"), "wb").write(it.get_tensor(places[t.name.decode()]).tobytes())
         out = it.get_tensor(it.get_output_details()[0]["index"])
         open(os.path.join(d, "output_0.bin"), "wb").write(out.tobytes())
     print(len(MODELS), "models")
