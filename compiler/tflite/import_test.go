@@ -3,6 +3,8 @@
 package tflite_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -73,6 +75,19 @@ func TestBadFiles(t *testing.T) {
 		if n%7 == 0 {
 			try(whole[:n:n])
 		}
+	}
+	// A name that ends behind the file, in memory that is there, is not read.
+	long := append(make([]byte, 0, len(whole)+1<<10), whole...)
+	at := bytes.Index(long, []byte("\x02\x00\x00\x00t0"))
+	binary.LittleEndian.PutUint32(long[at:], uint32(len(long)-at-4+100))
+	if _, err := tflite.Import(long, tflite.Options{}); err == nil || !strings.Contains(err.Error(), "outside the file") {
+		t.Errorf("a name that ends behind the file: %v", err)
+	}
+	// A long one is cut.
+	long = append(long, bytes.Repeat([]byte("x"), 9000)...)
+	binary.LittleEndian.PutUint32(long[at:], uint32(len(long)-at-4))
+	if g, err := tflite.Import(long, tflite.Options{}); err != nil || len(g.Inputs[0].Name) != 4096 {
+		t.Errorf("a long name: %v", err)
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for _, name := range []string{"depthwise_multiplier", "softmax", "svdf", "strided", "transposed", "conv16", "mean", "lstm"} {
