@@ -78,6 +78,9 @@ func tflSVDF(b *builder, n *ir.Node) []*ir.Tensor {
 	return []*ir.Tensor{b.emit("npu.requantize", y.Type, sums.Shape, attrs, sums), b.reshape(next, state.Shape...)}
 }
 
+// mostSteps bounds the steps of an LSTM, of which each is some 280 operations: a small file must not become gigabytes.
+const mostSteps = 512
+
 // tflLSTM is written out, step by step. Gates are int16 with 3 integer bits; what a gate lets through, and tanh of the cell,
 // have none. Their order here is input, forget, output, and the cell's own, which is the one without a logistic.
 func tflLSTM(b *builder, n *ir.Node) []*ir.Tensor {
@@ -109,6 +112,9 @@ func tflLSTM(b *builder, n *ir.Node) []*ir.Tensor {
 		x = b.transpose(x, 1, 0, 2)
 	}
 	steps, batch, k := x.Shape[0], x.Shape[1], x.Shape[2]
+	if steps > mostSteps {
+		b.fail("%d steps are written out, one after the other, and %d is the most", steps, mostSteps)
+	}
 	units := h.Elements() / max(batch, 1)
 	var wx, wh, bias []*ir.Tensor
 	var fx, fh []float64

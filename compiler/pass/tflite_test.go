@@ -52,6 +52,17 @@ func TestTFLiteRefused(t *testing.T) {
 	unary := func(op string, x, y *ir.Tensor, attrs ir.Attrs) *ir.Node {
 		return &ir.Node{Op: op, Attrs: attrs, Inputs: []*ir.Tensor{x}, Outputs: []*ir.Tensor{y}}
 	}
+	lstm := func(steps int) *ir.Node {
+		n := &ir.Node{Op: "tfl.UNIDIRECTIONAL_SEQUENCE_LSTM", Attrs: ir.Attrs{"activation": int64(4), "inner_scales": []float32{1, 1, 1, 1, 0.1}, "inner_zeros": make([]int64, 5)}}
+		n.Inputs = make([]*ir.Tensor, 20)
+		n.Inputs[0], n.Inputs[18], n.Inputs[19] = quantized("x", ir.Int8, 0.1, 0, 1, steps, 1), quantized("h", ir.Int8, 0.1, 0, 1, 1), quantized("c", ir.Int16, 1.0/4096, 0, 1, 1)
+		for i := range 4 {
+			n.Inputs[1+i], n.Inputs[5+i] = full(quantized("w", ir.Int8, 0.1, 0, 1, 1), 1), full(quantized("r", ir.Int8, 0.1, 0, 1, 1), 1)
+			n.Inputs[12+i] = full(quantized("b", ir.Int32, 0.1, 0, 1), 1)
+		}
+		n.Outputs = []*ir.Tensor{quantized("y", ir.Int8, 0.1, 0, 1, steps, 1), quantized("h:next", ir.Int8, 0.1, 0, 1, 1), quantized("c:next", ir.Int16, 1.0/4096, 0, 1, 1)}
+		return n
+	}
 	a, b := quantized("a", ir.Int16, 0.1, 0, 4), quantized("b", ir.Int16, 0.1, 0, 4)
 	for _, tt := range []struct {
 		name string
@@ -73,6 +84,7 @@ func TestTFLiteRefused(t *testing.T) {
 		{"softmax of int16", unary("tfl.SOFTMAX", quantized("x", ir.Int16, 0.1, 0, 4), quantized("y", ir.Int16, 0.1, 0, 4), nil), "int16[4] to int16 is not supported"},
 		{"softmax, scale", unary("tfl.SOFTMAX", quantized("x", ir.Int8, 1e-20, 0, 4), quantized("y", ir.Int8, 1.0/256, -128, 4), ir.Attrs{"beta": float32(1)}), "below 2⁻²⁶"},
 		{"lstm", &ir.Node{Op: "tfl.UNIDIRECTIONAL_SEQUENCE_LSTM", Inputs: []*ir.Tensor{{Name: "x", Type: ir.Float32, Shape: []int{1, 2, 3}}}, Outputs: []*ir.Tensor{{Name: "y", Type: ir.Float32, Shape: []int{1, 2, 3}}}}, "of LSTM only that of int8"},
+		{"lstm, steps", lstm(100000), "100000 steps are written out, one after the other, and 512 is the most"},
 		{"slope", unary("tfl.LEAKY_RELU", a, quantized("y", ir.Int16, 0.1, 0, 4), ir.Attrs{"alpha": float32(-1)}), "alpha -1"},
 	} {
 		g := &ir.Graph{Name: "g", Outputs: tt.n.Outputs, Nodes: []*ir.Node{tt.n}}
