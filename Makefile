@@ -79,6 +79,10 @@ bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the firs
 bench-models: ## Models that ONNX Runtime quantized, on a card in process, beside ONNX Runtime; fetches onnx and onnxruntime, 70 MB
 	@tests/compiler/bench-models $(CURDIR)/build/models
 
+test-mlir: ## examples/mlir with stock MLIR tools (docs/mlir.md); the first run fetches them, 102 MB
+	@examples/mlir/setup.sh
+	@NPUEMU_MLIR=1 $(GO) test ./examples/mlir -count=1 -v
+
 bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
 	@$(GO) run ./tests/bench/vector
 
