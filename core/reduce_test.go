@@ -100,20 +100,7 @@ func normalized(op isa.NormOp, x []float32, params []float32) []float32 {
 // and returns what is in them then.
 func runRows(t *testing.T, in isa.Instruction, spad, acc []byte) ([]byte, []byte) {
 	t.Helper()
-	bufs := [][]byte{spad, acc, make([]byte, newConfig.SpadSize), make([]byte, newConfig.AccSize)}
-	text := isa.Text(
-		isa.Load{Binding: 0, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
-		isa.Load{Binding: 1, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
-		in,
-		isa.Store{Binding: 2, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
-		isa.Store{Binding: 3, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
-	)
-	tokensBetween(text)
-	m := &memory{t: t, bufs: bufs}
-	if _, err := newCore(t, newConfig).Run(t.Context(), newProgram(4, append(text, isa.Text(isa.Halt{})...)).Image(), m.bind(), m); err != nil {
-		t.Fatal(err)
-	}
-	return bufs[2], bufs[3]
+	return runAll(t, spad, acc, in)
 }
 
 // arg is argmax or argmin of §5.6.20, as numpy has them.

@@ -44,7 +44,8 @@ func runCommand() *cobra.Command {
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
 			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size. --output takes files for the outputs, as .npy, likewise. The\n" +
-			"summary says what the card counted, and names every operator that was not executed there.\n\n" +
+			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
+			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes.\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
@@ -65,6 +66,9 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			o.cfg.Log = log
+			if err := o.memory.check(o.device); err != nil {
+				return err
+			}
 			if o.repeat < 1 {
 				return fmt.Errorf("--repeat %d: use 1 or more", o.repeat)
 			}
@@ -116,6 +120,7 @@ func runCommand() *cobra.Command {
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
+	o.memory.add(c)
 	cf.add(c)
 	o.debug.add(c)
 	return c
@@ -131,6 +136,7 @@ type runOptions struct {
 	program  *isa.Program
 	bindings []runBinding
 	device   string
+	memory   memoryFlag
 	repeat   int
 	json     bool
 
@@ -275,7 +281,7 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	cfg := umd.Config{Firmware: firmware.Image()}
+	cfg := umd.Config{Firmware: firmware.Image(), Memory: o.memory.bytes()}
 	if len(o.debug.gdb) > 0 {
 		cfg.BootTime = unhurried
 	}

@@ -80,14 +80,14 @@ func Load(card Card, m *model.Model) (*Session, error) {
 	for i, p := range m.Programs {
 		b, err := put(card, p.Image())
 		if err != nil {
-			return nil, fmt.Errorf("run: program %d: %w", i, err)
+			return nil, fmt.Errorf("run: program %d of %d: %w; the model takes %d bytes of memory in all", i, len(m.Programs), err, m.Memory())
 		}
 		s.programs = append(s.programs, b)
 	}
 	for i, b := range m.Bindings {
 		mem, err := card.Alloc(int(b.Size))
 		if err != nil {
-			return nil, fmt.Errorf("run: %s, binding %d: %w", b.Name, i, err)
+			return nil, fmt.Errorf("run: %s, binding %d of %d bytes: %w; the model takes %d bytes of memory in all", b.Name, i, b.Size, err, m.Memory())
 		}
 		s.bindings = append(s.bindings, Binding{mem, b.Write})
 	}

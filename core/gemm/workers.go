@@ -10,7 +10,7 @@ import (
 
 // spins is how often a goroutine looks whether it is needed before it sleeps:
 // for some tens of microseconds, which is what waking it takes.
-const spins = 20_000
+const spins = 200_000
 
 // What a worker is told, and what it says.
 const (

@@ -33,6 +33,7 @@ type Setup struct {
 	Shape    Shape
 	Blocks   Blocks
 	Sparse   Sparse
+	Scales   Scales
 }
 
 // initialSetup is that of the start of a program.
@@ -40,6 +41,7 @@ var initialSetup = Setup{
 	Window: Window{KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, Groups: 1},
 	Image:  Image{InH: 1, InW: 1, OutH: 1, OutW: 1},
 	Shape:  Shape{N: [Dims]uint16{1, 1, 1, 1}},
+	Scales: Scales{XShift: 1, YShift: 1, SShift: 1},
 }
 
 // Apply makes s what it is after i. i passed Check.
@@ -57,6 +59,8 @@ func (s *Setup) Apply(i Instruction) {
 		s.Blocks = i
 	case Sparse:
 		s.Sparse = i
+	case Scales:
+		s.Scales = i
 	}
 }
 

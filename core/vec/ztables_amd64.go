@@ -102,6 +102,19 @@ func kernelsx512() *kernels {
 	k.native[1][5] = subInt16x512
 	k.native[1][7] = minInt16x512
 	k.native[1][8] = maxInt16x512
+	k.pair[0] = pairAddOne8x512
+	k.pair[2] = pairAddTwo8x512
+	k.pair[6] = pairMulOne8x512
+	k.pair[8] = pairMulTwo8x512
+	k.pair[4] = pairAddFloat8x512
+	k.pair[10] = pairMulFloat8x512
+	k.pair[1] = pairAddOne16x512
+	k.pair[3] = pairAddTwo16x512
+	k.pair[7] = pairMulOne16x512
+	k.pair[9] = pairMulTwo16x512
+	k.pair[5] = pairAddFloat16x512
+	k.pair[11] = pairMulFloat16x512
+	k.pair[12] = pairAddHalfx512
 	k.lookup = lookupx512
 	return k
 }
@@ -204,5 +217,18 @@ func kernelsx256() *kernels {
 	k.native[1][5] = subInt16x256
 	k.native[1][7] = minInt16x256
 	k.native[1][8] = maxInt16x256
+	k.pair[0] = pairAddOne8x256
+	k.pair[2] = pairAddTwo8x256
+	k.pair[6] = pairMulOne8x256
+	k.pair[8] = pairMulTwo8x256
+	k.pair[4] = pairAddFloat8x256
+	k.pair[10] = pairMulFloat8x256
+	k.pair[1] = pairAddOne16x256
+	k.pair[3] = pairAddTwo16x256
+	k.pair[7] = pairMulOne16x256
+	k.pair[9] = pairMulTwo16x256
+	k.pair[5] = pairAddFloat16x256
+	k.pair[11] = pairMulFloat16x256
+	k.pair[12] = pairAddHalfx256
 	return k
 }

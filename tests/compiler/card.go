@@ -114,3 +114,6 @@ func (c *Card) Counters(ctx context.Context) (run.Counters, error) {
 		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.BytesRead, BytesWritten: v.BytesWritten,
 	}, err
 }
+
+// Target is what to compile for.
+func (c *Card) Target() emit.Target { return c.target }
