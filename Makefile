@@ -83,6 +83,9 @@ test-mlir: ## examples/mlir with stock MLIR tools (docs/mlir.md); the first run 
 	@examples/mlir/setup.sh
 	@NPUEMU_MLIR=1 $(GO) test ./examples/mlir -count=1 -v
 
+test-tvm: lib ## npuemu.tvm with stock TVM, and TVM's own test of its example NPU (docs/tvm.md); the first run fetches TVM, 0.5 GB unpacked
+	@tests/tvm/run build/libnpuemu.so
+
 bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
 	@$(GO) run ./tests/bench/vector
 
