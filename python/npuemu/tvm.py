@@ -11,7 +11,9 @@ Stock TVM finds what the device has (FuseOpsByPattern, MergeCompositeFunctions) 
 here: it becomes an ONNX model, which the compiler takes. docs/tvm.md is the manual.
 """
 
+import hashlib
 import itertools
+import zipfile
 
 import numpy as np
 import tvm
@@ -273,11 +275,16 @@ def patterns(name="npuemu"):
     return [p for _, p in sorted(found, key=lambda f: not f[0])]
 
 
+def _onnx_of(function):
+    """The ONNX model of a partition: the same bytes for the same function."""
+    return _Translation(function).graph.model(OPSET)
+
+
 class _Translation:
     """A Relax function as an ONNX graph."""
 
-    def __init__(self, function, name):
-        self.graph = _onnx.Graph(name)
+    def __init__(self, function):
+        self.graph = _onnx.Graph("partition")
         parameters = [self.graph.input(f"x{i}", _dtype(p), _shape(p)) for i, p in enumerate(function.params)]
         result = self._function(function, parameters)
         for name_, expr in zip(*self._fields(result, function.body.ty)):
@@ -364,25 +371,39 @@ class Backend:
         return self._unique(mod)
 
     def _unique(self, mod):
-        """Gives partitions symbols of their own: functions that are called by name are the process's, and the next module has one of that name."""
+        """Gives partitions symbols of their own: functions that are called by name are the process's, and other modules use the names that TVM gives."""
         mod = mod.clone()
         for var, function in mod.functions_items():
             if function.attrs is not None and function.attrs.get("Codegen") == self.name:
-                mod.update_func(var, function.with_attr("global_symbol", f"{self.name}_{next(_numbers)}"))
+                digest = hashlib.sha256(_onnx_of(function)).hexdigest()[:16]
+                mod.update_func(var, function.with_attr("global_symbol", f"{self.name}_{digest}_{next(_numbers)}"))
         return mod
 
     def build(self, mod, target="llvm", **options):
         """Partitions a module, generates code and builds the rest with relax.build, whose options are these."""
         return relax.build(RunCodegen()(self.partition(mod)), target, **options)
 
+    def save(self, file):
+        """Writes all partitions to a file, for load in another process, beside the library that export_library writes there."""
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as z:
+            for p in self.partitions:
+                z.writestr(p.symbol + ".onnx", p.onnx)
+
+    def load(self, file):
+        """Puts the partitions that save wrote on the device, so that a library which was exported with them can run."""
+        with zipfile.ZipFile(file) as z:
+            for entry in z.namelist():
+                self._add(entry.removesuffix(".onnx"), z.read(entry))
+
     def _codegen(self, functions, _options, _names):
         for function in functions:
-            symbol = str(function.attrs["global_symbol"])
-            onnx = _Translation(function, symbol).graph.model(OPSET)
-            model = self.device.load(onnx, format="onnx")
-            if model.hosts and not self.fallback:
-                raise npuemu.Error(f"partition {symbol}: the device does not have {', '.join(model.hosts)}: leave these operators out of the patterns, or give Backend fallback=True")
-            partition = Partition(symbol, onnx, model)
-            self.partitions.append(partition)
-            tvm.register_global_func(symbol, partition, override=True)
+            self._add(str(function.attrs["global_symbol"]), _onnx_of(function))
         return []  # no module: the virtual machine finds the functions among the process's
+
+    def _add(self, symbol, onnx):
+        model = self.device.load(onnx, format="onnx")
+        if model.hosts and not self.fallback:
+            raise npuemu.Error(f"partition {symbol}: the device does not have {', '.join(model.hosts)}: leave these operators out of the patterns, or give Backend fallback=True")
+        partition = Partition(symbol, onnx, model)
+        self.partitions.append(partition)
+        tvm.register_global_func(symbol, partition, override=True)

@@ -93,3 +93,40 @@ def test_digits(backend):
     assert (got == want[::4]).mean() > 0.99
     judge = np.array([cpu(mod, x)[0][0] for x in images[:2]])
     assert np.abs(got[:1].astype(int) - judge[:1]).max() <= 1
+
+
+def block(bb, x):
+    """A transformer block: attention of four heads, and a network with gelu, both behind a layer norm and with a sum around them."""
+    n, width, heads = 16, 64, 4
+
+    def weights(*shape, seed):
+        return c(random(*shape, seed=seed) * 0.1)
+
+    def norm(v, seed):
+        return bb.emit(op.nn.layer_norm(v, c(random(width, seed=seed)), c(random(width, seed=seed + 1)), axes=-1))
+
+    def dense(v, size, out, seed):
+        return bb.emit(op.add(bb.emit(op.matmul(v, weights(size, out, seed=seed))), weights(out, seed=seed + 1)))
+
+    def split(v):
+        return bb.emit(op.permute_dims(bb.emit(op.reshape(v, (1, n, heads, width // heads))), [0, 2, 1, 3]))
+
+    h = norm(x, 1)
+    q, k, v = (split(dense(h, width, width, s)) for s in (3, 5, 7))
+    scores = bb.emit(op.multiply(bb.emit(op.matmul(q, bb.emit(op.permute_dims(k, [0, 1, 3, 2])))), c(np.float32((width // heads) ** -0.5))))
+    mixed = bb.emit(op.matmul(bb.emit(op.nn.softmax(scores)), v))
+    mixed = bb.emit(op.reshape(bb.emit(op.permute_dims(mixed, [0, 2, 1, 3])), (1, n, width)))
+    x = bb.emit(op.add(x, dense(mixed, width, width, 9)))
+    h = bb.emit(op.nn.gelu(dense(norm(x, 11), width, 4 * width, 13)))
+    return bb.emit(op.add(x, dense(h, 4 * width, width, 15)))
+
+
+def test_transformer_block(backend):
+    x = random(1, 16, 64, seed=42)
+    mod = function((x,), block)
+    want = cpu(mod, x)
+    got = execute(backend.build(mod), x)
+    (partition,) = backend.partitions
+    assert partition.model.hosts == []
+    assert partition.last.counters["macs"] == 16 * 64 * 64 * 4 + 2 * 16 * 16 * 64 + 2 * 16 * 64 * 256
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-4, atol=1e-4)

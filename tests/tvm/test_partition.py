@@ -113,6 +113,30 @@ def test_example_npu_patterns(device):
     np.testing.assert_allclose(got[0], cpu(mod, x, y)[0], rtol=1e-5, atol=1e-5)
 
 
+def test_exported(backend, tmp_path):
+    """A library of TVM's and a file of partitions run in another process."""
+    mod = function((x, y), lambda bb, a, b: bb.emit(op.sin(bb.emit(op.nn.relu(bb.emit(op.matmul(a, b)))))))
+    executable = backend.build(mod)
+    executable.export_library(str(tmp_path / "net.so"))
+    backend.save(tmp_path / "net.zip")
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    script = """
+import sys, numpy, tvm, npuemu, npuemu.tvm
+from tvm import relax
+with npuemu.Device() as device:
+    backend = npuemu.tvm.Backend(device)
+    backend.load("net.zip")
+    vm = relax.VirtualMachine(tvm.runtime.load_module("net.so"), tvm.cpu())
+    given = numpy.load("x.npz")
+    numpy.save("r.npy", vm["main"](tvm.runtime.tensor(given["x"]), tvm.runtime.tensor(given["y"])).numpy())
+    print([p.last.counters["macs"] for p in backend.partitions])
+"""
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == [4 * 16 * 8]
+    np.testing.assert_array_equal(np.load(tmp_path / "r.npy"), execute(executable, x, y)[0])
+
+
 def test_upstream_example_npu():
     """TVM's own tests/python/contrib/test_example_npu.py, unmodified: nothing is skipped, and the card counts."""
     path = os.environ.get("NPUEMU_TVM_TEST")
