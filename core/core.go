@@ -135,9 +135,10 @@ type Core struct {
 	requants *vec.Requant
 	vec      *vec.Unit
 	pair     *vec.Pair
-	x, y, z  []uint32            // rows of the vector engine's operands and results
-	one      [1]uint32           // y of ELEMENT that is one for all
-	oneBytes [2]byte             // the same as it is in the scratchpad
+	x, y, z  []uint32  // rows of the vector engine's operands and results
+	one      [1]uint32 // y of ELEMENT that is one for all
+	oneBytes [2]byte   // the same as it is in the scratchpad
+	sums     [vec.Rows]uint32
 	bytes256 [isa.TableSize]byte // TABLE's
 	params   []uint32            // of NORM
 	quants   []isa.QuantizeParam // QUANTIZE's table

@@ -107,12 +107,12 @@ func (e *Engine) PackInt8Transposed(w *Weights, b []byte, stride, k, n, line int
 			for c := range columns {
 				columns[c] = &b[(col+min(half+c, cols-1))*stride]
 			}
-			to := add(dst, half*word)
+			to, sum := half*word, (*int32)(unsafe.Add(unsafe.Pointer(sums), half*word))
 			for r := row; r < row+rows; {
 				c := r % padded
 				now := min(padded-c, row+rows-r)
-				kern.packColumns(to, &columns[0], r/padded*line+c, min(now, line-c), exist, (*int32)(unsafe.Add(unsafe.Pointer(sums), half*word)))
-				to = add(to, ceil(now, kern.elems)*kern.nr*word)
+				kern.packColumns(add(dst, to), &columns[0], r/padded*line+c, min(now, line-c), exist, sum)
+				to += ceil(now, kern.elems) * kern.nr * word
 				r += now
 			}
 		}

@@ -232,6 +232,10 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 		if p.epoch != epoch {
 			break
 		}
+		if p.access == *a { // what is behind the one is behind the other
+			p.at, p.slot = at, slot
+			return
+		}
 		if p.at.Index == at.Index && p.slot == slot && p.access.Space == a.Space && p.access.Binding == a.Binding && p.access.Write == a.Write {
 			rows := p.access.Rows
 			if join(&rows, &a.Rows) {
@@ -252,6 +256,9 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 	}
 	for h.head < len(h.entries) && h.entries[h.head].epoch <= known {
 		h.pop()
+	}
+	if epoch <= known { // nobody is left
+		return
 	}
 	if len(h.entries)-h.head >= t.Entries {
 		h.squeeze()

@@ -48,6 +48,8 @@ type kernels struct {
 	reduce     [4]func(x *uint32, n int) uint32                 // sum, max, min of int32; sum of fp32
 	extreme    [3]func(x *uint32, n int) (extreme, most uint32) // max, min of fp32
 	sumSquares func(x *uint32, c uint32, n int) uint32
+	sums       func(x *uint32, stride, n int, sums *uint32) // of four rows
+	squares    func(x *uint32, stride, n int, sums *uint32) // of them less what is in sums
 	expSum     func(z, x *uint32, m uint32, n int) uint32
 	layer      func(z, x, gain, bias *uint32, mean, r uint32, n int)
 	rms        func(z, x, gain *uint32, r uint32, n int)

@@ -427,6 +427,17 @@ func leastFloatx512(x *uint32, n int) (extreme uint32, most uint32)
 //go:noescape
 func sumSquaresx512(x *uint32, c uint32, n int) uint32
 
+// sumsx512 adds n numbers of each of four rows, stride bytes apart.
+//
+//go:noescape
+func sumsx512(x *uint32, stride int, n int, sums *uint32)
+
+// squaresx512 adds (x − c)² of n numbers of each of four rows, stride bytes apart; the sums
+// come in place of c.
+//
+//go:noescape
+func squaresx512(x *uint32, stride int, n int, sums *uint32)
+
 // expSumx512 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
 // m is finite and no x[i] is above it, or NaN.
 //
@@ -1006,6 +1017,17 @@ func leastFloatx256(x *uint32, n int) (extreme uint32, most uint32)
 //
 //go:noescape
 func sumSquaresx256(x *uint32, c uint32, n int) uint32
+
+// sumsx256 adds n numbers of each of four rows, stride bytes apart.
+//
+//go:noescape
+func sumsx256(x *uint32, stride int, n int, sums *uint32)
+
+// squaresx256 adds (x − c)² of n numbers of each of four rows, stride bytes apart; the sums
+// come in place of c.
+//
+//go:noescape
+func squaresx256(x *uint32, stride int, n int, sums *uint32)
 
 // expSumx256 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
 // m is finite and no x[i] is above it, or NaN.

@@ -5702,6 +5702,214 @@ end:
 	VZEROUPPER
 	RET
 
+// func sumsx512(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·sumsx512(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         stride+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         sums+24(FP), BX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	LEAQ         (AX)(CX*1), SI
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	LEAQ         (SI)(CX*1), DI
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	LEAQ         (DI)(CX*1), CX
+	VPBROADCASTD all00000000<>+0(SB), Z3
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z4
+	VADDPS    Z4, Z0, Z0
+	VMOVDQU32 (SI), Z4
+	VADDPS    Z4, Z1, Z1
+	VMOVDQU32 (DI), Z4
+	VADDPS    Z4, Z2, Z2
+	VMOVDQU32 (CX), Z4
+	VADDPS    Z4, Z3, Z3
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, SI
+	ADDQ      $0x40, DI
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, R8
+	BZHIQ       DX, R8, R8
+	KMOVQ       R8, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z4
+	VADDPS      Z4, Z0, Z0
+	VMOVDQU32.Z (SI), K1, Z4
+	VADDPS      Z4, Z1, Z1
+	VMOVDQU32.Z (DI), K1, Z4
+	VADDPS      Z4, Z2, Z2
+	VMOVDQU32.Z (CX), K1, Z4
+	VADDPS      Z4, Z3, Z3
+
+end:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y4
+	VEXTRACTF128  $0x01, Y4, X0
+	VADDPS        X0, X4, X0
+	VPSHUFD       $0x4e, X0, X4
+	VADDPS        X4, X0, X0
+	VPSHUFD       $0xb1, X0, X4
+	VADDPS        X4, X0, X0
+	VMOVD         X0, AX
+	MOVL          AX, (BX)
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 4(BX)
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 8(BX)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 12(BX)
+	VZEROUPPER
+	RET
+
+// func squaresx512(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·squaresx512(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         stride+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         sums+24(FP), BX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	LEAQ         (AX)(CX*1), SI
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	LEAQ         (SI)(CX*1), DI
+	VPBROADCASTD all00000000<>+0(SB), Z3
+	LEAQ         (DI)(CX*1), CX
+	VPBROADCASTD all00000000<>+0(SB), Z4
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU32    (AX), Z5
+	VPBROADCASTD (BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z1
+	VMOVDQU32    (SI), Z5
+	VPBROADCASTD 4(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z2
+	VMOVDQU32    (DI), Z5
+	VPBROADCASTD 8(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z3
+	VMOVDQU32    (CX), Z5
+	VPBROADCASTD 12(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z4
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, SI
+	ADDQ         $0x40, DI
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
+
+last:
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, R8
+	BZHIQ        DX, R8, R8
+	KMOVQ        R8, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (AX), K1, Z5
+	VPBROADCASTD (BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z7
+	VFMADD231PS  Z7, Z7, Z1
+	VMOVDQU32.Z  (SI), K1, Z5
+	VPBROADCASTD 4(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z8
+	VFMADD231PS  Z8, Z8, Z2
+	VMOVDQU32.Z  (DI), K1, Z5
+	VPBROADCASTD 8(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z9
+	VFMADD231PS  Z9, Z9, Z3
+	VMOVDQU32.Z  (CX), K1, Z5
+	VPBROADCASTD 12(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z10
+	VFMADD231PS  Z10, Z10, Z4
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, (BX)
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 4(BX)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 8(BX)
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 12(BX)
+	VZEROUPPER
+	RET
+
 // func expSumx512(z *uint32, x *uint32, m uint32, n int) uint32
 // Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·expSumx512(SB), NOSPLIT, $0-36
@@ -12348,6 +12556,266 @@ end:
 	VADDPS       X0, X1, X1
 	VMOVD        X1, AX
 	MOVL         AX, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func sumsx256(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX2
+TEXT ·sumsx256(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	MOVQ    stride+8(FP), CX
+	MOVQ    n+16(FP), DX
+	MOVQ    sums+24(FP), BX
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y1
+	LEAQ    (AX)(CX*1), SI
+	VMOVDQU all00000000<>+0(SB), Y2
+	VMOVDQU all00000000<>+0(SB), Y3
+	LEAQ    (SI)(CX*1), DI
+	VMOVDQU all00000000<>+0(SB), Y4
+	VMOVDQU all00000000<>+0(SB), Y5
+	LEAQ    (DI)(CX*1), CX
+	VMOVDQU all00000000<>+0(SB), Y6
+	VMOVDQU all00000000<>+0(SB), Y7
+	SUBQ    $0x10, DX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y8
+	VADDPS  Y8, Y0, Y0
+	VMOVDQU (SI), Y8
+	VADDPS  Y8, Y2, Y2
+	VMOVDQU (DI), Y8
+	VADDPS  Y8, Y4, Y4
+	VMOVDQU (CX), Y8
+	VADDPS  Y8, Y6, Y6
+	VMOVDQU 32(AX), Y8
+	VADDPS  Y8, Y1, Y1
+	VMOVDQU 32(SI), Y8
+	VADDPS  Y8, Y3, Y3
+	VMOVDQU 32(DI), Y8
+	VADDPS  Y8, Y5, Y5
+	VMOVDQU 32(CX), Y8
+	VADDPS  Y8, Y7, Y7
+	ADDQ    $0x40, AX
+	ADDQ    $0x40, SI
+	ADDQ    $0x40, DI
+	ADDQ    $0x40, CX
+	SUBQ    $0x10, DX
+	JGE     block
+
+last:
+	ADDQ       $0x10, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), R8
+	NEGQ       DX
+	VMOVDQU    64(R8)(DX*4), Y8
+	VMOVDQU    96(R8)(DX*4), Y9
+	VPMASKMOVD (AX), Y8, Y10
+	VADDPS     Y10, Y0, Y0
+	VPMASKMOVD (SI), Y8, Y10
+	VADDPS     Y10, Y2, Y2
+	VPMASKMOVD (DI), Y8, Y10
+	VADDPS     Y10, Y4, Y4
+	VPMASKMOVD (CX), Y8, Y8
+	VADDPS     Y8, Y6, Y6
+	VPMASKMOVD 32(AX), Y9, Y8
+	VADDPS     Y8, Y1, Y1
+	VPMASKMOVD 32(SI), Y9, Y8
+	VADDPS     Y8, Y3, Y3
+	VPMASKMOVD 32(DI), Y9, Y8
+	VADDPS     Y8, Y5, Y5
+	VPMASKMOVD 32(CX), Y9, Y8
+	VADDPS     Y8, Y7, Y7
+
+end:
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, (BX)
+	VADDPS       Y3, Y2, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 4(BX)
+	VADDPS       Y5, Y4, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 8(BX)
+	VADDPS       Y7, Y6, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 12(BX)
+	VZEROUPPER
+	RET
+
+// func squaresx256(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·squaresx256(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	MOVQ    stride+8(FP), CX
+	MOVQ    n+16(FP), DX
+	MOVQ    sums+24(FP), BX
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y1
+	VMOVDQU all00000000<>+0(SB), Y2
+	LEAQ    (AX)(CX*1), SI
+	VMOVDQU all00000000<>+0(SB), Y3
+	VMOVDQU all00000000<>+0(SB), Y4
+	LEAQ    (SI)(CX*1), DI
+	VMOVDQU all00000000<>+0(SB), Y5
+	VMOVDQU all00000000<>+0(SB), Y6
+	LEAQ    (DI)(CX*1), CX
+	VMOVDQU all00000000<>+0(SB), Y7
+	VMOVDQU all00000000<>+0(SB), Y8
+	SUBQ    $0x10, DX
+	JL      last
+
+block:
+	VMOVDQU      (AX), Y9
+	VPBROADCASTD (BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y1
+	VMOVDQU      (SI), Y9
+	VPBROADCASTD 4(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y3
+	VMOVDQU      (DI), Y9
+	VPBROADCASTD 8(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y5
+	VMOVDQU      (CX), Y9
+	VPBROADCASTD 12(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y7
+	VMOVDQU      32(AX), Y9
+	VPBROADCASTD (BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y2
+	VMOVDQU      32(SI), Y9
+	VPBROADCASTD 4(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y4
+	VMOVDQU      32(DI), Y9
+	VPBROADCASTD 8(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y6
+	VMOVDQU      32(CX), Y9
+	VPBROADCASTD 12(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y8
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, SI
+	ADDQ         $0x40, DI
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
+
+last:
+	ADDQ         $0x10, DX
+	JZ           end
+	LEAQ         tail<>+0(SB), R8
+	NEGQ         DX
+	VMOVDQU      64(R8)(DX*4), Y9
+	VMOVDQU      96(R8)(DX*4), Y10
+	VPMASKMOVD   (AX), Y9, Y11
+	VPBROADCASTD (BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y11
+	VFMADD231PS  Y11, Y11, Y1
+	VPMASKMOVD   (SI), Y9, Y11
+	VPBROADCASTD 4(BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y11
+	VFMADD231PS  Y11, Y11, Y3
+	VPMASKMOVD   (DI), Y9, Y11
+	VPBROADCASTD 8(BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y11
+	VFMADD231PS  Y11, Y11, Y5
+	VPMASKMOVD   (CX), Y9, Y11
+	VPBROADCASTD 12(BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y7
+	VPMASKMOVD   32(AX), Y10, Y9
+	VPBROADCASTD (BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y2
+	VPMASKMOVD   32(SI), Y10, Y9
+	VPBROADCASTD 4(BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y4
+	VPMASKMOVD   32(DI), Y10, Y9
+	VPBROADCASTD 8(BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y6
+	VPMASKMOVD   32(CX), Y10, Y9
+	VPBROADCASTD 12(BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y0
+	VFMADD231PS  Y0, Y0, Y8
+
+end:
+	VADDPS       Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, (BX)
+	VADDPS       Y4, Y3, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 4(BX)
+	VADDPS       Y6, Y5, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 8(BX)
+	VADDPS       Y8, Y7, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 12(BX)
 	VZEROUPPER
 	RET
 

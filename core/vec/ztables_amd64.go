@@ -87,6 +87,8 @@ func kernelsx512() *kernels {
 	k.extreme[1] = largestFloatx512
 	k.extreme[2] = leastFloatx512
 	k.sumSquares = sumSquaresx512
+	k.sums = sumsx512
+	k.squares = squaresx512
 	k.expSum = expSumx512
 	k.layer = layerx512
 	k.rms = rmsx512
@@ -202,6 +204,8 @@ func kernelsx256() *kernels {
 	k.extreme[1] = largestFloatx256
 	k.extreme[2] = leastFloatx256
 	k.sumSquares = sumSquaresx256
+	k.sums = sumsx256
+	k.squares = squaresx256
 	k.expSum = expSumx256
 	k.layer = layerx256
 	k.rms = rmsx256

@@ -25,7 +25,7 @@ const (
 	pairA, pairB, pairC = pairX, pairY, pairOut
 
 	// pairAddHalf, of the scale of x, then of that of the result.
-	halfHigh, halfLow, halfRight, halfUp = pairX + 0, pairX + 64, pairX + 128, pairX + 192
+	halfHigh, halfLow, halfRight, halfUp    = pairX + 0, pairX + 64, pairX + 128, pairX + 192
 	sumMultiplier, sumUp, sumRight, sumSign = pairOut + 0, pairOut + 64, pairOut + 128, pairOut + 192
 )
 
