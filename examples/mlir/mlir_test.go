@@ -31,8 +31,6 @@ var update = flag.Bool("update", false, "rewrite testdata, with NPUEMU_MLIR=1 al
 // sizes of linear.mlir.
 const (
 	m, k, n = 96, 256, 64
-	scale   = 1518500250
-	shift   = 39
 )
 
 func read(t testing.TB, name string) []byte {
@@ -69,9 +67,9 @@ func translate(t testing.TB, generic string, args ...string) string {
 }
 
 // operands of linear.mlir, and what it computes from them by the definitions of linalg and tosa.
-func linear() (x, w, bias, y []byte) {
+func linear() (in [][]byte, y []byte) {
 	r := rand.New(rand.NewPCG(6, 1))
-	x, w = make([]byte, m*k), make([]byte, k*n)
+	x, w := make([]byte, m*k), make([]byte, k*n)
 	for i := range x {
 		x[i] = byte(r.Uint32())
 	}
@@ -79,10 +77,13 @@ func linear() (x, w, bias, y []byte) {
 		w[i] = byte(r.Uint32())
 	}
 	y = make([]byte, m*n)
-	starts := make([]int32, n)
+	var bias, scales, shifts []byte
+	starts, q, s := make([]int32, n), make([]int64, n), make([]int, n)
 	for j := range n {
-		starts[j] = int32(r.IntN(20001) - 10000)
+		starts[j], q[j], s[j] = int32(r.IntN(20001)-10000), 1<<30+r.Int64N(1<<30), 38+r.IntN(4)
 		bias = binary.LittleEndian.AppendUint32(bias, uint32(starts[j]))
+		scales = binary.LittleEndian.AppendUint32(scales, uint32(q[j]))
+		shifts = append(shifts, byte(s[j]))
 	}
 	for i := range m {
 		for j := range n {
@@ -90,10 +91,10 @@ func linear() (x, w, bias, y []byte) {
 			for l := range k {
 				sum += int64(int8(x[i*k+l])) * int64(int8(w[l*n+j]))
 			}
-			y[i*n+j] = byte(min(max((sum*scale+1<<(shift-1))>>shift, 0), 127))
+			y[i*n+j] = byte(min(max((sum*q[j]+1<<(s[j]-1))>>s[j], 0), 127))
 		}
 	}
-	return x, w, bias, y
+	return [][]byte{x, w, bias, scales, shifts}, y
 }
 
 // buffers are the host's side of the bindings: Addr is an index into it.
@@ -140,12 +141,12 @@ func runLinear(t *testing.T, text string, size int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	x, w, bias, want := linear()
+	in, want := linear()
 	y := bytes.Repeat([]byte{0xa5}, len(want))
-	memory := buffers{x, w, bias, y}
+	memory := buffers(append(in, y))
 	var bindings []core.Binding
 	for i, b := range memory {
-		bindings = append(bindings, core.Binding{Addr: uint64(i), Size: uint64(len(b)), Read: i < 3, Write: i == 3})
+		bindings = append(bindings, core.Binding{Addr: uint64(i), Size: uint64(len(b)), Read: i < len(in), Write: i == len(in)})
 	}
 	stats, err := c.Run(t.Context(), program.Image(), bindings, memory)
 	if err != nil {
@@ -154,8 +155,8 @@ func runLinear(t *testing.T, text string, size int) {
 	if diff := cmp.Diff(want, y); diff != "" {
 		t.Errorf("y (-want +got):\n%s", diff)
 	}
-	// All of the work, and no byte stored or loaded in vain: x is read for each tile of columns, w and the bias for each of rows.
-	loaded := uint64(n/size*m*k + m/size*(k*n+4*n))
+	// All of the work, and no byte stored or loaded in vain: x is read for each tile of columns, w, biases and scales for each of rows.
+	loaded := uint64(n/size*m*k + m/size*(k*n+9*n))
 	if want := [3]uint64{m * k * n, loaded, m * n}; [3]uint64{stats.MACs, stats.BytesLoaded, stats.BytesStored} != want {
 		t.Errorf("%d multiply-accumulates, %d bytes loaded, %d stored; want %v", stats.MACs, stats.BytesLoaded, stats.BytesStored, want)
 	}
@@ -259,17 +260,19 @@ func TestTools(t *testing.T) {
 		}
 		return list
 	}
-	x, w, bias, want := linear()
+	in, want := linear()
 	got := execute("linear.mlir", fmt.Sprintf(`
   %%x = arith.constant dense<"0x%X"> : tensor<96x256xi8>
   %%w = arith.constant dense<"0x%X"> : tensor<256x64xi8>
   %%b = arith.constant dense<"0x%X"> : tensor<64xi32>
+  %%q = arith.constant dense<"0x%X"> : tensor<64xi32>
+  %%s = arith.constant dense<"0x%X"> : tensor<64xi8>
   %%y = tensor.empty() : tensor<96x64xi8>
-  %%r = call @linear(%%x, %%w, %%b, %%y) : (tensor<96x256xi8>, tensor<256x64xi8>, tensor<64xi32>, tensor<96x64xi8>) -> tensor<96x64xi8>
+  %%r = call @linear(%%x, %%w, %%b, %%q, %%s, %%y) : (tensor<96x256xi8>, tensor<256x64xi8>, tensor<64xi32>, tensor<64xi32>, tensor<64xi8>, tensor<96x64xi8>) -> tensor<96x64xi8>
   %%wide = arith.extsi %%r : tensor<96x64xi8> to tensor<96x64xi32>
   %%any = tensor.cast %%wide : tensor<96x64xi32> to tensor<*xi32>
   call @printMemrefI32(%%any) : (tensor<*xi32>) -> ()
-`, x, w, bias))
+`, in[0], in[1], in[2], in[3], in[4]))
 	var wide []int32
 	for _, b := range want {
 		wide = append(wide, int32(int8(b)))

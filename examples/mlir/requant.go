@@ -25,6 +25,9 @@ func matchRequant(o *op) (requant, error) {
 	wrong := func() (requant, error) {
 		return q, o.errorf("the body is not tosa.apply_scale with double_round = false, arith.addi, arith.maxsi, arith.minsi and arith.trunci, in this order, of the first operand: that is what REQUANT does (§6.3)")
 	}
+	if len(o.regions) != 1 {
+		return wrong()
+	}
 	body := o.regions[0]
 	q.operands = len(body.args) - 1
 	if len(body.args) < 2 || len(body.args) != len(o.operands) {
@@ -69,6 +72,14 @@ func matchRequant(o *op) (requant, error) {
 		value = b.results[0]
 	}
 	return wrong()
+}
+
+// operand is the operand of o that an argument of its block stands for, "" if name is none.
+func (q requant) operand(o *op, name string) string {
+	if i := slices.Index(o.regions[0].args, name); i >= 0 {
+		return o.operands[i]
+	}
+	return ""
 }
 
 // indexingMaps says of each operand which elements belong to an iteration: "same" for the element of the same index, "last" for that of the last dimension, "" for any other.

@@ -12,8 +12,9 @@ import (
 // memory is a value of memref type: a place and a strided shape.
 type memory struct {
 	shaped
-	binding int // in space 0
-	at      int // byte offset in the binding, byte address in local memory
+	binding int  // in space 0
+	at      int  // byte offset in the binding, byte address in local memory
+	table   bool // part of REQUANT's table: elements are 8 bytes apart
 }
 
 // access is that an instruction touches bytes from lo to hi of a memory.
@@ -34,17 +35,17 @@ type tiler struct {
 	rows, cols int
 	values     map[string]any // memory, int
 	list       []instruction
-	spad, acc  int            // bytes given out
-	slots      map[*op][]int  // addresses of the buffers of an allocation
-	turn       map[*op]int    //
-	scales     map[[2]int]int // entries of REQUANT in the scratchpad, by multiplier and shift
+	spad, acc  int           // bytes given out
+	slots      map[*op][]int // addresses of the buffers of an allocation, or of a table
+	turn       map[*op]int   // how often an allocation was passed
+	parts      map[*op]part
 	bindings   int
 	loops      int // that are open
 }
 
 // tiles translates a function to assembler text for an array of rows × cols.
 func tiles(f *op, rows, cols int) (string, error) {
-	t := &tiler{rows: rows, cols: cols, values: map[string]any{}, slots: map[*op][]int{}, turn: map[*op]int{}, scales: map[[2]int]int{}}
+	t := &tiler{rows: rows, cols: cols, values: map[string]any{}, slots: map[*op][]int{}, turn: map[*op]int{}, parts: map[*op]part{}}
 	body := f.regions[0]
 	for i, name := range body.args {
 		s, err := parseShaped(body.types[i])
@@ -54,6 +55,7 @@ func tiles(f *op, rows, cols int) (string, error) {
 		t.values[name] = memory{shaped: s, binding: i}
 	}
 	t.bindings = len(body.args)
+	t.findTables(body)
 	if err := t.block(body); err != nil {
 		return "", err
 	}
@@ -186,15 +188,27 @@ func (t *tiler) alloc(o *op) error {
 	case s.space == 2:
 		next = &t.acc
 	}
+	m, key := memory{shaped: s}, o
+	if p, ok := t.parts[o]; ok {
+		if len(s.shape) != 1 || s.space != 1 || s.element != "i32" && !p.shift || s.element != "i8" && p.shift {
+			return o.errorf("%s; multipliers are i32 and shifts i8, one for each column, in memory space 1", o.resultTypes[0])
+		}
+		key, size = p.table, (8*s.shape[0]+63)&^63
+		m.table, m.strides = true, []int{8 / s.bytes()}
+		if p.shift {
+			m.at = 4
+		}
+	}
 	buffers := 1
 	if t.loops > 0 {
 		buffers = 2
 	}
-	if len(t.slots[o]) < buffers {
-		t.slots[o] = append(t.slots[o], *next)
+	if len(t.slots[key]) < buffers {
+		t.slots[key] = append(t.slots[key], *next)
 		*next += size
 	}
-	t.values[o.results[0]] = memory{shaped: s, at: t.slots[o][t.turn[o]%buffers]}
+	m.at += t.slots[key][t.turn[o]%buffers]
+	t.values[o.results[0]] = m
 	t.turn[o]++
 	return nil
 }
@@ -203,6 +217,9 @@ func (t *tiler) subview(o *op) error {
 	m, err := t.memory(o, 0)
 	if err != nil {
 		return err
+	}
+	if m.table {
+		return o.errorf("multipliers and shifts are copied whole")
 	}
 	s, err := parseShaped(o.resultTypes[0])
 	if err != nil {
@@ -339,13 +356,44 @@ func (t *tiler) matmul(o *op) error {
 	return nil
 }
 
+// part is what an allocation holds of REQUANT's table, whose entries have 8 bytes: a multiplier, a shift behind it, and zeros, which local memory
+// holds at first.
+type part struct {
+	table *op // the operation that reads the table
+	shift bool
+}
+
+// findTables looks which allocations are multipliers or shifts of a requantization in the same block.
+func (t *tiler) findTables(r region) {
+	for _, o := range r.ops {
+		for _, inner := range o.regions {
+			t.findTables(inner)
+		}
+		q, err := matchRequant(o)
+		if o.name != "linalg.generic" || err != nil {
+			continue
+		}
+		for _, alloc := range r.ops {
+			if alloc.name != "memref.alloc" || len(alloc.results) != 1 {
+				continue
+			}
+			switch alloc.results[0] {
+			case q.operand(o, q.multiplier):
+				t.parts[alloc] = part{table: o}
+			case q.operand(o, q.shift):
+				t.parts[alloc] = part{table: o, shift: true}
+			}
+		}
+	}
+}
+
 // requant is REQUANT: scaling as tosa.apply_scale with one rounding defines it, which is §6.3, and a clamp.
 func (t *tiler) requant(o *op) error {
 	acc, err := t.in(o, 0, 2, "i32", 2)
 	if err != nil {
 		return err
 	}
-	out, err := t.in(o, 1, 1, "i8", 2)
+	out, err := t.in(o, len(o.operands)-1, 1, "i8", 2)
 	if err != nil {
 		return err
 	}
@@ -356,36 +404,20 @@ func (t *tiler) requant(o *op) error {
 	if err != nil {
 		return err
 	}
-	multiplier, known := t.values[q.multiplier].(int)
-	shift, known2 := t.values[q.shift].(int)
-	if !known || !known2 || q.operands != 1 {
-		return o.errorf("the scale has to be one constant")
-	}
 	lo, hi, zero, err := q.clamp(o, func(name string) (int, bool) { n, ok := t.values[name].(int); return n, ok })
 	if err != nil {
 		return err
 	}
-	if multiplier < 0 || shift < 1 || shift > 62 || acc.strides[0]*4 > 0xffff || out.strides[0] > 0xffff || acc.shape[0] > 0xffff {
-		return o.errorf("REQUANT (§5.6.8) has a multiplier of 0 or more, a shift of 1 to 62, and up to 65535 rows less than 64 KiB apart")
+	multipliers, ok := t.values[q.operand(o, q.multiplier)].(memory)
+	shifts, ok2 := t.values[q.operand(o, q.shift)].(memory)
+	if !ok || !ok2 || !multipliers.table || !shifts.table || shifts.at != multipliers.at+4 || multipliers.elements() != acc.shape[1] || shifts.elements() != acc.shape[1] {
+		return o.errorf("multipliers of i32 and shifts of i8, one for each column, have to be copied to allocations of their own in memory space 1")
 	}
-	params := t.entry(multiplier, shift)
-	t.emit("vector", fmt.Sprintf("requant n=%d acc=%d acc_stride=%d out=%d params=%d mx=%d out_stride_x=%d zero_point=%d lo=%d hi=%d", acc.shape[1], acc.at, acc.strides[0]*4,
-		out.at, params, acc.shape[0], out.strides[0], zero, lo, hi),
-		access{space: 1, lo: params, hi: params + 8}, touch(acc, false), touch(out, true))
+	if acc.strides[0]*4 > 0xffff || out.strides[0] > 0xffff || acc.shape[0] > 0xffff {
+		return o.errorf("REQUANT (§5.6.8) has up to 65535 rows less than 64 KiB apart")
+	}
+	t.emit("vector", fmt.Sprintf("requant n=%d acc=%d acc_stride=%d out=%d params=%d per_channel mx=%d out_stride_x=%d zero_point=%d lo=%d hi=%d", acc.shape[1], acc.at,
+		acc.strides[0]*4, out.at, multipliers.at, acc.shape[0], out.strides[0], zero, lo, hi),
+		access{space: 1, lo: multipliers.at, hi: multipliers.at + 8*acc.shape[1]}, touch(acc, false), touch(out, true))
 	return nil
-}
-
-// entry makes an entry of REQUANT's table in the scratchpad, which is zero at first, byte by byte.
-func (t *tiler) entry(multiplier, shift int) int {
-	at, ok := t.scales[[2]int{multiplier, shift}]
-	if !ok {
-		at = t.spad
-		t.spad += 64
-		t.scales[[2]int{multiplier, shift}] = at
-		bytes := []int{multiplier & 255, multiplier >> 8 & 255, multiplier >> 16 & 255, multiplier >> 24 & 255, shift}
-		for i, v := range bytes {
-			t.emit("vector", fmt.Sprintf("fill local=%d nx=1 ny=1 value=%d", at+i, v), access{1, 0, at + i, at + i + 1, true, true})
-		}
-	}
-	return at
 }

@@ -19,12 +19,16 @@ module attributes {transform.with_named_sequence} {
     %bias, %row, %1 = transform.structured.pad %broadcast
       {padding_values = [0 : i32, 0 : i32], padding_dimensions = [0, 1], pack_paddings = [1, 0], copy_back_op = "none"}
       : (!transform.any_op) -> (!transform.any_op, !transform.any_op, !transform.any_op)
-    %2, %3 = transform.structured.bufferize_to_allocation %operands {memory_space = 1} : !transform.any_op
-    %4, %5 = transform.structured.bufferize_to_allocation %row {memory_space = 1} : !transform.any_op
+    %scaled, %scales, %2 = transform.structured.pad %requant
+      {padding_values = [0 : i32, 0 : i32, 0 : i8, 0 : i8], padding_dimensions = [0, 1], pack_paddings = [0, 1, 1, 0], copy_back_op = "none"}
+      : (!transform.any_op) -> (!transform.any_op, !transform.any_op, !transform.any_op)
+    %3, %4 = transform.structured.bufferize_to_allocation %operands {memory_space = 1} : !transform.any_op
+    %5, %6 = transform.structured.bufferize_to_allocation %row {memory_space = 1} : !transform.any_op
+    %7, %8 = transform.structured.bufferize_to_allocation %scales {memory_space = 1} : !transform.any_op
 
     // Its sums are in the accumulators, its bytes in the scratchpad.
-    %6, %7 = transform.structured.bufferize_to_allocation %bias {memory_space = 2, bufferize_destination_only} : !transform.any_op
-    %8, %9 = transform.structured.bufferize_to_allocation %requant {memory_space = 1, bufferize_destination_only} : !transform.any_op
+    %9, %10 = transform.structured.bufferize_to_allocation %bias {memory_space = 2, bufferize_destination_only} : !transform.any_op
+    %11, %12 = transform.structured.bufferize_to_allocation %scaled {memory_space = 1, bufferize_destination_only} : !transform.any_op
 
     // A product for each tile of weights that the array holds.
     %inner, %k = transform.structured.tile_using_for %near tile_sizes [0, 0, 32]
