@@ -40,7 +40,7 @@ func TestMistakes(t *testing.T) {
 		{"transposed", tileFile, `indexing_maps = [#map3, #map4, #map4, #map3]`, `indexing_maps = [#map3, #map4, #map4, #map1]`, "the indexing maps are not the identity"},
 		{"columns broadcast", tileFile, `dimensions = array<i64: 0>`, `dimensions = array<i64: 1>`, "BIAS repeats a row"},
 		{"step 0", tileFile, `value = 32 : index`, `value = 0 : index`, "a step above 0"},
-		{"endless", tileFile, `value = 96 : index`, `value = 96000000 : index`, "more than 262144 instructions; use larger tiles"},
+		{"endless", tileFile, `value = 96 : index`, `value = 96000000 : index`, "more than 65536 instructions; use larger tiles"},
 		{"constant of other size", graphFile, `dense<[101, -11`, `dense<[-11`, "the constant has 9 numbers, its type 10"},
 		{"constant that is none", graphFile, `dense<[101, -11`, `dense<[101, x`, `"x" is not an i32`},
 		{"hexadecimal of other size", graphFile, `dense<"0x23`, `dense<"0x`, "the constant does not have 2560 bytes"},

@@ -68,8 +68,8 @@ func tiles(f *op, rows, cols int) (string, error) {
 	return b.String(), nil
 }
 
-// maxInstructions bounds what loops are unrolled to: half of the 16 MiB of text that a program may have (§5.3), for SYNCs come in between.
-const maxInstructions = 1 << 18
+// maxInstructions bounds what loops are unrolled to. A program may have eight times as many (§5.3), SYNCs included.
+const maxInstructions = 1 << 16
 
 func (t *tiler) emit(engine, text string, accesses ...access) {
 	t.list = append(t.list, instruction{engine, text, accesses})
