@@ -85,6 +85,13 @@ bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fet
 bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs
 	@$(GO) run ./tests/bench/scalesim
 
+test-mlir: ## examples/mlir with stock MLIR tools (docs/mlir.md); the first run fetches them, 102 MB
+	@examples/mlir/setup.sh
+	@NPUEMU_MLIR=1 $(GO) test ./examples/mlir -count=1 -v
+
+test-tvm: lib ## npuemu.tvm with stock TVM, and TVM's own test of its example NPU (docs/tvm.md); the first run fetches TVM, 0.5 GB unpacked
+	@tests/tvm/run build/libnpuemu.so
+
 compare-onnxruntime: build ## Quantized operators, one by one, beside ONNX Runtime's (docs/compiler.md); the first run fetches wheels, 100 MB
 	@dir=$$(tests/models/setup.sh) && "$$dir/python/bin/python" tests/compiler/against_ort.py bin/npuemu "$$dir/operators"
 

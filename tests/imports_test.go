@@ -71,6 +71,7 @@ var allowed = map[string][]string{
 	"accel":             {},
 	"timing":            {"core/isa", "core/systolic"},
 
+	"examples/mlir":         {},
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},
 }
