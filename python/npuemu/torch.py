@@ -24,6 +24,8 @@ import torch
 
 import npuemu
 
+from ._hosts import refuse
+
 OPSET = 20  # Gelu and LayerNormalization are operators of it; from 23 on attention is one, which the compiler lacks
 
 # What a tensor may be made of; the compiler then says which operators the device has of it.
@@ -170,7 +172,7 @@ class _Graph:
         self.programs[key] = p
         if len(self.programs) > MAX_PROGRAMS:
             self.programs.popitem(last=False)
-        out, r = p.run(inputs, self.options.get("fallback"))
+        out, r = p.run(inputs)
         return out, Report(r.counters, r.operators, r.hosts, graph_break=self.graph_break)
 
 
@@ -185,15 +187,16 @@ class _Program:
         self.rows = _embedded(ep)
         self.model = device.load(_onnx(ep), format="onnx")
 
-    def run(self, inputs, fallback):
+        if not options.get("fallback"):
+            refuse(self.model, "replace it in the model")
+
+    def run(self, inputs):
         for i, rows in self.rows.items():
             if inputs[i].numel() and not (0 <= int(inputs[i].min()) and int(inputs[i].max()) < rows):
                 raise IndexError(f"an index of an embedding is {int(inputs[i].min())} to {int(inputs[i].max())}, its table has {rows} rows")
-        r = self.model.run(*(_array(t) for t in inputs))
-        if r.hosts and not fallback:
-            raise npuemu.Error(f"the device does not have {', '.join(r.hosts)}")
-        tensors = iter(_tensor(a, t.dtype) for a, t in zip(r.outputs, self.model.outputs))
-        return [next(tensors) if o is _TENSOR else o for o in self.others], r
+        r = self.model.run(*map(_array, inputs))
+        tensors = iter(r.outputs)
+        return [_tensor(next(tensors)) if o is _TENSOR else o for o in self.others], r
 
 
 _TENSOR = object()
@@ -319,9 +322,10 @@ def _array(t):
     return (t.view(torch.uint16) if t.dtype == torch.bfloat16 else t).numpy()
 
 
-def _tensor(a, dtype):
-    t = torch.from_numpy(a)
-    return t.view(torch.bfloat16) if dtype == "bfloat16" else t
+def _tensor(a):
+    if a.dtype.name == "bfloat16":
+        return torch.from_numpy(a.view("uint16")).view(torch.bfloat16)
+    return torch.from_numpy(a)
 
 
 def _dtypes():
