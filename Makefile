@@ -20,6 +20,9 @@ test: setup-kselftest ## Set up everything, then all tests: unit, protocol and g
 build: ## Build bin/npuemu, one static binary
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/npuemu ./cmd/npuemu
 
+lib: ## Build build/libnpuemu.so and npuemu.h, for C and Python (docs/capi.md); needs a C compiler
+	@capi/build.sh build $(VERSION)
+
 setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
 	@tests/guest/setup.sh
 

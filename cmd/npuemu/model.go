@@ -17,8 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"npuemu/attach"
 	"npuemu/compiler"
-	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/npy"
@@ -27,15 +27,6 @@ import (
 	"npuemu/timing"
 	"npuemu/vdev"
 )
-
-// targetOf is the core of a configuration.
-func targetOf(cfg vdev.Config) emit.Target {
-	minor, groups := cfg.ISA()
-	return emit.Target{
-		Rows: cfg.Array.Rows, Cols: cfg.Array.Cols, SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators),
-		Minor: minor, Features: groups,
-	}
-}
 
 func compileCommand() *cobra.Command {
 	var (
@@ -101,7 +92,7 @@ func compileModel(c *cobra.Command, path string, cfg vdev.Config, dumps []string
 	if err != nil {
 		return nil, err
 	}
-	m, err := compiler.Build(g, targetOf(cfg))
+	m, err := compiler.Build(g, attach.Target(cfg))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -191,11 +182,11 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err != nil {
 		return err
 	}
-	card, stop, err := o.openCard(ctx)
+	card, err := attach.Open(ctx, o.device, o.options())
 	if err != nil {
-		return err
+		return fmt.Errorf("--device: %w", err)
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, card.Close()) }()
 	session, err := run.Load(card, m)
 	if err != nil {
 		return err

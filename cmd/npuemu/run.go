@@ -10,24 +10,20 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"npuemu/attach"
 	"npuemu/compiler/model"
 	"npuemu/core/isa"
-	"npuemu/firmware"
 	"npuemu/umd"
 	"npuemu/vdev"
-	"npuemu/vdev/local"
-	"npuemu/vdev/vfiouser"
 )
 
 func runCommand() *cobra.Command {
@@ -71,7 +67,7 @@ func runCommand() *cobra.Command {
 			if err := o.debug.check(1); err != nil {
 				return err
 			}
-			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != "in-process" {
+			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != attach.InProcess {
 				return errors.New("--gdb and --cp-trace are for a card in this process: give them to npuemu serve")
 			}
 			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
@@ -111,7 +107,7 @@ func runCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&o.inputs, "input", nil, "`[NAME=]FILE` with an input of a model; may be repeated")
 	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
 	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
-	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
+	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
 	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run the program")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
@@ -270,20 +266,11 @@ type runSummary struct {
 // run runs the program, stores its results and writes the summary to w, or to errw
 // if results go to standard output.
 func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
-	fn, stop, err := o.attach(ctx)
+	d, _, stop, err := attach.Boot(ctx, o.device, o.options())
 	if err != nil {
-		return err
+		return fmt.Errorf("--device: %w", err)
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	cfg := umd.Config{Firmware: firmware.Image()}
-	if len(o.debug.gdb) > 0 {
-		cfg.BootTime = unhurried
-	}
-	d, err := umd.Open(ctx, fn, cfg)
-	if err != nil {
-		return fmt.Errorf("%s: %w", o.device, err)
-	}
-	defer d.Close()
 	program, err := d.Put(o.program.Image())
 	if err != nil {
 		return err
@@ -344,46 +331,21 @@ func (s *runSummary) print(w io.Writer) error {
 	return t.Flush()
 }
 
-// attach returns the card that --device names, and what ends it.
-func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() error, err error) {
-	if path, ok := strings.CutPrefix(o.device, "vfio-user:"); ok {
-		c, err := vfiouser.Dial(path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--device %s: %w", o.device, err)
-		}
-		return c, func() error { return nil }, nil
-	}
-	if o.device != "in-process" {
-		return nil, nil, fmt.Errorf("--device %q: use in-process, vfio-user:PATH, or for models /dev/accel/accelN", o.device)
-	}
-	d, err := vdev.New(o.cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the card outlives its driver
-	var wg sync.WaitGroup
-	run := func(f func(context.Context)) {
-		wg.Add(1)
-		go func() { defer wg.Done(); f(ctx) }()
-	}
-	closeTrace, err := o.debug.start(o.cfg.Log, 0, d, run)
-	if err != nil {
-		cancel()
-		return nil, nil, errors.Join(err, closeTrace(), d.Close())
-	}
+// options are those of the card that --device names.
+func (o *runOptions) options() attach.Options {
+	c := attach.Options{Config: o.cfg}
 	if len(o.debug.gdb) > 0 {
-		d.Debugger().Stop()
-		o.cfg.Log.Warn("the control processor waits for GDB", "address", o.debug.gdb[0])
+		c.BootTime = unhurried
 	}
-	run(d.Run)
-	return local.Attach(d), func() error {
-		cancel()
-		wg.Wait()
-		for _, f := range d.Findings() {
-			o.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "finding", slog.String("id", f.ID), slog.Any("count", f.Count), slog.String("rule", f.Rule), slog.String("last", f.Last))
+	c.Prepare = func(d *vdev.Device, start func(func(context.Context))) (func() error, error) {
+		closeTrace, err := o.debug.start(o.cfg.Log, 0, d, start)
+		if err == nil && len(o.debug.gdb) > 0 {
+			d.Debugger().Stop()
+			o.cfg.Log.Warn("the control processor waits for GDB", "address", o.debug.gdb[0])
 		}
-		return errors.Join(d.Close(), closeTrace())
-	}, nil
+		return closeTrace, err
+	}
+	return c
 }
 
 // writeFile writes b to name. A regular file is written all or nothing, so that a reader never

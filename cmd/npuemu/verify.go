@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"npuemu/attach"
 	"npuemu/compiler"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
@@ -56,13 +57,13 @@ func verifyCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
 			defer cancel()
-			card, stop, err := o.openCard(ctx)
+			card, err := attach.Open(ctx, o.device, o.options())
 			if err != nil {
-				return err
+				return fmt.Errorf("--device: %w", err)
 			}
-			defer func() { err = errors.Join(err, stop()) }()
+			defer func() { err = errors.Join(err, card.Close()) }()
 			bar := newBar(c.ErrOrStderr(), len(g.Nodes))
-			d, r, err := compiler.Verify(ctx, card, g, targetOf(o.cfg), inputs, func(n, _ int, what string) { bar.at(n, what) })
+			d, r, err := compiler.Verify(ctx, card, g, attach.Target(o.cfg), inputs, func(n, _ int, what string) { bar.at(n, what) })
 			bar.done()
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
@@ -79,7 +80,7 @@ func verifyCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVar(&o.inputs, "input", nil, "`[NAME=]FILE` with an input; may be repeated")
-	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, vfio-user:PATH, or /dev/accel/accelN")
+	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or /dev/accel/accelN")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this `duration`")
 	cf.add(c)

@@ -68,12 +68,15 @@ func (c *Card) model(t *testing.T, base string, most float64) {
 		t.Fatal(err)
 	}
 	compiled := time.Since(begin)
-	mark := c.d.Mark()
-	defer c.d.Release(mark)
 	s, err := run.Load(c, m)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	var times []time.Duration
 	var got []float32
 	var r run.Report

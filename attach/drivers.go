@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package attach
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"npuemu/accel"
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
-	"npuemu/firmware"
 	"npuemu/mmio/npureg"
 	"npuemu/umd"
 )
@@ -49,6 +47,8 @@ func (c umdCard) Alloc(size int) (run.Memory, error) {
 	return umdMemory{b}, err
 }
 
+func (c umdCard) Free(m run.Memory) error { return c.d.Free(m.(umdMemory).Buffer) }
+
 func (c umdCard) Launch(ctx context.Context, program run.Memory, bindings []run.Binding) error {
 	l := make([]umd.Binding, len(bindings))
 	for i, b := range bindings {
@@ -64,8 +64,12 @@ func (c umdCard) Launch(ctx context.Context, program run.Memory, bindings []run.
 
 func (c umdCard) Counters(ctx context.Context) (run.Counters, error) {
 	v, err := c.d.Counters(ctx)
+	if err != nil {
+		return run.Counters{}, err
+	}
+	t, err := c.d.ModelTime()
 	return run.Counters{
-		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.BytesRead, BytesWritten: v.BytesWritten,
+		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.BytesRead, BytesWritten: v.BytesWritten, Cycles: t,
 	}, err
 }
 
@@ -100,9 +104,16 @@ func (c accelCard) Alloc(size int) (run.Memory, error) {
 	}
 	mem, err := b.Map()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.Close())
 	}
 	return accelMemory{b, mem, size}, nil
+}
+
+func (c accelCard) Free(m run.Memory) error {
+	if err := m.(accelMemory).b.Close(); err != nil {
+		return fmt.Errorf("give a buffer back: %w", err)
+	}
+	return nil
 }
 
 func (c accelCard) Launch(ctx context.Context, program run.Memory, bindings []run.Binding) error {
@@ -125,28 +136,4 @@ func (c accelCard) Counters(context.Context) (run.Counters, error) {
 	return run.Counters{
 		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.DMARead, BytesWritten: v.DMAWritten,
 	}, err
-}
-
-// openCard opens the card that --device names, and returns what closes it.
-func (o *runOptions) openCard(ctx context.Context) (run.Card, func() error, error) {
-	if strings.HasPrefix(o.device, "/") {
-		d, err := accel.OpenPath(o.device)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--device %s: %w", o.device, err)
-		}
-		return accelCard{d}, d.Close, nil
-	}
-	fn, stop, err := o.attach(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg := umd.Config{Firmware: firmware.Image()}
-	if len(o.debug.gdb) > 0 {
-		cfg.BootTime = unhurried
-	}
-	d, err := umd.Open(ctx, fn, cfg)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%s: %w", o.device, err), stop())
-	}
-	return umdCard{d}, func() error { d.Close(); return stop() }, nil
 }
