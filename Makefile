@@ -23,6 +23,12 @@ build: ## Build bin/npuemu, one static binary
 lib: ## Build build/libnpuemu.so and npuemu.h, for C and Python (docs/capi.md); needs a C compiler
 	@capi/build.sh build $(VERSION)
 
+wheel: ## Build build/npuemu-*.whl, the Python package with library and program (docs/python.md); fetches build tools, 10 MB
+	@python/wheel.sh build $(VERSION)
+
+test-python: wheel ## Install the wheel and run its tests; fetches numpy, onnx, pytest, mypy, 100 MB
+	@python/test.sh build
+
 setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
 	@tests/guest/setup.sh
 

@@ -351,6 +351,7 @@ class Model(_Handle):
         c = _lib.Counters(size=sizeof(_lib.Counters))
         cancel.call(lib.npuemu_run, self._handle, byref(o), byref(c))
         del given
+        _ = self.report  # results have it when the model is closed
         return Result(self, [b.value() for b in outputs], c)
 
     __call__ = run

@@ -249,7 +249,8 @@ def call(function: Callable[..., int], *args: Any, cancel: Callable[[], None] | 
 
 
 def _text() -> str:
-    return library().npuemu_error().decode("utf-8", "replace").removeprefix("npuemu: ")
+    text: bytes = library().npuemu_error()
+    return text.decode("utf-8", "replace").removeprefix("npuemu: ")
 
 
 def _interruptible(function: Callable[..., int], args: tuple[Any, ...], cancel: Callable[[], None]) -> tuple[int, str]:

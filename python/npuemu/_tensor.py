@@ -11,11 +11,13 @@ from typing import Any
 from . import _lib
 from ._lib import Error
 
+numpy: Any
 try:
     import numpy
 except ImportError:  # outputs are memoryviews then
-    numpy = None  # type: ignore[assignment]
+    numpy = None
 
+ml_dtypes: Any
 try:
     import ml_dtypes
 except ImportError:  # types that numpy lacks are their bits then
@@ -181,7 +183,7 @@ class Output:
         """A new array, or without numpy a memoryview, of int4 and uint4 a flat one of packed bytes."""
         t = self.tensor
         if numpy is None:
-            view = memoryview(self.memory)
+            view: Any = memoryview(self.memory)
             if t.dtype not in _FORMATS or not t.nbytes:
                 return view
             return view.cast("B").cast(_FORMATS[t.dtype], t.shape) if t.shape else view.cast(_FORMATS[t.dtype])
