@@ -104,22 +104,8 @@ def to_onnx(model, args=(), kwargs=None, *, dtype="fp32"):
         return _onnx(model)
     if model.training:
         raise npuemu.Error("the model is in training mode; call model.eval()")
-    flat, structure = torch.utils._pytree.tree_flatten((tuple(args), dict(kwargs or {})))
-    _check(flat)
-    _check([*model.parameters(), *model.buffers()])
-    return _onnx(_exported(_Flat(model, structure), flat, products))
-
-
-class _Flat(torch.nn.Module):
-    """A module with flat inputs."""
-
-    def __init__(self, model, structure):
-        super().__init__()
-        self.model, self.structure = model, structure
-
-    def forward(self, *flat):
-        args, kwargs = torch.utils._pytree.tree_unflatten(flat, self.structure)
-        return self.model(*args, **kwargs)
+    _check([*model.parameters(), *model.buffers(), *torch.utils._pytree.tree_leaves((args, kwargs))])
+    return _onnx(_exported(model, args, kwargs, products))
 
 
 class _Graph:
@@ -183,7 +169,7 @@ class _Program:
         self.stamp = stamp
         device = options.get("device") or _device(options)
         self.others = []
-        ep = _exported(_Frozen(gm, constants, self.others.append, options.get("dtype", "fp32") != "fp32"), inputs, products)
+        ep = _exported(_Frozen(gm, constants, self.others.append, options.get("dtype", "fp32") != "fp32"), inputs, None, products)
         self.rows = _embedded(ep)
         self.model = device.load(_onnx(ep), format="onnx")
 
@@ -235,18 +221,18 @@ class _Autocast(torch.nn.Module):
         super().__init__()
         self.model, self.dtype = model, dtype
 
-    def forward(self, *args):
+    def forward(self, *args, **kwargs):
         with torch.autocast("cpu", self.dtype):
-            return self.model(*args)
+            return self.model(*args, **kwargs)
 
 
-def _exported(module, inputs, products):
+def _exported(module, args, kwargs, products):
     """The module as an ExportedProgram in which products have a type of their own unless that is None."""
     if products is not None:
         module = _Autocast(module, products)
     with _quiet(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         try:
-            return torch.export.export(module.eval(), tuple(inputs), strict=False)
+            return torch.export.export(module.eval(), tuple(args), kwargs, strict=False)
         except Exception as e:
             raise npuemu.Error(f"torch.export: {_first(e)}") from e
 
@@ -257,7 +243,7 @@ def _onnx(ep):
         _inference(n)
     with _quiet(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         if any(map(_decomposes, ep.graph.nodes)):  # which takes as long as the rest
-            ep = ep.run_decompositions({torch.ops.aten.embedding.default: _embedding})
+            ep = ep.run_decompositions({o: d or torch.export.default_decompositions()[o] for o, d in _DECOMPOSITIONS.items()})
         written = [*ep.graph_signature.buffers_to_mutate.values(), *ep.graph_signature.user_inputs_to_mutate.values()]
         if written:
             raise npuemu.Error(f"the graph writes to {', '.join(sorted(written))} in place; return the new value instead")
@@ -280,9 +266,9 @@ def _inference(n):
 
 
 def _decomposes(n):
-    """Whether a node is an embedding, or one whose effects run_decompositions makes visible."""
+    """Whether a node is one of _DECOMPOSITIONS, or one whose effects run_decompositions makes visible."""
     if isinstance(n.target, torch._ops.OpOverload):
-        return n.target is torch.ops.aten.embedding.default or n.target._schema.is_mutable
+        return n.target in _DECOMPOSITIONS or n.target._schema.is_mutable
     return isinstance(n.target, torch._ops.HigherOrderOperator)
 
 
@@ -293,6 +279,10 @@ def _embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse
     rows = torch.arange(weight.shape[0], dtype=torch.int32)
     hit = indices.to(torch.int32).unsqueeze(-1) == rows
     return hit.to(weight.dtype) @ weight
+
+
+# Operators whose counterpart in ONNX is none of the compiler's; None is torch.export's own decomposition.
+_DECOMPOSITIONS = {torch.ops.aten.embedding.default: _embedding, torch.ops.aten.einsum.default: None}
 
 
 def _embedded(ep):

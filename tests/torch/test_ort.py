@@ -32,7 +32,7 @@ def network(batch="batch"):
 def model(nodes, inputs, outputs, init=()):
     values = [[helper.make_tensor_value_info(n, t, s) for n, (t, s) in v.items()] for v in (inputs, outputs)]
     graph = helper.make_graph(nodes, "net", *values, list(init))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10, producer_name="test")
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10, producer_name="test", model_version=3)
 
 
 def images(n, seed=5):
