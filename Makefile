@@ -91,11 +91,17 @@ bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the firs
 bench-models: ## Models that ONNX Runtime quantized, on a card in process, beside ONNX Runtime; fetches onnx and onnxruntime, 70 MB
 	@tests/compiler/bench-models $(CURDIR)/build/models
 
+compare-onnxruntime: build ## Quantized operators, one by one, beside ONNX Runtime's (docs/compiler.md); bench-models makes what it needs
+	@$(CURDIR)/build/models/python/bin/python $(CURDIR)/tests/compiler/against_ort.py $(CURDIR)/bin/npuemu $(CURDIR)/build/models/operators
+
 bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
 	@$(GO) run ./tests/bench/vector
 
 operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB
 	@tests/onnx/operators.sh $(CURDIR)/build/operators
+
+test-tflite: ## Models of tflite-micro's tests in LiteRT and on a card in process, to the bit; writes docs/tflite.md; fetches LiteRT, 70 MB, and models, 6 MB
+	@tests/tflite/models.sh $(CURDIR)/build/tflite
 
 bench-guest: build ## Register accesses inside a guest, beside QEMU's own edu device
 	@$(GO) run ./tests/bench/guest

@@ -44,6 +44,9 @@ func (c umdCard) Array() (model.Array, error) {
 
 func (c umdCard) Alloc(size int) (run.Memory, error) {
 	b, err := c.d.Alloc(uint64(size))
+	if err != nil {
+		err = fmt.Errorf("%w: give more with --memory", err)
+	}
 	return umdMemory{b}, err
 }
 

@@ -4,7 +4,6 @@ package attach
 
 import (
 	"errors"
-	"fmt"
 	"os"
 )
 
@@ -25,7 +24,7 @@ func NewTraceFile(path string, limit int64) (*TraceFile, error) {
 	}
 	st, err := t.f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("trace: %w", errors.Join(err, t.f.Close()))
+		return nil, errors.Join(err, t.f.Close())
 	}
 	t.regular = st.Mode().IsRegular()
 	return t, nil
@@ -33,7 +32,7 @@ func NewTraceFile(path string, limit int64) (*TraceFile, error) {
 
 func (t *TraceFile) open() (err error) {
 	if t.f, err = os.Create(t.path); err != nil {
-		return fmt.Errorf("trace: %w", err)
+		return err
 	}
 	t.size = 0
 	return nil
@@ -43,7 +42,7 @@ func (t *TraceFile) open() (err error) {
 func (t *TraceFile) Write(p []byte) (int, error) {
 	if t.regular && t.size > 0 && t.size+int64(len(p)) > t.limit {
 		if err := errors.Join(t.f.Close(), os.Rename(t.path, t.path+".1")); err != nil {
-			return 0, fmt.Errorf("trace: %w", err)
+			return 0, err
 		}
 		if err := t.open(); err != nil {
 			return 0, err
@@ -57,7 +56,7 @@ func (t *TraceFile) Write(p []byte) (int, error) {
 // Close closes the file. Closing twice is allowed.
 func (t *TraceFile) Close() error {
 	if err := t.f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("trace: %w", err)
+		return err
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func openDevice(o deviceOptions) (*device, error) {
 	d.options = attach.Options{Config: cfg, Memory: o.memory, BootTime: d.timeout}
 	if o.trace != "" {
 		if d.trace, err = attach.NewTraceFile(o.trace, traceLimit); err != nil {
-			return nil, failure{statusFile, err}
+			return nil, failure{statusFile, fmt.Errorf("cp_trace: %w", err)}
 		}
 		d.options.Prepare = func(v *vdev.Device, _ func(func(context.Context))) (func() error, error) {
 			v.TraceControlProcessor(d.trace)

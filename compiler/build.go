@@ -94,8 +94,11 @@ func pack(p *plan.Plan) *model.Model {
 		d := model.Node{
 			Name: n.Name, Op: n.Op, Host: p.Nodes[i].Host, Program: -1, Instructions: c.ByEngine[:], MACs: c.MACs, Loaded: c.Loaded, Stored: c.Stored,
 		}
+		if w := p.Nodes[i].Within; w != i {
+			d.Within = g.Nodes[w].Name
+		}
 		for _, t := range n.Outputs {
-			if t != nil {
+			if t != nil && !p.Inside[t] {
 				d.Outputs = append(d.Outputs, at(t))
 			}
 		}
@@ -115,9 +118,10 @@ func pack(p *plan.Plan) *model.Model {
 			continue
 		}
 		for _, r := range s.Ranges {
-			if r.Tag < len(m.Nodes) {
-				n := &m.Nodes[r.Tag]
-				n.Program, n.First, n.Last = len(m.Programs), r.First, r.Last
+			for i := range m.Nodes {
+				if n := &m.Nodes[i]; p.Nodes[i].Within == r.Tag && n.Host == "" {
+					n.Program, n.First, n.Last = len(m.Programs), r.First, r.Last
+				}
 			}
 		}
 		m.Steps = append(m.Steps, model.Step{Program: len(m.Programs), Host: -1})

@@ -32,7 +32,7 @@ func Estimate(ctx context.Context, m *model.Model, p timing.Params) error {
 		tokens := match(prog.Text)
 		for k := range m.Nodes {
 			n := &m.Nodes[k]
-			if n.Program != s.Program || n.First == n.Last {
+			if n.Program != s.Program || n.First == n.Last || n.Within != "" {
 				continue
 			}
 			alone := &isa.Program{Descriptor: prog.Descriptor, Text: tokens.part(prog.Text, n.First, n.Last)}

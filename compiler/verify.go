@@ -23,11 +23,12 @@ type Divergence struct {
 	Node, Op, Tensor string
 	Type             ir.Type
 	Shape, Index     []int
-	Want, Got        []byte // of the element
-	Differ, Of       int    // elements of the tensor
-	Program          int    // −1: the node is on the host
-	Instruction      int    // the STORE that wrote it, by its index in the program; −1 if none did
-	Text             string // that instruction
+	Want, Got        []byte   // of the element
+	Differ, Of       int      // elements of the tensor
+	Program          int      // −1: the node is on the host
+	Instruction      int      // the STORE that wrote it, by its index in the program; −1 if none did
+	Text             string   // that instruction
+	With             []string // nodes that are computed together with it, and whose results are not in memory
 }
 
 func (d *Divergence) String() string {
@@ -40,6 +41,9 @@ func (d *Divergence) String() string {
 		fmt.Fprintf(&b, "; no instruction of program %d stores it", d.Program)
 	default:
 		fmt.Fprintf(&b, "; instruction %d of program %d stored its tile: %s", d.Instruction, d.Program, d.Text)
+	}
+	if len(d.With) > 0 {
+		fmt.Fprintf(&b, "; nodes whose results stay in local memory are computed with it: %s", strings.Join(d.With, ", "))
 	}
 	return b.String()
 }
@@ -72,7 +76,7 @@ func verify(ctx context.Context, card run.Card, g *ir.Graph, m *model.Model, inp
 		}
 		k := 0
 		for i, t := range n.Outputs {
-			if t == nil {
+			if t == nil || k == len(d.Outputs) || d.Outputs[k].Name != t.Name { // it never was in memory
 				continue
 			}
 			if found == nil {
@@ -105,6 +109,11 @@ func compare(m *model.Model, d *model.Node, t *ir.Tensor, place *model.Tensor, w
 		v.Want, v.Got, v.Index = want[i:i+size], bytes.Clone(got[i:i+size]), index(i/size, t.Shape)
 		if d.Program >= 0 {
 			v.Instruction, v.Text = writer(m.Programs[d.Program], d.First, d.Last, place, uint64(i))
+			for _, n := range m.Nodes {
+				if n.Program == d.Program && n.First == d.First && n.Last == d.Last && n.First < n.Last && len(n.Outputs) == 0 {
+					v.With = append(v.With, n.Name)
+				}
+			}
 		}
 	}
 	return v

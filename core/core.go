@@ -134,9 +134,11 @@ type Core struct {
 	scales   []num.Scale // REQUANT's parameter table
 	requants *vec.Requant
 	vec      *vec.Unit
-	x, y, z  []uint32            // rows of the vector engine's operands and results
-	one      [1]uint32           // y of ELEMENT that is one for all
-	oneBytes [2]byte             // the same as it is in the scratchpad
+	pair     *vec.Pair
+	x, y, z  []uint32  // rows of the vector engine's operands and results
+	one      [1]uint32 // y of ELEMENT that is one for all
+	oneBytes [2]byte   // the same as it is in the scratchpad
+	sums     [vec.Rows]uint32
 	bytes256 [isa.TableSize]byte // TABLE's
 	params   []uint32            // of NORM
 	quants   []isa.QuantizeParam // QUANTIZE's table
@@ -153,7 +155,7 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New()}
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New(), pair: vec.NewPair()}
 	c.poison.array = array
 	c.late.done = c.requantizedPart
 	c.stopped = func() bool { return c.ctx.Err() != nil }

@@ -27,6 +27,8 @@ type memory struct {
 	// fail, if set, decides the outcome of an access before it happens.
 	fail  func(b core.Binding, off uint64) error
 	calls int
+	// failsAt, if not 0, is an offset in the first binding that cannot be read.
+	failsAt uint64
 }
 
 func (m *memory) access(b core.Binding, off uint64, p []byte) ([]byte, error) {
@@ -39,6 +41,9 @@ func (m *memory) access(b core.Binding, off uint64, p []byte) ([]byte, error) {
 	if len(p) == 0 || off > b.Size || uint64(len(p)) > b.Size-off {
 		m.t.Errorf("core accesses [%#x, +%#x) in a binding of %#x bytes", off, len(p), b.Size)
 		return nil, errors.New("outside")
+	}
+	if at := m.failsAt; at > 0 && b.Addr == 1<<32 && off <= at && at < off+uint64(len(p)) {
+		return nil, &core.MemoryError{Addr: b.Addr + at, Err: errors.New("bad")}
 	}
 	return m.bufs[b.Addr>>32-1][off:], nil
 }
@@ -383,31 +388,6 @@ func TestStats(t *testing.T) {
 	want := core.Stats{Instructions: 6, ByClass: [5]uint64{1, 1, 1, 2, 1}, MACs: 120, BytesLoaded: 32, BytesStored: 12}
 	if diff := cmp.Diff(want, stats); diff != "" {
 		t.Errorf("stats (-want +got):\n%s", diff)
-	}
-}
-
-// Rows that touch on both sides are one call of Memory; others are not.
-func TestRowsMerge(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		in   isa.Load
-		want int
-	}{
-		{"dense", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 8, StrideZ: 32, LocalStride: 8}, 1},
-		{"gap between planes", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 8, StrideZ: 40, LocalStride: 8}, 2},
-		{"planes of one row", isa.Load{NX: 8, NY: 1, NZ: 4, StrideZ: 8, LocalStride: 8}, 1},
-		{"planes of one row, gap in local memory", isa.Load{NX: 8, NY: 1, NZ: 4, StrideZ: 8, LocalStride: 9}, 4},
-		{"gap in memory", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 9, StrideZ: 36, LocalStride: 8}, 8},
-		{"gap in local memory", isa.Load{NX: 8, NY: 4, NZ: 2, StrideY: 8, StrideZ: 32, LocalStride: 12}, 8},
-		{"the same row again", isa.Load{NX: 8, NY: 4, NZ: 2, LocalStride: 8}, 8},
-	} {
-		m := &memory{t: t, bufs: [][]byte{make([]byte, 128)}}
-		if _, err := newCore(t, testConfig).Run(t.Context(), program(testConfig, 1, isa.Text(tt.in, isa.Halt{})).Image(), m.bind(), m); err != nil {
-			t.Fatal(err)
-		}
-		if m.calls != tt.want {
-			t.Errorf("%s: %d calls, want %d", tt.name, m.calls, tt.want)
-		}
 	}
 }
 

@@ -4,7 +4,6 @@ package core
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -73,55 +72,14 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.scatter(isa.DecodeScatter(w))
 	case isa.OpQuantize:
 		return c.quantize(isa.DecodeQuantize(w))
+	case isa.OpScales:
+		return c.scalesOf(isa.DecodeScales(w))
+	case isa.OpAddq:
+		return c.addq(isa.DecodeAddq(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}
 	panic(fmt.Sprintf("core: BUG: opcode %#02x passed CheckFormat", w[0]))
-}
-
-// transfer is LOAD and STORE (§5.6.3).
-func (c *Core) transfer(i isa.Load, store bool) *Fault {
-	if v := i.Check(c.limits); v != nil {
-		return violation(0, v)
-	}
-	b := c.bindings[i.Binding]
-	if store && !b.Write || !store && !b.Read {
-		return &Fault{Status: StatusBindingAccess, Info: uint64(i.Binding)}
-	}
-	m := i.Memory()
-	if first, outside := m.Outside(b.Size); outside {
-		return &Fault{Status: StatusBindingBounds, Info: first}
-	}
-	step := uint64(i.LocalStride)
-	plane := step * m.Inner
-	// Rows without gaps become one, then planes of one row.
-	if m.Inner > 1 && m.InnerStride == m.Bytes && step == m.Bytes {
-		m.Bytes, m.Inner = m.Bytes*m.Inner, 1
-	}
-	if m.Inner == 1 && m.OuterStride == m.Bytes && plane == m.Bytes {
-		m.Bytes, m.Outer = m.Bytes*m.Outer, 1
-	}
-	for z := range m.Outer {
-		for y := range m.Inner {
-			off := m.Base + z*m.OuterStride + y*m.InnerStride
-			local := int(uint64(i.Local) + z*plane + y*step)
-			if store && !i.Acc && c.poison.Some() {
-				if f := c.poisoned(local, int(m.Bytes)); f != nil {
-					return f
-				}
-			}
-			var err error
-			if store {
-				err = c.store(b, off, i.Acc, local, int(m.Bytes))
-			} else {
-				err = c.load(b, off, i.Acc, local, int(m.Bytes))
-			}
-			if err != nil {
-				return memoryFault(b, off, err)
-			}
-		}
-	}
-	return nil
 }
 
 // stamp stores a mark and the time (§5.6.17), which is how many instructions
@@ -152,61 +110,6 @@ func (c *Core) stamp(i isa.Stamp) *Fault {
 	}
 	c.stats.BytesStored += isa.StampSize
 	return nil
-}
-
-func memoryFault(b Binding, off uint64, err error) *Fault {
-	f := &Fault{Status: StatusMemoryFault, Info: b.Addr + off, Err: err}
-	var at *MemoryError
-	if errors.As(err, &at) {
-		f.Info = at.Addr
-	}
-	return f
-}
-
-// load moves a row of n bytes at off of b to local memory.
-func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
-	to, there := c.row(acc, local, n)
-	if err := c.mem.Load(b, off, to); err != nil {
-		return err
-	}
-	c.stats.BytesLoaded += uint64(n)
-	switch {
-	case !acc:
-		c.poison.Overwritten(uint64(local), uint64(n))
-	case !there:
-		for i := range n / 4 {
-			c.acc[local/4+i] = int32(binary.LittleEndian.Uint32(to[4*i:]))
-		}
-	}
-	return nil
-}
-
-// store moves a row of n bytes of local memory to off of b.
-func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
-	from, there := c.row(acc, local, n)
-	if !there {
-		for i := range n / 4 {
-			binary.LittleEndian.PutUint32(from[4*i:], uint32(c.acc[local/4+i]))
-		}
-	}
-	if err := c.mem.Store(b, off, from); err != nil {
-		return err
-	}
-	c.stats.BytesStored += uint64(n)
-	return nil
-}
-
-// row returns n bytes of local memory; there is false if they are the staging
-// buffer that stands for accumulators, which have another order of bytes.
-func (c *Core) row(acc bool, local, n int) (row []byte, there bool) {
-	if !acc {
-		return c.spad[local : local+n : local+n], true
-	}
-	if row, there = vec.Raw(c.acc[local/4 : (local+n)/4 : (local+n)/4]); there {
-		return row, true
-	}
-	c.staging = slices.Grow(c.staging[:0], n)[:n]
-	return c.staging, false
 }
 
 // preload places a tile in the array (§5.6.4).

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"npuemu/core/isa"
+	"npuemu/core/systolic"
 	"npuemu/core/vec"
 )
 
@@ -18,7 +19,7 @@ func (c *Core) reduce(i isa.Reduce) *Fault {
 		return f
 	}
 	x, out := newSpan(i.XAcc, i.Type, i.XRows(), int(i.N)), newSpan(i.OutAcc, i.OutType, i.OutRows(), 1)
-	for r := range int(i.M) {
+	for r := c.sumFours(&i, x, out); r < int(i.M); r++ {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
@@ -34,6 +35,29 @@ func (c *Core) reduce(i isa.Reduce) *Fault {
 		c.overwritten(to)
 	}
 	return nil
+}
+
+// sumFours is reduce for as many rows as it takes several of at once, whose number
+// it returns: sums of rows of fp32 with results where none of them is.
+func (c *Core) sumFours(i *isa.Reduce, x, out span) int {
+	m := int(i.M) - int(i.M)%vec.Rows
+	if i.Op != isa.ReduceSum || m == 0 || i.Type != systolic.FP32 || !x.all(m).apart(out.all(m)) {
+		return 0
+	}
+	for r := 0; r < m; r += vec.Rows {
+		from, there := c.in(x.row(r), 0, (vec.Rows-1)*x.step/4+x.n)
+		if !there || c.stopped() {
+			return r
+		}
+		c.vec.Sums(&c.sums, from, x.step/4, x.n)
+		for k := range c.sums {
+			z := c.sums[k : k+1]
+			c.vec.Convert(z, true, out.typ)
+			c.put(z, out.row(r+k), 0, !i.NoSaturate)
+			c.overwritten(out.row(r + k))
+		}
+	}
+	return m
 }
 
 // norm normalizes each row (§5.6.21). It reads the parameters first.
@@ -56,7 +80,7 @@ func (c *Core) norm(i isa.Norm) *Fault {
 		epsilon = math.Float32frombits(params[0])
 	}
 	x, out := newSpan(i.XAcc, i.Type, i.XRows(), n), newSpan(i.OutAcc, i.OutType, i.OutRows(), n)
-	for r := range int(i.M) {
+	for r := c.normFours(&i, x, out, params, epsilon); r < int(i.M); r++ {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
@@ -80,4 +104,35 @@ func (c *Core) norm(i isa.Norm) *Fault {
 		c.overwritten(to)
 	}
 	return nil
+}
+
+// normFours is norm for as many rows as it takes several of at once, whose number
+// it returns: rows of fp32 with results where no row is, or where their own was.
+func (c *Core) normFours(i *isa.Norm, x, out span, params []uint32, epsilon float32) int {
+	n, m := x.n, int(i.M)-int(i.M)%vec.Rows
+	if i.Op == isa.Softmax || m == 0 || i.Type != systolic.FP32 || i.OutType != systolic.FP32 {
+		return 0
+	}
+	if !x.all(m).apart(out.all(m)) && (x.at != out.at || x.step != out.step || x.step < x.size()) {
+		return 0
+	}
+	for r := 0; r < m; r += vec.Rows {
+		if c.stopped() {
+			return r
+		}
+		from, fromWords := c.in(x.row(r), 0, (vec.Rows-1)*x.step/4+n)
+		to, toWords := c.in(out.row(r), 0, (vec.Rows-1)*out.step/4+n)
+		if !fromWords || !toWords {
+			return r
+		}
+		if i.Op == isa.LayerNorm {
+			c.vec.LayerNorms(to, from, out.step/4, x.step/4, n, params[1:1+n], params[1+n:], epsilon)
+		} else {
+			c.vec.RMSNorms(to, from, out.step/4, x.step/4, n, params[1:], epsilon)
+		}
+		for k := range vec.Rows {
+			c.overwritten(out.row(r + k))
+		}
+	}
+	return m
 }

@@ -100,20 +100,7 @@ func normalized(op isa.NormOp, x []float32, params []float32) []float32 {
 // and returns what is in them then.
 func runRows(t *testing.T, in isa.Instruction, spad, acc []byte) ([]byte, []byte) {
 	t.Helper()
-	bufs := [][]byte{spad, acc, make([]byte, newConfig.SpadSize), make([]byte, newConfig.AccSize)}
-	text := isa.Text(
-		isa.Load{Binding: 0, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
-		isa.Load{Binding: 1, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
-		in,
-		isa.Store{Binding: 2, NX: uint32(newConfig.SpadSize), NY: 1, NZ: 1},
-		isa.Store{Binding: 3, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
-	)
-	tokensBetween(text)
-	m := &memory{t: t, bufs: bufs}
-	if _, err := newCore(t, newConfig).Run(t.Context(), newProgram(4, append(text, isa.Text(isa.Halt{})...)).Image(), m.bind(), m); err != nil {
-		t.Fatal(err)
-	}
-	return bufs[2], bufs[3]
+	return runAll(t, spad, acc, in)
 }
 
 // arg is argmax or argmin of §5.6.20, as numpy has them.
@@ -143,7 +130,10 @@ func TestReduceAgainstModel(t *testing.T) {
 		i := isa.Reduce{
 			XAcc: rng.IntN(3) == 0, OutAcc: rng.IntN(3) == 0, NoSaturate: rng.IntN(2) == 0, Op: isa.ReduceOp(rng.IntN(6)),
 			Type: vectorTypes[rng.IntN(9)], OutType: vectorTypes[rng.IntN(9)], X: 8 * rng.Uint32N(300), Out: 8 * rng.Uint32N(300),
-			M: 1 + rng.Uint32N(4), N: uint16(1 + rng.IntN(50)), XStride: 4 * uint16(rng.IntN(40)), OutStride: 4 * uint16(rng.IntN(9)),
+			M: 1 + rng.Uint32N(9), N: uint16(1 + rng.IntN(50)), XStride: 4 * uint16(rng.IntN(40)), OutStride: 4 * uint16(rng.IntN(9)),
+		}
+		if rng.IntN(4) == 0 { // several rows at once
+			i.Op, i.Type = isa.ReduceSum, systolic.FP32
 		}
 		if i.Check(isa.Limits{SpadSize: uint32(newConfig.SpadSize), AccSize: uint32(newConfig.AccSize), Features: isa.Features}) != nil {
 			continue
@@ -187,13 +177,21 @@ func TestReduceAgainstModel(t *testing.T) {
 func TestNormAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(151, 152))
 	types := []systolic.Type{systolic.FP32, systolic.BF16, systolic.FP16, systolic.E4M3, systolic.E5M2}
-	for round := range 300 {
+	for round := range 600 {
 		i := isa.Norm{
 			Op: isa.NormOp(round % 3), Type: systolic.FP32, OutType: types[rng.IntN(5)], XAcc: rng.IntN(2) == 0,
-			X: 4 * rng.Uint32N(100), Out: 4096, Params: 2048, M: 1 + rng.Uint32N(3), N: uint16(1 + rng.IntN(60)), XStride: 240, OutStride: 256,
+			X: 4 * rng.Uint32N(100), Out: 4096, Params: 2048, M: 1 + rng.Uint32N(7), N: uint16(1 + rng.IntN(60)), XStride: 240, OutStride: 256,
 		}
 		if i.OutAcc = i.OutType == systolic.FP32 && rng.IntN(2) == 0; i.OutAcc {
 			i.Out = 2048
+		}
+		switch rng.IntN(5) {
+		case 0: // in place
+			i.OutType, i.OutAcc, i.Out, i.OutStride = systolic.FP32, i.XAcc, i.X, i.XStride
+		case 1: // results where the operands of the next row are
+			i.OutType, i.OutAcc, i.Out, i.OutStride = systolic.FP32, i.XAcc, i.X+4*rng.Uint32N(70), 240
+		case 2: // a row again and again
+			i.XStride = 0
 		}
 		if i.Op == isa.Softmax {
 			i.Params = 0

@@ -42,6 +42,11 @@ func (s span) join(m int) (span, bool) {
 	return s, gapless
 }
 
+// all is what m rows from s on have between their first and their last byte.
+func (s span) all(m int) span {
+	return span{acc: s.acc, typ: vec.Uint8, at: s.at, n: (m-1)*s.step + s.size()}
+}
+
 // apart reports whether s and t have no byte in common.
 func (s span) apart(t span) bool {
 	return s.acc != t.acc || s.at+s.size() <= t.at || t.at+t.size() <= s.at

@@ -16,5 +16,5 @@ if ! cmp -s "$here/tests/requirements.txt" "$venv/requirements.txt"; then
 fi
 "$venv/bin/pip" install --quiet --force-reinstall --no-deps "$dir"/npuemu-*.whl
 cd "$here/tests" # and not where the package's source is
-"$venv/bin/python" -m mypy --config-file ../pyproject.toml ../npuemu
+"$venv/bin/python" -m mypy --config-file ../pyproject.toml ../npuemu/__init__.py ../npuemu/__main__.py ../npuemu/pytest.py
 exec "$venv/bin/python" -m pytest -q "$@" .

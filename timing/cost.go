@@ -103,6 +103,12 @@ func (c *Config) engine(i isa.Instruction, s *isa.Setup, onBus uint64) cost {
 			passes = elementPasses(isa.ElemDiv)
 		}
 		return c.vector(uint64(i.M), uint64(i.N), 1, passes, ifSpad(!i.XAcc, i.Type.Bytes(n))+ifSpad(!i.OutAcc, i.OutType.Bytes(n)))
+	case isa.Addq:
+		n, passes := uint64(i.M)*uint64(i.N), uint64(3)
+		if i.Op == isa.AddqMul {
+			passes = 2
+		}
+		return c.vector(uint64(i.M), uint64(i.N), 1, passes, i.Type.Bytes(2*n)+ifSpad(!i.One, i.Type.Bytes(n)))
 	case isa.Reduce:
 		n := uint64(i.M) * uint64(i.N)
 		return c.vector(uint64(i.M), uint64(i.N), 1, 1, ifSpad(!i.XAcc, i.Type.Bytes(n))+ifSpad(!i.OutAcc, i.OutType.Bytes(uint64(i.M))))
@@ -110,7 +116,7 @@ func (c *Config) engine(i isa.Instruction, s *isa.Setup, onBus uint64) cost {
 		n := uint64(i.M) * uint64(i.N)
 		return c.vector(uint64(i.M), uint64(i.N), 1, normPasses(i.Op), ifSpad(!i.XAcc, 3*i.Type.Bytes(n))+ifSpad(!i.OutAcc, i.OutType.Bytes(n)))
 	}
-	return cost{} // SYNC, OPERANDS, WINDOW, IMAGE, SHAPE: no more than their dispatch
+	return cost{} // SYNC, OPERANDS, WINDOW, IMAGE, SHAPE, SCALES: no more than their dispatch
 }
 
 func ifSpad(there bool, bytes uint64) uint64 {

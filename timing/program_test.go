@@ -146,6 +146,14 @@ func TestProgram(t *testing.T) {
 			4*2*4 + 4*2*4 + 4*2 + vectorTail, nil,
 		},
 		{
+			"quantized tensors", nil,
+			[]isa.Instruction{
+				isa.Scales{XShift: 1, YShift: 1, SShift: 1}, isa.Addq{Y: 512, Out: 1024, M: 4, N: 16, XStride: 16, YStride: 16, OutStride: 16},
+				isa.Addq{Op: isa.AddqMul, Y: 512, Out: 1024, M: 4, N: 16, XStride: 16, YStride: 16, OutStride: 16},
+			},
+			4*2*3 + 4*2*2 + vectorTail, nil,
+		},
+		{
 			"wide elements take more passes", nil,
 			[]isa.Instruction{
 				isa.Operands{A: systolic.FP32, B: systolic.BF16, AStride: 32, BStride: 16, AccStride: 32},
@@ -196,11 +204,11 @@ func TestEveryInstruction(t *testing.T) {
 	c := config(8, 8)
 	s := isa.Setup{Window: isa.Window{Groups: 1}}
 	free := map[isa.Opcode]bool{
-		isa.OpOperands: true, isa.OpWindow: true, isa.OpImage: true, isa.OpShape: true, isa.OpBlocks: true, isa.OpSparse: true,
+		isa.OpOperands: true, isa.OpWindow: true, isa.OpImage: true, isa.OpShape: true, isa.OpBlocks: true, isa.OpSparse: true, isa.OpScales: true,
 		isa.OpSyncMatrix: true, isa.OpSyncVector: true,
 	}
 	seen := 0
-	for op := isa.Opcode(isa.ClassMatrix) << 4; op < 0x50; op++ {
+	for op := isa.Opcode(isa.ClassMatrix) << 4; op < 0x60; op++ {
 		i, v := isa.Decode(&isa.Word{byte(op)})
 		if v != nil {
 			continue

@@ -90,7 +90,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.4", "1.3", "1.2", "1.1", "1.0"} }
+func Arches() []string { return []string{"1.5", "1.4", "1.3", "1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -112,16 +112,19 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 4 {
 		f |= npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureSparse | npureg.FeatureMX | npureg.FeatureTiming
 	}
+	if c.archMinor() >= 5 {
+		f |= npureg.FeatureAddq
+	}
 	return f
 }
 
 // isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
 func (c Config) isaMinor() uint16 {
 	switch minor := c.archMinor(); {
-	case minor >= 4:
+	case minor >= 5:
 		return isa.Minor
-	case minor == 3:
-		return 1
+	case minor >= 3:
+		return uint16(minor - 2)
 	}
 	return 0
 }

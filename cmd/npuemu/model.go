@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"npuemu/attach"
 	"npuemu/compiler"
@@ -24,7 +25,6 @@ import (
 	"npuemu/compiler/npy"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
-	"npuemu/timing"
 	"npuemu/vdev"
 )
 
@@ -34,13 +34,16 @@ func compileCommand() *cobra.Command {
 		out   string
 		dumps []string
 		table bool
+
+		asJSON bool
 	)
 	c := &cobra.Command{
 		Use:   "compile MODEL",
 		Short: "Compile a model into a file that run executes",
 		Long: "compile makes a compiled model (docs/spec/model.md) of MODEL for the core that --config describes. Files of models end in\n" +
 			strings.Join(compiler.Extensions(), ", ") + ".\n\n" +
-			"An operator that the card does not have stays on the host; the table names it, with the reason.\n" +
+			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
+			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
 			"--dump-after=PASS prints the graph after a pass on standard error; import is the first, all are all.",
 		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
 		Args:    cobra.ExactArgs(1),
@@ -49,11 +52,13 @@ func compileCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			begin := time.Now()
 			m, err := compileModel(c, args[0], cfg, dumps)
 			if err != nil {
 				return err
 			}
-			if err := compiler.Estimate(c.Context(), m, timing.DefaultParams()); err != nil {
+			took, peak := time.Since(begin), peakMemory()
+			if err := compiler.Estimate(c.Context(), m, cfg.Timing); err != nil {
 				return err
 			}
 			b, err := m.Write()
@@ -71,17 +76,30 @@ func compileCommand() *cobra.Command {
 			if name == "-" {
 				w = c.ErrOrStderr()
 			}
+			if asJSON {
+				e := json.NewEncoder(w)
+				e.SetIndent("", "  ")
+				return e.Encode(compiledSummary{
+					Model: m.Name, Operators: operators(m), Seconds: took.Seconds(), PeakMemory: peak, Programs: len(m.Programs),
+					Constants: len(m.Constants), Memory: m.Memory(), File: len(b),
+				})
+			}
 			if table {
 				if err := printNodes(w, m); err != nil {
 					return err
 				}
 			}
-			return printSummary(w, m, len(b))
+			if err := printSummary(w, m, len(b)); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(w, "compiled in %.2f s, with %d MiB of memory at most; a run takes %d bytes of the card's\n", took.Seconds(), peak>>20, m.Memory())
+			return err
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: MODEL with the extension .npu)")
 	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`; may be repeated")
 	c.Flags().BoolVar(&table, "table", false, "print what became of each operator")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the summary, with each operator, as JSON")
 	cf.add(c)
 	return c
 }
@@ -164,6 +182,72 @@ type modelSummary struct {
 	DeviceS  float64      `json:"device_seconds"`
 	HostS    float64      `json:"host_seconds"`
 	Counters run.Counters `json:"counters"` // of the card, a run
+
+	Operators []operator `json:"operators"`
+}
+
+// compiledSummary is what compile prints as JSON.
+type compiledSummary struct {
+	Model      string     `json:"model"`
+	Operators  []operator `json:"operators"`
+	Seconds    float64    `json:"seconds"`
+	PeakMemory uint64     `json:"peak_memory_bytes"` // of this process
+	Programs   int        `json:"programs"`
+	Constants  int        `json:"constant_bytes"`
+	Memory     uint64     `json:"card_memory_bytes"`
+	File       int        `json:"file_bytes"`
+}
+
+// operator is what became of one.
+type operator struct {
+	Name         string `json:"name"`
+	Op           string `json:"op"`
+	Device       bool   `json:"device"`
+	Engine       string `json:"engine"`           // that computes: matrix, vector, or load and store of what is only moved; host; none
+	Reason       string `json:"reason,omitempty"` // why it is on the host
+	Within       string `json:"within,omitempty"` // operator that it is computed with, tile by tile, and counted there
+	Cycles       uint64 `json:"cycles"`           // by itself (§13)
+	Instructions [4]int `json:"instructions"`     // of the load, store, matrix and vector engine
+	MACs         uint64 `json:"macs"`
+	Bytes        uint64 `json:"bytes"` // loaded and stored
+	Loaded       uint64 `json:"bytes_loaded"`
+	Stored       uint64 `json:"bytes_stored"`
+}
+
+// operators are those of m.
+func operators(m *model.Model) []operator {
+	l := make([]operator, 0, len(m.Nodes))
+	for _, n := range m.Nodes {
+		o := operator{
+			Name: n.Name, Op: compiler.Operator(n.Op), Device: n.Host == "", Reason: n.Host, Within: n.Within, Cycles: n.Cycles, MACs: n.MACs,
+			Bytes: n.Loaded + n.Stored, Loaded: n.Loaded, Stored: n.Stored, Engine: "none",
+		}
+		copy(o.Instructions[:], n.Instructions)
+		if n.Within != "" {
+			o.Engine = "vector"
+		}
+		switch i := o.Instructions; {
+		case n.Host != "":
+			o.Engine = "host"
+		case i[2] > 0:
+			o.Engine = "matrix"
+		case i[3] > 0:
+			o.Engine = "vector"
+		case i[0]+i[1] > 0:
+			o.Engine = "load, store"
+		}
+		l = append(l, o)
+	}
+	return l
+}
+
+// peakMemory is the most memory that this process had so far, in bytes; 0 if the system does not say.
+func peakMemory() uint64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return uint64(u.Maxrss) << 10
 }
 
 type hostNode struct {
@@ -174,6 +258,9 @@ type hostNode struct {
 
 // runModel runs m and stores its outputs.
 func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Model) (err error) {
+	if err := compiler.Estimate(ctx, m, o.cfg.Timing); err != nil {
+		return err
+	}
 	inputs, err := readTensors(m.Inputs, o.inputs)
 	if err != nil {
 		return err
@@ -191,7 +278,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err != nil {
 		return err
 	}
-	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}}
+	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}, Operators: operators(m)}
 	bar := newBar(c.ErrOrStderr(), len(m.Steps)*o.repeat)
 	defer bar.done()
 	begin := time.Now()
@@ -269,14 +356,19 @@ func (s *modelSummary) print(w io.Writer) error {
 // printNodes prints what became of each operator.
 func printNodes(w io.Writer, m *model.Model) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "operator\tnode\twhere\tcycles\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tbytes read\tbytes written")
-	for _, n := range m.Nodes {
-		if n.Host != "" {
-			fmt.Fprintf(t, "%s\t%s\thost: %s\n", compiler.Operator(n.Op), n.Name, n.Host)
+	fmt.Fprintln(t, "operator\tnode\twhere\tengine\tcycles\tbytes\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tread\twritten")
+	for _, o := range operators(m) {
+		if !o.Device {
+			fmt.Fprintf(t, "%s\t%s\thost: %s\n", o.Op, o.Name, o.Reason)
 			continue
 		}
-		i := n.Instructions
-		fmt.Fprintf(t, "%s\t%s\tdevice\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", compiler.Operator(n.Op), n.Name, n.Cycles, n.Last-n.First, i[0], i[1], i[2], i[3], n.MACs, n.Loaded, n.Stored)
+		if o.Within != "" {
+			fmt.Fprintf(t, "%s\t%s\tdevice\t%s\tin %s\n", o.Op, o.Name, o.Engine, o.Within)
+			continue
+		}
+		i := o.Instructions
+		fmt.Fprintf(t, "%s\t%s\tdevice\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
+			o.Op, o.Name, o.Engine, o.Cycles, o.Bytes, i[0]+i[1]+i[2]+i[3], i[0], i[1], i[2], i[3], o.MACs, o.Loaded, o.Stored)
 	}
 	return t.Flush()
 }

@@ -62,6 +62,9 @@ func TestModel(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &s); err != nil {
 			t.Fatal(err)
 		}
+		if o := s.Operators; len(o) != 2 || !o[0].Device || o[0].Engine != "vector" || o[0].Cycles == 0 || o[0].Bytes != 18 || o[1].Device || o[1].Engine != "host" {
+			t.Errorf("%s: the operators are %+v", file, o)
+		}
 		if s.OnDevice != 1 || len(s.OnHost) != 1 || s.OnHost[0].Node != "wide" || s.Counters.Programs != 1 || s.Counters.Instructions == 0 || s.Counters.BytesWritten != 6 {
 			t.Errorf("%s: the summary is %+v", file, s)
 		}
@@ -72,6 +75,23 @@ func TestModel(t *testing.T) {
 		if _, got, err := npy.Read(b, ir.Int8); err != nil || !bytes.Equal(got, []byte{2, 4, 6, 120, 127, 0x80}) {
 			t.Errorf("%s: the result is % d, %v", file, got, err)
 		}
+	}
+	slow := filepath.Join(dir, "slow.toml")
+	if err := os.WriteFile(slow, []byte("[timing]\ndram_latency = 5000\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c [2]compiledSummary
+	for i, args := range [][]string{{"compile", model, "--json"}, {"compile", model, "--json", "--config", slow}} {
+		out, _, err := npuemu(t.Context(), args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(out), &c[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c[0].PeakMemory < 1<<20 || c[0].Seconds <= 0 || c[0].Memory == 0 || c[0].Operators[0].Cycles < 10 || c[1].Operators[0].Cycles < c[0].Operators[0].Cycles+4000 {
+		t.Errorf("compile says %+v, and with slow memory %+v", c[0], c[1])
 	}
 	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all tensors of 2 nodes are equal to the reference's, 1 of them on the host") {
 		t.Errorf("verify says %q, %v", out, err)
@@ -141,6 +161,10 @@ func TestBadModels(t *testing.T) {
 		{"a card of another array", []string{"run", compiled, "--input", x, "--output", y, "--config", write("c.toml", "[array]\nrows = 8\ncols = 16\n")}, `"doubled" is compiled for an array of 32 × 32, the card has 8 × 16`},
 		{"a card that is too old", []string{"run", compiled, "--input", x, "--output", y, "--arch", "1.2"}, "instructions of group gemm (architecture 1.3)"},
 		{"no kernel driver", []string{"run", compiled, "--input", x, "--output", y, "--device", "/dev/accel/none"}, "/dev/accel/none"},
+		{"no memory", []string{"run", model, "--input", x, "--output", y, "--memory", "0"}, "--memory 0: use 1 to 1048576 MiB"},
+		{"memory of a kernel driver", []string{"verify", model, "--memory", "64", "--device", "/dev/accel/none"}, "--memory is for cards that this process drives"},
+		{"less memory than the model takes", []string{"run", write("two.npuir", "graph \"g\"\ninput %x: int8[2, 3]\nnode \"n\" npu.expand(%x) -> (%y: int8[700000, 2, 3])\noutput %y\n"), "--input", x, "--output", y, "--memory", "4"}, "give more with --memory; the model takes 42"},
+		{"less memory to make up", []string{"verify", write("mid.npuir", "graph \"g\"\ninput %x: int8[2000000]\nnode \"n\" npu.reshape(%x) -> (%y: int8[2, 1000000])\noutput %y\n"), "--memory", "1"}, "the card has 1048576: give files with --input, or more with --memory"},
 		{"no folder for the result", []string{"run", model, "--input", x, "--output", filepath.Join(dir, "no", "y.npy")}, "no such file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

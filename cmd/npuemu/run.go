@@ -40,7 +40,8 @@ func runCommand() *cobra.Command {
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
 			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size. --output takes files for the outputs, as .npy, likewise. The\n" +
-			"summary says what the card counted, and names every operator that was not executed there.\n\n" +
+			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
+			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes.\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
@@ -61,6 +62,9 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			o.cfg.Log = log
+			if err := o.memory.check(o.device); err != nil {
+				return err
+			}
 			if o.repeat < 1 {
 				return fmt.Errorf("--repeat %d: use 1 or more", o.repeat)
 			}
@@ -112,6 +116,7 @@ func runCommand() *cobra.Command {
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
+	o.memory.add(c)
 	cf.add(c)
 	o.debug.add(c)
 	return c
@@ -127,6 +132,7 @@ type runOptions struct {
 	program  *isa.Program
 	bindings []runBinding
 	device   string
+	memory   memoryFlag
 	repeat   int
 	json     bool
 
@@ -333,7 +339,7 @@ func (s *runSummary) print(w io.Writer) error {
 
 // options are those of the card that --device names.
 func (o *runOptions) options() attach.Options {
-	c := attach.Options{Config: o.cfg}
+	c := attach.Options{Config: o.cfg, Memory: o.memory.bytes()}
 	if len(o.debug.gdb) > 0 {
 		c.BootTime = unhurried
 	}

@@ -16,7 +16,6 @@ import (
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/ref"
-	"npuemu/umd"
 )
 
 // errDiverges ends verify with status 1 behind what it printed.
@@ -47,11 +46,14 @@ func verifyCommand() *cobra.Command {
 				return err
 			}
 			o.cfg.Log = log
+			if err := o.memory.check(o.device); err != nil {
+				return err
+			}
 			g, err := loadGraph(c, args[0], nil)
 			if err != nil {
 				return err
 			}
-			inputs, err := verifyInputs(g, o.inputs)
+			inputs, err := verifyInputs(g, o.inputs, int(o.memory.bytes()))
 			if err != nil {
 				return err
 			}
@@ -83,12 +85,13 @@ func verifyCommand() *cobra.Command {
 	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or /dev/accel/accelN")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this `duration`")
+	o.memory.add(c)
 	cf.add(c)
 	return c
 }
 
-// verifyInputs reads the files, or makes numbers: floating point around 0, integers of all values.
-func verifyInputs(g *ir.Graph, files []string) ([][]byte, error) {
+// verifyInputs reads the files, or makes numbers, of up to most bytes: floating point around 0, integers of all values.
+func verifyInputs(g *ir.Graph, files []string, most int) ([][]byte, error) {
 	if len(files) > 0 {
 		var l []model.Tensor
 		for _, t := range g.Inputs {
@@ -98,8 +101,8 @@ func verifyInputs(g *ir.Graph, files []string) ([][]byte, error) {
 	}
 	total := 0
 	for _, t := range g.Inputs {
-		if total += t.Bytes(); total > mostRandom {
-			return nil, fmt.Errorf("inputs of %d bytes and more are not made up, %d are at most: give files with --input", total, mostRandom)
+		if total += t.Bytes(); total > most {
+			return nil, fmt.Errorf("inputs of %d bytes and more are not made up, the card has %d: give files with --input, or more with --memory", total, most)
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
@@ -115,12 +118,8 @@ func verifyInputs(g *ir.Graph, files []string) ([][]byte, error) {
 	return data, nil
 }
 
-// mostRandom bounds the bytes that verifyInputs makes up: a card in this process has no more. randomPart elements, which
-// are whole bytes, are made at a time.
-const (
-	mostRandom = umd.DefaultMemory
-	randomPart = 1 << 16
-)
+// randomPart elements, which are whole bytes, are made at a time.
+const randomPart = 1 << 16
 
 // random is the data of n elements.
 func random(r *rand.Rand, t ir.Type, n int) []byte {

@@ -118,6 +118,9 @@ func New(t Target, bindings int, written ...uint8) *Builder {
 // Begin says that the instructions that follow belong to tag.
 func (b *Builder) Begin(tag int) { b.marks = append(b.marks, mark{tag, len(b.ops)}) }
 
+// Len is how many instructions the program has so far, SYNCs included.
+func (b *Builder) Len() int { return len(b.ops) + b.counts.Syncs }
+
 // Counts returns what has been emitted so far.
 func (b *Builder) Counts() Counts { return b.counts }
 

@@ -24,6 +24,17 @@ func NewList(target Target) *List { return &List{target: target} }
 // Target returns what NewList was given.
 func (l *List) Target() Target { return l.target }
 
+// Len is how many instructions there are at most, without SYNCs.
+func (l *List) Len() int {
+	n := len(l.items)
+	for _, i := range l.items {
+		if i.window != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Emit adds i.
 func (l *List) Emit(i isa.Instruction) { l.items = append(l.items, item{inst: i}) }
 

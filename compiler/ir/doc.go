@@ -82,6 +82,9 @@
 //	                            end; an index outside is undefined but harmless
 //	npu.expand(x)               broadcast to the output's shape, as numpy does
 //
+// Every operation may have chain=0: those with the same number, not 0, that follow each other are computed
+// together, tile by tile, and what only they use is not in memory. It changes no result.
+//
 // act names a function of one operand of ELEMENT, applied to the fp32 accumulator; clip=[lo, hi] is
 // npu.clip behind it. Operations that copy (transpose, reshape, concat, slice, pad, gather, expand,
 // select of equal types) take every type of up to 64 bits and leave all bits as they are; select

@@ -172,6 +172,9 @@ func (n *Node) checkForm(op string) *Error {
 		}
 	}
 	for _, name := range n.Attrs.Names() {
+		if _, ok := n.Attrs[name].(int64); ok && name == "chain" {
+			continue
+		}
 		i := slices.IndexFunc(rule.attrs, func(a attrRule) bool { return a.name == name })
 		if i < 0 {
 			return n.Errorf("it has no attribute %s", name)

@@ -17,7 +17,7 @@ import (
 )
 
 // Format is the version of the file; a reader refuses another major.
-const Format = "1.0"
+const Format = "1.1"
 
 // Model is a compiled model.
 type Model struct {
@@ -86,9 +86,10 @@ type Step struct {
 type Node struct {
 	Name         string   `json:"name"`
 	Op           string   `json:"op"`
-	Host         string   `json:"host,omitempty"` // why it is on the host
-	Program      int      `json:"program"`        // −1: on the host
-	First        int      `json:"first"`          // instructions [first, last) of the program
+	Host         string   `json:"host,omitempty"`   // why it is on the host
+	Within       string   `json:"within,omitempty"` // node that it is computed with, and counted there; of the same instructions
+	Program      int      `json:"program"`          // −1: on the host
+	First        int      `json:"first"`            // instructions [first, last) of the program
 	Last         int      `json:"last"`
 	Instructions []int    `json:"instructions"` // of the load, store, matrix and vector engine
 	MACs         uint64   `json:"macs"`
@@ -189,7 +190,67 @@ func (m *Model) Validate() error {
 			return fmt.Errorf("model: program %d has %d bindings, the model %d (§14.3)", i, p.Bindings, len(m.Bindings))
 		}
 	}
+	if err := m.checkSteps(); err != nil {
+		return err
+	}
+	return m.checkSizes(tensors)
+}
+
+// checkSteps looks for what no step runs, and for outputs that nothing computes.
+func (m *Model) checkSteps() error {
+	programs, hosts := make([]bool, len(m.Programs)), make([]bool, len(m.Hosts))
+	for _, s := range m.Steps {
+		if s.Program >= 0 {
+			programs[s.Program] = true
+		} else {
+			hosts[s.Host] = true
+		}
+	}
+	if i := slices.Index(programs, false); i >= 0 {
+		return fmt.Errorf("model: no step runs program %d of %d (§14.3): the file is not as a compiler writes it", i, len(programs))
+	}
+	if i := slices.Index(hosts, false); i >= 0 {
+		return fmt.Errorf("model: no step runs host node %d of %d (§14.3): the file is not as a compiler writes it", i, len(hosts))
+	}
+	for i := range m.Outputs {
+		t := &m.Outputs[i]
+		if len(m.Steps) == 0 && t.Bytes() > 0 {
+			return fmt.Errorf("model: there are no steps, so nothing computes output %q (§14.3)", t.Name)
+		}
+		if !m.Bindings[t.Binding].Write && t.Bytes() > 0 {
+			return fmt.Errorf("model: output %q is in binding %d, which is not written (§14.3)", t.Name, t.Binding)
+		}
+	}
 	return nil
+}
+
+// checkSizes bounds the memory that a file asks for: bindings have what lies in them, rounded up, and no more.
+func (m *Model) checkSizes(tensors []Tensor) error {
+	const granule = 64
+	need := make([]uint64, len(m.Bindings))
+	need[0] = uint64(len(m.Constants))
+	for i := range tensors {
+		t := &tensors[i]
+		need[t.Binding] = max(need[t.Binding], t.Offset+uint64(t.Bytes()))
+	}
+	for i, b := range m.Bindings {
+		if most := (max(need[i], 1) + granule - 1) &^ (granule - 1); b.Size > most {
+			return fmt.Errorf("model: binding %d, %q, has %d bytes, and what the manifest has in it ends at %d (§14.3)", i, b.Name, b.Size, need[i])
+		}
+	}
+	return nil
+}
+
+// Memory is how many bytes of memory a runtime needs: those of programs and bindings.
+func (m *Model) Memory() uint64 {
+	n := uint64(0)
+	for _, p := range m.Programs {
+		n += uint64(isa.DescriptorSize + len(p.Text))
+	}
+	for _, b := range m.Bindings {
+		n += b.Size
+	}
+	return n
 }
 
 // checkHost compares the tensors of a step with those of its graph.

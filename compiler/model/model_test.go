@@ -148,6 +148,13 @@ func TestBadModels(t *testing.T) {
 		{"binding that is not there", "in binding 9", func(m *model.Model) { m.Outputs[0].Binding = 9 }},
 		{"instructions that are not there", "instructions 0 to 99", func(m *model.Model) { m.Nodes[0].Last = 99 }},
 		{"bindings of the program", "program 0 has 5 bindings", func(m *model.Model) { m.Programs[0].Bindings = 5 }},
+		{"no steps", "no step runs program 0 of 2", func(m *model.Model) { m.Steps = nil }},
+		{"no steps and nothing to run", `there are no steps, so nothing computes output "y"`, func(m *model.Model) { m.Steps, m.Programs, m.Hosts, m.Nodes = nil, nil, nil, nil }},
+		{"program without a step", "no step runs program 1 of 2", func(m *model.Model) { m.Steps = m.Steps[:2] }},
+		{"host node without a step", "no step runs host node 0 of 1", func(m *model.Model) { m.Steps = []model.Step{m.Steps[0], m.Steps[2]} }},
+		{"output that is only read", `output "y" is in binding 3, which is not written`, func(m *model.Model) { m.Bindings[3].Write = false }},
+		{"arena larger than what is in it", `binding 1, "arena", has 1099511627776 bytes, and what the manifest has in it ends at 64`, func(m *model.Model) { m.Bindings[1].Size = 1 << 40 }},
+		{"input larger than it is", `binding 2, "x", has 65 bytes`, func(m *model.Model) { m.Bindings[2].Size = 65 }},
 		{"scale of 0", "scale that is not finite", func(m *model.Model) { m.Inputs[0].Quant = &model.Quant{Scales: []float32{0}} }},
 		{"zero points", "1 scales and 2 zero points", func(m *model.Model) {
 			m.Inputs[0].Quant = &model.Quant{Scales: []float32{1}, Zeros: []int64{1, 2}}
@@ -175,7 +182,7 @@ func TestBadFiles(t *testing.T) {
 	}{
 		{"empty", "read ELF", nil},
 		{"another machine", "machine 0x4e51", append(append(bytes.Clone(whole[:18]), 0x51), whole[19:]...)},
-		{"a newer format", `has format "2.0"`, replace(`"format": "1.0"`, `"format": "2.0"`)},
+		{"a newer format", `has format "2.0"`, replace(`"format": "1.1"`, `"format": "2.0"`)},
 		{"no JSON", "manifest", replace(`"format":`, `"format";`)},
 		{"no manifest", "no section .npu.model", replace(".npu.model", ".npu.modal")},
 		{"a text that was changed", "text_crc32", replace("\x10\x00\x00\x11", "\x10\x00\x00\x12")},

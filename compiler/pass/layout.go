@@ -110,6 +110,8 @@ func sink(r *rewriter, n *ir.Node) *ir.Tensor {
 			in = append(in, p.Inputs[0])
 		}
 		return behind(ir.Attrs{"axis": int64(perm[n.Attrs.Int("axis", 0)])}, in...)
+	case "npu.softmax", "npu.layernorm", "npu.rmsnorm":
+		return behindReshape(r, n)
 	case "npu.element", "npu.select", "npu.qadd", "npu.qmul":
 		if to := sinkBroadcast(r, n); to != nil {
 			return to
@@ -119,14 +121,15 @@ func sink(r *rewriter, n *ir.Node) *ir.Tensor {
 	return nil
 }
 
-// behindReshape moves the reshape of a product's result behind an operation of single elements, so that Fuse
-// sees both; other operands are constants that are the same for all but the last axis.
+// behindReshape moves the reshape of a product's result, or of what is computed of one, behind an operation of single elements or of
+// rows, so that Fuse and Chains see both. Other operands are reshaped instead: those of all elements, those of one, and
+// those that repeat along axes which the reshape leaves alone.
 func behindReshape(r *rewriter, n *ir.Node) *ir.Tensor {
 	y := n.Outputs[0]
 	var p *ir.Node
 	for _, x := range n.Inputs {
-		if m := r.from(x, "npu.reshape"); m != nil && m.Inputs[0].Shape != nil && r.uses[x] == 1 && slices.Equal(x.Shape, y.Shape) {
-			if q := r.producer[m.Inputs[0]]; q != nil && (q.Op == "npu.gemm" || q.Op == "npu.conv" || q.Op == "npu.element" || q.Op == "npu.clip") {
+		if m := r.from(x, "npu.reshape"); m != nil && len(m.Inputs[0].Shape) > 0 && len(y.Shape) > 0 && r.uses[x] == 1 && slices.Equal(x.Shape, y.Shape) {
+			if q := r.producer[m.Inputs[0]]; q != nil && (q.Op == "npu.gemm" || q.Op == "npu.conv" || elementwise(q)) {
 				p = m
 			}
 		}
@@ -135,33 +138,69 @@ func behindReshape(r *rewriter, n *ir.Node) *ir.Tensor {
 		return nil
 	}
 	inner := p.Inputs[0]
-	last := func(s []int) int { return s[len(s)-1] }
-	var in []*ir.Tensor
+	tail := sameTail(inner.Shape, y.Shape)
+	if len(tail) == 0 && rowwise(n) {
+		return nil
+	}
 	for _, x := range n.Inputs {
-		switch {
-		case x == p.Outputs[0]:
-			in = append(in, inner)
-		case n.Op == "npu.table" && x.Const() || x.Const() && x.Elements() == 1 && len(x.Shape) <= len(inner.Shape):
-			in = append(in, x)
-		case x.Const() && len(y.Shape) > 0 && last(inner.Shape) == last(y.Shape) && x.Elements() == last(y.Shape) && last(x.Shape) == last(y.Shape):
-			in = append(in, r.emit("npu.reshape", x.Type, []int{last(y.Shape)}, nil, x))
-		default:
+		// One of two shapes that products have: the lesser one, or the reshape would move for ever.
+		q := r.producer[x]
+		if x != p.Outputs[0] && x.Elements() == y.Elements() && q != nil && q.Op != "npu.reshape" && lesser(y.Shape, inner.Shape) {
 			return nil
 		}
 	}
-	if len(in) > 2 {
-		return nil
+	var in []*ir.Tensor
+	for i, x := range n.Inputs {
+		own := x.Shape
+		for len(own) > len(tail) && own[0] == 1 {
+			own = own[1:]
+		}
+		switch {
+		case x == p.Outputs[0]:
+			in = append(in, inner)
+		case i > 0 && (n.Op == "npu.table" || rowwise(n)) || x.Elements() == 1 && len(x.Shape) <= len(inner.Shape):
+			in = append(in, x)
+		case x.Elements() == y.Elements():
+			in = append(in, r.emit("npu.reshape", x.Type, inner.Shape, nil, x))
+		case len(own) <= len(tail):
+			in = append(in, r.emit("npu.reshape", x.Type, own, nil, x))
+		default:
+			return nil
+		}
 	}
 	out := r.emit(n.Op, y.Type, inner.Shape, n.Attrs, in...)
 	return r.emit("npu.reshape", y.Type, y.Shape, nil, out)
 }
 
+// lesser reports whether a has fewer axes than b, or as many and the first one that differs is shorter.
+func lesser(a, b []int) bool {
+	if len(a) != len(b) {
+		return len(a) < len(b)
+	}
+	return slices.Compare(a, b) < 0
+}
+
+// sameTail are the last axes that two shapes have in common.
+func sameTail(a, b []int) []int {
+	k := 0
+	for k < len(a) && k < len(b) && a[len(a)-1-k] == b[len(b)-1-k] {
+		k++
+	}
+	return a[len(a)-k:]
+}
+
+// rowwise reports whether n computes rows of the last axis.
+func rowwise(n *ir.Node) bool {
+	return n.Op == "npu.softmax" || n.Op == "npu.layernorm" || n.Op == "npu.rmsnorm"
+}
+
 // sinkBroadcast moves the transposes of all operands behind n: they are the same, or the operand is a
-// constant, which is turned around instead.
+// constant or has one axis, which is turned around instead.
 func sinkBroadcast(r *rewriter, n *ir.Node) *ir.Tensor {
 	y := n.Outputs[0]
 	rank := len(y.Shape)
 	var t *ir.Node
+	var others []*ir.Tensor
 	for _, x := range n.Inputs {
 		if p := r.from(x, "npu.transpose"); p != nil && len(x.Shape) == rank {
 			if t != nil && !slices.Equal(t.Attrs.Ints("perm"), p.Attrs.Ints("perm")) {
@@ -169,10 +208,10 @@ func sinkBroadcast(r *rewriter, n *ir.Node) *ir.Tensor {
 			}
 			t = p
 		} else if x.Elements() != 1 && !x.Const() {
-			return nil
+			others = append(others, x)
 		}
 	}
-	if t == nil {
+	if t == nil || slices.ContainsFunc(others, func(x *ir.Tensor) bool { return !oneAxis(x.Shape) }) {
 		return nil
 	}
 	inv := inverse(t.Attrs.Ints("perm"))
@@ -191,4 +230,15 @@ func sinkBroadcast(r *rewriter, n *ir.Node) *ir.Tensor {
 	}
 	inner := r.emit(n.Op, y.Type, permuted(y.Shape, inv), n.Attrs, in...)
 	return r.emit("npu.transpose", y.Type, y.Shape, t.Attrs, inner)
+}
+
+// oneAxis reports whether all axes but one are 1, so that a transpose moves nothing.
+func oneAxis(shape []int) bool {
+	more := 0
+	for _, d := range shape {
+		if d != 1 {
+			more++
+		}
+	}
+	return more <= 1
 }

@@ -31,6 +31,7 @@ func Passes() []Pass {
 		{"fold-again", Fold, "the same, for constants that moved"},
 		{"fuse", Fuse, "factors, summands, activations and requantization become part of products"},
 		{"partition", Partition, "names the operations that stay on the host"},
+		{"chains", Chains, "numbers operations that are computed together, tile by tile, without memory between them"},
 	}
 }
 

@@ -178,6 +178,33 @@ var cases = []struct {
 		want: "host.element",
 	},
 	{
+		name: "a product of ONNX Runtime",
+		lines: []string{
+			"input %x: int8[2, 3]", "const %xs: float32[] = 0.05", "const %xz: int8[] = 3", "const %w: int8[2, 3] = 1 -2 3 4 -5 6", "const %ws: float32[2] = 0.01 0.02", "const %wz: int8[2] = 0 0", "const %b: int32[2] = 100 -100",
+			"const %ys: float32[] = 0.02", "const %yz: int8[] = -8",
+			`node "q" com.microsoft.QGemm(%x, %xs, %xz, %w, %ws, %wz, %b, %ys, %yz) -> %q {transB=1}`, `node "f" com.microsoft.QGemm(%x, %xs, %xz, %w, %ws, %wz, %b) -> %f {transB=1}`, "output %q", "output %f",
+		},
+		want: "reshape gemm reshape reshape gemm cast element reshape",
+	},
+	{
+		name: "products of two shapes meet", // whose reshapes could move for ever
+		lines: []string{
+			"input %x: float32[1, 2, 4, 3]", "input %y: float32[8, 3]", "input %v: float32[2, 3, 5]", "const %w: float32[3, 5] = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15", "const %m: int64[4] = 1 2 4 5", "input %k: float32[4, 5]",
+			"const %l: int64[3] = 2 4 3",
+			`node "z" Reshape(%x, %l) -> %z`, `node "a" MatMul(%z, %v) -> %a`, `node "ar" Reshape(%a, %m) -> %ar`, `node "b" MatMul(%y, %w) -> %b`, `node "br" Reshape(%b, %m) -> %br`,
+			`node "s" Add(%ar, %br) -> %s`, `node "t" Add(%s, %k) -> %t`, `node "o" Softmax(%t) -> %o {axis=-1}`, "output %o",
+		},
+		want: "reshape gemm reshape reshape gemm element reshape element softmax",
+	},
+	{
+		name: "a gate for each channel",
+		lines: []string{
+			"input %x: float32[1, 2, 4, 4]", "const %w: float32[2, 2, 1, 1] = 1 -2 3 4", `node "a" Conv(%x, %w) -> %a`, `node "g" GlobalAveragePool(%a) -> %g`, `node "h" HardSigmoid(%g) -> %h`, `node "m" Mul(%a, %h) -> %m`,
+			`node "b" Conv(%m, %w) -> %b`, "output %b",
+		},
+		want: "transpose conv pool reshape element element clip reshape element conv transpose",
+	},
+	{
 		name: "an output that is an input",
 		lines: []string{
 			"input %x: float32[3]", `node "i" Identity(%x) -> %i`, "output %i",

@@ -20,9 +20,20 @@ func unary(op string) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor { return one(b.op1(op, n.Inputs[0])) }
 }
 
-// steps is a rule of an operator with one input that is made of several.
+// steps is a rule of an operator with one input that is made of several. Of narrower types than fp32 they are
+// computed there, so that the operator rounds once.
 func steps(f func(b *builder, n *ir.Node, x *ir.Tensor) *ir.Tensor) rule {
-	return func(b *builder, n *ir.Node) []*ir.Tensor { return one(f(b, n, n.Inputs[0])) }
+	return func(b *builder, n *ir.Node) []*ir.Tensor {
+		x := n.Inputs[0]
+		if !x.Type.Float() || x.Type.Bits() >= 32 {
+			return one(f(b, n, x))
+		}
+		y := f(b, n, b.cast(x, ir.Float32))
+		if y.Type == ir.Float32 {
+			y = b.cast(y, x.Type)
+		}
+		return one(y)
+	}
 }
 
 // binary is a rule of an operator that is one ELEMENT of two operands.
@@ -266,12 +277,13 @@ func ruleDiv(b *builder, n *ir.Node) []*ir.Tensor {
 	return one(b.emit("npu.cast", x.Type, q.Shape, ir.Attrs{"trunc": int64(1), "saturate": int64(0)}, b.emit("npu.cast", ir.Int32, q.Shape, ir.Attrs{"trunc": int64(1)}, q)))
 }
 
-// ruleMod is x − y·floor(x / y), or with fmod the quotient's fraction dropped.
+// ruleMod is x − y·floor(x / y), or with fmod the quotient's fraction dropped: exact in fp32 for integers of up
+// to 16 bits alone. A rounded quotient of other numbers can be off by 1, and the result by y.
 func ruleMod(b *builder, n *ir.Node) []*ir.Tensor {
 	x, y := n.Inputs[0], n.Inputs[1]
 	fmod := n.Attrs.Int("fmod", 0) != 0
 	wide := func(t *ir.Tensor) *ir.Tensor { return b.cast(t, ir.Float32) }
-	if !x.Type.Float() && x.Type.Bits() > 16 {
+	if x.Type.Float() || x.Type.Bits() > 16 {
 		op := "mod"
 		if fmod {
 			op = "fmod"

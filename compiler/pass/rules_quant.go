@@ -183,6 +183,42 @@ func ruleQLinearMatMul(b *builder, n *ir.Node) []*ir.Tensor {
 	return one(b.matmul(n.Inputs[0], n.Inputs[3], product{typ: typ, attrs: attrs, bias: bias}))
 }
 
+// ruleQGemm is com.microsoft's QGemm: of integers, with a bias of int32; without a scale of the result it is fp32.
+func ruleQGemm(b *builder, n *ir.Node) []*ir.Tensor {
+	x, w := n.Inputs[0], n.Inputs[3]
+	if len(x.Shape) != 2 || len(w.Shape) != 2 {
+		b.fail("%v and %v are no matrices", x.Shape, w.Shape)
+	}
+	if n.Attrs.Int("transA", 0) != 0 {
+		x = b.transpose(x, 1, 0)
+	}
+	if n.Attrs.Int("transB", 0) != 0 {
+		w = b.transpose(w, 1, 0)
+	}
+	a, ws := num.Mul32(n.Attrs.Float("alpha", 1), b.scale1(1)), b.constFloats(4)
+	var bias *ir.Tensor
+	if t := n.Input(6); t != nil {
+		b.needLater(t)
+		bias = b.reshape(b.expand(t, []int{1, w.Shape[1]}), w.Shape[1])
+	}
+	if n.Input(7) == nil {
+		attrs := ir.Attrs{"rounding": "none"}
+		b.zeroPoints(attrs, 2, 5)
+		acc := b.matmul(x, w, product{typ: ir.Int32, attrs: attrs, bias: bias})
+		for i := range ws {
+			ws[i] = num.Mul32(a, ws[i])
+		}
+		return one(b.op2("mul", b.cast(acc, ir.Float32), b.floats(ir.Float32, []int{len(ws)}, ws...)))
+	}
+	typ, zero := x.Type, 0
+	if z := n.Input(8); z != nil {
+		typ, zero = z.Type, b.zeros(8, 1)[0]
+	}
+	attrs := b.requantized(n, typ, a, ws, b.scale1(7), zero)
+	b.zeroPoints(attrs, 2, 5)
+	return one(b.matmul(x, w, product{typ: typ, attrs: attrs, bias: bias}))
+}
+
 func ruleDynamicQuantize(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
 	flat := b.reshape(x, x.Elements())
@@ -242,6 +278,7 @@ func quantRules() map[string]rule {
 			ones, none := slices.Repeat([]int{1}, k), make([]int, k)
 			return b.pool("avg", x, spatial{x.Shape[2:], ones, ones, none, none, ones})
 		}),
+		"com.microsoft.QGemm":    ruleQGemm,
 		"com.microsoft.FastGelu": unary("gelu_tanh"),
 	}
 }

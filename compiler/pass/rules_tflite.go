@@ -7,11 +7,10 @@ import (
 	"slices"
 
 	"npuemu/compiler/ir"
-	"npuemu/compiler/ref"
 )
 
 // The rules of this file are TensorFlow Lite's operators. Quantized ones give the bits of its reference kernels with
-// two roundings (§6.9.2), except where a rule says otherwise.
+// two roundings (§6.9.2), but for FULLY_CONNECTED and the sums of int16 products, which it rounds once.
 
 // multiplier is a real factor as q / 2^s, as TFLite's QuantizeMultiplier forms it.
 func (b *builder) multiplier(real float64) (q, s int64) {
@@ -119,11 +118,29 @@ func (b *builder) tflProduct(n *ir.Node, zeroX, zeroW string, axis, channels int
 	if x.Type.Float() {
 		return ir.Attrs{"rounding": "none"}
 	}
-	if !quantizedType(x.Type) || x.Type == ir.Int16 || w.Quant == nil {
+	if !quantizedType(x.Type) || w.Quant == nil {
 		b.fail("a product of %s and %s is not supported", x.Type, w.Type)
 	}
-	xs, xz := b.scaleOf(x)
-	ys, yz := b.scaleOf(y)
+	_, xz := b.scaleOf(x)
+	_, yz := b.scaleOf(y)
+	factors := b.factors(n, x, w, axis, channels)
+	attrs := ir.Attrs{"rounding": "none"}
+	if x.Type != ir.Int16 {
+		attrs = b.multipliers(factors...)
+		attrs["zero_y"] = int64(yz)
+		attrs["lo"], attrs["hi"] = b.activation(n, y)
+	}
+	attrs[zeroX] = int64(xz)
+	if len(w.Quant.Zeros) > 0 {
+		attrs[zeroW] = slices.Clone(w.Quant.Zeros)
+	}
+	return attrs
+}
+
+// factors are what the sums of a quantized product are scaled by: one, or one for each of the channels along an axis of w.
+func (b *builder) factors(n *ir.Node, x, w *ir.Tensor, axis, channels int) []float64 {
+	xs, _ := b.scaleOf(x)
+	ys, _ := b.scaleOf(n.Outputs[0])
 	scales := w.Quant.Scales
 	if len(scales) != 1 && (len(scales) != channels || w.Quant.Axis != axis) {
 		b.fail("%d scales along axis %d of the weights", len(scales), w.Quant.Axis)
@@ -132,13 +149,24 @@ func (b *builder) tflProduct(n *ir.Node, zeroX, zeroW string, axis, channels int
 	for i, s := range scales {
 		factors[i] = xs * float64(s) / ys
 	}
-	attrs := b.multipliers(factors...)
-	attrs[zeroX], attrs["zero_y"] = int64(xz), int64(yz)
-	if len(w.Quant.Zeros) > 0 {
-		attrs[zeroW] = slices.Clone(w.Quant.Zeros)
+	if len(scales) == 1 && n.Op == "tfl.FULLY_CONNECTED" { // TFLite computes this product in fp32
+		factors[0] = float64(float32(xs)*scales[0]) / ys
 	}
-	attrs["lo"], attrs["hi"] = b.activation(n, y)
-	return attrs
+	return factors
+}
+
+// tflSum makes the sums of a product with op, of x and w, which are n's first two inputs or made of them, and scales them.
+func (b *builder) tflSum(n *ir.Node, op string, shape []int, attrs ir.Attrs, x, w *ir.Tensor, axis int) *ir.Tensor {
+	from, weights, bias := n.Inputs[0], n.Inputs[1], n.Input(2)
+	in := []*ir.Tensor{x, w}
+	if seed := b.seed32(from, weights, bias, axis); seed != nil {
+		in = append(in, seed)
+	}
+	if from.Type != ir.Int16 {
+		return b.emit(op, from.Type, shape, attrs, in...)
+	}
+	factors := b.factors(n, from, weights, axis, shape[len(shape)-1])
+	return b.wideProduct(n, b.emit(op, ir.Int32, shape, attrs, in...), factors, bias)
 }
 
 // finish applies a fused activation to a floating-point result; of integers the clamp was it.
@@ -171,12 +199,52 @@ func tflConv(depthwise bool) rule {
 			attrs[k] = v
 		}
 		attrs["groups"] = int64(groups)
-		in := []*ir.Tensor{x, w}
-		if n.Input(2) != nil {
-			in = append(in, n.Inputs[2])
-		}
-		return b.finish(n, b.emit("npu.conv", x.Type, []int{x.Shape[0], g.out[0], g.out[1], w.Shape[0]}, attrs, in...))
+		return b.finish(n, b.tflSum(n, "npu.conv", []int{x.Shape[0], g.out[0], g.out[1], w.Shape[0]}, attrs, x, w, axis))
 	}
+}
+
+// tflTransposeConv spreads x by the strides and convolves it with the turned kernel. The shape of the output is that which
+// the model states, whether or not the input that has it is a constant.
+func tflTransposeConv(b *builder, n *ir.Node) []*ir.Tensor {
+	x, w, y := n.Inputs[2], n.Inputs[1], n.Outputs[0]
+	if len(x.Shape) != 4 || len(w.Shape) != 4 || len(y.Shape) != 4 || y.Shape[0] != x.Shape[0] || y.Shape[3] != w.Shape[0] {
+		b.fail("x %v and weights %v do not make %v", x.Shape, w.Shape, y.Shape)
+	}
+	b.needLater(w)
+	m := &ir.Node{Name: n.Name, Op: n.Op, Inputs: []*ir.Tensor{x, w}, Outputs: n.Outputs, Attrs: n.Attrs}
+	if n.Input(3) != nil {
+		m.Inputs = append(m.Inputs, n.Inputs[3])
+	}
+	attrs := b.tflProduct(m, "zero_x", "zeros_w", 0, w.Shape[0])
+	zero := attrs.Int("zero_x", 0)
+	starts, steps, pads := make([]int, 4), []int{1, 1, 1, 1}, make([]int, 8)
+	spread := x
+	for i, stride := range []int{n.Attrs.Int("stride_h", 1), n.Attrs.Int("stride_w", 1)} {
+		a, k, size := 1+i, w.Shape[1+i], y.Shape[1+i]
+		if stride < 1 || stride > 1<<16 || k < 1 || size < 1 || x.Shape[a] < 1 {
+			b.fail("stride %d, kernel %v, x %v", stride, w.Shape, x.Shape)
+		}
+		spread = b.spread(spread, a, stride, zero)
+		pad := 0
+		if n.Attrs.Int("padding", 0) == 0 {
+			pad = max((size-1)/stride*stride+k-size, 0) / 2
+		}
+		starts[a], steps[a] = k-1, -1
+		pads[a], pads[4+a] = k-1-pad, size+pad-spread.Shape[a]
+		if pads[a] < 0 {
+			b.fail("kernel %v does not reach over the stride %d", w.Shape, stride)
+		}
+		if cut := -pads[4+a]; cut > 0 {
+			if cut >= spread.Shape[a] {
+				b.fail("output %v is too small for x %v", y.Shape, x.Shape)
+			}
+			spread, pads[4+a] = b.part(spread, a, 0, spread.Shape[a]-cut), 0
+		}
+	}
+	attrs["strides"], attrs["pads"], attrs["groups"] = ir.IntList(1, 1), ir.IntList(0, 0, 0, 0), int64(1)
+	spread = b.pad(spread, pads, zero, 0)
+	turned := b.slice(w, starts, w.Shape, steps)
+	return b.finish(n, b.tflSum(m, "npu.conv", y.Shape, attrs, spread, turned, 0))
 }
 
 func tflFullyConnected(b *builder, n *ir.Node) []*ir.Tensor {
@@ -188,15 +256,14 @@ func tflFullyConnected(b *builder, n *ir.Node) []*ir.Tensor {
 	rows := x.Elements() / k
 	attrs := b.tflProduct(n, "zero_a", "zeros_b", 0, cols)
 	attrs["trans_b"] = int64(1)
-	in := []*ir.Tensor{b.reshape(x, 1, rows, k), b.reshape(w, 1, cols, k)}
-	if n.Input(2) != nil {
-		in = append(in, n.Inputs[2])
+	if attrs["rounding"] == "two" {
+		attrs["rounding"] = "one" // LiteRT rounds what this operator makes once
 	}
 	shape := []int{rows, cols}
 	if n.Attrs.Int("keep_num_dims", 0) != 0 {
 		shape = append(slices.Clone(x.Shape[:len(x.Shape)-1]), cols)
 	}
-	y := b.emit("npu.gemm", x.Type, []int{1, rows, cols}, attrs, in...)
+	y := b.tflSum(n, "npu.gemm", []int{1, rows, cols}, attrs, b.reshape(x, 1, rows, k), b.reshape(w, 1, cols, k), 0)
 	return b.finish(n, b.reshape(y, shape...))
 }
 
@@ -224,7 +291,7 @@ func tflBinary(op string) rule {
 			return b.finish(n, b.op2(op, x, y))
 		}
 		if x.Type == ir.Int16 {
-			b.fail("%s of int16 is not supported", op)
+			return one(b.wideBinary(n, op))
 		}
 		xs, xz := b.scaleOf(x)
 		ys, yz := b.scaleOf(y)
@@ -236,7 +303,7 @@ func tflBinary(op string) rule {
 		var attrs ir.Attrs
 		name := "npu.qmul"
 		if op == "mul" {
-			attrs = b.multipliers(xs * ys / os)
+			attrs = b.multipliers(mulScale(xs, ys, os))
 		} else {
 			const left = 20
 			twice := 2 * max(xs, ys)
@@ -253,11 +320,17 @@ func tflBinary(op string) rule {
 	}
 }
 
+// mulScale is the factor of MUL, which TFLite computes in fp32.
+func mulScale(x, y, out float64) float64 { return float64(float32(x) * float32(y) / float32(out)) }
+
 // tflRescale scales integers from the input's quantization to the output's and clamps them.
 func (b *builder) tflRescale(n *ir.Node, x *ir.Tensor, factor float64, lo, hi int64) *ir.Tensor {
 	y := n.Outputs[0]
 	_, xz := b.scaleOf(x)
 	_, yz := b.scaleOf(y)
+	if y.Type.Bits() > 8 {
+		return b.place(b.scaleTwice(b.minus(x, xz), factor), y.Type, yz, lo, hi)
+	}
 	attrs := b.multipliers(factor)
 	attrs["zero_x"], attrs["zero_y"], attrs["lo"], attrs["hi"] = int64(xz), int64(yz), lo, hi
 	return b.emit("npu.requantize", y.Type, x.Shape, attrs, x)
@@ -277,7 +350,9 @@ func tflRelu(act int64) rule {
 			return one(b.activated(m, x))
 		}
 		lo, hi := b.activation(m, y)
-		return one(b.tflRescale(n, x, b.ratio(x, y), lo, hi))
+		xs, _ := b.scaleOf(x)
+		ys, _ := b.scaleOf(y)
+		return one(b.tflRescale(n, x, float64(float32(xs)/float32(ys)), lo, hi)) // which TFLite computes in fp32
 	}
 }
 
@@ -286,10 +361,16 @@ func tflLeakyRelu(b *builder, n *ir.Node) []*ir.Tensor {
 	if x.Type.Float() {
 		return one(b.negative(x, b.scalar2("mul", x, alpha)))
 	}
+	if alpha < 0 {
+		b.fail("alpha %g of a quantized tensor is below 0", alpha)
+	}
 	lo, hi := y.Type.Range()
 	_, xz := b.scaleOf(x)
-	r := b.ratio(x, y)
-	below, above := b.tflRescale(n, x, r*float64(alpha), lo, hi), b.tflRescale(n, x, r, lo, hi)
+	xs, _ := b.scaleOf(x)
+	ys, _ := b.scaleOf(y)
+	// TFLite computes these in fp32.
+	r, slope := float64(float32(xs)/float32(ys)), float64(float32(xs)*alpha/float32(ys))
+	below, above := b.tflRescale(n, x, slope, lo, hi), b.tflRescale(n, x, r, lo, hi)
 	return one(b.choose(b.op2("lt", x, b.ints(x.Type, nil, xz)), below, above))
 }
 
@@ -326,68 +407,6 @@ func tflDequantize(b *builder, n *ir.Node) []*ir.Tensor {
 		return one(b.cast(x, n.Outputs[0].Type))
 	}
 	return one(b.tflDequantize(x))
-}
-
-// tflTable is a function of int8 as TFLite's optimized kernels tabulate it: f of the real number in fp32, divided by the output's
-// scale as a product with its inverse, rounded with ties away from 0. (Its reference kernels of Logistic and Tanh are of fixed
-// point and may differ by one.)
-func tflTable(op string, f func(x float64) float64) rule {
-	return func(b *builder, n *ir.Node) []*ir.Tensor {
-		x, y := n.Inputs[0], n.Outputs[0]
-		if x.Type.Float() {
-			return one(b.op1(op, x))
-		}
-		if x.Type.Bits() != 8 || y.Type != x.Type {
-			b.fail("%s to %s is not supported", x.Type, y.Type)
-		}
-		xs, xz := b.scaleOf(x)
-		ys, yz := b.scaleOf(y)
-		inverse := 1 / float32(ys)
-		lo, hi := y.Type.Range()
-		t := make([]int64, 256)
-		for i := range t {
-			v := ref.Ints(x.Type, []byte{byte(i)}, 1)[0]
-			real := float32(f(float64(float32(xs) * float32(v-int64(xz)))))
-			t[i] = min(max(int64(math.Round(float64(real*inverse)))+int64(yz), lo), hi)
-		}
-		return one(b.emit("npu.table", y.Type, x.Shape, nil, x, b.constant(y.Type, []int{256}, ref.PutInts(y.Type, t))))
-	}
-}
-
-// tflFloat computes a quantized operator in floating point: its result may differ from TFLite's by one.
-func tflFloat(f func(b *builder, n *ir.Node, x *ir.Tensor) *ir.Tensor) rule {
-	return func(b *builder, n *ir.Node) []*ir.Tensor {
-		x, y := n.Inputs[0], n.Outputs[0]
-		if x.Type.Float() {
-			return one(f(b, n, x))
-		}
-		v := f(b, n, b.tflDequantize(x))
-		scale, zero := b.scaleOf(y)
-		lo, hi := y.Type.Range()
-		return one(b.emit("npu.quantize", y.Type, v.Shape, ir.Attrs{"scales": []float32{float32(scale)}, "zeros": ir.IntList(zero), "axis": int64(0), "lo": lo, "hi": hi}, v))
-	}
-}
-
-func tflSoftmax(b *builder, n *ir.Node, x *ir.Tensor) *ir.Tensor {
-	if beta := n.Attrs.Float("beta", 1); beta != 1 && beta != 0 {
-		x = b.scalar2("mul", x, beta)
-	}
-	return b.emit("npu.softmax", x.Type, x.Shape, nil, x)
-}
-
-func tflMean(b *builder, n *ir.Node, x *ir.Tensor) *ir.Tensor {
-	axes := b.axes(append([]int{}, b.constInts(1)...), len(x.Shape))
-	y := b.reduce("mean", x, axes)
-	if n.Attrs.Int("keep_dims", 0) == 0 {
-		var shape []int
-		for i, d := range x.Shape {
-			if !slices.Contains(axes, i) {
-				shape = append(shape, d)
-			}
-		}
-		y = b.reshape(y, shape...)
-	}
-	return y
 }
 
 func tflConcat(b *builder, n *ir.Node) []*ir.Tensor {
@@ -458,15 +477,79 @@ func tflSlice(b *builder, n *ir.Node) []*ir.Tensor {
 	return one(b.slice(x, begin, sizes, slices.Repeat([]int{1}, len(sizes))))
 }
 
+// tflStridedSlice takes begin, end and strides, with masks of axes whose begin or end is that of the axis, or that go.
+func tflStridedSlice(b *builder, n *ir.Node) []*ir.Tensor {
+	x, begin, end, step := n.Inputs[0], b.constInts(1), b.constInts(2), b.constInts(3)
+	k := len(x.Shape)
+	if n.Attrs.Int("ellipsis_mask", 0) != 0 || n.Attrs.Int("new_axis_mask", 0) != 0 {
+		b.fail("masks of an ellipsis and of new axes are not supported")
+	}
+	if len(begin) > k || len(end) != len(begin) || len(step) != len(begin) {
+		b.fail("begin %v, end %v and strides %v of %v", begin, end, step, x.Shape)
+	}
+	starts, sizes, steps := make([]int, k), slices.Clone(x.Shape), slices.Repeat([]int{1}, k)
+	var shape []int
+	for i, d := range x.Shape {
+		if i < len(begin) {
+			has := func(mask string) bool { return n.Attrs.Int(mask, 0)>>i&1 != 0 }
+			first, last, by := begin[i], end[i], step[i]
+			if by == 0 || by == math.MinInt32 {
+				b.fail("stride %d of axis %d", by, i)
+			}
+			low, high := 0, d // what first and last are clamped to
+			if by < 0 {
+				low, high = -1, d-1
+			}
+			at := func(v int) int {
+				if v < 0 {
+					v += d
+				}
+				return min(max(v, low), high)
+			}
+			first, last = at(first), at(last)
+			if has("begin_mask") {
+				first = low
+				if by < 0 {
+					first = high
+				}
+			}
+			if has("end_mask") {
+				last = high
+				if by < 0 {
+					last = low
+				}
+			}
+			if has("shrink_axis_mask") {
+				if by < 0 || first >= d {
+					b.fail("index %d of axis %d, which has %d", begin[i], i, d)
+				}
+				last, by = first+1, 1
+			}
+			count := 0
+			if by > 0 && last > first {
+				count = (last - first + by - 1) / by
+			} else if by < 0 && first > last {
+				count = (first - last - by - 1) / -by
+			}
+			starts[i], sizes[i], steps[i] = first, count, by
+			if has("shrink_axis_mask") {
+				continue
+			}
+		}
+		shape = append(shape, sizes[i])
+	}
+	return one(b.reshapeCopy(b.reshape(b.slice(x, starts, sizes, steps), shape...)))
+}
+
 func tfliteRules() map[string]rule {
 	return map[string]rule{
 		"tfl.CONV_2D": tflConv(false), "tfl.DEPTHWISE_CONV_2D": tflConv(true), "tfl.FULLY_CONNECTED": tflFullyConnected,
 		"tfl.AVERAGE_POOL_2D": tflPool("avg"), "tfl.MAX_POOL_2D": tflPool("max"), "tfl.ADD": tflBinary("add"), "tfl.SUB": tflBinary("sub"),
 		"tfl.MUL": tflBinary("mul"), "tfl.RELU": tflRelu(1), "tfl.RELU6": tflRelu(3), "tfl.LEAKY_RELU": tflLeakyRelu, "tfl.QUANTIZE": tflQuantize,
-		"tfl.DEQUANTIZE": tflDequantize, "tfl.SOFTMAX": tflFloat(tflSoftmax), "tfl.MEAN": tflFloat(tflMean),
-		"tfl.LOGISTIC": tflTable("sigmoid", func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }), "tfl.TANH": tflTable("tanh", math.Tanh),
-		"tfl.HARD_SWISH":    tflFloat(func(b *builder, _ *ir.Node, x *ir.Tensor) *ir.Tensor { return b.op1("hardswish", x) }),
-		"tfl.EXP":           tflTable("exp", math.Exp),
+		"tfl.DEQUANTIZE": tflDequantize, "tfl.SOFTMAX": tflSoftmax, "tfl.MEAN": tflMean,
+		"tfl.LOGISTIC": tflReal("sigmoid", func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }), "tfl.TANH": tflReal("tanh", math.Tanh),
+		"tfl.HARD_SWISH": tflHardSwish, "tfl.EXP": tflReal("exp", math.Exp), "tfl.TRANSPOSE_CONV": tflTransposeConv, "tfl.STRIDED_SLICE": tflStridedSlice,
+		"tfl.SVDF": tflSVDF, "tfl.UNIDIRECTIONAL_SEQUENCE_LSTM": tflLSTM,
 		"tfl.CONCATENATION": tflConcat, "tfl.RESHAPE": tflReshape, "tfl.SQUEEZE": tflReshape, "tfl.EXPAND_DIMS": tflReshape, "tfl.TRANSPOSE": tflTranspose,
 		"tfl.PAD": tflPad, "tfl.PADV2": tflPad, "tfl.SLICE": tflSlice,
 	}

@@ -251,17 +251,8 @@ func ruleConvTranspose(b *builder, n *ir.Node) []*ir.Tensor {
 		g.out[i] = full - begin - end
 	}
 	y := x
-	for i := range k { // spread by zeros
-		if strides[i] == 1 {
-			continue
-		}
-		a := 2 + i
-		s := y.Shape
-		split := b.reshape(y, b.elements(s[:a+1]), 1, b.elements(s[a+1:]))
-		split = b.pad(split, []int{0, 0, 0, 0, strides[i] - 1, 0}, 0, 0)
-		shape := slices.Clone(s)
-		shape[a] *= strides[i]
-		y = b.part(b.reshape(split, shape...), a, 0, (s[a]-1)*strides[i]+1)
+	for i := range k {
+		y = b.spread(y, 2+i, strides[i], 0)
 	}
 	for i := range k {
 		if cut[i] > 0 {
@@ -285,6 +276,19 @@ func ruleConvTranspose(b *builder, n *ir.Node) []*ir.Tensor {
 	}
 	turned = b.reshape(b.transpose(turned, perm...), append([]int{groups * m, c / groups}, kernel...)...)
 	return one(b.convNHWC(y, turned, g, groups, product{typ: x.Type, attrs: ir.Attrs{"rounding": "none"}, bias: b.seed(n.Input(2), ir.Float32)}))
+}
+
+// spread puts stride − 1 elements of value zero between those of an axis.
+func (b *builder) spread(x *ir.Tensor, axis, stride, zero int) *ir.Tensor {
+	if stride == 1 {
+		return x
+	}
+	s := x.Shape
+	y := b.reshape(x, b.elements(s[:axis+1]), 1, b.elements(s[axis+1:]))
+	y = b.pad(y, []int{0, 0, 0, 0, stride - 1, 0}, zero, 0)
+	shape := slices.Clone(s)
+	shape[axis] *= stride
+	return b.part(b.reshape(y, shape...), axis, 0, (s[axis]-1)*stride+1)
 }
 
 // pool makes a pool of x [N, C, spatial…]. Windows of more than two axes are taken apart: a maximum of maxima,

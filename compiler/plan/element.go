@@ -8,10 +8,10 @@ import (
 	"npuemu/core/systolic"
 )
 
-func (l *lower) element() error {
+func (l *lower) element() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	op := elementOps[l.node.Attrs.Str("op", "")]
 	wrap := l.node.Attrs.Int("wrap", 0) != 0
@@ -24,14 +24,13 @@ func (l *lower) element() error {
 	if len(ins) == 2 && ins[1].scalar && l.x() == l.node.Inputs[1] {
 		ins[1].scalar = false
 	}
-	l.tiled(tiled{shape: shape, in: ins, out: l.result()}, func(t tile) {
+	return &body{in: ins, f: func(t tile) {
 		var second *local
 		if len(t.in) == 2 {
 			second = &t.in[1]
 		}
 		l.vec(op, x, y, t.in[0], second, t.out, t.n, wrap)
-	})
-	return nil
+	}}, nil
 }
 
 // sequence runs steps on every element of x: each is an ELEMENT from one type to the
@@ -43,9 +42,8 @@ type stage struct {
 	wrap bool
 }
 
-func (l *lower) sequence(from systolic.Type, stages []stage) {
-	shape := l.y().Shape
-	op := tiled{shape: shape, in: []operand{l.operand(l.x(), shape)}, out: l.result(), spadTemp: []int{4}}
+func (l *lower) sequence(from systolic.Type, stages []stage) *body {
+	op := &body{in: []operand{l.operand(l.x(), l.y().Shape)}, spadTemp: []int{4}}
 	op.in[0].scalar = false
 	if len(stages) == 1 {
 		op.spadTemp = nil
@@ -57,7 +55,7 @@ func (l *lower) sequence(from systolic.Type, stages []stage) {
 			op.in = append(op.in, *s.y)
 		}
 	}
-	l.tiled(op, func(t tile) {
+	op.f = func(t tile) {
 		x, kind := t.in[0], from
 		for i, s := range stages {
 			out := t.out
@@ -71,13 +69,14 @@ func (l *lower) sequence(from systolic.Type, stages []stage) {
 			l.vec(s.op, kind, s.to, x, y, out, t.n, s.wrap)
 			x, kind = out, s.to
 		}
-	})
+	}
+	return op
 }
 
-func (l *lower) clip() error {
+func (l *lower) clip() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c := l.node.Attrs.Floats("clip"); c != nil {
 		lo, hi := l.scalarFloat(c[0]), l.scalarFloat(c[1])
@@ -85,44 +84,39 @@ func (l *lower) clip() error {
 		if x != systolic.FP32 {
 			st = append([]stage{{op: isa.ElemMove, to: systolic.FP32}}, st...)
 		}
-		l.sequence(x, st)
-		return nil
+		return l.sequence(x, st), nil
 	}
 	lo, hi := l.limits()
 	a, b := l.scalar(x, lo), l.scalar(x, hi)
-	l.sequence(x, []stage{{op: isa.ElemMax, to: x, y: &a}, {op: isa.ElemMin, to: y, y: &b}})
-	return nil
+	return l.sequence(x, []stage{{op: isa.ElemMax, to: x, y: &a}, {op: isa.ElemMin, to: y, y: &b}}), nil
 }
 
-func (l *lower) table() error {
+func (l *lower) table() (*body, error) {
 	t := l.operand(l.node.Inputs[1], []int{256})
 	shape := l.y().Shape
 	at := l.local(isa.TableSize)
 	l.load(at, t.at, isa.TableSize)
 	x := l.operand(l.x(), shape)
 	x.scalar = false
-	l.tiled(tiled{shape: shape, in: []operand{x}, out: l.result()}, func(t tile) {
+	return &body{in: []operand{x}, f: func(t tile) {
 		dense(t.n, 1, func(first, m, n int) {
 			l.b.Emit(isa.Table{X: t.in[0].at + uint32(first), Table: at, Out: t.out.at + uint32(first), M: uint32(m), N: uint16(n), XStride: uint16(n), OutStride: uint16(n)})
 		})
-	})
-	return nil
+	}}, nil
 }
 
 // choose is npu.select. ELEMENT's select takes the condition from where the result goes,
 // in elements of the result's type; integers of the same size keep all bits.
-func (l *lower) choose() error {
+func (l *lower) choose() (*body, error) {
 	y := l.y()
 	bits, shape := y.Type.Bits(), y.Shape
 	if bits < 8 {
-		return l.node.Errorf("there is no selection of %v", y.Type)
+		return nil, l.node.Errorf("there is no selection of %v", y.Type)
 	}
 	kinds := map[int]systolic.Type{8: systolic.Int8, 16: systolic.Int16, 32: systolic.Int32, 64: systolic.Int32}
 	kind := kinds[bits]
 	ins := []operand{l.operand(l.x(), shape), l.operand(l.node.Inputs[1], shape), l.operand(l.node.Inputs[2], shape)}
-	out := l.result()
 	if bits == 64 { // pairs of 32 bits, with one condition
-		shape = append(append([]int{}, shape...), 2)
 		for i := range ins {
 			step := 4
 			if i == 0 {
@@ -130,28 +124,25 @@ func (l *lower) choose() error {
 			}
 			ins[i].strides = append(ins[i].strides, step)
 		}
-		ins[1].size, ins[2].size, out.size = 4, 4, 4
-		out.strides = append(out.strides, 4)
+		ins[1].size, ins[2].size = 4, 4
 	}
 	for i := range ins {
 		ins[i].scalar = false
 	}
-	l.tiled(tiled{shape: shape, in: ins, out: out}, func(t tile) {
+	return &body{in: ins, f: func(t tile) {
 		l.vec(isa.ElemMove, systolic.Uint8, kind, t.in[0], nil, t.out, t.n, false)
 		l.vec(isa.ElemSelect, kind, kind, t.in[1], &t.in[2], t.out, t.n, false)
-	})
-	return nil
+	}}, nil
 }
 
-func (l *lower) cast() error {
+func (l *lower) cast() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	wrap := l.node.Attrs.Int("saturate", 1) == 0
 	if l.node.Attrs.Int("trunc", 0) == 0 || !x.Float() || y.Float() {
-		l.sequence(x, []stage{{op: isa.ElemMove, to: y, wrap: wrap}})
-		return nil
+		return l.sequence(x, []stage{{op: isa.ElemMove, to: y, wrap: wrap}}), nil
 	}
 	// Toward zero: a is |x| rounded to nearest, less 1 if that is above |x|, with the sign of x. NaN
 	// becomes 0 in the first conversion (§6.6).
@@ -160,7 +151,7 @@ func (l *lower) cast() error {
 	in := l.operand(l.x(), shape)
 	in.scalar = false
 	const f, i = systolic.FP32, systolic.Int32
-	l.tiled(tiled{shape: shape, in: []operand{in, one, two, zero}, out: l.result(), spadTemp: []int{4, 4, 4}}, func(t tile) {
+	return &body{in: []operand{in, one, two, zero}, spadTemp: []int{4, 4, 4}, f: func(t tile) {
 		abs, near, sign := t.spad[0], t.spad[1], t.spad[2]
 		step := func(op isa.ElementOp, from, to systolic.Type, x local, y *local, out local) {
 			l.vec(op, from, to, x, y, out, t.n, false)
@@ -176,21 +167,19 @@ func (l *lower) cast() error {
 		step(isa.ElemAdd, f, f, sign, &t.in[1], sign)
 		step(isa.ElemMul, f, i, near, &sign, near)
 		l.vec(isa.ElemMove, i, y, near, nil, t.out, t.n, wrap)
-	})
-	return nil
+	}}, nil
 }
 
-func (l *lower) dequantize() error {
+func (l *lower) dequantize() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a := l.node.Attrs
 	axis, shape := a.Int("axis", 0), l.x().Shape
 	zero := l.perChannel(x, encodeAll(x, a.Ints("zeros")), shape, axis)
 	scale := l.perChannel(systolic.FP32, floats(a.Floats("scales")...), shape, axis)
-	l.sequence(x, []stage{{op: isa.ElemSub, to: systolic.FP32, y: &zero}, {op: isa.ElemMul, to: y, y: &scale}})
-	return nil
+	return l.sequence(x, []stage{{op: isa.ElemSub, to: systolic.FP32, y: &zero}, {op: isa.ElemMul, to: y, y: &scale}}), nil
 }
 
 // clamped ends a sequence of int32: the zero point is added, and the sum clamped.
@@ -210,10 +199,10 @@ func (l *lower) clamped(st []stage, zero operand, y systolic.Type) []stage {
 	return st
 }
 
-func (l *lower) quantize() error {
+func (l *lower) quantize() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a := l.node.Attrs
 	axis, shape := a.Int("axis", 0), l.x().Shape
@@ -224,8 +213,7 @@ func (l *lower) quantize() error {
 		st = append(st, stage{op: isa.ElemMove, to: systolic.FP32})
 	}
 	st = append(st, stage{op: isa.ElemDiv, to: systolic.Int32, y: &scale})
-	l.sequence(x, l.clamped(st, zero, y))
-	return nil
+	return l.sequence(x, l.clamped(st, zero, y)), nil
 }
 
 // scaled returns the stages that scale int32 by the node's rounding, if ELEMENT can.
@@ -307,21 +295,20 @@ func (l *lower) finishBytes(zero int64) finish {
 	return f
 }
 
-func (l *lower) requantize() error {
+func (l *lower) requantize() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a, shape := l.node.Attrs, l.y().Shape
 	zero := l.scalar(x, int64(a.Int("zero_x", 0)))
 	if y != systolic.Int8 && y != systolic.Uint8 {
 		st, err := l.scaled(shape)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		st = append([]stage{{op: isa.ElemSub, to: systolic.Int32, y: &zero, wrap: true}}, st...)
-		l.sequence(x, l.clamped(st, l.scalar(systolic.Int32, int64(a.Int("zero_y", 0))), y))
-		return nil
+		return l.sequence(x, l.clamped(st, l.scalar(systolic.Int32, int64(a.Int("zero_y", 0))), y)), nil
 	}
 	f := l.finishBytes(int64(a.Int("zero_y", 0)))
 	var at Place
@@ -333,37 +320,34 @@ func (l *lower) requantize() error {
 	}
 	params := l.local(isa.ParamSize)
 	l.load(params, at, isa.ParamSize)
-	l.tiled(tiled{shape: shape, in: []operand{in, zero}, out: l.result(), accTemp: []int{4}}, func(t tile) {
+	return &body{in: []operand{in, zero}, accTemp: []int{4}, f: func(t tile) {
 		l.vec(isa.ElemSub, x, systolic.Int32, t.in[0], &t.in[1], t.acc[0], t.n, true)
 		dense(t.n, 4, func(first, m, n int) { l.bytes(&f, t.acc[0].at+uint32(4*first), t.out.at+uint32(first), params, m, n) })
-	})
-	return nil
+	}}, nil
 }
 
 // columns is requantize with a scale for each index of the last axis: rows at a time.
-func (l *lower) columns(f finish, at Place, in, zero operand) error {
+func (l *lower) columns(f finish, at Place, in, zero operand) (*body, error) {
 	shape := l.y().Shape
 	n := shape[len(shape)-1]
 	if 4*n > 1<<16-4 {
-		return l.node.Errorf("%d channels; REQUANT has rows of up to 16383 (§5.6.8)", n)
+		return nil, l.node.Errorf("%d channels; REQUANT has rows of up to 16383 (§5.6.8)", n)
 	}
 	params := l.local(isa.ParamSize * n)
 	l.load(params, at, isa.ParamSize*n)
-	z := l.local(zero.size)
-	l.load(z, zero.at, zero.size)
-	return l.rowwise(in.t, n, ir.Elements(shape)/n, n, size(f.out), 4*n, func(x, out, acc uint32, m int) {
-		l.vec(isa.ElemSub, in.t, systolic.Int32, local{at: x}, &local{at: z, one: true}, local{at: acc, acc: true}, m*n, true)
-		l.bytes(&f, acc, out, params, m, n)
-	})
+	return &body{in: []operand{in, zero}, accTemp: []int{4}, rowwise: true, f: func(t tile) {
+		l.vec(isa.ElemSub, in.t, systolic.Int32, t.in[0], &t.in[1], t.acc[0], t.n, true)
+		l.bytes(&f, t.acc[0].at, t.out.at, params, t.n/n, n)
+	}}, nil
 }
 
-func (l *lower) qmul() error {
+func (l *lower) qmul() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return l.node.Errorf("products of %v are not scaled (§5.6.8)", l.y().Type)
+		return nil, l.node.Errorf("products of %v are not scaled (§5.6.8)", l.y().Type)
 	}
 	a, shape := l.node.Attrs, l.y().Shape
 	z := a.Ints("zeros")
@@ -374,27 +358,26 @@ func (l *lower) qmul() error {
 	l.load(params, at, isa.ParamSize)
 	ins := []operand{l.operand(l.x(), shape), l.operand(l.node.Inputs[1], shape), l.scalar(x, int64(z[0])), l.scalar(x, int64(z[1]))}
 	ins[0].scalar, ins[1].scalar = false, false
-	l.tiled(tiled{shape: shape, in: ins, out: l.result(), accTemp: []int{4, 4}}, func(t tile) {
+	return &body{in: ins, accTemp: []int{4, 4}, f: func(t tile) {
 		l.vec(isa.ElemSub, x, systolic.Int32, t.in[0], &t.in[2], t.acc[0], t.n, true)
 		l.vec(isa.ElemSub, x, systolic.Int32, t.in[1], &t.in[3], t.acc[1], t.n, true)
 		l.vec(isa.ElemMul, systolic.Int32, systolic.Int32, t.acc[0], &t.acc[1], t.acc[0], t.n, true)
 		dense(t.n, 4, func(first, m, n int) { l.bytes(&f, t.acc[0].at+uint32(4*first), t.out.at+uint32(first), params, m, n) })
-	})
-	return nil
+	}}, nil
 }
 
-func (l *lower) qadd() error {
+func (l *lower) qadd() (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a, shape := l.node.Attrs, l.y().Shape
 	z, mul, shift := a.Ints("zeros"), a.Ints("multipliers"), a.Ints("shifts")
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return l.node.Errorf("sums of %v are not scaled (§5.6.8)", l.y().Type)
+		return nil, l.node.Errorf("sums of %v are not scaled (§5.6.8)", l.y().Type)
 	}
 	if a.Str("rounding", "") == "one" && (shift[0] != 31 || shift[1] != 31) {
-		return l.node.Errorf("operands of a sum are scaled with two roundings (§6.9.2) only")
+		return nil, l.node.Errorf("operands of a sum are scaled with two roundings (§6.9.2) only")
 	}
 	f := l.finishBytes(int64(z[2]))
 	var at Place
@@ -421,7 +404,7 @@ func (l *lower) qadd() error {
 	if a.Int("sub", 0) != 0 {
 		op = isa.ElemSub
 	}
-	l.tiled(tiled{shape: shape, in: ins, out: l.result(), accTemp: []int{4, 4, 4}}, func(t tile) {
+	return &body{in: ins, accTemp: []int{4, 4, 4}, f: func(t tile) {
 		step := func(op isa.ElementOp, x local, y *local, out local) { l.vec(op, i, i, x, y, out, t.n, true) }
 		for k, r := range arms {
 			v, s := t.acc[k], t.acc[2]
@@ -437,6 +420,5 @@ func (l *lower) qadd() error {
 		}
 		step(op, t.acc[0], &t.acc[1], t.acc[0])
 		dense(t.n, 4, func(first, m, n int) { l.bytes(&f, t.acc[0].at+uint32(4*first), t.out.at+uint32(first), params, m, n) })
-	})
-	return nil
+	}}, nil
 }

@@ -16,6 +16,7 @@ type lower struct {
 	code
 	*memory
 	node *ir.Node
+	tail *chain // behind a product; nil for nothing
 }
 
 // deviceTypes are the types that engines compute with, by those of the graph.
@@ -35,13 +36,18 @@ var elementOps = map[string]isa.ElementOp{
 	"sub_sat": isa.ElemSubSat, "div": isa.ElemDiv,
 }
 
-// lowerings are the operations of the device level that this package generates.
-var lowerings = map[string]func(*lower) error{
-	"npu.conv": (*lower).conv, "npu.gemm": (*lower).gemm,
+// bodies are the operations on single elements, or on rows of the last axis, whose result has as many.
+var bodies = map[string]func(*lower) (*body, error){
 	"npu.element": (*lower).element, "npu.cast": (*lower).cast, "npu.clip": (*lower).clip, "npu.select": (*lower).choose, "npu.table": (*lower).table,
 	"npu.quantize": (*lower).quantize, "npu.dequantize": (*lower).dequantize, "npu.requantize": (*lower).requantize,
 	"npu.qadd": (*lower).qadd, "npu.qmul": (*lower).qmul,
-	"npu.pool": (*lower).pool, "npu.reduce": (*lower).reduce, "npu.softmax": (*lower).softmax, "npu.layernorm": (*lower).layerNorm, "npu.rmsnorm": (*lower).rmsNorm,
+	"npu.softmax": (*lower).softmax, "npu.layernorm": (*lower).layerNorm, "npu.rmsnorm": (*lower).rmsNorm,
+}
+
+// lowerings are the other operations of the device level that this package generates.
+var lowerings = map[string]func(*lower) error{
+	"npu.conv": (*lower).conv, "npu.gemm": (*lower).gemm,
+	"npu.pool": (*lower).pool, "npu.reduce": (*lower).reduce,
 	"npu.reshape": (*lower).reshape, "npu.bitcast": (*lower).reshape, "npu.transpose": (*lower).transpose, "npu.concat": (*lower).concat, "npu.slice": (*lower).slice,
 	"npu.pad": (*lower).pad, "npu.gather": (*lower).gather, "npu.expand": (*lower).expand,
 }
@@ -72,7 +78,7 @@ func (l *lower) kinds() (x, y systolic.Type, err error) {
 func (l *lower) operand(t *ir.Tensor, shape []int) operand {
 	k := deviceTypes[t.Type]
 	s := t.Type.Bits() / 8
-	return operand{view: broadcast(l.place(t), t.Shape, shape, s), t: k, scalar: t.Elements() == 1 && ir.Elements(shape) > 1}
+	return operand{view: broadcast(l.place(t), t.Shape, shape, s), t: k, scalar: t.Elements() == 1 && ir.Elements(shape) > 1, tensor: t}
 }
 
 // result is the output, dense.

@@ -89,7 +89,7 @@ func (l *lower) conv() error {
 		n: x.Shape[0], h: x.Shape[1], w: x.Shape[2], cin: x.Shape[3], oh: y.Shape[1], ow: y.Shape[2], cout: y.Shape[3],
 		kh: w.Shape[1], kw: w.Shape[2], sy: strides[0], sx: strides[1], dy: dil[0], dx: dil[1],
 		groups: a.Int("groups", 1), top: pads[0], left: pads[1],
-		a: deviceTypes[x.Type], b: deviceTypes[w.Type], aZero: int16(a.Int("zero_x", 0)),
+		a: deviceTypes[x.Type], b: deviceTypes[w.Type], aZero: int16(a.Int("zero_x", 0)), tail: l.tail,
 	}
 	for _, v := range []struct {
 		name string
@@ -139,7 +139,7 @@ func (l *lower) gemm() error {
 	p := product{
 		in: l.place(x), out: l.place(y), weights: l.place(w), n: 1, h: 1, w: m, cin: k, oh: 1, ow: m, cout: n,
 		kh: 1, kw: 1, sy: 1, sx: 1, dy: 1, dx: 1, groups: 1, a: deviceTypes[x.Type], b: deviceTypes[w.Type],
-		aZero: int16(a.Int("zero_a", 0)), flat: a.Int("trans_b", 0) == 0,
+		aZero: int16(a.Int("zero_a", 0)), flat: a.Int("trans_b", 0) == 0, tail: l.tail,
 	}
 	if cols := w.Shape[2]; p.b == systolic.Int4 && cols%2 != 0 {
 		return l.node.Errorf("a row has an odd number of int4 weights, and the next begins in the middle of a byte").WithRemedy("use int8 weights")
@@ -157,6 +157,7 @@ func (l *lower) gemm() error {
 	code := l.code
 	for g := range w.Shape[0] {
 		q := p
+		q.first = g * m
 		if x.Shape[0] > 1 {
 			q.in = p.in.plus(g * m * k * size(p.a))
 		}

@@ -32,6 +32,7 @@ type Segment struct {
 type Node struct {
 	Host   string // why it is on the host; "" if the device executes it
 	Counts emit.Counts
+	Within int // node of whose instructions its own are a part, and are counted there; its own number if it is alone
 }
 
 // Plan is a graph made for a core.
@@ -39,6 +40,7 @@ type Plan struct {
 	Graph     *ir.Graph
 	Target    emit.Target
 	Places    map[*ir.Tensor]Place // of all tensors that are in memory
+	Inside    map[*ir.Tensor]bool  // those that are in local memory alone
 	Constants []byte               // content of that binding
 	ArenaSize int                  // bytes
 	Nodes     []Node               // as in the graph
@@ -50,44 +52,106 @@ type Plan struct {
 // says why. With keep no memory of the arena is used twice, so that all tensors are there in the end.
 // The error is an *ir.Error.
 func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
+	return newPlan(g, target, keep, isa.MaxTextSize/isa.Size)
+}
+
+// newPlan is New; programs have up to most instructions.
+func newPlan(g *ir.Graph, target emit.Target, keep bool, most int) (*Plan, error) {
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
 	}
-	m := newMemory(g, keep)
-	p := &Plan{Graph: g, Target: target, Nodes: make([]Node, len(g.Nodes))}
+	// Where tensors are depends on which nodes are computed together, and whether they can be shows only when they are generated.
+	for apart := map[int]int{}; ; {
+		p, failed, err := attempt(g, target, keep, most, apart)
+		if err != nil || len(failed) == 0 {
+			return p, err
+		}
+		for id, product := range failed {
+			apart[id] = 2
+			if product {
+				apart[id] = 1
+			}
+		}
+	}
+}
+
+// attempt is newPlan with chains apart (groups). failed are those that cannot be computed together,
+// and whether that is so with the product alone; there is no plan then.
+func attempt(g *ir.Graph, target emit.Target, keep bool, most int, apart map[int]int) (p *Plan, failed map[int]bool, err error) {
+	all := groups(g, apart)
+	m := newMemory(g, all, keep)
+	p = &Plan{Graph: g, Target: target, Nodes: make([]Node, len(g.Nodes))}
+	failed = map[int]bool{}
 	var b *emit.Builder
+	var last *ir.Node // the last one in b
 	end := func() error {
 		if b == nil {
 			return nil
 		}
 		prog, ranges, err := b.Program()
+		if err == nil && len(prog.Text)/isa.Size > most {
+			err = fmt.Errorf("%d instructions; a program has up to %d (§5.3)", len(prog.Text)/isa.Size, most)
+		}
 		if err != nil {
-			return &ir.Error{Graph: g.Name, Rule: err.Error(), Remedy: "cut the model in two, or compile it for a core with more scratchpad, which takes larger tiles"}
+			e := &ir.Error{Graph: g.Name, Rule: err.Error(), Remedy: "split it, or compile the model for a core with more scratchpad, which takes larger tiles"}
+			if last != nil {
+				e.Node, e.Op = last.Name, last.Op
+			}
+			return e
 		}
 		p.Segments = append(p.Segments, Segment{Program: prog, Ranges: ranges})
 		b = nil
 		return nil
 	}
-	add := func(tag int, l *emit.List) emit.Counts {
+	add := func(tag int, l *emit.List) (emit.Counts, error) {
+		// Each instruction may need SYNCs: with fewer the program is a little shorter than it could be.
+		if b != nil && b.Len()+3*l.Len() > most {
+			if err := end(); err != nil {
+				return emit.Counts{}, err
+			}
+		}
 		if b == nil {
 			b = emit.New(target, FirstIO+len(g.Inputs)+len(g.Outputs), m.written()...)
 		}
 		before := b.Counts()
 		b.Begin(tag)
 		b.Append(l)
-		return b.Counts().Since(before)
+		return b.Counts().Since(before), nil
 	}
-	for i, n := range g.Nodes {
-		list, err := m.generate(n, target)
-		if err != nil {
-			p.Nodes[i].Host = reason(err)
-			if err := end(); err != nil {
-				return nil, err
+	for _, c := range all {
+		main := c.main(g)
+		for _, i := range c.nodes {
+			p.Nodes[i].Within = main
+		}
+		var list *emit.List
+		if len(c.nodes) > 1 {
+			var nodes []*ir.Node
+			for _, i := range c.nodes {
+				nodes = append(nodes, g.Nodes[i])
 			}
-			p.Segments = append(p.Segments, Segment{Node: i})
+			if list, err = m.together(nodes, target); err != nil {
+				var e *errChain
+				failed[c.id] = errors.As(err, &e) && e.product
+				continue
+			}
+		} else if list, err = m.generate(g.Nodes[main], target); err != nil {
+			p.Nodes[main].Host = reason(err)
+			if err := end(); err != nil {
+				return nil, nil, err
+			}
+			p.Segments = append(p.Segments, Segment{Node: main})
 			continue
 		}
-		p.Nodes[i].Counts = add(i, list)
+		if len(failed) > 0 {
+			continue
+		}
+		if p.Nodes[main].Counts, err = add(main, list); err != nil {
+			return nil, nil, err
+		}
+		last = g.Nodes[main]
+	}
+	if len(failed) > 0 {
+		return nil, failed, nil
 	}
 	for i, t := range g.Outputs {
 		to := Place{Binding: uint8(FirstIO + len(g.Inputs) + i)}
@@ -95,14 +159,16 @@ func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
 			c := code{b: emit.NewList(target)}
 			n := []int{t.Bytes()}
 			c.copyView(n, denseView(from, n, 1), denseView(to, n, 1))
-			add(len(g.Nodes)+i, c.b)
+			if _, err := add(len(g.Nodes)+i, c.b); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	if err := end(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p.Places, p.Constants, p.ArenaSize = m.places, m.constants, m.arena
-	return p, nil
+	p.Inside, p.Places, p.Constants, p.ArenaSize = m.inside, m.places, m.constants, m.arena
+	return p, nil, nil
 }
 
 // reason is what keeps a node from the device; the node is named beside it.
@@ -126,15 +192,19 @@ func errHost(n *ir.Node) error {
 
 // generate returns the instructions of n, or why the device cannot execute it.
 func (m *memory) generate(n *ir.Node, target emit.Target) (*emit.List, error) {
-	f := lowerings[n.Op]
-	if f == nil {
-		if n.Host() {
-			return nil, errHost(n)
-		}
-		return nil, n.Errorf("the back end does not know the operation")
-	}
 	l := &lower{code: code{b: emit.NewList(target)}, memory: m, node: n}
-	if err := f(l); err != nil {
+	var err error
+	switch f, g := lowerings[n.Op], bodies[n.Op]; {
+	case f != nil:
+		err = f(l)
+	case g != nil:
+		err = l.alone(g)
+	case n.Host():
+		err = errHost(n)
+	default:
+		err = n.Errorf("the back end does not know the operation")
+	}
+	if err != nil {
 		return nil, err
 	}
 	return l.b, nil
@@ -144,6 +214,7 @@ func (m *memory) generate(n *ir.Node, target emit.Target) (*emit.List, error) {
 type memory struct {
 	graph     *ir.Graph
 	places    map[*ir.Tensor]Place
+	inside    map[*ir.Tensor]bool // those that are in local memory alone, and have no place
 	constants []byte
 	known     map[string]uint64 // offsets of constants by content
 	arena     int
@@ -151,7 +222,7 @@ type memory struct {
 
 // place returns where t is.
 func (m *memory) place(t *ir.Tensor) Place {
-	if p, ok := m.places[t]; ok {
+	if p, ok := m.places[t]; ok || m.inside[t] {
 		return p
 	}
 	if !t.Const() {
@@ -183,7 +254,7 @@ func (m *memory) written() []uint8 {
 	return w
 }
 
-// live is memory of the arena, and the nodes from the first to the last that need it.
+// live is memory of the arena, and the groups of nodes from the first to the last that need it.
 type live struct {
 	root        *ir.Tensor
 	size        int
@@ -193,8 +264,8 @@ type live struct {
 
 // newMemory gives every tensor of g a place: inputs and outputs have bindings of their own,
 // what is between is in the arena for as long as it is needed.
-func newMemory(g *ir.Graph, keep bool) *memory {
-	m := &memory{graph: g, places: map[*ir.Tensor]Place{}, known: map[string]uint64{}}
+func newMemory(g *ir.Graph, all []group, keep bool) *memory {
+	m := &memory{graph: g, places: map[*ir.Tensor]Place{}, inside: inner(g, all), known: map[string]uint64{}}
 	for i, t := range g.Inputs {
 		m.places[t] = Place{Binding: uint8(FirstIO + i)}
 	}
@@ -219,22 +290,24 @@ func newMemory(g *ir.Graph, keep bool) *memory {
 	}
 	lives := map[*ir.Tensor]*live{}
 	var order []*live
-	for i, n := range g.Nodes {
-		for _, t := range n.Inputs {
-			if t != nil {
-				if v := lives[find(t)]; v != nil {
-					v.last = i
+	for i, c := range all { // what is computed together needs all of its tensors at once
+		for _, n := range c.nodes {
+			for _, t := range g.Nodes[n].Inputs {
+				if t != nil {
+					if v := lives[find(t)]; v != nil {
+						v.last = i
+					}
 				}
 			}
-		}
-		for _, t := range n.Outputs {
-			if t == nil || find(t) != t {
-				continue
-			}
-			if _, ok := m.places[t]; !ok {
-				v := &live{root: t, size: up(max(t.Bytes(), 1)), first: i, last: i}
-				lives[t] = v
-				order = append(order, v)
+			for _, t := range g.Nodes[n].Outputs {
+				if t == nil || find(t) != t || m.inside[t] {
+					continue
+				}
+				if _, ok := m.places[t]; !ok {
+					v := &live{root: t, size: up(max(t.Bytes(), 1)), first: i, last: i}
+					lives[t] = v
+					order = append(order, v)
+				}
 			}
 		}
 	}

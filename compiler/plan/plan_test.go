@@ -311,3 +311,43 @@ func TestOperations(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) { check(t, strings.ReplaceAll(tt.text, "; ", "\n")) })
 	}
 }
+
+// A model whose program would be too long becomes several, with the same results; a node that is too long by itself is named.
+func TestLongPrograms(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("graph \"g\"\ninput %x0: int8[60, 50]\n")
+	for i := range 6 {
+		fmt.Fprintf(&b, "node \"n%d\" npu.slice(%%x%d) -> (%%x%d: int8[60, 50]) {starts=[59, 49], steps=[-1, -1]}\n", i, i, i+1)
+	}
+	b.WriteString("output %x6\noutput %x6\n")
+	g, err := ir.Parse(b.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := random(rand.New(rand.NewPCG(1, 2)), g.Inputs[0])
+	one, err := plan.New(g, targets["default"], false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(one.Segments[0].Program.Text) / isa.Size
+	several, err := plan.NewShort(g, targets["default"], false, n/2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(one.Segments) != 1 || len(several.Segments) < 2 {
+		t.Errorf("%d programs, and %d of up to %d instructions", len(one.Segments), len(several.Segments), n/2)
+	}
+	for _, s := range several.Segments {
+		if k := len(s.Program.Text) / isa.Size; k > n/2 {
+			t.Errorf("a program of %d instructions, more than %d", k, n/2)
+		}
+	}
+	for i, out := range execute(t, several, [][]byte{in}) {
+		if !bytes.Equal(out, in) {
+			t.Errorf("output %d differs", i)
+		}
+	}
+	if _, err = plan.NewShort(g, targets["default"], false, 1000); err == nil || !strings.Contains(err.Error(), `node "n0" (npu.slice): `) || !strings.Contains(err.Error(), "a program has up to 1000 (§5.3); split it") {
+		t.Errorf("a node of more than 1000 instructions: %v", err)
+	}
+}

@@ -40,6 +40,9 @@ type product struct {
 	zeros                      *Place // of the weights, one byte for each channel
 	flat                       bool
 	finish                     finish
+	tail                       *chain // what is computed of the results, which are not stored; nil for nothing
+	first                      int    // of tail: which row the first result is
+	rows, cols                 int    // of the array
 }
 
 // pointwise reports whether each result needs one pixel, so that all pixels are rows of
@@ -55,6 +58,7 @@ type tiling struct {
 	aBytes, wBytes     int // of a buffer of input, and of weights with their tables
 	oBytes, accBytes   int
 	na, nw, no, nacc   int // buffers
+	nt                 int // of the chain behind it
 	weightsOuter       bool
 	cost               float64
 }
@@ -123,6 +127,17 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 	if p.flat && (t.ct*int(p.b.Bytes(1)) > math.MaxUint16 || t.kt > math.MaxUint16) {
 		return false
 	}
+	tail, tail1, tight := 0, 0, false // tight: with one buffer each, what is loaded waits for the array
+	t.nt = t.no
+	if p.tail != nil {
+		var acc1 int
+		tail, _ = p.tail.spans(m*t.ct, t.nt)
+		tail1, acc1 = p.tail.spans(m*t.ct, 1)
+		t.nacc = min(t.nacc, max(acc-acc1, 0)/t.accBytes)
+		if p.tail.rowwise && t.ct < p.cout {
+			return false
+		}
+	}
 	if t.nacc == 0 || t.ct > math.MaxUint16/4 || m > math.MaxUint16 && p.kh*p.kw > 1 {
 		return false
 	}
@@ -132,9 +147,10 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 			extra += up(4 * t.ct)
 		}
 	}
-	if t.na*t.aBytes+t.nw*t.wBytes+t.no*t.oBytes+extra > spad {
-		t.na, t.nw, t.no = 1, 1, min(1, t.no)
-		if t.aBytes+t.wBytes+t.oBytes+extra > spad {
+	if t.na*t.aBytes+t.nw*t.wBytes+t.no*t.oBytes+tail+extra > spad {
+		tight = stiles*ctiles*ktiles > 1
+		t.na, t.nw, t.no, t.nt = 1, 1, min(1, t.no), 1
+		if t.aBytes+t.wBytes+t.oBytes+tail1+extra > spad {
 			return false
 		}
 	}
@@ -176,9 +192,34 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 		loads = aIn
 	}
 	each := float64(inRows)*loads/a + float64(outRows*stiles*ctiles)
-	t.cost = min(outer, inner)*single + perTile*float64(stiles*ctiles*ktiles) + perRow*each
+	if p.flat && t.ct < p.cout {
+		loads := wIn
+		if t.weightsOuter {
+			loads = wOnce
+		}
+		each += float64(t.kt) * loads / w
+	}
+	moved := min(outer, inner)
+	moved += perRow * each
+	array := p.arrayCycles(t) * float64(stiles*ctiles*ktiles) * perCycle
+	t.cost = max(moved, array) + min(moved, array)/8
+	if tight {
+		t.cost = moved + array
+	}
+	t.cost = t.cost*single + perTile*float64(stiles*ctiles*ktiles)
 	return true
 }
+
+// arrayCycles is how long the array takes for a tile: for each part of the weights that fits it the rows of the result,
+// and no less than the part's own (§13.3).
+func (p *product) arrayCycles(t *tiling) float64 {
+	k, n := p.kh*p.kw*min(t.kt, p.cin/p.groups), t.ct/t.gt
+	passes := max(int(p.a.Bytes(1)), int(p.b.Bytes(1)))
+	return float64(t.gt * ceil(k, p.rows) * ceil(n, p.cols) * max(t.th*t.tw, p.rows) * passes)
+}
+
+// perCycle is how many bytes are loaded in a cycle of the array.
+const perCycle = 32
 
 // perTile is what a tile costs beside its bytes, in bytes that could be loaded meanwhile.
 const perTile = 4096
@@ -247,7 +288,7 @@ func (p *product) choose(spad, acc int) (tiling, error) {
 	}
 	// A part of the sum at a time: integers may be added in any order (§6.8.1), and a 1 × 1
 	// keeps its order of k.
-	if p.groups == 1 && (best.gt == 0 || best.th*best.tw*best.ct < 256) && (!p.a.Float() || p.kh*p.kw == 1) {
+	if p.groups == 1 && (!p.a.Float() || p.kh*p.kw == 1) {
 		for kt := up(ceil(cg, 2)); kt >= align; kt = up(kt / 2) {
 			channels(1, ng, kt)
 			if kt == align {
@@ -278,6 +319,7 @@ func (p *product) emit(c *code) error {
 			rest.n, rest.h, rest.w = 1, 1, m%64
 			rest.in, rest.out = p.in.plus((m-rest.w)*int(p.a.Bytes(uint64(p.cin)))), p.out.plus((m-rest.w)*p.cout*size(p.finish.out))
 			rest.oh, rest.ow = rest.h, rest.w
+			rest.first += m - rest.w
 			again := *c
 			if err := rest.emit(&again); err != nil {
 				return err
@@ -289,13 +331,22 @@ func (p *product) emit(c *code) error {
 		p.oh, p.ow = p.h, p.w
 	}
 	target := c.b.Target()
+	p.rows, p.cols = target.Rows, target.Cols
 	t, err := p.choose(int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
 	if err != nil {
 		return err
 	}
+	if p.tail != nil {
+		// Smaller tiles can cost more than what they save, which is that the results are stored and loaded again.
+		without := *p
+		without.tail = nil
+		u, err := without.choose(int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
+		if saved := 2 * p.n * p.oh * p.ow * p.cout * size(p.finish.out); err == nil && t.cost > u.cost+float64(saved) {
+			return fmt.Errorf("tiles with what is behind them cost %.0f bytes, without them %.0f", t.cost, u.cost)
+		}
+	}
 	e := &productCode{product: p, tiling: t, code: c}
-	e.run()
-	return nil
+	return e.run()
 }
 
 // factor divides the rows of a matrix into lines, so that they can be cut by lines: the
@@ -315,6 +366,7 @@ type productCode struct {
 	tiling
 	*code
 	aBuf, wBuf, oBuf, accBuf *slots
+	behind                   *tail
 	table                    uint32
 	steps                    []uint32
 	bSize                    int // of the weights of a buffer, the tables come behind
@@ -371,7 +423,7 @@ func (e *productCode) patches() []patch {
 	return l
 }
 
-func (e *productCode) run() {
+func (e *productCode) run() error {
 	e.aBuf, e.wBuf = e.slots(e.na, e.aBytes), e.slots(e.nw, e.wBytes)
 	if e.oBytes > 0 {
 		e.oBuf = e.slots(e.no, e.oBytes)
@@ -389,6 +441,12 @@ func (e *productCode) run() {
 		e.steps = append(e.steps, at)
 	}
 	e.bSize = e.wBytes - e.tables(e.ct)
+	if e.product.tail != nil {
+		var err error
+		if e.behind, err = e.product.tail.newTail(e.code, e.th*e.tw*e.ct, e.nt, e.product.first, e.n*e.oh*e.ow, e.cout); err != nil {
+			return err
+		}
+	}
 	blocks, patches := e.blocks(), e.patches()
 	if e.weightsOuter {
 		for _, b := range blocks {
@@ -396,13 +454,14 @@ func (e *productCode) run() {
 				e.tile(b, p)
 			}
 		}
-		return
+		return nil
 	}
 	for _, p := range patches {
 		for _, b := range blocks {
 			e.tile(b, p)
 		}
 	}
+	return nil
 }
 
 // tile computes the channels of b in the patch p.
@@ -608,8 +667,12 @@ func rows(m int, f func(first, m int)) {
 }
 
 // store stores the results of a tile, n channels of s bytes for each of the patch's
-// pixels.
+// pixels, or what is computed of them.
 func (e *productCode) store(acc bool, at uint32, s int, b block, p patch) {
+	if e.behind != nil {
+		e.behind.tile(local{at: at, acc: acc}, box{[]int{p.n*e.oh + p.oy, p.ox, b.first}, []int{p.th, p.tw, b.count}}, e.ow)
+		return
+	}
 	pixel, line := e.cout*s, e.ow*e.cout*s
 	to := e.out.plus(((p.n*e.oh+p.oy)*e.ow+p.ox)*pixel + b.first*s)
 	st := isa.Store{Acc: acc, Binding: to.Binding, Offset: to.Offset, Local: at, NY: 1, NZ: 1}

@@ -103,38 +103,40 @@ func (l *lower) reduce() error {
 }
 
 // norm is softmax and the normalizations; params are what §5.6.21 says, nil for none.
-func (l *lower) norm(op isa.NormOp, params []float32) error {
+func (l *lower) norm(op isa.NormOp, params []float32) (*body, error) {
 	x, y, err := l.kinds()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n, rows, err := l.lastAxis()
+	n, _, err := l.lastAxis()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	at := uint32(0)
 	if params != nil {
 		at = l.local(4 * len(params))
 		l.load(at, l.constant(floats(params...)), 4*len(params))
 	}
-	in, out := n*size(x), n*size(y)
-	return l.rowwise(x, n, rows, n, size(y), 0, func(a, o, _ uint32, m int) {
-		eachRow(m, max(in, out), func(first, m int) {
+	in := l.operand(l.x(), l.y().Shape)
+	in.scalar = false
+	return &body{in: []operand{in}, rowwise: true, f: func(t tile) {
+		from, to := n*size(x), n*size(y)
+		eachRow(t.n/n, max(from, to), func(first, m int) {
 			l.b.Emit(isa.Norm{
-				Op: op, Type: x, OutType: y, X: a + uint32(first*in), Out: o + uint32(first*out), Params: at,
-				M: uint32(m), N: uint16(n), XStride: strideOf(m, in), OutStride: strideOf(m, out),
+				XAcc: t.in[0].acc, OutAcc: t.out.acc, Op: op, Type: x, OutType: y, X: t.in[0].at + uint32(first*from), Out: t.out.at + uint32(first*to), Params: at,
+				M: uint32(m), N: uint16(n), XStride: strideOf(m, from), OutStride: strideOf(m, to),
 			})
 		})
-	})
+	}}, nil
 }
 
-func (l *lower) softmax() error { return l.norm(isa.Softmax, nil) }
+func (l *lower) softmax() (*body, error) { return l.norm(isa.Softmax, nil) }
 
-func (l *lower) layerNorm() error {
+func (l *lower) layerNorm() (*body, error) {
 	p := append([]float32{l.node.Attrs.Float("epsilon", 0)}, floatsOf(l.node.Inputs[1].Data)...)
 	return l.norm(isa.LayerNorm, append(p, floatsOf(l.node.Inputs[2].Data)...))
 }
 
-func (l *lower) rmsNorm() error {
+func (l *lower) rmsNorm() (*body, error) {
 	return l.norm(isa.RMSNorm, append([]float32{l.node.Attrs.Float("epsilon", 0)}, floatsOf(l.node.Inputs[1].Data)...))
 }

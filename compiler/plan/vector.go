@@ -3,6 +3,9 @@
 package plan
 
 import (
+	"fmt"
+
+	"npuemu/compiler/ir"
 	"npuemu/core/isa"
 	"npuemu/core/systolic"
 )
@@ -42,17 +45,18 @@ func (c *code) vec(op isa.ElementOp, t, to systolic.Type, x local, y *local, out
 type operand struct {
 	view
 	t      systolic.Type
-	scalar bool // one element for all: loaded once
+	scalar bool       // one element for all: loaded once
+	tensor *ir.Tensor // nil of a constant of the operation's own
 }
 
-// tiled is an operation on every element of shape: for each tile the operands are loaded,
-// f computes, and the result is stored. spadTemp and accTemp are what f needs for itself, in
-// bytes an element; it is given their addresses.
-type tiled struct {
-	shape             []int
+// body is an operation on the elements of its output's shape: f computes a tile. spadTemp and accTemp
+// are what f needs for itself, in bytes an element; it is given their addresses. Of rowwise operations
+// a tile is rows of the last axis.
+type body struct {
 	in                []operand
-	out               view
 	spadTemp, accTemp []int
+	rowwise           bool
+	f                 func(t tile)
 }
 
 // tile is what f is given: operands, result and memory for itself, and how many elements.
@@ -63,11 +67,49 @@ type tile struct {
 	n         int
 }
 
-func (c *code) tiled(op tiled, f func(t tile)) {
+// alone generates an operation whose operands and result are in memory.
+func (l *lower) alone(f func(*lower) (*body, error)) error {
+	b, err := f(l)
+	if err != nil {
+		return err
+	}
+	op := tiled{shape: l.y().Shape, in: b.in, outs: []view{l.result()}, spadTemp: b.spadTemp, accTemp: b.accTemp, rowwise: b.rowwise}
+	if l.y().Type.Bits() == 64 { // pairs of 32 bits
+		op.shape = append(append([]int{}, op.shape...), 2)
+		out := &op.outs[0]
+		out.strides, out.size = append(out.strides, 4), 4
+	}
+	if err := l.tiled(op, func(t tiles) { b.f(tile{t.in, t.outs[0], t.spad, t.acc, t.n}) }); err != nil {
+		return l.node.Errorf("%v", err).WithRemedy("give the array more scratchpad")
+	}
+	return nil
+}
+
+// tiled is operations on every element of shape: for each tile the operands are loaded, f
+// computes, and the results are stored.
+type tiled struct {
+	shape             []int
+	in                []operand
+	outs              []view
+	spadTemp, accTemp []int
+	rowwise           bool
+}
+
+// tiles is tile with several results.
+type tiles struct {
+	in, outs, spad, acc []local
+	n                   int
+}
+
+func (c *code) tiled(op tiled, f func(t tiles)) error {
 	for _, n := range op.shape {
 		if n == 0 {
-			return
+			return nil
 		}
+	}
+	row := 1
+	if k := len(op.shape); op.rowwise && k > 0 {
+		row = op.shape[k-1]
 	}
 	var views []*view
 	for i := range op.in {
@@ -75,10 +117,15 @@ func (c *code) tiled(op tiled, f func(t tile)) {
 			views = append(views, &o.view)
 		}
 	}
-	views = append(views, &op.out)
+	for i := range op.outs {
+		views = append(views, &op.outs[i])
+	}
 	shape := collapse(op.shape, views...)
-	var t tile
-	per, once := op.out.size, op.out.size
+	var t tiles
+	once := 0
+	for _, o := range op.outs {
+		once += o.size
+	}
 	for _, o := range op.in {
 		if o.scalar {
 			at := c.local(o.size)
@@ -87,7 +134,6 @@ func (c *code) tiled(op tiled, f func(t tile)) {
 			continue
 		}
 		t.in = append(t.in, local{})
-		per += o.size
 		once += o.size
 	}
 	tempBytes, accBytes := 0, 0
@@ -99,14 +145,22 @@ func (c *code) tiled(op tiled, f func(t tile)) {
 	}
 	total := box{count: shape}.elements()
 	target := c.b.Target()
-	// Operands and result twice, memory of its own once; each with room to be aligned.
-	buffers := 2*(len(op.in)+1) + len(op.spadTemp)
+	// Operands and results twice, memory of its own once; each with room to be aligned.
+	buffers := 2*(len(op.in)+len(op.outs)) + len(op.spadTemp)
 	limit := (int(target.SpadSize) - c.spad - buffers*align) / (2*once + tempBytes)
 	if accBytes > 0 {
 		limit = min(limit, (int(target.AccSize)-c.acc-len(op.accTemp)*align)/accBytes)
 	}
-	limit = min(max(limit&^(align-1), 1), mostTile/per)
+	limit = min(limit, max(mostTile/once, row))
+	if row > 1 {
+		limit = limit / row * row
+	} else if limit >= align {
+		limit &^= align - 1
+	}
 	count := 2
+	if limit < 1 {
+		return fmt.Errorf("a row of %d elements, with what is computed of it, does not fit %d bytes of scratchpad and %d of accumulators", row, int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
+	}
 	if total <= limit {
 		limit, count = total, 1
 	}
@@ -116,7 +170,11 @@ func (c *code) tiled(op tiled, f func(t tile)) {
 			in[i] = c.slots(count, limit*o.size)
 		}
 	}
-	out := c.slots(count, limit*op.out.size)
+	var outs []*slots
+	for _, o := range op.outs {
+		outs = append(outs, c.slots(count, limit*o.size))
+		t.outs = append(t.outs, local{})
+	}
 	for _, n := range op.spadTemp {
 		t.spad = append(t.spad, local{at: c.local(n * limit)})
 	}
@@ -130,8 +188,14 @@ func (c *code) tiled(op tiled, f func(t tile)) {
 				c.move(false, t.in[i].at, o.view, b)
 			}
 		}
-		t.out, t.n = local{at: out.take()}, b.elements()
+		for i, o := range outs {
+			t.outs[i].at = o.take()
+		}
+		t.n = b.elements()
 		f(t)
-		c.move(true, t.out.at, op.out, b)
+		for i, o := range op.outs {
+			c.move(true, t.outs[i].at, o, b)
+		}
 	})
+	return nil
 }

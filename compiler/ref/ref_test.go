@@ -3,6 +3,8 @@
 package ref
 
 import (
+	"encoding/binary"
+	"math"
 	"strings"
 	"testing"
 
@@ -147,6 +149,39 @@ func TestCheck(t *testing.T) {
 		_, err = Run(g, [][]byte{make([]byte, g.Inputs[0].Bytes())}, nil)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// Remainders are exact, also of infinite divisors and of quotients that no float holds; with mod they have the divisor's sign.
+func TestRemainders(t *testing.T) {
+	inf, nan := math.Inf(1), math.NaN()
+	for _, tt := range []struct{ x, y, mod, fmod float64 }{
+		{7, 3, 1, 1},
+		{-7, 3, 2, -1},
+		{7, -3, -2, 1},
+		{7, 0.1, math.Mod(7, 0.1), math.Mod(7, 0.1)},
+		{1e300, 3, math.Mod(1e300, 3), math.Mod(1e300, 3)},
+		{-3, inf, inf, -3},
+		{3, inf, 3, 3},
+		{1, -inf, -inf, 1},
+		{inf, 2, nan, nan},
+		{1, 0, nan, nan},
+		{math.Copysign(0, -1), 2, 0, math.Copysign(0, -1)},
+	} {
+		for op, want := range map[string]float64{"mod": tt.mod, "fmod": tt.fmod} {
+			g, err := ir.Parse("graph \"g\"\ninput %x: float64[1]\ninput %y: float64[1]\nnode \"n\" host.element(%x, %y) -> (%z: float64[1]) {op=\"" + op + "\"}\noutput %z")
+			if err != nil {
+				t.Fatal(err)
+			}
+			put := func(v float64) []byte { return binary.LittleEndian.AppendUint64(nil, math.Float64bits(v)) }
+			out, err := Run(g, [][]byte{put(tt.x), put(tt.y)}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := math.Float64frombits(binary.LittleEndian.Uint64(out[0])); math.Float64bits(got) != math.Float64bits(want) && !(got != got && want != want) {
+				t.Errorf("%s(%g, %g) is %g, not %g", op, tt.x, tt.y, got, want)
+			}
 		}
 	}
 }

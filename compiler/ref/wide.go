@@ -161,6 +161,22 @@ var doubleBinary = map[string]func(x, y float64) float64{
 	"min": func(x, y float64) float64 { return min(x, y) }, "max": func(x, y float64) float64 { return max(x, y) },
 	"eq": func(x, y float64) float64 { return bit64(x == y) }, "ne": func(x, y float64) float64 { return bit64(x != y) },
 	"lt": func(x, y float64) float64 { return bit64(x < y) }, "le": func(x, y float64) float64 { return bit64(x <= y) },
+	"fmod": math.Mod,
+	"mod": func(x, y float64) float64 {
+		m := math.Mod(x, y)
+		if m != 0 && (m < 0) != (y < 0) {
+			return m + y
+		}
+		return math.Copysign(m, ifZero(m, y))
+	},
+}
+
+// ifZero is what has the sign of a remainder: the divisor of 0, otherwise itself.
+func ifZero(m, y float64) float64 {
+	if m == 0 {
+		return y
+	}
+	return m
 }
 
 var wideUnary = map[string]func(int64) int64{

@@ -91,14 +91,14 @@ func (s *Session) place() error {
 	for i, p := range s.model.Programs {
 		b, err := put(s.card, p.Image())
 		if err != nil {
-			return fmt.Errorf("run: program %d: %w", i, err)
+			return fmt.Errorf("run: program %d of %d: %w; the model takes %d bytes of memory in all", i, len(s.model.Programs), err, s.model.Memory())
 		}
 		s.programs = append(s.programs, b)
 	}
 	for i, b := range s.model.Bindings {
 		mem, err := s.card.Alloc(int(b.Size))
 		if err != nil {
-			return fmt.Errorf("run: %s, binding %d: %w", b.Name, i, err)
+			return fmt.Errorf("run: %s, binding %d of %d bytes: %w; the model takes %d bytes of memory in all", b.Name, i, b.Size, err, s.model.Memory())
 		}
 		s.bindings = append(s.bindings, Binding{mem, b.Write})
 	}

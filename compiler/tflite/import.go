@@ -5,8 +5,12 @@
 // operators compute is in package pass.
 //
 // A file is not trusted: sizes that it states are checked against its length, and what the flatbuffers runtime finds
-// outside the file becomes an error. The first subgraph is imported; variables, custom operators, sparse
+// outside the file becomes an error. The first subgraph is imported; custom operators, resources, sparse
 // tensors and strings are refused by name.
+//
+// A variable, which keeps its value from one run to the next, is an input of the graph and an output: the input, of the
+// variable's name, has the value before the run (all zero the first time), and the output, of that name and ":next", the
+// value behind it. They come after the model's own, in the order in which operators use them.
 package tflite
 
 import (
@@ -14,6 +18,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 
@@ -164,7 +169,7 @@ func Import(b []byte, o Options) (g *ir.Graph, err error) {
 	if len(graphs) == 0 {
 		return nil, &ir.Error{Rule: "the file has no subgraph"}
 	}
-	im := &importer{codes: m.tables(1), buffers: m.tables(4), o: o, g: &ir.Graph{Name: graphs[0].str(4)}, names: map[string]bool{}}
+	im := &importer{codes: m.tables(1), buffers: m.tables(4), o: o, g: &ir.Graph{Name: graphs[0].str(4)}, names: map[string]bool{}, variables: map[*ir.Tensor]bool{}}
 	if im.g.Name == "" {
 		im.g.Name = "main"
 	}
@@ -181,6 +186,7 @@ type importer struct {
 	g              *ir.Graph
 	tensors        []*ir.Tensor
 	names          map[string]bool
+	variables      map[*ir.Tensor]bool // none of which has been read
 }
 
 var types = map[int]ir.Type{
@@ -224,18 +230,29 @@ func (im *importer) graph(g table) *ir.Error {
 		defined[t] = true
 		im.g.Inputs = append(im.g.Inputs, t)
 	}
+	var state []*ir.Tensor // what variables have become
 	for i, f := range g.tables(3) {
-		n, err := im.node(f, i)
+		n, op, err := im.node(f, i)
 		if err != nil {
 			return err
 		}
-		for _, k := range f.ints(1) {
+		var next []*ir.Tensor
+		for place, k := range f.ints(1) {
 			t := at(k)
+			if im.variables[t] && slices.Contains(op.variables, place) {
+				// The operator reads the variable and gives its next value.
+				delete(im.variables, t)
+				defined[t] = true
+				im.g.Inputs = append(im.g.Inputs, t)
+				c := *t
+				c.Name = im.unique(t.Name+":next", "t")
+				next = append(next, &c)
+			}
 			if t == nil && k != -1 {
 				return n.Errorf("input %d is no tensor", k)
 			}
 			if t != nil && !t.Const() && !defined[t] {
-				e := n.Errorf("is read before anything defines it").WithRemedy("the file is damaged, or the model has variables")
+				e := n.Errorf("is read before anything defines it").WithRemedy("the file is damaged, or two operators share a variable")
 				e.Tensor = t.Name
 				return e
 			}
@@ -255,6 +272,18 @@ func (im *importer) graph(g table) *ir.Error {
 		if len(n.Outputs) == 0 {
 			return n.Errorf("the operator has no output")
 		}
+		n.Outputs, state = append(n.Outputs, next...), append(state, next...)
+		for _, k := range f.ints(8) { // tensors that the kernel has within, of which the quantization matters
+			t, scale, zero := at(k), float32(1), int64(0)
+			if t != nil && t.Quant != nil {
+				scale = t.Quant.Scales[0]
+				if len(t.Quant.Zeros) > 0 {
+					zero = t.Quant.Zeros[0]
+				}
+			}
+			n.Attrs["inner_scales"] = append(n.Attrs.Floats("inner_scales"), scale)
+			n.Attrs["inner_zeros"] = append(ir.IntList(n.Attrs.Ints("inner_zeros")...), zero)
+		}
 		im.g.Nodes = append(im.g.Nodes, n)
 	}
 	for _, i := range g.ints(2) {
@@ -267,6 +296,7 @@ func (im *importer) graph(g table) *ir.Error {
 	if len(im.g.Outputs) == 0 {
 		return &ir.Error{Rule: "the graph has no output"}
 	}
+	im.g.Outputs = append(im.g.Outputs, state...)
 	return nil
 }
 
@@ -286,16 +316,13 @@ func (im *importer) tensor(f table, i int) (*ir.Tensor, *ir.Error) {
 	if _, sparse := f.table(6); sparse {
 		return bad("sparse tensors are not supported")
 	}
-	if f.u8(5) != 0 {
-		return bad("variables are not supported")
-	}
 	if t.Bytes() < 0 {
 		return bad("shape %v has a dimension below 0 or is too large", t.Shape)
 	}
 	if q, ok := f.table(4); ok {
 		if s := q.floats(2); len(s) > 0 {
 			t.Quant = &ir.Quant{Scales: s, Zeros: q.longs(3), Axis: int(q.i32(6, 0))}
-			if len(s) == 1 {
+			if len(s) == 1 || len(t.Shape) == 1 { // a bias may state the axis of its weights
 				t.Quant.Axis = 0
 			}
 			if len(t.Quant.Zeros) == 1 && len(s) > 1 {
@@ -311,12 +338,18 @@ func (im *importer) tensor(f table, i int) (*ir.Tensor, *ir.Error) {
 	buffer := int(f.i32(2, 0))
 	if buffer < 0 || buffer >= len(im.buffers) {
 		if buffer == 0 {
+			if f.u8(5) != 0 {
+				im.variables[t] = true
+			}
 			return t, nil
 		}
 		return bad("buffer %d of %d", buffer, len(im.buffers))
 	}
 	data := im.buffers[buffer].data(0)
 	if len(data) == 0 {
+		if f.u8(5) != 0 {
+			im.variables[t] = true
+		}
 		return t, nil
 	}
 	if len(data) != t.Bytes() {
@@ -327,10 +360,10 @@ func (im *importer) tensor(f table, i int) (*ir.Tensor, *ir.Error) {
 }
 
 // node makes an operator with its options as attributes, without inputs and outputs.
-func (im *importer) node(f table, i int) (*ir.Node, *ir.Error) {
+func (im *importer) node(f table, i int) (*ir.Node, operator, *ir.Error) {
 	k := int(f.i32(0, 0))
 	if k < 0 || k >= len(im.codes) {
-		return nil, &ir.Error{Node: fmt.Sprintf("operator %d", i), Rule: fmt.Sprintf("its code is %d of %d", k, len(im.codes))}
+		return nil, operator{}, &ir.Error{Node: fmt.Sprintf("operator %d", i), Rule: fmt.Sprintf("its code is %d of %d", k, len(im.codes))}
 	}
 	code := max(int(im.codes[k].i32(3, 0)), int(int8(im.codes[k].u8(0))))
 	op, ok := operators[code]
@@ -339,7 +372,7 @@ func (im *importer) node(f table, i int) (*ir.Node, *ir.Error) {
 		if code == custom {
 			e.Rule = fmt.Sprintf("the custom operator %q is not supported", im.codes[k].str(1))
 		}
-		return nil, e
+		return nil, op, e
 	}
 	n := &ir.Node{Name: im.unique(fmt.Sprintf("%s_%d", op.name, i), "n"), Op: "tfl." + op.name, Attrs: ir.Attrs{}}
 	o, _ := f.table(4)
@@ -357,7 +390,12 @@ func (im *importer) node(f table, i int) (*ir.Node, *ir.Error) {
 			n.Attrs[name] = o.f32(field, 0)
 		case 'l':
 			n.Attrs[name] = ir.IntList(o.ints(field)...)
+		case 'n':
+			n.Attrs[name] = int64(1)
+			if o.slot(field) != 0 {
+				n.Attrs[name] = int64(o.u8(field))
+			}
 		}
 	}
-	return n, nil
+	return n, op, nil
 }

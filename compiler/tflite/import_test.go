@@ -75,12 +75,15 @@ func TestBadFiles(t *testing.T) {
 		}
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	for range 3000 {
-		b := append([]byte{}, whole...)
-		for range 1 + rng.IntN(3) {
-			b[rng.IntN(len(b))] = byte(rng.Uint32())
+	for _, name := range []string{"depthwise_multiplier", "softmax", "svdf", "strided", "transposed", "conv16", "mean"} {
+		whole := file(t, name)
+		for range 600 {
+			b := append([]byte{}, whole...)
+			for range 1 + rng.IntN(3) {
+				b[rng.IntN(len(b))] = byte(rng.Uint32())
+			}
+			try(b)
 		}
-		try(b)
 	}
 }
 
@@ -88,6 +91,12 @@ func FuzzImport(f *testing.F) {
 	f.Add(file(f, "net"))
 	f.Add(file(f, "add"))
 	f.Add(file(f, "pad"))
+	f.Add(file(f, "svdf"))
+	f.Add(file(f, "strided"))
+	f.Add(file(f, "transposed"))
+	f.Add(file(f, "softmax"))
+	f.Add(file(f, "conv16"))
+	f.Add(file(f, "mean"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := tflite.Import(b, tflite.Options{})
 		if err != nil {

@@ -45,22 +45,25 @@ func TestModels(t *testing.T) {
 				}
 				in = append(in, b)
 			}
-			want, err := os.ReadFile(filepath.Join(d, "output_0.bin"))
-			if err != nil {
-				t.Fatal(err)
-			}
 			got, err := ref.Run(g, in, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(got[0], want) {
+			for k := range got {
+				want, err := os.ReadFile(filepath.Join(d, fmt.Sprintf("output_%d.bin", k)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if bytes.Equal(got[k], want) {
+					continue
+				}
 				n := 0
 				for i := range want {
-					if i < len(got[0]) && got[0][i] != want[i] {
+					if i < len(got[k]) && got[k][i] != want[i] {
 						n++
 					}
 				}
-				t.Errorf("%d of %d bytes differ", n, len(want))
+				t.Errorf("output %d: %d of %d bytes differ", k, n, len(want))
 			}
 		})
 	}

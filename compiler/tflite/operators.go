@@ -2,11 +2,12 @@
 
 package tflite
 
-// operator is a builtin operator: its name, and its options by field number. The first letter of an option is its kind: an
-// int32, a byte, a float, a list of int32; - is one that does not matter.
+// operator is a builtin operator: its name, its options by field number, and which inputs are variables that it changes. The
+// first letter of an option is its kind: an int32, a byte, a byte that is n 1 if it is left out, a float, a list of int32; - is one that does not matter.
 type operator struct {
-	name    string
-	options []string
+	name      string
+	options   []string
+	variables []int
 }
 
 // def is the schema's default of an option of 4 bytes.
@@ -20,33 +21,37 @@ func (o operator) def(name string) int32 {
 const custom = 32
 
 var operators = map[int]operator{
-	0:   {"ADD", []string{"bactivation"}},
-	1:   {"AVERAGE_POOL_2D", pool},
-	2:   {"CONCATENATION", []string{"iaxis", "bactivation"}},
-	3:   {"CONV_2D", []string{"bpadding", "istride_w", "istride_h", "bactivation", "idilation_w", "idilation_h"}},
-	4:   {"DEPTHWISE_CONV_2D", []string{"bpadding", "istride_w", "istride_h", "-", "bactivation", "idilation_w", "idilation_h"}},
-	6:   {"DEQUANTIZE", nil},
-	9:   {"FULLY_CONNECTED", []string{"bactivation", "bweights_format", "bkeep_num_dims"}},
-	14:  {"LOGISTIC", nil},
-	17:  {"MAX_POOL_2D", pool},
-	18:  {"MUL", []string{"bactivation"}},
-	19:  {"RELU", nil},
-	21:  {"RELU6", nil},
-	22:  {"RESHAPE", []string{"lnew_shape"}},
-	25:  {"SOFTMAX", []string{"fbeta"}},
-	28:  {"TANH", nil},
-	34:  {"PAD", nil},
-	39:  {"TRANSPOSE", nil},
-	40:  {"MEAN", []string{"bkeep_dims"}},
-	41:  {"SUB", []string{"bactivation"}},
-	43:  {"SQUEEZE", []string{"lsqueeze_dims"}},
-	47:  {"EXP", nil},
-	60:  {"PADV2", nil},
-	65:  {"SLICE", nil},
-	70:  {"EXPAND_DIMS", nil},
-	98:  {"LEAKY_RELU", []string{"falpha"}},
-	114: {"QUANTIZE", nil},
-	117: {"HARD_SWISH", nil},
+	0:   {name: "ADD", options: []string{"bactivation", "npot_scale_int16"}},
+	1:   {name: "AVERAGE_POOL_2D", options: pool},
+	2:   {name: "CONCATENATION", options: []string{"iaxis", "bactivation"}},
+	3:   {name: "CONV_2D", options: []string{"bpadding", "istride_w", "istride_h", "bactivation", "idilation_w", "idilation_h"}},
+	4:   {name: "DEPTHWISE_CONV_2D", options: []string{"bpadding", "istride_w", "istride_h", "-", "bactivation", "idilation_w", "idilation_h"}},
+	6:   {name: "DEQUANTIZE"},
+	9:   {name: "FULLY_CONNECTED", options: []string{"bactivation", "bweights_format", "bkeep_num_dims"}},
+	14:  {name: "LOGISTIC"},
+	17:  {name: "MAX_POOL_2D", options: pool},
+	18:  {name: "MUL", options: []string{"bactivation"}},
+	19:  {name: "RELU"},
+	21:  {name: "RELU6"},
+	22:  {name: "RESHAPE", options: []string{"lnew_shape"}},
+	25:  {name: "SOFTMAX", options: []string{"fbeta"}},
+	27:  {name: "SVDF", options: []string{"irank", "bactivation"}, variables: []int{4}},
+	28:  {name: "TANH"},
+	34:  {name: "PAD"},
+	39:  {name: "TRANSPOSE"},
+	40:  {name: "MEAN", options: []string{"bkeep_dims"}},
+	41:  {name: "SUB", options: []string{"bactivation", "npot_scale_int16"}},
+	43:  {name: "SQUEEZE", options: []string{"lsqueeze_dims"}},
+	44:  {name: "UNIDIRECTIONAL_SEQUENCE_LSTM", options: []string{"bactivation", "fcell_clip", "fproj_clip", "btime_major"}, variables: []int{18, 19}},
+	45:  {name: "STRIDED_SLICE", options: []string{"ibegin_mask", "iend_mask", "iellipsis_mask", "inew_axis_mask", "ishrink_axis_mask"}},
+	47:  {name: "EXP"},
+	60:  {name: "PADV2"},
+	65:  {name: "SLICE"},
+	67:  {name: "TRANSPOSE_CONV", options: []string{"bpadding", "istride_w", "istride_h", "bactivation"}},
+	70:  {name: "EXPAND_DIMS"},
+	98:  {name: "LEAKY_RELU", options: []string{"falpha"}},
+	114: {name: "QUANTIZE"},
+	117: {name: "HARD_SWISH"},
 }
 
 var pool = []string{"bpadding", "istride_w", "istride_h", "ifilter_w", "ifilter_h", "bactivation"}

@@ -85,7 +85,10 @@ func (e *Engine) Depthwise(p Depthwise) {
 		}
 	}
 	e.parts = t
-	e.workers.run(t)
+	if t > 1 {
+		e.parts = min(partsPerThread*t, w.OutH)
+	}
+	e.workers.run(t, e.parts, macs*depthwiseCost >= 2*wakeable*e.grain)
 	*d = depthwise{}
 }
 
@@ -131,9 +134,9 @@ func (e *Engine) quadWeights(d *depthwise) {
 	}
 }
 
-// run computes the share of thread i.
-func (d *depthwise) run(e *Engine, i int) {
-	s, w := &e.scratch[i], d.p.Window
+// run computes part i with the memory of a thread.
+func (d *depthwise) run(e *Engine, thread, i int) {
+	s, w := &e.scratch[thread], d.p.Window
 	from, to := share(w.OutH, i, e.parts)
 	for oy := from; oy < to; oy++ {
 		for ox := 0; ox < w.OutW; ox += d.pixels {

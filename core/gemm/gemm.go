@@ -20,9 +20,18 @@ const (
 	passingBytes   = 96 << 10 // of C that only Done sees: it stays in the second level
 )
 
-// A product with fewer multiplications than this for each thread is not split
-// further: waking a goroutine takes a few microseconds.
-const grain = 1 << 20
+// A product is dealt out in so many parts for each thread, of so many panels of rows or more: threads are not equally fast.
+const (
+	partsPerThread = 3
+	leastPanels    = 6
+)
+
+// A product with fewer multiplications than grain for each thread is not split further; some microseconds of work. A
+// goroutine that sleeps is woken for so many of them, because that takes time too.
+const (
+	grain    = 1 << 18
+	wakeable = 4
+)
 
 // doneColumns divides the columns that Int8.Done is told of.
 const doneColumns = 16
@@ -40,7 +49,7 @@ type Engine struct {
 	workers workers
 
 	job         job
-	parts       int
+	parts       int // of the product in progress
 	comp, zeroB []int32
 	block       []byte    // of weights on their way to int8
 	lineWeights []byte    // of PackInt8Lines
@@ -146,17 +155,20 @@ func (e *Engine) run() {
 		}
 	}
 	e.parts = t
-	e.workers.run(t)
+	if j.byRows && t > 1 {
+		e.parts = max(t, min(partsPerThread*t, j.mPanels/leastPanels))
+	}
+	e.workers.run(t, e.parts, float64(j.m)*float64(j.w.N)*float64(j.w.K) >= 2*wakeable*e.grain)
 	e.job = job{}
 }
 
-// part computes the share of thread i.
-func (e *Engine) part(i int) {
+// part computes part i with the memory of a thread.
+func (e *Engine) part(thread, i int) {
 	if e.lines.groups > 0 {
-		e.lines.run(e, i)
+		e.lines.run(e, thread, i)
 		return
 	}
-	j, s := &e.job, &e.scratch[i]
+	j, s := &e.job, &e.scratch[thread]
 	m0, m1, n0, n1 := 0, j.mPanels, 0, j.nPanels
 	if j.byRows {
 		m0, m1 = share(j.mPanels, i, e.parts)

@@ -150,7 +150,7 @@ func (c *intCase) check(t *testing.T, e *Engine, w *Weights) {
 	case c.int4:
 		e.PackInt4(w, c.w, c.wStride, c.k, c.n)
 	case c.transposed:
-		e.PackInt8Transposed(w, transpose(c.w, 1, c.wStride, c.k, c.n), c.k, c.k, c.n)
+		e.PackInt8Transposed(w, transpose(c.w, 1, c.wStride, c.k, c.n), c.k, c.k, c.n, 0)
 	default:
 		e.PackInt8(w, c.w, c.wStride, c.k, c.n)
 	}
@@ -406,7 +406,7 @@ func TestNoAllocation(t *testing.T) {
 					e.MulInt8(&w, p)
 					e.PackInt4(&w, b, n, k, n)
 					e.MulInt8(&w, p)
-					e.PackInt8Transposed(&w, b, k, k, n)
+					e.PackInt8Transposed(&w, b, k, k, n, 0)
 					e.PackFloatTransposed(&f, Float32, b, 4*k, k, n)
 					e.PackFloat(&f, Float32, b, 4*n, k, n)
 					e.MulFloat(&f, q)
@@ -443,7 +443,7 @@ func TestRefuses(t *testing.T) {
 		"A of floats":        func() { e.MulFloat(&f, Float{A: a, AStride: 16, M: 2, C: x, CStride: 3}) },
 		"weights too short":  func() { e.PackInt8(&w, make([]byte, 11), 3, 4, 3) },
 		"int4 too short":     func() { e.PackInt4(&w, make([]byte, 7), 2, 4, 3) },
-		"transposed short":   func() { e.PackInt8Transposed(&w, make([]byte, 11), 4, 4, 3) },
+		"transposed short":   func() { e.PackInt8Transposed(&w, make([]byte, 11), 4, 4, 3, 0) },
 		"floats transposed":  func() { e.PackFloatTransposed(&w, E4M3, make([]byte, 11), 4, 4, 3) },
 		"floats too short":   func() { e.PackFloat(&w, BFloat16, make([]byte, 23), 6, 4, 3) },
 		"weights without K":  func() { e.PackInt8(&w, nil, 3, 0, 3) },

@@ -34,6 +34,9 @@ type kernel struct {
 	// packB packs one panel of int8: k rows of cols, stride bytes apart; the rest of the panel is 0.
 	// It adds the columns to sums, of which there are nr.
 	packB func(dst, src *byte, stride, k, cols int, sums *int32)
+	// packColumns packs n > 0 bytes, from byte off on, of maxRows columns that are rows in memory, of which cols exist, into a
+	// part of a panel. It adds them to sums. It is nil in a tier that is not made for it.
+	packColumns func(dst *byte, columns **byte, off, n, cols int, sums *int32)
 	// sumA adds the elements of each packed row to sums.
 	sumA func(sums *int32, a *byte, steps int)
 	// subScaled takes scale·row[i] off c[i], for n elements.

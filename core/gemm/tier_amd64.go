@@ -30,12 +30,13 @@ func avx512() *tier {
 			packLines: func(dst, src *byte, stride, n, lines, apart int, flip uint32) {
 				packLines512(dst, src, stride, n, lines, apart, flip^0x80808080)
 			},
-			packB:     packBytes512,
-			sumA:      sumA512,
-			subScaled: subScaled512,
-			channels:  channels512,
-			quads:     quads512,
-			line:      line512,
+			packB:       packBytes512,
+			packColumns: packColumns512,
+			sumA:        sumA512,
+			subScaled:   subScaled512,
+			channels:    channels512,
+			quads:       quads512,
+			line:        line512,
 		},
 		float: kernel{
 			mr: 14, nr: 32, elems: 1,

@@ -48,8 +48,9 @@ func (e *Engine) PackedBytes(float bool, k, n int) int {
 // reuses what memory w has. It panics if b is shorter than its shape.
 func (e *Engine) PackInt8(w *Weights, b []byte, stride, k, n int) {
 	check("weights", k, n, stride, len(b))
-	w.packInt8(&e.tier.int8, k, n, func(row, col, _, _ int) (*byte, int) {
-		return add(&b[0], row*stride+col), stride
+	kern := &e.tier.int8
+	w.packInt8(kern, k, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
+		kern.packB(dst, add(&b[0], row*stride+col), stride, rows, cols, sums)
 	})
 }
 
@@ -75,19 +76,51 @@ func (e *Engine) PackInt8Lines(w *Weights, b []byte, stride, k, n, line int) {
 	w.K, w.line = k, line
 }
 
-// PackInt8Transposed is PackInt8 of weights that are n rows of k.
-func (e *Engine) PackInt8Transposed(w *Weights, b []byte, stride, k, n int) {
+// PackInt8Transposed is PackInt8, or PackInt8Lines if line is not 0, of weights that are n rows of k.
+func (e *Engine) PackInt8Transposed(w *Weights, b []byte, stride, k, n, line int) {
 	check("weights", n, k, stride, len(b))
 	kern := &e.tier.int8
-	e.growBlock()
-	w.packInt8(kern, k, n, func(row, col, rows, cols int) (*byte, int) {
-		for c := range cols {
-			for r, v := range b[(col+c)*stride+row:][:rows] {
-				e.block[r*kern.nr+c] = v
+	if kern.packColumns == nil {
+		e.growBlock()
+		w.packInt8(kern, k, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
+			for c := range cols {
+				for r, v := range b[(col+c)*stride+row:][:rows] {
+					e.block[r*kern.nr+c] = v
+				}
+			}
+			kern.packB(dst, &e.block[0], kern.nr, rows, cols, sums)
+		})
+		return
+	}
+	lines := line >= leastRun && line%kern.elems != 0 && k%line == 0
+	depth, padded := k, k
+	if lines {
+		padded = ceil(line, kern.elems) * kern.elems
+		depth = k / line * padded
+	} else {
+		line = k
+	}
+	columns := &e.scratch[0].rows
+	w.packInt8(kern, depth, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
+		for half := 0; half < kern.nr; half += maxRows {
+			exist := max(0, min(cols-half, maxRows))
+			for c := range columns {
+				columns[c] = &b[(col+min(half+c, cols-1))*stride]
+			}
+			to, sum := half*word, (*int32)(unsafe.Add(unsafe.Pointer(sums), half*word))
+			for r := row; r < row+rows; {
+				c := r % padded
+				now := min(padded-c, row+rows-r)
+				kern.packColumns(add(dst, to), &columns[0], r/padded*line+c, min(now, line-c), exist, sum)
+				to += ceil(now, kern.elems) * kern.nr * word
+				r += now
 			}
 		}
-		return &e.block[0], kern.nr
 	})
+	clear(columns[:])
+	if lines {
+		w.K, w.line = k, line
+	}
 }
 
 // growBlock gives e.block room for a panel of a block of int8.
@@ -103,7 +136,7 @@ func (e *Engine) PackInt4(w *Weights, b []byte, stride, k, n int) {
 	check("weights", k, ceil(n, 2), stride, len(b))
 	kern := &e.tier.int8
 	e.growBlock()
-	w.packInt8(kern, k, n, func(row, col, rows, cols int) (*byte, int) {
+	w.packInt8(kern, k, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
 		for r := range rows {
 			to := e.block[r*kern.nr:][:cols]
 			from := b[(row+r)*stride+col/2:] // panels are an even number of columns
@@ -111,7 +144,7 @@ func (e *Engine) PackInt4(w *Weights, b []byte, stride, k, n int) {
 				to[i] = byte(int8(from[i/2]<<(4*(1-i%2))) >> 4)
 			}
 		}
-		return &e.block[0], kern.nr
+		kern.packB(dst, &e.block[0], kern.nr, rows, cols, sums)
 	})
 }
 
@@ -141,9 +174,9 @@ func (w *Weights) checkA(m, size, stride, n int, window *Window) {
 	}
 }
 
-// packInt8 packs what block returns: the address and the stride of rows×cols
-// weights from (row, col) on.
-func (w *Weights) packInt8(kern *kernel, k, n int, block func(row, col, rows, cols int) (*byte, int)) {
+// packInt8 packs k×n weights by panel, which writes rows×cols of them from (row, col) on to dst, and adds their columns to
+// sums.
+func (w *Weights) packInt8(kern *kernel, k, n int, panel func(dst *byte, row, col, rows, cols int, sums *int32)) {
 	w.shape(kern, k, n)
 	panels := ceil(n, kern.nr)
 	if cols := panels * kern.nr; cap(w.sums) < cols {
@@ -160,8 +193,7 @@ func (w *Weights) packInt8(kern *kernel, k, n int, block func(row, col, rows, co
 		rows := min(now*kern.elems, k-row)
 		for p := range panels {
 			cols := min(kern.nr, n-p*kern.nr)
-			src, stride := block(row, p*kern.nr, rows, cols)
-			kern.packB(dst, src, stride, rows, cols, &w.sums[p*kern.nr])
+			panel(dst, row, p*kern.nr, rows, cols, &w.sums[p*kern.nr])
 			dst = add(dst, now*kern.nr*word)
 		}
 	}

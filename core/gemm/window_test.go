@@ -70,7 +70,11 @@ func TestWindow(t *testing.T) {
 				got, want := make([]int32, m*n), make([]int32, m*n)
 				e.PackInt8(&w, weights, n, k, n)
 				e.MulInt8(&w, Int8{A: matrix, Unsigned: unsigned, AStride: k, M: m, C: want, CStride: n, ZeroA: zero, ZeroB: []int32{5}})
-				e.PackInt8Lines(&w, weights, n, k, n, window.Run(1))
+				if rng.IntN(2) == 0 {
+					e.PackInt8Lines(&w, weights, n, k, n, window.Run(1))
+				} else {
+					e.PackInt8Transposed(&w, transpose(weights, 1, n, k, n), k, k, n, window.Run(1))
+				}
 				e.MulInt8(&w, Int8{A: image, Unsigned: unsigned, M: m, Window: window, C: got, CStride: n, ZeroA: zero, ZeroB: []int32{5}})
 				seen := newSeen(m, n)
 				e.MulInt8(&w, Int8{A: image, Unsigned: unsigned, M: m, Window: window, Done: seen.done, ZeroA: zero, ZeroB: []int32{5}})

@@ -8,9 +8,13 @@ import (
 	"sync/atomic"
 )
 
-// spins is how often a goroutine looks whether it is needed before it sleeps:
-// for some tens of microseconds, which is what waking it takes.
-const spins = 20_000
+// A goroutine looks so often whether it is needed, some tens of microseconds, before it lets others run, and does that so
+// often before it sleeps: waking it takes some hundred microseconds (it is put in line behind whoever wakes it, and another
+// thread has to come and take it), and the next product of a program is seldom a millisecond away.
+const (
+	spins = 20_000
+	turns = 50
+)
 
 // What a worker is told, and what it says.
 const (
@@ -20,13 +24,15 @@ const (
 	leaving
 )
 
-// workers are goroutines that wait for the parts of a product. There are none before the first product of several.
+// workers are goroutines that help with the parts of a product. There are none before the first product of several. Who
+// calls them does parts too, and all that nobody has begun with: it does not wait for one that sleeps.
 type workers struct {
-	most   int         // how many there are then
-	part   func(i int) // what a worker does
-	spins  int
+	most   int                 // how many there are then
+	part   func(thread, i int) // does a part; thread 0 is the caller
+	turns  int
 	each   []worker
-	left   atomic.Int32  // parts that are not finished
+	claims atomic.Uint64 // parts of the run in the upper half, how many were taken in the lower
+	left   atomic.Int32  // parts that are not finished, and one while the caller is awake
 	ended  chan struct{} // the last part was, and the caller sleeps
 	ending sync.WaitGroup
 }
@@ -37,11 +43,11 @@ type worker struct {
 	_     [64]byte // no line of the cache is another's
 }
 
-// start makes n workers: for parts 1 to n.
+// start makes n workers.
 func (w *workers) start(n int) {
-	w.each, w.ended, w.spins = make([]worker, n), make(chan struct{}, 1), 0
+	w.each, w.ended, w.turns = make([]worker, n), make(chan struct{}, 1), 0
 	if n < runtime.GOMAXPROCS(0) { // else they would take the processor from those that work
-		w.spins = spins
+		w.turns = turns
 	}
 	for i := range w.each {
 		w.each[i].wake = make(chan struct{}, 1)
@@ -50,24 +56,55 @@ func (w *workers) start(n int) {
 	}
 }
 
-// run does parts 0 to n−1 and returns when all are finished; 0 is the caller's.
-func (w *workers) run(n int) {
-	if n == 1 {
-		w.part(0)
+// run does parts 0 to n−1 with at most so many threads and returns when all are finished. wake says that it is worth waking
+// those that sleep.
+func (w *workers) run(threads, n int, wake bool) {
+	if n == 1 || threads == 1 {
+		for i := range n {
+			w.part(0, i)
+		}
 		return
 	}
 	if w.each == nil {
 		w.start(w.most)
 	}
-	w.left.Store(int32(n))
-	for i := range n - 1 {
-		w.tell(i, called)
+	w.left.Store(int32(n + 1))
+	w.claims.Store(uint64(n) << 32)
+	for i := range min(threads, n) - 1 {
+		if wake {
+			w.tell(i, called)
+		} else {
+			w.each[i].state.CompareAndSwap(idle, called)
+		}
 	}
-	w.part(0)
-	for i := 0; i < w.spins && w.left.Load() > 1; i++ {
-	}
-	if w.left.Add(-1) > 0 {
+	mine := w.claim(0) + 1
+	w.await(func() bool { return w.left.Load() <= mine })
+	if w.left.Add(-mine) > 0 {
 		<-w.ended
+	}
+}
+
+// await returns when done reports true, or after some time.
+func (w *workers) await(done func() bool) {
+	for range w.turns {
+		for range spins {
+			if done() {
+				return
+			}
+		}
+		runtime.Gosched()
+	}
+}
+
+// claim does parts until all are taken, and returns how many it did.
+func (w *workers) claim(thread int) (done int32) {
+	for {
+		c := w.claims.Add(1) - 1
+		if uint32(c) >= uint32(c>>32) {
+			return done
+		}
+		w.part(thread, int(uint32(c)))
+		done++
 	}
 }
 
@@ -90,18 +127,17 @@ func (w *workers) work(i int) {
 	defer w.ending.Done()
 	one := &w.each[i]
 	for {
-		for n := 0; n < w.spins && one.state.Load() == idle; n++ {
-		}
+		w.await(func() bool { return one.state.Load() != idle })
 		if one.state.CompareAndSwap(idle, parked) {
 			<-one.wake
 		}
-		if one.state.Load() == leaving {
-			return
+		// It may come late: to a product that is finished, or to the next.
+		if !one.state.CompareAndSwap(called, idle) {
+			return // leaving
 		}
-		w.part(i + 1)
-		one.state.Store(idle) // before the caller can call again
-		if w.left.Add(-1) == 0 {
+		if done := w.claim(i + 1); done > 0 && w.left.Add(-done) == 0 {
 			w.ended <- struct{}{}
+			runtime.Gosched() // the caller is next in line here
 		}
 	}
 }

@@ -94,6 +94,12 @@ func packLines512(dst *byte, src *byte, stride int, n int, lines int, apart int,
 //go:noescape
 func packB512(dst *byte, src *byte, stride int, steps int, cols int, sums *int32)
 
+// packColumns512 writes n > 0 bytes, from byte off on, of 16 columns as words: half of each of ⌈n/4⌉ k-steps. It adds them to
+// the 16 sums. Columns from cols on are zeros, but have an address too.
+//
+//go:noescape
+func packColumns512(dst *byte, columns **byte, off int, n int, cols int, sums *int32)
+
 // sumA512 adds the bytes of each row of a packed panel to the 14 sums.
 //
 //go:noescape

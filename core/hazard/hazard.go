@@ -15,7 +15,11 @@
 // all there is unless Undecided counts something.
 package hazard
 
-import "npuemu/core/isa"
+import (
+	"slices"
+
+	"npuemu/core/isa"
+)
 
 // engines is the number of engines; engine e has class e + 1.
 const engines = 4
@@ -65,10 +69,10 @@ type entry struct {
 
 // history is what one engine accessed, by epoch.
 type history struct {
-	entries []entry            // by epoch; those with epoch 0 were replaced
-	head    int                // the first that is there
-	dropped int                // entries that came before entries[0]
-	latest  map[isa.Access]int // where an access is, counted from the first that ever was
+	entries []entry // by epoch; those with epoch 0 were replaced
+	head    int     // the first that is there
+	dropped int     // entries that came before entries[0]
+	latest  index
 }
 
 // signal is what is left of one SIGNAL.
@@ -131,10 +135,7 @@ func (t *Tracker) Reset() {
 		t.clocks[e] = clock{}
 		t.clocks[e][e] = 1
 		h := &t.past[e]
-		if h.latest == nil {
-			h.latest = map[isa.Access]int{}
-		}
-		clear(h.latest)
+		h.clear()
 		*h = history{entries: h.entries[:0], latest: h.latest}
 		t.done[e] = false
 	}
@@ -231,21 +232,21 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 		if p.epoch != epoch {
 			break
 		}
-		old := p.access
-		if p.at.Index == at.Index && p.slot == slot && p.access.Space == a.Space && p.access.Binding == a.Binding && p.access.Write == a.Write &&
-			join(&p.access.Rows, &a.Rows) {
-			if p.end = end(&p.access.Rows); p.access != old {
-				delete(h.latest, old)
-				if m, ok := h.latest[p.access]; ok {
-					h.entries[m-h.dropped].epoch = 0
-				}
-				h.latest[p.access] = h.dropped + n
-			}
+		if p.access == *a { // what is behind the one is behind the other
+			p.at, p.slot = at, slot
 			return
 		}
-	}
-	if n, ok := h.latest[*a]; ok { // what is behind this access is behind that one too
-		h.entries[n-h.dropped].epoch = 0
+		if p.at.Index == at.Index && p.slot == slot && p.access.Space == a.Space && p.access.Binding == a.Binding && p.access.Write == a.Write {
+			rows := p.access.Rows
+			if join(&rows, &a.Rows) {
+				if rows != p.access.Rows {
+					h.forget(&p.access)
+					p.access.Rows, p.end = rows, end(&rows)
+					h.place(n)
+				}
+				return
+			}
+		}
 	}
 	known := ^uint64(0) // epochs that all others are behind
 	for o := range engines {
@@ -255,6 +256,9 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 	}
 	for h.head < len(h.entries) && h.entries[h.head].epoch <= known {
 		h.pop()
+	}
+	if epoch <= known { // nobody is left
+		return
 	}
 	if len(h.entries)-h.head >= t.Entries {
 		h.squeeze()
@@ -270,20 +274,24 @@ func (t *Tracker) remember(e int, a *isa.Access, at At, slot uint8, last uint64)
 		h.entries = h.entries[:copy(h.entries, h.entries[h.head:])]
 		h.head = 0
 	}
-	h.latest[*a] = h.dropped + len(h.entries)
-	h.entries = append(h.entries, entry{access: *a, end: last, epoch: epoch, at: at, slot: slot})
+	h.entries = slices.Grow(h.entries, 1)[:len(h.entries)+1]
+	p := &h.entries[len(h.entries)-1]
+	p.access, p.end, p.epoch, p.at, p.slot = *a, last, epoch, at, slot
+	h.place(len(h.entries) - 1) // what is behind this access is behind an earlier one of the same rows too
 }
 
 // pop forgets the oldest entry.
 func (h *history) pop() {
 	if p := &h.entries[h.head]; p.epoch > 0 {
-		delete(h.latest, p.access)
+		h.forget(&p.access)
 	}
 	h.head++
 }
 
 // squeeze takes out entries that were replaced.
 func (h *history) squeeze() {
+	clear(h.latest.slots)
+	h.latest.used = 0
 	kept := h.entries[:0]
 	for _, p := range h.entries[h.head:] {
 		if p.epoch > 0 {
@@ -292,7 +300,7 @@ func (h *history) squeeze() {
 	}
 	h.entries, h.head, h.dropped = kept, 0, 0
 	for n := range kept {
-		h.latest[kept[n].access] = n
+		h.place(n)
 	}
 }
 

@@ -134,6 +134,11 @@ func Accesses(list []Access, w *Word, s *Setup) []Access {
 			use(false, false, one(i.Params, ParamSize*uint64(n)))
 		}
 		use(i.OutAcc, true, i.OutRows())
+	case OpAddq:
+		i := DecodeAddq(w).Element()
+		use(false, false, i.XRows())
+		use(false, false, i.YRows())
+		use(false, true, i.OutRows())
 	}
 	return list
 }
@@ -153,6 +158,8 @@ func (s *Setup) Follow(w *Word) {
 		s.Blocks = DecodeBlocks(w)
 	case OpSparse:
 		s.Sparse = DecodeSparse(w)
+	case OpScales:
+		s.Scales = DecodeScales(w)
 	}
 }
 

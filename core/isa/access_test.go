@@ -16,7 +16,7 @@ func TestAccesses(t *testing.T) {
 	p.Minor, p.Features = Minor, Features
 	l := p.Limits()
 	l.Setup.Operands.AStride, l.Setup.Operands.BStride, l.Setup.Operands.AccStride = 512, 1024, 2048
-	none := map[Opcode]bool{OpOperands: true, OpWindow: true, OpImage: true, OpShape: true, OpBlocks: true, OpSparse: true}
+	none := map[Opcode]bool{OpOperands: true, OpWindow: true, OpImage: true, OpShape: true, OpBlocks: true, OpSparse: true, OpScales: true}
 	seen := map[Opcode]int{}
 	for range 4000 {
 		w := randomWord(rng, l)

@@ -186,7 +186,7 @@ func (c *checker) shape(k, n uint16, l Limits) {
 	}
 }
 
-func (c *checker) local(field string, acc bool, r Rows, l Limits) {
+func (c *checker) local(field string, acc bool, r Rows, l *Limits) {
 	if c.v != nil {
 		return
 	}
@@ -228,7 +228,7 @@ func (i Load) Check(l Limits) *Violation {
 	}
 	lines := uint64(i.NY) * uint64(i.NZ)
 	c.stride(30, "local_stride", step, lines > 1, nx, "nx")
-	c.local("local", i.Acc, Rows{Base: uint64(i.Local), Outer: 1, Inner: lines, InnerStride: step, Bytes: nx}, l)
+	c.local("local", i.Acc, Rows{Base: uint64(i.Local), Outer: 1, Inner: lines, InnerStride: step, Bytes: nx}, &l)
 	c.binding(i.Binding, l)
 	return c.v
 }
@@ -255,7 +255,7 @@ func (i Preload) Check(l Limits) *Violation {
 	c.shape(i.K, i.N, l)
 	c.local("weights", false, Rows{
 		Base: uint64(i.Weights), Outer: 1, Inner: uint64(i.K), InnerStride: uint64(i.Stride), Bytes: uint64(i.N),
-	}, l)
+	}, &l)
 	return c.v
 }
 
@@ -276,8 +276,8 @@ func (i Matmul) Check(l Limits) *Violation {
 		Outer: uint64(i.MY), OuterStride: uint64(i.StrideY),
 		Inner: uint64(i.MX), InnerStride: uint64(i.StrideX),
 		Bytes: uint64(i.K),
-	}, l)
-	c.local("acc", true, accRows(i.Acc, m, i.AccStride, i.N), l)
+	}, &l)
+	c.local("acc", true, accRows(i.Acc, m, i.AccStride, i.N), &l)
 	return c.v
 }
 
@@ -302,7 +302,7 @@ func (i Fill) Check(l Limits) *Violation {
 	c.stride(20, "stride", uint64(i.Stride), i.NY > 1, uint64(i.NX), "nx")
 	c.local("local", i.Acc, Rows{
 		Base: uint64(i.Local), Outer: 1, Inner: uint64(i.NY), InnerStride: uint64(i.Stride), Bytes: uint64(i.NX),
-	}, l)
+	}, &l)
 	return c.v
 }
 
@@ -315,8 +315,8 @@ func (i Bias) Check(l Limits) *Violation {
 	c.aligned(8, "bias", uint64(i.Bias))
 	c.aligned(12, "acc", uint64(i.Acc))
 	c.atLeastOne(16, "m", uint64(i.M))
-	c.local("bias", false, one(i.Bias, 4*uint64(i.N)), l)
-	c.local("acc", true, accRows(i.Acc, uint64(i.M), i.AccStride, i.N), l)
+	c.local("bias", false, one(i.Bias, 4*uint64(i.N)), &l)
+	c.local("acc", true, accRows(i.Acc, uint64(i.M), i.AccStride, i.N), &l)
 	return c.v
 }
 
@@ -342,14 +342,14 @@ func (i Requant) Check(l Limits) *Violation {
 	if c.v == nil && i.Rounding > FloatScale {
 		c.fail(BadOperand, 31, "rounding", "is %d; roundings are 0 to %d", i.Rounding, FloatScale)
 	}
-	c.local("acc", true, accRows(i.Acc, m, i.AccStride, i.N), l)
+	c.local("acc", true, accRows(i.Acc, m, i.AccStride, i.N), &l)
 	c.local("out", false, Rows{
 		Base:  uint64(i.Out),
 		Outer: uint64(i.MY), OuterStride: uint64(i.OutStrideY),
 		Inner: mx, InnerStride: uint64(i.OutStrideX),
 		Bytes: n,
-	}, l)
-	c.local("params", false, one(i.Params, ParamSize*uint64(i.ParamCount())), l)
+	}, &l)
+	c.local("params", false, one(i.Params, ParamSize*uint64(i.ParamCount())), &l)
 	return c.v
 }
 

@@ -2,7 +2,7 @@
 
 // Package isa is the instruction set of the compute core: instruction types
 // and their encodings, program images, ELF files, an assembler and a
-// disassembler (docs/spec/isa.md §5, ISA 1.2).
+// disassembler (docs/spec/isa.md §5, ISA 1.3).
 //
 // Programs are built in one of two ways: with Assemble from text, or with Text
 // from instruction values. Both give bytes that Check would let an engine run.
@@ -12,7 +12,7 @@ package isa
 // Version of the instruction set that this package encodes and accepts.
 const (
 	Major = 1
-	Minor = 2
+	Minor = 3
 )
 
 // Groups of instructions that a core may have, as bits of FEATURES (§2.1) and of
@@ -31,8 +31,12 @@ const (
 	FeatureGather = 1 << 14 // GATHER: §5.6.25 to §5.6.28, argmax and argmin of REDUCE
 	FeatureQuant  = 1 << 15 // QUANT: §5.6.29
 
-	// Features are all groups that this package knows, features11 those of ISA 1.1.
-	Features   = features11 | FeaturePool | FeatureSparse | FeatureMX | FeatureGather | FeatureQuant
+	FeatureAddq = 1 << 16 // ADDQ: §5.6.32, §5.6.33
+
+	// Features are all groups that this package knows, features11 and features12
+	// those of ISA 1.1 and 1.2.
+	Features   = features12 | FeatureAddq
+	features12 = features11 | FeaturePool | FeatureSparse | FeatureMX | FeatureGather | FeatureQuant
 	features11 = FeatureGEMM | FeatureFloat | FeatureControl | FeatureVector | FeatureReduce
 )
 
@@ -43,6 +47,8 @@ func FeaturesOf(minor uint16) uint64 {
 		return 0
 	case 1:
 		return features11
+	case 2:
+		return features12
 	}
 	return Features
 }

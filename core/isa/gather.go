@@ -224,9 +224,9 @@ func (i Gather) check(l Limits, x, out Rows, strideOff uint64, field string, str
 		return c.v
 	}
 	indices := one(i.Indices, 4*uint64(i.M))
-	c.local("x", false, x, l)
-	c.local("indices", false, indices, l)
-	c.local("out", false, out, l)
+	c.local("x", false, x, &l)
+	c.local("indices", false, indices, &l)
+	c.local("out", false, out, &l)
 	c.apart("out", false, x, false, out)
 	c.apart("out", false, indices, false, out)
 	return c.v

@@ -123,8 +123,8 @@ func (c *checker) imageBounds(x, out uint32, n uint16, l Limits) {
 	}
 	strides(from, 16, 24, "x_line", "x_pixel")
 	strides(to, 20, 26, "out_line", "out_pixel")
-	c.local("x", i.XAcc, from, l)
-	c.local("out", i.OutAcc, to, l)
+	c.local("x", i.XAcc, from, &l)
+	c.local("out", i.OutAcc, to, &l)
 	c.apart("out", i.XAcc, from, i.OutAcc, to)
 }
 

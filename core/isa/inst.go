@@ -53,9 +53,11 @@ const (
 	OpScatter    Opcode = 0x4d
 	OpQuantize   Opcode = 0x4e
 	OpSyncVector Opcode = 0x4f
+	OpScales     Opcode = 0x50
+	OpAddq       Opcode = 0x51
 )
 
-// Class is the high nibble of an opcode: the engine that executes it (§5.1).
+// Class is the engine that executes an instruction (§5.1).
 type Class uint8
 
 // The sequencer's own class and the four engines.
@@ -67,8 +69,16 @@ const (
 	ClassVector  Class = 4
 )
 
-// Class returns the engine of o.
-func (o Opcode) Class() Class { return Class(o >> 4) }
+// moreVector is the high nibble of the vector engine's opcodes beyond its class's own sixteen.
+const moreVector = 5
+
+// Class returns the engine of o, which its high nibble says (§5.4).
+func (o Opcode) Class() Class {
+	if o>>4 == moreVector {
+		return ClassVector
+	}
+	return Class(o >> 4)
+}
 
 // Bits of the flags byte.
 const (
@@ -83,7 +93,7 @@ const (
 	flagYAcc       = 1 << 1 // ELEMENT, REDUCE, NORM
 	flagOutAcc     = 1 << 2 // ELEMENT, REDUCE, NORM
 	flagNoSaturate = 1 << 3 // ELEMENT, REDUCE, NORM
-	flagOne        = 1 << 4 // ELEMENT, REDUCE, NORM
+	flagOne        = 1 << 4 // ELEMENT, REDUCE, NORM, ADDQ
 
 	flagCountPad = 1 << 0 // POOL
 	flagHalf     = 1 << 0 // RESIZE
@@ -201,6 +211,10 @@ func Decode(w *Word) (Instruction, *Violation) {
 		return DecodeScatter(w), nil
 	case OpQuantize:
 		return DecodeQuantize(w), nil
+	case OpScales:
+		return DecodeScales(w), nil
+	case OpAddq:
+		return DecodeAddq(w), nil
 	case OpBlocks:
 		return DecodeBlocks(w), nil
 	case OpSparse:

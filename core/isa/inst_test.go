@@ -239,6 +239,19 @@ var encodings = []struct {
 		"scatter n=64 x_stride=72 x=0x1 indices=0x100 out=0x200 m=3 rows=66051 out_stride=65",
 	},
 	{
+		Scales{
+			Rounding: TwoRoundings, Left: 20, XZero: 4, YZero: -3, Zero: 1, Lo: -128, Hi: 127, XScale: 0x01020304, YScale: 5, Scale: 6,
+			XShift: 32, YShift: 31, SShift: 50, Wait: Token{1, 1},
+		},
+		"50001100 01140400 fdff0100 80ff7f00 04030201 05000000 06000000 201f3200",
+		"scales  rounding=two left=20 x_zero=4 y_zero=-3 zero_point=1 lo=-128 hi=127 x_scale=0x1020304 y_scale=0x5 scale=0x6 x_shift=32 y_shift=31 shift=50 wait=1",
+	},
+	{
+		Addq{One: true, Op: AddqSub, Type: systolic.Int16, X: 0x10, Y: 0x20, Out: 0x30, M: 4, N: 5, XStride: 10, OutStride: 12, Signal: Token{2, 1}},
+		"51100012 01010000 10000000 20000000 30000000 04000000 05000a00 00000c00",
+		"addq    op=sub type=int16 x=0x10 y=0x20 out=0x30 m=4 n=5 x_stride=10 out_stride=12 one signal=2",
+	},
+	{
 		Quantize{XAcc: true, PerChannel: true, Op: RequantTwo, Type: systolic.Int32, OutType: systolic.Int4, X: 8, Params: 0x100, Out: 5, M: 2, N: 3, XStride: 12, OutStride: 2},
 		"4e030000 05030200 08000000 00010000 05000000 02000000 03000c00 00000200",
 		"quantize op=two type=int32 out_type=int4 x=0x8 params=0x100 out=0x5 m=2 n=3 x_stride=12 out_stride=2 x_acc per_channel",

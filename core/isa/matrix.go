@@ -33,6 +33,7 @@ type Setup struct {
 	Shape    Shape
 	Blocks   Blocks
 	Sparse   Sparse
+	Scales   Scales
 }
 
 // initialSetup is that of the start of a program.
@@ -40,6 +41,7 @@ var initialSetup = Setup{
 	Window: Window{KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, Groups: 1},
 	Image:  Image{InH: 1, InW: 1, OutH: 1, OutW: 1},
 	Shape:  Shape{N: [Dims]uint16{1, 1, 1, 1}},
+	Scales: Scales{XShift: 1, YShift: 1, SShift: 1},
 }
 
 // Apply makes s what it is after i. i passed Check.
@@ -57,6 +59,8 @@ func (s *Setup) Apply(i Instruction) {
 		s.Blocks = i
 	case Sparse:
 		s.Sparse = i
+	case Scales:
+		s.Scales = i
 	}
 }
 
@@ -271,13 +275,13 @@ func (i Gemm) Check(l Limits) *Violation {
 	c.setup(16, "a_stride", uint64(o.AStride), a.Inner > 1, a.Bytes)
 	c.setup(20, "b_stride", uint64(o.BStride), b.Inner > 1, b.Bytes)
 	c.setup(24, "acc_stride", uint64(o.AccStride), i.M > 1, 4*uint64(i.N))
-	c.local("a", false, a, l)
+	c.local("a", false, a, &l)
 	if s.Blocks.A != num.NotMX {
-		c.local("a_scales", false, i.AScaleRows(s), l)
+		c.local("a_scales", false, i.AScaleRows(s), &l)
 	}
-	c.local("b", false, b, l)
+	c.local("b", false, b, &l)
 	if s.Blocks.B != num.NotMX {
-		c.local("b_scales", false, i.BScaleRows(s), l)
+		c.local("b_scales", false, i.BScaleRows(s), &l)
 	}
 	c.product(i.Acc, uint64(i.M), uint64(i.N), uint64(i.K), l)
 	return c.v
@@ -398,8 +402,8 @@ func (i Conv) Check(l Limits) *Violation {
 	b, m := i.BRows(s), uint64(i.OutH)*uint64(i.OutW)
 	c.setup(20, "b_stride", uint64(o.BStride), b.Inner > 1, b.Bytes)
 	c.setup(24, "acc_stride", uint64(o.AccStride), m > 1, 4*uint64(i.Cout))
-	c.local("a", false, a, l)
-	c.local("b", false, b, l)
+	c.local("a", false, a, &l)
+	c.local("b", false, b, &l)
 	c.product(i.Acc, m, uint64(i.Cout), i.depth(s), l)
 	return c.v
 }
@@ -416,9 +420,9 @@ func (i Conv) Product(s *Setup) systolic.Product {
 	return p
 }
 
-// multiple is aligned for elements of size bytes.
+// multiple is aligned for elements of size bytes, a power of two.
 func (c *checker) multiple(off uint64, field string, v, size uint64) {
-	if c.v == nil && v%size != 0 {
+	if c.v == nil && v&(size-1) != 0 {
 		c.fail(BadOperand, off, field, "is %d; it must be a multiple of the element's %d bytes", v, size)
 	}
 }
@@ -435,10 +439,10 @@ func (c *checker) setup(off uint64, field string, v uint64, several bool, least 
 func (c *checker) product(acc uint32, m, n, depth uint64, l Limits) {
 	o := &l.Setup.Operands
 	if l.Setup.Sparse.On {
-		c.local("indices", false, l.Setup.IndexRows(depth, n), l)
+		c.local("indices", false, l.Setup.IndexRows(depth, n), &l)
 	}
 	if o.PerChannel {
-		c.local("b_zeros", false, one(o.BZeros, n), l)
+		c.local("b_zeros", false, one(o.BZeros, n), &l)
 	}
-	c.local("acc", true, Rows{Base: uint64(acc), Outer: 1, Inner: m, InnerStride: uint64(o.AccStride), Bytes: 4 * n}, l)
+	c.local("acc", true, Rows{Base: uint64(acc), Outer: 1, Inner: m, InnerStride: uint64(o.AccStride), Bytes: 4 * n}, &l)
 }

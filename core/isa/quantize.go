@@ -153,10 +153,10 @@ func (i Quantize) Check(l Limits) *Violation {
 	if c.v != nil {
 		return c.v
 	}
-	c.local("x", i.XAcc, i.XRows(), l)
+	c.local("x", i.XAcc, i.XRows(), &l)
 	if n := i.ParamCount(); n > 0 {
-		c.local("params", false, one(i.Params, ParamSize*uint64(n)), l)
+		c.local("params", false, one(i.Params, ParamSize*uint64(n)), &l)
 	}
-	c.local("out", i.OutAcc, i.OutRows(), l)
+	c.local("out", i.OutAcc, i.OutRows(), &l)
 	return c.v
 }

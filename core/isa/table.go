@@ -357,6 +357,33 @@ var operations = []operation{
 		{name: "x_stride", off: 26, size: 2},
 		{name: "out_stride", off: 30, size: 2},
 	}, flags: []flag{{"x_acc", flagXAcc}, {"per_channel", flagByChannel}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}},
+	{name: "scales", opcode: OpScales, feature: FeatureAddq, operands: []operand{
+		{name: "rounding", off: 4, size: 1, form: named, choices: roundings, required: true},
+		{name: "left", off: 5, size: 1},
+		{name: "x_zero", off: 6, size: 2, form: signed},
+		{name: "y_zero", off: 8, size: 2, form: signed},
+		{name: "zero_point", off: 10, size: 2, form: signed},
+		{name: "lo", off: 12, size: 2, form: signed, required: true},
+		{name: "hi", off: 14, size: 2, form: signed, required: true},
+		{name: "x_scale", off: 16, size: 4, form: address},
+		{name: "y_scale", off: 20, size: 4, form: address},
+		{name: "scale", off: 24, size: 4, form: address, required: true},
+		{name: "x_shift", off: 28, size: 1},
+		{name: "y_shift", off: 29, size: 1},
+		{name: "shift", off: 30, size: 1},
+	}},
+	{name: "addq", opcode: OpAddq, feature: FeatureAddq, operands: []operand{
+		{name: "op", off: 4, size: 1, form: named, choices: addqOps, required: true},
+		{name: "type", off: 5, size: 1, form: named, choices: addqTypes, required: true},
+		{name: "x", off: 8, size: 4, form: address, required: true},
+		{name: "y", off: 12, size: 4, form: address, required: true},
+		{name: "out", off: 16, size: 4, form: address, required: true},
+		{name: "m", off: 20, size: 4, def: 1},
+		{name: "n", off: 24, size: 2, required: true},
+		{name: "x_stride", off: 26, size: 2},
+		{name: "y_stride", off: 28, size: 2},
+		{name: "out_stride", off: 30, size: 2},
+	}, flags: []flag{{"one", flagOne}}},
 }
 
 var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturate", flagNoSaturate}}
@@ -365,7 +392,7 @@ var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturat
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"sparse", FeatureSparse}, {"mx", FeatureMX}, {"gather", FeatureGather}, {"quant", FeatureQuant}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"sparse", FeatureSparse}, {"mx", FeatureMX}, {"gather", FeatureGather}, {"quant", FeatureQuant}, {"addq", FeatureAddq}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {

@@ -182,11 +182,11 @@ func (i Element) Check(l Limits) *Violation {
 	if c.v != nil {
 		return c.v
 	}
-	c.local("x", i.XAcc, i.XRows(), l)
+	c.local("x", i.XAcc, i.XRows(), &l)
 	if !i.Op.Unary() {
-		c.local("y", i.YAcc, i.YRows(), l)
+		c.local("y", i.YAcc, i.YRows(), &l)
 	}
-	c.local("out", i.OutAcc, i.OutRows(), l)
+	c.local("out", i.OutAcc, i.OutRows(), &l)
 	return c.v
 }
 
@@ -237,9 +237,9 @@ func (i Table) Check(l Limits) *Violation {
 	rows := func(base uint32, stride uint16) Rows {
 		return Rows{Base: uint64(base), Outer: 1, Inner: uint64(i.M), InnerStride: uint64(stride), Bytes: uint64(i.N)}
 	}
-	c.local("x", false, rows(i.X, i.XStride), l)
-	c.local("table", false, one(i.Table, TableSize), l)
-	c.local("out", false, rows(i.Out, i.OutStride), l)
+	c.local("x", false, rows(i.X, i.XStride), &l)
+	c.local("table", false, one(i.Table, TableSize), &l)
+	c.local("out", false, rows(i.Out, i.OutStride), &l)
 	return c.v
 }
 
@@ -318,8 +318,8 @@ func (i Reduce) Check(l Limits) *Violation {
 	c.rowTypes(e, false)
 	c.rowShape(e, i.OutType.Bytes(1))
 	if c.v == nil {
-		c.local("x", i.XAcc, i.XRows(), l)
-		c.local("out", i.OutAcc, i.OutRows(), l)
+		c.local("x", i.XAcc, i.XRows(), &l)
+		c.local("out", i.OutAcc, i.OutRows(), &l)
 	}
 	return c.v
 }
@@ -434,10 +434,10 @@ func (i Norm) Check(l Limits) *Violation {
 	if c.v != nil {
 		return c.v
 	}
-	c.local("x", i.XAcc, i.XRows(), l)
+	c.local("x", i.XAcc, i.XRows(), &l)
 	if i.Op != Softmax {
-		c.local("params", false, one(i.Params, 4*uint64(i.ParamCount())), l)
+		c.local("params", false, one(i.Params, 4*uint64(i.ParamCount())), &l)
 	}
-	c.local("out", i.OutAcc, i.OutRows(), l)
+	c.local("out", i.OutAcc, i.OutRows(), &l)
 	return c.v
 }

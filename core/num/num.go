@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package num is the arithmetic of the compute core, exactly as
-// docs/spec/numerics.md (§6, up to architecture 1.4) defines it: a plain
+// docs/spec/numerics.md (§6, up to architecture 1.5) defines it: a plain
 // reference, each function a definition of that page, for faster code to be
 // compared with. It gives the same bits on every processor and with every
 // setting of the compiler.

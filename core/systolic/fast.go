@@ -247,14 +247,22 @@ func (a *Array) depthwise(p *Product, acc []int32, in, w []byte, o Options) {
 	if p.B.Type != Int8 || p.B.Transposed {
 		positions := p.KernelH * p.KernelW
 		a.narrow = grown(a.narrow, positions*p.Cout)
-		for k := range positions {
-			to := a.narrow[k*p.Cout:][:p.Cout]
-			for c := range to {
-				row, i := k, c
-				if p.B.Transposed {
-					row, i = c, k
+		if p.B.Type == Int8 {
+			for c := range p.Cout {
+				to := a.narrow[c:]
+				for k, v := range w[c*stride:][:positions] {
+					to[k*p.Cout] = v
 				}
-				to[c] = byte(p.B.Type.Integer(w[row*p.B.Stride:], i))
+			}
+		} else {
+			for k := range positions {
+				for c := range p.Cout {
+					row, i := k, c
+					if p.B.Transposed {
+						row, i = c, k
+					}
+					a.narrow[k*p.Cout+c] = byte(p.B.Type.Integer(w[row*stride:], i))
+				}
 			}
 		}
 		w, stride = a.narrow, p.Cout
@@ -296,10 +304,9 @@ func (a *Array) pack(to *gemm.Weights, p *Product, w []byte, stride, g, n int) {
 	case t == Int4:
 		a.engine.PackInt4(to, first, p.B.Stride, depth, n)
 	case t == Int8 && p.B.Transposed:
-		a.engine.PackInt8Transposed(to, first, p.B.Stride, depth, n)
+		a.engine.PackInt8Transposed(to, first, p.B.Stride, depth, n, p.line(stride))
 	case t == Int8 && !p.rows(stride):
-		window := p.window(stride, 0, p.Cin/p.Groups)
-		a.engine.PackInt8Lines(to, first, p.B.Stride, depth, n, window.Run(1))
+		a.engine.PackInt8Lines(to, first, p.B.Stride, depth, n, p.line(stride))
 	case t == Int8:
 		a.engine.PackInt8(to, first, p.B.Stride, depth, n)
 	case p.B.Transposed:
@@ -340,6 +347,15 @@ func (a *Array) group(p *Product, acc []int32, in []byte, stride, g, n int, w *g
 		A: in, Unsigned: p.A.Type == Uint8, AStride: stride, M: m, Window: window, C: acc, CStride: p.AccStride, Accumulate: p.Accumulate,
 		ZeroA: p.A.Zero, ZeroB: a.zeroPoints(p, g, n), Stop: o.Stop, Done: o.Done, Seed: o.Seed,
 	})
+}
+
+// line is gemm.Window.Run of p's window, or 0 if it has none.
+func (p *Product) line(stride int) int {
+	if p.rows(stride) {
+		return 0
+	}
+	window := p.window(stride, 0, p.Cin/p.Groups)
+	return window.Run(int(p.A.Type.Bytes(1)))
 }
 
 // window is what p does to its image: channels of each pixel, offset bytes from its beginning.

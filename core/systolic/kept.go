@@ -29,12 +29,8 @@ type source struct {
 
 // weightsOf returns the packed n columns of group g, for pixels stride bytes apart. w is at base in memory, or fresh.
 func (a *Array) weightsOf(p *Product, w []byte, stride, g, n int, base uint64, fresh bool) *gemm.Weights {
-	of := source{b: p.B, depth: p.depth(), n: n, base: base}
+	of := source{b: p.B, depth: p.depth(), n: n, base: base, line: p.line(stride)}
 	of.b.Zero = 0
-	if !p.rows(stride) {
-		window := p.window(stride, 0, p.Cin/p.Groups)
-		of.line = window.Run(int(p.A.Type.Bytes(1)))
-	}
 	if p.Groups == 1 && !fresh {
 		for i := range a.kept {
 			if k := &a.kept[i]; k.good && k.of == of {

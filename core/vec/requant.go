@@ -99,16 +99,15 @@ func (r *Requant) Set(rounding Rounding, scales []num.Scale, zero, lo, hi int8) 
 		case c < len(scales):
 			s = scales[c]
 		}
-		r.pack(c, s)
+		pack(r.params[c/group*r.size:][:r.size], r.kernel, c, s)
 	}
 }
 
-// pack stores the parameters of channel c.
-func (r *Requant) pack(c int, s num.Scale) {
-	p := r.params[c/group*r.size:][:r.size]
+// pack stores the parameters of channel c in those of its group.
+func pack(p []int64, kernel, c int, s num.Scale) {
 	word := func(field int, v uint32) { words(p)[field/4+c%group] = v }
 	word(multiplier, uint32(s.Multiplier))
-	switch r.kernel {
+	switch kernel {
 	case requantTwo:
 		right := max(int(s.Shift)-31, 0)
 		word(leftShift, uint32(max(31-int(s.Shift), 0)))
@@ -120,7 +119,7 @@ func (r *Requant) pack(c int, s num.Scale) {
 			shifts = oddShift
 		}
 		p[shifts/8+c%group/2] = int64(s.Shift - 1)
-		if r.kernel == requantFar {
+		if kernel == requantFar {
 			word(unbias, uint32(uint64(1)<<(63-s.Shift)-1))
 			return
 		}

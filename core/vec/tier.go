@@ -43,10 +43,13 @@ type kernels struct {
 	narrow, wrap [numTypes]func(z *byte, x *uint32, n int) // saturating, and not
 	native       [Uint8 + 1][Max + 1]func(z, x, y *byte, step, n int)
 	lookup       func(z, x, table *byte, n int)
+	pair         [pairHalf + 1]func(z, x, y *byte, params *int64, step, n int)
 
 	reduce     [4]func(x *uint32, n int) uint32                 // sum, max, min of int32; sum of fp32
 	extreme    [3]func(x *uint32, n int) (extreme, most uint32) // max, min of fp32
 	sumSquares func(x *uint32, c uint32, n int) uint32
+	sums       func(x *uint32, stride, n int, sums *uint32) // of four rows
+	squares    func(x *uint32, stride, n int, sums *uint32) // of them less what is in sums
 	expSum     func(z, x *uint32, m uint32, n int) uint32
 	layer      func(z, x, gain, bias *uint32, mean, r uint32, n int)
 	rms        func(z, x, gain *uint32, r uint32, n int)

@@ -19,6 +19,7 @@ type Unit struct {
 	// called through variables, and on the stack these would escape.
 	words, all [16]uint32
 	a, b       [64]byte
+	four       [Rows]uint32
 }
 
 // New returns the best Unit of this processor.
@@ -256,6 +257,68 @@ func (u *Unit) Softmax(z, x []uint32) {
 	sum := u.expSum(&z[0], &x[0], m, len(x))
 	u.words[0] = bits(num.Div32(1, number(sum)))
 	u.Compute(Mul, true, false, z, z, u.words[:1])
+}
+
+// Rows is how many rows Sums, LayerNorms and RMSNorms take.
+const Rows = 4
+
+// Sums sets sums to the sums of n fp32 each, in rows of x that begin step words
+// apart (§6.11).
+func (u *Unit) Sums(sums *[Rows]uint32, x []uint32, step, n int) {
+	_ = x[3*step+n-1]
+	if u.sums == nil {
+		for i := range sums {
+			sums[i] = u.Reduce(ReduceSum, true, x[i*step:][:n])
+		}
+		return
+	}
+	u.sums(&x[0], 4*step, n, &u.four[0])
+	for i, s := range u.four {
+		sums[i] = bits(num.Canon(number(s)))
+	}
+}
+
+// LayerNorms is LayerNorm of Rows rows of n, which begin zStep and xStep words
+// apart. Rows of x are those of z, or have no word in common with any.
+func (u *Unit) LayerNorms(z, x []uint32, zStep, xStep, n int, gain, bias []uint32, epsilon float32) {
+	if u.layer == nil {
+		for i := range Rows {
+			u.LayerNorm(z[i*zStep:][:n], x[i*xStep:][:n], gain, bias, epsilon)
+		}
+		return
+	}
+	_, _ = z[3*zStep+n-1], x[3*xStep+n-1]
+	_, _ = gain[n-1], bias[n-1]
+	count := num.FromInt32(int32(n))
+	var mean [Rows]uint32
+	u.Sums(&mean, x, xStep, n)
+	for i, s := range mean {
+		mean[i] = bits(num.Div32(number(s), count))
+	}
+	u.four = mean
+	u.squares(&x[0], 4*xStep, n, &u.four[0])
+	for i, s := range u.four {
+		r := num.Rsqrt(num.Add32(num.Div32(number(s), count), epsilon))
+		u.layer(&z[i*zStep], &x[i*xStep], &gain[0], &bias[0], mean[i], bits(r), n)
+	}
+}
+
+// RMSNorms is RMSNorm, as LayerNorms is LayerNorm.
+func (u *Unit) RMSNorms(z, x []uint32, zStep, xStep, n int, gain []uint32, epsilon float32) {
+	if u.rms == nil {
+		for i := range Rows {
+			u.RMSNorm(z[i*zStep:][:n], x[i*xStep:][:n], gain, epsilon)
+		}
+		return
+	}
+	_, _, _ = z[3*zStep+n-1], x[3*xStep+n-1], gain[n-1]
+	count := num.FromInt32(int32(n))
+	u.four = [Rows]uint32{}
+	u.squares(&x[0], 4*xStep, n, &u.four[0])
+	for i, s := range u.four {
+		r := num.Rsqrt(num.Add32(num.Div32(number(s), count), epsilon))
+		u.rms(&z[i*zStep], &x[i*xStep], &gain[0], bits(r), n)
+	}
 }
 
 // LayerNorm sets z to x with mean 0 and variance 1, times gain plus bias; all are fp32 (§6.14.2).

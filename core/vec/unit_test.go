@@ -362,3 +362,50 @@ func TestReduce(t *testing.T) {
 		}
 	})
 }
+
+// Sums and normalizations of several rows are those of each, in place and not.
+func TestRows(t *testing.T) {
+	each(t, func(t *testing.T, tier *tier) {
+		u, plain := &Unit{tier: tier}, &Unit{tier: tiers()[len(tiers())-1]}
+		rng := rand.New(rand.NewPCG(31, 32))
+		for n := 1; n < 120; n++ {
+			for round := range 4 {
+				step := n + rng.IntN(3)
+				word := func() uint32 { return bits(float32(rng.NormFloat64())) }
+				if round == 0 {
+					word = func() uint32 { return randomWord(rng, true) }
+				}
+				x := fill(make([]uint32, Rows*step), word)
+				gain, bias := fill(make([]uint32, n), word), fill(make([]uint32, n), word)
+				var got, want [Rows]uint32
+				u.Sums(&got, x, step, n)
+				for i := range want {
+					want[i] = plain.Reduce(ReduceSum, true, x[i*step:][:n])
+				}
+				if got != want {
+					t.Fatalf("sums of %d: %#x, want %#x", n, got, want)
+				}
+				for name, f := range map[string]struct {
+					rows func(z, x []uint32)
+					row  func(z, x []uint32)
+				}{
+					"layer": {func(z, x []uint32) { u.LayerNorms(z, x, step, step, n, gain, bias, 1e-5) }, func(z, x []uint32) { plain.LayerNorm(z, x, gain, bias, 1e-5) }},
+					"rms":   {func(z, x []uint32) { u.RMSNorms(z, x, step, step, n, gain, 1e-6) }, func(z, x []uint32) { plain.RMSNorm(z, x, gain, 1e-6) }},
+				} {
+					got := fill(make([]uint32, len(x)), func() uint32 { return 7 })
+					from := x
+					if round%2 == 0 { // in place
+						copy(got, x)
+						from = got
+					}
+					want := append(slices.Clone(got), 0)
+					for i := range Rows {
+						f.row(want[i*step:][:n], x[i*step:][:n])
+					}
+					f.rows(got, from)
+					same(t, name, got, want[:len(got)])
+				}
+			}
+		}
+	})
+}

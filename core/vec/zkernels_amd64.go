@@ -427,6 +427,17 @@ func leastFloatx512(x *uint32, n int) (extreme uint32, most uint32)
 //go:noescape
 func sumSquaresx512(x *uint32, c uint32, n int) uint32
 
+// sumsx512 adds n numbers of each of four rows, stride bytes apart.
+//
+//go:noescape
+func sumsx512(x *uint32, stride int, n int, sums *uint32)
+
+// squaresx512 adds (x − c)² of n numbers of each of four rows, stride bytes apart; the sums
+// come in place of c.
+//
+//go:noescape
+func squaresx512(x *uint32, stride int, n int, sums *uint32)
+
 // expSumx512 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
 // m is finite and no x[i] is above it, or NaN.
 //
@@ -502,6 +513,84 @@ func minInt16x512(z *byte, x *byte, y *byte, step int, n int)
 //
 //go:noescape
 func maxInt16x512(z *byte, x *byte, y *byte, step int, n int)
+
+// pairAddOne8x512 adds, with one rounding; all shifts are 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddOne8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddTwo8x512 adds, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddTwo8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulOne8x512 multiplies, with one rounding; the shift is 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulOne8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulTwo8x512 multiplies, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulTwo8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddFloat8x512 adds in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddFloat8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulFloat8x512 multiplies in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulFloat8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddOne16x512 adds, with one rounding; all shifts are 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddOne16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddTwo16x512 adds, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddTwo16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulOne16x512 multiplies, with one rounding; the shift is 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulOne16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulTwo16x512 multiplies, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulTwo16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddFloat16x512 adds in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddFloat16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulFloat16x512 multiplies in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulFloat16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddHalfx512 adds bytes, with two roundings, shifts of 20 and a scale of y of a half.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddHalfx512(z *byte, x *byte, y *byte, params *int64, step int, n int)
 
 // lookupx512 makes z of the bytes of the table of 256 that n bytes of x name.
 //
@@ -929,6 +1018,17 @@ func leastFloatx256(x *uint32, n int) (extreme uint32, most uint32)
 //go:noescape
 func sumSquaresx256(x *uint32, c uint32, n int) uint32
 
+// sumsx256 adds n numbers of each of four rows, stride bytes apart.
+//
+//go:noescape
+func sumsx256(x *uint32, stride int, n int, sums *uint32)
+
+// squaresx256 adds (x − c)² of n numbers of each of four rows, stride bytes apart; the sums
+// come in place of c.
+//
+//go:noescape
+func squaresx256(x *uint32, stride int, n int, sums *uint32)
+
 // expSumx256 makes z[i] the exponential of x[i] − m, and returns the sum of n of them.
 // m is finite and no x[i] is above it, or NaN.
 //
@@ -1004,6 +1104,84 @@ func minInt16x256(z *byte, x *byte, y *byte, step int, n int)
 //
 //go:noescape
 func maxInt16x256(z *byte, x *byte, y *byte, step int, n int)
+
+// pairAddOne8x256 adds, with one rounding; all shifts are 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddOne8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddTwo8x256 adds, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddTwo8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulOne8x256 multiplies, with one rounding; the shift is 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulOne8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulTwo8x256 multiplies, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulTwo8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddFloat8x256 adds in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddFloat8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulFloat8x256 multiplies in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulFloat8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddOne16x256 adds, with one rounding; all shifts are 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddOne16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddTwo16x256 adds, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddTwo16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulOne16x256 multiplies, with one rounding; the shift is 32 or more.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulOne16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulTwo16x256 multiplies, with two roundings.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulTwo16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddFloat16x256 adds in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddFloat16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairMulFloat16x256 multiplies in fp32.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairMulFloat16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+
+// pairAddHalfx256 adds bytes, with two roundings, shifts of 20 and a scale of y of a half.
+// n elements of z are made of those of x and y, which advances by step with each register of words. AVX2 takes whole ones.
+//
+//go:noescape
+func pairAddHalfx256(z *byte, x *byte, y *byte, params *int64, step int, n int)
 
 // hasF16C reports whether the processor converts fp16.
 //

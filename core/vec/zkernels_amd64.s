@@ -5702,6 +5702,214 @@ end:
 	VZEROUPPER
 	RET
 
+// func sumsx512(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·sumsx512(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         stride+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         sums+24(FP), BX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	LEAQ         (AX)(CX*1), SI
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	LEAQ         (SI)(CX*1), DI
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	LEAQ         (DI)(CX*1), CX
+	VPBROADCASTD all00000000<>+0(SB), Z3
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU32 (AX), Z4
+	VADDPS    Z4, Z0, Z0
+	VMOVDQU32 (SI), Z4
+	VADDPS    Z4, Z1, Z1
+	VMOVDQU32 (DI), Z4
+	VADDPS    Z4, Z2, Z2
+	VMOVDQU32 (CX), Z4
+	VADDPS    Z4, Z3, Z3
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, SI
+	ADDQ      $0x40, DI
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JGE       block
+
+last:
+	ADDQ        $0x10, DX
+	JZ          end
+	MOVQ        $0xffffffffffffffff, R8
+	BZHIQ       DX, R8, R8
+	KMOVQ       R8, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VMOVDQU32.Z (AX), K1, Z4
+	VADDPS      Z4, Z0, Z0
+	VMOVDQU32.Z (SI), K1, Z4
+	VADDPS      Z4, Z1, Z1
+	VMOVDQU32.Z (DI), K1, Z4
+	VADDPS      Z4, Z2, Z2
+	VMOVDQU32.Z (CX), K1, Z4
+	VADDPS      Z4, Z3, Z3
+
+end:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y4
+	VEXTRACTF128  $0x01, Y4, X0
+	VADDPS        X0, X4, X0
+	VPSHUFD       $0x4e, X0, X4
+	VADDPS        X4, X0, X0
+	VPSHUFD       $0xb1, X0, X4
+	VADDPS        X4, X0, X0
+	VMOVD         X0, AX
+	MOVL          AX, (BX)
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 4(BX)
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 8(BX)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 12(BX)
+	VZEROUPPER
+	RET
+
+// func squaresx512(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·squaresx512(SB), NOSPLIT, $0-32
+	MOVQ         x+0(FP), AX
+	MOVQ         stride+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         sums+24(FP), BX
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	VPBROADCASTD all00000000<>+0(SB), Z1
+	LEAQ         (AX)(CX*1), SI
+	VPBROADCASTD all00000000<>+0(SB), Z2
+	LEAQ         (SI)(CX*1), DI
+	VPBROADCASTD all00000000<>+0(SB), Z3
+	LEAQ         (DI)(CX*1), CX
+	VPBROADCASTD all00000000<>+0(SB), Z4
+	SUBQ         $0x10, DX
+	JL           last
+
+block:
+	VMOVDQU32    (AX), Z5
+	VPBROADCASTD (BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z1
+	VMOVDQU32    (SI), Z5
+	VPBROADCASTD 4(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z2
+	VMOVDQU32    (DI), Z5
+	VPBROADCASTD 8(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z3
+	VMOVDQU32    (CX), Z5
+	VPBROADCASTD 12(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VFMADD231PS  Z5, Z5, Z4
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, SI
+	ADDQ         $0x40, DI
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
+
+last:
+	ADDQ         $0x10, DX
+	JZ           end
+	MOVQ         $0xffffffffffffffff, R8
+	BZHIQ        DX, R8, R8
+	KMOVQ        R8, K1
+	KSHIFTRQ     $0x00, K1, K1
+	VMOVDQU32.Z  (AX), K1, Z5
+	VPBROADCASTD (BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z7
+	VFMADD231PS  Z7, Z7, Z1
+	VMOVDQU32.Z  (SI), K1, Z5
+	VPBROADCASTD 4(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z8
+	VFMADD231PS  Z8, Z8, Z2
+	VMOVDQU32.Z  (DI), K1, Z5
+	VPBROADCASTD 8(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z9
+	VFMADD231PS  Z9, Z9, Z3
+	VMOVDQU32.Z  (CX), K1, Z5
+	VPBROADCASTD 12(BX), Z6
+	VSUBPS       Z6, Z5, Z5
+	VBLENDMPS    Z5, Z0, K1, Z10
+	VFMADD231PS  Z10, Z10, Z4
+
+end:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, (BX)
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 4(BX)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 8(BX)
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y0, Y4, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, 12(BX)
+	VZEROUPPER
+	RET
+
 // func expSumx512(z *uint32, x *uint32, m uint32, n int) uint32
 // Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·expSumx512(SB), NOSPLIT, $0-36
@@ -6641,6 +6849,1290 @@ last:
 	VMOVDQU8.Z (DX), K1, Z1
 	VPMAXSW    Z1, Z0, Z0
 	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddOne8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairAddOne8x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXBD   (CX), Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD   (DX), Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPSLLVD     960(BX), Z0, Z0
+	VMOVSHDUP   Z0, Z2
+	VPMULDQ     (BX), Z0, Z0
+	VMOVSHDUP   (BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     64(BX), Z0, Z0
+	VPSRAVQ     128(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPSLLVD     960(BX), Z1, Z1
+	VMOVSHDUP   Z1, Z2
+	VPMULDQ     256(BX), Z1, Z1
+	VMOVSHDUP   256(BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     320(BX), Z1, Z1
+	VPSRAVQ     384(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z1
+	VPADDD.BCST all00000001<>+0(SB), Z1, Z1
+	VPSRAD      $0x01, Z1, Z1
+	VPXORD      1024(BX), Z1, Z1
+	VPSUBD      1024(BX), Z1, Z1
+	VPADDD      Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, (AX)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXBD.Z (CX), K2, Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD.Z (DX), K2, Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPSLLVD     960(BX), Z0, Z0
+	VMOVSHDUP   Z0, Z2
+	VPMULDQ     (BX), Z0, Z0
+	VMOVSHDUP   (BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     64(BX), Z0, Z0
+	VPSRAVQ     128(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPSLLVD     960(BX), Z1, Z1
+	VMOVSHDUP   Z1, Z2
+	VPMULDQ     256(BX), Z1, Z1
+	VMOVSHDUP   256(BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     320(BX), Z1, Z1
+	VPSRAVQ     384(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z1
+	VPADDD.BCST all00000001<>+0(SB), Z1, Z1
+	VPSRAD      $0x01, Z1, Z1
+	VPXORD      1024(BX), Z1, Z1
+	VPSUBD      1024(BX), Z1, Z1
+	VPADDD      Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddTwo8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairAddTwo8x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXBD   (CX), Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD   (DX), Z7
+	VPANDD      768(BX), Z7, Z7
+	VPSUBD      896(BX), Z7, Z7
+	VPSLLVD     64(BX), Z0, Z0
+	VPMULDQ     (BX), Z0, Z8
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     (BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z8, Z8
+	VPSRLQ      $0x1f, Z8, Z8
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z8, K1, Z1
+	VMOVDQU32   192(BX), Z0
+	VPSRLD      $0x01, Z0, Z8
+	VPSRAD      $0x1f, Z1, Z9
+	VPSUBD      Z9, Z8, Z8
+	VPANDD      Z0, Z1, Z0
+	VPSRAVD     128(BX), Z1, Z9
+	VPCMPGTD    Z8, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z9, K2, Z9
+	VPSLLVD     320(BX), Z7, Z0
+	VPMULDQ     256(BX), Z0, Z7
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     256(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z7, Z7
+	VPSRLQ      $0x1f, Z7, Z7
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z7, K1, Z2
+	VMOVDQU32   448(BX), Z0
+	VPSRLD      $0x01, Z0, Z7
+	VPSRAD      $0x1f, Z2, Z8
+	VPSUBD      Z8, Z7, Z7
+	VPANDD      Z0, Z2, Z0
+	VPSRAVD     384(BX), Z2, Z8
+	VPCMPGTD    Z7, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z8, K2, Z8
+	VPXORD      1024(BX), Z8, Z0
+	VPSUBD      1024(BX), Z0, Z0
+	VPADDD      Z0, Z9, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z7
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z7, Z7
+	VPSRLQ      $0x1f, Z7, Z7
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z7, K1, Z3
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z7
+	VPSRAD      $0x1f, Z3, Z8
+	VPSUBD      Z8, Z7, Z7
+	VPANDD      Z0, Z3, Z0
+	VPSRAVD     640(BX), Z3, Z8
+	VPCMPGTD    Z7, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z8, K2, Z8
+	VPMAXSD     1088(BX), Z8, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, (AX)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXBD.Z (CX), K2, Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD.Z (DX), K2, Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPSLLVD     64(BX), Z0, Z0
+	VPMULDQ     (BX), Z0, Z2
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     (BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z2, Z2
+	VPSRLQ      $0x1f, Z2, Z2
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z2, K1, Z4
+	VMOVDQU32   192(BX), Z0
+	VPSRLD      $0x01, Z0, Z2
+	VPSRAD      $0x1f, Z4, Z3
+	VPSUBD      Z3, Z2, Z2
+	VPANDD      Z0, Z4, Z0
+	VPSRAVD     128(BX), Z4, Z3
+	VPCMPGTD    Z2, Z0, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z3, K3, Z3
+	VPSLLVD     320(BX), Z1, Z0
+	VPMULDQ     256(BX), Z0, Z1
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     256(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z1, Z1
+	VPSRLQ      $0x1f, Z1, Z1
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z1, K1, Z5
+	VMOVDQU32   448(BX), Z0
+	VPSRLD      $0x01, Z0, Z1
+	VPSRAD      $0x1f, Z5, Z2
+	VPSUBD      Z2, Z1, Z1
+	VPANDD      Z0, Z5, Z0
+	VPSRAVD     384(BX), Z5, Z2
+	VPCMPGTD    Z1, Z0, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z2, K3, Z2
+	VPXORD      1024(BX), Z2, Z0
+	VPSUBD      1024(BX), Z0, Z0
+	VPADDD      Z0, Z3, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z1
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z1, Z1
+	VPSRLQ      $0x1f, Z1, Z1
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z1, K1, Z6
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z1
+	VPSRAD      $0x1f, Z6, Z2
+	VPSUBD      Z2, Z1, Z1
+	VPANDD      Z0, Z6, Z0
+	VPSRAVD     640(BX), Z6, Z2
+	VPCMPGTD    Z1, Z0, K1
+	VPSUBD.BCST allffffffff<>+0(SB), Z2, K1, Z2
+	VPMAXSD     1088(BX), Z2, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulOne8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairMulOne8x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXBD   (CX), Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD   (DX), Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, (AX)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXBD.Z (CX), K2, Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD.Z (DX), K2, Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulTwo8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairMulTwo8x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXBD   (CX), Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD   (DX), Z3
+	VPANDD      768(BX), Z3, Z3
+	VPSUBD      896(BX), Z3, Z3
+	VPMULLD     Z3, Z0, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z3
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z3, Z3
+	VPSRLQ      $0x1f, Z3, Z3
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z3, K1, Z1
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z3
+	VPSRAD      $0x1f, Z1, Z4
+	VPSUBD      Z4, Z3, Z3
+	VPANDD      Z0, Z1, Z0
+	VPSRAVD     640(BX), Z1, Z4
+	VPCMPGTD    Z3, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z4, K2, Z4
+	VPMAXSD     1088(BX), Z4, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, (AX)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXBD.Z (CX), K2, Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD.Z (DX), K2, Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z1
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z1, Z1
+	VPSRLQ      $0x1f, Z1, Z1
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z1, K1, Z2
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z1
+	VPSRAD      $0x1f, Z2, Z3
+	VPSUBD      Z3, Z1, Z1
+	VPANDD      Z0, Z2, Z0
+	VPSRAVD     640(BX), Z2, Z2
+	VPCMPGTD    Z1, Z0, K1
+	VPSUBD.BCST allffffffff<>+0(SB), Z2, K1, Z2
+	VPMAXSD     1088(BX), Z2, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddFloat8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairAddFloat8x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXBD   (CX), Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD   (DX), Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VCVTDQ2PS   Z1, Z1
+	VMOVDQU32   256(BX), Z2
+	VFMADD213PS 512(BX), Z2, Z1
+	VCVTDQ2PS   Z0, Z0
+	VFMADD132PS (BX), Z1, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, (AX)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VPMOVSXBD.Z (CX), K1, Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD.Z (DX), K1, Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VCVTDQ2PS   Z1, Z1
+	VMOVDQU32   256(BX), Z2
+	VFMADD213PS 512(BX), Z2, Z1
+	VCVTDQ2PS   Z0, Z0
+	VFMADD132PS (BX), Z1, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA allc9800000<>+0(SB)/4, $0xc9800000
+DATA allc9800000<>+4(SB)/4, $0xc9800000
+DATA allc9800000<>+8(SB)/4, $0xc9800000
+DATA allc9800000<>+12(SB)/4, $0xc9800000
+DATA allc9800000<>+16(SB)/4, $0xc9800000
+DATA allc9800000<>+20(SB)/4, $0xc9800000
+DATA allc9800000<>+24(SB)/4, $0xc9800000
+DATA allc9800000<>+28(SB)/4, $0xc9800000
+GLOBL allc9800000<>(SB), RODATA|NOPTR, $32
+
+// func pairMulFloat8x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairMulFloat8x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXBD   (CX), Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD   (DX), Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (BX), Z0, Z0
+	VADDPS      512(BX), Z0, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, (AX)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VPMOVSXBD.Z (CX), K1, Z0
+	VPANDD      768(BX), Z0, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXBD.Z (DX), K1, Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (BX), Z0, Z0
+	VADDPS      512(BX), Z0, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDB     Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddOne16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairAddOne16x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXWD   (CX), Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD   (DX), Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPSLLVD     960(BX), Z0, Z0
+	VMOVSHDUP   Z0, Z2
+	VPMULDQ     (BX), Z0, Z0
+	VMOVSHDUP   (BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     64(BX), Z0, Z0
+	VPSRAVQ     128(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPSLLVD     960(BX), Z1, Z1
+	VMOVSHDUP   Z1, Z2
+	VPMULDQ     256(BX), Z1, Z1
+	VMOVSHDUP   256(BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     320(BX), Z1, Z1
+	VPSRAVQ     384(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z1
+	VPADDD.BCST all00000001<>+0(SB), Z1, Z1
+	VPSRAD      $0x01, Z1, Z1
+	VPXORD      1024(BX), Z1, Z1
+	VPSUBD      1024(BX), Z1, Z1
+	VPADDD      Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXWD.Z (CX), K2, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD.Z (DX), K2, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPSLLVD     960(BX), Z0, Z0
+	VMOVSHDUP   Z0, Z2
+	VPMULDQ     (BX), Z0, Z0
+	VMOVSHDUP   (BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     64(BX), Z0, Z0
+	VPSRAVQ     128(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPSLLVD     960(BX), Z1, Z1
+	VMOVSHDUP   Z1, Z2
+	VPMULDQ     256(BX), Z1, Z1
+	VMOVSHDUP   256(BX), Z3
+	VPMULDQ     Z3, Z2, Z2
+	VPSRAVQ     320(BX), Z1, Z1
+	VPSRAVQ     384(BX), Z2, Z2
+	VMOVSLDUP   Z2, K1, Z1
+	VPADDD.BCST all00000001<>+0(SB), Z1, Z1
+	VPSRAD      $0x01, Z1, Z1
+	VPXORD      1024(BX), Z1, Z1
+	VPSUBD      1024(BX), Z1, Z1
+	VPADDD      Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddTwo16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairAddTwo16x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXWD   (CX), Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD   (DX), Z7
+	VPSUBD      896(BX), Z7, Z7
+	VPSLLVD     64(BX), Z0, Z0
+	VPMULDQ     (BX), Z0, Z8
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     (BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z8, Z8
+	VPSRLQ      $0x1f, Z8, Z8
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z8, K1, Z1
+	VMOVDQU32   192(BX), Z0
+	VPSRLD      $0x01, Z0, Z8
+	VPSRAD      $0x1f, Z1, Z9
+	VPSUBD      Z9, Z8, Z8
+	VPANDD      Z0, Z1, Z0
+	VPSRAVD     128(BX), Z1, Z9
+	VPCMPGTD    Z8, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z9, K2, Z9
+	VPSLLVD     320(BX), Z7, Z0
+	VPMULDQ     256(BX), Z0, Z7
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     256(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z7, Z7
+	VPSRLQ      $0x1f, Z7, Z7
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z7, K1, Z2
+	VMOVDQU32   448(BX), Z0
+	VPSRLD      $0x01, Z0, Z7
+	VPSRAD      $0x1f, Z2, Z8
+	VPSUBD      Z8, Z7, Z7
+	VPANDD      Z0, Z2, Z0
+	VPSRAVD     384(BX), Z2, Z8
+	VPCMPGTD    Z7, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z8, K2, Z8
+	VPXORD      1024(BX), Z8, Z0
+	VPSUBD      1024(BX), Z0, Z0
+	VPADDD      Z0, Z9, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z7
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z7, Z7
+	VPSRLQ      $0x1f, Z7, Z7
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z7, K1, Z3
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z7
+	VPSRAD      $0x1f, Z3, Z8
+	VPSUBD      Z8, Z7, Z7
+	VPANDD      Z0, Z3, Z0
+	VPSRAVD     640(BX), Z3, Z8
+	VPCMPGTD    Z7, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z8, K2, Z8
+	VPMAXSD     1088(BX), Z8, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXWD.Z (CX), K2, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD.Z (DX), K2, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPSLLVD     64(BX), Z0, Z0
+	VPMULDQ     (BX), Z0, Z2
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     (BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z2, Z2
+	VPSRLQ      $0x1f, Z2, Z2
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z2, K1, Z4
+	VMOVDQU32   192(BX), Z0
+	VPSRLD      $0x01, Z0, Z2
+	VPSRAD      $0x1f, Z4, Z3
+	VPSUBD      Z3, Z2, Z2
+	VPANDD      Z0, Z4, Z0
+	VPSRAVD     128(BX), Z4, Z3
+	VPCMPGTD    Z2, Z0, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z3, K3, Z3
+	VPSLLVD     320(BX), Z1, Z0
+	VPMULDQ     256(BX), Z0, Z1
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     256(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z1, Z1
+	VPSRLQ      $0x1f, Z1, Z1
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z1, K1, Z5
+	VMOVDQU32   448(BX), Z0
+	VPSRLD      $0x01, Z0, Z1
+	VPSRAD      $0x1f, Z5, Z2
+	VPSUBD      Z2, Z1, Z1
+	VPANDD      Z0, Z5, Z0
+	VPSRAVD     384(BX), Z5, Z2
+	VPCMPGTD    Z1, Z0, K3
+	VPSUBD.BCST allffffffff<>+0(SB), Z2, K3, Z2
+	VPXORD      1024(BX), Z2, Z0
+	VPSUBD      1024(BX), Z0, Z0
+	VPADDD      Z0, Z3, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z1
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z1, Z1
+	VPSRLQ      $0x1f, Z1, Z1
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z1, K1, Z6
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z1
+	VPSRAD      $0x1f, Z6, Z2
+	VPSUBD      Z2, Z1, Z1
+	VPANDD      Z0, Z6, Z0
+	VPSRAVD     640(BX), Z6, Z2
+	VPCMPGTD    Z1, Z0, K1
+	VPSUBD.BCST allffffffff<>+0(SB), Z2, K1, Z2
+	VPMAXSD     1088(BX), Z2, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulOne16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairMulOne16x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXWD   (CX), Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD   (DX), Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXWD.Z (CX), K2, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD.Z (DX), K2, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VMOVSHDUP   Z0, Z1
+	VPMULDQ     512(BX), Z0, Z0
+	VMOVSHDUP   512(BX), Z2
+	VPMULDQ     Z2, Z1, Z1
+	VPSRAVQ     576(BX), Z0, Z0
+	VPSRAVQ     640(BX), Z1, Z1
+	VMOVSLDUP   Z1, K1, Z0
+	VPADDD.BCST all00000001<>+0(SB), Z0, Z0
+	VPSRAD      $0x01, Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulTwo16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairMulTwo16x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXWD   (CX), Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD   (DX), Z3
+	VPSUBD      896(BX), Z3, Z3
+	VPMULLD     Z3, Z0, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z3
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z3, Z3
+	VPSRLQ      $0x1f, Z3, Z3
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z3, K1, Z1
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z3
+	VPSRAD      $0x1f, Z1, Z4
+	VPSUBD      Z4, Z3, Z3
+	VPANDD      Z0, Z1, Z0
+	VPSRAVD     640(BX), Z1, Z4
+	VPCMPGTD    Z3, Z0, K2
+	VPSUBD.BCST allffffffff<>+0(SB), Z4, K2, Z4
+	VPMAXSD     1088(BX), Z4, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXWD.Z (CX), K2, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD.Z (DX), K2, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VPSLLVD     576(BX), Z0, Z0
+	VPMULDQ     512(BX), Z0, Z1
+	VMOVSHDUP   Z0, Z0
+	VPMULDQ     512(BX), Z0, Z0
+	VPADDQ      half<>+0(SB), Z1, Z1
+	VPSRLQ      $0x1f, Z1, Z1
+	VPADDQ      half<>+0(SB), Z0, Z0
+	VPADDQ      Z0, Z0, Z0
+	VPBLENDMD   Z0, Z1, K1, Z2
+	VMOVDQU32   704(BX), Z0
+	VPSRLD      $0x01, Z0, Z1
+	VPSRAD      $0x1f, Z2, Z3
+	VPSUBD      Z3, Z1, Z1
+	VPANDD      Z0, Z2, Z0
+	VPSRAVD     640(BX), Z2, Z2
+	VPCMPGTD    Z1, Z0, K1
+	VPSUBD.BCST allffffffff<>+0(SB), Z2, K1, Z2
+	VPMAXSD     1088(BX), Z2, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, K2, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddFloat16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairAddFloat16x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXWD   (CX), Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD   (DX), Z1
+	VPSUBD      896(BX), Z1, Z1
+	VCVTDQ2PS   Z1, Z1
+	VMOVDQU32   256(BX), Z2
+	VFMADD213PS 512(BX), Z2, Z1
+	VCVTDQ2PS   Z0, Z0
+	VFMADD132PS (BX), Z1, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VPMOVSXWD.Z (CX), K1, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD.Z (DX), K1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VCVTDQ2PS   Z1, Z1
+	VMOVDQU32   256(BX), Z2
+	VFMADD213PS 512(BX), Z2, Z1
+	VCVTDQ2PS   Z0, Z0
+	VFMADD132PS (BX), Z1, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulFloat16x512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairMulFloat16x512(SB), NOSPLIT, $0-48
+	MOVQ  z+0(FP), AX
+	MOVQ  x+8(FP), CX
+	MOVQ  y+16(FP), DX
+	MOVQ  params+24(FP), BX
+	MOVQ  step+32(FP), SI
+	MOVQ  n+40(FP), DI
+	MOVL  $0x0000aaaa, R8
+	KMOVW R8, K1
+	SUBQ  $0x10, DI
+	JL    last
+
+block:
+	VPMOVSXWD   (CX), Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD   (DX), Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (BX), Z0, Z0
+	VADDPS      512(BX), Z0, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, (AX)
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	ADDQ        SI, DX
+	SUBQ        $0x10, DI
+	JGE         block
+
+last:
+	ADDQ        $0x10, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K1
+	KSHIFTRQ    $0x00, K1, K1
+	VPMOVSXWD.Z (CX), K1, Z0
+	VPSUBD      832(BX), Z0, Z0
+	VPMOVSXWD.Z (DX), K1, Z1
+	VPSUBD      896(BX), Z1, Z1
+	VPMULLD     Z1, Z0, Z0
+	VCVTDQ2PS   Z0, Z0
+	VMULPS      (BX), Z0, Z0
+	VADDPS      512(BX), Z0, Z0
+	VMINPS.BCST all49800000<>+0(SB), Z0, Z0
+	VMAXPS.BCST allc9800000<>+0(SB), Z0, Z0
+	VCVTPS2DQ   Z0, Z0
+	VPMAXSD     1088(BX), Z0, Z0
+	VPMINSD     1152(BX), Z0, Z0
+	VPADDD      1216(BX), Z0, Z0
+	VPMOVDW     Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddHalfx512(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·pairAddHalfx512(SB), NOSPLIT, $0-48
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         y+16(FP), DX
+	MOVQ         params+24(FP), BX
+	MOVQ         step+32(FP), SI
+	MOVQ         n+40(FP), DI
+	MOVL         $0x0000aaaa, R8
+	KMOVW        R8, K1
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	SUBQ         $0x20, DI
+	JL           last
+
+block:
+	VPMOVSXBW  (CX), Z1
+	VPANDD     768(BX), Z1, Z1
+	VPSUBW     832(BX), Z1, Z1
+	VPSLLW     $0x06, Z1, Z6
+	VPSRAW     $0x0f, Z1, Z7
+	VPMOVSXBW  (DX), Z8
+	VPANDD     768(BX), Z8, Z8
+	VPSUBW     896(BX), Z8, Z8
+	VPSLLW     $0x03, Z8, Z8
+	VPUNPCKLWD Z6, Z1, Z9
+	VPUNPCKLWD Z7, Z1, Z10
+	VPUNPCKLWD Z8, Z0, Z11
+	VPMADDWD   64(BX), Z10, Z10
+	VPADDD     192(BX), Z10, Z10
+	VPSRAD     $0x0b, Z10, Z10
+	VPMADDWD   (BX), Z9, Z9
+	VPADDD     Z9, Z10, Z9
+	VPSRAVD    128(BX), Z9, Z9
+	VPADDD     Z11, Z9, Z9
+	VPMULDQ    512(BX), Z9, Z10
+	VPADDQ     576(BX), Z10, Z10
+	VMOVSHDUP  Z9, Z11
+	VPMULDQ    512(BX), Z11, Z11
+	VPADDQ     576(BX), Z11, Z11
+	VPSRLQ     $0x1f, Z10, Z10
+	VPADDQ     Z11, Z11, Z11
+	VPBLENDMD  Z11, Z10, K1, Z2
+	VPSRLVD    704(BX), Z9, Z9
+	VPSUBD     Z9, Z2, Z9
+	VPSRAVD    640(BX), Z9, Z9
+	VPUNPCKHWD Z6, Z1, Z6
+	VPUNPCKHWD Z7, Z1, Z1
+	VPUNPCKHWD Z8, Z0, Z7
+	VPMADDWD   64(BX), Z1, Z1
+	VPADDD     192(BX), Z1, Z1
+	VPSRAD     $0x0b, Z1, Z1
+	VPMADDWD   (BX), Z6, Z6
+	VPADDD     Z6, Z1, Z1
+	VPSRAVD    128(BX), Z1, Z1
+	VPADDD     Z7, Z1, Z1
+	VPMULDQ    512(BX), Z1, Z6
+	VPADDQ     576(BX), Z6, Z6
+	VMOVSHDUP  Z1, Z7
+	VPMULDQ    512(BX), Z7, Z7
+	VPADDQ     576(BX), Z7, Z7
+	VPSRLQ     $0x1f, Z6, Z6
+	VPADDQ     Z7, Z7, Z7
+	VPBLENDMD  Z7, Z6, K1, Z3
+	VPSRLVD    704(BX), Z1, Z1
+	VPSUBD     Z1, Z3, Z1
+	VPSRAVD    640(BX), Z1, Z1
+	VPACKSSDW  Z1, Z9, Z1
+	VPADDSW    1216(BX), Z1, Z1
+	VPMAXSW    1088(BX), Z1, Z1
+	VPMINSW    1152(BX), Z1, Z1
+	VPMOVWB    Z1, (AX)
+	ADDQ       $0x20, AX
+	ADDQ       $0x20, CX
+	ADDQ       SI, DX
+	SUBQ       $0x20, DI
+	JGE        block
+
+last:
+	ADDQ        $0x20, DI
+	JZ          end
+	MOVQ        $0xffffffffffffffff, SI
+	BZHIQ       DI, SI, SI
+	KMOVQ       SI, K2
+	KSHIFTRQ    $0x00, K2, K2
+	VPMOVSXBW.Z (CX), K2, Z1
+	VPANDD      768(BX), Z1, Z1
+	VPSUBW      832(BX), Z1, Z1
+	VPSLLW      $0x06, Z1, Z2
+	VPSRAW      $0x0f, Z1, Z3
+	VPMOVSXBW.Z (DX), K2, Z6
+	VPANDD      768(BX), Z6, Z6
+	VPSUBW      896(BX), Z6, Z6
+	VPSLLW      $0x03, Z6, Z6
+	VPUNPCKLWD  Z2, Z1, Z7
+	VPUNPCKLWD  Z3, Z1, Z8
+	VPUNPCKLWD  Z6, Z0, Z9
+	VPMADDWD    64(BX), Z8, Z8
+	VPADDD      192(BX), Z8, Z8
+	VPSRAD      $0x0b, Z8, Z8
+	VPMADDWD    (BX), Z7, Z7
+	VPADDD      Z7, Z8, Z7
+	VPSRAVD     128(BX), Z7, Z7
+	VPADDD      Z9, Z7, Z7
+	VPMULDQ     512(BX), Z7, Z8
+	VPADDQ      576(BX), Z8, Z8
+	VMOVSHDUP   Z7, Z9
+	VPMULDQ     512(BX), Z9, Z9
+	VPADDQ      576(BX), Z9, Z9
+	VPSRLQ      $0x1f, Z8, Z8
+	VPADDQ      Z9, Z9, Z9
+	VPBLENDMD   Z9, Z8, K1, Z4
+	VPSRLVD     704(BX), Z7, Z7
+	VPSUBD      Z7, Z4, Z4
+	VPSRAVD     640(BX), Z4, Z4
+	VPUNPCKHWD  Z2, Z1, Z2
+	VPUNPCKHWD  Z3, Z1, Z1
+	VPUNPCKHWD  Z6, Z0, Z0
+	VPMADDWD    64(BX), Z1, Z1
+	VPADDD      192(BX), Z1, Z1
+	VPSRAD      $0x0b, Z1, Z1
+	VPMADDWD    (BX), Z2, Z2
+	VPADDD      Z2, Z1, Z1
+	VPSRAVD     128(BX), Z1, Z1
+	VPADDD      Z0, Z1, Z0
+	VPMULDQ     512(BX), Z0, Z1
+	VPADDQ      576(BX), Z1, Z1
+	VMOVSHDUP   Z0, Z2
+	VPMULDQ     512(BX), Z2, Z2
+	VPADDQ      576(BX), Z2, Z2
+	VPSRLQ      $0x1f, Z1, Z1
+	VPADDQ      Z2, Z2, Z2
+	VPBLENDMD   Z2, Z1, K1, Z5
+	VPSRLVD     704(BX), Z0, Z0
+	VPSUBD      Z0, Z5, Z0
+	VPSRAVD     640(BX), Z0, Z0
+	VPACKSSDW   Z0, Z4, Z0
+	VPADDSW     1216(BX), Z0, Z0
+	VPMAXSW     1088(BX), Z0, Z0
+	VPMINSW     1152(BX), Z0, Z0
+	VPMOVWB     Z0, K2, (AX)
 
 end:
 	VZEROUPPER
@@ -11067,6 +12559,266 @@ end:
 	VZEROUPPER
 	RET
 
+// func sumsx256(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX2
+TEXT ·sumsx256(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	MOVQ    stride+8(FP), CX
+	MOVQ    n+16(FP), DX
+	MOVQ    sums+24(FP), BX
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y1
+	LEAQ    (AX)(CX*1), SI
+	VMOVDQU all00000000<>+0(SB), Y2
+	VMOVDQU all00000000<>+0(SB), Y3
+	LEAQ    (SI)(CX*1), DI
+	VMOVDQU all00000000<>+0(SB), Y4
+	VMOVDQU all00000000<>+0(SB), Y5
+	LEAQ    (DI)(CX*1), CX
+	VMOVDQU all00000000<>+0(SB), Y6
+	VMOVDQU all00000000<>+0(SB), Y7
+	SUBQ    $0x10, DX
+	JL      last
+
+block:
+	VMOVDQU (AX), Y8
+	VADDPS  Y8, Y0, Y0
+	VMOVDQU (SI), Y8
+	VADDPS  Y8, Y2, Y2
+	VMOVDQU (DI), Y8
+	VADDPS  Y8, Y4, Y4
+	VMOVDQU (CX), Y8
+	VADDPS  Y8, Y6, Y6
+	VMOVDQU 32(AX), Y8
+	VADDPS  Y8, Y1, Y1
+	VMOVDQU 32(SI), Y8
+	VADDPS  Y8, Y3, Y3
+	VMOVDQU 32(DI), Y8
+	VADDPS  Y8, Y5, Y5
+	VMOVDQU 32(CX), Y8
+	VADDPS  Y8, Y7, Y7
+	ADDQ    $0x40, AX
+	ADDQ    $0x40, SI
+	ADDQ    $0x40, DI
+	ADDQ    $0x40, CX
+	SUBQ    $0x10, DX
+	JGE     block
+
+last:
+	ADDQ       $0x10, DX
+	JZ         end
+	LEAQ       tail<>+0(SB), R8
+	NEGQ       DX
+	VMOVDQU    64(R8)(DX*4), Y8
+	VMOVDQU    96(R8)(DX*4), Y9
+	VPMASKMOVD (AX), Y8, Y10
+	VADDPS     Y10, Y0, Y0
+	VPMASKMOVD (SI), Y8, Y10
+	VADDPS     Y10, Y2, Y2
+	VPMASKMOVD (DI), Y8, Y10
+	VADDPS     Y10, Y4, Y4
+	VPMASKMOVD (CX), Y8, Y8
+	VADDPS     Y8, Y6, Y6
+	VPMASKMOVD 32(AX), Y9, Y8
+	VADDPS     Y8, Y1, Y1
+	VPMASKMOVD 32(SI), Y9, Y8
+	VADDPS     Y8, Y3, Y3
+	VPMASKMOVD 32(DI), Y9, Y8
+	VADDPS     Y8, Y5, Y5
+	VPMASKMOVD 32(CX), Y9, Y8
+	VADDPS     Y8, Y7, Y7
+
+end:
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, (BX)
+	VADDPS       Y3, Y2, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 4(BX)
+	VADDPS       Y5, Y4, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 8(BX)
+	VADDPS       Y7, Y6, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 12(BX)
+	VZEROUPPER
+	RET
+
+// func squaresx256(x *uint32, stride int, n int, sums *uint32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·squaresx256(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	MOVQ    stride+8(FP), CX
+	MOVQ    n+16(FP), DX
+	MOVQ    sums+24(FP), BX
+	VMOVDQU all00000000<>+0(SB), Y0
+	VMOVDQU all00000000<>+0(SB), Y1
+	VMOVDQU all00000000<>+0(SB), Y2
+	LEAQ    (AX)(CX*1), SI
+	VMOVDQU all00000000<>+0(SB), Y3
+	VMOVDQU all00000000<>+0(SB), Y4
+	LEAQ    (SI)(CX*1), DI
+	VMOVDQU all00000000<>+0(SB), Y5
+	VMOVDQU all00000000<>+0(SB), Y6
+	LEAQ    (DI)(CX*1), CX
+	VMOVDQU all00000000<>+0(SB), Y7
+	VMOVDQU all00000000<>+0(SB), Y8
+	SUBQ    $0x10, DX
+	JL      last
+
+block:
+	VMOVDQU      (AX), Y9
+	VPBROADCASTD (BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y1
+	VMOVDQU      (SI), Y9
+	VPBROADCASTD 4(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y3
+	VMOVDQU      (DI), Y9
+	VPBROADCASTD 8(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y5
+	VMOVDQU      (CX), Y9
+	VPBROADCASTD 12(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y7
+	VMOVDQU      32(AX), Y9
+	VPBROADCASTD (BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y2
+	VMOVDQU      32(SI), Y9
+	VPBROADCASTD 4(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y4
+	VMOVDQU      32(DI), Y9
+	VPBROADCASTD 8(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y6
+	VMOVDQU      32(CX), Y9
+	VPBROADCASTD 12(BX), Y10
+	VSUBPS       Y10, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y8
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, SI
+	ADDQ         $0x40, DI
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, DX
+	JGE          block
+
+last:
+	ADDQ         $0x10, DX
+	JZ           end
+	LEAQ         tail<>+0(SB), R8
+	NEGQ         DX
+	VMOVDQU      64(R8)(DX*4), Y9
+	VMOVDQU      96(R8)(DX*4), Y10
+	VPMASKMOVD   (AX), Y9, Y11
+	VPBROADCASTD (BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y11
+	VFMADD231PS  Y11, Y11, Y1
+	VPMASKMOVD   (SI), Y9, Y11
+	VPBROADCASTD 4(BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y11
+	VFMADD231PS  Y11, Y11, Y3
+	VPMASKMOVD   (DI), Y9, Y11
+	VPBROADCASTD 8(BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y11
+	VFMADD231PS  Y11, Y11, Y5
+	VPMASKMOVD   (CX), Y9, Y11
+	VPBROADCASTD 12(BX), Y12
+	VSUBPS       Y12, Y11, Y11
+	VBLENDVPS    Y9, Y11, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y7
+	VPMASKMOVD   32(AX), Y10, Y9
+	VPBROADCASTD (BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y2
+	VPMASKMOVD   32(SI), Y10, Y9
+	VPBROADCASTD 4(BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y4
+	VPMASKMOVD   32(DI), Y10, Y9
+	VPBROADCASTD 8(BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y9
+	VFMADD231PS  Y9, Y9, Y6
+	VPMASKMOVD   32(CX), Y10, Y9
+	VPBROADCASTD 12(BX), Y11
+	VSUBPS       Y11, Y9, Y9
+	VBLENDVPS    Y10, Y9, Y0, Y0
+	VFMADD231PS  Y0, Y0, Y8
+
+end:
+	VADDPS       Y2, Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, (BX)
+	VADDPS       Y4, Y3, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 4(BX)
+	VADDPS       Y6, Y5, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 8(BX)
+	VADDPS       Y8, Y7, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPSHUFD      $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVD        X1, AX
+	MOVL         AX, 12(BX)
+	VZEROUPPER
+	RET
+
 // func expSumx256(z *uint32, x *uint32, m uint32, n int) uint32
 // Requires: AVX, AVX2, FMA3
 TEXT ·expSumx256(SB), NOSPLIT, $0-36
@@ -11987,6 +13739,807 @@ block:
 end:
 	VZEROUPPER
 	RET
+
+// func pairAddOne8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairAddOne8x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXBD    (CX), Y0
+	VPAND        768(BX), Y0, Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXBD    (DX), Y1
+	VPAND        768(BX), Y1, Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPSLLVD      960(BX), Y0, Y0
+	VMOVSHDUP    Y0, Y2
+	VPMULDQ      (BX), Y0, Y0
+	VMOVSHDUP    (BX), Y3
+	VPMULDQ      Y3, Y2, Y2
+	VPADDQ       bias<>+0(SB), Y0, Y0
+	VPSRLVQ      64(BX), Y0, Y0
+	VPADDQ       bias<>+0(SB), Y2, Y2
+	VPSRLVQ      128(BX), Y2, Y2
+	VMOVSLDUP    Y2, Y2
+	VPBLENDD     $0xaa, Y2, Y0, Y0
+	VPSUBD       192(BX), Y0, Y0
+	VPSRAD       $0x01, Y0, Y0
+	VPSLLVD      960(BX), Y1, Y1
+	VMOVSHDUP    Y1, Y2
+	VPMULDQ      256(BX), Y1, Y1
+	VMOVSHDUP    256(BX), Y3
+	VPMULDQ      Y3, Y2, Y2
+	VPADDQ       bias<>+0(SB), Y1, Y1
+	VPSRLVQ      320(BX), Y1, Y1
+	VPADDQ       bias<>+0(SB), Y2, Y2
+	VPSRLVQ      384(BX), Y2, Y2
+	VMOVSLDUP    Y2, Y2
+	VPBLENDD     $0xaa, Y2, Y1, Y1
+	VPSUBD       448(BX), Y1, Y1
+	VPSRAD       $0x01, Y1, Y1
+	VPXOR        1024(BX), Y1, Y1
+	VPSUBD       1024(BX), Y1, Y1
+	VPADDD       Y1, Y0, Y0
+	VMOVSHDUP    Y0, Y1
+	VPMULDQ      512(BX), Y0, Y0
+	VMOVSHDUP    512(BX), Y2
+	VPMULDQ      Y2, Y1, Y1
+	VPADDQ       bias<>+0(SB), Y0, Y0
+	VPSRLVQ      576(BX), Y0, Y0
+	VPADDQ       bias<>+0(SB), Y1, Y1
+	VPSRLVQ      640(BX), Y1, Y1
+	VMOVSLDUP    Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y0, Y0
+	VPSUBD       704(BX), Y0, Y0
+	VPSRAD       $0x01, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x08, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddTwo8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairAddTwo8x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXBD    (CX), Y0
+	VPAND        768(BX), Y0, Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXBD    (DX), Y1
+	VPAND        768(BX), Y1, Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPSLLVD      64(BX), Y0, Y0
+	VPMULDQ      (BX), Y0, Y2
+	VMOVSHDUP    Y0, Y0
+	VPMULDQ      (BX), Y0, Y0
+	VPADDQ       half<>+0(SB), Y2, Y2
+	VPSRLQ       $0x1f, Y2, Y2
+	VPADDQ       half<>+0(SB), Y0, Y0
+	VPADDQ       Y0, Y0, Y0
+	VPBLENDD     $0xaa, Y0, Y2, Y0
+	VMOVDQU      192(BX), Y2
+	VPSRLD       $0x01, Y2, Y3
+	VPSRAD       $0x1f, Y0, Y4
+	VPSUBD       Y4, Y3, Y3
+	VPAND        Y2, Y0, Y2
+	VPSRAVD      128(BX), Y0, Y0
+	VPCMPGTD     Y3, Y2, Y2
+	VPSUBD       Y2, Y0, Y0
+	VPSLLVD      320(BX), Y1, Y1
+	VPMULDQ      256(BX), Y1, Y2
+	VMOVSHDUP    Y1, Y1
+	VPMULDQ      256(BX), Y1, Y1
+	VPADDQ       half<>+0(SB), Y2, Y2
+	VPSRLQ       $0x1f, Y2, Y2
+	VPADDQ       half<>+0(SB), Y1, Y1
+	VPADDQ       Y1, Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y2, Y1
+	VMOVDQU      448(BX), Y2
+	VPSRLD       $0x01, Y2, Y3
+	VPSRAD       $0x1f, Y1, Y4
+	VPSUBD       Y4, Y3, Y3
+	VPAND        Y2, Y1, Y2
+	VPSRAVD      384(BX), Y1, Y1
+	VPCMPGTD     Y3, Y2, Y2
+	VPSUBD       Y2, Y1, Y1
+	VPXOR        1024(BX), Y1, Y1
+	VPSUBD       1024(BX), Y1, Y1
+	VPADDD       Y1, Y0, Y0
+	VPSLLVD      576(BX), Y0, Y0
+	VPMULDQ      512(BX), Y0, Y1
+	VMOVSHDUP    Y0, Y0
+	VPMULDQ      512(BX), Y0, Y0
+	VPADDQ       half<>+0(SB), Y1, Y1
+	VPSRLQ       $0x1f, Y1, Y1
+	VPADDQ       half<>+0(SB), Y0, Y0
+	VPADDQ       Y0, Y0, Y0
+	VPBLENDD     $0xaa, Y0, Y1, Y0
+	VMOVDQU      704(BX), Y1
+	VPSRLD       $0x01, Y1, Y2
+	VPSRAD       $0x1f, Y0, Y3
+	VPSUBD       Y3, Y2, Y2
+	VPAND        Y1, Y0, Y1
+	VPSRAVD      640(BX), Y0, Y0
+	VPCMPGTD     Y2, Y1, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x08, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulOne8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairMulOne8x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXBD    (CX), Y0
+	VPAND        768(BX), Y0, Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXBD    (DX), Y1
+	VPAND        768(BX), Y1, Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPMULLD      Y1, Y0, Y0
+	VMOVSHDUP    Y0, Y1
+	VPMULDQ      512(BX), Y0, Y0
+	VMOVSHDUP    512(BX), Y2
+	VPMULDQ      Y2, Y1, Y1
+	VPADDQ       bias<>+0(SB), Y0, Y0
+	VPSRLVQ      576(BX), Y0, Y0
+	VPADDQ       bias<>+0(SB), Y1, Y1
+	VPSRLVQ      640(BX), Y1, Y1
+	VMOVSLDUP    Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y0, Y0
+	VPSUBD       704(BX), Y0, Y0
+	VPSRAD       $0x01, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x08, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulTwo8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairMulTwo8x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXBD    (CX), Y0
+	VPAND        768(BX), Y0, Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXBD    (DX), Y1
+	VPAND        768(BX), Y1, Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPMULLD      Y1, Y0, Y0
+	VPSLLVD      576(BX), Y0, Y0
+	VPMULDQ      512(BX), Y0, Y1
+	VMOVSHDUP    Y0, Y0
+	VPMULDQ      512(BX), Y0, Y0
+	VPADDQ       half<>+0(SB), Y1, Y1
+	VPSRLQ       $0x1f, Y1, Y1
+	VPADDQ       half<>+0(SB), Y0, Y0
+	VPADDQ       Y0, Y0, Y0
+	VPBLENDD     $0xaa, Y0, Y1, Y0
+	VMOVDQU      704(BX), Y1
+	VPSRLD       $0x01, Y1, Y2
+	VPSRAD       $0x1f, Y0, Y3
+	VPSUBD       Y3, Y2, Y2
+	VPAND        Y1, Y0, Y1
+	VPSRAVD      640(BX), Y0, Y0
+	VPCMPGTD     Y2, Y1, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x08, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddFloat8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·pairAddFloat8x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXBD    (CX), Y0
+	VPAND        768(BX), Y0, Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXBD    (DX), Y1
+	VPAND        768(BX), Y1, Y1
+	VPSUBD       896(BX), Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMOVDQU      256(BX), Y2
+	VFMADD213PS  512(BX), Y2, Y1
+	VCVTDQ2PS    Y0, Y0
+	VFMADD132PS  (BX), Y1, Y0
+	VMINPS       all49800000<>+0(SB), Y0, Y0
+	VMAXPS       allc9800000<>+0(SB), Y0, Y0
+	VCVTPS2DQ    Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x08, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulFloat8x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairMulFloat8x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXBD    (CX), Y0
+	VPAND        768(BX), Y0, Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXBD    (DX), Y1
+	VPAND        768(BX), Y1, Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPMULLD      Y1, Y0, Y0
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (BX), Y0, Y0
+	VADDPS       512(BX), Y0, Y0
+	VMINPS       all49800000<>+0(SB), Y0, Y0
+	VMAXPS       allc9800000<>+0(SB), Y0, Y0
+	VCVTPS2DQ    Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all000000ff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VPACKUSWB    X1, X1, X1
+	VMOVQ        X1, (AX)
+	ADDQ         $0x08, AX
+	ADDQ         $0x08, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddOne16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairAddOne16x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXWD    (CX), Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXWD    (DX), Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPSLLVD      960(BX), Y0, Y0
+	VMOVSHDUP    Y0, Y2
+	VPMULDQ      (BX), Y0, Y0
+	VMOVSHDUP    (BX), Y3
+	VPMULDQ      Y3, Y2, Y2
+	VPADDQ       bias<>+0(SB), Y0, Y0
+	VPSRLVQ      64(BX), Y0, Y0
+	VPADDQ       bias<>+0(SB), Y2, Y2
+	VPSRLVQ      128(BX), Y2, Y2
+	VMOVSLDUP    Y2, Y2
+	VPBLENDD     $0xaa, Y2, Y0, Y0
+	VPSUBD       192(BX), Y0, Y0
+	VPSRAD       $0x01, Y0, Y0
+	VPSLLVD      960(BX), Y1, Y1
+	VMOVSHDUP    Y1, Y2
+	VPMULDQ      256(BX), Y1, Y1
+	VMOVSHDUP    256(BX), Y3
+	VPMULDQ      Y3, Y2, Y2
+	VPADDQ       bias<>+0(SB), Y1, Y1
+	VPSRLVQ      320(BX), Y1, Y1
+	VPADDQ       bias<>+0(SB), Y2, Y2
+	VPSRLVQ      384(BX), Y2, Y2
+	VMOVSLDUP    Y2, Y2
+	VPBLENDD     $0xaa, Y2, Y1, Y1
+	VPSUBD       448(BX), Y1, Y1
+	VPSRAD       $0x01, Y1, Y1
+	VPXOR        1024(BX), Y1, Y1
+	VPSUBD       1024(BX), Y1, Y1
+	VPADDD       Y1, Y0, Y0
+	VMOVSHDUP    Y0, Y1
+	VPMULDQ      512(BX), Y0, Y0
+	VMOVSHDUP    512(BX), Y2
+	VPMULDQ      Y2, Y1, Y1
+	VPADDQ       bias<>+0(SB), Y0, Y0
+	VPSRLVQ      576(BX), Y0, Y0
+	VPADDQ       bias<>+0(SB), Y1, Y1
+	VPSRLVQ      640(BX), Y1, Y1
+	VMOVSLDUP    Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y0, Y0
+	VPSUBD       704(BX), Y0, Y0
+	VPSRAD       $0x01, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddTwo16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairAddTwo16x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXWD    (CX), Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXWD    (DX), Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPSLLVD      64(BX), Y0, Y0
+	VPMULDQ      (BX), Y0, Y2
+	VMOVSHDUP    Y0, Y0
+	VPMULDQ      (BX), Y0, Y0
+	VPADDQ       half<>+0(SB), Y2, Y2
+	VPSRLQ       $0x1f, Y2, Y2
+	VPADDQ       half<>+0(SB), Y0, Y0
+	VPADDQ       Y0, Y0, Y0
+	VPBLENDD     $0xaa, Y0, Y2, Y0
+	VMOVDQU      192(BX), Y2
+	VPSRLD       $0x01, Y2, Y3
+	VPSRAD       $0x1f, Y0, Y4
+	VPSUBD       Y4, Y3, Y3
+	VPAND        Y2, Y0, Y2
+	VPSRAVD      128(BX), Y0, Y0
+	VPCMPGTD     Y3, Y2, Y2
+	VPSUBD       Y2, Y0, Y0
+	VPSLLVD      320(BX), Y1, Y1
+	VPMULDQ      256(BX), Y1, Y2
+	VMOVSHDUP    Y1, Y1
+	VPMULDQ      256(BX), Y1, Y1
+	VPADDQ       half<>+0(SB), Y2, Y2
+	VPSRLQ       $0x1f, Y2, Y2
+	VPADDQ       half<>+0(SB), Y1, Y1
+	VPADDQ       Y1, Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y2, Y1
+	VMOVDQU      448(BX), Y2
+	VPSRLD       $0x01, Y2, Y3
+	VPSRAD       $0x1f, Y1, Y4
+	VPSUBD       Y4, Y3, Y3
+	VPAND        Y2, Y1, Y2
+	VPSRAVD      384(BX), Y1, Y1
+	VPCMPGTD     Y3, Y2, Y2
+	VPSUBD       Y2, Y1, Y1
+	VPXOR        1024(BX), Y1, Y1
+	VPSUBD       1024(BX), Y1, Y1
+	VPADDD       Y1, Y0, Y0
+	VPSLLVD      576(BX), Y0, Y0
+	VPMULDQ      512(BX), Y0, Y1
+	VMOVSHDUP    Y0, Y0
+	VPMULDQ      512(BX), Y0, Y0
+	VPADDQ       half<>+0(SB), Y1, Y1
+	VPSRLQ       $0x1f, Y1, Y1
+	VPADDQ       half<>+0(SB), Y0, Y0
+	VPADDQ       Y0, Y0, Y0
+	VPBLENDD     $0xaa, Y0, Y1, Y0
+	VMOVDQU      704(BX), Y1
+	VPSRLD       $0x01, Y1, Y2
+	VPSRAD       $0x1f, Y0, Y3
+	VPSUBD       Y3, Y2, Y2
+	VPAND        Y1, Y0, Y1
+	VPSRAVD      640(BX), Y0, Y0
+	VPCMPGTD     Y2, Y1, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulOne16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairMulOne16x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXWD    (CX), Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXWD    (DX), Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPMULLD      Y1, Y0, Y0
+	VMOVSHDUP    Y0, Y1
+	VPMULDQ      512(BX), Y0, Y0
+	VMOVSHDUP    512(BX), Y2
+	VPMULDQ      Y2, Y1, Y1
+	VPADDQ       bias<>+0(SB), Y0, Y0
+	VPSRLVQ      576(BX), Y0, Y0
+	VPADDQ       bias<>+0(SB), Y1, Y1
+	VPSRLVQ      640(BX), Y1, Y1
+	VMOVSLDUP    Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y0, Y0
+	VPSUBD       704(BX), Y0, Y0
+	VPSRAD       $0x01, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulTwo16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairMulTwo16x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXWD    (CX), Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXWD    (DX), Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPMULLD      Y1, Y0, Y0
+	VPSLLVD      576(BX), Y0, Y0
+	VPMULDQ      512(BX), Y0, Y1
+	VMOVSHDUP    Y0, Y0
+	VPMULDQ      512(BX), Y0, Y0
+	VPADDQ       half<>+0(SB), Y1, Y1
+	VPSRLQ       $0x1f, Y1, Y1
+	VPADDQ       half<>+0(SB), Y0, Y0
+	VPADDQ       Y0, Y0, Y0
+	VPBLENDD     $0xaa, Y0, Y1, Y0
+	VMOVDQU      704(BX), Y1
+	VPSRLD       $0x01, Y1, Y2
+	VPSRAD       $0x1f, Y0, Y3
+	VPSUBD       Y3, Y2, Y2
+	VPAND        Y1, Y0, Y1
+	VPSRAVD      640(BX), Y0, Y0
+	VPCMPGTD     Y2, Y1, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddFloat16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·pairAddFloat16x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXWD    (CX), Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXWD    (DX), Y1
+	VPSUBD       896(BX), Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMOVDQU      256(BX), Y2
+	VFMADD213PS  512(BX), Y2, Y1
+	VCVTDQ2PS    Y0, Y0
+	VFMADD132PS  (BX), Y1, Y0
+	VMINPS       all49800000<>+0(SB), Y0, Y0
+	VMAXPS       allc9800000<>+0(SB), Y0, Y0
+	VCVTPS2DQ    Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairMulFloat16x256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairMulFloat16x256(SB), NOSPLIT, $0-48
+	MOVQ z+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ params+24(FP), BX
+	MOVQ step+32(FP), SI
+	MOVQ n+40(FP), DI
+	SUBQ $0x08, DI
+	JL   end
+
+block:
+	VPMOVSXWD    (CX), Y0
+	VPSUBD       832(BX), Y0, Y0
+	VPMOVSXWD    (DX), Y1
+	VPSUBD       896(BX), Y1, Y1
+	VPMULLD      Y1, Y0, Y0
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (BX), Y0, Y0
+	VADDPS       512(BX), Y0, Y0
+	VMINPS       all49800000<>+0(SB), Y0, Y0
+	VMAXPS       allc9800000<>+0(SB), Y0, Y0
+	VCVTPS2DQ    Y0, Y0
+	VPMAXSD      1088(BX), Y0, Y0
+	VPMINSD      1152(BX), Y0, Y0
+	VPADDD       1216(BX), Y0, Y0
+	VPAND        all0000ffff<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, CX
+	ADDQ         SI, DX
+	SUBQ         $0x08, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+// func pairAddHalfx256(z *byte, x *byte, y *byte, params *int64, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·pairAddHalfx256(SB), NOSPLIT, $0-48
+	MOVQ    z+0(FP), AX
+	MOVQ    x+8(FP), CX
+	MOVQ    y+16(FP), DX
+	MOVQ    params+24(FP), BX
+	MOVQ    step+32(FP), SI
+	MOVQ    n+40(FP), DI
+	VMOVDQU all00000000<>+0(SB), Y0
+	SUBQ    $0x10, DI
+	JL      end
+
+block:
+	VPMOVSXBW    (CX), Y1
+	VPAND        768(BX), Y1, Y1
+	VPSUBW       832(BX), Y1, Y1
+	VPSLLW       $0x06, Y1, Y2
+	VPSRAW       $0x0f, Y1, Y3
+	VPMOVSXBW    (DX), Y4
+	VPAND        768(BX), Y4, Y4
+	VPSUBW       896(BX), Y4, Y4
+	VPSLLW       $0x03, Y4, Y4
+	VPUNPCKLWD   Y2, Y1, Y5
+	VPUNPCKLWD   Y3, Y1, Y6
+	VPUNPCKLWD   Y4, Y0, Y7
+	VPMADDWD     64(BX), Y6, Y6
+	VPADDD       192(BX), Y6, Y6
+	VPSRAD       $0x0b, Y6, Y6
+	VPMADDWD     (BX), Y5, Y5
+	VPADDD       Y5, Y6, Y5
+	VPSRAVD      128(BX), Y5, Y5
+	VPADDD       Y7, Y5, Y5
+	VPMULDQ      512(BX), Y5, Y6
+	VPADDQ       576(BX), Y6, Y6
+	VMOVSHDUP    Y5, Y7
+	VPMULDQ      512(BX), Y7, Y7
+	VPADDQ       576(BX), Y7, Y7
+	VPSRLQ       $0x1f, Y6, Y6
+	VPADDQ       Y7, Y7, Y7
+	VPBLENDD     $0xaa, Y7, Y6, Y6
+	VPSRLVD      704(BX), Y5, Y5
+	VPSUBD       Y5, Y6, Y5
+	VPSRAVD      640(BX), Y5, Y5
+	VPUNPCKHWD   Y2, Y1, Y2
+	VPUNPCKHWD   Y3, Y1, Y1
+	VPUNPCKHWD   Y4, Y0, Y3
+	VPMADDWD     64(BX), Y1, Y1
+	VPADDD       192(BX), Y1, Y1
+	VPSRAD       $0x0b, Y1, Y1
+	VPMADDWD     (BX), Y2, Y2
+	VPADDD       Y2, Y1, Y1
+	VPSRAVD      128(BX), Y1, Y1
+	VPADDD       Y3, Y1, Y1
+	VPMULDQ      512(BX), Y1, Y2
+	VPADDQ       576(BX), Y2, Y2
+	VMOVSHDUP    Y1, Y3
+	VPMULDQ      512(BX), Y3, Y3
+	VPADDQ       576(BX), Y3, Y3
+	VPSRLQ       $0x1f, Y2, Y2
+	VPADDQ       Y3, Y3, Y3
+	VPBLENDD     $0xaa, Y3, Y2, Y2
+	VPSRLVD      704(BX), Y1, Y1
+	VPSUBD       Y1, Y2, Y1
+	VPSRAVD      640(BX), Y1, Y1
+	VPACKSSDW    Y1, Y5, Y1
+	VPADDSW      1216(BX), Y1, Y1
+	VPMAXSW      1088(BX), Y1, Y1
+	VPMINSW      1152(BX), Y1, Y1
+	VPAND        all00ff00ff<>+0(SB), Y1, Y2
+	VEXTRACTI128 $0x01, Y2, X1
+	VPACKUSWB    X1, X2, X1
+	VMOVDQU      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, CX
+	ADDQ         SI, DX
+	SUBQ         $0x10, DI
+	JGE          block
+
+end:
+	VZEROUPPER
+	RET
+
+DATA all00ff00ff<>+0(SB)/4, $0x00ff00ff
+DATA all00ff00ff<>+4(SB)/4, $0x00ff00ff
+DATA all00ff00ff<>+8(SB)/4, $0x00ff00ff
+DATA all00ff00ff<>+12(SB)/4, $0x00ff00ff
+DATA all00ff00ff<>+16(SB)/4, $0x00ff00ff
+DATA all00ff00ff<>+20(SB)/4, $0x00ff00ff
+DATA all00ff00ff<>+24(SB)/4, $0x00ff00ff
+DATA all00ff00ff<>+28(SB)/4, $0x00ff00ff
+GLOBL all00ff00ff<>(SB), RODATA|NOPTR, $32
 
 // func hasF16C() bool
 // Requires: CPUID

@@ -87,6 +87,8 @@ func kernelsx512() *kernels {
 	k.extreme[1] = largestFloatx512
 	k.extreme[2] = leastFloatx512
 	k.sumSquares = sumSquaresx512
+	k.sums = sumsx512
+	k.squares = squaresx512
 	k.expSum = expSumx512
 	k.layer = layerx512
 	k.rms = rmsx512
@@ -102,6 +104,19 @@ func kernelsx512() *kernels {
 	k.native[1][5] = subInt16x512
 	k.native[1][7] = minInt16x512
 	k.native[1][8] = maxInt16x512
+	k.pair[0] = pairAddOne8x512
+	k.pair[2] = pairAddTwo8x512
+	k.pair[6] = pairMulOne8x512
+	k.pair[8] = pairMulTwo8x512
+	k.pair[4] = pairAddFloat8x512
+	k.pair[10] = pairMulFloat8x512
+	k.pair[1] = pairAddOne16x512
+	k.pair[3] = pairAddTwo16x512
+	k.pair[7] = pairMulOne16x512
+	k.pair[9] = pairMulTwo16x512
+	k.pair[5] = pairAddFloat16x512
+	k.pair[11] = pairMulFloat16x512
+	k.pair[12] = pairAddHalfx512
 	k.lookup = lookupx512
 	return k
 }
@@ -189,6 +204,8 @@ func kernelsx256() *kernels {
 	k.extreme[1] = largestFloatx256
 	k.extreme[2] = leastFloatx256
 	k.sumSquares = sumSquaresx256
+	k.sums = sumsx256
+	k.squares = squaresx256
 	k.expSum = expSumx256
 	k.layer = layerx256
 	k.rms = rmsx256
@@ -204,5 +221,18 @@ func kernelsx256() *kernels {
 	k.native[1][5] = subInt16x256
 	k.native[1][7] = minInt16x256
 	k.native[1][8] = maxInt16x256
+	k.pair[0] = pairAddOne8x256
+	k.pair[2] = pairAddTwo8x256
+	k.pair[6] = pairMulOne8x256
+	k.pair[8] = pairMulTwo8x256
+	k.pair[4] = pairAddFloat8x256
+	k.pair[10] = pairMulFloat8x256
+	k.pair[1] = pairAddOne16x256
+	k.pair[3] = pairAddTwo16x256
+	k.pair[7] = pairMulOne16x256
+	k.pair[9] = pairMulTwo16x256
+	k.pair[5] = pairAddFloat16x256
+	k.pair[11] = pairMulFloat16x256
+	k.pair[12] = pairAddHalfx256
 	return k
 }

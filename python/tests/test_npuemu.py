@@ -57,7 +57,9 @@ def test_float(npu_device):
     assert r.counters["macs"] == 16 * 32 * 8 == sum(o["macs"] for o in r.operators)
     assert r.counters["programs"] == 1 and r.counters["errors"] == 0
     assert r.counters["bytes_read"] >= w.nbytes + x.nbytes
-    assert r.operators[0]["engine"] == "matrix" and r.operators[0]["cycles"] > 0 and r.operators[0]["bytes"] > 0
+    (product,) = [o for o in r.operators if o["engine"] == "matrix"]
+    assert product["cycles"] > 0 and product["bytes"] == product["bytes_read"] + product["bytes_written"] > 0
+    assert product["instructions"]["matrix"] > 0
 
 
 def test_integers(npu_device):
@@ -221,7 +223,7 @@ def test_same_bits_on_every_card(tmp_path):
         for r in results.values():
             assert r.outputs[0].tobytes() == y.tobytes() and r.counters["macs"] == 16 * 32 * 8
         assert results["socket"].counters == results["default"].counters
-        assert results["small"].counters["instructions"] != results["default"].counters["instructions"]
+        assert sum(o["cycles"] for o in results["small"].operators) > sum(o["cycles"] for o in results["default"].operators)
         assert results["timed"].counters["cycles"] > 0 == results["default"].counters["cycles"]
     finally:
         server.terminate()

@@ -39,7 +39,7 @@ func TestTriple(t *testing.T) {
 	}
 	put("triple.c", source)
 	put("npu_accel.h", read("../../driver/uapi/npu_accel.h"))
-	if _, err := e.Run(t.Context(), dir, dir, "gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-static", "-I.", "-o", "triple", "triple.c"); err != nil {
+	if _, err := e.Build(t.Context(), dir, dir, "gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-static", "-I.", "-o", "triple", "triple.c"); err != nil {
 		t.Fatal(err)
 	}
 	put("triple", read(filepath.Join(dir, "triple")))

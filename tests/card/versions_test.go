@@ -65,7 +65,7 @@ func firmwareThatSays(t *testing.T, e *guest.Env, major, minor int) []byte {
 	}
 	flags := fmt.Sprintf("FW_CFLAGS=-DFW_BUILD_MAJOR=9 -DFW_BUILD_MINOR=%d -DFW_BUILD_PATCH=%d", major, minor)
 	sed := fmt.Sprintf(`s/^(#define FW_INTERFACE).*/\1 (%d << 16 | %d)/`, major, minor)
-	if said, err := e.Run(t.Context(), src, out, "sh", "-c", `sed -E -i "$0" fw/fw.h && make -s payloads "$1"`, sed, flags); err != nil {
+	if said, err := e.Build(t.Context(), src, out, "sh", "-c", `sed -E -i "$0" fw/fw.h && make -s payloads "$1"`, sed, flags); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	payload, err := os.ReadFile(filepath.Join(out, "build/payload.bin"))

@@ -54,3 +54,6 @@ func (c *Card) Execute(ctx context.Context, g *ir.Graph, inputs [][]byte) (outpu
 	}
 	return outputs, hosts, err
 }
+
+// Target is what to compile for.
+func (c *Card) Target() emit.Target { return c.target }

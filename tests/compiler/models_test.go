@@ -19,9 +19,8 @@ import (
 	"npuemu/compiler/run"
 )
 
-// steps is how far an output of a model may be from ONNX Runtime's, in steps of its quantization.
-// Convolutions and products are the same arithmetic there (§6.9.3) and the small model is equal. What the others
-// differ in is suspected of the sums of two tensors and of averages, and one rounding moves what is behind it.
+// steps is how far an output of a model may be from ONNX Runtime's, in steps of its quantization. It leaves some
+// convolutions in fp32 and sums with another arithmetic (docs/compiler.md), and one step moves what is behind it.
 var steps = map[string]float64{"small": 0, "resnet18": 4, "resnet50": 4, "mobilenetv2": 6}
 
 // compileTime is what a compilation may take, on two cores (issue 6).

@@ -125,17 +125,23 @@ func TestVerifyFindsAnInstruction(t *testing.T) {
 			}
 		}
 	}
-	g, err := ir.Parse(verified)
-	if err != nil {
-		t.Fatal(err)
-	}
 	x := make([]byte, 32)
-	d, _, err := compiler.Verify(t.Context(), faulty{c, wrong, nil}, g, c.target, [][]byte{x}, nil)
-	if err != nil || !changed {
-		t.Fatalf("%v; the program was changed: %v", err, changed)
-	}
-	if d == nil || d.Node != "relu" || d.Differ != 8 || fmt.Sprintf("%x", d.Got) != "ffffffff" {
-		t.Errorf("the difference is %v, want all of relu's", d)
+	for _, tt := range []struct{ text, node, with string }{
+		{verified, "relu", ""},
+		{strings.ReplaceAll(verified, "}", ", chain=1}"), "twice", "computed with it: sum, relu"},
+	} {
+		changed = false
+		g, err := ir.Parse(tt.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, _, err := compiler.Verify(t.Context(), faulty{c, wrong, nil}, g, c.target, [][]byte{x}, nil)
+		if err != nil || !changed {
+			t.Fatalf("%v; the program was changed: %v", err, changed)
+		}
+		if d == nil || d.Node != tt.node || d.Differ != 8 || d.Instruction < 0 || !strings.Contains(d.String(), tt.with) {
+			t.Errorf("the difference is %v, want all of %s", d, tt.node)
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ halt
 	if !bytes.Equal(out, want) {
 		t.Errorf("result\n% x, want\n% x", out, want)
 	}
-	unchecked := func(text ...isa.Instruction) []byte { return ofVersion(2, isa.Features, text...) }
+	unchecked := func(text ...isa.Instruction) []byte { return ofVersion(2, isa.FeaturesOf(2), text...) }
 	image := isa.Image{InH: 2, InW: 1, OutH: 1, OutW: 1, XLine: 4}
 	pool := isa.Pool{N: 4, Out: 64, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1}
 	large, near := pool, pool

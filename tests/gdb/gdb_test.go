@@ -30,7 +30,7 @@ import (
 func buildFirmware(t *testing.T, e *guest.Env) string {
 	t.Helper()
 	out := t.TempDir()
-	if _, err := e.Run(t.Context(), "../../firmware/src", out, "make", "-s", "payloads"); err != nil {
+	if _, err := e.Build(t.Context(), "../../firmware/src", out, "make", "-s", "payloads"); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(out, "build/fw.elf")

@@ -50,6 +50,10 @@ type Config struct {
 	Append    string   // more of the kernel's arguments
 	Memory    int      // MiB, 512 if 0
 
+	// Packed starts the kernel as its distribution packed it, which takes longer. An unpacked one QEMU loads again when the
+	// guest wakes from S3, over the one that slept.
+	Packed bool
+
 	// Instructions has the clock of a guest under TCG count its instructions, two nanoseconds each, instead of time: while it
 	// waits for a device, or for a busy host, no time goes by, and time limits of its own hold on any host. An idle guest's goes on.
 	Instructions bool
@@ -143,8 +147,10 @@ func Boot(ctx context.Context, e *Env, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.image, err = e.unpacked(ctx, e.kernelImage(release)); err != nil {
-		return nil, err
+	if cfg.image = e.kernelImage(release); !cfg.Packed {
+		if cfg.image, err = e.unpacked(ctx, cfg.image); err != nil {
+			return nil, err
+		}
 	}
 
 	res, err := e.attempt(ctx, cfg, release, accel, dir, scale)

@@ -49,7 +49,7 @@ func (e *Env) BuildModule(ctx context.Context, kernel, srcDir, outDir string) (k
 	if err != nil {
 		return "", nil, err
 	}
-	output, err := e.Run(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 KCOV_INSTRUMENT=y modules`, build)
+	output, err := e.Build(ctx, srcDir, outDir, "sh", "-c", `make -C "$0" M="$PWD" W=1 KCOV_INSTRUMENT=y modules`, build)
 	if err != nil {
 		return "", nil, err
 	}
@@ -92,7 +92,7 @@ func (e *Env) BuildProgram(ctx context.Context, out string, srcs []string, inclu
 		}
 		argv = append(argv, name)
 	}
-	if _, err := e.Run(ctx, dir, dir, argv...); err != nil {
+	if _, err := e.Build(ctx, dir, dir, argv...); err != nil {
 		return err
 	}
 	program, err := os.ReadFile(filepath.Join(dir, "program"))

@@ -133,7 +133,7 @@ func (e *Env) BuildSelftests(tb testing.TB, release, dir string, change func(src
 	if change != nil {
 		change(vfio)
 	}
-	if _, err := e.Run(tb.Context(), src, filepath.Join(dir, "built"), "sh", "-c",
+	if _, err := e.Build(tb.Context(), src, filepath.Join(dir, "built"), "sh", "-c",
 		`top=$PWD && mkdir programs && make -s -C tools/testing/selftests/vfio OUTPUT="$top/programs" ARCH=x86_64 KHDR_INCLUDES="-isystem $top/usr/include" `+
 			`LDFLAGS="-static -L$top/lib" && rm -rf usr tools scripts lib`); err != nil {
 		tb.Fatal(err)

@@ -58,7 +58,7 @@ func Build(ctx context.Context, e *guest.Env, tree, dir string) (map[string]stri
 		}
 	}
 	out := filepath.Join(dir, "kselftest")
-	if _, err := e.Run(ctx, src, out, "make", "-s", "-C", "tools/testing/selftests", "TARGETS="+place, "FORCE_TARGETS=1",
+	if _, err := e.Build(ctx, src, out, "make", "-s", "-C", "tools/testing/selftests", "TARGETS="+place, "FORCE_TARGETS=1",
 		"USERCFLAGS=-Werror", "USERLDFLAGS=-static"); err != nil {
 		return nil, err
 	}

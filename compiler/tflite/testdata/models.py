@@ -4,8 +4,8 @@
 
 usage: models.py DIRECTORY
 
-Each model becomes DIRECTORY/NAME/model.tflite with input_0.bin and output_0.bin of its reference kernels (of
-Logistic and Tanh: of its optimized ones, which are tables). Numbers are pseudo-random from a fixed seed.
+Each model becomes DIRECTORY/NAME/model.tflite with input_0.bin and output_0.bin of its reference kernels. Numbers are
+pseudo-random from a fixed seed. A model with a variable also has its value before the run, as another input, and behind it, as another output.
 """
 import os
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as s
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-KIND = {np.dtype(np.float32): 0, np.dtype(np.int32): 2, np.dtype(np.int8): 9}
+KIND = {np.dtype(np.float32): 0, np.dtype(np.int32): 2, np.dtype(np.int64): 4, np.dtype(np.int16): 7, np.dtype(np.int8): 9}
 
 
 class Net:
@@ -45,6 +45,10 @@ class Net:
         """An int8 activation that covers lo to hi."""
         scale = np.float32((hi - lo) / 255)
         return self.tensor(shape, np.int8, scale, int(round(-128 - lo / scale)))
+
+    def wide(self, shape, most=2.0):
+        """An int16 activation from -most to most."""
+        return self.tensor(shape, np.int16, np.float32(most / 32767), 0)
 
     def scale(self, t):
         return float(self.tensors[t].quantization.scale[0])
@@ -175,6 +179,77 @@ def dequantize(n):
     return [x], n.op(6, [x], n.tensor([1, 256], np.float32))
 
 
+def softmax(n):
+    x = n.act([3, 37], -9.0, 5.0)
+    o = s.SoftmaxOptionsT()
+    o.beta = 1.0
+    return [x], n.op(25, [x], n.tensor([3, 37], np.int8, 1 / 256, -128), o, 9)
+
+
+def mean(n):
+    x = n.act([2, 7, 5, 9])
+    o = s.ReducerOptionsT()
+    axes = n.tensor([2], np.int32, data=np.array([1, 2], np.int32))
+    return [x], n.op(40, [x, axes], n.act([2, 9], -1.1, 1.2), o, 27)
+
+
+def binary16(code, options, kind):
+    def make(n):
+        a, b = n.wide([1, 5, 7, 3]), n.wide([1, 1, 1, 3], 1.3)
+        o = options()
+        if code != 18:
+            o.potScaleInt16 = False
+        return [a, b], n.op(code, [a, b], n.wide([1, 5, 7, 3], 2.9), o, kind)
+    return make
+
+
+def conv16(n):
+    x = n.wide([1, 9, 7, 5])
+    w = n.weights([8, 3, 3, 5], 0)
+    scale = n.scale(x) * np.asarray(n.tensors[w].quantization.scale)
+    b = n.tensor([8], np.int64, scale, 0, 0, n.rng.integers(-200000, 200000, 8))
+    o = s.Conv2DOptionsT()
+    o.padding, o.strideW, o.strideH, o.fusedActivationFunction, o.dilationWFactor, o.dilationHFactor = 0, 2, 1, 1, 1, 1
+    return [x], n.op(3, [x, w, b], n.wide([1, 9, 4, 8], 3.0), o, 1)
+
+
+def leaky16(n):
+    x = n.wide([1, 8, 31])
+    return [x], n.op(98, [x], n.wide([1, 8, 31], 1.9), leaky(), 75)
+
+
+def transposed(padding, size, strides):
+    def make(n):
+        x = n.act([1, 4, 5, 3])
+        w = n.weights([6, 3, 3, 3], 0)
+        shape = n.tensor([4], np.int32, data=np.array([1, *size, 6], np.int32))
+        o = s.TransposeConvOptionsT()
+        o.padding, o.strideH, o.strideW = padding, *strides
+        return [x], n.op(67, [shape, w, x, n.bias(x, w, 6)], n.act([1, *size, 6], -3, 3), o, s.BuiltinOptions.TransposeConvOptions)
+    return make
+
+
+def strided(n):
+    x = n.act([2, 6, 7, 3])
+    q = n.tensors[x].quantization
+    lists = [n.tensor([4], np.int32, data=np.array(v, np.int32)) for v in ([0, -1, 1, 2], [2, -7, 100, 3], [1, -2, 3, 1])]
+    o = s.StridedSliceOptionsT()
+    o.beginMask, o.endMask, o.ellipsisMask, o.newAxisMask, o.shrinkAxisMask = 1, 1, 0, 0, 8
+    return [x], n.op(45, [x, *lists], n.tensor([2, 3, 2], np.int8, q.scale, int(q.zeroPoint[0])), o, s.BuiltinOptions.StridedSliceOptions)
+
+
+def svdf(n):
+    x = n.act([2, 11])
+    w = n.tensor([8, 11], np.int8, 0.01, 0, 0, n.rng.integers(-127, 128, [8, 11]).astype(np.int8))
+    wt = n.tensor([8, 5], np.int16, 0.0001, 0, 0, n.rng.integers(-9000, 9000, [8, 5]).astype(np.int16))
+    b = n.tensor([4], np.int32, 1e-8, 0, 0, n.rng.integers(-90000, 90000, 4).astype(np.int32))
+    state = n.tensor([2, 40], np.int16, 0.0002, 0)
+    n.tensors[state].isVariable = True
+    o = s.SVDFOptionsT()
+    o.rank, o.fusedActivationFunction = 2, 1
+    return [x], n.op(27, [x, w, wt, b, state], n.act([2, 4], 0.0, 0.9), o, s.BuiltinOptions.SVDFOptions)
+
+
 def net(n):
     """Inverted residuals, as MobileNetV2 has them."""
     x = n.act([1, 32, 32, 3])
@@ -204,6 +279,9 @@ MODELS = {
     "mul_relu6": binary(18, s.MulOptionsT, 21, 3), "relu": unary(19), "relu6": unary(21), "leaky_relu": unary(98, options=leaky, kind=75),
     "requantize": unary(114), "logistic": unary(14, 0.0, 255 / 256), "tanh": unary(28, -1.0, 127 / 128),
     "pad": pad, "concat": concat, "quantize": quantize, "dequantize": dequantize, "net": net,
+    "softmax": softmax, "mean": mean, "hard_swish": unary(117, -0.5, 6.2), "exp": unary(47, 0.0, 90.0),
+    "add16": binary16(0, s.AddOptionsT, 11), "sub16": binary16(41, s.SubOptionsT, 28), "mul16": binary16(18, s.MulOptionsT, 21), "conv16": conv16, "leaky16": leaky16,
+    "transposed": transposed(0, [8, 10], [2, 2]), "transposed_valid": transposed(1, [6, 16], [1, 3]), "strided": strided, "svdf": svdf,
 }
 
 
@@ -212,8 +290,7 @@ def main():
         n = Net(i)
         x, y = make(n)
         b = n.bytes(x, y)
-        resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if name in ("logistic", "tanh") else OpResolverType.BUILTIN_REF
-        it = Interpreter(model_content=b, experimental_op_resolver_type=resolver)
+        it = Interpreter(model_content=b, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
         it.allocate_tensors()
         d = os.path.join(sys.argv[1], name)
         os.makedirs(d, exist_ok=True)
@@ -225,10 +302,19 @@ def main():
             elif int(np.prod(t["shape"])) == 256:
                 v = np.arange(-128, 128, dtype=np.int8).reshape(t["shape"])
             else:
-                v = n.rng.integers(-128, 128, t["shape"]).astype(np.int8)
+                r = np.iinfo(t["dtype"])
+                v = n.rng.integers(r.min, r.max + 1, t["shape"]).astype(t["dtype"])
             it.set_tensor(t["index"], v)
             open(os.path.join(d, f"input_{k}.bin"), "wb").write(v.tobytes())
-        it.invoke()
+        state = [t for t in n.tensors if t.isVariable]
+        for t in state:  # a first run fills the variable
+            place = [d["index"] for d in it.get_tensor_details() if d["name"] == t.name.decode()][0]
+            it.invoke()
+            open(os.path.join(d, "input_1.bin"), "wb").write(it.get_tensor(place).tobytes())
+            it.invoke()
+            open(os.path.join(d, "output_1.bin"), "wb").write(it.get_tensor(place).tobytes())
+        if not state:
+            it.invoke()
         out = it.get_tensor(it.get_output_details()[0]["index"])
         open(os.path.join(d, "output_0.bin"), "wb").write(out.tobytes())
     print(len(MODELS), "models")

@@ -245,7 +245,7 @@ func packA512() {
 		g.VMOVDQU8_Z(indexed(p, off, 1, 0), k, r[i])
 		g.VPXORD(flip, r[i], r[i])
 	}
-	transpose512(r, dst)
+	storeRows512(r, dst)
 	g.ADDQ(imm(16*rows512*4), dst)
 	g.ADDQ(imm(64), off)
 	g.SUBQ(imm(64), n)
@@ -254,8 +254,17 @@ func packA512() {
 	g.RET()
 }
 
-// transpose512 writes 16 k-steps of 14 rows of words to dst.
-func transpose512(r [16]reg.VecVirtual, dst reg.GPVirtual) {
+// storeRows512 writes 16 k-steps of 14 rows of words to dst.
+func storeRows512(r [16]reg.VecVirtual, dst reg.GPVirtual) {
+	out := transpose512(r)
+	g.Comment("Ascending, so that each store overwrites the 8 bytes too many of the one before.")
+	for i, o := range out {
+		g.VMOVDQU32(o, at(dst, i*rows512*4))
+	}
+}
+
+// transpose512 returns 16 columns of 16 rows of words.
+func transpose512(r [16]reg.VecVirtual) (out [16]reg.VecVirtual) {
 	g.Comment("A 16×16 transposition of words: pairs, quadruples, then 128-bit lanes.")
 	var s [16]reg.VecVirtual
 	for i := 0; i < 16; i += 2 {
@@ -275,7 +284,6 @@ func transpose512(r [16]reg.VecVirtual, dst reg.GPVirtual) {
 			}
 		}
 	}
-	var out [16]reg.VecVirtual
 	for j := range 4 {
 		v := [4]reg.VecVirtual{g.ZMM(), g.ZMM(), g.ZMM(), g.ZMM()}
 		g.VSHUFI32X4(imm(0x88), u[1][j], u[0][j], v[0])
@@ -292,10 +300,7 @@ func transpose512(r [16]reg.VecVirtual, dst reg.GPVirtual) {
 			out[4*lane+j] = o
 		}
 	}
-	g.Comment("Ascending, so that each store overwrites the 8 bytes too many of the one before.")
-	for i, o := range out {
-		g.VMOVDQU32(o, at(dst, i*rows512*4))
-	}
+	return out
 }
 
 // packLines512 is packA512 of rows that are equally far apart, for several pieces of them.
@@ -339,7 +344,7 @@ func packLines512() {
 			g.ADDQ(stride, p)
 		}
 	}
-	transpose512(r, to)
+	storeRows512(r, to)
 	g.ADDQ(imm(16*rows512*4), to)
 	g.ADDQ(imm(64), from)
 	g.SUBQ(imm(64), left)
@@ -409,6 +414,55 @@ func packB512() {
 	for i := range sum {
 		g.VMOVDQU(sum[i], at(sums, 32*i))
 	}
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// packColumns512 turns up to 16 columns of weights that are rows in memory into half a panel.
+func packColumns512() {
+	begin("packColumns512", "func(dst *byte, columns **byte, off, n, cols int, sums *int32)",
+		"packColumns512 writes n > 0 bytes, from byte off on, of 16 columns as words: half of each of ⌈n/4⌉ k-steps. It adds them to\n"+
+			"the 16 sums. Columns from cols on are zeros, but have an address too.")
+	dst, columns, off, n, sums := param("dst"), param("columns"), param("off"), param("n"), param("sums")
+	mask, ones, steps, p := g.GP64(), g.GP64(), g.GP64(), g.GP64()
+	k, exist := g.K(), g.K()
+	g.MOVQ(operand.U64(0xffffffffffffffff), ones)
+	g.MOVQ(onStack("cols"), p)
+	g.BZHIQ(p, ones, mask)
+	g.KMOVW(mask.As32(), exist)
+	one, sum, word := g.ZMM(), g.ZMM(), g.GP32()
+	g.MOVL(operand.U32(0x01010101), word)
+	g.VPBROADCASTD(word, one)
+	g.VMOVDQU32(at(sums, 0), sum)
+	g.MOVQ(n, steps)
+	g.ADDQ(imm(3), steps)
+	g.SHRQ(imm(2), steps)
+	g.Label("chunk")
+	g.MOVQ(ones, mask)
+	g.CMPQ(n, imm(64))
+	g.JGE(operand.LabelRef("full"))
+	g.BZHIQ(n, mask, mask)
+	g.Label("full")
+	g.KMOVQ(mask, k)
+	var r [16]reg.VecVirtual
+	for i := range r {
+		r[i] = g.ZMM()
+		g.MOVQ(at(columns, 8*i), p)
+		g.VMOVDQU8_Z(indexed(p, off, 1, 0), k, r[i])
+	}
+	for i, o := range transpose512(r) {
+		g.VMOVDQA32_Z(o, exist, o)
+		g.VPDPBUSD(o, one, sum)
+		g.VMOVDQU32(o, at(dst, i*cols512*4))
+		g.DECQ(steps)
+		g.JZ(operand.LabelRef("end"))
+	}
+	g.ADDQ(imm(16*cols512*4), dst)
+	g.ADDQ(imm(64), off)
+	g.SUBQ(imm(64), n)
+	g.JMP(operand.LabelRef("chunk"))
+	g.Label("end")
+	g.VMOVDQU32(sum, at(sums, 0))
 	g.VZEROUPPER()
 	g.RET()
 }

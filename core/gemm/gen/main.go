@@ -71,6 +71,7 @@ func main() {
 	packA512()
 	packLines512()
 	packB512()
+	packColumns512()
 	sum512()
 	widen512()
 	channels512()

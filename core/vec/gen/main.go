@@ -63,6 +63,7 @@ func main() {
 		conversions()
 		reductions()
 		native()
+		pairs()
 		if w.wide {
 			lookup()
 		}

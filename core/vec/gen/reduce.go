@@ -5,6 +5,7 @@ package main
 import (
 	"math"
 
+	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
@@ -134,6 +135,14 @@ func reductions() {
 	g.VZEROUPPER()
 	g.RET()
 
+	fourRows("sums", "adds n numbers of each of four rows, stride bytes apart.", func(_ int, v vec, _ *tail, acc vec) {
+		emit("VADDPS", v, acc, acc) // beyond the last ones +0, which leaves a sum alone
+	})
+	fourRows("squares", "adds (x − c)² of n numbers of each of four rows, stride bytes apart; the sums\ncome in place of c.", func(row int, v vec, t *tail, acc vec) {
+		d := t.keep(sub(v, broadcast(2, at(rowSums, 4*row))), rowZero)
+		emit("VFMADD231PS", d, d, acc)
+	})
+
 	register("expSum", nil, "expSum")
 	begin("expSum", "func(z, x *uint32, m uint32, n int) uint32", "makes z[i] the exponential of x[i] − m, and returns the sum of n of them.\nm is finite and no x[i] is above it, or NaN.")
 	z, x, n := param("z"), param("x"), param("n")
@@ -171,6 +180,41 @@ func reductions() {
 		v := mul(mul(loadTail(at(x, off), t), r), loadTail(at(gain, off), t))
 		storeTail(canon(v), at(z, off), t)
 	})
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// rowSums has what fourRows stores; rowZero is 0.
+var (
+	rowSums reg.GPVirtual
+	rowZero vec
+)
+
+// fourRows is a sum of each of four rows: their chains of additions do not wait
+// for each other. some adds v, elements of a row, to acc.
+func fourRows(name, doc string, some func(row int, v vec, t *tail, acc vec)) {
+	register(name, nil, name)
+	begin(name, "func(x *uint32, stride, n int, sums *uint32)", doc)
+	x, stride, n := param("x"), param("stride"), param("n")
+	rowSums, rowZero = param("sums"), zeroVec()
+	rows := []reg.GPVirtual{x}
+	var acc [][]vec
+	for i := range 4 {
+		if i > 0 {
+			p := g.GP64()
+			g.LEAQ(operand.Mem{Base: rows[i-1], Index: stride, Scale: 1}, p)
+			rows = append(rows, p)
+		}
+		acc = append(acc, lanesOf(bits(0)))
+	}
+	sixteen(n, rows, func(i, off int, t *tail) {
+		for row, p := range rows {
+			some(row, loadTail(at(p, off), t), t, acc[row][i])
+		}
+	})
+	for row := range rows {
+		g.MOVL(fold("VADDPS", acc[row]), at(rowSums, 4*row))
+	}
 	g.VZEROUPPER()
 	g.RET()
 }

@@ -66,17 +66,7 @@ func requant() {
 		return func(x, p operand.Mem, k *reg.OpmaskVirtual) vec {
 			v := op("VPSLLVD", loadSome(x, k), p.Offset(leftShift))
 			v = shiftProducts(op("VPMULDQ", v, p.Offset(multiplier)), op("VPMULDQ", op1("VMOVSHDUP", v), op1("VMOVSHDUP", p.Offset(multiplier))))
-			dropped := load(p.Offset(rest))
-			bound := op("VPSUBD", shift("VPSRLD", dropped, 1), shift("VPSRAD", v, 31)) // one more for a negative number
-			dropped = and(v, dropped)
-			r := op("VPSRAVD", v, p.Offset(rightShift))
-			if w.wide {
-				up := g.K()
-				g.VPCMPGTD(bound, dropped, up)
-				emit("VPSUBD", bits(0xffffffff), r, up, r)
-				return r
-			}
-			return op("VPSUBD", r, op("VPCMPGTD", dropped, bound))
+			return divPow2(v, p)
 		}
 	})
 	requantKernel("requantFloat", floatSize, "scales with fp32.", func() scaler {

@@ -44,19 +44,18 @@ const copies = 4
 
 // Places in the scratchpad.
 const (
-	placeA8     = 0
-	placeB8     = placeA8 + elements
-	placeOut8   = placeB8 + elements
-	placeFixed  = placeOut8 + elements // REQUANT's parameters
-	placeFloat  = placeFixed + channels*isa.ParamSize
-	placeTable  = placeFloat + channels*isa.ParamSize
-	placeScales = placeTable + isa.TableSize
-	placeX      = 1 << 18
-	placeY      = placeX + 4*elements
-	placeH      = placeY + 4*elements
-	placeNorm   = placeH + 2*elements // ε, γ, β
-	spadSize    = 1 << 20
-	accSize     = 8 * elements
+	placeA8    = 0
+	placeB8    = placeA8 + elements
+	placeOut8  = placeB8 + elements
+	placeFixed = placeOut8 + elements // REQUANT's parameters
+	placeFloat = placeFixed + channels*isa.ParamSize
+	placeTable = placeFloat + channels*isa.ParamSize
+	placeX     = 1 << 18
+	placeY     = placeX + 4*elements
+	placeH     = placeY + 4*elements
+	placeNorm  = placeH + 2*elements // ε, γ, β
+	spadSize   = 1 << 20
+	accSize    = 8 * elements
 )
 
 // measurement is a row of the table.
@@ -121,12 +120,7 @@ func measurements() []measurement {
 	}
 	i8 := isa.Element{Type: systolic.Int8, OutType: systolic.Int8, X: placeA8, Y: placeB8, Out: placeOut8}
 	inPlace := isa.Element{Type: systolic.Int8, OutType: systolic.Int8, X: placeA8, Out: placeA8}
-	toFloat := func(x, out uint32) isa.Instruction {
-		return acc(isa.ElemMove, isa.Element{Type: systolic.Int8, OutType: systolic.FP32, X: x, Out: out, OutAcc: true})
-	}
-	scaled := func(at, scale uint32) isa.Instruction {
-		return acc(isa.ElemMul, isa.Element{Type: systolic.FP32, OutType: systolic.FP32, X: at, Out: at, Y: scale, XAcc: true, OutAcc: true, One: true})
-	}
+	addq := isa.Addq{Type: systolic.Int8, X: placeA8, Y: placeB8, Out: placeOut8, M: elements / row, N: row, XStride: row, YStride: row, OutStride: row}
 	return []measurement{
 		{"REQUANT, one rounding, a scale for each channel", "requant_fixed", "intrinsics", 1.5, []isa.Instruction{rounding(isa.OneRounding, placeFixed)}},
 		{"REQUANT, two roundings", "requant_fixed", "one rounding", 1.5, []isa.Instruction{rounding(isa.TwoRoundings, placeFixed)}},
@@ -134,9 +128,13 @@ func measurements() []measurement {
 		{"ELEMENT relu, int8 in place", "relu", "loop", 1.5, []isa.Instruction{acc(isa.ElemReLU, inPlace)}},
 		{"TABLE", "lookup", "loop", 1.5, []isa.Instruction{isa.Table{X: placeA8, Table: placeTable, Out: placeOut8, M: 1, N: elements - 1}}},
 		{"residual add of one scale: ELEMENT add, int8", "residual", "loop", 1.5, []isa.Instruction{acc(isa.ElemAdd, i8)}},
-		{"residual add of two scales: five ELEMENTs through fp32", "residual_rescaled", "intrinsics, int32", 1.5, []isa.Instruction{
-			toFloat(placeA8, 0), scaled(0, placeScales), toFloat(placeB8, 4*elements), scaled(4*elements, placeScales+4),
-			acc(isa.ElemAdd, isa.Element{Type: systolic.FP32, OutType: systolic.Int8, Y: 4 * elements, Out: placeOut8, XAcc: true, YAcc: true}),
+		{"residual add of two scales: ADDQ in fp32", "residual_rescaled", "intrinsics, int32", 1.5, []isa.Instruction{
+			isa.Scales{Rounding: isa.FloatScale, Lo: -128, Hi: 127, XScale: math.Float32bits(0.7), YScale: math.Float32bits(0.6)}, addq,
+		}},
+		{"residual add of two scales: ADDQ with two roundings, three times", "residual_rescaled", "one rounding, twice", 1.5, []isa.Instruction{
+			isa.Scales{
+				Rounding: isa.TwoRoundings, Left: 20, Lo: -128, Hi: 127, XScale: 1 << 30, XShift: 31, YScale: 1840700270, YShift: 32, Scale: 1503238553, SShift: 50,
+			}, addq,
 		}},
 		{"NORM softmax, fp32", "softmax", "loops", 1.5, []isa.Instruction{norm(isa.Softmax, 0)}},
 		{"NORM layer, fp32", "layer_norm", "loops", 1.5, []isa.Instruction{norm(isa.LayerNorm, placeNorm)}},
@@ -225,7 +223,7 @@ type device struct {
 }
 
 func newDevice() (*device, error) {
-	cfg := core.Config{Rows: 16, Cols: 16, SpadSize: spadSize, AccSize: accSize, ISAMinor: 1, Features: isa.Features}
+	cfg := core.Config{Rows: 16, Cols: 16, SpadSize: spadSize, AccSize: accSize, ISAMinor: isa.Minor, Features: isa.Features}
 	c, err := core.New(cfg)
 	if err != nil {
 		return nil, err
@@ -246,8 +244,6 @@ func newDevice() (*device, error) {
 		word(placeFloat+8*i, math.Float32bits(1/float32(1000+i)))
 		spad[placeTable+i] = byte(rng.Uint32())
 	}
-	word(placeScales, math.Float32bits(0.7))
-	word(placeScales+4, math.Float32bits(0.6))
 	word(placeNorm, math.Float32bits(1e-5))
 	for i := range row {
 		word(placeNorm+4+4*i, math.Float32bits(1+float32(i)*1e-4))
@@ -272,7 +268,7 @@ func (d *device) image(in []isa.Instruction) []byte {
 	text = append(text, isa.End{})
 	p := isa.Program{
 		Descriptor: isa.Descriptor{
-			Minor: 1, Features: isa.Features, Rows: uint16(d.cfg.Rows), Cols: uint16(d.cfg.Cols),
+			Minor: isa.Minor, Features: isa.Features, Rows: uint16(d.cfg.Rows), Cols: uint16(d.cfg.Cols),
 			SpadSize: spadSize, AccSize: accSize, Bindings: 2,
 		},
 		Text: isa.Text(append(text, isa.Halt{})...),
