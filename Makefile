@@ -29,6 +29,9 @@ wheel: ## Build build/npuemu-*.whl, the Python package with library and program 
 test-python: wheel ## Install the wheel and run its tests; fetches numpy, onnx, pytest, mypy, 100 MB
 	@python/test.sh build
 
+test-torch: wheel ## Install the wheel and run PyTorch's and ONNX's tests; the first run fetches PyTorch, 1 to 3 GB
+	@tests/torch/run $(CURDIR)/build
+
 setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
 	@tests/guest/setup.sh
 
