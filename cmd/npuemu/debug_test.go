@@ -31,7 +31,7 @@ func TestDebugMistakes(t *testing.T) {
 		{"more than cards", []string{"serve", "--socket", s, "--gdb", "-", "--gdb", ":1"}, "--gdb is given 2 times and there are 1 cards"},
 		{"twice the same", []string{"serve", "--socket", s, "--socket", s + "2", "--gdb", ":1", "--gdb", ":1"}, "--gdb :1 is given twice"},
 		{"one trace for two", []string{"serve", "--socket", s, "--socket", s + "2", "--cp-trace", "a", "--cp-trace", "a"}, "--cp-trace a is given twice"},
-		{"trace that cannot be written", []string{"serve", "--socket", s, "--cp-trace", dir + "/none/trace"}, "--cp-trace: trace: open"},
+		{"trace that cannot be written", []string{"serve", "--socket", s, "--cp-trace", dir + "/none/trace"}, "--cp-trace: open"},
 		{"no limit", []string{"serve", "--socket", s, "--cp-trace", dir + "/t", "--cp-trace-limit", "0"}, "use 1 to 1048576 MiB"},
 		{"another process's card", append(run[:len(run):len(run)], "--device", "vfio-user:"+s, "--gdb", ":1"), "give them to npuemu serve"},
 		{"boot", []string{"boot", "--kernel", "/dev/null", "--gdb", ":1", "--gdb", ":2"}, "--gdb is given 2 times"},
