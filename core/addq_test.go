@@ -201,8 +201,8 @@ func TestAddqAgainstModel(t *testing.T) {
 				if i.One {
 					yk, yr = 0, 0
 				}
-				x := int64(m.element(byte(typ), int(i.X)+r*int(i.XStride), k))
-				v := paired(scales, i.Op, x, int64(m.element(byte(typ), int(i.Y)+yr*int(i.YStride), yk)))
+				x := m.element(byte(typ), int(i.X)+r*int(i.XStride), k)
+				v := paired(scales, i.Op, x, m.element(byte(typ), int(i.Y)+yr*int(i.YStride), yk))
 				if v > int64(scales.Lo) && v < int64(scales.Hi) {
 					middle++
 				}
