@@ -22,7 +22,7 @@ func Fold(g *ir.Graph) error {
 				size += len(t.Data)
 			}
 		}
-		if !ok || n.Outputs[0].Bytes() > max(foldLimit, 16*size) || n.Check() != nil && !ref.Wide(n) {
+		if !ok || n.Outputs[0].Bytes() < 0 || n.Outputs[0].Bytes() > max(foldLimit, 16*size) || n.Check() != nil && !ref.Wide(n) {
 			nodes = append(nodes, n)
 			continue
 		}

@@ -147,7 +147,8 @@ func evaluate(n *ir.Node, b *builder, out []*ir.Tensor) (map[*ir.Tensor][]byte, 
 		return data[t]
 	}
 	for _, m := range b.nodes {
-		in, ok := make([][]byte, len(m.Inputs)), m.Outputs[0].Bytes() <= foldLimit
+		size := m.Outputs[0].Bytes()
+		in, ok := make([][]byte, len(m.Inputs)), size >= 0 && size <= foldLimit
 		for i, t := range m.Inputs {
 			in[i] = value(t)
 			ok = ok && in[i] != nil

@@ -309,6 +309,19 @@ func TestErrors(t *testing.T) {
 }
 
 // TestHostNames: what the host runs is named, and nothing else goes there.
+// A constant that grows beyond all sizes is refused, not computed.
+func TestHugeConstant(t *testing.T) {
+	g := model(t, "input %q: float32[1, 1, 1099511]", "const %k: float32[1, 1, 1] = 1", "const %v: float32[1, 1, 1] = 1", `node "a" Attention(%q, %k, %v) -> %y {q_num_heads=1099511, kv_num_heads=1}`, "output %y")
+	for _, c := range g.Nodes[0].Inputs[1:] {
+		c.Shape = []int{1, 1, 1}
+	}
+	k := g.Nodes[0].Inputs[1]
+	k.Shape, k.Data = []int{1, 40000, 1}, make([]byte, 160000)
+	if err := Run(g, nil); err == nil || !strings.Contains(err.Error(), "is too large") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestHostNames(t *testing.T) {
 	g := model(t, "input %x: float64[2]", "input %y: float32[2]", `node "wide" Exp(%x) -> %a`, `node "narrow" Exp(%y) -> %b`, "output %a", "output %b")
 	if err := Run(g, nil); err != nil {

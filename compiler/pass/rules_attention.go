@@ -12,7 +12,7 @@ import (
 type attention struct {
 	*builder
 	typ        ir.Type // of scores: fp32 for narrower operands
-	rows, keys int // of queries, and of keys with those of the past
+	rows, keys int     // of queries, and of keys with those of the past
 	past       int
 	lengths    *ir.Tensor // int32[batch, 1, 1, 1]: keys that are there; nil for all
 }
@@ -94,6 +94,7 @@ func (a *attention) heads(x *ir.Tensor, heads int) *ir.Tensor {
 // repeat has each head r times, one behind the other.
 func (a *attention) repeat(x *ir.Tensor, r int) *ir.Tensor {
 	s := x.Shape
+	a.elements([]int{s[0], s[1], r, s[2], s[3]}) // which has a limit
 	wide := a.expand(a.reshape(x, s[0], s[1], 1, s[2], s[3]), []int{s[0], s[1], r, s[2], s[3]})
 	return a.reshape(wide, s[0], s[1]*r, s[2], s[3])
 }
