@@ -54,10 +54,6 @@ type Config struct {
 	// guest wakes from S3, over the one that slept.
 	Packed bool
 
-	// Instructions has the clock of a guest under TCG count its instructions, two nanoseconds each, instead of time: while it
-	// waits for a device, or for a busy host, no time goes by, and time limits of its own hold on any host. An idle guest's goes on.
-	Instructions bool
-
 	// Timeout limits Script, 2 minutes if 0. Reaching /init has a limit of its own. NPUEMU_TIMEOUT_SCALE, a
 	// number, multiplies both.
 	Timeout time.Duration
