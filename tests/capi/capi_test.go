@@ -4,6 +4,7 @@ package capi
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"encoding/json"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -25,7 +27,9 @@ const (
 // run runs a command and returns what it writes to standard output.
 func run(t *testing.T, env []string, name string, args ...string) []byte {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), name, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
 	c.Env = append(os.Environ(), env...)
 	var errs bytes.Buffer
 	c.Stderr = &errs
