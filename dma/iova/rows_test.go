@@ -61,7 +61,7 @@ func TestRows(t *testing.T) {
 		return min(int(addr/page)-4, 5)
 	}
 	done := 0
-	for range 4000 {
+	for range 1000 {
 		addr, stride := Addr(rng.IntN(9*page+100)), uint64(rng.IntN(600))
 		rows, size := 1+rng.IntN(40), 1+rng.IntN(200)
 		step := size + rng.IntN(3)
@@ -87,7 +87,7 @@ func TestRows(t *testing.T) {
 			}
 			done++
 		}
-		log := rng.IntN(2) == 0
+		log := rng.IntN(8) == 0
 		if log {
 			if _, err := tab.StartLog(page, nil); err != nil {
 				t.Fatal(err)
