@@ -9,4 +9,4 @@ def refuse(model: Model, remedy: str) -> None:
     """Raises Error if operators of the model run on the host; it names them and what to do."""
     hosts = [f"{o['name']} ({o['op']}): {o['reason']}" for o in model.operators if not o["device"]]
     if hosts:
-        raise Error(f"the device does not have {'; '.join(hosts)}; {remedy}")
+        raise Error(f"the device does not have {'; '.join(hosts)}; {remedy}", "model")

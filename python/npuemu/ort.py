@@ -69,15 +69,15 @@ class InferenceSession:
             try:
                 model = onnx.load(self._source, load_external_data=False)
             except OSError as e:
-                raise npuemu.Error(f"{self._source}: {e.strerror}") from e
+                raise npuemu.Error(f"{self._source}: {e.strerror}", "file") from e
             except Exception as e:
-                raise npuemu.Error(f"{self._source} is no ONNX model: {e}") from e
+                raise npuemu.Error(f"{self._source} is no ONNX model: {e}", "model") from e
         else:
             self._source, self._format = bytes(path_or_bytes), "onnx"
             try:
                 model = onnx.load_from_string(self._source)
             except Exception as e:
-                raise npuemu.Error(f"the bytes are no ONNX model: {e}") from e
+                raise npuemu.Error(f"the bytes are no ONNX model: {e}", "model") from e
         constants = {t.name for t in model.graph.initializer}
         self._inputs = [_arg(v) for v in model.graph.input if v.name not in constants]
         self._outputs = [_arg(v) for v in model.graph.output]
@@ -117,7 +117,7 @@ class InferenceSession:
         known = [a.name for a in self._outputs]
         for name in output_names or ():
             if name not in known:
-                raise npuemu.Error(f"Invalid output name: {name}; the model has {', '.join(known)}")
+                raise npuemu.Error(f"Invalid output name: {name}; the model has {', '.join(known)}", "buffer")
         feed = self._feed(input_feed)
         with self._lock:
             model = self._program({n: x.shape for n, x in feed.items()})
@@ -136,17 +136,17 @@ class InferenceSession:
         if missing:
             raise ValueError(f"Required inputs ({missing}) are missing from input feed ({list(feed)}).")
         if unknown := sorted(feed.keys() - {a.name for a in self._inputs}):
-            raise npuemu.Error(f"Invalid input name: {unknown[0]}; the model has {', '.join(a.name for a in self._inputs)}")
+            raise npuemu.Error(f"Invalid input name: {unknown[0]}; the model has {', '.join(a.name for a in self._inputs)}", "buffer")
         arrays = {}
         for a in self._inputs:
             x = np.asarray(feed[a.name])
             if _name(x.dtype) != a.type:
-                raise npuemu.Error(f"Unexpected input data type. Actual: ({_name(x.dtype)}), expected: ({a.type}) for {a.name}")
+                raise npuemu.Error(f"Unexpected input data type. Actual: ({_name(x.dtype)}), expected: ({a.type}) for {a.name}", "buffer")
             if len(x.shape) != len(a.shape):
-                raise npuemu.Error(f"Invalid rank for input: {a.name} Got: {len(x.shape)} Expected: {len(a.shape)}")
+                raise npuemu.Error(f"Invalid rank for input: {a.name} Got: {len(x.shape)} Expected: {len(a.shape)}", "buffer")
             for i, (d, want) in enumerate(zip(x.shape, a.shape)):
                 if isinstance(want, int) and d != want:
-                    raise npuemu.Error(f"Got invalid dimensions for input: {a.name} for index {i}: Got: {d} Expected: {want}")
+                    raise npuemu.Error(f"Got invalid dimensions for input: {a.name} for index {i}: Got: {d} Expected: {want}", "buffer")
             arrays[a.name] = x
         return arrays
 

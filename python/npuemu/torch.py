@@ -103,7 +103,7 @@ def to_onnx(model, args=(), kwargs=None, *, dtype="fp32"):
             raise npuemu.Error(f"dtype {dtype!r}: an exported program has the types that it was exported with; export it under torch.autocast")
         return _onnx(model)
     if model.training:
-        raise npuemu.Error("the model is in training mode; call model.eval()")
+        raise _refusal("the model is in training mode; call model.eval()")
     _check([*model.parameters(), *model.buffers(), *torch.utils._pytree.tree_leaves((args, kwargs))])
     return _onnx(_exported(model, args, kwargs, products))
 
@@ -124,11 +124,13 @@ class _Graph:
     def _call(self, args):
         try:
             if self.graph_break and not self.options.get("fallback"):
-                raise npuemu.Error(f"the graph breaks, and Python goes on behind it: {self.graph_break}")
+                raise _refusal(f"the graph breaks, and Python goes on behind it: {self.graph_break}")
             out, report = self._device(args)
         except npuemu.Error as e:
+            if e.kind != "model":  # a card that is not there, or fails, is no reason to do without
+                raise
             if not self.options.get("fallback"):
-                raise npuemu.Error(f"{e} (options={{\"fallback\": True}} runs it on the host, and says so)") from e
+                raise _refusal(f"{e} (options={{\"fallback\": True}} runs it on the host, and says so)") from e
             out = self.gm(*args)
             report = Report({}, [], _names(self.gm), reason=str(e), graph_break=self.graph_break)
         self._note(report)
@@ -144,13 +146,13 @@ class _Graph:
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
         _check(tensors)
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            raise npuemu.Error("gradients are asked for, and the device computes none: call the model under torch.no_grad(), or model.requires_grad_(False)")
+            raise _refusal("gradients are asked for, and the device computes none: call the model under torch.no_grad(), or model.requires_grad_(False)")
         products = PRODUCTS[self.options.get("dtype", "fp32")]
         if torch.is_autocast_enabled("cpu"):
             products = torch.get_autocast_dtype("cpu")
         constants = {i: a for i, a in enumerate(args) if self.static[i] or not isinstance(a, torch.Tensor)}
         inputs = [a for i, a in enumerate(args) if i not in constants]
-        key = (products, *((t.dtype, t.shape) for t in inputs), *(a for a in constants.values() if not isinstance(a, torch.Tensor)))
+        key = (products, *((t.dtype, t.shape) for t in inputs), *((type(a), a) for a in constants.values() if not isinstance(a, torch.Tensor)))
         stamp = [(a.data_ptr(), _version(a)) for a in constants.values() if isinstance(a, torch.Tensor)]
         p = self.programs.pop(key, None)
         if p is None or p.stamp != stamp:  # a parameter was written to since
@@ -168,13 +170,15 @@ class _Program:
     def __init__(self, gm, inputs, constants, stamp, products, options):
         self.stamp = stamp
         device = options.get("device") or _device(options)
-        self.others = []
-        ep = _exported(_Frozen(gm, constants, self.others.append, options.get("dtype", "fp32") != "fp32"), inputs, None, products)
+        self.others = None
+        ep = _exported(_Frozen(gm, constants, self._note, options.get("dtype", "fp32") != "fp32"), inputs, None, products)
         self.rows = _embedded(ep)
         self.model = device.load(_onnx(ep), format="onnx")
-
         if not options.get("fallback"):
             refuse(self.model, "replace it in the model")
+
+    def _note(self, outputs):
+        self.others = [_TENSOR if isinstance(o, torch.Tensor) else o for o in outputs]
 
     def run(self, inputs):
         for i, rows in self.rows.items():
@@ -189,7 +193,7 @@ _TENSOR = object()
 
 
 class _Frozen(torch.nn.Module):
-    """A graph whose constants are its own; note is called with each output, or _TENSOR for a tensor."""
+    """A graph whose constants are its own; note is called with its outputs, of which tensors become the module's."""
 
     def __init__(self, gm, constants, note, reduced):
         super().__init__()
@@ -208,8 +212,7 @@ class _Frozen(torch.nn.Module):
         given = iter(inputs)
         args = [getattr(self, self.names[i]) if i in self.names else self.plain[i] if i in self.plain else next(given) for i in range(self.count)]
         out = self.gm(*args)
-        for o in out:
-            self.note(_TENSOR if isinstance(o, torch.Tensor) else o)
+        self.note(out)
         tensors = [o for o in out if isinstance(o, torch.Tensor)]
         if self.reduced:  # what is behind the graph expects the type that the model has
             tensors = [o.float() if o.dtype in (torch.bfloat16, torch.float16) else o for o in tensors]
@@ -234,7 +237,7 @@ def _exported(module, args, kwargs, products):
         try:
             return torch.export.export(module.eval(), tuple(args), kwargs, strict=False)
         except Exception as e:
-            raise npuemu.Error(f"torch.export: {_first(e)}") from e
+            raise _refusal(f"torch.export: {_first(e)}") from e
 
 
 def _onnx(ep):
@@ -246,11 +249,11 @@ def _onnx(ep):
             ep = ep.run_decompositions({o: d or torch.export.default_decompositions()[o] for o, d in _DECOMPOSITIONS.items()})
         written = [*ep.graph_signature.buffers_to_mutate.values(), *ep.graph_signature.user_inputs_to_mutate.values()]
         if written:
-            raise npuemu.Error(f"the graph writes to {', '.join(sorted(written))} in place; return the new value instead")
+            raise _refusal(f"the graph writes to {', '.join(sorted(written))} in place; return the new value instead")
         try:
             program = torch.onnx.export(ep, dynamo=True, opset_version=OPSET, verbose=False)
         except torch.onnx.OnnxExporterError as e:
-            raise npuemu.Error(_untranslated(e)) from e
+            raise _refusal(_untranslated(e)) from e
     return program.model_proto.SerializeToString()
 
 
@@ -259,10 +262,10 @@ def _inference(n):
     if isinstance(n.target, torch._ops.OpOverload):
         for a, v in zip(n.target._schema.arguments, n.args):
             if a.name in ("train", "training") and v is True:
-                raise npuemu.Error(f"{n.target} ({n.name}) is in training mode; call model.eval()")
+                raise _refusal(f"{n.target} ({n.name}) is in training mode; call model.eval()")
     for v in torch.utils._pytree.tree_leaves(n.meta.get("val")):
         if isinstance(v, torch.Tensor) and v.dtype not in DTYPES:
-            raise npuemu.Error(f"{n.target} ({n.name}) has the type {v.dtype}, which the device does not; it has {_dtypes()}")
+            raise _refusal(f"{n.target} ({n.name}) has the type {v.dtype}, which the device does not; it has {_dtypes()}")
 
 
 def _decomposes(n):
@@ -287,12 +290,22 @@ _DECOMPOSITIONS = {torch.ops.aten.embedding.default: _embedding, torch.ops.aten.
 
 def _embedded(ep):
     """The inputs, by number, that are indexes of embeddings, with the rows of the smallest table."""
-    names = {name: i for i, name in enumerate(ep.graph_signature.user_inputs)}
     rows = {}
-    for n in ep.graph.nodes:
-        if n.target is torch.ops.aten.embedding.default and n.args[1].name in names:
-            i, size = names[n.args[1].name], n.args[0].meta["val"].shape[0]
-            rows[i] = min(size, rows.get(i, size))
+
+    def walk(module, inputs):  # inputs: numbers by node
+        for n in module.graph.nodes:
+            if n.target is torch.ops.aten.embedding.default and n.args[1] in inputs:
+                i, size = inputs[n.args[1]], n.args[0].meta["val"].shape[0]
+                rows[i] = min(size, rows.get(i, size))
+            elif isinstance(n.target, torch._ops.HigherOrderOperator):  # a region of autocast, say
+                at = next((k for k, a in enumerate(n.args) if isinstance(a, torch.fx.Node) and a.op == "get_attr"), None)
+                if at is not None:
+                    inner = module.get_submodule(n.args[at].target)
+                    given = zip((m for m in inner.graph.nodes if m.op == "placeholder"), n.args[at + 1 :])
+                    walk(inner, {m: inputs[a] for m, a in given if a in inputs})
+
+    names = {name: i for i, name in enumerate(ep.graph_signature.user_inputs)}
+    walk(ep.graph_module, {n: names[n.name] for n in ep.graph.nodes if n.op == "placeholder" and n.name in names})
     return rows
 
 
@@ -301,9 +314,9 @@ def _check(tensors):
         if not isinstance(t, torch.Tensor):
             continue
         if t.device.type != "cpu" or t.layout != torch.strided or t.is_quantized:
-            raise npuemu.Error(f"a tensor of {t.layout} on {t.device}: the backend takes dense ones on the cpu")
+            raise _refusal(f"a tensor of {t.layout} on {t.device}: the backend takes dense ones on the cpu")
         if t.dtype not in DTYPES:
-            raise npuemu.Error(f"a tensor of type {t.dtype} and shape {list(t.shape)}: the device does not have it; it has {_dtypes()}")
+            raise _refusal(f"a tensor of type {t.dtype} and shape {list(t.shape)}: the device does not have it; it has {_dtypes()}")
 
 
 def _array(t):
@@ -316,6 +329,10 @@ def _tensor(a):
     if a.dtype.name == "bfloat16":
         return torch.from_numpy(a.view("uint16")).view(torch.bfloat16)
     return torch.from_numpy(a)
+
+
+def _refusal(text):
+    return npuemu.Error(text, "model")
 
 
 def _dtypes():

@@ -132,6 +132,7 @@ X = torch.randn(2, 4, generator=torch.Generator().manual_seed(3))
     ("silu", lambda l, x: nn.functional.silu(l(x)), (X,)),
     ("scalar tensor", lambda l, x, k: l(x) * k, (X, torch.tensor(3.0))),
     ("number", lambda l, x, k: l(x) * k, (X, 3.5)),
+    ("true", lambda l, x, k: l(x) + (2 if k is True else 3), (X, True)),
     ("int32", lambda l, x: x * 3 - 1, (torch.arange(6, dtype=torch.int32),)),
     ("int8 to float", lambda l, x: l(x.float()), (torch.arange(-4, 4, dtype=torch.int8).reshape(2, 4),)),
     ("bool", lambda l, x: torch.where(l(x) > 0, x, -x), (X,)),
@@ -270,10 +271,13 @@ def test_gradients_are_refused():
         compiled(Net(lambda l, x: l(x)).requires_grad_(True))(X)
 
 
-def test_index_of_an_embedding():
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_index_of_an_embedding(dtype):
     model = nn.Embedding(10, 4).eval().requires_grad_(False)
+    fast = compiled(model, dtype=dtype)
     with pytest.raises(IndexError, match="1 to 10, its table has 10 rows"):
-        compiled(model)(torch.tensor([1, 10]))
+        fast(torch.tensor([1, 10]))
+    assert difference(fast(torch.tensor([1, 9])), model(torch.tensor([1, 9]))) < 0.005
 
 
 @pytest.mark.parametrize("options, named", [
@@ -286,5 +290,7 @@ def test_options_are_refused(options, named):
 
 
 def test_target_that_is_not_there():
-    with pytest.raises(npuemu.Error, match="none.sock"):
-        compiled(Net(lambda l, x: l(x)), target="vfio-user:/nowhere/none.sock")(X)
+    for fallback in False, True:  # no reason to do without
+        torch._dynamo.reset()
+        with pytest.raises(npuemu.Error, match="none.sock"):
+            compiled(Net(lambda l, x: l(x)), target="vfio-user:/nowhere/none.sock", fallback=fallback)(X)
