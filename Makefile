@@ -88,14 +88,21 @@ bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fet
 bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs
 	@$(GO) run ./tests/bench/scalesim
 
-bench-models: ## Models that ONNX Runtime quantized, on a card in process, beside ONNX Runtime; fetches onnx and onnxruntime, 70 MB
-	@tests/compiler/bench-models $(CURDIR)/build/models
+test-mlir: ## examples/mlir with stock MLIR tools (docs/mlir.md); the first run fetches them, 102 MB
+	@examples/mlir/setup.sh
+	@NPUEMU_MLIR=1 $(GO) test ./examples/mlir -count=1 -v
 
-compare-onnxruntime: build ## Quantized operators, one by one, beside ONNX Runtime's (docs/compiler.md); bench-models makes what it needs
-	@$(CURDIR)/build/models/python/bin/python $(CURDIR)/tests/compiler/against_ort.py $(CURDIR)/bin/npuemu $(CURDIR)/build/models/operators
+test-tvm: lib ## npuemu.tvm with stock TVM, and TVM's own test of its example NPU (docs/tvm.md); the first run fetches TVM, 0.5 GB unpacked
+	@tests/tvm/run build/libnpuemu.so
+
+compare-onnxruntime: build ## Quantized operators, one by one, beside ONNX Runtime's (docs/compiler.md); the first run fetches wheels, 100 MB
+	@dir=$$(tests/models/setup.sh) && "$$dir/python/bin/python" tests/compiler/against_ort.py bin/npuemu "$$dir/operators"
 
 bench-vector: ## The vector engine beside C, which the system's compiler compiles (docs/performance.md)
 	@$(GO) run ./tests/bench/vector
+
+models: build ## Whole networks on a card in process, beside ONNX Runtime; writes docs/models.md; the first run fetches wheels, 100 MB
+	@$(GO) run ./tests/models $(MODELS)
 
 operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB
 	@tests/onnx/operators.sh $(CURDIR)/build/operators

@@ -273,32 +273,19 @@ func (l *loaded) hosts() int {
 	return n
 }
 
-// operator is what npuemu_report says of one.
-type operator struct {
-	Name         string         `json:"name"`
-	Op           string         `json:"op"`
-	Engine       string         `json:"engine"` // matrix, vector, dma, none (nothing to do), or host
-	Device       bool           `json:"device"`
-	Reason       string         `json:"reason,omitempty"` // of an operator on the host
-	Cycles       uint64         `json:"cycles"`
-	MACs         uint64         `json:"macs"`
-	Bytes        uint64         `json:"bytes"`
-	BytesRead    uint64         `json:"bytes_read"`
-	BytesWritten uint64         `json:"bytes_written"`
-	Instructions map[string]int `json:"instructions"` // of each engine
-}
-
+// described is what npuemu_report says.
 type described struct {
-	Name         string        `json:"name"`
-	Architecture string        `json:"architecture"`
-	Array        model.Array   `json:"array"`
-	Inputs       []description `json:"inputs"`
-	Outputs      []description `json:"outputs"`
-	Programs     int           `json:"programs"`
-	Constants    int           `json:"constant_bytes"`
-	Activations  uint64        `json:"activation_bytes"`
-	Cycles       uint64        `json:"cycles"` // of all programs
-	Operators    []operator    `json:"operators"`
+	Name         string                    `json:"name"`
+	Architecture string                    `json:"architecture"`
+	Array        model.Array               `json:"array"`
+	Inputs       []description             `json:"inputs"`
+	Outputs      []description             `json:"outputs"`
+	Programs     int                       `json:"programs"`
+	Constants    int                       `json:"constant_bytes"`
+	Activations  uint64                    `json:"activation_bytes"`
+	Memory       uint64                    `json:"card_memory_bytes"`
+	Cycles       uint64                    `json:"cycles"` // of all programs
+	Operators    []compiler.OperatorReport `json:"operators"`
 }
 
 type description struct {
@@ -321,22 +308,14 @@ func describe(m *model.Model, p timing.Params) ([]byte, error) {
 		return nil, fails(statusModel, err)
 	}
 	r := described{
-		Name: c.Name, Architecture: c.Architecture, Array: c.Array, Programs: len(c.Programs), Constants: len(c.Constants),
-		Inputs: describeTensors(c.Inputs), Outputs: describeTensors(c.Outputs), Operators: []operator{},
+		Name: c.Name, Architecture: c.Architecture, Array: c.Array, Programs: len(c.Programs), Constants: len(c.Constants), Memory: c.Memory(),
+		Inputs: describeTensors(c.Inputs), Outputs: describeTensors(c.Outputs), Operators: compiler.Operators(&c),
 	}
 	if len(c.Bindings) > 1 {
 		r.Activations = c.Bindings[1].Size
 	}
 	for _, s := range c.Steps {
 		r.Cycles += s.Cycles
-	}
-	for _, n := range c.Nodes {
-		i := n.Instructions
-		r.Operators = append(r.Operators, operator{
-			Name: n.Name, Op: compiler.Operator(n.Op), Engine: engine(&n), Device: n.Host == "", Reason: n.Host, Cycles: n.Cycles, MACs: n.MACs,
-			Bytes: n.Loaded + n.Stored, BytesRead: n.Loaded, BytesWritten: n.Stored,
-			Instructions: map[string]int{"load": i[0], "store": i[1], "matrix": i[2], "vector": i[3]},
-		})
 	}
 	b, err := json.Marshal(r)
 	return b, fails(statusInternal, err)
@@ -348,20 +327,4 @@ func describeTensors(l []model.Tensor) []description {
 		d = append(d, description{t.Name, t.Type, t.Shape, t.Quant})
 	}
 	return d
-}
-
-// engine is the one that computes n.
-func engine(n *model.Node) string {
-	i := n.Instructions
-	switch {
-	case n.Host != "":
-		return "host"
-	case i[2] > 0:
-		return "matrix"
-	case i[3] > 0:
-		return "vector"
-	case i[0]+i[1] > 0:
-		return "dma"
-	}
-	return "none"
 }

@@ -22,10 +22,14 @@ var groups = []struct {
 	name string
 }{
 	{isa.FeatureGEMM, "gemm"}, {isa.FeatureFloat, "float"}, {isa.FeatureControl, "control"}, {isa.FeatureVector, "vector"}, {isa.FeatureReduce, "reduce"},
+	{isa.FeaturePool, "pool"}, {isa.FeatureGather, "gather"}, {isa.FeatureAddq, "addq"},
 }
 
 // required are the groups without which the back end generates nothing.
 const required = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureVector | isa.FeatureReduce
+
+// useful are those that it also uses, where the core has them.
+const useful = required | isa.FeaturePool | isa.FeatureGather | isa.FeatureAddq
 
 // Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
 // error is an *ir.Error.
@@ -36,7 +40,7 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 	if target.Features&required != required {
 		return nil, &ir.Error{Graph: g.Name, Rule: "the core lacks one of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later"}
 	}
-	target.Features &= required // no program asks for more than it may use
+	target.Features &= useful // no program asks for more than it may use
 	if err := g.Verify(); err != nil {
 		return nil, err
 	}
@@ -63,10 +67,22 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 func pack(p *plan.Plan) *model.Model {
 	g := p.Graph
 	m := &model.Model{Constants: p.Constants}
+	features := uint64(required)
+	for _, s := range p.Segments {
+		if s.Program != nil {
+			features |= s.Program.Features
+		}
+	}
 	m.Name, m.Architecture = g.Name, "1.3"
+	if features&(isa.FeaturePool|isa.FeatureGather) != 0 {
+		m.Architecture = "1.4"
+	}
+	if features&isa.FeatureAddq != 0 {
+		m.Architecture = "1.5"
+	}
 	m.Array = model.Array{Rows: p.Target.Rows, Cols: p.Target.Cols, Scratchpad: p.Target.SpadSize, Accumulators: p.Target.AccSize}
 	for _, g := range groups {
-		if p.Target.Features&g.bit != 0 {
+		if features&g.bit != 0 {
 			m.Array.Groups = append(m.Array.Groups, g.name)
 		}
 	}

@@ -74,10 +74,10 @@ func match(text []byte) tokens {
 }
 
 // part is instructions [first, last) as a text of their own: what they wait for and signal beyond
-// it is left out, and the setup of the matrix engine that they find is made again.
+// it is left out, and the setup that they find is made again.
 func (t tokens) part(text []byte, first, last int) []byte {
 	var out []byte
-	for _, o := range []isa.Opcode{isa.OpOperands, isa.OpWindow} {
+	for _, o := range []isa.Opcode{isa.OpOperands, isa.OpWindow, isa.OpImage, isa.OpShape, isa.OpScales} {
 		for i := first - 1; i >= 0; i-- {
 			if isa.Opcode(text[i*isa.Size]) == o {
 				out = append(out, text[i*isa.Size:][:isa.Size]...)

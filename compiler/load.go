@@ -135,6 +135,9 @@ func (s Source) Load(dump Dump) (*ir.Graph, error) {
 	if len(s.Dims) > 0 && s.Format != "onnx" || len(s.Shapes) > 0 && s.Format != "onnx" && s.Format != "tflite" {
 		return nil, fmt.Errorf("dimensions are for ONNX, and shapes for ONNX and TensorFlow Lite: a model of format %s has its own", s.Format)
 	}
+	if s.WeightsPath != "" && s.Format != "caffe" {
+		return nil, fmt.Errorf("%s: a file of weights, %s, belongs to a .prototxt only", s.Path, s.WeightsPath)
+	}
 	if dump == nil {
 		dump = func(string, *ir.Graph) {}
 	}

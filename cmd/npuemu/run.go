@@ -36,12 +36,12 @@ func runCommand() *cobra.Command {
 		timeout time.Duration
 	)
 	c := &cobra.Command{
-		Use:   "run PROGRAM|MODEL",
+		Use:   "run PROGRAM|MODEL [WEIGHTS]",
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
-			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size. --output takes files for the outputs, as .npy, likewise. The\n" +
+			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
-			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes.\n\n" +
+			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. " + weightsHelp + "\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
@@ -51,8 +51,9 @@ func runCommand() *cobra.Command {
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
+			"  npuemu run lenet.prototxt lenet.caffemodel --input digit.png --output class.npy\n" +
 			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
-		Args: cobra.ExactArgs(1),
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			log, err := newLog(c.ErrOrStderr(), level)
 			if err != nil {
@@ -77,7 +78,7 @@ func runCommand() *cobra.Command {
 			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
 				timeout = unhurried
 			}
-			m, err := loadModel(c, args[0], o.cfg)
+			m, err := loadModel(c, args, o.cfg)
 			if err != nil {
 				return err
 			}
@@ -112,7 +113,7 @@ func runCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
 	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
 	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
-	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run the program")
+	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run it; variables of a model keep their values")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")

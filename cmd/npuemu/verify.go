@@ -29,14 +29,14 @@ func verifyCommand() *cobra.Command {
 		timeout time.Duration
 	)
 	c := &cobra.Command{
-		Use:   "verify MODEL",
+		Use:   "verify MODEL [WEIGHTS]",
 		Short: "Compare a model on a card with the CPU reference, node by node",
 		Long: "verify compiles MODEL, runs it on the card and in the compiler's CPU reference, and compares every tensor that a node\n" +
 			"computes, to the bit. It names the first one that differs, its first element, and the instruction that stored it; the\n" +
 			"exit status is then 1. Without --input the inputs are pseudo-random, the same each time. What is on the host is computed by\n" +
-			"the reference, so that its result is equal by itself; the number of such nodes is printed.",
+			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp,
 		Example: "  npuemu verify mobilenet.onnx\n  npuemu verify net.npuir --input x.npy --config array.toml --device vfio-user:/tmp/npu.sock",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if o.cfg.Log, err = newLog(c.ErrOrStderr(), level); err != nil {
 				return err
@@ -49,7 +49,7 @@ func verifyCommand() *cobra.Command {
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
-			g, err := loadGraph(c, args[0], nil)
+			g, err := loadGraph(c, args, nil)
 			if err != nil {
 				return err
 			}
@@ -97,7 +97,7 @@ func verifyInputs(g *ir.Graph, files []string, most int) ([][]byte, error) {
 		for _, t := range g.Inputs {
 			l = append(l, model.Tensor{Name: t.Name, Type: t.Type.String(), Shape: t.Shape})
 		}
-		return readTensors(l, files)
+		return readTensors(l, nil, files)
 	}
 	total := 0
 	for _, t := range g.Inputs {

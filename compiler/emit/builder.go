@@ -46,6 +46,9 @@ func (c *clock) join(d clock) {
 	}
 }
 
+// base are the groups of instructions that every program names; of others it names those that it has.
+const base = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureVector | isa.FeatureReduce
+
 // Builder collects a program.
 type Builder struct {
 	target   Target
@@ -58,6 +61,8 @@ type Builder struct {
 	acc      tracker
 	mem      map[uint8]*tracker // of the bindings that are written
 	setup    isa.Setup
+	accesses []isa.Access // of the instruction at work
+	groups   uint64       // that instructions are of, beside base
 	limits   isa.Limits
 	marks    []mark
 	counts   Counts
@@ -135,6 +140,14 @@ func (b *Builder) setUp(o isa.Operands, w *isa.Window) {
 	}
 }
 
+// prepare emits i, which only sets something up, unless that is so already.
+func (b *Builder) prepare(i isa.Instruction) {
+	s, w := b.setup, i.Encode()
+	if s.Follow(&w); s != b.setup {
+		b.Emit(i)
+	}
+}
+
 // Emit adds i, whose tokens are the Builder's. The first instruction that breaks a rule
 // of §5.7 makes the error of Program.
 func (b *Builder) Emit(i isa.Instruction) {
@@ -146,6 +159,13 @@ func (b *Builder) Emit(i isa.Instruction) {
 		b.err = fmt.Errorf("emit: instruction %d: %w", len(b.ops), v)
 		return
 	}
+	if isa.CheckFormat(&w, base) != nil {
+		for g := uint64(1); g <= b.target.Features; g <<= 1 {
+			if b.target.Features&g != 0 && isa.CheckFormat(&w, base|g) == nil {
+				b.groups |= g
+			}
+		}
+	}
 	b.limits.Setup = b.setup
 	if v := i.Check(b.limits); v != nil {
 		b.err = fmt.Errorf("emit: instruction %d, %T: %w", len(b.ops), i, v)
@@ -153,8 +173,8 @@ func (b *Builder) Emit(i isa.Instruction) {
 	}
 	engine := int(isa.Opcode(w[0]).Class()) - 1
 	o := op{inst: i, engine: engine, number: int32(len(b.byEngine[engine]) + 1)}
-	b.setup.Apply(i)
-	need := b.touch(i, engine, o.number)
+	b.setup.Follow(&w)
+	need := b.touch(&w, engine, o.number)
 	b.brake(engine, &need)
 	for p := range need {
 		if p != engine && need[p] > b.now[engine][p] {
@@ -265,11 +285,24 @@ func (b *Builder) Program() (*isa.Program, []Range, error) {
 	if len(text) > isa.MaxTextSize {
 		return nil, nil, fmt.Errorf("emit: the program has %d instructions; the most is %d (§5.3)", len(text)/isa.Size, isa.MaxTextSize/isa.Size)
 	}
+	groups := b.target.Features&base | b.groups
+	minor := uint16(1)
+	for _, l := range later {
+		if groups&l.groups != 0 {
+			minor = l.minor
+		}
+	}
 	return &isa.Program{
 		Descriptor: isa.Descriptor{
-			Minor: b.target.Minor, Rows: uint16(b.target.Rows), Cols: uint16(b.target.Cols),
-			SpadSize: b.counts.SpadUsed, AccSize: b.counts.AccUsed, Bindings: uint16(b.bindings), Features: b.target.Features & isa.Features,
+			Minor: min(minor, b.target.Minor), Rows: uint16(b.target.Rows), Cols: uint16(b.target.Cols),
+			SpadSize: b.counts.SpadUsed, AccSize: b.counts.AccUsed, Bindings: uint16(b.bindings), Features: groups,
 		},
 		Text: text,
 	}, ranges, nil
 }
+
+// later are the groups that came after ISA 1.1 (§5.3), by the minor version.
+var later = []struct {
+	minor  uint16
+	groups uint64
+}{{2, isa.FeaturePool | isa.FeatureSparse | isa.FeatureMX | isa.FeatureGather | isa.FeatureQuant}, {3, isa.FeatureAddq}}

@@ -16,6 +16,7 @@ type item struct {
 	inst     isa.Instruction
 	operands *isa.Operands
 	window   *isa.Window
+	setup    isa.Instruction
 }
 
 // NewList returns an empty List for target.
@@ -43,11 +44,18 @@ func (l *List) Setup(o isa.Operands, w *isa.Window) {
 	l.items = append(l.items, item{operands: &o, window: w})
 }
 
+// Prepare makes what i sets up, of the vector engine, as i says.
+func (l *List) Prepare(i isa.Instruction) { l.items = append(l.items, item{setup: i}) }
+
 // Append adds the instructions of l.
 func (b *Builder) Append(l *List) {
 	for _, i := range l.items {
 		if i.operands != nil {
 			b.setUp(*i.operands, i.window)
+			continue
+		}
+		if i.setup != nil {
+			b.prepare(i.setup)
 			continue
 		}
 		b.Emit(i.inst)

@@ -79,92 +79,25 @@ func bounds(r isa.Rows) (lo, hi uint64) {
 	return r.Base, r.Base + (r.Outer-1)*r.OuterStride + (r.Inner-1)*r.InnerStride + r.Bytes
 }
 
-// touch notes what i accesses and returns what that depends on.
-func (b *Builder) touch(i isa.Instruction, engine int, number int32) (need clock) {
-	local := func(acc, write bool, r isa.Rows) {
-		lo, hi := bounds(r)
-		t := &b.spad
-		if acc {
-			t = &b.acc
-			b.counts.AccUsed = max(b.counts.AccUsed, uint32(hi+3)&^3)
-		} else {
+// touch notes what w accesses and returns what that depends on.
+func (b *Builder) touch(w *isa.Word, engine int, number int32) (need clock) {
+	b.accesses = isa.Accesses(b.accesses[:0], w, &b.setup)
+	for _, a := range b.accesses {
+		lo, hi := bounds(a.Rows)
+		switch a.Space {
+		case isa.Scratchpad:
 			b.counts.SpadUsed = max(b.counts.SpadUsed, uint32(hi))
+			b.spad.touch(lo, hi, a.Write, engine, number, &need)
+		case isa.Accumulators:
+			b.counts.AccUsed = max(b.counts.AccUsed, uint32(hi+3)&^3)
+			b.acc.touch(lo, hi, a.Write, engine, number, &need)
+		case isa.Memory:
+			if t := b.mem[a.Binding]; t != nil {
+				t.touch(lo, hi, a.Write, engine, number, &need)
+			} else if a.Write {
+				b.err = fmt.Errorf("emit: BUG: store to binding %d, which New was not told of", a.Binding)
+			}
 		}
-		t.touch(lo, hi, write, engine, number, &need)
-	}
-	one := func(acc, write bool, at uint32, bytes uint64) {
-		local(acc, write, isa.Rows{Base: uint64(at), Outer: 1, Inner: 1, Bytes: bytes})
-	}
-	move := func(l isa.Load, store bool) {
-		local(l.Acc, !store, isa.Rows{
-			Base: uint64(l.Local), Outer: 1, Inner: uint64(l.NY) * uint64(l.NZ), InnerStride: uint64(l.LocalStride), Bytes: uint64(l.NX),
-		})
-		if t := b.mem[l.Binding]; t != nil {
-			lo, hi := bounds(l.Memory())
-			t.touch(lo, hi, store, engine, number, &need)
-		} else if store {
-			b.err = fmt.Errorf("emit: BUG: store to binding %d, which New was not told of", l.Binding)
-		}
-	}
-	acc := func(at uint32, m, n uint64, stride uint32) isa.Rows {
-		return isa.Rows{Base: uint64(at), Outer: 1, Inner: m, InnerStride: uint64(stride), Bytes: 4 * n}
-	}
-	zeros := func(n uint64) {
-		if o := &b.setup.Operands; o.PerChannel {
-			one(false, false, o.BZeros, n)
-		}
-	}
-	switch i := i.(type) {
-	case isa.Load:
-		move(i, false)
-	case isa.Store:
-		move(isa.Load(i), true)
-	case isa.Gemm:
-		local(false, false, i.ARows(&b.setup))
-		local(false, false, i.BRows(&b.setup))
-		zeros(uint64(i.N))
-		local(true, true, acc(i.Acc, uint64(i.M), uint64(i.N), b.setup.Operands.AccStride))
-	case isa.Conv:
-		local(false, false, i.ARows(&b.setup))
-		local(false, false, i.BRows(&b.setup))
-		zeros(uint64(i.Cout))
-		local(true, true, acc(i.Acc, uint64(i.OutH)*uint64(i.OutW), uint64(i.Cout), b.setup.Operands.AccStride))
-	case isa.Operands, isa.Window:
-	case isa.Fill:
-		local(i.Acc, true, isa.Rows{Base: uint64(i.Local), Outer: 1, Inner: uint64(i.NY), InnerStride: uint64(i.Stride), Bytes: uint64(i.NX)})
-	case isa.Bias:
-		one(false, false, i.Bias, 4*uint64(i.N))
-		local(true, true, acc(i.Acc, uint64(i.M), uint64(i.N), uint32(i.AccStride)))
-	case isa.Requant:
-		local(true, false, acc(i.Acc, uint64(i.MX)*uint64(i.MY), uint64(i.N), uint32(i.AccStride)))
-		one(false, false, i.Params, isa.ParamSize*uint64(i.ParamCount()))
-		local(false, true, isa.Rows{
-			Base: uint64(i.Out), Outer: uint64(i.MY), OuterStride: uint64(i.OutStrideY), Inner: uint64(i.MX), InnerStride: uint64(i.OutStrideX), Bytes: uint64(i.N),
-		})
-	case isa.Element:
-		local(i.XAcc, false, i.XRows())
-		if !i.Op.Unary() {
-			local(i.YAcc, false, i.YRows())
-		}
-		local(i.OutAcc, true, i.OutRows())
-	case isa.Table:
-		rows := func(at uint32, stride uint16) isa.Rows {
-			return isa.Rows{Base: uint64(at), Outer: 1, Inner: uint64(i.M), InnerStride: uint64(stride), Bytes: uint64(i.N)}
-		}
-		local(false, false, rows(i.X, i.XStride))
-		one(false, false, i.Table, isa.TableSize)
-		local(false, true, rows(i.Out, i.OutStride))
-	case isa.Reduce:
-		local(i.XAcc, false, i.XRows())
-		local(i.OutAcc, true, i.OutRows())
-	case isa.Norm:
-		local(i.XAcc, false, i.XRows())
-		if n := i.ParamCount(); n > 0 {
-			one(false, false, i.Params, 4*uint64(n))
-		}
-		local(i.OutAcc, true, i.OutRows())
-	default:
-		b.err = fmt.Errorf("emit: BUG: instruction %T is not known", i)
 	}
 	return need
 }
@@ -193,6 +126,15 @@ func (b *Builder) count(i isa.Instruction, engine int) {
 	case isa.Reduce:
 		c.VectorElements += uint64(i.M) * uint64(i.N)
 	case isa.Norm:
+		c.VectorElements += uint64(i.M) * uint64(i.N)
+	case isa.Addq:
+		c.VectorElements += uint64(i.M) * uint64(i.N)
+	case isa.Pool:
+		c.VectorElements += uint64(b.setup.Image.OutH) * uint64(b.setup.Image.OutW) * uint64(i.N)
+	case isa.Transpose:
+		n := &b.setup.Shape.N
+		c.VectorElements += uint64(n[0]) * uint64(n[1]) * uint64(n[2]) * uint64(n[3])
+	case isa.Gather:
 		c.VectorElements += uint64(i.M) * uint64(i.N)
 	}
 }

@@ -403,8 +403,15 @@ func checkTable(n *Node) *Error {
 
 func checkQuantized(n *Node) *Error {
 	m, s := n.Attrs.Ints("multipliers"), n.Attrs.Ints("shifts")
-	if r := n.Attrs.Str("rounding", ""); r != "one" && r != "two" {
+	switch r := n.Attrs.Str("rounding", ""); {
+	case r == "fp32" && n.Op == "npu.qadd":
+		if e := n.checkPair(); e != nil {
+			return e
+		}
+	case r != "one" && r != "two":
 		return n.Errorf("rounding is %q, not one or two", r)
+	case len(m) == 0 || len(m) != len(s) || n.Attrs.Has("scales"):
+		return n.Errorf("%d multipliers and %d shifts, with rounding %q", len(m), len(s), r)
 	}
 	if ls := n.Attrs.Int("left_shift", 0); ls < 0 || ls > 31 {
 		return n.Errorf("left_shift is %d, not 0 … 31", ls)
@@ -419,6 +426,23 @@ func checkQuantized(n *Node) *Error {
 		}
 	}
 	return first(n.checkMultipliers(m, s), n.checkClamp(n.y()), n.checkBroadcast(n.Inputs...))
+}
+
+// checkPair checks the fp32 form of a sum.
+func (n *Node) checkPair() *Error {
+	f, typ := n.Attrs.Floats("scales"), n.x().Type
+	if len(f) != 3 || n.Attrs.Has("multipliers") || n.Attrs.Has("shifts") || n.Attrs.Has("left_shift") {
+		return n.Errorf("a sum with rounding fp32 has 3 scales, and no multipliers, shifts and left_shift")
+	}
+	for i, v := range f {
+		if v != v || math.IsInf(float64(v), 0) || i < 2 && math.Signbit(float64(v)) {
+			return n.Errorf("scales are %g: they are finite, and factors not below 0 (§5.6.32)", f)
+		}
+	}
+	if (typ != Int8 && typ != Uint8 && typ != Int16) || n.Inputs[1].Type != typ || n.y().Type != typ {
+		return n.Errorf("%s and %s to %s: a sum with rounding fp32 is of one type of int8, uint8, int16", typ, n.Inputs[1].Type, n.y().Type)
+	}
+	return nil
 }
 
 func checkPool(n *Node) *Error {

@@ -55,7 +55,8 @@
 //	npu.qadd(x, y)              TFLite's sum (§6.10): (x − zeros[0]) << left_shift and (y − zeros[1]) <<
 //	                            left_shift, scaled by multipliers[0], shifts[0] and [1]; sub=0: their
 //	                            sum, else their difference, mod 2³²; scaled by [2]; plus zeros[2],
-//	                            clamped to lo, hi. rounding "one" or "two". Broadcast
+//	                            clamped to lo, hi. rounding "one" or "two". Broadcast. With rounding="fp32" the
+//	                            sum of §6.18 of factors scales[0] and [1] and the term scales[2], of int8, uint8, int16
 //	npu.qmul(x, y)              TFLite's product: (x − zeros[0])·(y − zeros[1]) mod 2³², scaled by
 //	                            multipliers[0], shifts[0] with rounding; plus zeros[2], clamped to lo, hi
 //	npu.pool(x)                 kind="max" or "avg" over windows of [N, H, W, C]: kernel=[h, w], strides, pads,

@@ -83,7 +83,7 @@ var ops = map[string]opRule{
 	"npu.select":     {3, 3, nil, checkSelect},
 	"npu.table":      {2, 2, nil, checkTable},
 	"npu.qadd": {2, 2, attrs(qRules, []attrRule{
-		{"left_shift", aInt, true, 0}, {"multipliers", aInts, true, 3}, {"shifts", aInts, true, 3}, {"sub", aInt, false, 0},
+		{"left_shift", aInt, false, 0}, {"multipliers", aInts, false, 3}, {"shifts", aInts, false, 3}, {"scales", aFloats, false, 3}, {"sub", aInt, false, 0},
 	}), checkQuantized},
 	"npu.qmul": {2, 2, attrs(qRules, []attrRule{
 		{"multipliers", aInts, true, 1}, {"shifts", aInts, true, 1},

@@ -246,7 +246,25 @@ func (b *builder) quantized(n *ir.Node, x *ir.Tensor, typ ir.Type, scale, zero i
 	}, x)
 }
 
-// ruleQLinearBinary is com.microsoft's QLinearAdd and QLinearMul, which compute in fp32.
+// ruleQLinearAdd is com.microsoft's QLinearAdd in the arithmetic of ONNX Runtime (§6.18): quotients of scales, and a term that
+// has all zero points.
+func ruleQLinearAdd(b *builder, n *ir.Node) []*ir.Tensor {
+	x, y := n.Inputs[0], n.Inputs[3]
+	sy := b.scale1(6)
+	f, g := num.Div32(b.scale1(1), sy), num.Div32(b.scale1(4), sy)
+	zero := func(i int) float32 { return float32(b.zeros(i, 1)[0]) }
+	c := num.Sub32(zero(7), num.FMA32(f, zero(2), num.Mul32(g, zero(5))))
+	shape, ok := ir.Broadcast(x.Shape, y.Shape)
+	if !ok {
+		b.fail("shapes %v and %v cannot be broadcast", x.Shape, y.Shape)
+	}
+	lo, hi := clamp(n, x.Type)
+	return one(b.emit("npu.qadd", x.Type, shape, ir.Attrs{
+		"rounding": "fp32", "scales": []float32{f, g, c}, "zeros": ir.IntList(0, 0, 0), "lo": lo, "hi": hi,
+	}, x, y))
+}
+
+// ruleQLinearBinary is com.microsoft's QLinearMul, which computes in fp32.
 func ruleQLinearBinary(op string) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor {
 		x, y := b.dequantized(n.Inputs[0], 1, 2), b.dequantized(n.Inputs[3], 4, 5)
@@ -265,7 +283,7 @@ func quantRules() map[string]rule {
 	return map[string]rule{
 		"QuantizeLinear": ruleQuantize, "DequantizeLinear": ruleDequantize, "QLinearConv": ruleQLinearConv, "ConvInteger": ruleConvInteger,
 		"MatMulInteger": ruleMatMulInteger, "QLinearMatMul": ruleQLinearMatMul, "DynamicQuantizeLinear": ruleDynamicQuantize,
-		"com.microsoft.QLinearAdd": ruleQLinearBinary("add"), "com.microsoft.QLinearMul": ruleQLinearBinary("mul"),
+		"com.microsoft.QLinearAdd": ruleQLinearAdd, "com.microsoft.QLinearMul": ruleQLinearBinary("mul"),
 		"com.microsoft.QLinearSigmoid": ruleQLinearUnary(func(b *builder, _ *ir.Node, x *ir.Tensor) *ir.Tensor { return b.op1("sigmoid", x) }),
 		"com.microsoft.QLinearLeakyRelu": ruleQLinearUnary(func(b *builder, n *ir.Node, x *ir.Tensor) *ir.Tensor {
 			return b.negative(x, b.scalar2("mul", x, n.Attrs.Float("alpha", 0.01)))

@@ -148,21 +148,18 @@ func (l *lower) encodeFloat(t ir.Type, v float32) ([]byte, error) {
 // mostIndexes bounds the copies that a gather is written out as.
 const mostIndexes = 4096
 
-// gather is a copy for each index, which has to be known: the instruction set moves
-// by addresses in the program.
+// gather is a copy for each index, if it is known and there are not too many; of others the
+// device looks them up.
 func (l *lower) gather() error {
 	s, err := l.bytesOf()
 	if err != nil {
 		return err
 	}
 	x, index := l.x(), l.node.Inputs[1]
-	if !index.Const() {
-		return l.node.Errorf("the indexes are computed, and addresses are part of the program (§5.6.3)")
+	if !index.Const() || index.Elements() > mostIndexes {
+		return l.lookUp(s)
 	}
 	at := integersOf(index)
-	if len(at) > mostIndexes {
-		return l.node.Errorf("%d indexes; up to %d are written out", len(at), mostIndexes)
-	}
 	axis := l.node.Attrs.Int("axis", 0)
 	dim, inner := x.Shape[axis], ir.Elements(x.Shape[axis+1:])*s
 	outer := ir.Elements(x.Shape[:axis])

@@ -3,6 +3,8 @@
 package plan
 
 import (
+	"math"
+
 	"npuemu/compiler/ir"
 	"npuemu/core/isa"
 	"npuemu/core/systolic"
@@ -346,8 +348,11 @@ func (l *lower) qmul() (*body, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.paired(x, y) {
+		return l.pair(isa.AddqMul), nil
+	}
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return nil, l.node.Errorf("products of %v are not scaled (§5.6.8)", l.y().Type)
+		return nil, l.node.Errorf("products of %v are not scaled (§5.6.8) without ADDQ", l.y().Type).WithRemedy("compile for architecture 1.5 or later")
 	}
 	a, shape := l.node.Attrs, l.y().Shape
 	z := a.Ints("zeros")
@@ -372,12 +377,21 @@ func (l *lower) qadd() (*body, error) {
 		return nil, err
 	}
 	a, shape := l.node.Attrs, l.y().Shape
+	if l.paired(x, y) {
+		if a.Int("sub", 0) != 0 {
+			return l.pair(isa.AddqSub), nil
+		}
+		return l.pair(isa.AddqAdd), nil
+	}
+	if a.Str("rounding", "") == "fp32" {
+		return nil, l.node.Errorf("the core has no ADDQ (§5.3), and nothing else adds so").WithRemedy("compile for architecture 1.5 or later")
+	}
 	z, mul, shift := a.Ints("zeros"), a.Ints("multipliers"), a.Ints("shifts")
 	if y != systolic.Int8 && y != systolic.Uint8 {
-		return nil, l.node.Errorf("sums of %v are not scaled (§5.6.8)", l.y().Type)
+		return nil, l.node.Errorf("sums of %v are not scaled (§5.6.8) without ADDQ", l.y().Type).WithRemedy("compile for architecture 1.5 or later")
 	}
 	if a.Str("rounding", "") == "one" && (shift[0] != 31 || shift[1] != 31) {
-		return nil, l.node.Errorf("operands of a sum are scaled with two roundings (§6.9.2) only")
+		return nil, l.node.Errorf("operands of a sum are scaled with two roundings (§6.9.2) only, without ADDQ").WithRemedy("compile for architecture 1.5 or later")
 	}
 	f := l.finishBytes(int64(z[2]))
 	var at Place
@@ -421,4 +435,56 @@ func (l *lower) qadd() (*body, error) {
 		step(op, t.acc[0], &t.acc[1], t.acc[0])
 		dense(t.n, 4, func(first, m, n int) { l.bytes(&f, t.acc[0].at+uint32(4*first), t.out.at+uint32(first), params, m, n) })
 	}}, nil
+}
+
+// paired reports whether ADDQ (§5.6.33) computes the node.
+func (l *lower) paired(x, y systolic.Type) bool {
+	if l.b.Target().Features&isa.FeatureAddq == 0 || x != y || l.node.Inputs[1].Type != l.x().Type || l.x().Type != l.y().Type {
+		return false
+	}
+	return x == systolic.Int8 || x == systolic.Uint8 || x == systolic.Int16
+}
+
+// pair is a sum, difference or product of two quantized tensors by ADDQ.
+func (l *lower) pair(op isa.AddqOp) *body {
+	a, shape := l.node.Attrs, l.y().Shape
+	lo, hi := l.limits()
+	z := a.Ints("zeros")
+	s := isa.Scales{Left: uint8(a.Int("left_shift", 0)), XZero: int16(z[0]), YZero: int16(z[1]), Zero: int16(z[2]), Lo: int16(lo), Hi: int16(hi), XShift: 1, YShift: 1}
+	m, shift := a.Ints("multipliers"), a.Ints("shifts")
+	switch a.Str("rounding", "") {
+	case "fp32":
+		f := a.Floats("scales")
+		s.Rounding, s.XShift, s.YShift = isa.FloatScale, 0, 0
+		s.XScale, s.YScale, s.Scale = math.Float32bits(f[0]), math.Float32bits(f[1]), math.Float32bits(f[2])
+	case "two":
+		s.Rounding = isa.TwoRoundings
+		fallthrough
+	default:
+		last := len(m) - 1
+		s.Scale, s.SShift = uint32(m[last]), uint8(shift[last])
+		if op != isa.AddqMul {
+			s.XScale, s.YScale, s.XShift, s.YShift = uint32(m[0]), uint32(m[1]), uint8(shift[0]), uint8(shift[1])
+		}
+	}
+	ins := []operand{l.operand(l.x(), shape), l.operand(l.node.Inputs[1], shape)}
+	ins[0].scalar = false
+	if l.x() == l.node.Inputs[1] {
+		ins[1].scalar = false
+	}
+	t := ins[0].t
+	return &body{in: ins, f: func(v tile) {
+		l.b.Prepare(s)
+		b := size(t)
+		dense(v.n, b, func(first, m, n int) {
+			q := isa.Addq{
+				One: v.in[1].one, Op: op, Type: t, X: v.in[0].at + uint32(first*b), Y: v.in[1].at, Out: v.out.at + uint32(first*b),
+				M: uint32(m), N: uint16(n), XStride: uint16(n * b), OutStride: uint16(n * b),
+			}
+			if !q.One {
+				q.Y, q.YStride = q.Y+uint32(first*b), uint16(n*b)
+			}
+			l.b.Emit(q)
+		})
+	}}
 }

@@ -75,6 +75,7 @@ func window(text string, err error) string {
 var targets = map[string]emit.Target{
 	"default": {Rows: 32, Cols: 32, SpadSize: 256 << 10, AccSize: 128 << 10, Minor: isa.Minor, Features: isa.Features},
 	"small":   {Rows: 8, Cols: 16, SpadSize: 12 << 10, AccSize: 4 << 10, Minor: isa.Minor, Features: isa.Features},
+	"older":   {Rows: 16, Cols: 16, SpadSize: 64 << 10, AccSize: 32 << 10, Minor: 2, Features: isa.Features &^ (isa.FeatureAddq | isa.FeaturePool)},
 }
 
 // random fills a tensor: integers with all their values, floating point with numbers around 0 and,
@@ -104,7 +105,10 @@ func random(r *rand.Rand, t *ir.Tensor) []byte {
 
 // check compiles the graph of text, gives it random inputs and compares with the reference, to
 // the bit. A constant that is written as "random" is.
-func check(t *testing.T, text string) {
+func check(t *testing.T, text string) { t.Helper(); checkBut(t, text, "") }
+
+// checkBut is check without a core that lacks an instruction: there the graph is on the host.
+func checkBut(t *testing.T, text, without string) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, uint64(len(text))))
 	g, err := ir.Parse(fill(t, r, text))
@@ -126,6 +130,12 @@ func check(t *testing.T, text string) {
 		p, err := plan.New(g, target, false)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
+		}
+		if name == without {
+			if h := p.Nodes[0].Host; !strings.Contains(h, "compile for architecture 1.") {
+				t.Errorf("%s: on the host: %q", name, h)
+			}
+			continue
 		}
 		got := execute(t, p, inputs)
 		for i := range want {
@@ -249,6 +259,21 @@ func TestGemm(t *testing.T) {
 	}
 }
 
+// What takes an instruction that older cores lack.
+func TestNewOperations(t *testing.T) {
+	for _, tt := range []struct{ name, text string }{
+		{"average of many", `input %x: int8[1, 60, 60, 3]; node "n" npu.pool(%x) -> (%z: int8[1, 1, 1, 3]) {kind="avg", kernel=[60, 60], strides=[1, 1], pads=[0, 0, 0, 0]}; output %z`},
+		{"average of int16, padding counts", `input %x: int16[2, 9, 9, 30]; node "n" npu.pool(%x) -> (%z: int16[2, 4, 4, 30]) {kind="avg", kernel=[6, 6], strides=[2, 2], pads=[2, 1, 1, 2], count_pad=1, lo=-9000, hi=20000}; output %z`},
+		{"qadd, one rounding", `input %x: int8[90, 70]; input %y: int8[90, 70]; node "n" npu.qadd(%x, %y) -> (%z: int8[90, 70]) {rounding="one", left_shift=20, zeros=[3, -5, 7], multipliers=[1073741824, 1518500250, 1200000000], shifts=[31, 32, 49], lo=-128, hi=127}; output %z`},
+		{"qsub of int16", `input %x: int16[90, 7]; input %y: int16[]; node "n" npu.qadd(%x, %y) -> (%z: int16[90, 7]) {sub=1, rounding="two", left_shift=15, zeros=[0, 0, 0], multipliers=[1073741824, 1518500250, 1200000000], shifts=[31, 32, 44], lo=-3000, hi=32767}; output %z`},
+		{"qmul of int16", `input %x: int16[90, 7]; input %y: int16[7]; node "n" npu.qmul(%x, %y) -> (%z: int16[90, 7]) {rounding="two", zeros=[0, 0, 0], multipliers=[1073741824], shifts=[45], lo=-32768, hi=32767}; output %z`},
+		{"qadd, fp32", `input %x: uint8[1000]; input %y: uint8[1000]; node "n" npu.qadd(%x, %y) -> (%z: uint8[1000]) {rounding="fp32", scales=floats[0.51, 0.3, -17.25], zeros=[0, 0, 0], lo=3, hi=255}; output %z`},
+		{"qsub, fp32, twice", `input %x: int8[9, 1000]; input %y: int8[1]; node "n" npu.qadd(%x, %y) -> (%a: int8[9, 1000]) {sub=1, rounding="fp32", scales=floats[0.51, 0.3, 1], zeros=[1, 2, 3], lo=-128, hi=127, chain=1}; node "m" npu.qadd(%a, %x) -> (%z: int8[9, 1000]) {rounding="fp32", scales=floats[1, 0.3, 1], zeros=[0, 0, 0], lo=-128, hi=127, chain=1}; output %z`},
+	} {
+		t.Run(tt.name, func(t *testing.T) { checkBut(t, strings.ReplaceAll(tt.text, "; ", "\n"), "older") })
+	}
+}
+
 func TestOperations(t *testing.T) {
 	for _, tt := range []struct{ name, text string }{
 		{"add", `input %x: float32[3, 50, 7]; input %y: float32[3, 50, 7]; node "n" npu.element(%x, %y) -> (%z: float32[3, 50, 7]) {op="add"}; output %z`},
@@ -298,6 +323,10 @@ func TestOperations(t *testing.T) {
 		{"rmsnorm", `input %x: float16[12, 100]; const %g: float32[100] = random; node "n" npu.rmsnorm(%x, %g) -> (%z: float16[12, 100]) {epsilon=float 1e-5}; output %z`},
 		{"transpose", `input %x: float32[5, 6, 7]; node "n" npu.transpose(%x) -> (%z: float32[7, 5, 6]) {perm=[2, 0, 1]}; output %z`},
 		{"transpose 4", `input %x: int8[2, 30, 4, 50]; node "n" npu.transpose(%x) -> (%z: int8[50, 4, 30, 2]) {perm=[3, 2, 1, 0]}; output %z`},
+		{"transpose of images", `input %x: int8[2, 40, 31, 33]; node "n" npu.transpose(%x) -> (%z: int8[2, 31, 33, 40]) {perm=[0, 2, 3, 1]}; output %z`},
+		{"transpose back, 16 bits", `input %x: float16[1, 31, 33, 40]; node "n" npu.transpose(%x) -> (%z: float16[1, 40, 31, 33]) {perm=[0, 3, 1, 2]}; output %z`},
+		{"transpose of six axes", `input %x: int64[2, 3, 4, 5, 6, 7]; node "n" npu.transpose(%x) -> (%z: int64[7, 5, 3, 6, 4, 2]) {perm=[5, 3, 1, 4, 2, 0]}; output %z`},
+		{"transpose of long rows", `input %x: int8[3, 70001]; node "n" npu.transpose(%x) -> (%z: int8[70001, 3]) {perm=[1, 0]}; output %z`},
 		{"reshape", `input %x: int8[2, 30]; node "n" npu.reshape(%x) -> (%z: int8[60]); output %z`},
 		{"reshape between", `input %x: int8[2, 30]; node "m" npu.element(%x) -> (%a: int8[2, 30]) {op="neg"}; node "n" npu.reshape(%a) -> (%b: int8[60]); node "o" npu.element(%b) -> (%z: int8[60]) {op="abs"}; output %z`},
 		{"concat", `input %x: int8[2, 3, 4]; input %y: int8[2, 5, 4]; node "n" npu.concat(%x, %y, %x) -> (%z: int8[2, 11, 4]) {axis=1}; output %z`},
@@ -305,6 +334,11 @@ func TestOperations(t *testing.T) {
 		{"pad", `input %x: float32[3, 4]; node "n" npu.pad(%x) -> (%z: float32[6, 9]) {pads=[1, 2, 2, 3], value=float 1.5}; output %z`},
 		{"pad int64", `input %x: int64[3, 40]; node "n" npu.pad(%x) -> (%z: int64[3, 50]) {pads=[0, 10, 0, 0], zero=-3}; output %z`},
 		{"gather", `input %x: float32[3, 10, 4]; const %i: int64[4] = "CQAAAAAAAAAAAAAAAAAAAP//////////AwAAAAAAAAA="; node "n" npu.gather(%x, %i) -> (%z: float32[3, 4, 4]) {axis=1}; output %z`},
+		{"gather, computed", `input %x: float32[30, 5]; input %i: int32[9]; node "m" npu.element(%i, %i) -> (%j: int32[9]) {op="and"}; node "n" npu.gather(%x, %j) -> (%z: float32[9, 5]) {axis=0}; output %z`},
+		{"gather, int64", `input %x: int8[3, 40, 7]; input %i: int64[6, 2]; node "n" npu.gather(%x, %i) -> (%z: int8[3, 6, 2, 7]) {axis=1}; output %z`},
+		{"gather of a large table", `input %x: float16[3000, 100]; input %s: uint8[200]; node "c" npu.cast(%s) -> (%i: int32[200]); const %k: int32[] = "FAAAAA=="; const %o: int32[] = "yAAAAA=="; node "m" npu.element(%i, %k) -> (%j: int32[200]) {op="mul"}; node "l" npu.element(%j, %o) -> (%q: int32[200]) {op="sub"}; node "n" npu.gather(%x, %q) -> (%z: float16[200, 100]) {axis=0}; output %z`},
+		{"gather of long rows", `input %x: float32[20, 3000]; input %i: int32[3]; node "n" npu.gather(%x, %i) -> (%z: float32[3, 3000]) {axis=0}; output %z`},
+		{"gather of many", `input %x: int64[700]; input %s: uint8[5000]; node "c" npu.cast(%s) -> (%i: int32[5000]); node "n" npu.gather(%x, %i) -> (%z: int64[5000]) {axis=0}; output %z`},
 		{"expand", `input %x: int64[3, 1]; node "n" npu.expand(%x) -> (%z: int64[2, 3, 5]); output %z`},
 		{"two outputs of one", `input %x: int8[9]; node "n" npu.element(%x) -> (%z: int8[9]) {op="neg"}; output %z; output %z; output %x`},
 	} {

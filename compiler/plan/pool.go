@@ -70,15 +70,65 @@ func (l *lower) pool() error {
 			return l.node.Errorf("a window lies in the padding alone")
 		}
 	}
-	if most, ok := map[systolic.Type]int{systolic.Int8: 2048, systolic.Uint8: 2048, systolic.Int16: 32}[x]; p.avg && !x.Float() && (!ok || p.kh*p.kw > most) {
-		return l.node.Errorf("an average of %d elements of %v: its rounding needs more than fp32 has", p.kh*p.kw, l.x().Type)
-	}
 	if lo, hi := l.limits(); !x.Float() {
 		if tlo, thi := l.y().Type.Range(); lo > tlo || hi < thi {
 			p.clamp = []operand{l.scalar(y, lo), l.scalar(y, hi)}
 		}
 	}
+	if p.whole() {
+		return p.windows(in[0])
+	}
+	if most, ok := map[systolic.Type]int{systolic.Int8: 2048, systolic.Uint8: 2048, systolic.Int16: 32}[x]; p.avg && !x.Float() && (!ok || p.kh*p.kw > most) {
+		return l.node.Errorf("an average of %d elements of %v: its rounding needs more than fp32 has", p.kh*p.kw, l.x().Type).WithRemedy("compile for architecture 1.4 or later, which has POOL")
+	}
 	return p.run(lines, pixels, in[0])
+}
+
+// whole reports whether POOL (§5.6.23) makes the windows.
+func (p *pooling) whole() bool {
+	return p.b.Target().Features&isa.FeaturePool != 0 && max(p.sy, p.sx, p.dy, p.dx) <= math.MaxUint8 && max(p.kh, p.kw) <= math.MaxUint16 && p.kh*p.kw <= 1<<24 &&
+		max(p.top, p.left, p.oh, p.ow) <= math.MaxUint16
+}
+
+// windows cuts the image as run does, for POOL.
+func (p *pooling) windows(images int) error {
+	for i, o := range p.clamp {
+		at := p.local(o.size)
+		p.load(at, o.at, o.size)
+		if i == 0 {
+			p.scalars = at
+		}
+	}
+	op := isa.PoolMax
+	if p.avg {
+		op = isa.PoolAverage
+	}
+	s := size(p.x)
+	pad := func(t, step, dilation, kernel, before, have int) uint16 { // behind what is there
+		if !p.countPad {
+			return 0
+		}
+		return uint16(max(0, (t-1)*step+(kernel-1)*dilation+1-before-have))
+	}
+	return p.parts(0, images, func(o, t, first, count, before, n int, x, y uint32) {
+		p.b.Prepare(isa.Image{
+			Type: p.x, OutType: p.y, InH: uint16(count), InW: uint16(p.w), OutH: uint16(t), OutW: uint16(p.ow),
+			XPixel: uint16(n * s), XLine: uint32(p.w * n * s), OutPixel: uint16(n * s), OutLine: uint32(p.ow * n * s),
+		})
+		p.b.Emit(isa.Pool{
+			CountPad: p.avg && p.countPad, Op: op, N: uint16(n), X: x, Out: y, KernelH: uint16(p.kh), KernelW: uint16(p.kw), StepY: uint8(p.sy), StepX: uint8(p.sx),
+			DilationY: uint8(p.dy), DilationX: uint8(p.dx), PadTop: uint16(before), PadLeft: uint16(p.left),
+			PadBottom: pad(t, p.sy, p.dy, p.kh, before, count), PadRight: pad(p.ow, p.sx, p.dx, p.kw, p.left, p.w),
+		})
+		p.clamped(local{at: y}, t*p.ow*n)
+	})
+}
+
+// clamped clamps n results.
+func (p *pooling) clamped(out local, n int) {
+	for i, op := range []isa.ElementOp{isa.ElemMax, isa.ElemMin}[:len(p.clamp)] {
+		p.vec(op, p.y, p.y, out, &local{at: p.scalars + uint32(i*align), one: true}, out, n, false)
+	}
 }
 
 // run cuts the image into channels, and into as many lines as there is room for.
@@ -91,13 +141,24 @@ func (p *pooling) run(lines, pixels []run, images int) error {
 		}
 	}
 	p.averages(lines, pixels)
-	target := p.b.Target()
-	s, so := size(p.x), size(p.y)
-	room := int(target.SpadSize) - p.spad - 8*align
 	accRow := 0 // bytes of accumulators for each channel
 	if p.avg {
 		accRow = 4 * p.ow * (min(16, p.kh*p.kw) + 2)
 	}
+	so := size(p.y)
+	return p.parts(accRow, images, func(o, t, first, _, _, n int, x, y uint32) {
+		for line := range t {
+			p.line(lineOf(lines, o+line), pixels, o+line, x, first, y+uint32(line*p.ow*n*so), 0, n)
+		}
+	})
+}
+
+// parts cuts images into channels and lines for which there is room: f gets the first line of the result and how many, the first
+// line that they need, how many and the lines of padding before it, the channels, and where input and result are.
+func (p *pooling) parts(accRow, images int, f func(o, t, first, count, before, n int, x, y uint32)) error {
+	target := p.b.Target()
+	s, so := size(p.x), size(p.y)
+	room := int(target.SpadSize) - p.spad - 8*align
 	fits := func(c, th int) bool {
 		ih := span(th, p.sy, p.dy, p.kh, p.h)
 		return 2*ih*p.w*c*s+2*th*p.ow*c*so <= room && accRow*c <= int(target.AccSize)
@@ -115,22 +176,16 @@ func (p *pooling) run(lines, pixels []run, images int) error {
 	}
 	ih := span(th, p.sy, p.dy, p.kh, p.h)
 	in, out := p.slots(2, ih*p.w*c*s), p.slots(2, th*p.ow*c*so)
-	var acc uint32
-	if p.avg {
-		acc = p.accumulators(accRow * c)
-	}
 	src, dst := denseView(p.place(p.lower.x()), p.lower.x().Shape, s), denseView(p.place(p.lower.y()), p.lower.y().Shape, so)
 	for img := range images {
 		for c0 := 0; c0 < p.c; c0 += c {
 			n := min(c, p.c-c0)
 			for o := 0; o < p.oh; o += th {
 				t := min(th, p.oh-o)
-				first, count, _ := window(o, t, p.sy, p.dy, p.kh, p.top, p.h)
+				first, count, before := window(o, t, p.sy, p.dy, p.kh, p.top, p.h)
 				x, y := in.take(), out.take()
 				p.move(false, x, src, box{[]int{img, first, 0, c0}, []int{1, count, p.w, n}})
-				for line := range t {
-					p.line(lineOf(lines, o+line), pixels, o+line, x, first, y+uint32(line*p.ow*n*so), acc, n)
-				}
+				f(o, t, first, count, before, n, x, y)
 				p.move(true, y, dst, box{[]int{img, o, 0, c0}, []int{1, t, p.ow, n}})
 			}
 		}
@@ -208,9 +263,7 @@ func (p *pooling) line(l run, pixels []run, o int, x uint32, first int, y, acc u
 		default:
 			p.average(acc, out, n, p.counts[p.count(l, px)])
 		}
-		for i, op := range []isa.ElementOp{isa.ElemMax, isa.ElemMin}[:len(p.clamp)] {
-			p.vec(op, p.y, p.y, out, &local{at: p.scalars + uint32(i*align), one: true}, out, n, false)
-		}
+		p.clamped(out, n)
 	}
 }
 

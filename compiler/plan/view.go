@@ -216,6 +216,9 @@ func (c *code) copyView(shape []int, in, out view) {
 		}
 	}
 	shape = collapse(shape, &in, &out)
+	if c.turn(shape, in, out) {
+		return
+	}
 	total := box{count: shape}.elements() * in.size
 	room := int(c.b.Target().SpadSize) - c.spad
 	limit, n := min(room/2&^(align-1), mostTile), 2
@@ -228,6 +231,82 @@ func (c *code) copyView(shape []int, in, out view) {
 		c.move(false, at, in, b)
 		c.move(true, at, out, b)
 	})
+}
+
+// turn is copyView by TRANSPOSE (§5.6.26), if the core has it and elements that lie apart in one of the views are what makes the
+// copy slow: each tile is loaded in the order of in's addresses, and turned around in the scratchpad.
+func (c *code) turn(shape []int, in, out view) bool {
+	last := len(shape) - 1
+	if c.b.Target().Features&isa.FeatureGather == 0 || last < 1 || in.strides[last] == in.size || out.strides[last] != out.size {
+		return false
+	}
+	order := make([]int, len(shape)) // of in's addresses, the farthest apart first
+	for i := range order {
+		order[i] = i
+		if in.strides[i] <= 0 {
+			return false
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return in.strides[b] - in.strides[a] })
+	if in.strides[order[last]] != in.size {
+		return false
+	}
+	room := (int(c.b.Target().SpadSize) - c.spad - 8*align) / 4
+	limit := min(room&^(align-1), mostTile) / in.size
+	total, n := box{count: shape}.elements(), 2
+	if total <= limit {
+		limit, n = total, 1
+	}
+	var parts []box
+	fits := limit > 0
+	boxes(shape, limit, func(b box) {
+		wide := 0
+		for _, k := range b.count {
+			if fits = fits && k <= math.MaxUint16; k > 1 {
+				wide++
+			}
+		}
+		fits = fits && wide <= isa.Dims
+		parts = append(parts, box{slices.Clone(b.start), slices.Clone(b.count)})
+	})
+	if !fits {
+		return false
+	}
+	from, to := c.slots(n, limit*in.size), c.slots(n, limit*in.size)
+	near := view{at: in.at, size: in.size, strides: permute(in.strides, order)}
+	for _, b := range parts {
+		x, y := from.take(), to.take()
+		c.move(false, x, near, box{permute(b.start, order), permute(b.count, order)})
+		s, t := isa.Shape{N: [isa.Dims]uint16{1, 1, 1, 1}}, isa.Transpose{Size: uint16(in.size), X: x, Out: y}
+		local := make([]int, len(shape)) // strides of the tile as it was loaded
+		step := in.size
+		for _, d := range slices.Backward(order) {
+			local[d] = step
+			step *= b.count[d]
+		}
+		step = in.size
+		k := isa.Dims - 1
+		for d := last; d >= 0; d-- {
+			if b.count[d] > 1 {
+				s.N[k], s.OutStride[k], t.XStride[k] = uint16(b.count[d]), uint32(step), uint32(local[d])
+				k--
+			}
+			step *= b.count[d]
+		}
+		c.b.Prepare(s)
+		c.b.Emit(t)
+		c.move(true, y, out, b)
+	}
+	return true
+}
+
+// permute is list in that order.
+func permute(list, order []int) []int {
+	out := make([]int, len(order))
+	for i, d := range order {
+		out[i] = list[d]
+	}
+	return out
 }
 
 // mostTile is the size of the largest tile: larger ones overlap less with what is behind them.

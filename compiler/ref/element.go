@@ -223,6 +223,16 @@ func qadd(n *ir.Node, in [][]byte) []byte {
 	m, s, z := n.Attrs.Ints("multipliers"), n.Attrs.Ints("shifts"), n.Attrs.Ints("zeros")
 	shift, rounding, sub := uint32(n.Attrs.Int("left_shift", 0)), n.Attrs.Str("rounding", ""), n.Attrs.Int("sub", 0) != 0
 	lo, hi := bounds(n)
+	if rounding == "fp32" {
+		f := n.Attrs.Floats("scales")
+		q := num.Pair{Float: true, A: f[0], B: f[1], C: f[2], XZero: int32(z[0]), YZero: int32(z[1]), Zero: int32(z[2]), Lo: int32(lo), Hi: int32(hi)}
+		op := q.Add
+		if sub {
+			op = q.Sub
+		}
+		pairs(x, y, out, func(i, a, b int) { res[i] = int64(op(int32(v[a]), int32(w[b]))) })
+		return PutInts(out.Type, res)
+	}
 	pairs(x, y, out, func(i, a, b int) {
 		p := int32(scaled(num.ShiftLeft(int32(v[a])-int32(z[0]), shift), m[0], s[0], rounding))
 		q := int32(scaled(num.ShiftLeft(int32(w[b])-int32(z[1]), shift), m[1], s[1], rounding))

@@ -17,6 +17,7 @@ var groupBits = []struct {
 	bit  uint64
 }{
 	{"gemm", isa.FeatureGEMM}, {"float", isa.FeatureFloat}, {"control", isa.FeatureControl}, {"vector", isa.FeatureVector}, {"reduce", isa.FeatureReduce},
+	{"pool", isa.FeaturePool}, {"gather", isa.FeatureGather}, {"addq", isa.FeatureAddq},
 }
 
 // Groups are the names of the groups in a card's FEATURES (§2.1).

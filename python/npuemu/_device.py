@@ -93,8 +93,8 @@ def _source(
     shapes: Mapping[str, Sequence[int]] | None,
     timeout: float | None,
     cancel: _Cancel,
-) -> tuple[_lib.Load, Any]:
-    """struct npuemu_load, and what keeps what it points to."""
+) -> _lib.Load:
+    """struct npuemu_load, which keeps what it points to."""
     o = _lib.Load(size=sizeof(_lib.Load), timeout_ms=_milliseconds(timeout), progress=cancel.function)
     keep: list[Any] = []
     weights = None
@@ -121,6 +121,7 @@ def _source(
         keep.append(data)
     elif weights is not None:
         o.weights_path = _encode("weights", weights)
+    o.keep = (keep, cancel)  # as long as somebody has o
     o.format = _encode("format", format)
     options: dict[str, Any] = {}
     try:
@@ -132,7 +133,7 @@ def _source(
         raise Error(f'dims and shapes: {e}: give {{"name": size}} and {{"name": sizes}}') from None
     if options:
         o.options = json.dumps(options).encode()
-    return o, keep
+    return o
 
 
 def compile(
@@ -154,14 +155,13 @@ def compile(
     lib = _lib.library()
     cancel = _Cancel(progress)
     text = _read_config(config)
-    o, keep = _source(model, format, dims, shapes, timeout, cancel)
+    o = _source(model, format, dims, shapes, timeout, cancel)
     p, size = c_void_p(), c_uint64()
     cancel.call(lib.npuemu_compile, text, byref(o), byref(p), byref(size))
     try:
         content = ctypes.string_at(p, size.value)
     finally:
         lib.npuemu_free(p)
-    del keep
     if output is not None:
         _write(output, content)
     return content
@@ -273,10 +273,9 @@ class Device(_Handle):
         """
         lib = _lib.library()
         cancel = _Cancel(progress)
-        o, keep = _source(model, format, dims, shapes, timeout, cancel)
+        o = _source(model, format, dims, shapes, timeout, cancel)
         handle = c_uint64()
         cancel.call(lib.npuemu_load, self._handle, byref(o), byref(handle))
-        del keep
         return Model(self, handle.value)
 
     @property
@@ -348,9 +347,9 @@ class Model(_Handle):
             progress=cancel.function,
             timeout_ms=_milliseconds(timeout),
         )
+        o.keep = (given, outputs, cancel)  # as long as somebody has o
         c = _lib.Counters(size=sizeof(_lib.Counters))
         cancel.call(lib.npuemu_run, self._handle, byref(o), byref(c))
-        del given
         _ = self.report  # results have it when the model is closed
         return Result(self, [b.value() for b in outputs], c)
 
@@ -376,16 +375,17 @@ class Model(_Handle):
     @property
     def report(self) -> dict[str, Any]:
         """What the compiler made of the model: name, architecture, array, inputs and outputs with their quantization,
-        programs, constant_bytes, activation_bytes, cycles, operators (docs/python.md)."""
+        programs, constant_bytes, activation_bytes, card_memory_bytes, cycles, operators (docs/python.md)."""
         if self._report is None:
             self._report = _lib.take_json(_lib.library().npuemu_report, self._handle)
         return self._report
 
     @property
     def operators(self) -> list[dict[str, Any]]:
-        """The operators, in order: dicts with name, op, engine (matrix, vector, dma, none, host), cycles (of the timing
-        model, of the operator by itself), bytes (moved by DMA), device (bool), reason (of one on the host), macs,
-        bytes_read, bytes_written, instructions."""
+        """The operators, in order: dicts with name, op, engine (matrix; vector; load, store; none; host), cycles (of the
+        timing model, of the operator by itself), bytes (loaded and stored), device (bool), reason (of one on the host),
+        within (the operator that it is computed with, and counted there), macs, bytes_loaded, bytes_stored, instructions
+        (of the load, store, matrix and vector engine)."""
         operators: list[dict[str, Any]] = self.report["operators"]
         return operators
 

@@ -82,6 +82,8 @@ class Open(Structure):
 
 
 class Load(Structure):
+    keep: Any  # what the pointers are to
+
     _fields_ = [
         ("size", c_uint32),
         ("reserved0", c_uint32),
@@ -118,6 +120,8 @@ class Buffer(Structure):
 
 
 class Run(Structure):
+    keep: Any  # what the pointers are to
+
     _fields_ = [
         ("size", c_uint32),
         ("reserved0", c_uint32),
@@ -254,28 +258,39 @@ def _text() -> str:
 
 
 def _interruptible(function: Callable[..., int], args: tuple[Any, ...], cancel: Callable[[], None]) -> tuple[int, str]:
+    """Has the worker call function, and waits until it has returned, whatever the handlers of signals raise."""
     global _worker
     result = (0, "")
-    done = threading.Lock()
-    done.acquire()
+    begun = ended = False
+    wake = threading.Lock()
+    wake.acquire()
 
     def work() -> None:
-        nonlocal result
+        nonlocal result, begun, ended
+        if begun:
+            return
+        begun = True
         try:
             status = function(*args)
             result = (status, _text() if status else "")
         finally:
-            done.release()
+            ended = True
+            wake.release()
 
-    if _worker is None:
-        _worker = _Worker()
-    _worker.queue.put(work)
     raised: BaseException | None = None
+    queued = False
     while True:
+        # A handler runs, and raises, between any two steps: each is right when it is done again.
         try:
-            done.acquire()
+            if _worker is None:
+                _worker = _Worker()
+            if not queued:
+                _worker.queue.put(work)
+                queued = True
+            while not ended:
+                wake.acquire()
             break
-        except BaseException as e:  # of a signal's handler: the function uses memory of ours, so it has to end first
+        except BaseException as e:
             raised = raised or e
             cancel()
     if raised is not None:

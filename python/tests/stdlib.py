@@ -261,6 +261,30 @@ class Test(unittest.TestCase):
             slow.run(x, progress=self.enough)
         self.assertEqual(add.run(ints(*[1] * 8), ints(*[1] * 4)).counters["programs"], 1)
 
+    def test_interrupts_at_any_moment(self):
+        """Each interrupt comes out of some run; none is lost, or leaves a run behind."""
+        add = self.device.load(ADD, format="npuir")
+        x, y = ints(*[1] * 8), ints(*[1] * 4)
+        main, sent, caught = threading.get_ident(), 30, 0
+
+        def shoot():
+            for i in range(sent):
+                while caught < i:
+                    time.sleep(0.0001)
+                time.sleep(0.0001 * i)
+                signal.pthread_kill(main, signal.SIGINT)
+
+        shooter = threading.Thread(target=shoot)
+        shooter.start()
+        while caught < sent:
+            try:
+                while caught < sent:
+                    add.run(x, y)
+            except KeyboardInterrupt:
+                caught += 1
+        shooter.join()
+        self.assertEqual(add.run(x, y).outputs[0].tolist(), [[2] * 4] * 2)
+
     @staticmethod
     def enough(_done, _total):
         raise ValueError("enough")
