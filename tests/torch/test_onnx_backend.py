@@ -24,7 +24,7 @@ runner.exclude("_(e4m3fn|e5m2|float4|uint2|int2|blocked|float8)")
 
 cases = runner.test_cases  # which makes them anew each time
 for case in cases.values():
-    for name, test in list(vars(case).items()):
-        if getattr(test, "__unittest_skip__", False):  # what the patterns leave out, 4000 cases
+    for name, method in list(vars(case).items()):
+        if getattr(method, "__unittest_skip__", False):  # what the patterns leave out, 4000 cases
             delattr(case, name)
 globals().update(cases)
