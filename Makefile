@@ -20,6 +20,18 @@ test: setup-kselftest ## Set up everything, then all tests: unit, protocol and g
 build: ## Build bin/npuemu, one static binary
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/npuemu ./cmd/npuemu
 
+lib: ## Build build/libnpuemu.so and npuemu.h, for C and Python (docs/capi.md); needs a C compiler
+	@capi/build.sh build $(VERSION)
+
+wheel: ## Build build/npuemu-*.whl, the Python package with library and program (docs/python.md); fetches build tools, 10 MB
+	@python/wheel.sh build $(VERSION)
+
+test-python: wheel ## Install the wheel and run its tests; fetches numpy, onnx, pytest, mypy, 100 MB
+	@python/test.sh build
+
+test-torch: wheel ## Install the wheel and run PyTorch's and ONNX's tests; the first run fetches PyTorch, 1 to 3 GB
+	@tests/torch/run $(CURDIR)/build
+
 setup: ## Fetch QEMU, guest kernels, compilers and busybox into the cache
 	@tests/guest/setup.sh
 
@@ -75,6 +87,13 @@ bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fet
 
 bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs
 	@$(GO) run ./tests/bench/scalesim
+
+test-mlir: ## examples/mlir with stock MLIR tools (docs/mlir.md); the first run fetches them, 102 MB
+	@examples/mlir/setup.sh
+	@NPUEMU_MLIR=1 $(GO) test ./examples/mlir -count=1 -v
+
+test-tvm: lib ## npuemu.tvm with stock TVM, and TVM's own test of its example NPU (docs/tvm.md); the first run fetches TVM, 0.5 GB unpacked
+	@tests/tvm/run build/libnpuemu.so
 
 compare-onnxruntime: build ## Quantized operators, one by one, beside ONNX Runtime's (docs/compiler.md); the first run fetches wheels, 100 MB
 	@dir=$$(tests/models/setup.sh) && "$$dir/python/bin/python" tests/compiler/against_ort.py bin/npuemu "$$dir/operators"

@@ -3,7 +3,9 @@
 package compiler
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,89 +21,135 @@ import (
 // Dump is told of the graph after each pass; "import" is the first.
 type Dump func(pass string, g *ir.Graph)
 
-// loaders read a model file and make its nodes those of the device level or of the host, by
-// the extension of its name.
-var loaders = map[string]func(path string, dump Dump) (*ir.Graph, error){
-	".npuir": text, ".onnx": onnxFile, ".prototxt": caffeFile, ".tflite": tfliteFile,
+// Source is a model: a file, or its content, and what the file leaves open.
+type Source struct {
+	Path   string // of the file; names it in errors, and external data of ONNX is in its directory
+	Format string // onnx, tflite, npuir or caffe; empty: the extension of Path says it
+	Data   []byte // the file's content; nil: that of Path
+
+	WeightsPath string // of a Caffe network; empty: Path with the extension .caffemodel
+	Weights     []byte // their content; nil: that of WeightsPath
+
+	Dims   map[string]int   // symbolic dimensions of ONNX, by their names
+	Shapes map[string][]int // shapes of inputs of ONNX and TensorFlow Lite, by their names
 }
 
-// onnxFile reads an ONNX model.
-func onnxFile(path string, dump Dump) (*ir.Graph, error) {
-	g, err := onnx.Load(path, onnx.Options{})
+// formats read a model file and make its nodes those of the device level or of the host.
+var formats = map[string]func(s *Source, dump Dump) (*ir.Graph, error){
+	"caffe": fromCaffe, "npuir": fromText, "onnx": fromONNX, "tflite": fromTFLite,
+}
+
+// extensions are those of model files, and their formats.
+var extensions = map[string]string{".npuir": "npuir", ".onnx": "onnx", ".prototxt": "caffe", ".tflite": "tflite"}
+
+// fromONNX reads an ONNX model.
+func fromONNX(s *Source, dump Dump) (*ir.Graph, error) {
+	o := onnx.Options{Dims: s.Dims, Shapes: s.Shapes}
+	if s.Path != "" {
+		o.Dir = filepath.Dir(s.Path)
+	}
+	g, err := onnx.Import(s.Data, o)
 	if err != nil {
 		return nil, err
 	}
-	return lowered(path, g, dump)
+	return lowered(g, dump)
 }
 
-// tfliteFile reads a TensorFlow Lite model.
-func tfliteFile(path string, dump Dump) (*ir.Graph, error) {
-	g, err := tflite.Load(path, tflite.Options{})
+// fromTFLite reads a TensorFlow Lite model.
+func fromTFLite(s *Source, dump Dump) (*ir.Graph, error) {
+	g, err := tflite.Import(s.Data, tflite.Options{Shapes: s.Shapes})
 	if err != nil {
 		return nil, err
 	}
-	return lowered(path, g, dump)
+	return lowered(g, dump)
 }
 
-// caffeFile reads a Caffe network; its weights are in the file of that name with the extension .caffemodel.
-func caffeFile(path string, dump Dump) (*ir.Graph, error) {
-	g, err := caffe.Load(path, strings.TrimSuffix(path, filepath.Ext(path))+".caffemodel")
+// fromCaffe reads a Caffe network.
+func fromCaffe(s *Source, dump Dump) (*ir.Graph, error) {
+	if s.Weights == nil {
+		if s.WeightsPath == "" && s.Path == "" {
+			return nil, errors.New("a Caffe network is two files: give the weights too, the .caffemodel")
+		}
+		if s.WeightsPath == "" {
+			s.WeightsPath = strings.TrimSuffix(s.Path, filepath.Ext(s.Path)) + ".caffemodel"
+		}
+		var err error
+		if s.Weights, err = os.ReadFile(s.WeightsPath); err != nil {
+			return nil, fmt.Errorf("the weights are in the file of that name with the extension .caffemodel: %w", err)
+		}
+	}
+	g, err := caffe.Import(s.Data, s.Weights)
 	if err != nil {
 		return nil, err
 	}
-	return lowered(path, g, dump)
+	return lowered(g, dump)
+}
+
+// fromText reads a graph as ir prints it.
+func fromText(s *Source, dump Dump) (*ir.Graph, error) {
+	g, err := ir.Parse(string(s.Data))
+	if err == nil {
+		err = g.Verify()
+	}
+	if err != nil {
+		return nil, err
+	}
+	dump("import", g)
+	return g, nil
 }
 
 // lowered runs the passes on a graph of the model level.
-func lowered(path string, g *ir.Graph, dump Dump) (*ir.Graph, error) {
+func lowered(g *ir.Graph, dump Dump) (*ir.Graph, error) {
 	dump("import", g)
 	if err := pass.Run(g, dump); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	return g, nil
 }
 
 // Extensions are those of model files.
-func Extensions() []string {
-	var l []string
-	for e := range loaders {
-		l = append(l, e)
-	}
-	slices.Sort(l)
-	return l
-}
+func Extensions() []string { return slices.Sorted(maps.Keys(extensions)) }
 
 // IsModel reports whether a file's name is that of a model.
-func IsModel(path string) bool { return loaders[strings.ToLower(filepath.Ext(path))] != nil }
+func IsModel(path string) bool { return extensions[strings.ToLower(filepath.Ext(path))] != "" }
 
-// Load reads a model; dump may be nil. What is wrong with it is an *ir.Error.
-func Load(path string, dump Dump) (*ir.Graph, error) {
-	f := loaders[strings.ToLower(filepath.Ext(path))]
-	if strings.EqualFold(filepath.Ext(path), ".npu") {
-		return nil, fmt.Errorf("%s: a compiled model, perhaps, which run executes: give the file that it was made of; there are %s", path, strings.Join(Extensions(), ", "))
+// Load reads the model in a file; dump may be nil. What is wrong with it is an *ir.Error.
+func Load(path string, dump Dump) (*ir.Graph, error) { return Source{Path: path}.Load(dump) }
+
+// Load reads the model; dump may be nil. What is wrong with it is an *ir.Error. The graph may share memory with Data and
+// Weights.
+func (s Source) Load(dump Dump) (*ir.Graph, error) {
+	if s.Format == "" {
+		s.Format = extensions[strings.ToLower(filepath.Ext(s.Path))]
 	}
-	if f == nil {
-		return nil, fmt.Errorf("%s: the extension says of no model what it is; there are %s", path, strings.Join(Extensions(), ", "))
+	read := formats[s.Format]
+	switch {
+	case read != nil:
+	case s.Format != "":
+		return nil, fmt.Errorf("format %q of a model: there are %s", s.Format, strings.Join(slices.Sorted(maps.Keys(formats)), ", "))
+	case strings.EqualFold(filepath.Ext(s.Path), ".npu"):
+		return nil, fmt.Errorf("%s: a compiled model, perhaps, which run executes: give the file that it was made of; there are %s", s.Path, strings.Join(Extensions(), ", "))
+	default:
+		return nil, fmt.Errorf("%s: the extension says of no model what it is; there are %s", s.Path, strings.Join(Extensions(), ", "))
+	}
+	if len(s.Dims) > 0 && s.Format != "onnx" || len(s.Shapes) > 0 && s.Format != "onnx" && s.Format != "tflite" {
+		return nil, fmt.Errorf("dimensions are for ONNX, and shapes for ONNX and TensorFlow Lite: a model of format %s has its own", s.Format)
+	}
+	if s.WeightsPath != "" && s.Format != "caffe" {
+		return nil, fmt.Errorf("%s: a file of weights, %s, belongs to a .prototxt only", s.Path, s.WeightsPath)
 	}
 	if dump == nil {
 		dump = func(string, *ir.Graph) {}
 	}
-	return f(path, dump)
-}
-
-// text reads a graph as ir prints it.
-func text(path string, dump Dump) (*ir.Graph, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+	if s.Data == nil {
+		var err error
+		if s.Data, err = os.ReadFile(s.Path); err != nil {
+			return nil, err
+		}
 	}
-	g, err := ir.Parse(string(b))
-	if err == nil {
-		err = g.Verify()
+	g, err := read(&s, dump)
+	if err != nil && s.Path != "" {
+		return nil, fmt.Errorf("%s: %w", s.Path, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	dump("import", g)
-	return g, nil
+	return g, err
 }

@@ -5,6 +5,7 @@ package compiler
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -57,16 +58,15 @@ func Verify(ctx context.Context, card run.Card, g *ir.Graph, target emit.Target,
 	return verify(ctx, card, g, m, inputs, progress)
 }
 
-func verify(ctx context.Context, card run.Card, g *ir.Graph, m *model.Model, inputs [][]byte, progress func(done, of int, what string)) (*Divergence, run.Report, error) {
+func verify(ctx context.Context, card run.Card, g *ir.Graph, m *model.Model, inputs [][]byte, progress func(done, of int, what string)) (found *Divergence, report run.Report, err error) {
 	s, err := run.Load(card, m)
 	if err != nil {
 		return nil, run.Report{}, err
 	}
-	_, report, err := s.Run(ctx, inputs, nil)
-	if err != nil {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if _, report, err = s.Run(ctx, inputs, nil); err != nil {
 		return nil, report, err
 	}
-	var found *Divergence
 	at := 0
 	_, err = ref.Run(g, inputs, func(n *ir.Node, out [][]byte) error {
 		d := &m.Nodes[at]

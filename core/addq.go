@@ -35,9 +35,7 @@ func (c *Core) addq(i isa.Addq) *Fault {
 	if i.One {
 		y.n = 1
 	}
-	if long, yes := joinRows(m, x, y, out, i.One); yes {
-		x, y, out, m = long[0], long[1], long[2], 1
-	}
+	m = joinRows(m, &x, &y, &out, i.One)
 	for r := range m {
 		if c.stopped() {
 			return nil // the program ends anyway
@@ -51,7 +49,7 @@ func (c *Core) addq(i isa.Addq) *Fault {
 // addqRow is addq for one row.
 func (c *Core) addqRow(x, y, out span) {
 	one := c.oneBytes[:copy(c.oneBytes[:], c.bytes(y, 0, 1))]
-	if !out.follows(x) || y.n > 1 && !out.follows(y) {
+	if !out.follows(&x) || y.n > 1 && !out.follows(&y) {
 		c.staging = append(append(c.staging[:0], c.bytes(x, 0, x.n)...), c.bytes(y, 0, y.n)...)
 		from := c.staging
 		xs, ys := from[:x.size()], from[x.size():]

@@ -77,6 +77,15 @@ type Memory interface {
 	Store(b Binding, off uint64, p []byte) error
 }
 
+// RowMemory is a Memory that moves many rows at once: size bytes each, stride bytes apart in b from off on, and step bytes apart
+// in p. Both report false if that is not possible, or failed, after some rows perhaps: Load or Store of one row after the
+// other then says which byte it is. Stores are in the order of the rows.
+type RowMemory interface {
+	Memory
+	LoadRows(b Binding, off, stride uint64, p []byte, step, size, rows int) bool
+	StoreRows(b Binding, off, stride uint64, p []byte, step, size, rows int) bool
+}
+
 // MemoryError is an error of a Memory with the address that could not be
 // accessed.
 type MemoryError struct {
@@ -118,6 +127,7 @@ type Core struct {
 	more     [engines]bool // whether a walker is at an instruction
 	bindings []Binding
 	mem      Memory
+	rowMem   RowMemory       // mem, if it is one
 	ctx      context.Context // for stopped
 	tokens   [16]uint8
 	stats    Stats
@@ -132,7 +142,12 @@ type Core struct {
 
 	staging  []byte      // a row on its way between memory and the accumulators
 	scales   []num.Scale // REQUANT's parameter table
+	folded   int         // rows that requantRows takes as one; scales are there so often
 	requants *vec.Requant
+	// What requants and folded are of: rounding, zero point and bounds, and the table.
+	lastRequant isa.Requant
+	lastTable   []byte
+
 	vec      *vec.Unit
 	pair     *vec.Pair
 	x, y, z  []uint32  // rows of the vector engine's operands and results
@@ -211,8 +226,9 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 	c.reset(d)
 	c.limits.Bindings = len(bindings)
 	c.text, c.bindings, c.mem, c.ctx = image[isa.DescriptorSize:], bindings, mem, ctx
+	c.rowMem, _ = mem.(RowMemory)
 	defer func() {
-		c.text, c.bindings, c.mem, c.ctx = nil, nil, nil, nil
+		c.text, c.bindings, c.mem, c.rowMem, c.ctx = nil, nil, nil, nil, nil
 		c.walkers = [engines]isa.Walker{}
 	}()
 	err := c.sequence(ctx)

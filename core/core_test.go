@@ -29,6 +29,7 @@ type memory struct {
 	calls int
 	// failsAt, if not 0, is an offset in the first binding that cannot be read.
 	failsAt uint64
+	planes  int // that a rowMemory was asked for
 }
 
 func (m *memory) access(b core.Binding, off uint64, p []byte) ([]byte, error) {
@@ -64,6 +65,27 @@ func (m *memory) Store(b core.Binding, off uint64, p []byte) error {
 	}
 	copy(buf, p)
 	return err
+}
+
+// rowMemory moves rows at once, too, if none of them fails.
+type rowMemory struct{ *memory }
+
+func (m rowMemory) rows(off, stride uint64, p []byte, step, size, rows int, move func(off uint64, p []byte) error) bool {
+	m.planes++
+	for k := range rows {
+		if move(off+uint64(k)*stride, p[k*step:][:size]) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (m rowMemory) LoadRows(b core.Binding, off, stride uint64, p []byte, step, size, rows int) bool {
+	return m.rows(off, stride, p, step, size, rows, func(off uint64, p []byte) error { return m.Load(b, off, p) })
+}
+
+func (m rowMemory) StoreRows(b core.Binding, off, stride uint64, p []byte, step, size, rows int) bool {
+	return m.rows(off, stride, p, step, size, rows, func(off uint64, p []byte) error { return m.Store(b, off, p) })
 }
 
 // bind makes every buffer a binding that may be read and written.

@@ -3,6 +3,7 @@
 package core
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -184,6 +185,32 @@ func (c *Core) bias(i isa.Bias) *Fault {
 	return nil
 }
 
+// setRequant makes c.requants that of i. Tiles of one layer have the same table, which is then not read again.
+func (c *Core) setRequant(i *isa.Requant) *Fault {
+	table, fold := c.spad[i.Params:][:i.ParamCount()*isa.ParamSize], folds(i)
+	same := isa.Requant{Rounding: i.Rounding, ZeroPoint: i.ZeroPoint, Lo: i.Lo, Hi: i.Hi}
+	if fold == c.folded && same == c.lastRequant && bytes.Equal(table, c.lastTable) {
+		return nil
+	}
+	c.scales, c.lastTable = c.scales[:0], c.lastTable[:0]
+	for p := range i.ParamCount() {
+		s, ok := isa.Param((*[isa.ParamSize]byte)(table[p*isa.ParamSize:]))
+		if i.Rounding == isa.FloatScale {
+			s, ok = isa.FloatParam((*[isa.ParamSize]byte)(table[p*isa.ParamSize:]))
+		}
+		if !ok {
+			return &Fault{Status: StatusBadParam, Info: uint64(int(i.Params) + p*isa.ParamSize)}
+		}
+		c.scales = append(c.scales, s)
+	}
+	for each := c.scales; len(c.scales) < fold*len(each); {
+		c.scales = append(c.scales, each...)
+	}
+	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
+	c.folded, c.lastRequant, c.lastTable = fold, same, append(c.lastTable, table...)
+	return nil
+}
+
 // requant turns accumulators into int8 (§5.6.8). It reads the whole parameter
 // table before it stores the first result.
 func (c *Core) requant(i isa.Requant) *Fault {
@@ -193,35 +220,21 @@ func (c *Core) requant(i isa.Requant) *Fault {
 	if f := c.poisonedRows(int(i.Params), 1, 0, i.ParamCount()*isa.ParamSize); f != nil {
 		return f
 	}
-	c.scales = c.scales[:0]
-	for p := range i.ParamCount() {
-		at := int(i.Params) + p*isa.ParamSize
-		s, ok := isa.Param((*[isa.ParamSize]byte)(c.spad[at:]))
-		if i.Rounding == isa.FloatScale {
-			s, ok = isa.FloatParam((*[isa.ParamSize]byte)(c.spad[at:]))
-		}
-		if !ok {
-			return &Fault{Status: StatusBadParam, Info: uint64(at)}
-		}
-		c.scales = append(c.scales, s)
+	if f := c.setRequant(&i); f != nil {
+		return f
 	}
-	c.requants.Set(vec.Rounding(i.Rounding), c.scales, i.ZeroPoint, i.Lo, i.Hi)
 	if c.requantized(&i) {
 		return nil
 	}
 	c.catchUp()
 	n, mx, my := int(i.N), int(i.MX), int(i.MY)
 	acc, step, stride := c.acc[i.Acc/4:], int(i.AccStride/4), int(i.OutStrideX)
-	// With one scale for all, rows without gaps are one row.
-	if !i.PerChannel && step == n && stride == n {
-		n, mx, step = n*mx, 1, step*mx
-	}
 	for y := range my {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
 		to := int(i.Out) + y*int(i.OutStrideY)
-		c.requants.Rows(c.spad[to:], stride, acc[y*mx*step:], step, mx, n, 0)
+		c.requantRows(&i, c.spad[to:], acc[y*mx*step:], step, mx, n, 0)
 		if !c.poison.Some() { // what lies between the rows is told to have changed too, which is no harm
 			c.poison.Overwritten(uint64(to), uint64((mx-1)*stride+n))
 			continue

@@ -59,8 +59,12 @@ func (c *Core) catchUp() {
 func (c *Core) lateBias(i isa.Bias) {
 	l := &c.late
 	l.row = slices.Grow(l.row[:0], int(i.N))[:i.N]
-	for j := range l.row {
-		l.row[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
+	if raw, there := vec.Raw(l.row); there {
+		copy(raw, c.spad[i.Bias:])
+	} else {
+		for j := range l.row {
+			l.row[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
+		}
 	}
 	l.rows, l.bias = i, true
 }
@@ -125,13 +129,53 @@ func (c *Core) requantizedPart(row, rows, column, columns int, sums []int32, str
 	if !i.PerChannel {
 		channel = 0
 	}
-	y, x := row/int(i.MX), row%int(i.MX)
+	mx := int(i.MX)
+	if int(i.OutStrideY) == mx*int(i.OutStrideX) { // lines follow each other
+		mx *= int(i.MY)
+	}
+	y, x := row/mx, row%mx
 	for r := 0; r < rows; y, x = y+1, 0 {
-		now := min(rows-r, int(i.MX)-x)
+		now := min(rows-r, mx-x)
 		to := int(i.Out) + y*int(i.OutStrideY) + x*int(i.OutStrideX) + column
-		c.requants.Rows(c.spad[to:], int(i.OutStrideX), sums[r*stride:], stride, now, columns, channel)
+		c.requantRows(i, c.spad[to:], sums[r*stride:], stride, now, columns, channel)
 		r += now
 	}
+}
+
+// The vector engine takes requantBlock channels at a time. Rows that are no multiple of it are folded, some to one of at
+// most mostFolded channels, if nothing is between them.
+const (
+	requantBlock = 64
+	mostFolded   = 768
+)
+
+// folds returns how many rows of i become one: all parameters are there so often.
+func folds(i *isa.Requant) int {
+	f, n := 1, int(i.N)
+	for n*f%requantBlock != 0 {
+		f *= 2
+	}
+	if !i.PerChannel || int(i.OutStrideX) != n || n*f > mostFolded || int(i.MX)*int(i.MY) < 2*f {
+		return 1
+	}
+	return f
+}
+
+// requantRows stores the results of rows of n accumulators, stride apart, the first of them of a channel, from out on.
+func (c *Core) requantRows(i *isa.Requant, out []byte, sums []int32, stride, rows, n, channel int) {
+	step := int(i.OutStrideX)
+	if dense := step == n && stride == n; dense && !i.PerChannel {
+		n, rows = n*rows, 1
+	} else if f := c.folded; dense && f > 1 && n == int(i.N) && rows >= f {
+		long := f * n
+		c.requants.Rows(out, long, sums, long, rows/f, long, 0)
+		done := rows / f * long
+		if rows %= f; rows == 0 {
+			return
+		}
+		out, sums = out[done:], sums[done:]
+	}
+	c.requants.Rows(out, step, sums, stride, rows, n, channel)
 }
 
 // lookahead is how many instructions passing looks at.

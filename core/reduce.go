@@ -41,7 +41,8 @@ func (c *Core) reduce(i isa.Reduce) *Fault {
 // it returns: sums of rows of fp32 with results where none of them is.
 func (c *Core) sumFours(i *isa.Reduce, x, out span) int {
 	m := int(i.M) - int(i.M)%vec.Rows
-	if i.Op != isa.ReduceSum || m == 0 || i.Type != systolic.FP32 || !x.all(m).apart(out.all(m)) {
+	from, to := x.all(m), out.all(m)
+	if i.Op != isa.ReduceSum || m == 0 || i.Type != systolic.FP32 || !from.apart(&to) {
 		return 0
 	}
 	for r := 0; r < m; r += vec.Rows {
@@ -86,7 +87,7 @@ func (c *Core) norm(i isa.Norm) *Fault {
 		}
 		from, to := x.row(r), out.row(r)
 		z, there := c.in(to, 0, n)
-		if there = there && to.follows(from); !there {
+		if there = there && to.follows(&from); !there {
 			z = room(&c.z, n)
 		}
 		xs := c.words(from, 0, n, &c.x, false)
@@ -113,7 +114,8 @@ func (c *Core) normFours(i *isa.Norm, x, out span, params []uint32, epsilon floa
 	if i.Op == isa.Softmax || m == 0 || i.Type != systolic.FP32 || i.OutType != systolic.FP32 {
 		return 0
 	}
-	if !x.all(m).apart(out.all(m)) && (x.at != out.at || x.step != out.step || x.step < x.size()) {
+	from, to := x.all(m), out.all(m)
+	if !from.apart(&to) && (x.at != out.at || x.step != out.step || x.step < x.size()) {
 		return 0
 	}
 	for r := 0; r < m; r += vec.Rows {

@@ -36,7 +36,13 @@ func (c *Core) transfer(i isa.Load, store bool) *Fault {
 	if !store && c.loadRuns(&i, m, b) {
 		return nil
 	}
+	if m.Inner == 1 && m.Outer > 1 { // one row to a plane: planes are the rows
+		m.Inner, m.InnerStride, m.Outer, step = m.Outer, m.OuterStride, 1, plane
+	}
 	for z := range m.Outer {
+		if m.Inner > 1 && c.planeOfRows(&i, m, b, z, step, store) {
+			continue
+		}
 		for y := range m.Inner {
 			off := m.Base + z*m.OuterStride + y*m.InnerStride
 			local := int(uint64(i.Local) + z*plane + y*step)
@@ -57,6 +63,39 @@ func (c *Core) transfer(i isa.Load, store bool) *Fault {
 		}
 	}
 	return nil
+}
+
+// planeOfRows is transfer for plane z, whose rows are step bytes apart in local memory, at once. It reports false if row by
+// row is to be done what it did not do, or not all of.
+func (c *Core) planeOfRows(i *isa.Load, m isa.Rows, b Binding, z, step uint64, store bool) bool {
+	if c.rowMem == nil || c.poison.Some() {
+		return false
+	}
+	local, size := int(uint64(i.Local)+z*step*m.Inner), int((m.Inner-1)*step+m.Bytes)
+	p, there := c.spad, true
+	if i.Acc {
+		p, there = vec.Raw(c.acc)
+	}
+	if !there {
+		return false
+	}
+	p = p[local : local+size : local+size]
+	off, moved := m.Base+z*m.OuterStride, m.Inner*m.Bytes
+	if store {
+		if !c.rowMem.StoreRows(b, off, m.InnerStride, p, int(step), int(m.Bytes), int(m.Inner)) {
+			return false
+		}
+		c.stats.BytesStored += moved
+		return true
+	}
+	if !c.rowMem.LoadRows(b, off, m.InnerStride, p, int(step), int(m.Bytes), int(m.Inner)) {
+		return false
+	}
+	c.stats.BytesLoaded += moved
+	if !i.Acc { // what lies between the rows is told to have changed too, which is no harm
+		c.poison.Overwritten(uint64(local), uint64(size))
+	}
+	return true
 }
 
 // Rows of LOAD that are not longer than shortRow bytes and follow each other in memory are read runBytes at a time: an access

@@ -40,6 +40,65 @@ func TestRowsMerge(t *testing.T) {
 	}
 }
 
+// STORE and LOAD of rows, to the accumulators too, are the same whether the memory moves them at once or not, and so is what
+// was stored before a row that fails.
+func TestRowMemory(t *testing.T) {
+	rng := rand.New(rand.NewPCG(53, 54))
+	cfg := testConfig
+	c := newCore(t, cfg)
+	in := make([]byte, cfg.AccSize)
+	for i := range in {
+		in[i] = byte(rng.Uint32())
+	}
+	planes := 0
+	for range 1000 {
+		acc := rng.IntN(2) == 0
+		unit := uint32(1 + 3*rng.IntN(2))
+		if acc {
+			unit = 4
+		}
+		s := isa.Store{Acc: acc, Binding: 1, NX: unit * uint32(1+rng.IntN(10)), NY: uint16(1 + rng.IntN(6)), NZ: uint16(1 + rng.IntN(6)), Wait: tok(0, 1), Signal: tok(1, 1)}
+		s.LocalStride = uint16(s.NX + unit*uint32(rng.IntN(3)))
+		s.StrideY, s.StrideZ = uint32(rng.IntN(100)), uint32(rng.IntN(300)) // rows may overlap
+		back := isa.Load(s)
+		back.Wait, back.Signal = tok(1, 1), tok(2, 1)
+		bad := uint64(0)
+		if rng.IntN(3) == 0 {
+			bad = uint64(1 + rng.IntN(300))
+		}
+		text := isa.Text(isa.Load{Acc: acc, NX: uint32(len(in)), NY: 1, NZ: 1, Signal: tok(0, 1)}, s, back,
+			isa.Store{Acc: acc, Binding: 2, NX: uint32(cfg.AccSize), NY: 1, NZ: 1, Wait: tok(2, 1)}, isa.Halt{})
+		var results [2][]byte
+		var errs [2]string
+		var stats [2]core.Stats
+		for k := range results {
+			m := &memory{t: t, bufs: [][]byte{in, make([]byte, 4096), make([]byte, cfg.AccSize)}}
+			m.fail = func(b core.Binding, off uint64) error {
+				if b.Addr == 2<<32 && bad > 0 && off >= bad {
+					return &core.MemoryError{Addr: b.Addr + off, Err: errors.New("bad")}
+				}
+				return nil
+			}
+			mem := core.Memory(m)
+			if k == 1 {
+				mem = rowMemory{m}
+			}
+			var err error
+			if stats[k], err = c.Run(t.Context(), program(cfg, 3, text).Image(), m.bind(), mem); err != nil {
+				errs[k] = err.Error()
+			}
+			results[k] = append(m.bufs[1], m.bufs[2]...)
+			planes += m.planes
+		}
+		if !bytes.Equal(results[0], results[1]) || errs[0] != errs[1] || stats[0] != stats[1] {
+			t.Errorf("%+v: rows at once differ: %q and %q, %+v and %+v", s, errs[0], errs[1], stats[0], stats[1])
+		}
+	}
+	if planes == 0 {
+		t.Error("the memory was never asked for rows at once")
+	}
+}
+
 // LOAD of short rows, however they lie in memory and in the scratchpad, is what plain loops make of it; and where memory fails
 // the fault is that of the first row that could not be read, with so many bytes counted.
 func TestShortRows(t *testing.T) {
@@ -84,7 +143,11 @@ func TestShortRows(t *testing.T) {
 			}
 		}
 		m.failsAt = bad
-		stats, err := c.Run(t.Context(), program(cfg, 2, isa.Text(l, store, isa.Halt{})).Image(), bindings, m)
+		var mem core.Memory = m
+		if rng.IntN(2) == 0 {
+			mem = rowMemory{m}
+		}
+		stats, err := c.Run(t.Context(), program(cfg, 2, isa.Text(l, store, isa.Halt{})).Image(), bindings, mem)
 		var fault *core.Fault
 		switch {
 		case failed && (!errors.As(err, &fault) || fault.Status != core.StatusMemoryFault || fault.Info != bindings[0].Addr+bad):

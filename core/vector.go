@@ -35,26 +35,19 @@ func (s span) row(r int) span {
 	return s
 }
 
-// join makes m rows one, if nothing is between them.
-func (s span) join(m int) (span, bool) {
-	gapless := m == 1 || s.step == s.size()
-	s.n *= m
-	return s, gapless
-}
-
 // all is what m rows from s on have between their first and their last byte.
 func (s span) all(m int) span {
 	return span{acc: s.acc, typ: vec.Uint8, at: s.at, n: (m-1)*s.step + s.size()}
 }
 
 // apart reports whether s and t have no byte in common.
-func (s span) apart(t span) bool {
+func (s *span) apart(t *span) bool {
 	return s.acc != t.acc || s.at+s.size() <= t.at || t.at+t.size() <= s.at
 }
 
 // follows reports whether results may be stored in s, element by element, before
 // the operands behind them are read from t.
-func (s span) follows(t span) bool {
+func (s *span) follows(t *span) bool {
 	return s.apart(t) || s.at <= t.at && s.typ.Size() <= t.typ.Size()
 }
 
@@ -122,7 +115,8 @@ func (c *Core) element(i isa.Element) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	if f := c.poisonedElements(i.XAcc, i.XRows()); f != nil {
+	xRows, outRows := i.XRows(), i.OutRows()
+	if f := c.poisonedElements(i.XAcc, xRows); f != nil {
 		return f
 	}
 	if !i.Op.Unary() {
@@ -131,12 +125,12 @@ func (c *Core) element(i isa.Element) *Fault {
 		}
 	}
 	if i.Op == isa.ElemSelect {
-		if f := c.poisonedElements(i.OutAcc, i.OutRows()); f != nil {
+		if f := c.poisonedElements(i.OutAcc, outRows); f != nil {
 			return f
 		}
 	}
 	n, m := int(i.N), int(i.M)
-	x, out := newSpan(i.XAcc, i.Type, i.XRows(), n), newSpan(i.OutAcc, i.OutType, i.OutRows(), n)
+	x, out := newSpan(i.XAcc, i.Type, xRows, n), newSpan(i.OutAcc, i.OutType, outRows, n)
 	var y span // of no elements without y
 	switch {
 	case i.Op.Unary():
@@ -145,9 +139,7 @@ func (c *Core) element(i isa.Element) *Fault {
 	default:
 		y = newSpan(i.YAcc, i.Type, i.YRows(), n)
 	}
-	if long, yes := joinRows(m, x, y, out, i.One || i.Op.Unary()); yes {
-		x, y, out, m = long[0], long[1], long[2], 1
-	}
+	m = joinRows(m, &x, &y, &out, i.One || i.Op.Unary())
 	for r := range m {
 		if c.stopped() {
 			return nil // the program ends anyway
@@ -160,27 +152,29 @@ func (c *Core) element(i isa.Element) *Fault {
 }
 
 // joinRows makes one row of m, if there are no gaps and no results where a later
-// row has its operands. fixed says that y is the same for all rows, or nothing.
-func joinRows(m int, x, y, out span, fixed bool) (long [3]span, yes bool) {
-	lx, okX := x.join(m)
-	lo, okO := out.join(m)
-	ly, okY := y, true
+// row has its operands, and returns how many rows there are then. fixed says that
+// y is the same for all rows, or nothing.
+func joinRows(m int, x, y, out *span, fixed bool) int {
+	gapless := func(s *span) bool { return m == 1 || s.step == s.size() }
+	if !gapless(x) || !gapless(out) || !fixed && !gapless(y) {
+		return m
+	}
+	was := y.n
+	x.n, out.n = x.n*m, out.n*m
 	if !fixed {
-		ly, okY = y.join(m)
+		y.n *= m
 	}
-	if !okX || !okO || !okY || !lo.follows(lx) {
-		return long, false
+	if out.follows(x) && (fixed && out.apart(y) || !fixed && out.follows(y)) {
+		return 1
 	}
-	if fixed && !lo.apart(ly) || !fixed && !lo.follows(ly) {
-		return long, false
-	}
-	return [3]span{lx, ly, lo}, true
+	x.n, y.n, out.n = x.n/m, was, out.n/m
+	return m
 }
 
 // elementRow is element for one row.
 func (c *Core) elementRow(i *isa.Element, x, y, out span) {
 	op, float := vec.Op(i.Op), x.typ.Float()
-	ahead := !out.follows(x) || y.n > 1 && !out.follows(y)
+	ahead := !out.follows(&x) || y.n > 1 && !out.follows(&y)
 	if c.elementBytes(i, x, y, out, ahead) {
 		return
 	}
@@ -275,15 +269,14 @@ func (c *Core) table(i isa.Table) *Fault {
 	c.bytes256 = [isa.TableSize]byte(c.spad[i.Table:])
 	x := span{typ: vec.Uint8, at: int(i.X), step: int(i.XStride), n: n}
 	out := span{typ: vec.Uint8, at: int(i.Out), step: int(i.OutStride), n: n}
-	if long, yes := joinRows(m, x, span{}, out, true); yes {
-		x, out, m = long[0], long[2], 1
-	}
+	m = joinRows(m, &x, &span{}, &out, true)
 	for r := range m {
 		if c.stopped() {
 			return nil // the program ends anyway
 		}
-		from, to := c.bytes(x.row(r), 0, x.n), out.row(r)
-		if !to.follows(x.row(r)) {
+		at, to := x.row(r), out.row(r)
+		from := c.bytes(at, 0, x.n)
+		if !to.follows(&at) {
 			c.staging = append(c.staging[:0], from...)
 			from = c.staging
 		}

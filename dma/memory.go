@@ -143,6 +143,20 @@ func (m *Memory) access(s Space, addr uint64, p []byte, write bool) error {
 	return nil
 }
 
+// rows is access of rows of size bytes, stride bytes apart in the bus and step bytes in p, at once. It reports false if
+// that is not possible, or failed, after some of them perhaps.
+func (m *Memory) rows(s Space, addr, stride uint64, p []byte, step, size, rows int, write bool) bool {
+	if s != Bus || !m.master.Load() {
+		return false
+	}
+	if write {
+		return m.Bus.Rows(iova.Write, iova.Addr(addr), stride, p, step, size, rows)
+	}
+	m.reads.Add(1)
+	defer m.reads.Add(-1)
+	return m.Bus.Rows(iova.Read, iova.Addr(addr), stride, p, step, size, rows)
+}
+
 // device returns n bytes of device memory, or a *Fault. Who writes them tells Poison.
 func (m *Memory) device(addr, n uint64, write bool) ([]byte, error) {
 	size := uint64(len(m.DRAM))

@@ -54,6 +54,17 @@ func (v *View) Write(e Engine, s Space, addr uint64, p []byte) error {
 	return v.access(e, ToWrite, s, addr, p)
 }
 
+// ReadRows copies rows rows of size bytes, stride bytes apart in space s from addr on, to rows step bytes apart in p. It
+// reports false if they cannot be read at once, or one could not be read: Read of each says which.
+func (v *View) ReadRows(s Space, addr, stride uint64, p []byte, step, size, rows int) bool {
+	return v.space == nil && v.mem.rows(s, addr, stride, p, step, size, rows, false)
+}
+
+// WriteRows is ReadRows in the other direction; rows are written one after the other, and some perhaps if it reports false.
+func (v *View) WriteRows(s Space, addr, stride uint64, p []byte, step, size, rows int) bool {
+	return v.space == nil && v.mem.rows(s, addr, stride, p, step, size, rows, true)
+}
+
 func (v *View) access(e Engine, a Access, s Space, addr uint64, p []byte) error {
 	if v.space == nil {
 		return v.mem.access(s, addr, p, a == ToWrite)

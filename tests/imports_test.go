@@ -17,10 +17,12 @@ import (
 // (docs/architecture.md). A name ending in /... covers what is below it.
 var allowed = map[string][]string{
 	"cmd/npuemu": {
-		"vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "vdev/local", "umd", "accel",
+		"attach", "vdev", "vdev/gokvm", "vdev/ioat", "vdev/vfiouser", "vdev/vhostuser", "umd",
 		"firmware", "firmware/gdb", "firmware/image", "mmio", "mmio/npureg", "internal/control", "internal/uds",
 		"core/isa", "core/isa/lint", "timing", "compiler", "compiler/emit", "compiler/ir", "compiler/model", "compiler/npy", "compiler/ref", "compiler/run",
 	},
+	"attach":            {"vdev", "vdev/vfiouser", "vdev/local", "umd", "accel", "firmware", "mmio/npureg", "compiler/emit", "compiler/model", "compiler/run"},
+	"capi":              {"attach", "vdev", "compiler", "compiler/ir", "compiler/model", "compiler/run", "timing"},
 	"umd":               {"vdev/vfiouser", words, "internal/eventfd"},
 	"vdev":              {"vdev/pci", "vdev/vfiouser", "vdev/vhostuser", "firmware", "dma", "queue", "core", "timing", words, "internal/eventfd", "internal/findings"},
 	"vdev/ioat":         {"vdev/pci", "vdev/vfiouser", "dma", words, "internal/eventfd", "internal/findings"},
@@ -52,7 +54,7 @@ var allowed = map[string][]string{
 	"core/gemm":         {"core/num"},
 	"core/hazard":       {"core/isa"},
 	"core/isa":          {"core/num", "core/systolic"},
-	"core/isa/lint":     {"core/hazard", "core/isa"},
+	"core/isa/lint":     {"core/hazard", "core/isa", "core/systolic"},
 	"core/num":          {},
 	"core/systolic":     {"core/gemm", "core/num"},
 	"firmware":          {"firmware/cpu", "firmware/image", words},
@@ -69,6 +71,7 @@ var allowed = map[string][]string{
 	"accel":             {},
 	"timing":            {"core/isa", "core/systolic"},
 
+	"examples/mlir":         {},
 	"examples/alarm":        {"vdev/vfiouser", "dma/iova", "internal/eventfd"},
 	"examples/alarm/server": {"examples/alarm", "vdev/vfiouser", "internal/uds"},
 }

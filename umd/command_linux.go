@@ -87,3 +87,15 @@ func (d *Device) Counters(ctx context.Context) (Counters, error) {
 		BytesWritten: at(npureg.CounterDMAWritten), Interrupts: at(npureg.CounterInterrupts),
 	}, nil
 }
+
+// ModelTime is the card's model time in cycles (§13.8); 0 if commands take none, or the card does not have it.
+func (d *Device) ModelTime() (uint64, error) {
+	var v [3]uint32
+	for i, r := range []uint32{npureg.FeaturesLo, npureg.TimeLo, npureg.TimeLo + 4} { // the low half latches the high one
+		var err error
+		if v[i], err = d.Register(r); err != nil || v[0]&npureg.FeatureTiming == 0 {
+			return 0, err
+		}
+	}
+	return uint64(v[2])<<32 | uint64(v[1]), nil
+}

@@ -72,7 +72,7 @@ var le = binary.LittleEndian
 type Device struct {
 	fn      Function
 	mem     []byte // at base
-	used    uint64 // bytes of mem that Alloc has handed out
+	free    []span // of mem, by offset, none adjacent: what Alloc may hand out
 	wake    []*eventfd.FD
 	admin   ring
 	user    ring
@@ -203,6 +203,7 @@ func (d *Device) share(size uint64) error {
 	if err := d.fn.MapDMA(base, size, iova.Read|iova.Write, f, 0); err != nil {
 		return fmt.Errorf("map buffers: %w", err)
 	}
+	d.free = []span{{0, size &^ (page - 1)}}
 	return nil
 }
 
@@ -336,28 +337,6 @@ func (d *Device) setRegister(off, v uint32) error {
 	return nil
 }
 
-// Alloc returns size zeroed bytes at the start of a page.
-func (d *Device) Alloc(size uint64) (Buffer, error) {
-	if d.stopped != nil {
-		return Buffer{}, d.stopped
-	}
-	left := uint64(len(d.mem)) - d.used
-	n := (size + page - 1) &^ (page - 1)
-	if n < size || n > left {
-		return Buffer{}, fmt.Errorf("umd: a buffer of %d bytes; %d of %d are left (Config.Memory)", size, left, len(d.mem))
-	}
-	b := Buffer{Addr: base + d.used, Bytes: d.mem[d.used:][:size:size]}
-	d.used += n
-	return b, nil
-}
-
-// Put returns a buffer with a copy of p.
-func (d *Device) Put(p []byte) (Buffer, error) {
-	b, err := d.Alloc(uint64(len(p)))
-	copy(b.Bytes, p)
-	return b, err
-}
-
 // completion is what a completion entry says (§4.2).
 type completion struct {
 	Result uint32
@@ -442,16 +421,4 @@ func (d *Device) fault() error {
 		return nil
 	}
 	return fmt.Errorf("the card reports a fault: %v, info %#x, address %#x (§9.3)", npureg.Status(r[0]>>16), r[1], uint64(r[3])<<32|uint64(r[2]))
-}
-
-// Mark returns how much memory is handed out, for Release.
-func (d *Device) Mark() uint64 { return d.used }
-
-// Release takes back, and zeroes, the buffers that were handed out since mark; nobody uses them any more.
-func (d *Device) Release(mark uint64) {
-	if mark > d.used || d.fn == nil {
-		panic("umd: BUG: Release of a mark that is none")
-	}
-	clear(d.mem[mark:d.used])
-	d.used = mark
 }

@@ -372,6 +372,16 @@ func (m *programMemory) Store(b core.Binding, off uint64, p []byte) error {
 	return memoryError(m.view.Write(dma.Store, dma.Space(b.Space), b.Addr+off, p))
 }
 
+// LoadRows implements core.RowMemory. Rows that it has are at most a plane of 65535.
+func (m *programMemory) LoadRows(b core.Binding, off, stride uint64, p []byte, step, size, rows int) bool {
+	return m.cmd.Err() == nil && m.view.ReadRows(dma.Space(b.Space), b.Addr+off, stride, p, step, size, rows)
+}
+
+// StoreRows implements core.RowMemory.
+func (m *programMemory) StoreRows(b core.Binding, off, stride uint64, p []byte, step, size, rows int) bool {
+	return m.cmd.Err() == nil && m.view.WriteRows(dma.Space(b.Space), b.Addr+off, stride, p, step, size, rows)
+}
+
 func memoryError(err error) error {
 	if err == nil {
 		return nil // before f, which errors.As puts on the heap

@@ -4,16 +4,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"npuemu/attach"
 	"npuemu/firmware/gdb"
 	"npuemu/internal/uds"
 	"npuemu/vdev"
@@ -61,12 +60,12 @@ func (f *debugFlags) check(cards int) error {
 func (f *debugFlags) start(log *slog.Logger, i int, d *vdev.Device, run func(func(context.Context))) (closeTrace func() error, err error) {
 	closeTrace = func() error { return nil }
 	if i < len(f.trace) && f.trace[i] != "-" {
-		t, err := newTraceFile(f.trace[i], f.limit<<20)
+		t, err := attach.NewTraceFile(f.trace[i], f.limit<<20)
 		if err != nil {
-			return closeTrace, err
+			return closeTrace, fmt.Errorf("--cp-trace: %w", err)
 		}
 		d.TraceControlProcessor(t)
-		closeTrace = t.close
+		closeTrace = t.Close
 	}
 	if i >= len(f.gdb) || f.gdb[i] == "-" {
 		return closeTrace, nil
@@ -109,56 +108,4 @@ func listenGDB(log *slog.Logger, addr string) (net.Listener, error) {
 		log.Warn("gdb: other machines can reach this port; whoever connects is master of the control processor and, through its mover, of guest memory", "address", ln.Addr())
 	}
 	return ln, nil
-}
-
-// traceFile is a file that becomes PATH.1 when it has limit bytes, so that the last of a long run is kept and the disk is not filled. What is
-// no regular file, as a FIFO or /dev/null, is only written to.
-type traceFile struct {
-	path        string
-	f           *os.File
-	regular     bool
-	size, limit int64
-}
-
-func newTraceFile(path string, limit int64) (*traceFile, error) {
-	t := &traceFile{path: path, limit: limit}
-	if err := t.open(); err != nil {
-		return nil, err
-	}
-	st, err := t.f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("--cp-trace: %w", errors.Join(err, t.f.Close()))
-	}
-	t.regular = st.Mode().IsRegular()
-	return t, nil
-}
-
-func (t *traceFile) open() (err error) {
-	if t.f, err = os.Create(t.path); err != nil {
-		return fmt.Errorf("--cp-trace: %w", err)
-	}
-	t.size = 0
-	return nil
-}
-
-// Write writes whole lines.
-func (t *traceFile) Write(p []byte) (int, error) {
-	if t.regular && t.size > 0 && t.size+int64(len(p)) > t.limit {
-		if err := errors.Join(t.f.Close(), os.Rename(t.path, t.path+".1")); err != nil {
-			return 0, fmt.Errorf("--cp-trace: %w", err)
-		}
-		if err := t.open(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := t.f.Write(p)
-	t.size += int64(n)
-	return n, err
-}
-
-func (t *traceFile) close() error {
-	if err := t.f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("--cp-trace: %w", err)
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +23,8 @@ func lintCommand() *cobra.Command {
 			"nobody waits for; and accesses of two engines to the same bytes that no token orders (§5.5). PROGRAM is an ELF file, a raw\n" +
 			"image, or text (.npuasm); lines are told of ELF files that npuemu asm wrote. - is standard input.\n\n" +
 			"Bindings are taken for different memory. What depends on data or on a launch is not looked at: parameter tables, size\n" +
-			"and access of bindings. The exit status is 1 if there is a finding, or if a proof was too large to finish.",
+			"and access of bindings. Sums of integers that could leave 32 bits with the worst of operands are noted (§6.8.1); a note is no\n" +
+			"finding. The exit status is 1 if there is a finding, or if a proof was too large to finish.",
 		Example: "  npuemu lint digits.npuasm\n  npuemu lint --json digits.npu | jq '.findings[].rule'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -56,12 +58,15 @@ func lintCommand() *cobra.Command {
 
 // printLint prints r for people: a line for each finding, and one with its remedy.
 func printLint(w io.Writer, name string, r lint.Report) error {
-	for _, f := range r.Findings {
-		where := name
+	for n, f := range slices.Concat(r.Findings, r.Notes) {
+		where, note := name, ""
 		if f.At.File != "" {
 			where = fmt.Sprintf("%s:%d", f.At.File, f.At.Line)
 		}
-		if _, err := fmt.Fprintf(w, "%s: instruction %d: %s: %s (%s, %s)\n\tremedy: %s\n", where, f.At.Index, f.At.Instruction, f.Message, f.Rule, f.Section, f.Remedy); err != nil {
+		if n >= len(r.Findings) {
+			note = "note: "
+		}
+		if _, err := fmt.Fprintf(w, "%s: %sinstruction %d: %s: %s (%s, %s)\n\tremedy: %s\n", where, note, f.At.Index, f.At.Instruction, f.Message, f.Rule, f.Section, f.Remedy); err != nil {
 			return err
 		}
 	}

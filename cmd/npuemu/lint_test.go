@@ -28,6 +28,11 @@ func TestLint(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
+	note := file(t, "n.npuasm", ".isa 1.1\n.features gemm\n.spad 2048\n.acc 4\noperands a_type=int16 a_stride=2 b_stride=1 acc_stride=4\ngemm m=1 n=1 k=512 a=0 b=1024 acc=0\nhalt\n")
+	out, _, err = npuemu(t.Context(), "lint", note)
+	if err != nil || !strings.Contains(out, "n.npuasm:6: note: instruction 1: gemm ") || !strings.Contains(out, "(SUM_RANGE, §6.8.1)") || !strings.Contains(out, "no findings in 2 instructions") {
+		t.Errorf("a note: %v\n%s", err, out)
+	}
 	out, _, _ = npuemu(t.Context(), "lint", "--json", bad)
 	var r lint.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Findings) != 1 || r.Findings[0].Other == nil || r.Findings[0].Other.Line != 4 {

@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"npuemu/attach"
 	"npuemu/compiler"
-	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/npy"
@@ -27,15 +27,6 @@ import (
 	"npuemu/core/isa"
 	"npuemu/vdev"
 )
-
-// targetOf is the core of a configuration.
-func targetOf(cfg vdev.Config) emit.Target {
-	minor, groups := cfg.ISA()
-	return emit.Target{
-		Rows: cfg.Array.Rows, Cols: cfg.Array.Cols, SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators),
-		Minor: minor, Features: groups,
-	}
-}
 
 func compileCommand() *cobra.Command {
 	var (
@@ -47,22 +38,22 @@ func compileCommand() *cobra.Command {
 		asJSON bool
 	)
 	c := &cobra.Command{
-		Use:   "compile MODEL",
+		Use:   "compile MODEL [WEIGHTS]",
 		Short: "Compile a model into a file that run executes",
 		Long: "compile makes a compiled model (docs/spec/model.md) of MODEL for the core that --config describes. Files of models end in\n" +
-			strings.Join(compiler.Extensions(), ", ") + ".\n\n" +
+			strings.Join(compiler.Extensions(), ", ") + ". " + weightsHelp + "\n\n" +
 			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
 			"--dump-after=PASS prints the graph after a pass on standard error; import is the first, all are all.",
 		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := cf.load()
 			if err != nil {
 				return err
 			}
 			begin := time.Now()
-			m, err := compileModel(c, args[0], cfg, dumps)
+			m, err := compileModel(c, args, cfg, dumps)
 			if err != nil {
 				return err
 			}
@@ -89,7 +80,7 @@ func compileCommand() *cobra.Command {
 				e := json.NewEncoder(w)
 				e.SetIndent("", "  ")
 				return e.Encode(compiledSummary{
-					Model: m.Name, Operators: operators(m), Seconds: took.Seconds(), PeakMemory: peak, Programs: len(m.Programs),
+					Model: m.Name, Operators: compiler.Operators(m), Seconds: took.Seconds(), PeakMemory: peak, Programs: len(m.Programs),
 					Constants: len(m.Constants), Memory: m.Memory(), File: len(b),
 				})
 			}
@@ -113,24 +104,28 @@ func compileCommand() *cobra.Command {
 	return c
 }
 
-// compileModel reads a model and compiles it.
-func compileModel(c *cobra.Command, path string, cfg vdev.Config, dumps []string) (*model.Model, error) {
-	g, err := loadGraph(c, path, dumps)
+// weightsHelp is about the second file that compile, run and verify take.
+const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
+
+// compileModel reads a model, with its weights if there is a second file, and compiles it.
+func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []string) (*model.Model, error) {
+	g, err := loadGraph(c, files, dumps)
 	if err != nil {
 		return nil, err
 	}
-	m, err := compiler.Build(g, targetOf(cfg))
+	m, err := compiler.Build(g, attach.Target(cfg))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", files[0], err)
 	}
 	return m, nil
 }
 
-// loadGraph reads a model, and prints it after the passes that dumps names.
-func loadGraph(c *cobra.Command, path string, dumps []string) (*ir.Graph, error) {
+// loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
+func loadGraph(c *cobra.Command, files []string, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
-	g, err := compiler.Load(path, func(pass string, g *ir.Graph) {
+	weights := strings.Join(files[1:], "")
+	g, err := compiler.Source{Path: files[0], WeightsPath: weights}.Load(func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
 			if d == pass || d == "all" {
@@ -161,9 +156,13 @@ func isCompiled(b []byte) bool {
 
 // loadModel returns the compiled model in the file of that name, or made of it; nil if the
 // file is neither.
-func loadModel(c *cobra.Command, name string, cfg vdev.Config) (*model.Model, error) {
+func loadModel(c *cobra.Command, files []string, cfg vdev.Config) (*model.Model, error) {
+	name := files[0]
 	if compiler.IsModel(name) {
-		return compileModel(c, name, cfg, nil)
+		return compileModel(c, files, cfg, nil)
+	}
+	if len(files) > 1 {
+		return nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
 	}
 	if name == "-" || filepath.Ext(name) == ".npuasm" {
 		return nil, nil
@@ -192,62 +191,19 @@ type modelSummary struct {
 	HostS    float64      `json:"host_seconds"`
 	Counters run.Counters `json:"counters"` // of the card, a run
 
-	Operators []operator `json:"operators"`
+	Operators []compiler.OperatorReport `json:"operators"`
 }
 
 // compiledSummary is what compile prints as JSON.
 type compiledSummary struct {
-	Model      string     `json:"model"`
-	Operators  []operator `json:"operators"`
-	Seconds    float64    `json:"seconds"`
-	PeakMemory uint64     `json:"peak_memory_bytes"` // of this process
-	Programs   int        `json:"programs"`
-	Constants  int        `json:"constant_bytes"`
-	Memory     uint64     `json:"card_memory_bytes"`
-	File       int        `json:"file_bytes"`
-}
-
-// operator is what became of one.
-type operator struct {
-	Name         string `json:"name"`
-	Op           string `json:"op"`
-	Device       bool   `json:"device"`
-	Engine       string `json:"engine"`           // that computes: matrix, vector, or load and store of what is only moved; host; none
-	Reason       string `json:"reason,omitempty"` // why it is on the host
-	Within       string `json:"within,omitempty"` // operator that it is computed with, tile by tile, and counted there
-	Cycles       uint64 `json:"cycles"`           // by itself (§13)
-	Instructions [4]int `json:"instructions"`     // of the load, store, matrix and vector engine
-	MACs         uint64 `json:"macs"`
-	Bytes        uint64 `json:"bytes"` // loaded and stored
-	Loaded       uint64 `json:"bytes_loaded"`
-	Stored       uint64 `json:"bytes_stored"`
-}
-
-// operators are those of m.
-func operators(m *model.Model) []operator {
-	l := make([]operator, 0, len(m.Nodes))
-	for _, n := range m.Nodes {
-		o := operator{
-			Name: n.Name, Op: compiler.Operator(n.Op), Device: n.Host == "", Reason: n.Host, Within: n.Within, Cycles: n.Cycles, MACs: n.MACs,
-			Bytes: n.Loaded + n.Stored, Loaded: n.Loaded, Stored: n.Stored, Engine: "none",
-		}
-		copy(o.Instructions[:], n.Instructions)
-		if n.Within != "" {
-			o.Engine = "vector"
-		}
-		switch i := o.Instructions; {
-		case n.Host != "":
-			o.Engine = "host"
-		case i[2] > 0:
-			o.Engine = "matrix"
-		case i[3] > 0:
-			o.Engine = "vector"
-		case i[0]+i[1] > 0:
-			o.Engine = "load, store"
-		}
-		l = append(l, o)
-	}
-	return l
+	Model      string                    `json:"model"`
+	Operators  []compiler.OperatorReport `json:"operators"`
+	Seconds    float64                   `json:"seconds"`
+	PeakMemory uint64                    `json:"peak_memory_bytes"` // of this process
+	Programs   int                       `json:"programs"`
+	Constants  int                       `json:"constant_bytes"`
+	Memory     uint64                    `json:"card_memory_bytes"`
+	File       int                       `json:"file_bytes"`
 }
 
 // peakMemory is the most memory that this process had so far, in bytes; 0 if the system does not say.
@@ -270,29 +226,35 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err := compiler.Estimate(ctx, m, o.cfg.Timing); err != nil {
 		return err
 	}
-	inputs, err := readTensors(m.Inputs, o.inputs)
+	variables := m.Variables()
+	inputs, err := readTensors(m.Inputs, variables, o.inputs)
 	if err != nil {
 		return err
 	}
-	names, err := matchFiles("--output", m.Outputs, o.outputs, true)
+	names, err := matchFiles("--output", m.Outputs, o.outputs, func(int) bool { return true })
 	if err != nil {
 		return err
 	}
-	card, stop, err := o.openCard(ctx)
+	card, err := attach.Open(ctx, o.device, o.options())
 	if err != nil {
-		return err
+		return fmt.Errorf("--device: %w", err)
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, card.Close()) }()
 	session, err := run.Load(card, m)
 	if err != nil {
 		return err
 	}
-	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}, Operators: operators(m)}
+	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}, Operators: compiler.Operators(m)}
 	bar := newBar(c.ErrOrStderr(), len(m.Steps)*o.repeat)
 	defer bar.done()
 	begin := time.Now()
 	var outputs [][]byte
 	for i := range o.repeat {
+		if i > 0 {
+			for in, out := range variables {
+				inputs[in] = bytes.Clone(outputs[out])
+			}
+		}
 		var r run.Report
 		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, stepName(m, step)) }); err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
@@ -366,7 +328,7 @@ func (s *modelSummary) print(w io.Writer) error {
 func printNodes(w io.Writer, m *model.Model) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "operator\tnode\twhere\tengine\tcycles\tbytes\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tread\twritten")
-	for _, o := range operators(m) {
+	for _, o := range compiler.Operators(m) {
 		if !o.Device {
 			fmt.Fprintf(t, "%s\t%s\thost: %s\n", o.Op, o.Name, o.Reason)
 			continue
@@ -407,7 +369,7 @@ func printSummary(w io.Writer, m *model.Model, size int) error {
 
 // matchFiles returns a file for each tensor: files are in the order of the tensors, or
 // NAME=FILE. optional tensors may have none.
-func matchFiles(flag string, tensors []model.Tensor, files []string, optional bool) ([]string, error) {
+func matchFiles(flag string, tensors []model.Tensor, files []string, optional func(i int) bool) ([]string, error) {
 	names := make([]string, len(tensors))
 	next := 0
 	for _, f := range files {
@@ -436,7 +398,7 @@ func matchFiles(flag string, tensors []model.Tensor, files []string, optional bo
 		names[at] = f
 	}
 	for i, n := range names {
-		if n == "" && !optional {
+		if n == "" && !optional(i) {
 			return nil, fmt.Errorf("%s is missing for tensor %q: %s", flag, tensors[i].Name, tensorNames(tensors))
 		}
 	}
@@ -451,15 +413,19 @@ func tensorNames(l []model.Tensor) string {
 	return strings.Join(s, ", ")
 }
 
-// readTensors reads the files of inputs.
-func readTensors(tensors []model.Tensor, files []string) ([][]byte, error) {
-	names, err := matchFiles("--input", tensors, files, false)
+// readTensors reads the files of inputs. Variables may have none: they stand for 0 then.
+func readTensors(tensors []model.Tensor, variables map[int]int, files []string) ([][]byte, error) {
+	names, err := matchFiles("--input", tensors, files, func(i int) bool { _, ok := variables[i]; return ok })
 	if err != nil {
 		return nil, err
 	}
 	var data [][]byte
 	for i, name := range names {
 		t := &tensors[i]
+		if name == "" {
+			data = append(data, t.Zeros())
+			continue
+		}
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,6 +102,39 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// A variable begins as what stands for 0, or as its file says, and keeps its value from run to run.
+func TestVariable(t *testing.T) {
+	dir := t.TempDir()
+	model, sum, start := filepath.Join(dir, "sum.npuir"), filepath.Join(dir, "sum.npy"), filepath.Join(dir, "start.npy")
+	text := "graph \"sum\"\ninput %s: int8[2] quant(floats[0.5], [3], 0)\nconst %one: int8[] = \"AQ==\"\nnode \"n\" npu.element(%s, %one) -> (%\"s:next\": int8[2]) {op=\"add\"}\noutput %\"s:next\"\n"
+	b, err := npy.Write(ir.Int8, []int{2}, []byte{10, 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(model, []byte(text), 0o600), os.WriteFile(start, b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want []byte
+	}{
+		{nil, []byte{4, 4}},
+		{[]string{"--repeat", "5"}, []byte{8, 8}},
+		{[]string{"--repeat", "5", "--input", "s=" + start}, []byte{15, 25}},
+	} {
+		if _, _, err := npuemu(t.Context(), append([]string{"run", model, "--output", sum}, tt.args...)...); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := npy.Read(b, ir.Int8); err != nil || !bytes.Equal(got, tt.want) {
+			t.Errorf("%v: the variable is % d, %v, not % d", tt.args, got, err, tt.want)
+		}
+	}
+}
+
 // What is wrong with a model, its files or the card is said, and no output is written.
 func TestBadModels(t *testing.T) {
 	dir, model, x := doubledFiles(t)
@@ -138,6 +172,8 @@ func TestBadModels(t *testing.T) {
 		{"no graph", []string{"compile", write("bad.npuir", "graph \"g\"\nnode")}, "line 2"},
 		{"graph that breaks a rule", []string{"compile", write("rule.npuir", strings.Replace(doubled, "int64[2, 3]", "int64[6]", 1))}, `node "wide" (npu.cast)`},
 		{"no ONNX", []string{"compile", write("bad.onnx", "hello")}, "onnx"},
+		{"no such weights", []string{"compile", write("net.prototxt", "name: \"n\""), "/does/not/exist.caffemodel"}, "/does/not/exist.caffemodel: no such file"},
+		{"weights of another format", []string{"verify", write("net.onnx", ""), "x.caffemodel"}, "belongs to a .prototxt only"},
 		{"no weights", []string{"compile", write("net.prototxt", "name: \"n\"")}, "the weights are in the file of that name with the extension .caffemodel"},
 		{"no such pass", []string{"compile", model, "--dump-after", "nonsense"}, "there is no such pass; there are all, import"},
 		{"an old card", []string{"compile", model, "--arch", "1.2"}, "architecture 1.3 or later"},

@@ -10,24 +10,20 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"npuemu/attach"
 	"npuemu/compiler/model"
 	"npuemu/core/isa"
-	"npuemu/firmware"
 	"npuemu/umd"
 	"npuemu/vdev"
-	"npuemu/vdev/local"
-	"npuemu/vdev/vfiouser"
 )
 
 func runCommand() *cobra.Command {
@@ -40,12 +36,12 @@ func runCommand() *cobra.Command {
 		timeout time.Duration
 	)
 	c := &cobra.Command{
-		Use:   "run PROGRAM|MODEL",
+		Use:   "run PROGRAM|MODEL [WEIGHTS]",
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
-			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size. --output takes files for the outputs, as .npy, likewise. The\n" +
+			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
-			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes.\n\n" +
+			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. " + weightsHelp + "\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
@@ -55,8 +51,9 @@ func runCommand() *cobra.Command {
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
+			"  npuemu run lenet.prototxt lenet.caffemodel --input digit.png --output class.npy\n" +
 			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
-		Args: cobra.ExactArgs(1),
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			log, err := newLog(c.ErrOrStderr(), level)
 			if err != nil {
@@ -75,13 +72,13 @@ func runCommand() *cobra.Command {
 			if err := o.debug.check(1); err != nil {
 				return err
 			}
-			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != "in-process" {
+			if len(o.debug.gdb)+len(o.debug.trace) > 0 && o.device != attach.InProcess {
 				return errors.New("--gdb and --cp-trace are for a card in this process: give them to npuemu serve")
 			}
 			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
 				timeout = unhurried
 			}
-			m, err := loadModel(c, args[0], o.cfg)
+			m, err := loadModel(c, args, o.cfg)
 			if err != nil {
 				return err
 			}
@@ -115,8 +112,8 @@ func runCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&o.inputs, "input", nil, "`[NAME=]FILE` with an input of a model; may be repeated")
 	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
 	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
-	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
-	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run the program")
+	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
+	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run it; variables of a model keep their values")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
@@ -276,20 +273,11 @@ type runSummary struct {
 // run runs the program, stores its results and writes the summary to w, or to errw
 // if results go to standard output.
 func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
-	fn, stop, err := o.attach(ctx)
+	d, _, stop, err := attach.Boot(ctx, o.device, o.options())
 	if err != nil {
-		return err
+		return fmt.Errorf("--device: %w", err)
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	cfg := umd.Config{Firmware: firmware.Image(), Memory: o.memory.bytes()}
-	if len(o.debug.gdb) > 0 {
-		cfg.BootTime = unhurried
-	}
-	d, err := umd.Open(ctx, fn, cfg)
-	if err != nil {
-		return fmt.Errorf("%s: %w", o.device, err)
-	}
-	defer d.Close()
 	program, err := d.Put(o.program.Image())
 	if err != nil {
 		return err
@@ -350,46 +338,21 @@ func (s *runSummary) print(w io.Writer) error {
 	return t.Flush()
 }
 
-// attach returns the card that --device names, and what ends it.
-func (o *runOptions) attach(ctx context.Context) (fn umd.Function, stop func() error, err error) {
-	if path, ok := strings.CutPrefix(o.device, "vfio-user:"); ok {
-		c, err := vfiouser.Dial(path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--device %s: %w", o.device, err)
-		}
-		return c, func() error { return nil }, nil
-	}
-	if o.device != "in-process" {
-		return nil, nil, fmt.Errorf("--device %q: use in-process, vfio-user:PATH, or for models /dev/accel/accelN", o.device)
-	}
-	d, err := vdev.New(o.cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the card outlives its driver
-	var wg sync.WaitGroup
-	run := func(f func(context.Context)) {
-		wg.Add(1)
-		go func() { defer wg.Done(); f(ctx) }()
-	}
-	closeTrace, err := o.debug.start(o.cfg.Log, 0, d, run)
-	if err != nil {
-		cancel()
-		return nil, nil, errors.Join(err, closeTrace(), d.Close())
-	}
+// options are those of the card that --device names.
+func (o *runOptions) options() attach.Options {
+	c := attach.Options{Config: o.cfg, Memory: o.memory.bytes()}
 	if len(o.debug.gdb) > 0 {
-		d.Debugger().Stop()
-		o.cfg.Log.Warn("the control processor waits for GDB", "address", o.debug.gdb[0])
+		c.BootTime = unhurried
 	}
-	run(d.Run)
-	return local.Attach(d), func() error {
-		cancel()
-		wg.Wait()
-		for _, f := range d.Findings() {
-			o.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "finding", slog.String("id", f.ID), slog.Any("count", f.Count), slog.String("rule", f.Rule), slog.String("last", f.Last))
+	c.Prepare = func(d *vdev.Device, start func(func(context.Context))) (func() error, error) {
+		closeTrace, err := o.debug.start(o.cfg.Log, 0, d, start)
+		if err == nil && len(o.debug.gdb) > 0 {
+			d.Debugger().Stop()
+			o.cfg.Log.Warn("the control processor waits for GDB", "address", o.debug.gdb[0])
 		}
-		return errors.Join(d.Close(), closeTrace())
-	}, nil
+		return closeTrace, err
+	}
+	return c
 }
 
 // writeFile writes b to name. A regular file is written all or nothing, so that a reader never

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"npuemu/attach"
 	"npuemu/compiler"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
@@ -28,14 +29,14 @@ func verifyCommand() *cobra.Command {
 		timeout time.Duration
 	)
 	c := &cobra.Command{
-		Use:   "verify MODEL",
+		Use:   "verify MODEL [WEIGHTS]",
 		Short: "Compare a model on a card with the CPU reference, node by node",
 		Long: "verify compiles MODEL, runs it on the card and in the compiler's CPU reference, and compares every tensor that a node\n" +
 			"computes, to the bit. It names the first one that differs, its first element, and the instruction that stored it; the\n" +
 			"exit status is then 1. Without --input the inputs are pseudo-random, the same each time. What is on the host is computed by\n" +
-			"the reference, so that its result is equal by itself; the number of such nodes is printed.",
+			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp,
 		Example: "  npuemu verify mobilenet.onnx\n  npuemu verify net.npuir --input x.npy --config array.toml --device vfio-user:/tmp/npu.sock",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if o.cfg.Log, err = newLog(c.ErrOrStderr(), level); err != nil {
 				return err
@@ -48,7 +49,7 @@ func verifyCommand() *cobra.Command {
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
-			g, err := loadGraph(c, args[0], nil)
+			g, err := loadGraph(c, args, nil)
 			if err != nil {
 				return err
 			}
@@ -58,13 +59,13 @@ func verifyCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
 			defer cancel()
-			card, stop, err := o.openCard(ctx)
+			card, err := attach.Open(ctx, o.device, o.options())
 			if err != nil {
-				return err
+				return fmt.Errorf("--device: %w", err)
 			}
-			defer func() { err = errors.Join(err, stop()) }()
+			defer func() { err = errors.Join(err, card.Close()) }()
 			bar := newBar(c.ErrOrStderr(), len(g.Nodes))
-			d, r, err := compiler.Verify(ctx, card, g, targetOf(o.cfg), inputs, func(n, _ int, what string) { bar.at(n, what) })
+			d, r, err := compiler.Verify(ctx, card, g, attach.Target(o.cfg), inputs, func(n, _ int, what string) { bar.at(n, what) })
 			bar.done()
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
@@ -81,7 +82,7 @@ func verifyCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVar(&o.inputs, "input", nil, "`[NAME=]FILE` with an input; may be repeated")
-	c.Flags().StringVar(&o.device, "device", "in-process", "`card` to use: in-process, vfio-user:PATH, or /dev/accel/accelN")
+	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or /dev/accel/accelN")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this `duration`")
 	o.memory.add(c)
@@ -96,7 +97,7 @@ func verifyInputs(g *ir.Graph, files []string, most int) ([][]byte, error) {
 		for _, t := range g.Inputs {
 			l = append(l, model.Tensor{Name: t.Name, Type: t.Type.String(), Shape: t.Shape})
 		}
-		return readTensors(l, files)
+		return readTensors(l, nil, files)
 	}
 	total := 0
 	for _, t := range g.Inputs {

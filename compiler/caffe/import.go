@@ -29,7 +29,7 @@ func Load(prototxt, caffemodel string) (*ir.Graph, error) {
 	}
 	weights, err := os.ReadFile(caffemodel)
 	if err != nil {
-		return nil, fmt.Errorf("%s: the weights are in the file of that name with the extension .caffemodel: %w", prototxt, err)
+		return nil, fmt.Errorf("%s: the weights are in the file of that name with the extension .caffemodel, unless another is given: %w", prototxt, err)
 	}
 	g, err := Import(text, weights)
 	if err != nil {

@@ -288,6 +288,20 @@ func TestLayers(t *testing.T) {
 func FuzzImport(f *testing.F) {
 	model, _ := caffemodel(f, "layer")
 	f.Add([]byte(lenet), model)
+	for _, l := range []string{
+		`type: "Scale" scale_param { bias_term: true }`, `type: "BatchNorm" batch_norm_param { eps: 0 }`, `type: "Power" power_param { power: 2 scale: 2 shift: 1 }`,
+		`type: "LRN" lrn_param { local_size: 3 }`, `type: "Eltwise" bottom: "x" eltwise_param { coeff: 1 coeff: -0.5 }`, `type: "Concat" bottom: "x" concat_param { axis: 2 }`,
+		`type: "Reshape" reshape_param { shape { dim: 0 dim: -1 } }`, `type: "Convolution" convolution_param { num_output: 1 kernel_h: 1 kernel_w: 2 dilation: 2 pad: 3 bias_term: false }`,
+		`type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }`, `type: "InnerProduct" inner_product_param { num_output: 1 transpose: true }`, `type: "ELU" elu_param { alpha: 2 }`,
+	} {
+		// Field 100, layer: 1 name "l", and 7 blobs, whose data, field 5, are four numbers and twice two.
+		four, two := "\x3a\x12\x2a\x10\x00\x00\x80\x3f\x00\x00\x80\x3f\x00\x00\x80\x3f\x00\x00\x80\x3f", "\x3a\x0a\x2a\x08\x00\x00\x80\x3f\x00\x00\x80\x3f"
+		layer := "\x0a\x01l" + two + two
+		if strings.Contains(l, "num_output") {
+			layer = "\x0a\x01l" + four + two
+		}
+		f.Add([]byte(`input: "x" input_shape { dim: 1 dim: 2 dim: 1 dim: 2 } layer { name: "l" bottom: "x" top: "y" `+l+` }`), append([]byte{0xa2, 0x06, byte(len(layer))}, layer...))
+	}
 	f.Add([]byte(version1Of(lenet)), []byte{})
 	f.Fuzz(func(t *testing.T, text, model []byte) {
 		g, err := Import(text, model)

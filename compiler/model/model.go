@@ -115,6 +115,30 @@ func (t *Tensor) TypeOf() ir.Type {
 // Bytes is the size of t; the model was validated.
 func (t *Tensor) Bytes() int { return t.TypeOf().Bytes(ir.Elements(t.Shape)) }
 
+// Zeros is as many elements as t has that stand for 0.
+func (t *Tensor) Zeros() []byte {
+	b := make([]byte, t.Bytes())
+	if q := t.Quant; q != nil && len(q.Zeros) == 1 && t.TypeOf().Bits() == 8 {
+		for i := range b {
+			b[i] = byte(q.Zeros[0])
+		}
+	}
+	return b
+}
+
+// Variables says of each input that is a variable which output has its next value (§14.3).
+func (m *Model) Variables() map[int]int {
+	v := map[int]int{}
+	for i, in := range m.Inputs {
+		for k, out := range m.Outputs {
+			if out.Name == in.Name+":next" && out.Type == in.Type && slices.Equal(out.Shape, in.Shape) {
+				v[i] = k
+			}
+		}
+	}
+	return v
+}
+
 // check looks at t, in a model with these bindings.
 func (t *Tensor) check(b []Binding) error {
 	typ, ok := ir.ParseType(t.Type)

@@ -134,6 +134,14 @@ var cases = []struct {
 		want: "transpose pool reshape gemm reshape",
 	},
 	{
+		name: "a product of transposed activations",
+		lines: []string{
+			"input %x: float32[3, 2]", "input %y: float32[4, 3]", "const %c: float32[4] = 1 2 3 4",
+			`node "g" Gemm(%x, %y, %c) -> %g {transA=1, transB=1, alpha=float 0.5}`, "output %g",
+		},
+		want: "transpose reshape reshape gemm element element reshape",
+	},
+	{
 		name: "a quantized convolution",
 		lines: []string{
 			"input %x: float32[1, 1, 4, 4]", "const %xs: float32[] = 0.05", "const %xz: int8[] = 3", "const %w: int8[2, 1, 3, 3] = 1 2 3 4 5 6 7 8 9 -1 -2 -3 -4 -5 -6 -7 -8 -9",

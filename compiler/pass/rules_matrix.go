@@ -75,11 +75,10 @@ func ruleGemm(b *builder, n *ir.Node) []*ir.Tensor {
 		b.fail("%v and %v are no matrices", x.Shape, y.Shape)
 	}
 	attrs := ir.Attrs{"rounding": "none"}
-	m, cols, k, k2 := x.Shape[0], y.Shape[1], x.Shape[1], y.Shape[0]
-	if ta {
-		attrs["trans_a"] = int64(1)
-		m, k = k, m
+	if ta { // the device takes transposed weights only
+		x = b.transpose(x, 1, 0)
 	}
+	m, cols, k, k2 := x.Shape[0], y.Shape[1], x.Shape[1], y.Shape[0]
 	if tb {
 		attrs["trans_b"] = int64(1)
 		cols, k2 = k2, cols

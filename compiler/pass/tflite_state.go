@@ -11,11 +11,20 @@ import (
 
 // This file has TFLite's operators with variables: their value behind the run is an output, after the operator's own.
 
+// symmetric is the scale of a tensor that has that type, one scale and the zero point 0.
+func (b *builder) symmetric(t *ir.Tensor, typ ir.Type) float64 {
+	scale, zero := b.scaleOf(t)
+	if t.Type != typ || zero != 0 {
+		b.fail("tensor %q is %s with zero point %d, not %s with 0", t.Name, t.Type, zero, typ)
+	}
+	return scale
+}
+
 // sum8 is the product of rows of x, int8, with weights [columns, k], and a bias, as int32.
 func (b *builder) sum8(x, w, bias *ir.Tensor) *ir.Tensor {
 	_, zero := b.scaleOf(x)
-	b.scaleOf(w)
-	if w.Quant.Zeros != nil && slices.Max(w.Quant.Zeros) != 0 || w.Type != ir.Int8 || x.Type != ir.Int8 || len(w.Shape) != 2 {
+	b.symmetric(w, ir.Int8)
+	if x.Type != ir.Int8 || len(w.Shape) != 2 {
 		b.fail("weights %s%v for x %s%v", w.Type, w.Shape, x.Type, x.Shape)
 	}
 	k := w.Shape[1]
@@ -47,8 +56,7 @@ func tflSVDF(b *builder, n *ir.Node) []*ir.Tensor {
 	}
 	xs, _ := b.scaleOf(x)
 	ws, _ := b.scaleOf(w)
-	ts, _ := b.scaleOf(wt)
-	ss, _ := b.scaleOf(state)
+	ts, ss := b.symmetric(wt, ir.Int16), b.symmetric(state, ir.Int16)
 	ys, yz := b.scaleOf(y)
 	newest := b.place(b.scaleTwice(b.sum8(x, w, nil), xs*ws/ss), ir.Int16, 0, math.MinInt16, math.MaxInt16)
 	next := b.reshape(newest, batch, filters, 1)
@@ -69,6 +77,9 @@ func tflSVDF(b *builder, n *ir.Node) []*ir.Tensor {
 	attrs["lo"], attrs["hi"] = y.Type.Range()
 	return []*ir.Tensor{b.emit("npu.requantize", y.Type, sums.Shape, attrs, sums), b.reshape(next, state.Shape...)}
 }
+
+// mostSteps bounds the steps of an LSTM, of which each is some 280 operations: a small file must not become gigabytes.
+const mostSteps = 512
 
 // tflLSTM is written out, step by step. Gates are int16 with 3 integer bits; what a gate lets through, and tanh of the cell,
 // have none. Their order here is input, forget, output, and the cell's own, which is the one without a logistic.
@@ -91,25 +102,27 @@ func tflLSTM(b *builder, n *ir.Node) []*ir.Tensor {
 	}
 	xs, xz := b.scaleOf(x)
 	hs, hz := b.scaleOf(h)
-	cs, cz := b.scaleOf(c)
+	cs := b.symmetric(c, ir.Int16)
 	frac, exp := math.Frexp(cs)
 	cellBits := 15 + exp - 1
-	if frac != 0.5 || cz != 0 || cellBits < 0 || cellBits > 6 {
+	if frac != 0.5 || cellBits < 0 || cellBits > 6 {
 		b.fail("the cell's scale %g is not a power of two from 2⁻¹⁵ to 2⁻⁹", cs)
 	}
 	if n.Attrs.Int("time_major", 0) == 0 {
 		x = b.transpose(x, 1, 0, 2)
 	}
 	steps, batch, k := x.Shape[0], x.Shape[1], x.Shape[2]
+	if steps > mostSteps {
+		b.fail("%d steps are written out, one after the other, and %d is the most", steps, mostSteps)
+	}
 	units := h.Elements() / max(batch, 1)
 	var wx, wh, bias []*ir.Tensor
 	var fx, fh []float64
 	for _, g := range order {
 		w, r := n.Inputs[inputWeights+g], n.Inputs[stateWeights+g]
-		ws, _ := b.scaleOf(w)
-		rs, _ := b.scaleOf(r)
-		if !slices.Equal(w.Shape, []int{units, k}) || !slices.Equal(r.Shape, []int{units, units}) || w.Type != ir.Int8 || r.Type != ir.Int8 || n.Inputs[biases+g] == nil {
-			b.fail("weights %s%v and %s%v of gate %d for %d inputs and %d units", w.Type, w.Shape, r.Type, r.Shape, g, k, units)
+		ws, rs := b.symmetric(w, ir.Int8), b.symmetric(r, ir.Int8)
+		if !slices.Equal(w.Shape, []int{units, k}) || !slices.Equal(r.Shape, []int{units, units}) || n.Inputs[biases+g] == nil {
+			b.fail("weights %v and %v of gate %d for %d inputs and %d units", w.Shape, r.Shape, g, k, units)
 		}
 		wx, wh, bias = append(wx, w), append(wh, r), append(bias, n.Inputs[biases+g])
 		// TFLite computes these in fp32.

@@ -36,6 +36,7 @@ type Counters struct {
 	MACs         uint64 `json:"macs"`
 	BytesRead    uint64 `json:"dma_bytes_read"`
 	BytesWritten uint64 `json:"dma_bytes_written"`
+	Cycles       uint64 `json:"cycles"` // model time of commands (§13.8); 0 if the card has none, or does not say
 }
 
 // Since returns what was counted since before.
@@ -43,6 +44,7 @@ func (c Counters) Since(before Counters) Counters {
 	return Counters{
 		Programs: c.Programs - before.Programs, Errors: c.Errors - before.Errors, Instructions: c.Instructions - before.Instructions,
 		MACs: c.MACs - before.MACs, BytesRead: c.BytesRead - before.BytesRead, BytesWritten: c.BytesWritten - before.BytesWritten,
+		Cycles: c.Cycles - before.Cycles,
 	}
 }
 
@@ -50,11 +52,12 @@ func (c Counters) Since(before Counters) Counters {
 type Card interface {
 	Array() (model.Array, error)    // what the card's registers say
 	Alloc(size int) (Memory, error) // all zero
+	Free(Memory) error              // nobody uses it any more
 	Launch(ctx context.Context, program Memory, bindings []Binding) error
 	Counters(ctx context.Context) (Counters, error)
 }
 
-// Session is a model in a card's memory.
+// Session is a model in a card's memory. It is for one goroutine at a time, as the card is.
 type Session struct {
 	card     Card
 	model    *model.Model
@@ -62,7 +65,7 @@ type Session struct {
 	bindings []Binding
 }
 
-// Load puts m into memory that the card reaches. A model for another configuration is refused.
+// Load puts m into memory that the card reaches, until Close. A model for another configuration is refused.
 func Load(card Card, m *model.Model) (*Session, error) {
 	have, err := card.Array()
 	if err != nil {
@@ -77,22 +80,43 @@ func Load(card Card, m *model.Model) (*Session, error) {
 		}
 	}
 	s := &Session{card: card, model: m}
-	for i, p := range m.Programs {
-		b, err := put(card, p.Image())
+	if err := s.place(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// place fills memory of the card.
+func (s *Session) place() error {
+	for i, p := range s.model.Programs {
+		b, err := put(s.card, p.Image())
 		if err != nil {
-			return nil, fmt.Errorf("run: program %d of %d: %w; the model takes %d bytes of memory in all", i, len(m.Programs), err, m.Memory())
+			return fmt.Errorf("run: program %d of %d: %w; the model takes %d bytes of memory in all", i, len(s.model.Programs), err, s.model.Memory())
 		}
 		s.programs = append(s.programs, b)
 	}
-	for i, b := range m.Bindings {
-		mem, err := card.Alloc(int(b.Size))
+	for i, b := range s.model.Bindings {
+		mem, err := s.card.Alloc(int(b.Size))
 		if err != nil {
-			return nil, fmt.Errorf("run: %s, binding %d of %d bytes: %w; the model takes %d bytes of memory in all", b.Name, i, b.Size, err, m.Memory())
+			return fmt.Errorf("run: %s, binding %d of %d bytes: %w; the model takes %d bytes of memory in all", b.Name, i, b.Size, err, s.model.Memory())
 		}
 		s.bindings = append(s.bindings, Binding{mem, b.Write})
 	}
-	copy(s.bindings[0].Bytes(), m.Constants)
-	return s, nil
+	copy(s.bindings[0].Bytes(), s.model.Constants)
+	return nil
+}
+
+// Close takes the model out of the card's memory. Closing twice is allowed.
+func (s *Session) Close() error {
+	var errs []error
+	for _, p := range s.programs {
+		errs = append(errs, s.card.Free(p))
+	}
+	for _, b := range s.bindings {
+		errs = append(errs, s.card.Free(b.Memory))
+	}
+	s.programs, s.bindings = nil, nil
+	return errors.Join(errs...)
 }
 
 func put(card Card, b []byte) (Memory, error) {

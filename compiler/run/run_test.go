@@ -33,11 +33,14 @@ func (m memory) Bytes() []byte { return m }
 func (c *card) Array() (model.Array, error) { return c.array, nil }
 
 func (c *card) Alloc(size int) (run.Memory, error) {
-	if c.room -= size; c.room < 0 {
+	if size > c.room {
 		return nil, fmt.Errorf("%d bytes are not left", size)
 	}
+	c.room -= size
 	return make(memory, size), nil
 }
+
+func (c *card) Free(m run.Memory) error { c.room += len(m.Bytes()); return nil }
 
 // Launch copies the model's input to the arena, or the arena to its output.
 func (c *card) Launch(_ context.Context, _ run.Memory, bindings []run.Binding) error {
@@ -139,6 +142,23 @@ func TestCancel(t *testing.T) {
 	})
 	if !errors.Is(err, enough) || !strings.Contains(err.Error(), "step 3 of 3") || out != nil || c.launches != 1 {
 		t.Errorf("%v after %d launches", err, c.launches)
+	}
+}
+
+// A session gives all of the card's memory back, also one that does not come about.
+func TestClose(t *testing.T) {
+	m, c := negated(t)
+	room := c.room
+	s, err := run.Load(c, m)
+	if err != nil || c.room == room {
+		t.Fatalf("Load: %v, and took %d bytes", err, room-c.room)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil || c.room != room {
+		t.Errorf("Close twice: %v; %d of %d bytes are back", err, c.room, room)
+	}
+	m.Bindings[1].Size = 1 << 40
+	if _, err := run.Load(c, m); err == nil || c.room != room {
+		t.Errorf("Load without room: %v; %d of %d bytes are back", err, c.room, room)
 	}
 }
 

@@ -53,9 +53,13 @@ func (t table) f32(field int, def float32) float32 {
 	return def
 }
 
+// longestName is how much of a name is kept: it comes back in errors, tables and files.
+const longestName = 4096
+
 func (t table) str(field int) string {
 	if o := t.slot(field); o != 0 {
-		return string(t.ByteVector(t.Pos + o))
+		b := t.ByteVector(t.Pos + o)
+		return string(b[:min(len(b), longestName)])
 	}
 	return ""
 }
@@ -152,6 +156,7 @@ func Import(b []byte, o Options) (g *ir.Graph, err error) {
 	if len(b) > math.MaxInt32 {
 		return nil, &ir.Error{Rule: "the file is larger than a flatbuffer may be"}
 	}
+	b = b[:len(b):len(b)] // the flatbuffers runtime reads up to a slice's capacity
 	defer func() {
 		switch p := recover().(type) {
 		case nil:

@@ -3,6 +3,8 @@
 package tflite_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -74,10 +76,26 @@ func TestBadFiles(t *testing.T) {
 			try(whole[:n:n])
 		}
 	}
+	// A name that ends behind the file, in memory that is there, is not read.
+	long := append(make([]byte, 0, len(whole)+1<<10), whole...)
+	at := bytes.Index(long, []byte("\x02\x00\x00\x00t0"))
+	binary.LittleEndian.PutUint32(long[at:], uint32(len(long)-at-4+100))
+	if _, err := tflite.Import(long, tflite.Options{}); err == nil || !strings.Contains(err.Error(), "outside the file") {
+		t.Errorf("a name that ends behind the file: %v", err)
+	}
+	// A long one is cut.
+	long = append(long, bytes.Repeat([]byte("x"), 9000)...)
+	binary.LittleEndian.PutUint32(long[at:], uint32(len(long)-at-4))
+	if g, err := tflite.Import(long, tflite.Options{}); err != nil || len(g.Inputs[0].Name) != 4096 {
+		t.Errorf("a long name: %v", err)
+	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	for _, name := range []string{"depthwise_multiplier", "softmax", "svdf", "strided", "transposed", "conv16", "mean"} {
-		whole := file(t, name)
-		for range 600 {
+	for _, name := range []string{"depthwise_multiplier", "softmax", "svdf", "strided", "transposed", "conv16", "mean", "lstm"} {
+		whole, count := file(t, name), 600
+		if name == "lstm" { // hundreds of operations each time
+			count = 20
+		}
+		for range count {
 			b := append([]byte{}, whole...)
 			for range 1 + rng.IntN(3) {
 				b[rng.IntN(len(b))] = byte(rng.Uint32())
@@ -97,6 +115,7 @@ func FuzzImport(f *testing.F) {
 	f.Add(file(f, "softmax"))
 	f.Add(file(f, "conv16"))
 	f.Add(file(f, "mean"))
+	f.Add(file(f, "lstm"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := tflite.Import(b, tflite.Options{})
 		if err != nil {

@@ -91,6 +91,7 @@ type job struct {
 	nPanels      int
 	panelBytes   int
 	blockOfSteps int
+	runs         runs        // of a window that is packed in place
 	flip         uint32      // of activations
 	stop         func() bool // or nil
 	done         func(row, rows, column, columns int, c []int32, stride int)
@@ -138,6 +139,7 @@ func (e *Engine) run() {
 	j.blockOfSteps = j.w.blockSteps()
 	if j.src.conv != nil && !j.src.typ.wide() {
 		j.src.inPlace = j.src.conv.inPlace(j.src.typ.Size(), j.w.line, k.elems)
+		j.runs = j.src.conv.runs(j.src.typ.Size(), k.elems)
 	}
 	j.panelBytes = j.blockOfSteps * k.mr * word
 	t := int(min(float64(e.threads), float64(j.m)*float64(j.w.N)*float64(j.w.K)/e.grain))
@@ -156,7 +158,7 @@ func (e *Engine) run() {
 	}
 	e.parts = t
 	if j.byRows && t > 1 {
-		e.parts = max(t, min(partsPerThread*t, j.mPanels/leastPanels))
+		e.parts = t * max(1, min(partsPerThread, j.mPanels/leastPanels/t))
 	}
 	e.workers.run(t, e.parts, float64(j.m)*float64(j.w.N)*float64(j.w.K) >= 2*wakeable*e.grain)
 	e.job = job{}

@@ -334,20 +334,26 @@ func (e *Engine) compensate(w *Weights, p Int8) {
 	if len(e.comp) < cols {
 		e.comp, e.zeroB = make([]int32, cols), make([]int32, cols)
 	}
-	padding := int32(ceil(w.depth, k.elems)*k.elems-w.K) * bias
+	comp, off := e.comp[:cols], bias+p.ZeroA
 	for n, s := range w.sums {
-		zero := int32(0)
-		switch {
-		case len(p.ZeroB) == 1:
-			zero = p.ZeroB[0]
-		case n < len(p.ZeroB):
-			zero = p.ZeroB[n]
-		}
-		e.zeroB[n] = zero
-		e.comp[n] = -(bias+p.ZeroA)*s + zero*(padding+int32(w.K)*(bias+p.ZeroA))
+		comp[n] = -off * s
 	}
 	for n, v := range p.Seed {
-		e.comp[n] += v
+		comp[n] += v
+	}
+	if len(p.ZeroB) > 0 {
+		each := int32(ceil(w.depth, k.elems)*k.elems-w.K)*bias + int32(w.K)*off
+		for n := range comp {
+			zero := int32(0)
+			switch {
+			case len(p.ZeroB) == 1:
+				zero = p.ZeroB[0]
+			case n < len(p.ZeroB):
+				zero = p.ZeroB[n]
+			}
+			e.zeroB[n] = zero
+			comp[n] += zero * each
+		}
 	}
 	e.job.comp = &e.comp[0]
 	if len(p.ZeroB) > 0 {

@@ -80,34 +80,51 @@ func (w *Window) inPlace(size, line, elems int) bool {
 	return bytes >= leastRun && (bytes/size%elems == 0 || bytes/size == line)
 }
 
+// runs is Window.run, and what follows from it.
+type runs struct{ bytes, perLine, step, padded, pixels int }
+
+func (w *Window) runs(size, elems int) (r runs) {
+	r.bytes, r.perLine = w.run(size)
+	r.step = elems * size
+	r.padded = ceil(r.bytes, r.step) * r.step
+	r.pixels = r.bytes / (w.Channels * size)
+	return r
+}
+
 // packRuns packs n bytes, with the padding of runs to whole k-steps, from byte k0 on, of rows of panel p. It takes what
 // lies in the image from there, and the rest from a row that it makes.
 func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 	k, w, size := j.k, j.src.conv, j.src.typ.Size()
-	run, perLine := w.run(size)
-	step := k.elems * size
-	padded := ceil(run, step) * step
-	pixels := run / (w.Channels * size)
+	run, perLine, step, padded, pixels := j.runs.bytes, j.runs.perLine, j.runs.step, j.runs.padded, j.runs.pixels
 	rows := min(k.mr, j.m-p*k.mr)
-	var ys, xs [maxRows]int
+	// Where the first row begins; the others too, once somebody needs to know.
 	oy, ox := p*k.mr/w.OutW, p*k.mr%w.OutW
-	for r := range rows {
-		ys[r], xs[r] = oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft
-		if ox++; ox == w.OutW { // a division takes longer than the rest
-			oy, ox = oy+1, 0
-		}
-	}
+	y0, x0, oneLine := oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft, ox+rows <= w.OutW
+	var ys, xs [maxRows]int
+	known := false
 	for n > 0 {
-		at, c := k0/padded, k0%padded
+		at, c := 0, k0
+		if k0 >= padded {
+			at, c = k0/padded, k0%padded
+		}
 		some := min(padded-c, n)
 		bytes := min(run-c, some)
-		down, right := at/perLine*w.DilationY, at%perLine*w.DilationX
-		if y, x := ys[0]+down, xs[0]+right; ys[rows-1] == ys[0] && uint(y) < uint(w.InH) && x >= 0 && xs[rows-1]+right <= w.InW-pixels {
+		down, right := at*w.DilationY, 0
+		if perLine > 1 {
+			down, right = at/perLine*w.DilationY, at%perLine*w.DilationX
+		}
+		if y, x := y0+down, x0+right; oneLine && uint(y) < uint(w.InH) && x >= 0 && x+(rows-1)*w.StepX <= w.InW-pixels {
 			// All of one line, inside.
 			p, apart := &j.src.pixels[y*w.Line+x*w.Pixel+w.Offset+c], w.StepX*w.Pixel
-			if lines := min(n/padded, w.KernelH-at); k.packLines != nil && rows == k.mr && c == 0 && perLine == 1 && lines > 0 && y+(lines-1)*w.DilationY < w.InH {
+			lines := w.KernelH - at
+			if n < lines*padded {
+				lines = n / padded
+			}
+			if k.packLines != nil && rows == k.mr && c == 0 && perLine == 1 && lines > 0 && y+(lines-1)*w.DilationY < w.InH {
 				k.packLines(dst, p, apart, run, lines, w.DilationY*w.Line, j.flip)
-				some = lines * padded
+				if some = lines * padded; some == n {
+					return
+				}
 				dst = add(dst, some/step*k.mr*word)
 				k0, n = k0+some, n-some
 				continue
@@ -119,6 +136,15 @@ func (j *job) packRuns(s *scratch, dst *byte, p, k0, n int) {
 			dst = add(dst, some/step*k.mr*word)
 			k0, n = k0+some, n-some
 			continue
+		}
+		if !known {
+			known = true
+			for r := range rows {
+				ys[r], xs[r] = oy*w.StepY-w.PadTop, ox*w.StepX-w.PadLeft
+				if ox++; ox == w.OutW { // a division takes longer than the rest
+					oy, ox = oy+1, 0
+				}
+			}
 		}
 		for r := range rows {
 			if y, x := ys[r]+down, xs[r]+right; uint(y) < uint(w.InH) && x >= 0 && x <= w.InW-pixels {

@@ -8,12 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// A goroutine looks so often whether it is needed, some tens of microseconds, before it lets others run, and does that so
-// often before it sleeps: waking it takes some hundred microseconds (it is put in line behind whoever wakes it, and another
-// thread has to come and take it), and the next product of a program is seldom a millisecond away.
+// A goroutine looks so often whether it is needed, some tens of microseconds, before it lets others run. A worker does that so
+// often before it sleeps, because waking it takes some hundred microseconds (it is put in line behind whoever wakes it, and
+// another thread has to come and take it), and the next product of a program is seldom further away; who waits for the last
+// part, which somebody works on, less often.
 const (
-	spins = 20_000
-	turns = 50
+	spins     = 20_000
+	idleTurns = 20
+	lastTurns = 4
 )
 
 // What a worker is told, and what it says.
@@ -29,9 +31,9 @@ const (
 type workers struct {
 	most   int                 // how many there are then
 	part   func(thread, i int) // does a part; thread 0 is the caller
-	turns  int
+	spins  int
 	each   []worker
-	claims atomic.Uint64 // parts of the run in the upper half, how many were taken in the lower
+	claims atomic.Uint64 // of the run: parts, threads that it has memory for, and how many parts were taken
 	left   atomic.Int32  // parts that are not finished, and one while the caller is awake
 	ended  chan struct{} // the last part was, and the caller sleeps
 	ending sync.WaitGroup
@@ -45,9 +47,9 @@ type worker struct {
 
 // start makes n workers.
 func (w *workers) start(n int) {
-	w.each, w.ended, w.turns = make([]worker, n), make(chan struct{}, 1), 0
+	w.each, w.ended, w.spins = make([]worker, n), make(chan struct{}, 1), 0
 	if n < runtime.GOMAXPROCS(0) { // else they would take the processor from those that work
-		w.turns = turns
+		w.spins = spins
 	}
 	for i := range w.each {
 		w.each[i].wake = make(chan struct{}, 1)
@@ -69,7 +71,7 @@ func (w *workers) run(threads, n int, wake bool) {
 		w.start(w.most)
 	}
 	w.left.Store(int32(n + 1))
-	w.claims.Store(uint64(n) << 32)
+	w.claims.Store(uint64(n)<<partsShift | uint64(min(threads, 1<<(partsShift-threadsShift)-1))<<threadsShift)
 	for i := range min(threads, n) - 1 {
 		if wake {
 			w.tell(i, called)
@@ -78,16 +80,16 @@ func (w *workers) run(threads, n int, wake bool) {
 		}
 	}
 	mine := w.claim(0) + 1
-	w.await(func() bool { return w.left.Load() <= mine })
+	w.await(lastTurns, func() bool { return w.left.Load() <= mine })
 	if w.left.Add(-mine) > 0 {
 		<-w.ended
 	}
 }
 
 // await returns when done reports true, or after some time.
-func (w *workers) await(done func() bool) {
-	for range w.turns {
-		for range spins {
+func (w *workers) await(turns int, done func() bool) {
+	for range turns {
+		for range w.spins {
 			if done() {
 				return
 			}
@@ -96,15 +98,25 @@ func (w *workers) await(done func() bool) {
 	}
 }
 
-// claim does parts until all are taken, and returns how many it did.
+// Fields of workers.claims; parts that were taken are below.
+const (
+	threadsShift = 20 // fewer parts than that, because there are fewer threads than 4096
+	partsShift   = 32
+)
+
+// claim does parts until all are taken, and returns how many it did: none if the run has no memory for this thread, which
+// comes late from another one then.
 func (w *workers) claim(thread int) (done int32) {
 	for {
-		c := w.claims.Add(1) - 1
-		if uint32(c) >= uint32(c>>32) {
+		c := w.claims.Load()
+		taken := c & (1<<threadsShift - 1)
+		if taken >= c>>partsShift || uint64(thread) >= c>>threadsShift&(1<<(partsShift-threadsShift)-1) {
 			return done
 		}
-		w.part(thread, int(uint32(c)))
-		done++
+		if w.claims.CompareAndSwap(c, c+1) {
+			w.part(thread, int(taken))
+			done++
+		}
 	}
 }
 
@@ -127,7 +139,7 @@ func (w *workers) work(i int) {
 	defer w.ending.Done()
 	one := &w.each[i]
 	for {
-		w.await(func() bool { return one.state.Load() != idle })
+		w.await(idleTurns, func() bool { return one.state.Load() != idle })
 		if one.state.CompareAndSwap(idle, parked) {
 			<-one.wake
 		}

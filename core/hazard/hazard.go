@@ -167,7 +167,7 @@ func (t *Tracker) Step(w *isa.Word, s *isa.Setup, index uint32, number uint64, b
 		if a.Space == isa.Memory && base != nil {
 			base(a)
 		}
-		a.Rows = normal(a.Rows)
+		normal(&a.Rows)
 		at.Write = a.Write
 		t.access(e, a, at, uint8(slot))
 	}

@@ -4,9 +4,9 @@ package hazard
 
 import "npuemu/core/isa"
 
-// normal returns rows with the same bytes as r in as few rows as its strides
-// allow: rows that touch or overlap become one.
-func normal(r isa.Rows) isa.Rows {
+// normal makes r the same bytes in as few rows as its strides allow: rows that
+// touch or overlap become one.
+func normal(r *isa.Rows) {
 	if r.Inner > 1 && r.InnerStride <= r.Bytes {
 		r.Bytes, r.Inner = (r.Inner-1)*r.InnerStride+r.Bytes, 1
 	}
@@ -26,7 +26,6 @@ func normal(r isa.Rows) isa.Rows {
 	if r.Outer == 1 {
 		r.OuterStride = 0
 	}
-	return r
 }
 
 // end returns the address behind the last byte of r.

@@ -28,11 +28,11 @@ type Access struct {
 // byte to the last (§5.5).
 func Accesses(list []Access, w *Word, s *Setup) []Access {
 	use := func(acc, write bool, r Rows) {
-		a := Access{Space: Scratchpad, Write: write, Rows: r}
+		space := Scratchpad
 		if acc {
-			a.Space = Accumulators
+			space = Accumulators
 		}
-		list = append(list, a)
+		list = append(list, Access{Space: space, Write: write, Rows: r})
 	}
 	switch Opcode(w[0]) {
 	case OpLoad, OpStore:

@@ -69,10 +69,16 @@ func DecodeQuantize(w *Word) Quantize {
 }
 
 // XRows is where the operands lie.
-func (i Quantize) XRows() Rows { return i.rowWise().XRows() }
+func (i Quantize) XRows() Rows {
+	e := i.rowWise()
+	return e.XRows()
+}
 
 // OutRows is where the results lie.
-func (i Quantize) OutRows() Rows { return i.rowWise().OutRows() }
+func (i Quantize) OutRows() Rows {
+	e := i.rowWise()
+	return e.OutRows()
+}
 
 // ParamCount returns the number of entries of i's table.
 func (i Quantize) ParamCount() int {

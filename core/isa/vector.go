@@ -127,10 +127,10 @@ func DecodeElement(w *Word) Element {
 }
 
 // XRows is where x lies.
-func (i Element) XRows() Rows { return i.rows(i.X, i.XStride, i.Type, i.N) }
+func (i *Element) XRows() Rows { return i.rows(i.X, i.XStride, i.Type, i.N) }
 
 // YRows is where y lies; a Unary operation has none.
-func (i Element) YRows() Rows {
+func (i *Element) YRows() Rows {
 	if i.One {
 		return one(i.Y, i.Type.Bytes(1))
 	}
@@ -138,9 +138,9 @@ func (i Element) YRows() Rows {
 }
 
 // OutRows is where the results lie.
-func (i Element) OutRows() Rows { return i.rows(i.Out, i.OutStride, i.OutType, i.N) }
+func (i *Element) OutRows() Rows { return i.rows(i.Out, i.OutStride, i.OutType, i.N) }
 
-func (i Element) rows(base uint32, stride uint16, t systolic.Type, n uint16) Rows {
+func (i *Element) rows(base uint32, stride uint16, t systolic.Type, n uint16) Rows {
 	return Rows{Base: uint64(base), Outer: 1, Inner: uint64(i.M), InnerStride: uint64(stride), Bytes: t.Bytes(uint64(n))}
 }
 
@@ -299,7 +299,10 @@ func DecodeReduce(w *Word) Reduce {
 }
 
 // XRows is where the operands lie.
-func (i Reduce) XRows() Rows { return i.rowWise().XRows() }
+func (i Reduce) XRows() Rows {
+	e := i.rowWise()
+	return e.XRows()
+}
 
 // OutRows is where the results lie.
 func (i Reduce) OutRows() Rows {
@@ -401,10 +404,16 @@ func DecodeNorm(w *Word) Norm {
 }
 
 // XRows is where the operands lie.
-func (i Norm) XRows() Rows { return i.rowWise().XRows() }
+func (i Norm) XRows() Rows {
+	e := i.rowWise()
+	return e.XRows()
+}
 
 // OutRows is where the results lie.
-func (i Norm) OutRows() Rows { return i.rowWise().OutRows() }
+func (i Norm) OutRows() Rows {
+	e := i.rowWise()
+	return e.OutRows()
+}
 
 // ParamCount returns how many fp32 the parameters are.
 func (i Norm) ParamCount() int {

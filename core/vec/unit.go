@@ -170,7 +170,7 @@ func (u *Unit) Native(op Op, t Type) bool {
 	if t > Uint8 || op > Max {
 		return false
 	}
-	return u.native[t][op] != nil || op == ReLU && u.native[t][Max] != nil
+	return u.native[t][op] != nil
 }
 
 // Bytes sets z to x op y, elements of an integer type for which op is Native,
@@ -180,9 +180,7 @@ func (u *Unit) Bytes(op Op, t Type, z, x, y []byte) {
 	k, step, size := u.native[t][op], u.register, t.Size()
 	switch {
 	case op == ReLU:
-		k, step = u.native[t][Max], 0
-		clear(u.b[:])
-		y = u.b[:]
+		y, step = u.b[:], 0
 	case len(y) == size && len(x) > size:
 		copy(u.b[:], y)
 		for n := size; n < len(u.b); n *= 2 {

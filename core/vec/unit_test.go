@@ -278,8 +278,8 @@ func TestBytes(t *testing.T) {
 				}
 			}
 		}
-		if known != 15 {
-			t.Errorf("%d operations on bytes, want 15", known)
+		if known != 14 {
+			t.Errorf("%d operations on bytes, want 14", known)
 		}
 	})
 }

@@ -454,6 +454,16 @@ func layerx512(z *uint32, x *uint32, gain *uint32, bias *uint32, mean uint32, r 
 //go:noescape
 func rmsx512(z *uint32, x *uint32, gain *uint32, r uint32, n int)
 
+// reluInt8x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func reluInt8x512(z *byte, x *byte, y *byte, step int, n int)
+
+// reluInt16x512 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func reluInt16x512(z *byte, x *byte, y *byte, step int, n int)
+
 // addInt8x512 makes z of n bytes of x and y, which advances by step with each register.
 //
 //go:noescape
@@ -1044,6 +1054,16 @@ func layerx256(z *uint32, x *uint32, gain *uint32, bias *uint32, mean uint32, r 
 //
 //go:noescape
 func rmsx256(z *uint32, x *uint32, gain *uint32, r uint32, n int)
+
+// reluInt8x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func reluInt8x256(z *byte, x *byte, y *byte, step int, n int)
+
+// reluInt16x256 makes z of n bytes of x and y, which advances by step with each register.
+//
+//go:noescape
+func reluInt16x256(z *byte, x *byte, y *byte, step int, n int)
 
 // addInt8x256 makes z of n bytes of x and y, which advances by step with each register.
 //

@@ -6098,6 +6098,132 @@ end:
 	VZEROUPPER
 	RET
 
+// func reluInt8x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·reluInt8x512(SB), NOSPLIT, $0-40
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         y+16(FP), DX
+	MOVQ         step+24(FP), BX
+	MOVQ         n+32(FP), SI
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	SUBQ         $0x00000100, SI
+	JL           few
+
+many:
+	VMOVDQU32 (CX), Z1
+	VPMAXSB   Z0, Z1, Z1
+	VMOVDQU32 Z1, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z1
+	VPMAXSB   Z0, Z1, Z1
+	VMOVDQU32 Z1, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z1
+	VPMAXSB   Z0, Z1, Z1
+	VMOVDQU32 Z1, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z1
+	VPMAXSB   Z0, Z1, Z1
+	VMOVDQU32 Z1, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z1
+	VPMAXSB   Z0, Z1, Z1
+	VMOVDQU32 Z1, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, DX
+	BZHIQ      SI, DX, DX
+	KMOVQ      DX, K1
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMAXSB    Z0, Z1, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func reluInt16x512(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·reluInt16x512(SB), NOSPLIT, $0-40
+	MOVQ         z+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         y+16(FP), DX
+	MOVQ         step+24(FP), BX
+	MOVQ         n+32(FP), SI
+	VPBROADCASTD all00000000<>+0(SB), Z0
+	SUBQ         $0x00000100, SI
+	JL           few
+
+many:
+	VMOVDQU32 (CX), Z1
+	VPMAXSW   Z0, Z1, Z1
+	VMOVDQU32 Z1, (AX)
+	ADDQ      BX, DX
+	VMOVDQU32 64(CX), Z1
+	VPMAXSW   Z0, Z1, Z1
+	VMOVDQU32 Z1, 64(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 128(CX), Z1
+	VPMAXSW   Z0, Z1, Z1
+	VMOVDQU32 Z1, 128(AX)
+	ADDQ      BX, DX
+	VMOVDQU32 192(CX), Z1
+	VPMAXSW   Z0, Z1, Z1
+	VMOVDQU32 Z1, 192(AX)
+	ADDQ      BX, DX
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x00000100, SI
+	JGE       many
+
+few:
+	ADDQ $0x00000100, SI
+	SUBQ $0x40, SI
+	JL   last
+
+block:
+	VMOVDQU32 (CX), Z1
+	VPMAXSW   Z0, Z1, Z1
+	VMOVDQU32 Z1, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      BX, DX
+	SUBQ      $0x40, SI
+	JGE       block
+
+last:
+	ADDQ       $0x40, SI
+	JZ         end
+	MOVQ       $0xffffffffffffffff, DX
+	BZHIQ      SI, DX, DX
+	KMOVQ      DX, K1
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMAXSW    Z0, Z1, Z0
+	VMOVDQU8   Z0, K1, (AX)
+
+end:
+	VZEROUPPER
+	RET
+
 // func addInt8x512(z *byte, x *byte, y *byte, step int, n int)
 // Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·addInt8x512(SB), NOSPLIT, $0-40
@@ -6152,9 +6278,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPADDSB    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPADDSB    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6215,9 +6341,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPSUBSB    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPSUBSB    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6278,9 +6404,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPMINSB    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMINSB    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6341,9 +6467,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPMAXSB    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMAXSB    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6404,9 +6530,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPADDUSB   Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPADDUSB   Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6467,9 +6593,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPSUBUSB   Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPSUBUSB   Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6530,9 +6656,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPMINUB    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMINUB    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6593,9 +6719,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPMAXUB    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMAXUB    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6656,9 +6782,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPADDSW    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPADDSW    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6719,9 +6845,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPSUBSW    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPSUBSW    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6782,9 +6908,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPMINSW    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMINSW    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -6845,9 +6971,9 @@ last:
 	MOVQ       $0xffffffffffffffff, BX
 	BZHIQ      SI, BX, BX
 	KMOVQ      BX, K1
-	VMOVDQU8.Z (CX), K1, Z0
-	VMOVDQU8.Z (DX), K1, Z1
-	VPMAXSW    Z1, Z0, Z0
+	VMOVDQU8.Z (DX), K1, Z0
+	VMOVDQU8.Z (CX), K1, Z1
+	VPMAXSW    Z0, Z1, Z0
 	VMOVDQU8   Z0, K1, (AX)
 
 end:
@@ -13111,6 +13237,112 @@ last:
 	VCMPPS     $0x03, Y0, Y0, Y1
 	VBLENDVPS  Y1, all7fc00000<>+0(SB), Y0, Y0
 	VPMASKMOVD Y0, Y2, 32(AX)
+
+end:
+	VZEROUPPER
+	RET
+
+// func reluInt8x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·reluInt8x256(SB), NOSPLIT, $0-40
+	MOVQ    z+0(FP), AX
+	MOVQ    x+8(FP), CX
+	MOVQ    y+16(FP), DX
+	MOVQ    step+24(FP), BX
+	MOVQ    n+32(FP), SI
+	VMOVDQU all00000000<>+0(SB), Y0
+	SUBQ    $0x80, SI
+	JL      few
+
+many:
+	VMOVDQU (CX), Y1
+	VPMAXSB Y0, Y1, Y1
+	VMOVDQU Y1, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y1
+	VPMAXSB Y0, Y1, Y1
+	VMOVDQU Y1, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y1
+	VPMAXSB Y0, Y1, Y1
+	VMOVDQU Y1, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y1
+	VPMAXSB Y0, Y1, Y1
+	VMOVDQU Y1, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y1
+	VPMAXSB Y0, Y1, Y1
+	VMOVDQU Y1, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
+
+end:
+	VZEROUPPER
+	RET
+
+// func reluInt16x256(z *byte, x *byte, y *byte, step int, n int)
+// Requires: AVX, AVX2
+TEXT ·reluInt16x256(SB), NOSPLIT, $0-40
+	MOVQ    z+0(FP), AX
+	MOVQ    x+8(FP), CX
+	MOVQ    y+16(FP), DX
+	MOVQ    step+24(FP), BX
+	MOVQ    n+32(FP), SI
+	VMOVDQU all00000000<>+0(SB), Y0
+	SUBQ    $0x80, SI
+	JL      few
+
+many:
+	VMOVDQU (CX), Y1
+	VPMAXSW Y0, Y1, Y1
+	VMOVDQU Y1, (AX)
+	ADDQ    BX, DX
+	VMOVDQU 32(CX), Y1
+	VPMAXSW Y0, Y1, Y1
+	VMOVDQU Y1, 32(AX)
+	ADDQ    BX, DX
+	VMOVDQU 64(CX), Y1
+	VPMAXSW Y0, Y1, Y1
+	VMOVDQU Y1, 64(AX)
+	ADDQ    BX, DX
+	VMOVDQU 96(CX), Y1
+	VPMAXSW Y0, Y1, Y1
+	VMOVDQU Y1, 96(AX)
+	ADDQ    BX, DX
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, CX
+	SUBQ    $0x80, SI
+	JGE     many
+
+few:
+	ADDQ $0x80, SI
+	SUBQ $0x20, SI
+	JL   end
+
+block:
+	VMOVDQU (CX), Y1
+	VPMAXSW Y0, Y1, Y1
+	VMOVDQU Y1, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    BX, DX
+	SUBQ    $0x20, SI
+	JGE     block
 
 end:
 	VZEROUPPER

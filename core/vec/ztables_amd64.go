@@ -92,6 +92,8 @@ func kernelsx512() *kernels {
 	k.expSum = expSumx512
 	k.layer = layerx512
 	k.rms = rmsx512
+	k.native[0][3] = reluInt8x512
+	k.native[1][3] = reluInt16x512
 	k.native[0][4] = addInt8x512
 	k.native[0][5] = subInt8x512
 	k.native[0][7] = minInt8x512
@@ -209,6 +211,8 @@ func kernelsx256() *kernels {
 	k.expSum = expSumx256
 	k.layer = layerx256
 	k.rms = rmsx256
+	k.native[0][3] = reluInt8x256
+	k.native[1][3] = reluInt16x256
 	k.native[0][4] = addInt8x256
 	k.native[0][5] = subInt8x256
 	k.native[0][7] = minInt8x256

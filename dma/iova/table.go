@@ -279,6 +279,54 @@ func (t *Table) access(addr Addr, p []byte, access Prot) error {
 	return nil
 }
 
+// A rowMemory is a Memory that moves rows at once: an access that moves a hundred bytes spends its time on coming and going.
+type rowMemory interface {
+	ReadRows(p []byte, step, size, rows int, off, stride uint64) error
+	WriteRows(p []byte, step, size, rows int, off, stride uint64) error
+}
+
+// Rows copies rows rows of size bytes, stride bytes apart from addr on, to rows step bytes apart in p, or with Write from there,
+// one after the other. It reports false, and may have copied some, if that is not a matter of one mapping that allows it and
+// whose memory moves rows, or if it failed: Read or Write of each row says what is wrong.
+func (t *Table) Rows(access Prot, addr Addr, stride uint64, p []byte, step, size, rows int) bool {
+	if size > Slice || stride >= 1<<32 || rows >= 1<<31 { // their product is no sum that overflows
+		return false
+	}
+	for rows > 0 {
+		now := min(rows, Slice/size)
+		if !t.someRows(access, addr, stride, p, step, size, now) {
+			return false
+		}
+		if rows -= now; rows > 0 {
+			addr, p = addr+Addr(uint64(now)*stride), p[now*step:]
+		}
+	}
+	return true
+}
+
+// someRows is Rows for at most Slice bytes.
+func (t *Table) someRows(access Prot, addr Addr, stride uint64, p []byte, step, size, rows int) bool {
+	m := t.acquire(addr)
+	if m == nil {
+		return false
+	}
+	defer m.mu.RUnlock()
+	mem, ok := m.mem.(rowMemory)
+	if last := uint64(rows-1)*stride + uint64(size-1); !ok || m.prot&access == 0 || last > uint64(m.last-addr) {
+		return false
+	}
+	if access == Read {
+		return mem.ReadRows(p, step, size, rows, uint64(addr-m.first), stride) == nil
+	}
+	err := mem.WriteRows(p, step, size, rows, uint64(addr-m.first), stride)
+	if l := t.log.Load(); l != nil { // as in access
+		for k := range rows {
+			l.mark(addr+Addr(uint64(k)*stride), size)
+		}
+	}
+	return err == nil
+}
+
 // refuse returns f, after it was told if no mapping permitted the access. p begins
 // with what is for f.Addr.
 func (t *Table) refuse(f *Fault, p []byte) error {

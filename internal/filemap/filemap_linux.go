@@ -157,6 +157,27 @@ func (r *Range) WriteAt(p []byte, off uint64) error {
 	return guard(func() { copy(r.data[off:off+uint64(len(p))], p) })
 }
 
+// ReadRows fills rows rows of size bytes, step bytes apart in p, from as many, stride bytes apart, of which the first is at off.
+// They lie in p and in the range.
+func (r *Range) ReadRows(p []byte, step, size, rows int, off, stride uint64) error {
+	return guard(func() {
+		for k := range rows {
+			from := off + uint64(k)*stride
+			copy(p[k*step:][:size], r.data[from:from+uint64(size)])
+		}
+	})
+}
+
+// WriteRows is ReadRows in the other direction; the rows are written one after the other.
+func (r *Range) WriteRows(p []byte, step, size, rows int, off, stride uint64) error {
+	return guard(func() {
+		for k := range rows {
+			to := off + uint64(k)*stride
+			copy(r.data[to:to+uint64(size)], p[k*step:][:size])
+		}
+	})
+}
+
 // Same reports whether r and o are the same bytes of the same mapping.
 func (r *Range) Same(o *Range) bool {
 	return r.view == o.view && len(r.data) == len(o.data) && &r.data[0] == &o.data[0]

@@ -24,6 +24,8 @@ import torch
 
 import npuemu
 
+from ._hosts import refuse
+
 OPSET = 20  # Gelu and LayerNormalization are operators of it; from 23 on attention is one, which the compiler lacks
 
 # What a tensor may be made of; the compiler then says which operators the device has of it.
@@ -102,22 +104,8 @@ def to_onnx(model, args=(), kwargs=None, *, dtype="fp32"):
         return _onnx(model)
     if model.training:
         raise npuemu.Error("the model is in training mode; call model.eval()")
-    flat, structure = torch.utils._pytree.tree_flatten((tuple(args), dict(kwargs or {})))
-    _check(flat)
-    _check([*model.parameters(), *model.buffers()])
-    return _onnx(_exported(_Flat(model, structure), flat, products))
-
-
-class _Flat(torch.nn.Module):
-    """A module with flat inputs."""
-
-    def __init__(self, model, structure):
-        super().__init__()
-        self.model, self.structure = model, structure
-
-    def forward(self, *flat):
-        args, kwargs = torch.utils._pytree.tree_unflatten(flat, self.structure)
-        return self.model(*args, **kwargs)
+    _check([*model.parameters(), *model.buffers(), *torch.utils._pytree.tree_leaves((args, kwargs))])
+    return _onnx(_exported(model, args, kwargs, products))
 
 
 class _Graph:
@@ -170,7 +158,7 @@ class _Graph:
         self.programs[key] = p
         if len(self.programs) > MAX_PROGRAMS:
             self.programs.popitem(last=False)
-        out, r = p.run(inputs, self.options.get("fallback"))
+        out, r = p.run(inputs)
         return out, Report(r.counters, r.operators, r.hosts, graph_break=self.graph_break)
 
 
@@ -181,19 +169,20 @@ class _Program:
         self.stamp = stamp
         device = options.get("device") or _device(options)
         self.others = []
-        ep = _exported(_Frozen(gm, constants, self.others.append, options.get("dtype", "fp32") != "fp32"), inputs, products)
+        ep = _exported(_Frozen(gm, constants, self.others.append, options.get("dtype", "fp32") != "fp32"), inputs, None, products)
         self.rows = _embedded(ep)
         self.model = device.load(_onnx(ep), format="onnx")
 
-    def run(self, inputs, fallback):
+        if not options.get("fallback"):
+            refuse(self.model, "replace it in the model")
+
+    def run(self, inputs):
         for i, rows in self.rows.items():
             if inputs[i].numel() and not (0 <= int(inputs[i].min()) and int(inputs[i].max()) < rows):
                 raise IndexError(f"an index of an embedding is {int(inputs[i].min())} to {int(inputs[i].max())}, its table has {rows} rows")
-        r = self.model.run(*(_array(t) for t in inputs))
-        if r.hosts and not fallback:
-            raise npuemu.Error(f"the device does not have {', '.join(r.hosts)}")
-        tensors = iter(_tensor(a, t.dtype) for a, t in zip(r.outputs, self.model.outputs))
-        return [next(tensors) if o is _TENSOR else o for o in self.others], r
+        r = self.model.run(*map(_array, inputs))
+        tensors = iter(r.outputs)
+        return [_tensor(next(tensors)) if o is _TENSOR else o for o in self.others], r
 
 
 _TENSOR = object()
@@ -232,18 +221,18 @@ class _Autocast(torch.nn.Module):
         super().__init__()
         self.model, self.dtype = model, dtype
 
-    def forward(self, *args):
+    def forward(self, *args, **kwargs):
         with torch.autocast("cpu", self.dtype):
-            return self.model(*args)
+            return self.model(*args, **kwargs)
 
 
-def _exported(module, inputs, products):
+def _exported(module, args, kwargs, products):
     """The module as an ExportedProgram in which products have a type of their own unless that is None."""
     if products is not None:
         module = _Autocast(module, products)
     with _quiet(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         try:
-            return torch.export.export(module.eval(), tuple(inputs), strict=False)
+            return torch.export.export(module.eval(), tuple(args), kwargs, strict=False)
         except Exception as e:
             raise npuemu.Error(f"torch.export: {_first(e)}") from e
 
@@ -254,7 +243,7 @@ def _onnx(ep):
         _inference(n)
     with _quiet(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         if any(map(_decomposes, ep.graph.nodes)):  # which takes as long as the rest
-            ep = ep.run_decompositions({torch.ops.aten.embedding.default: _embedding})
+            ep = ep.run_decompositions({o: d or torch.export.default_decompositions()[o] for o, d in _DECOMPOSITIONS.items()})
         written = [*ep.graph_signature.buffers_to_mutate.values(), *ep.graph_signature.user_inputs_to_mutate.values()]
         if written:
             raise npuemu.Error(f"the graph writes to {', '.join(sorted(written))} in place; return the new value instead")
@@ -277,9 +266,9 @@ def _inference(n):
 
 
 def _decomposes(n):
-    """Whether a node is an embedding, or one whose effects run_decompositions makes visible."""
+    """Whether a node is one of _DECOMPOSITIONS, or one whose effects run_decompositions makes visible."""
     if isinstance(n.target, torch._ops.OpOverload):
-        return n.target is torch.ops.aten.embedding.default or n.target._schema.is_mutable
+        return n.target in _DECOMPOSITIONS or n.target._schema.is_mutable
     return isinstance(n.target, torch._ops.HigherOrderOperator)
 
 
@@ -290,6 +279,10 @@ def _embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse
     rows = torch.arange(weight.shape[0], dtype=torch.int32)
     hit = indices.to(torch.int32).unsqueeze(-1) == rows
     return hit.to(weight.dtype) @ weight
+
+
+# Operators whose counterpart in ONNX is none of the compiler's; None is torch.export's own decomposition.
+_DECOMPOSITIONS = {torch.ops.aten.embedding.default: _embedding, torch.ops.aten.einsum.default: None}
 
 
 def _embedded(ep):
@@ -319,9 +312,10 @@ def _array(t):
     return (t.view(torch.uint16) if t.dtype == torch.bfloat16 else t).numpy()
 
 
-def _tensor(a, dtype):
-    t = torch.from_numpy(a)
-    return t.view(torch.bfloat16) if dtype == "bfloat16" else t
+def _tensor(a):
+    if a.dtype.name == "bfloat16":
+        return torch.from_numpy(a.view("uint16")).view(torch.bfloat16)
+    return torch.from_numpy(a)
 
 
 def _dtypes():

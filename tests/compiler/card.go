@@ -7,63 +7,29 @@ package compiler
 import (
 	"context"
 	"errors"
-	"sync"
 
+	"npuemu/attach"
 	"npuemu/compiler"
 	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
-	"npuemu/firmware"
-	"npuemu/mmio/npureg"
-	"npuemu/umd"
 	"npuemu/vdev"
-	"npuemu/vdev/local"
 )
 
 // Card is a card in this process.
 type Card struct {
-	d      *umd.Device
-	cfg    vdev.Config
+	*attach.Card
 	target emit.Target
-	stop   func() error
 }
 
 // NewCard boots a card of configuration cfg.
 func NewCard(ctx context.Context, cfg vdev.Config) (*Card, error) {
-	v, err := vdev.New(cfg)
+	c, err := attach.Open(ctx, attach.InProcess, attach.Options{Config: cfg})
 	if err != nil {
 		return nil, err
 	}
-	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() { defer wg.Done(); v.Run(loop) }()
-	stop := func() error { cancel(); wg.Wait(); return v.Close() }
-	d, err := umd.Open(ctx, local.Attach(v), umd.Config{Firmware: firmware.Image()})
-	if err != nil {
-		return nil, errors.Join(err, stop())
-	}
-	minor, groups := cfg.ISA()
-	return &Card{d: d, cfg: cfg, stop: stop, target: emit.Target{
-		Rows: cfg.Array.Rows, Cols: cfg.Array.Cols, SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators), Minor: minor, Features: groups,
-	}}, nil
-}
-
-// Close ends the card.
-func (c *Card) Close() error {
-	c.d.Close()
-	return c.stop()
-}
-
-// Load puts m into the card's memory, which release gives back, with whatever was taken since.
-func (c *Card) Load(m *model.Model) (s *run.Session, release func(), err error) {
-	mark := c.d.Mark()
-	if s, err = run.Load(c, m); err != nil {
-		c.d.Release(mark)
-		return nil, nil, err
-	}
-	return s, func() { c.d.Release(mark) }, nil
+	return &Card{c, attach.Target(cfg)}, nil
 }
 
 // Execute compiles g, runs it once and returns the outputs, and the nodes that ran on the host.
@@ -72,11 +38,11 @@ func (c *Card) Execute(ctx context.Context, g *ir.Graph, inputs [][]byte) (outpu
 	if err != nil {
 		return nil, nil, err
 	}
-	s, release, err := c.Load(m)
+	s, err := run.Load(c, m)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer release()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	out, _, err := s.Run(ctx, inputs, nil)
 	for _, o := range out { // the card's memory is given back
 		outputs = append(outputs, append([]byte{}, o...))
@@ -87,41 +53,6 @@ func (c *Card) Execute(ctx context.Context, g *ir.Graph, inputs [][]byte) (outpu
 		}
 	}
 	return outputs, hosts, err
-}
-
-type memory struct{ umd.Buffer }
-
-func (m memory) Bytes() []byte { return m.Buffer.Bytes }
-
-// Array implements run.Card.
-func (c *Card) Array() (model.Array, error) {
-	f, err := c.d.Register(npureg.FeaturesLo)
-	a := c.cfg.Array
-	return model.Array{Rows: a.Rows, Cols: a.Cols, Scratchpad: uint32(a.Scratchpad), Accumulators: uint32(a.Accumulators), Groups: run.Groups(uint64(f))}, err
-}
-
-// Alloc implements run.Card.
-func (c *Card) Alloc(size int) (run.Memory, error) {
-	b, err := c.d.Alloc(uint64(size))
-	return memory{b}, err
-}
-
-// Launch implements run.Card.
-func (c *Card) Launch(ctx context.Context, program run.Memory, bindings []run.Binding) error {
-	l := make([]umd.Binding, len(bindings))
-	for i, b := range bindings {
-		l[i] = umd.Binding{Buffer: b.Memory.(memory).Buffer, Read: true, Write: b.Write}
-	}
-	_, err := c.d.Launch(ctx, program.(memory).Buffer, l)
-	return err
-}
-
-// Counters implements run.Card.
-func (c *Card) Counters(ctx context.Context) (run.Counters, error) {
-	v, err := c.d.Counters(ctx)
-	return run.Counters{
-		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.BytesRead, BytesWritten: v.BytesWritten,
-	}, err
 }
 
 // Target is what to compile for.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -76,7 +77,7 @@ type description struct {
 	Runs    bool    // in the framework
 }
 
-func measure(ctx context.Context, card *harness.Card, f *framework, python, npuemu, dir string, n network, rounds int) (*result, error) {
+func measure(ctx context.Context, card *harness.Card, f *framework, python, npuemu, dir string, n network, rounds int) (r *result, err error) {
 	base := filepath.Join(dir, n.name)
 	var d description
 	b, err := os.ReadFile(base + ".json")
@@ -86,18 +87,18 @@ func measure(ctx context.Context, card *harness.Card, f *framework, python, npue
 	if err := json.Unmarshal(b, &d); err != nil {
 		return nil, err
 	}
-	r := &result{network: n}
+	r = &result{network: n}
 	progress("%s: compile …", n.title)
 	m, err := r.compiled(ctx, python, npuemu, base)
 	if err != nil {
 		return nil, err
 	}
 	r.figures = describe(m)
-	s, release, err := card.Load(m)
+	s, err := run.Load(card, m)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	progress("%s: compare …", n.title)
 	var first [][]byte
 	if d.Prompts != nil {

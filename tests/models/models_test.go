@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"npuemu/compiler/run"
 	harness "npuemu/tests/compiler"
 	"npuemu/vdev"
 )
@@ -118,11 +119,15 @@ func TestDigits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, release, err := c.Load(m)
+	s, err := run.Load(c, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer release()
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	right, different := 0, 0
 	for i := range count {
 		out, _, err := s.Run(t.Context(), [][]byte{images[i*image:][:image]}, nil)

@@ -136,9 +136,14 @@ func (r *result) run(t *testing.T, card *compiler.Card, target emit.Target, para
 		r.cycles += s.Cycles
 	}
 	var state [][]byte // of the variables, which are the last inputs and outputs
+	for i := range m.Inputs {
+		if _, ok := m.Variables()[i]; ok {
+			state = append(state, m.Inputs[i].Zeros())
+		}
+	}
 	for ; ; r.runs++ {
 		var in [][]byte
-		for i := range g.Inputs {
+		for i := range len(g.Inputs) - len(state) {
 			b, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d.input.%d", r.runs, i)))
 			if os.IsNotExist(err) {
 				break
@@ -149,11 +154,6 @@ func (r *result) run(t *testing.T, card *compiler.Card, target emit.Target, para
 		}
 		if len(in) == 0 {
 			break
-		}
-		if state == nil {
-			for _, v := range g.Inputs[len(in):] {
-				state = append(state, zeros(v))
-			}
 		}
 		out, hosts, err := card.Execute(t.Context(), g, append(in, state...))
 		if err != nil {
@@ -185,17 +185,6 @@ func (r *result) run(t *testing.T, card *compiler.Card, target emit.Target, para
 		return fmt.Errorf("no inputs in %s", dir)
 	}
 	return nil
-}
-
-// zeros is the value of a variable before the first run, which stands for 0.
-func zeros(v *ir.Tensor) []byte {
-	b := make([]byte, v.Bytes())
-	if v.Type == ir.Int8 && v.Quant != nil && len(v.Quant.Zeros) == 1 {
-		for i := range b {
-			b[i] = byte(v.Quant.Zeros[0])
-		}
-	}
-	return b
 }
 
 // difference says where a differs from b.

@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as s
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-KIND = {np.dtype(np.float32): 0, np.dtype(np.int32): 2, np.dtype(np.int64): 4, np.dtype(np.int16): 7, np.dtype(np.int8): 9}
+KIND = {np.dtype(np.float32): 0, np.dtype(np.int32): 2, np.dtype(np.uint8): 3, np.dtype(np.int64): 4, np.dtype(np.int16): 7, np.dtype(np.int8): 9}
 
 
 class Net:
@@ -250,6 +250,114 @@ def svdf(n):
     return [x], n.op(27, [x, w, wt, b, state], n.act([2, 4], 0.0, 0.9), o, s.BuiltinOptions.SVDFOptions)
 
 
+def lstm(n):
+    """Two rows, three steps, four inputs, five units."""
+    x = n.act([2, 3, 4])
+    def weights(shape):
+        return n.tensor(shape, np.int8, float(n.rng.uniform(0.005, 0.02)), 0, 0, n.rng.integers(-127, 128, shape).astype(np.int8))
+    wx, wh = [weights([5, 4]) for _ in range(4)], [weights([5, 5]) for _ in range(4)]
+    bias = [n.tensor([5], np.int32, n.scale(x) * n.scale(w), 0, 0, n.rng.integers(-3000, 3000, 5).astype(np.int32)) for w in wx]
+    h, c = n.tensor([2, 5], np.int8, 0.0077, -3), n.tensor([2, 5], np.int16, 2.0**-12, 0)
+    n.tensors[h].isVariable = n.tensors[c].isVariable = True
+    o = s.UnidirectionalSequenceLSTMOptionsT()
+    o.fusedActivationFunction, o.cellClip = 4, 1.5
+    y = n.op(44, [x, *wx, *wh, -1, -1, -1, *bias, -1, -1, h, c], n.tensor([2, 3, 5], np.int8, 0.0077, -3), o, s.BuiltinOptions.UnidirectionalSequenceLSTMOptions)
+    inner = [n.tensor([0], np.float32) for _ in range(4)] + [n.tensor([0], np.int8, 0.0077, -3)]
+    n.ops[-1].intermediates = inner
+    return [x], y
+
+
+def blocks(code, shape, out, options, kind):
+    def make(n):
+        x = n.act(shape)
+        q = n.tensors[x].quantization
+        o = options()
+        o.blockSize = 2
+        return [x], n.op(code, [x], n.tensor(out, np.int8, q.scale, int(q.zeroPoint[0])), o, kind)
+    return make
+
+
+def nearest(corners, half):
+    def make(n):
+        x = n.act([1, 5, 7, 3])
+        q = n.tensors[x].quantization
+        o = s.ResizeNearestNeighborOptionsT()
+        o.alignCorners, o.halfPixelCenters = corners, half
+        size = n.tensor([2], np.int32, data=np.array([8, 11], np.int32))
+        return [x], n.op(97, [x, size], n.tensor([1, 8, 11, 3], np.int8, q.scale, int(q.zeroPoint[0])), o, s.BuiltinOptions.ResizeNearestNeighborOptions)
+    return make
+
+
+def parts(n):
+    """SPLIT, UNPACK, MAXIMUM, MINIMUM and PACK."""
+    x = n.act([2, 6, 3])
+    q = n.tensors[x].quantization
+    same = lambda shape: n.tensor(shape, np.int8, q.scale, int(q.zeroPoint[0]))
+    axis = n.tensor([], np.int32, data=np.array(1, np.int32))
+    o = s.SplitOptionsT()
+    o.numSplits = 2
+    a, b = same([2, 3, 3]), same([2, 3, 3])
+    n.op(49, [axis, x], a, o, s.BuiltinOptions.SplitOptions)
+    n.ops[-1].outputs = [a, b]
+    o = s.UnpackOptionsT()
+    o.num, o.axis = 2, 0
+    c, d = same([3, 3]), same([3, 3])
+    n.op(88, [a], c, o, s.BuiltinOptions.UnpackOptions)
+    n.ops[-1].outputs = [c, d]
+    high = n.op(55, [c, d], same([3, 3]), s.MaximumMinimumOptionsT(), s.BuiltinOptions.MaximumMinimumOptions)
+    low = n.op(57, [c, b], same([2, 3, 3]), s.MaximumMinimumOptionsT(), s.BuiltinOptions.MaximumMinimumOptions)
+    o = s.PackOptionsT()
+    o.valuesCount, o.axis = 2, 1
+    both = n.op(83, [low, b], same([2, 2, 3, 3]), o, s.BuiltinOptions.PackOptions)
+    return [x], n.op(55, [both, high], same([2, 2, 3, 3]), s.MaximumMinimumOptionsT(), s.BuiltinOptions.MaximumMinimumOptions)
+
+
+def bytes_of(shape, lo, hi, n):
+    """A uint8 activation that covers lo to hi."""
+    scale = np.float32((hi - lo) / 255)
+    return n.tensor(shape, np.uint8, scale, int(round(-lo / scale)))
+
+
+def uint8_product(kind):
+    """A convolution, depthwise one or product of uint8 with weights of uint8 and one zero point, as MobileNetV1's first models have."""
+    def make(n):
+        x = bytes_of([1, 8, 9, 6], -1.0, 1.1, n)
+        shape, options, code, size = {
+            "conv": ([5, 3, 3, 6], s.Conv2DOptionsT(), 3, [1, 8, 9, 5]), "depthwise": ([1, 3, 3, 6], s.DepthwiseConv2DOptionsT(), 4, [1, 8, 9, 6]),
+            "dense": ([5, 432], s.FullyConnectedOptionsT(), 9, [1, 5]),
+        }[kind]
+        w = n.tensor(shape, np.uint8, 0.011, 117, 0, n.rng.integers(0, 256, shape).astype(np.uint8))
+        b = n.tensor(size[-1:], np.int32, n.scale(x) * 0.011, 0, 0, n.rng.integers(-3000, 3000, size[-1:]).astype(np.int32))
+        options.fusedActivationFunction = 3
+        if code != 9:
+            options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+        if code == 4:
+            options.depthMultiplier = 1
+        return [x], n.op(code, [x, w, b], bytes_of(size, 0.0, 5.0, n), options, {3: 1, 4: 2, 9: 8}[code])
+    return make
+
+
+def uint8_add(n):
+    a, b = bytes_of([1, 5, 7, 3], -2.0, 2.0, n), bytes_of([1, 5, 7, 3], -1.0, 3.0, n)
+    return [a, b], n.op(0, [a, b], bytes_of([1, 5, 7, 3], -2.5, 4.0, n), s.AddOptionsT(), 11)
+
+
+def uint8_tail(n):
+    """An average, a reshape and a softmax."""
+    x = bytes_of([1, 3, 3, 20], 0.0, 9.0, n)
+    o = s.Pool2DOptionsT()
+    o.padding, o.strideW, o.strideH, o.filterWidth, o.filterHeight = 1, 1, 1, 3, 3
+    q = n.tensors[x].quantization
+    y = n.op(1, [x], n.tensor([1, 1, 1, 20], np.uint8, q.scale, int(q.zeroPoint[0])), o, 5)
+    r = s.ReshapeOptionsT()
+    r.newShape = [1, 20]
+    shape = n.tensor([2], np.int32, data=np.array([1, 20], np.int32))
+    y = n.op(22, [y, shape], n.tensor([1, 20], np.uint8, q.scale, int(q.zeroPoint[0])), r, 17)
+    o = s.SoftmaxOptionsT()
+    o.beta = 1.0
+    return [x], n.op(25, [y], n.tensor([1, 20], np.uint8, 1 / 256, 0), o, 9)
+
+
 def net(n):
     """Inverted residuals, as MobileNetV2 has them."""
     x = n.act([1, 32, 32, 3])
@@ -282,6 +390,10 @@ MODELS = {
     "softmax": softmax, "mean": mean, "hard_swish": unary(117, -0.5, 6.2), "exp": unary(47, 0.0, 90.0),
     "add16": binary16(0, s.AddOptionsT, 11), "sub16": binary16(41, s.SubOptionsT, 28), "mul16": binary16(18, s.MulOptionsT, 21), "conv16": conv16, "leaky16": leaky16,
     "transposed": transposed(0, [8, 10], [2, 2]), "transposed_valid": transposed(1, [6, 16], [1, 3]), "strided": strided, "svdf": svdf,
+    "uint8_conv": uint8_product("conv"), "uint8_depthwise": uint8_product("depthwise"), "uint8_dense": uint8_product("dense"), "uint8_add": uint8_add, "uint8_tail": uint8_tail,
+    "lstm": lstm, "parts": parts, "to_space": blocks(5, [1, 2, 3, 8], [1, 4, 6, 2], s.DepthToSpaceOptionsT, s.BuiltinOptions.DepthToSpaceOptions),
+    "to_depth": blocks(26, [1, 4, 6, 2], [1, 2, 3, 8], s.SpaceToDepthOptionsT, s.BuiltinOptions.SpaceToDepthOptions),
+    "nearest": nearest(False, False), "nearest_corners": nearest(True, False), "nearest_half": nearest(False, True), "relu_n1": unary(20),
 }
 
 
@@ -307,14 +419,14 @@ def main():
             it.set_tensor(t["index"], v)
             open(os.path.join(d, f"input_{k}.bin"), "wb").write(v.tobytes())
         state = [t for t in n.tensors if t.isVariable]
-        for t in state:  # a first run fills the variable
-            place = [d["index"] for d in it.get_tensor_details() if d["name"] == t.name.decode()][0]
+        places = {d["name"]: d["index"] for d in it.get_tensor_details()}
+        for _ in state[:1]:  # a first run fills the variables
             it.invoke()
-            open(os.path.join(d, "input_1.bin"), "wb").write(it.get_tensor(place).tobytes())
-            it.invoke()
-            open(os.path.join(d, "output_1.bin"), "wb").write(it.get_tensor(place).tobytes())
-        if not state:
-            it.invoke()
+        for k, t in enumerate(state):
+            open(os.path.join(d, f"input_{k + 1}.bin"), "wb").write(it.get_tensor(places[t.name.decode()]).tobytes())
+        it.invoke()
+        for k, t in enumerate(state):
+            open(os.path.join(d, f"output_{k + 1}.bin"), "wb").write(it.get_tensor(places[t.name.decode()]).tobytes())
         out = it.get_tensor(it.get_output_details()[0]["index"])
         open(os.path.join(d, "output_0.bin"), "wb").write(out.tobytes())
     print(len(MODELS), "models")

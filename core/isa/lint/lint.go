@@ -59,7 +59,9 @@ func (p Place) mnemonic() string {
 // Report is what Check found.
 type Report struct {
 	Findings []Finding `json:"findings"`
-	Passed   uint64    `json:"passed"` // instructions that engines executed in the proof
+	// Notes are no mistakes: sums of integers that can wrap, SUM_RANGE (§6.8.1).
+	Notes  []Finding `json:"notes"`
+	Passed uint64    `json:"passed"` // instructions that engines executed in the proof
 	// Undecided is not 0 if accesses were too many to compare all of them: then
 	// there may be hazards that are not among the findings.
 	Undecided uint64 `json:"undecided"`
@@ -83,11 +85,14 @@ type linter struct {
 	halt   int
 	report Report
 	seen   map[key]bool
+
+	sums  map[uint32]interval // what can be in the accumulators from an address on
+	noted map[int]bool        // instructions with a note
 }
 
 // Check looks for all mistakes of p. It does not change p.
 func Check(p *isa.Program) Report {
-	l := &linter{p: p, seen: map[key]bool{}, report: Report{Findings: []Finding{}}}
+	l := &linter{p: p, seen: map[key]bool{}, sums: map[uint32]interval{}, noted: map[int]bool{}, report: Report{Findings: []Finding{}, Notes: []Finding{}}}
 	if l.rules() {
 		l.order()
 		l.counters()
@@ -154,6 +159,7 @@ func (l *linter) rules() bool {
 			continue
 		}
 		limits.Setup.Apply(i)
+		l.sum(i, &limits.Setup, w.Index())
 	}
 	return len(l.report.Findings) == 0
 }
@@ -318,7 +324,12 @@ func (l *linter) race(r hazard.Report) {
 	})
 }
 
-func (l *linter) engineOf(index int) string { return names[l.p.Text[index*isa.Size]>>4-1] }
+// executes is the number of the engine that executes instruction index.
+func (l *linter) executes(index int) int {
+	return int(isa.Opcode(l.p.Text[index*isa.Size]).Class()) - 1
+}
+
+func (l *linter) engineOf(index int) string { return names[l.executes(index)] }
 
 // mentions returns the instructions of the text whose byte off, 2 wait or 3
 // signal, names token id.
@@ -352,7 +363,7 @@ func (l *linter) blocked(m *machine) {
 			p := l.place(from[0])
 			f.Other = &p
 			f.Message += fmt.Sprintf("; %v signals it", p)
-			if o := int(l.p.Text[from[0]*isa.Size]>>4) - 1; m.engines[o].more {
+			if o := l.executes(from[0]); m.engines[o].more {
 				f.Message += fmt.Sprintf(", and the %s engine waits at instruction %d", names[o], m.engines[o].Index())
 			}
 		}
@@ -401,7 +412,7 @@ func (l *linter) overflow(index int, id uint8, last int) {
 		Remedy:  "hold the engine back by a token from the one that waits, or signal once for several instructions",
 	}
 	for _, i := range l.mentions(2, id) {
-		if f.Other == nil || int(l.p.Text[i*isa.Size]>>4)-1 == last {
+		if f.Other == nil || l.executes(i) == last {
 			p := l.place(i)
 			f.Other = &p
 		}

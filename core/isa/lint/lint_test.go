@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,5 +180,74 @@ func TestLong(t *testing.T) {
 	r := lint.Check(p)
 	if len(r.Findings) > 0 || r.Undecided > 0 || r.Passed != 60000 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Instructions of the vector engine's second class are the vector engine's.
+func TestSecondClass(t *testing.T) {
+	const head = ".isa 1.3\n.features addq, control\n.spad 4096\n.bindings 2\n"
+	const addq = "addq op=add type=uint8 x=0 y=64 out=128 n=64"
+	for _, tt := range []struct{ name, in, rule, message string }{
+		{"hazard", "load binding=0 local=0 nx=64\n" + addq, "HAZARD", "read after write: reads scratchpad address 0x0"},
+		{"circle", addq + " wait=1 signal=0\nsync.load wait=0 signal=1", "DEADLOCK", "instruction 1 (sync.load) of t:6 signals it, and the load engine waits at instruction 1"},
+		{"the other way round", "sync.load wait=0 signal=1\n" + addq + " wait=1 signal=0", "DEADLOCK", "instruction 1 (addq) of t:6 signals it, and the vector engine waits at instruction 1"},
+		{"overflow", "loop reg=s0 count=300\nsync.load signal=3\nend\nloop reg=s0 count=300\n" + addq + " wait=3\nend", "TOKEN_OVERFLOW", "instruction 4 (addq) of t:9"},
+	} {
+		f := lint.Check(assemble(t, "t", head+tt.in+"\nhalt\n")).Findings
+		if !slices.ContainsFunc(f, func(f lint.Finding) bool { return f.Rule == tt.rule && strings.Contains(f.Message, tt.message) }) {
+			t.Errorf("%s: %+v, want %s: %s", tt.name, f, tt.rule, tt.message)
+		}
+	}
+}
+
+// The table of §6.8.1: one product more than it has is noted, its numbers are not.
+func TestSums(t *testing.T) {
+	const head = ".isa 1.1\n.features gemm, float\n.spad 0x8000000\n.acc 4096\n"
+	notes := func(text string) []lint.Finding {
+		r := lint.Check(assemble(t, "t", head+text+"\nhalt\n"))
+		if len(r.Findings) > 0 {
+			t.Fatalf("%s: %+v", text, r.Findings)
+		}
+		return r.Notes
+	}
+	for _, tt := range []struct {
+		types string
+		most  int
+	}{
+		{"a_type=int8 b_type=int4", 2097151}, {"a_type=int8 b_type=int8", 131071}, {"a_type=int8 b_type=uint8", 65793},
+		{"a_type=int8 a_zero=-128 b_type=int4 b_zero=127", 62381}, {"a_type=int8 a_zero=-128 b_type=int8 b_zero=127", 33025},
+		{"a_type=uint8 b_type=int4", 1052688}, {"a_type=uint8 b_type=int8", 65793}, {"a_type=uint8 b_type=uint8", 33025},
+		{"a_type=uint8 b_type=int4 b_zero=127", 62381}, {"a_type=uint8 b_type=int8 b_zero=127", 33025},
+		{"a_type=int16 b_type=int4", 8191}, {"a_type=int16 b_type=int8", 511}, {"a_type=int16 b_type=uint8", 257},
+		{"a_type=int16 a_zero=-32768 b_type=int4 b_zero=127", 242}, {"a_type=int16 a_zero=-32768 b_type=int8 b_zero=127", 128},
+		{"a_type=int16 a_zero=-32768 b_type=int8 b_zeros=0 per_channel", 128},
+	} {
+		for k := tt.most; k <= tt.most+1; k++ {
+			n := notes(fmt.Sprintf("operands %s a_stride=2 b_stride=1 acc_stride=4\ngemm m=1 n=1 k=%d a=0 b=0 acc=0", tt.types, k))
+			if len(n) != k-tt.most {
+				t.Errorf("%s, %d products: %v", tt.types, k, n)
+			}
+			if len(n) > 0 && (n[0].Rule != "SUM_RANGE" || n[0].At.Index != 1 || !strings.Contains(n[0].Message, fmt.Sprintf("of up to %d it cannot", tt.most))) {
+				t.Errorf("%s: %+v", tt.types, n[0])
+			}
+		}
+	}
+	const int16 = "operands a_type=int16 b_type=int8 a_stride=1024 b_stride=64 acc_stride=4\n"
+	for _, tt := range []struct {
+		name, text string
+		notes      int
+	}{
+		{"accumulated", int16 + "gemm m=1 n=1 k=300 a=0 b=0 acc=0\ngemm m=1 n=1 k=212 a=0 b=0 acc=0 accumulate", 1},
+		{"accumulated, few enough", int16 + "gemm m=1 n=1 k=300 a=0 b=0 acc=0\ngemm m=1 n=1 k=211 a=0 b=0 acc=0 accumulate", 0},
+		{"anew", int16 + "gemm m=1 n=1 k=300 a=0 b=0 acc=0\ngemm m=1 n=1 k=300 a=0 b=0 acc=0", 0},
+		{"elsewhere", int16 + "gemm m=1 n=1 k=300 a=0 b=0 acc=0\ngemm m=1 n=1 k=300 a=0 b=0 acc=4 accumulate", 0},
+		{"convolution", int16 + "window kernel_h=3 kernel_w=3\nconv in_h=3 in_w=3 out_h=1 out_w=1 cin=57 cout=1 a=0 b=0 acc=0 line=4096", 1},
+		{"groups", int16 + "window kernel_h=3 kernel_w=3 groups=57\nconv in_h=3 in_w=3 out_h=1 out_w=1 cin=57 cout=57 a=0 b=0 acc=0 line=4096", 0},
+		{"floating point", "operands a_type=fp32 b_type=fp32 a_stride=4 b_stride=4 acc_stride=4\ngemm m=1 n=1 k=1000000 a=0 b=0 acc=0", 0},
+		{"matmul", "matmul k=32 n=32 ifmap=0 acc=0 mx=1", 0},
+	} {
+		if n := notes(tt.text); len(n) != tt.notes {
+			t.Errorf("%s: %v, want %d notes", tt.name, n, tt.notes)
+		}
 	}
 }

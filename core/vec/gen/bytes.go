@@ -17,6 +17,8 @@ func native() {
 		name          string
 		f             string
 	}{
+		{3, typeInt8, 1, "reluInt8", "VPMAXSB"},
+		{3, typeInt16, 2, "reluInt16", "VPMAXSW"},
 		{4, typeInt8, 1, "addInt8", "VPADDSB"},
 		{5, typeInt8, 1, "subInt8", "VPSUBSB"},
 		{7, typeInt8, 1, "minInt8", "VPMINSB"},
@@ -38,7 +40,12 @@ func native() {
 			g.ADDQ(imm(uint64(w.bytes)), x)
 			g.ADDQ(step, y)
 		}
-		whole := func(i int) { store(op(f.f, load(at(x, i*w.bytes)), at(y, 0)), at(z, i*w.bytes)) }
+		second := func() operand.Op { return at(y, 0) }
+		if f.op == 3 { // with one operand, the other is 0
+			zero := all(bits(0))
+			second = func() operand.Op { return zero }
+		}
+		whole := func(i int) { store(op(f.f, load(at(x, i*w.bytes)), second()), at(z, i*w.bytes)) }
 		const unroll = 4
 		g.SUBQ(imm(uint64(unroll*w.bytes)), n)
 		g.JL(operand.LabelRef("few"))
@@ -60,7 +67,11 @@ func native() {
 			}
 			k := g.K()
 			lowMask(n, k)
-			g.VMOVDQU8(op(f.f, loadBytes(at(x, 0), k), loadBytes(at(y, 0), k)), k, at(z, 0))
+			b := second()
+			if m, ok := b.(operand.Mem); ok {
+				b = loadBytes(m, k)
+			}
+			g.VMOVDQU8(op(f.f, loadBytes(at(x, 0), k), b), k, at(z, 0))
 		})
 		g.VZEROUPPER()
 		g.RET()

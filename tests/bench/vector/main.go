@@ -39,7 +39,7 @@ const (
 )
 
 // copies is how many instructions are between two looks at the clock, which take
-// a loop's and a LOAD's time.
+// a loop's and a LOAD's time; C has as many.
 const copies = 4
 
 // Places in the scratchpad.
@@ -134,6 +134,11 @@ func measurements() []measurement {
 		{"residual add of two scales: ADDQ with two roundings, three times", "residual_rescaled", "one rounding, twice", 1.5, []isa.Instruction{
 			isa.Scales{
 				Rounding: isa.TwoRoundings, Left: 20, Lo: -128, Hi: 127, XScale: 1 << 30, XShift: 31, YScale: 1840700270, YShift: 32, Scale: 1503238553, SShift: 50,
+			}, addq,
+		}},
+		{"the same, neither scale being a half", "residual_rescaled", "one rounding, twice", 0, []isa.Instruction{
+			isa.Scales{
+				Rounding: isa.TwoRoundings, Left: 20, Lo: -128, Hi: 127, XScale: 1503238553, XShift: 32, YScale: 1840700270, YShift: 32, Scale: 1503238553, SShift: 50,
 			}, addq,
 		}},
 		{"NORM softmax, fp32", "softmax", "loops", 1.5, []isa.Instruction{norm(isa.Softmax, 0)}},

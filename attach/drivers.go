@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package attach
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-
-	"github.com/spf13/cobra"
 
 	"npuemu/accel"
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
-	"npuemu/firmware"
 	"npuemu/mmio/npureg"
 	"npuemu/umd"
 )
@@ -54,6 +50,8 @@ func (c umdCard) Alloc(size int) (run.Memory, error) {
 	return umdMemory{b}, err
 }
 
+func (c umdCard) Free(m run.Memory) error { return c.d.Free(m.(umdMemory).Buffer) }
+
 func (c umdCard) Launch(ctx context.Context, program run.Memory, bindings []run.Binding) error {
 	l := make([]umd.Binding, len(bindings))
 	for i, b := range bindings {
@@ -69,8 +67,12 @@ func (c umdCard) Launch(ctx context.Context, program run.Memory, bindings []run.
 
 func (c umdCard) Counters(ctx context.Context) (run.Counters, error) {
 	v, err := c.d.Counters(ctx)
+	if err != nil {
+		return run.Counters{}, err
+	}
+	t, err := c.d.ModelTime()
 	return run.Counters{
-		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.BytesRead, BytesWritten: v.BytesWritten,
+		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.BytesRead, BytesWritten: v.BytesWritten, Cycles: t,
 	}, err
 }
 
@@ -105,9 +107,16 @@ func (c accelCard) Alloc(size int) (run.Memory, error) {
 	}
 	mem, err := b.Map()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.Close())
 	}
 	return accelMemory{b, mem, size}, nil
+}
+
+func (c accelCard) Free(m run.Memory) error {
+	if err := m.(accelMemory).b.Close(); err != nil {
+		return fmt.Errorf("give a buffer back: %w", err)
+	}
+	return nil
 }
 
 func (c accelCard) Launch(ctx context.Context, program run.Memory, bindings []run.Binding) error {
@@ -131,53 +140,3 @@ func (c accelCard) Counters(context.Context) (run.Counters, error) {
 		Programs: v.Programs, Errors: v.Errors, Instructions: v.Instructions, MACs: v.MACs, BytesRead: v.DMARead, BytesWritten: v.DMAWritten,
 	}, err
 }
-
-// openCard opens the card that --device names, and returns what closes it.
-func (o *runOptions) openCard(ctx context.Context) (run.Card, func() error, error) {
-	if strings.HasPrefix(o.device, "/") {
-		d, err := accel.OpenPath(o.device)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--device %s: %w", o.device, err)
-		}
-		return accelCard{d}, d.Close, nil
-	}
-	fn, stop, err := o.attach(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg := umd.Config{Firmware: firmware.Image(), Memory: o.memory.bytes()}
-	if len(o.debug.gdb) > 0 {
-		cfg.BootTime = unhurried
-	}
-	d, err := umd.Open(ctx, fn, cfg)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%s: %w", o.device, err), stop())
-	}
-	return umdCard{d}, func() error { d.Close(); return stop() }, nil
-}
-
-// memoryFlag is --memory: what the user-mode driver has for programs and their bindings, in MiB.
-type memoryFlag struct {
-	mib int64
-	c   *cobra.Command
-}
-
-// mostMemory is what --memory may say: 1 TiB, which an address space of 48 bits has room for.
-const mostMemory = 1 << 20
-
-func (f *memoryFlag) add(c *cobra.Command) {
-	f.c = c
-	c.Flags().Int64Var(&f.mib, "memory", umd.DefaultMemory>>20, fmt.Sprintf("memory for programs, constants and tensors in `MiB`, 1 to %d, of a card that is not behind a kernel driver", mostMemory))
-}
-
-func (f *memoryFlag) check(device string) error {
-	if f.mib < 1 || f.mib > mostMemory {
-		return fmt.Errorf("--memory %d: use 1 to %d MiB", f.mib, mostMemory)
-	}
-	if strings.HasPrefix(device, "/") && f.c.Flags().Changed("memory") {
-		return fmt.Errorf("--memory is for cards that this process drives: behind %s a kernel driver gives out memory", device)
-	}
-	return nil
-}
-
-func (f *memoryFlag) bytes() uint64 { return uint64(f.mib) << 20 }
