@@ -44,15 +44,15 @@ var networks = []network{
 	{"mobilenet_v2", "MobileNetV2", "224×224, width 1.0, int8; weights from a seed", 32},
 	{"resnet18", "ResNet-18", "224×224, int8; weights from a seed", 16},
 	{"resnet50", "ResNet-50", "224×224, int8; weights from a seed", 24},
-	{"mobilenet_v2_integers", "MobileNetV2, operators", "the same, quantized to operators of integers (QLinearConv, QLinearAdd …)", 32},
-	{"resnet18_integers", "ResNet-18, operators", "the same", 32},
-	{"resnet50_integers", "ResNet-50, operators", "the same", 32},
+	{"mobilenet_v2_integers", "MobileNetV2, operators", "the MobileNetV2 above, quantized to operators of integers (QLinearConv, QLinearAdd …)", 0},
+	{"resnet18_integers", "ResNet-18, operators", "likewise", 0},
+	{"resnet50_integers", "ResNet-50, operators", "likewise", 0},
 	{"block_fp32", "transformer block, fp32", "128 rows of 256, 4 heads, 1024 hidden, layer normalization, softmax, GELU by erf; weights from a seed", 1e-5},
-	{"block_fp16", "transformer block, fp16", "the same; input and output are fp32", 1e-2},
-	{"block_bf16", "transformer block, bf16", "the same; compared with the framework's fp32, since its processor path has no bf16", 5e-2},
-	{"block_int8", "transformer block, int8", "the same, quantized", 6},
+	{"block_fp16", "transformer block, fp16", "the same block; input and output are fp32", 1e-2},
+	{"block_bf16", "transformer block, bf16", "the same block; compared with the framework's fp32, since its processor path has no bf16", 5e-2},
+	{"block_int8", "transformer block, int8", "the same block, quantized", 6},
 	{"decode_gather", "decode step", "a token through 4 layers of 128, 4 heads, a cache of 64 places, 512 words, RMS normalization, rotary positions, gated MLP, fp32; weights from a seed", 1e-4},
-	{"decode_product", "decode step, one-hot", "the same, with the embedding looked up by a product with a one-hot row", 1e-4},
+	{"decode_product", "decode step, one-hot", "the same step, with the embedding looked up by a product with a one-hot row", 1e-4},
 }
 
 func main() {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"npuemu/timing"
 	"npuemu/vdev"
@@ -60,11 +61,20 @@ func tables(results []*result) string {
 	for _, r := range results {
 		theirs, ratio := "cannot run it", ""
 		if r.theirs > 0 {
-			theirs, ratio = fmt.Sprintf("%.3g", 1e3*r.theirs.Seconds()), fmt.Sprintf("%.2f", r.ratio)
+			theirs, ratio = milliseconds(r.theirs), fmt.Sprintf("%.2f", r.ratio)
 		}
-		fmt.Fprintf(&b, "| %s | %.3g | %s | %s | %d | %.2f | %.2f | %.0f |\n", r.title, 1e3*r.ours.Seconds(), theirs, ratio, r.turns, r.compile, r.cpu, float64(r.memory)/1e6)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %.2f | %.2f | %.0f |\n", r.title, milliseconds(r.ours), theirs, ratio, r.turns, r.compile, r.cpu, float64(r.memory)/1e6)
 	}
 	return b.String()
+}
+
+// milliseconds are d with three digits, or more above 1000.
+func milliseconds(d time.Duration) string {
+	ms := 1e3 * d.Seconds()
+	if ms >= 100 {
+		return fmt.Sprintf("%.0f", ms)
+	}
+	return fmt.Sprintf("%.3g", ms)
 }
 
 // document is docs/models.md.
