@@ -69,7 +69,7 @@ func TestRows(t *testing.T) {
 		for i := range p {
 			p[i] = byte(rng.Uint32())
 		}
-		access := Prot(Read)
+		access := Read
 		if rng.IntN(2) == 0 {
 			access = Write
 		}
