@@ -85,7 +85,7 @@ bench-transport: ## The transports side by side with libvfio-user (docs/performa
 bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
 	@$(GO) run ./tests/bench/peers
 
-bench-networks: ## ResNet-50 and MobileNetV2 on a card in process and in ONNX Runtime, in turns; the first run fetches what bench-models does
+bench-networks: ## ResNet-50 and MobileNetV2 on a card in process and in ONNX Runtime, in turns; the first run fetches onnx and onnxruntime, 70 MB
 	@tests/bench/networks/bench $(CURDIR)/build/models
 
 bench-scalesim: ## timing beside SCALE-Sim v3: equal cycles, and speed; the first run fetches it, 500 MB with what it needs

@@ -79,7 +79,7 @@ func TestRowMemory(t *testing.T) {
 				}
 				return nil
 			}
-			mem := core.Memory(m)
+			var mem core.Memory = m
 			if k == 1 {
 				mem = rowMemory{m}
 			}
