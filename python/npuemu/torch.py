@@ -26,7 +26,7 @@ import npuemu
 
 from ._hosts import refuse
 
-OPSET = 20  # Gelu and LayerNormalization are operators of it; from 23 on attention is one, which the compiler lacks
+OPSET = 20  # Gelu and LayerNormalization are operators of it; attention, one from 23 on, stays products and a softmax
 
 # What a tensor may be made of; the compiler then says which operators the device has of it.
 DTYPES = (
