@@ -296,6 +296,19 @@ type mistake struct {
 	res  uint32
 }
 
+// runMistakes runs each, and behind it a program of ISA 1.0, which must go well.
+func runMistakes(t *testing.T, h *devtest.Host, rows []mistake) {
+	t.Helper()
+	for _, tt := range rows {
+		if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
+			t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
+		}
+		if c := h.Do(1, h.Launch(program(t, "halt\n"))); c.Status != npureg.StatusSuccess {
+			t.Errorf("ISA 1.0 after %s: %v", tt.name, c)
+		}
+	}
+}
+
 // commandMistakes are wrong commands; good is LAUNCH of a program that only halts.
 func commandMistakes(t *testing.T, h *devtest.Host, good devtest.Entry) []mistake {
 	t.Helper()

@@ -67,7 +67,7 @@ halt
 	pool := isa.Pool{N: 4, Out: 64, KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1}
 	large, near := pool, pool
 	large.N, near.Out = 5, 7
-	for _, tt := range []mistake{
+	runMistakes(t, h, []mistake{
 		{"image", h.Launch(unchecked(isa.Image{Type: 2})), npureg.StatusBadOperand, 4, 0},
 		{"pool", h.Launch(unchecked(isa.Pool{CountPad: true})), npureg.StatusBadOperand, 1, 0},
 		{"resize", h.Launch(unchecked(isa.Resize{N: 1, DivX: 1 << 31})), npureg.StatusBadOperand, 28, 0},
@@ -84,14 +84,7 @@ halt
 		{"places", h.Launch(unchecked(isa.Sparse{On: true, Indices: 77, IndexStride: 1}, isa.Operands{BStride: 1}, isa.Gemm{M: 1, N: 1, K: 4})), npureg.StatusBadSparsity, 77, 2},
 		{"feature", h.Launch(ofVersion(2, 0, image)), npureg.StatusIllegalInstruction, 0x47, 0},
 		{"no mistake", h.Launch(unchecked(image, pool)), npureg.StatusSuccess, 0, 3},
-	} {
-		if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
-			t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
-		}
-		if c := h.Do(1, h.Launch(program(t, "halt\n"))); c.Status != npureg.StatusSuccess {
-			t.Errorf("ISA 1.0 after %s: %v", tt.name, c)
-		}
-	}
+	})
 }
 
 // TestWithoutISA12: a card of architecture 1.3 is what it was: it refuses programs
@@ -101,18 +94,14 @@ func TestWithoutISA12(t *testing.T) {
 	cfg.Arch = "1.3"
 	h := devtest.New(t, cfg)
 	prepare(h)
-	for _, tt := range []mistake{
+	runMistakes(t, h, []mistake{
 		{"ISA 1.2", h.Launch(ofVersion(2, 0)), npureg.StatusBadProgram, 6, 0},
 		{"ISA 1.2 with features", h.Launch(program12(t, "halt\n")), npureg.StatusBadProgram, 6, 0},
 		{"ISA 1.1 with a feature of 1.2", h.Launch(ofVersion(1, isa.FeaturePool)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"POOL", h.Launch(ofVersion(1, isa.FeaturesOf(1), isa.Pool{})), npureg.StatusIllegalInstruction, 0x48, 0},
 		{"ISA 1.1", h.Launch(program11(t, "halt\n")), npureg.StatusSuccess, 0, 1},
 		{"ISA 1.0", h.Launch(program(t, "halt\n")), npureg.StatusSuccess, 0, 1},
-	} {
-		if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
-			t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
-		}
-	}
+	})
 }
 
 // TestArchitecture13: a card that presents 1.3 is one.

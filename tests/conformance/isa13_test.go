@@ -53,7 +53,7 @@ halt
 	}
 	unchecked := func(text ...isa.Instruction) []byte { return ofVersion(3, isa.Features, text...) }
 	addq := isa.Addq{Y: 8, Out: 16, M: 1, N: 8}
-	for _, tt := range []mistake{
+	runMistakes(t, h, []mistake{
 		{"scales", h.Launch(unchecked(isa.Scales{})), npureg.StatusBadOperand, 28, 0},
 		{"addq", h.Launch(unchecked(isa.Addq{Op: 3})), npureg.StatusBadOperand, 4, 0},
 		{"setup", h.Launch(unchecked(isa.Scales{Zero: 128, XShift: 1, YShift: 1, SShift: 1}, addq)), npureg.StatusBadSetup, 170, 1},
@@ -62,14 +62,7 @@ halt
 		{"ISA 1.2 with the feature", h.Launch(ofVersion(2, isa.Features)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"later ISA", h.Launch(ofVersion(4, 0)), npureg.StatusBadProgram, 6, 0},
 		{"no mistake", h.Launch(unchecked(addq)), npureg.StatusSuccess, 0, 2},
-	} {
-		if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
-			t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
-		}
-		if c := h.Do(1, h.Launch(program(t, "halt\n"))); c.Status != npureg.StatusSuccess {
-			t.Errorf("ISA 1.0 after %s: %v", tt.name, c)
-		}
-	}
+	})
 }
 
 // TestWithoutISA13: a card of architecture 1.4 is what it was: it refuses programs
@@ -79,18 +72,14 @@ func TestWithoutISA13(t *testing.T) {
 	cfg.Arch = "1.4"
 	h := devtest.New(t, cfg)
 	prepare(h)
-	for _, tt := range []mistake{
+	runMistakes(t, h, []mistake{
 		{"ISA 1.3", h.Launch(ofVersion(3, 0)), npureg.StatusBadProgram, 6, 0},
 		{"ISA 1.3 with a feature", h.Launch(program13(t, "halt\n")), npureg.StatusBadProgram, 6, 0},
 		{"ISA 1.2 with a feature of 1.3", h.Launch(ofVersion(2, isa.FeatureAddq)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"ADDQ", h.Launch(ofVersion(2, isa.FeaturesOf(2), isa.Addq{})), npureg.StatusIllegalInstruction, 0x51, 0},
 		{"ISA 1.2", h.Launch(program12(t, "halt\n")), npureg.StatusSuccess, 0, 1},
 		{"ISA 1.1", h.Launch(program11(t, "halt\n")), npureg.StatusSuccess, 0, 1},
-	} {
-		if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
-			t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
-		}
-	}
+	})
 }
 
 // TestArchitecture14: a card that presents 1.4 is one.

@@ -100,7 +100,7 @@ func TestISA11(t *testing.T) {
 	if want := convResult(in); !bytes.Equal(out, want) {
 		t.Errorf("result\n% x, want\n% x", out, want)
 	}
-	for _, tt := range []mistake{
+	runMistakes(t, h, []mistake{
 		{"stride", h.Launch(unchecked(isa.Gemm{M: 2, N: 1, K: 1})), npureg.StatusBadSetup, 16, 0},
 		{"groups", h.Launch(unchecked(
 			isa.Window{KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, Groups: 2},
@@ -124,14 +124,7 @@ func TestISA11(t *testing.T) {
 		{"ISA 1.0 with a feature", h.Launch(ofVersion(0, isa.FeatureGEMM)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"ISA 1.1 with a feature of 1.2", h.Launch(ofVersion(1, isa.FeaturePool)), npureg.StatusConfigMismatch, 0x28, 0},
 		{"a later ISA", h.Launch(ofVersion(9, 0)), npureg.StatusBadProgram, 6, 0},
-	} {
-		if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
-			t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
-		}
-		if c := h.Do(1, h.Launch(program(t, "halt\n"))); c.Status != npureg.StatusSuccess {
-			t.Errorf("ISA 1.0 after %s: %v", tt.name, c)
-		}
-	}
+	})
 }
 
 // TestLoops: a program of a few instructions that moves and marks 16 rows.
@@ -215,17 +208,13 @@ func TestWithoutISA11(t *testing.T) {
 			cfg.Arch = arch
 			h := devtest.New(t, cfg)
 			prepare(h)
-			for _, tt := range []mistake{
+			runMistakes(t, h, []mistake{
 				{"ISA 1.1", h.Launch(ofVersion(1, 0)), npureg.StatusBadProgram, 6, 0},
 				{"ISA 1.1 with features", h.Launch(program11(t, "halt\n")), npureg.StatusBadProgram, 6, 0},
 				{"GEMM", h.Launch(ofVersion(0, 0, isa.Gemm{M: 1, N: 1, K: 1})), npureg.StatusIllegalInstruction, 0x34, 0},
 				{"ISA 1.0 with a feature", h.Launch(ofVersion(0, isa.FeatureGEMM)), npureg.StatusConfigMismatch, 0x28, 0},
 				{"ISA 1.0", h.Launch(program(t, "halt\n")), npureg.StatusSuccess, 0, 1},
-			} {
-				if c := h.Do(1, tt.e); c.Status != tt.want || c.Info != tt.info || c.Result != tt.res {
-					t.Errorf("%s: %v; want %v result %d info %#x", tt.name, c, tt.want, tt.res, tt.info)
-				}
-			}
+			})
 		})
 	}
 }
