@@ -39,7 +39,8 @@ echo `+tt.sleep+` >/sys/power/mem_sleep || die "no such sleep"
 (
 	n=0
 	until [ -e /enough ]; do
-		digits `+Digits+` >/digits.json || { cp /digits.json $RESULT/wrong; break; }
+		digits `+Digits+` >/digits.json # its word is not asked for: the card counts from 0 when it wakes
+		grep -q '"correct":360,.*"mismatched_bytes":0,' /digits.json || { cp /digits.json $RESULT/wrong; break; }
 		n=$((n + 1))
 	done
 	echo $n >$RESULT/rounds
@@ -62,7 +63,7 @@ digits `+Digits+` >$RESULT/digits.json || die digits
 rmmod npu || die rmmod
 `, operator(t, map[string]func(*qmp){
 				"operator: good night":    func(q *qmp) { tt.wake(q, &awake) },
-				"operator: pull the plug": func(q *qmp) { q.do("quit", nil) },
+				"operator: pull the plug": func(q *qmp) { _, _ = q.try("quit", nil) }, // it may have gone by itself
 			}), func(c *guest.Config) {
 				c.Modules = append(c.Modules, "button")
 				c.Packed = true
