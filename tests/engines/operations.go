@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"npuemu/core/isa"
+	"npuemu/core/num"
 	"npuemu/core/systolic"
 )
 
@@ -34,7 +35,7 @@ func (g *generator) operation() {
 	case 4:
 		g.gather()
 	case 5:
-		g.product()
+		g.packed()
 	}
 }
 
@@ -278,4 +279,129 @@ func (g *generator) gather() {
 	} else {
 		g.unit(isa.Scatter(i))
 	}
+}
+
+// packed adds BLOCKS and SPARSE, and GEMM or CONV with them.
+func (g *generator) packed() {
+	o := isa.Operands{A: pick(g, integers...), B: pick(g, systolic.Int8, systolic.Int4, systolic.Uint8), OutputStationary: g.IntN(2) == 0}
+	if g.IntN(2) == 0 {
+		o.A, o.B = pick(g, floats...), pick(g, floats...)
+	}
+	o.AZero, o.BZero = g.zero(o.A), g.zero(o.B)
+	if o.B == systolic.Int4 {
+		o.BZero = g.zero(systolic.Int8)
+	}
+	if !o.B.Float() && g.IntN(4) == 0 {
+		o.PerChannel, o.BZero, o.BZeros = true, 0, g.address(spadSize-64, 1)
+	}
+	o.TransposeA, o.TransposeB = g.IntN(3) == 0, g.IntN(2) == 0
+	sparse, conv := g.IntN(2) == 0, g.IntN(3) == 0
+	m, n, k := 1+g.IntN(8), 1+g.IntN(12), 1+g.IntN(80)
+	w := isa.Window{
+		KernelH: uint8(1 + g.IntN(3)), KernelW: uint8(1 + g.IntN(3)), StepY: 1, StepX: uint8(1 + g.IntN(2)),
+		DilationY: uint8(1 + g.IntN(2)), DilationX: 1, Groups: uint16(1 + g.IntN(2)), PadTop: uint16(g.IntN(3)), PadLeft: uint16(g.IntN(3)),
+	}
+	depth := 1 + g.IntN(6) // channels of a group
+	if sparse && g.IntN(12) > 0 {
+		k, depth = (k+3)&^3, 4*(1+g.IntN(2))
+	}
+	if conv {
+		o.TransposeA = false
+		n += n % int(w.Groups)
+		k = int(w.KernelH) * int(w.KernelW) * depth
+	}
+	var b isa.Blocks
+	if (!sparse || g.IntN(2) == 0) && (!conv || g.IntN(12) == 0) {
+		b = g.blocks(k)
+		if sparse && g.IntN(8) > 0 {
+			b.B, b.BScales, b.BScaleStride = num.NotMX, 0, 0
+		}
+		if b.A != num.NotMX {
+			o.A, o.AZero, o.TransposeA = systolic.E4M3, 0, o.TransposeA && g.IntN(12) == 0
+		}
+		if b.B != num.NotMX {
+			o.B, o.TransposeB = systolic.E4M3, g.IntN(12) > 0
+		}
+		switch {
+		case o.A.Float() && !o.B.Float():
+			o.B = pick(g, floats...)
+		case o.B.Float() && !o.A.Float():
+			o.A, o.AZero = pick(g, floats...), 0
+		}
+		if o.B.Float() {
+			o.PerChannel, o.BZero, o.BZeros = false, 0, 0
+		}
+		g.unit(b)
+	}
+	kept := k
+	if sparse {
+		g.sparsity(k, n, o.TransposeB)
+		kept = k / 2
+	}
+	stride := func(f num.MX, t systolic.Type, n int) uint32 {
+		row := t.Bytes(uint64(n))
+		if f != num.NotMX {
+			row = f.Bytes(uint64(n))
+		}
+		return uint32(row) + uint32(t.Bytes(1))*uint32(g.IntN(3))
+	}
+	ac, bc := k, n
+	if o.TransposeA {
+		ac = m
+	}
+	if conv {
+		ac = depth * int(w.Groups)
+	}
+	if o.TransposeB {
+		bc = kept
+	}
+	o.AStride, o.BStride, o.AccStride = stride(b.A, o.A, ac), stride(b.B, o.B, bc), uint32(4*(n+g.IntN(3)))
+	g.unit(o)
+	accumulate, x, y, acc := g.IntN(2) == 0, g.address(spadSize/2, 4), g.address(spadSize/2, 4), g.address(accSize/4, 4)
+	if conv {
+		g.unit(w)
+		h, wd := 1+g.IntN(4), 1+g.IntN(4)
+		g.unit(isa.Conv{
+			Accumulate: accumulate, InH: uint16(h), InW: uint16(wd), OutH: uint16(1 + g.IntN(4)), OutW: uint16(1 + g.IntN(3)), Cin: uint16(ac), Cout: uint16(n),
+			A: x, B: y, Acc: acc, Line: uint32(wd) * o.AStride,
+		})
+	} else {
+		g.unit(isa.Gemm{Accumulate: accumulate, M: uint32(m), N: uint32(n), K: uint32(k), A: x, B: y, Acc: acc})
+	}
+	if g.IntN(10) > 0 {
+		g.unit(isa.Sparse{})
+		g.unit(isa.Blocks{})
+	}
+}
+
+// blocks returns a BLOCKS for sums of k products, whose scales are there.
+func (g *generator) blocks(k int) isa.Blocks {
+	b := isa.Blocks{A: num.MX(g.IntN(7)), B: num.MX(g.IntN(7))}
+	scales := func() (at, stride uint32) {
+		at = g.address(spadSize-64, 1)
+		if g.IntN(3) > 0 { // of middle size
+			g.unit(isa.Fill{Value: byte(120 + g.IntN(14)), Local: at, NX: 1, NY: uint32(1 + g.IntN(40)), Stride: 1})
+		}
+		return at, uint32(k+31)/32 + uint32(g.IntN(3))
+	}
+	if b.A != num.NotMX {
+		b.AScales, b.AScaleStride = scales()
+	}
+	if b.B != num.NotMX {
+		b.BScales, b.BScaleStride = scales()
+	}
+	return b
+}
+
+// sparsity adds a SPARSE for sums of k products and n columns.
+func (g *generator) sparsity(k, n int, transposed bool) {
+	row := (n + 1) / 2
+	if transposed {
+		row = (k/4 + 1) / 2
+	}
+	at := g.loadPart(places)
+	if g.IntN(30) == 0 {
+		at = g.address(spadSize, 1)
+	}
+	g.unit(isa.Sparse{On: true, Indices: at, IndexStride: uint32(row + g.IntN(3))})
 }

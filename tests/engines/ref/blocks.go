@@ -62,24 +62,29 @@ func blockElement(mem []byte, row, scales uint64, f byte, i uint64) float32 {
 	return float32(math.Ldexp(v, int(s)-127))
 }
 
-// sparsity makes the checks of places, in the order of bytes.
-func (m *Machine) sparsity(rows, columns uint64) {
-	for r := range rows {
-		for c := range columns {
-			at := m.sparse.u32(8) + r*m.sparse.u32(12) + c/2
-			p := m.spad[at] >> (4 * (c % 2)) & 15
+// sparsity makes the checks of places: of one column after the other, all groups.
+func (m *Machine) sparsity(groups, columns uint64) {
+	for n := range columns {
+		for g := range groups {
+			p, at := m.pairOf(g, n)
 			fault(p>>2 <= p&3, BadSparsity, at)
 		}
 	}
 }
 
+// pairOf returns the four bits of group g and column n, and where their byte is.
+func (m *Machine) pairOf(g, n uint64) (p, at uint64) {
+	row, col := g, n
+	if m.operands.has(4) {
+		row, col = n, g
+	}
+	at = m.sparse.u32(8) + row*m.sparse.u32(12) + col/2
+	return uint64(m.spad[at] >> (4 * (col % 2)) & 15), at
+}
+
 // place returns which of the weights of column n that are there is product k.
 func (m *Machine) place(k, n uint64) (uint64, bool) {
-	row, col := k/4, n
-	if m.operands.has(4) {
-		row, col = n, k/4
-	}
-	p := uint64(m.spad[m.sparse.u32(8)+row*m.sparse.u32(12)+col/2] >> (4 * (col % 2)) & 15)
+	p, _ := m.pairOf(k/4, n)
 	switch k % 4 {
 	case p & 3:
 		return k / 4 * 2, true

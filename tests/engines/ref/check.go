@@ -403,6 +403,10 @@ func (m *Machine) checkProduct(w *word) {
 	}
 	scales := (depth + 31) / 32
 	setup(!gemm && fa|fb != 0, 96+4)
+	setup(fa != 0 && ta != 11, 4)
+	setup(fb != 0 && tb != 11, 5)
+	setup(fa != 0 && o.has(2) || fb != 0 && !o.has(4), 1)
+	setup(fb != 0 && sparse, 128+1)
 	setup(fa != 0 && w.u32(4) > 1 && m.blocks.u32(16) < scales, 96+16)
 	setup(fb != 0 && n > 1 && m.blocks.u32(20) < scales, 96+20)
 	kept := depth
@@ -411,13 +415,11 @@ func (m *Machine) checkProduct(w *word) {
 		irows, icols = icols, irows
 	}
 	if sparse {
-		setup(fb != 0 || depth%4 != 0, 128+1)
+		setup(depth%4 != 0, 128+1)
 		setup(irows > 1 && m.sparse.u32(12) < span(2, icols), 128+12)
 		kept /= 2
 	}
-	setup(fa != 0 && ta != 11, 4)
-	setup(fb != 0 && tb != 11, 5)
-	setup((!gemm || fa != 0) && o.has(2) || fb != 0 && !o.has(4), 1)
+	setup(!gemm && o.has(2), 1)
 	setup(rows > 1 && o.u32(16) < rowBytes(fa, ta, cols), 16)
 	setup(!gemm && (w.u16(12)%g != 0 || w.u16(14)%g != 0), 32+10)
 	brows, bcols = kept, n
@@ -446,7 +448,7 @@ func (m *Machine) checkProduct(w *word) {
 	}
 	local(m.acc, w.u32(24), 1, 0, results, o.u32(24), 4*n)
 	if sparse {
-		m.sparsity(irows, icols)
+		m.sparsity(depth/4, n)
 	}
 }
 
