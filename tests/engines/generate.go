@@ -75,6 +75,13 @@ type generator struct {
 func generate(seed uint64) *isa.Program {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 2)), last: -1}
 	d := isa.Descriptor{Minor: 3, Rows: 16, Cols: 24, SpadSize: spadSize, AccSize: accSize, Bindings: 3, Features: features}
+	if g.IntN(15) == 0 { // fewer groups, sometimes more than the version has
+		d.Minor = uint16(g.IntN(4))
+		d.Features &= g.Uint64()
+		if g.IntN(4) > 0 {
+			d.Features &= isa.FeaturesOf(d.Minor)
+		}
+	}
 	g.limits = d.Limits()
 	g.wild = g.IntN(12) == 0
 	g.unit(isa.Load{NX: spadSize, NY: 1, NZ: 1})
