@@ -86,14 +86,18 @@ func generate(seed uint64) *isa.Program {
 	g.wild = g.IntN(12) == 0
 	g.unit(isa.Load{NX: spadSize, NY: 1, NZ: 1})
 	g.unit(isa.Load{Acc: true, Binding: 1, NX: accSize, NY: 1, NZ: 1})
-	g.block(3 + g.IntN(25))
+	broken := g.IntN(10) == 0
+	if broken && g.IntN(2) == 0 {
+		g.spoiled()
+	} else {
+		g.block(3 + g.IntN(25))
+	}
 	if g.IntN(6) == 0 { // a byte by chance
 		g.words[g.IntN(len(g.words))][g.IntN(isa.Size)] = byte(g.Uint32()) >> g.IntN(8)
 	}
 	g.unit(isa.Store{Binding: 2, NX: spadSize, NY: 1, NZ: 1})
 	g.unit(isa.Store{Acc: true, Binding: 2, Offset: spadSize, NX: accSize, NY: 1, NZ: 1})
 	p := &isa.Program{Descriptor: d}
-	broken := g.IntN(10) == 0
 	for range 200 {
 		p.Text = p.Text[:0]
 		for _, w := range g.words {

@@ -39,6 +39,33 @@ func (g *generator) operation() {
 	}
 }
 
+// spoiled adds instructions of a group, with bytes by chance in the last few: what
+// goes wrong first is the order of §5.7.
+func (g *generator) spoiled() {
+	first := len(g.words)
+	if g.IntN(4) == 0 {
+		g.product()
+	} else {
+		g.operation()
+	}
+	first = max(first, len(g.words)-5)
+	for range 1 + g.IntN(4) {
+		w := &g.words[first+g.IntN(len(g.words)-first)]
+		at := 4 + g.IntN(isa.Size-4)
+		if g.IntN(5) == 0 {
+			at = 1
+		}
+		switch g.IntN(3) {
+		case 0:
+			w[at] = 0
+		case 1:
+			w[at] ^= 1 << g.IntN(8)
+		case 2:
+			w[at] = byte(g.Uint32()) >> g.IntN(8)
+		}
+	}
+}
+
 // real returns the encoding of an fp32 that is mostly of middle size and above 0.
 func (g *generator) real() uint32 {
 	if g.IntN(10) == 0 {
