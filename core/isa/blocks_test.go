@@ -65,6 +65,10 @@ func TestCheckBlocks(t *testing.T) {
 		{"b_stride", edit(mx, func(s *Setup) { s.Operands.BStride = 34 }), gemm, BadSetup, 20},
 		{"sparse blocks", edit(mx, func(s *Setup) { s.Sparse = ints.Sparse }), gemm, BadSetup, 128 + 1},
 		{"blocks in a convolution", mx, conv, BadSetup, 96 + 4},
+		{"blocks in a convolution before a_stride", edit(mx, func(s *Setup) { s.Operands.AStride = 0 }), conv, BadSetup, 96 + 4},
+		{"SPARSE before transpose_a, a_stride, groups", edit(ints, func(s *Setup) {
+			s.Operands.TransposeA, s.Operands.AStride, s.Window.Groups = true, 0, 3
+		}), conv, BadSetup, 128 + 1},
 		{"a bounds", mx, edit(gemm, func(i *Gemm) { i.A++ }), LocalBounds, 4096},
 		{"a_scales bounds", edit(mx, func(s *Setup) { s.Blocks.AScales++ }), gemm, LocalBounds, 4096},
 		{"b bounds", mx, edit(gemm, func(i *Gemm) { i.B++ }), LocalBounds, 4096},

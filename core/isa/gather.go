@@ -227,8 +227,12 @@ func (i Gather) check(l Limits, x, out Rows, strideOff uint64, field string, str
 	c.local("x", false, x, &l)
 	c.local("indices", false, indices, &l)
 	c.local("out", false, out, &l)
-	c.apart("out", false, x, false, out)
-	c.apart("out", false, indices, false, out)
+	first, second := x, indices // the lower one shares the first address with out, if both do
+	if second.Base < first.Base {
+		first, second = second, first
+	}
+	c.apart("out", false, first, false, out)
+	c.apart("out", false, second, false, out)
 	return c.v
 }
 

@@ -63,6 +63,7 @@ func TestCheckGather(t *testing.T) {
 		{"SCATTER out bounds", shape, edit(scatter, func(i *Scatter) { i.Out = 4096 - 698 }), LocalBounds, 4096},
 		{"SCATTER into the rows", shape, edit(scatter, func(i *Scatter) { i.X = 698 }), Overlap, 698},
 		{"SCATTER into the indices", shape, edit(scatter, func(i *Scatter) { i.Indices = 696 }), Overlap, 696},
+		{"SCATTER into the indices, then the rows", shape, edit(scatter, func(i *Scatter) { i.X, i.Indices = 698, 696 }), Overlap, 696},
 	} {
 		l := testLimits
 		l.Setup.Shape = tt.shape

@@ -382,6 +382,10 @@ func (i Conv) Check(l Limits) *Violation {
 	}
 	a := i.ARows(s)
 	c.stride(28, "line", uint64(i.Line), i.InH > 1, (a.Inner-1)*a.InnerStride+a.Bytes, "(in_w − 1)·a_stride + a pixel's bytes")
+	if c.v == nil && (s.Blocks.A != num.NotMX || s.Blocks.B != num.NotMX) {
+		c.fail(BadSetup, setupBlocks+4, "a_format", "or b_format is set by BLOCKS; a convolution has no operands in blocks")
+	}
+	c.sparse(s, i.depth(s), uint64(i.Cout))
 	if c.v == nil && o.TransposeA {
 		c.fail(BadSetup, 1, "transpose_a", "is set by OPERANDS; a convolution's input cannot be transposed")
 	}
@@ -389,13 +393,6 @@ func (i Conv) Check(l Limits) *Violation {
 	if g := s.Window.Groups; c.v == nil && (i.Cin%g != 0 || i.Cout%g != 0) {
 		c.fail(BadSetup, setupWindow+10, "groups", "is %d in WINDOW; it must divide cin = %d and cout = %d", g, i.Cin, i.Cout)
 	}
-	if c.v != nil {
-		return c.v
-	}
-	if s.Blocks.A != num.NotMX || s.Blocks.B != num.NotMX {
-		c.fail(BadSetup, setupBlocks+4, "a_format", "or b_format is set by BLOCKS; a convolution has no operands in blocks")
-	}
-	c.sparse(s, i.depth(s), uint64(i.Cout))
 	if c.v != nil {
 		return c.v
 	}

@@ -235,6 +235,8 @@ func TestDifferential(t *testing.T) {
 	for _, op := range []isa.Opcode{
 		isa.OpLoop, isa.OpEnd, isa.OpScalar, isa.OpWith, isa.OpLoad, isa.OpStore, isa.OpStamp, isa.OpPreload, isa.OpMatmul, isa.OpOperands, isa.OpWindow,
 		isa.OpGemm, isa.OpConv, isa.OpFill, isa.OpBias, isa.OpRequant, isa.OpElement, isa.OpTable, isa.OpReduce, isa.OpNorm,
+		isa.OpScales, isa.OpAddq, isa.OpImage, isa.OpPool, isa.OpResize, isa.OpShape, isa.OpTranspose, isa.OpGather, isa.OpScatter, isa.OpQuantize,
+		isa.OpBlocks, isa.OpSparse,
 	} {
 		if opcodes[byte(op)] == 0 {
 			t.Errorf("no program that runs to its end has opcode %#x", byte(op))

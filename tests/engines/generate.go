@@ -5,6 +5,7 @@
 package engines
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 
@@ -21,16 +22,16 @@ const (
 )
 
 // config is the core.
-var config = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 1, Features: features}
+var config = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 3, Features: features}
 
-// features are the groups that the reference knows: ISA 1.1.
-const features = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureControl | isa.FeatureVector | isa.FeatureReduce
+// features are the groups that the reference knows.
+const features = isa.Features
 
 // memory returns what bindings hold at the start, by seed.
 func memory(seed uint64) [3][]byte {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var b [3][]byte
-	for n, size := range []int{spadSize + 512, accSize + 512, spadSize + accSize} {
+	for n, size := range []int{signed + part, accSize + 512, spadSize + accSize} {
 		b[n] = make([]byte, size)
 		for at := 0; at+4 <= size; at += 4 {
 			v := rng.Uint32()
@@ -46,6 +47,14 @@ func memory(seed uint64) [3][]byte {
 			}
 			b[n][at], b[n][at+1], b[n][at+2], b[n][at+3] = byte(v), byte(v>>8), byte(v>>16), byte(v>>24)
 		}
+	}
+	for n := range part {
+		list := []byte{4, 8, 12, 9, 13, 14} // pairs of places, the first in bits 1:0
+		b[0][places+n] = list[rng.IntN(6)] | list[rng.IntN(6)]<<4
+	}
+	for n := 0; n < part; n += 4 {
+		binary.LittleEndian.PutUint32(b[0][indices+n:], uint32(rng.IntN(4)))
+		binary.LittleEndian.PutUint32(b[0][signed+n:], uint32(rng.IntN(7)-3))
 	}
 	return b
 }
@@ -65,19 +74,30 @@ type generator struct {
 // have tokens by chance, some a rule that is broken.
 func generate(seed uint64) *isa.Program {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 2)), last: -1}
-	d := isa.Descriptor{Minor: 1, Rows: 16, Cols: 24, SpadSize: spadSize, AccSize: accSize, Bindings: 3, Features: features}
+	d := isa.Descriptor{Minor: 3, Rows: 16, Cols: 24, SpadSize: spadSize, AccSize: accSize, Bindings: 3, Features: features}
+	if g.IntN(15) == 0 { // fewer groups, sometimes more than the version has
+		d.Minor = uint16(g.IntN(4))
+		d.Features &= g.Uint64()
+		if g.IntN(4) > 0 {
+			d.Features &= isa.FeaturesOf(d.Minor)
+		}
+	}
 	g.limits = d.Limits()
 	g.wild = g.IntN(12) == 0
 	g.unit(isa.Load{NX: spadSize, NY: 1, NZ: 1})
 	g.unit(isa.Load{Acc: true, Binding: 1, NX: accSize, NY: 1, NZ: 1})
-	g.block(3 + g.IntN(25))
+	broken := g.IntN(10) == 0
+	if broken && g.IntN(2) == 0 {
+		g.spoiled()
+	} else {
+		g.block(3 + g.IntN(25))
+	}
 	if g.IntN(6) == 0 { // a byte by chance
 		g.words[g.IntN(len(g.words))][g.IntN(isa.Size)] = byte(g.Uint32()) >> g.IntN(8)
 	}
 	g.unit(isa.Store{Binding: 2, NX: spadSize, NY: 1, NZ: 1})
 	g.unit(isa.Store{Acc: true, Binding: 2, Offset: spadSize, NX: accSize, NY: 1, NZ: 1})
 	p := &isa.Program{Descriptor: d}
-	broken := g.IntN(10) == 0
 	for range 200 {
 		p.Text = p.Text[:0]
 		for _, w := range g.words {
@@ -118,11 +138,12 @@ func (g *generator) repair(at int) {
 			return
 		}
 	}
-	if w[0]>>4 == 0 || w[0]>>4 > 4 {
+	class := isa.Opcode(w[0]).Class()
+	if class < isa.ClassLoad || class > isa.ClassVector {
 		*w = isa.Sync{Engine: isa.ClassLoad}.Encode()
 		return
 	}
-	*w = isa.Word{w[0] | 15, 0, w[2], w[3]}
+	*w = isa.Word{byte(class)<<4 | 15, 0, w[2], w[3]}
 }
 
 // block adds n things.
@@ -135,6 +156,8 @@ func (g *generator) block(n int) {
 			g.scalar()
 		case k < 6:
 			g.product()
+		case k < 13:
+			g.operation()
 		default:
 			g.unit(g.instruction())
 		}
@@ -369,7 +392,7 @@ func (g *generator) candidate() isa.Instruction {
 	case 13:
 		e := g.element()
 		return isa.Reduce{
-			XAcc: e.XAcc, OutAcc: e.OutAcc, NoSaturate: e.NoSaturate, Op: isa.ReduceOp(g.IntN(4)), Type: e.Type, OutType: e.OutType,
+			XAcc: e.XAcc, OutAcc: e.OutAcc, NoSaturate: e.NoSaturate, Op: isa.ReduceOp(g.IntN(6)), Type: e.Type, OutType: e.OutType,
 			X: e.X, Out: e.Out, M: e.M, N: e.N, XStride: e.XStride, OutStride: e.OutStride,
 		}
 	case 14:

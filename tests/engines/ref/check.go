@@ -22,6 +22,9 @@ type layout struct {
 
 var transfer = []field{f(4, 1), f(5, 1), f(6, 2), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 4), f(28, 2), f(30, 2)}
 
+// rows are those of GATHER and SCATTER.
+var rows = []field{f(4, 2), f(6, 2), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 4), f(28, 4)}
+
 var layouts = map[byte]layout{
 	0x01: {},
 	0x02: {controlGroup, 1, []field{f(4, 1), f(5, 1), f(8, 4), i(12, 4), i(16, 4)}},
@@ -43,6 +46,17 @@ var layouts = map[byte]layout{
 	0x43: {vectorGroup, 31, []field{f(4, 1), f(5, 1), f(6, 1), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 2), f(26, 2), f(28, 2), f(30, 2)}},
 	0x44: {vectorGroup, 0, []field{f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 2), f(26, 2), f(28, 2)}},
 	0x45: {reduceGroup, 13, []field{f(4, 1), f(5, 1), f(6, 1), f(8, 4), f(16, 4), f(20, 4), f(24, 2), f(26, 2), f(30, 2)}},
+	0x36: {mxGroup, 0, []field{f(4, 1), f(5, 1), f(8, 4), f(12, 4), f(16, 4), f(20, 4)}},
+	0x37: {sparseGroup, 1, []field{f(8, 4), f(12, 4)}},
+	0x47: {poolGroup, 13, []field{f(4, 1), f(5, 1), i(6, 2), f(8, 2), f(10, 2), f(12, 2), f(14, 2), f(16, 4), f(20, 4), f(24, 2), f(26, 2), f(28, 2), f(30, 2)}},
+	0x48: {poolGroup, 1, []field{f(4, 1), f(6, 2), f(8, 4), f(12, 4), f(16, 2), f(18, 2), f(20, 1), f(21, 1), f(22, 1), f(23, 1), f(24, 2), f(26, 2), f(28, 2), f(30, 2)}},
+	0x49: {poolGroup, 3, []field{f(4, 1), f(6, 2), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 4), f(28, 4)}},
+	0x4a: {gatherGroup, 0, []field{f(4, 2), f(6, 2), f(8, 2), f(10, 2), f(12, 4), f(16, 4), f(20, 4), f(24, 4)}},
+	0x4b: {gatherGroup, 0, []field{f(4, 2), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 4), f(28, 4)}},
+	0x4c: {gatherGroup, 1, rows}, 0x4d: {gatherGroup, 1, rows},
+	0x4e: {quantGroup, 15, []field{f(4, 1), f(5, 1), f(6, 1), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 2), f(26, 2), f(30, 2)}},
+	0x50: {addqGroup, 0, []field{f(4, 1), f(5, 1), i(6, 2), i(8, 2), i(10, 2), i(12, 2), i(14, 2), f(16, 4), f(20, 4), f(24, 4), f(28, 1), f(29, 1), f(30, 1)}},
+	0x51: {addqGroup, 16, []field{f(4, 1), f(5, 1), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 2), f(26, 2), f(28, 2), f(30, 2)}},
 	0x46: {reduceGroup, 13, []field{f(4, 1), f(5, 1), f(6, 1), f(8, 4), f(12, 4), f(16, 4), f(20, 4), f(24, 2), f(26, 2), f(30, 2)}},
 }
 
@@ -237,6 +251,31 @@ func (m *Machine) check(w *word) {
 		bad(w.u16(10) == 0, 10)
 	case 0x34, 0x35:
 		m.checkProduct(w)
+	case 0x36:
+		m.checkBlocks(w)
+	case 0x37:
+		bad(!w.has(1) && w.u32(8) != 0, 8)
+		bad(!w.has(1) && w.u32(12) != 0, 12)
+	case 0x47:
+		m.checkImage(w)
+	case 0x48:
+		m.checkPool(w)
+	case 0x49:
+		m.checkResize(w)
+	case 0x4a:
+		for off := 4; off < 12; off += 2 {
+			bad(w.u16(off) == 0, off)
+		}
+	case 0x4b:
+		m.checkTranspose(w)
+	case 0x4c, 0x4d:
+		m.checkGather(w)
+	case 0x4e:
+		m.checkQuantize(w)
+	case 0x50:
+		m.checkScales(w)
+	case 0x51:
+		m.checkAddq(w)
 	case 0x40:
 		acc := w.has(1)
 		bad(acc && w.u32(8)%4 != 0, 8)
@@ -317,19 +356,12 @@ func (m *Machine) checkOperands(w *word) {
 	} else {
 		bad(!integer(b, 0, 2, 4), 5)
 	}
-	fits := func(v int64, t byte) bool {
-		switch {
-		case floating(t):
-			return v == 0
-		case t == 4:
-			return v >= 0 && v <= 255
-		case t == 1:
-			return true
-		}
-		return v >= -128 && v <= 127
+	bad(!inType(w.i16(6), a), 6)
+	zero := b
+	if b == 2 { // of int4: of int8
+		zero = 0
 	}
-	bad(!fits(w.i16(6), a), 6)
-	bad(!fits(w.i16(8), b) || channels && w.i16(8) != 0, 8)
+	bad(!inType(w.i16(8), zero) || channels && w.i16(8) != 0, 8)
 	bad(!channels && w.u32(12) != 0, 12)
 	bad(w.u32(16)%width(a) != 0, 16)
 	bad(w.u32(20)%width(b) != 0, 20)
@@ -341,7 +373,7 @@ func (m *Machine) checkProduct(w *word) {
 	o, win := &m.operands, &m.window
 	ta, tb := o[4], o[5]
 	setup := func(broken bool, info uint64) { fault(broken, BadSetup, info) }
-	var brows, bcols, n, results uint64
+	var brows, bcols, results uint64
 	if w[0] == 0x34 {
 		for at := 4; at < 16; at += 4 {
 			bad(w.u32(at) == 0, at)
@@ -354,39 +386,70 @@ func (m *Machine) checkProduct(w *word) {
 	bad(w.u32(16)%width(ta) != 0, 16)
 	bad(w.u32(20)%width(tb) != 0, 20)
 	bad(w.u32(24)%4 != 0, 24)
-	if w[0] == 0x34 {
-		rows, cols := w.u32(4), w.u32(12)
-		if o.has(2) {
-			rows, cols = cols, rows
-		}
-		setup(rows > 1 && o.u32(16) < span(ta, cols), 16)
-		brows, bcols, n, results = w.u32(12), w.u32(8), w.u32(8), w.u32(4)
-		if o.has(4) {
-			brows, bcols = bcols, brows
-		}
-		setup(brows > 1 && o.u32(20) < span(tb, bcols), 20)
-		setup(results > 1 && o.u32(24) < 4*n, 24)
-		local(m.spad, w.u32(16), 1, 0, rows, o.u32(16), span(ta, cols))
-	} else {
-		pixel := span(ta, w.u16(12))
-		bad(w.u32(28)%width(ta) != 0 || w.u16(4) > 1 && w.u32(28) < (w.u16(6)-1)*o.u32(16)+pixel, 28)
-		setup(o.has(2), 1)
-		setup(w.u16(6) > 1 && o.u32(16) < pixel, 16)
-		g := win.u16(10)
-		setup(w.u16(12)%g != 0 || w.u16(14)%g != 0, 32+10)
-		brows, bcols, n, results = win.u8(4)*win.u8(5)*(w.u16(12)/g), w.u16(14), w.u16(14), w.u16(8)*w.u16(10)
-		if o.has(4) {
-			brows, bcols = bcols, brows
-		}
-		setup(brows > 1 && o.u32(20) < span(tb, bcols), 20)
-		setup(results > 1 && o.u32(24) < 4*n, 24)
-		local(m.spad, w.u32(16), w.u16(4), w.u32(28), w.u16(6), o.u32(16), pixel)
+	fa, fb, sparse := m.blocks[4], m.blocks[5], m.sparse.has(1)
+	gemm := w[0] == 0x34
+	g := win.u16(10)
+	n, depth := w.u32(8), w.u32(12)
+	rows, cols := w.u32(4), depth
+	results = rows
+	switch {
+	case !gemm:
+		n, depth = w.u16(14), win.u8(4)*win.u8(5)*(w.u16(12)/g)
+		rows, cols = w.u16(6), w.u16(12) // of each line
+		results = w.u16(8) * w.u16(10)
+		bad(w.u32(28)%width(ta) != 0 || w.u16(4) > 1 && w.u32(28) < (w.u16(6)-1)*o.u32(16)+span(ta, cols), 28)
+	case o.has(2):
+		rows, cols = cols, rows
 	}
-	local(m.spad, w.u32(20), 1, 0, brows, o.u32(20), span(tb, bcols))
+	scales := (depth + 31) / 32
+	setup(!gemm && fa|fb != 0, 96+4)
+	setup(fa != 0 && ta != 11, 4)
+	setup(fb != 0 && tb != 11, 5)
+	setup(fa != 0 && o.has(2) || fb != 0 && !o.has(4), 1)
+	setup(fb != 0 && sparse, 128+1)
+	setup(fa != 0 && w.u32(4) > 1 && m.blocks.u32(16) < scales, 96+16)
+	setup(fb != 0 && n > 1 && m.blocks.u32(20) < scales, 96+20)
+	kept := depth
+	irows, icols := depth/4, n
+	if o.has(4) {
+		irows, icols = icols, irows
+	}
+	if sparse {
+		setup(depth%4 != 0, 128+1)
+		setup(irows > 1 && m.sparse.u32(12) < span(2, icols), 128+12)
+		kept /= 2
+	}
+	setup(!gemm && o.has(2), 1)
+	setup(rows > 1 && o.u32(16) < rowBytes(fa, ta, cols), 16)
+	setup(!gemm && (w.u16(12)%g != 0 || w.u16(14)%g != 0), 32+10)
+	brows, bcols = kept, n
+	if o.has(4) {
+		brows, bcols = bcols, brows
+	}
+	setup(brows > 1 && o.u32(20) < rowBytes(fb, tb, bcols), 20)
+	setup(results > 1 && o.u32(24) < 4*n, 24)
+	if gemm {
+		local(m.spad, w.u32(16), 1, 0, rows, o.u32(16), rowBytes(fa, ta, cols))
+	} else {
+		local(m.spad, w.u32(16), w.u16(4), w.u32(28), rows, o.u32(16), span(ta, cols))
+	}
+	if fa != 0 {
+		local(m.spad, m.blocks.u32(8), 1, 0, rows, m.blocks.u32(16), scales)
+	}
+	local(m.spad, w.u32(20), 1, 0, brows, o.u32(20), rowBytes(fb, tb, bcols))
+	if fb != 0 {
+		local(m.spad, m.blocks.u32(12), 1, 0, brows, m.blocks.u32(20), scales)
+	}
+	if sparse {
+		local(m.spad, m.sparse.u32(8), 1, 0, irows, m.sparse.u32(12), span(2, icols))
+	}
 	if o.has(1) {
 		local(m.spad, o.u32(12), 1, 0, 1, 0, n)
 	}
 	local(m.acc, w.u32(24), 1, 0, results, o.u32(24), 4*n)
+	if sparse {
+		m.sparsity(depth/4, n)
+	}
 }
 
 // hasY reports whether op of ELEMENT has a y.
@@ -403,7 +466,11 @@ func (m *Machine) checkVector(w *word) {
 		bad(!y && (yAcc || one), 1)
 		bad(!(op <= 13 || op >= 16 && op <= 25 && !float || op >= 32 && op <= 46 && float), 4)
 	} else {
-		bad(norm && op > 2 || !norm && (op > 3 || op == 3 && !float), 4)
+		last := byte(3)
+		if m.features&gatherGroup != 0 {
+			last = 5
+		}
+		bad(norm && op > 2 || !norm && (op > last || op == 3 && !float), 4)
 	}
 	known := func(t byte, acc bool) bool {
 		switch {

@@ -58,6 +58,10 @@ func (m *Machine) execute(w *word) {
 		m.gemm(w)
 	case 0x35:
 		m.conv(w)
+	case 0x36:
+		m.blocks = *w
+	case 0x37:
+		m.sparse = *w
 	case 0x40:
 		mem := m.memory(w.has(1))
 		for y := range w.u32(16) {
@@ -87,6 +91,24 @@ func (m *Machine) execute(w *word) {
 		}
 	case 0x46:
 		m.norm(w)
+	case 0x47:
+		m.image = *w
+	case 0x48:
+		m.pool(w)
+	case 0x49:
+		m.resize(w)
+	case 0x4a:
+		m.moved = *w
+	case 0x4b:
+		m.transpose(w)
+	case 0x4c, 0x4d:
+		m.gather(w)
+	case 0x4e:
+		m.quantize(w)
+	case 0x50:
+		m.scales = *w
+	case 0x51:
+		m.addq(w)
 	}
 }
 
@@ -134,9 +156,18 @@ func read(mem []byte, row uint64, t byte, n uint64) value {
 // weight returns w[k][n] of the operand at b, less its zero point.
 func (m *Machine) weight(b, k, n uint64) value {
 	o := &m.operands
+	if m.sparse.has(1) {
+		there := false
+		if k, there = m.place(k, n); !there {
+			return value{} // its zero point less itself, or +0
+		}
+	}
 	row, col := k, n
 	if o.has(4) {
 		row, col = n, k
+	}
+	if f := m.blocks[5]; f != 0 {
+		return value{f: blockElement(m.spad, b+row*o.u32(20), m.blocks.u32(12)+row*m.blocks.u32(20), f, col)}
 	}
 	v := read(m.spad, b+row*o.u32(20), o[5], col)
 	switch {
@@ -178,6 +209,9 @@ func (m *Machine) gemm(w *word) {
 				row, col := r, k
 				if o.has(2) {
 					row, col = k, r
+				}
+				if f := m.blocks[4]; f != 0 {
+					return value{f: blockElement(m.spad, w.u32(16)+row*o.u32(16), m.blocks.u32(8)+row*m.blocks.u32(16), f, col)}
 				}
 				v := read(m.spad, w.u32(16)+row*o.u32(16), o[4], col)
 				v.i -= int32(o.i16(6))
@@ -260,14 +294,11 @@ func (m *Machine) row(w *word, r uint64) []value {
 
 // write stores row r of results.
 func (m *Machine) write(w *word, r uint64, row []value) {
-	mem, to := m.memory(w.has(4)), w[6]
+	bits := make([]uint32, len(row))
 	for c, v := range row {
-		at := w.u32(16) + r*w.u16(30) + span(to, uint64(c))
-		bits := v.bits(to, !w.has(8))
-		for b := range width(to) {
-			mem[at+b] = byte(bits >> (8 * b))
-		}
+		bits[c] = v.bits(w[6], !w.has(8))
 	}
+	store(m.memory(w.has(4)), w.u32(16)+r*w.u16(30), w[6], bits)
 }
 
 func (m *Machine) element(w *word) {
@@ -392,6 +423,9 @@ func (m *Machine) real(op byte, x, y float32) float32 {
 }
 
 func (m *Machine) reduce(w *word, row []value) value {
+	if w[4] > 3 {
+		return value{i: extreme(row, w[4] == 5)}
+	}
 	v := row[0]
 	for _, x := range row[1:] {
 		switch {
@@ -414,6 +448,24 @@ func (m *Machine) reduce(w *word, row []value) value {
 		}
 	}
 	return v
+}
+
+// extreme is argmax or argmin.
+func extreme(row []value, smallest bool) int32 {
+	at := 0
+	for k, x := range row {
+		if isNaN(x.f) {
+			return int32(k)
+		}
+		better := x.i > row[at].i || x.f > row[at].f
+		if smallest {
+			better = x.i < row[at].i || x.f < row[at].f
+		}
+		if better {
+			at = k
+		}
+	}
+	return int32(at)
 }
 
 func (m *Machine) norm(w *word) {

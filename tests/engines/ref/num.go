@@ -140,17 +140,9 @@ func toInt(x float32) int32 {
 
 // narrow is §6.6's int32 → integer type t.
 func narrow(t byte, x int32, saturate bool) uint32 {
-	lo, hi := int32(math.MinInt32), int32(math.MaxInt32)
-	switch t {
-	case 0:
-		lo, hi = -128, 127
-	case 1:
-		lo, hi = -32768, 32767
-	case 4:
-		lo, hi = 0, 255
-	}
+	lo, hi := bounds(t)
 	if saturate {
-		x = min(max(x, lo), hi)
+		x = int32(clamp(int64(x), lo, hi))
 	}
 	return uint32(x)
 }

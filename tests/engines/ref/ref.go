@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ref is a second implementation of docs/spec/isa.md §5 and numerics.md §6,
-// ISA 1.1, for tests: slow and plain, made from those pages, byte by byte, and
+// ISA 1.3, for tests: slow and plain, made from those pages, byte by byte, and
 // sharing no code with core. It shows what the device must do where the two differ
 // and the page decides which is wrong.
 //
@@ -37,6 +37,9 @@ const (
 	BadSetup           Status = 0x60
 	BadControl         Status = 0x61
 	Budget             Status = 0x62
+	Overlap            Status = 0x63
+	BadIndex           Status = 0x64
+	BadSparsity        Status = 0x65
 )
 
 // Features of FEATURES (§5.3).
@@ -46,7 +49,16 @@ const (
 	controlGroup = 1 << 7
 	vectorGroup  = 1 << 8
 	reduceGroup  = 1 << 9
+	poolGroup    = 1 << 10
+	sparseGroup  = 1 << 11
+	mxGroup      = 1 << 12
+	gatherGroup  = 1 << 14
+	quantGroup   = 1 << 15
+	addqGroup    = 1 << 16
 )
+
+// groups are those of ISA 1.minor.
+var groups = [...]uint64{0, 0x1f << 5, 0x1f<<5 | 7<<10 | 3<<14, 0x1f<<5 | 7<<10 | 7<<14}
 
 // Config is a core.
 type Config struct {
@@ -78,6 +90,11 @@ type Machine struct {
 	weights   map[[2]int]int8
 	operands  word
 	window    word
+	image     word
+	moved     word // SHAPE
+	blocks    word
+	sparse    word
+	scales    word
 	finished  uint64
 }
 
@@ -92,7 +109,7 @@ func (w *word) i16(o int) int64  { return int64(int16(w.u16(o))) }
 func (w *word) has(bit byte) bool {
 	return w[1]&bit != 0
 }
-func (w *word) engine() int    { return int(w[0]>>4) - 1 }
+func (w *word) engine() int    { return min(int(w[0]>>4), 4) - 1 } // vector has two classes
 func (w *word) offset() uint64 { return w.u8(5)<<32 | w.u32(12) }
 
 // New returns a core; numerics is the text of numerics.md.
@@ -128,6 +145,8 @@ func (m *Machine) Run(image []byte, bindings []Binding) (r Result) {
 	text := m.descriptor(image)
 	m.weights, m.finished = map[[2]int]int8{}, 0
 	m.operands, m.window = word{}, word{4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1}
+	m.image, m.moved = word{8: 1, 10: 1, 12: 1, 14: 1}, word{4: 1, 6: 1, 8: 1, 10: 1}
+	m.blocks, m.sparse, m.scales = word{}, word{}, word{28: 1, 29: 1, 30: 1}
 	halt := m.scan(text, &r)
 	m.sequence(text[:halt], &r)
 	r.Instr = 0
@@ -140,7 +159,7 @@ func (m *Machine) descriptor(b []byte) []word {
 	d := b[:64]
 	fault(string(d[:4]) != "NPUP", BadProgram, 0)
 	fault(le.Uint16(d[4:]) != 1, BadProgram, 4)
-	fault(le.Uint16(d[6:]) > 1, BadProgram, 6)
+	fault(int(le.Uint16(d[6:])) >= len(groups), BadProgram, 6)
 	fault(le.Uint32(d[8:]) != 64, BadProgram, 8)
 	fault(le.Uint32(d[12:]) != 64, BadProgram, 12)
 	size := le.Uint32(d[16:])
@@ -154,10 +173,7 @@ func (m *Machine) descriptor(b []byte) []word {
 	fault(uint64(le.Uint32(d[0x1c:])) > uint64(m.cfg.Spad), ConfigMismatch, 0x1c)
 	fault(uint64(le.Uint32(d[0x20:])) > uint64(m.cfg.Acc), ConfigMismatch, 0x20)
 	m.features = le.Uint64(d[0x28:])
-	known := m.cfg.Features
-	if le.Uint16(d[6:]) == 0 {
-		known = 0
-	}
+	known := m.cfg.Features & groups[le.Uint16(d[6:])]
 	fault(m.features&^known != 0, ConfigMismatch, 0x28)
 	n := int(le.Uint16(d[0x24:]))
 	fault(n > 64 || n > len(m.bindings), BadProgram, 0x24)
