@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 )
 
@@ -79,6 +80,23 @@ func (v *View) ReadRows(s Space, addr, stride uint64, p []byte, step, size, rows
 // WriteRows is ReadRows in the other direction; rows are written one after the other, and some perhaps if it reports false.
 func (v *View) WriteRows(s Space, addr, stride uint64, p []byte, step, size, rows int) bool {
 	return v.space == nil && v.mem.rows(s, addr, stride, p, step, size, rows, true)
+}
+
+// Direct returns a number for the memory that has all of size bytes at addr in space s, if the command's accesses there are
+// not translated, have no effect but on bytes, and may be made by several goroutines at once. Different addresses with one
+// number are different bytes.
+func (v *View) Direct(s Space, addr, size uint64) (number uint64, ok bool) {
+	if v.space != nil || size == 0 {
+		return 0, false
+	}
+	switch s {
+	case Device:
+		return ^uint64(0), true // where no mapping begins
+	case Bus:
+		first, ok := v.mem.Bus.Direct(iova.Addr(addr), size)
+		return uint64(first), ok
+	}
+	return 0, false
 }
 
 func (v *View) access(e Engine, a Access, s Space, addr uint64, p []byte) error {

@@ -377,6 +377,11 @@ func (m *programMemory) StoreRows(b core.Binding, off, stride uint64, p []byte, 
 	return m.cmd.Err() == nil && m.view.WriteRows(dma.Space(b.Space), b.Addr+off, stride, p, step, size, rows)
 }
 
+// Place implements core.PlacedMemory.
+func (m *programMemory) Place(b core.Binding) (uint64, bool) {
+	return m.view.Direct(dma.Space(b.Space), b.Addr, b.Size)
+}
+
 func memoryError(err error) error {
 	if err == nil {
 		return nil // before f, which errors.As puts on the heap

@@ -291,6 +291,9 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			w = c.ErrOrStderr()
 		}
 	}
+	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, 0)); err != nil {
+		return err
+	}
 	if o.json {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,6 +22,7 @@ import (
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
+	"npuemu/internal/outfile"
 	"npuemu/umd"
 	"npuemu/vdev"
 )
@@ -51,13 +51,15 @@ func runCommand() *cobra.Command {
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
 			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
+			timelineHelp + " Bindings are taken to be device memory, as in --table; estimate --bus has others.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
 			"  npuemu run lenet.prototxt lenet.caffemodel --input digit.png --output class.npy\n" +
+			"  npuemu run model.onnx --input image.npy --timeline model.json\n" +
 			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) (err error) {
 			log, err := newLog(c.ErrOrStderr(), level)
 			if err != nil {
 				return err
@@ -89,6 +91,10 @@ func runCommand() *cobra.Command {
 			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
 				timeout = unhurried
 			}
+			if err := o.timeline.begin(c); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, o.timeline.end()) }()
 			m, err := loadModel(c, args, o.cfg)
 			if err != nil {
 				return err
@@ -104,6 +110,7 @@ func runCommand() *cobra.Command {
 			if len(o.inputs)+len(o.outputs) > 0 {
 				return fmt.Errorf("--input and --output are for models, which %s is none of: a program takes --in and --out", args[0])
 			}
+			o.name = filepath.Base(args[0])
 			if o.program, err = loadProgram(c, args[0]); err != nil {
 				return err
 			}
@@ -132,6 +139,7 @@ func runCommand() *cobra.Command {
 	o.memory.add(c)
 	cf.add(c)
 	o.debug.add(c)
+	o.timeline.add(c)
 	return c
 }
 
@@ -141,8 +149,10 @@ const unhurried = 10_000 * time.Hour
 // runOptions is what run is told.
 type runOptions struct {
 	debug    debugFlags
+	timeline timelineFlags
 	cfg      vdev.Config
 	program  *isa.Program
+	name     string // of the program's file
 	bindings []runBinding
 	device   string
 	memory   memoryFlag
@@ -165,7 +175,11 @@ func loadProgram(c *cobra.Command, name string) (*isa.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	var p *isa.Program
+	return parseProgram(name, b)
+}
+
+// parseProgram reads b, the content of the file of that name.
+func parseProgram(name string, b []byte) (p *isa.Program, err error) {
 	switch {
 	case filepath.Ext(name) == ".npuasm":
 		if p, err = isa.AssembleFiles(name, b, os.ReadFile); err != nil {
@@ -326,7 +340,7 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		case b.out == "-":
 			_, err = w.Write(bindings[i].Bytes)
 		case b.out != "":
-			err = writeFile(b.out, bindings[i].Bytes)
+			err = outfile.Write(b.out, bindings[i].Bytes)
 		}
 		if err != nil {
 			return err
@@ -336,6 +350,9 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		if b.out == "-" {
 			w = errw
 		}
+	}
+	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, 0)); err != nil {
+		return err
 	}
 	if o.json {
 		e := json.NewEncoder(w)
@@ -380,47 +397,4 @@ func (o *runOptions) options() attach.Options {
 		return closeTrace, err
 	}
 	return c
-}
-
-// writeFile writes b to name. A regular file is written all or nothing, so that a reader never
-// sees half of it, and keeps its permissions; what is no regular file, as /dev/null, is
-// written to and never replaced.
-func writeFile(name string, b []byte) error {
-	mode := fs.FileMode(0o644)
-	st, err := os.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	case !st.Mode().IsRegular():
-		return writeSpecial(name, b)
-	default:
-		mode = st.Mode().Perm()
-		if name, err = filepath.EvalSymlinks(name); err != nil {
-			return err
-		}
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(mode), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
-}
-
-// writeSpecial writes b to a device, a FIFO or the like, which exists.
-func writeSpecial(name string, b []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Close())
 }
