@@ -329,10 +329,8 @@ func (s *modelSummary) print(w io.Writer) error {
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs (%d with errors), %d instructions, %d multiply-accumulates a run\n", c.Programs, c.Errors, c.Instructions, c.MACs)
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA\n", c.BytesRead, c.BytesWritten)
-	if s.Untimed != "" {
-		fmt.Fprintf(t, "\tno cycles: %s\n", s.Untimed)
-	} else if len(s.Launches) > 0 {
-		fmt.Fprintf(t, "\t%d cycles a run (§13.8)\n", c.Cycles)
+	if len(s.Launches) > 0 {
+		fmt.Fprintf(t, "\t%s\n", cycles(c.Cycles, s.Untimed))
 	}
 	return t.Flush()
 }

@@ -135,7 +135,7 @@ func TestModelCycles(t *testing.T) {
 		}
 		want := []string{"no cycles: " + tt.untimed}
 		if tt.untimed == "" {
-			want = []string{fmt.Sprintf("%d cycles a run", s.Counters.Cycles), "stalls: load"}
+			want = []string{fmt.Sprintf("%d cycles (§13.8)", s.Counters.Cycles), "stalls: load"}
 		}
 		for _, w := range want {
 			if !strings.Contains(out, w) {

@@ -20,6 +20,7 @@ import (
 
 	"npuemu/attach"
 	"npuemu/compiler/model"
+	"npuemu/compiler/run"
 	"npuemu/core/isa"
 	"npuemu/internal/outfile"
 	"npuemu/umd"
@@ -292,6 +293,8 @@ type runSummary struct {
 	Instructions uint32       `json:"instructions_per_run"`
 	MACs         uint64       `json:"macs_per_run"`
 	Seconds      float64      `json:"seconds"` // of all runs, boot not included
+	Launch       run.Launch   `json:"launch"`  // the last
+	Untimed      string       `json:"untimed,omitempty"`
 	Counters     umd.Counters `json:"counters"`
 }
 
@@ -323,6 +326,10 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 			return fmt.Errorf("%s: %w", o.device, err)
 		}
 		s.Instructions, s.MACs = st.Instructions, st.MACs
+		if s.Launch, err = attach.Launched(st); err != nil {
+			return fmt.Errorf("%s: %w", o.device, err)
+		}
+		s.Untimed = s.Launch.Untimed
 	}
 	s.Seconds = time.Since(begin).Seconds()
 	if s.Counters, err = d.Counters(ctx); err != nil {
@@ -360,10 +367,19 @@ func (s *runSummary) print(w io.Writer) error {
 	fmt.Fprintf(t, "device\t%s\n", s.Device)
 	fmt.Fprintf(t, "runs\t%d in %.6f s\n", s.Runs, s.Seconds)
 	fmt.Fprintf(t, "a run\t%d instructions, %d multiply-accumulates\n", s.Instructions, s.MACs)
+	fmt.Fprintf(t, "\t%s\n", cycles(s.Launch.Cycles, s.Untimed))
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs, %d commands (%d with errors), %d instructions, %d multiply-accumulates\n", c.Programs, c.Commands, c.Errors, c.Instructions, c.MACs)
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA, %d interrupts\n", c.BytesRead, c.BytesWritten, c.Interrupts)
 	return t.Flush()
+}
+
+// cycles says what a run took in model time, or why there is none.
+func cycles(n uint64, untimed string) string {
+	if untimed != "" {
+		return "no cycles: " + untimed
+	}
+	return fmt.Sprintf("%d cycles (§13.8)", n)
 }
 
 // options are those of the card that --device names.
