@@ -31,7 +31,7 @@ func readTimeLine(t *testing.T, name string) (l timeLine) {
 		TraceEvents []struct {
 			Ph, Name, Cat string
 			Tid           int
-			Ts, Dur       uint64
+			TS, Dur       uint64
 			Args          struct {
 				Memory     uint64 `json:"memory_stall"`
 				Scratchpad uint64 `json:"scratchpad_stall"`
@@ -52,7 +52,7 @@ func readTimeLine(t *testing.T, name string) (l timeLine) {
 		case e.Ph == "i":
 			l.hosts++
 		case e.Ph == "X" && e.Tid == 1:
-			l.end = e.Ts + e.Dur
+			l.end = e.TS + e.Dur
 		case e.Cat == "operator":
 			l.operators[e.Name] = true
 		case e.Ph == "X" && e.Cat == "stall":
