@@ -42,7 +42,7 @@ var allowed = map[string][]string{
 	"compiler/ir":       {},
 	"compiler/model":    {"compiler/ir", "core/isa"},
 	"compiler/npy":      {"compiler/ir"},
-	"compiler/plan":     {"compiler/emit", "compiler/ir", "core/isa", "core/num", "core/systolic"},
+	"compiler/plan":     {"compiler/emit", "compiler/ir", "core/isa", "core/num", "core/systolic", "timing"},
 	"compiler/run":      {"compiler/ir", "compiler/model", "compiler/ref", "core/isa"},
 	"compiler/onnx":     {"compiler/ir"},
 	"compiler/pass":     {"compiler/ir", "compiler/ref", "core/num"},

@@ -33,6 +33,7 @@ func runCommand() *cobra.Command {
 		ins     []string
 		outs    []string
 		level   string
+		mode    string
 		timeout time.Duration
 	)
 	c := &cobra.Command{
@@ -41,7 +42,8 @@ func runCommand() *cobra.Command {
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
 			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
-			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. " + weightsHelp + "\n\n" +
+			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. They also have what the card itself counted of each program: cycles,\n" +
+			"and what its engines did and waited for (§13.8.4). That takes a card in time mode timed or paced: --time, or npuemu serve --time. " + weightsHelp + "\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
@@ -65,6 +67,14 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			o.cfg.Log = log
+			if mode != "" {
+				if o.device != attach.InProcess {
+					return errors.New("--time is for a card in this process: give it to npuemu serve")
+				}
+				if o.cfg.Time, err = vdev.ParseTime(mode); err != nil {
+					return fmt.Errorf("--time %w", err)
+				}
+			}
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
@@ -122,6 +132,7 @@ func runCommand() *cobra.Command {
 	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
 	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run it; variables of a model keep their values")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
+	c.Flags().StringVar(&mode, "time", "", "time `mode` of a card in this process: fast, timed, or paced[:FACTOR] (docs/spec/timing.md §13.8); overrides [time]")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
 	o.memory.add(c)
