@@ -291,7 +291,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			w = c.ErrOrStderr()
 		}
 	}
-	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, 0)); err != nil {
+	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
 	if o.json {

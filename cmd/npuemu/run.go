@@ -51,7 +51,8 @@ func runCommand() *cobra.Command {
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
 			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
-			timelineHelp + " Bindings are taken to be device memory, as in --table; estimate --bus has others.\n\n" +
+			timelineHelp + " Bindings are memory on the bus, as run has them, with the card's cycles in time mode timed;\n" +
+			"estimate --timeline takes them to be device memory, as the cycles of --table are.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
@@ -351,7 +352,7 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 			w = errw
 		}
 	}
-	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, 0)); err != nil {
+	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
 	if o.json {
