@@ -61,12 +61,12 @@ func newPlan(g *ir.Graph, target emit.Target, keep bool, most int) (*Plan, error
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
 	}
-	sums := findSums(g, target)
+	sums, t := findSums(g, target), newTimer(g, target)
 	// Where tensors are depends on which nodes are computed together, and whether they can be shows only when they are generated.
 	for apart := map[int]int{}; ; {
 		all := groups(g, apart)
 		m := newMemory(g, all, nil, keep)
-		m.sums = sums
+		m.sums, m.timer = sums, t
 		p, failed, err := attempt(m, all, target, most)
 		if err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func stayed(p *Plan, m *memory, all []group, most int, keep bool) (*Plan, error)
 		return p, nil
 	}
 	again := newMemory(p.Graph, all, s, keep)
-	again.sums = m.sums
+	again.sums, again.timer = m.sums, m.timer
 	q, failed, err := attempt(again, all, p.Target, most)
 	if len(failed) > 0 || errors.Is(err, errCut) {
 		return p, nil
@@ -139,7 +139,7 @@ func attempt(m *memory, all []group, target emit.Target, most int) (p *Plan, fai
 			}
 		}
 		if b == nil {
-			b = emit.New(target, FirstIO+len(g.Inputs)+len(g.Outputs), m.written()...)
+			b = emit.New(target, FirstIO+len(g.Inputs)+len(g.Outputs), written(g)...)
 		}
 		before := b.Counts()
 		b.Begin(tag)
@@ -250,7 +250,7 @@ func errHost(n *ir.Node) error {
 
 // generate returns the instructions of n, or why the device cannot execute it.
 func (m *memory) generate(n *ir.Node, target emit.Target) (*emit.List, error) {
-	l := &lower{code: code{b: emit.NewList(target)}, memory: m, node: n}
+	l := &lower{code: code{b: emit.NewList(target), timer: m.timer}, memory: m, node: n}
 	var err error
 	switch f, g := lowerings[n.Op], bodies[n.Op]; {
 	case f != nil:
@@ -277,6 +277,7 @@ type memory struct {
 	known     map[string]uint64 // offsets of constants by content
 	arena     int
 	sums      map[*ir.Node]*sum // by their last node
+	timer     *timer
 	lives     []*live
 	roots     map[*ir.Tensor]*ir.Tensor // of reshapes: the tensor that was there first
 	stays     stays
@@ -309,10 +310,10 @@ func (m *memory) constant(b []byte) Place {
 }
 
 // written are the bindings that programs store to.
-func (m *memory) written() []uint8 {
+func written(g *ir.Graph) []uint8 {
 	w := []uint8{Arena}
-	for i := range m.graph.Outputs {
-		w = append(w, uint8(FirstIO+len(m.graph.Inputs)+i))
+	for i := range g.Outputs {
+		w = append(w, uint8(FirstIO+len(g.Inputs)+i))
 	}
 	return w
 }
