@@ -138,6 +138,10 @@ type Core struct {
 	tokens   [16]uint8
 	stats    Stats
 
+	blankSpad, blankAcc blank
+	clearSpad, clearAcc func(from, to int) // bytes; made once
+	touched             []isa.Access
+
 	poison  guard   // of the scratchpad; Run's own
 	strikes strikes // that wait for the next program
 	late    late
@@ -168,6 +172,8 @@ func New(cfg Config) (*Core, error) {
 	}
 	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4)}
 	c.stopped = func() bool { return c.ctx.Err() != nil }
+	c.clearSpad = func(from, to int) { clear(c.spad[from:to]) }
+	c.clearAcc = func(from, to int) { clear(c.acc[from/4 : to/4]) }
 	c.tracker.Entries, c.tracker.Rows, c.base = maxAccesses, maxRows, c.bus
 	for n := range threads {
 		of := 1
@@ -265,11 +271,11 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 
 // reset makes everything zero that a program with descriptor d can see (§5.1).
 func (c *Core) reset(d isa.Descriptor) {
-	clear(c.spad[:d.SpadSize])
+	c.blankSpad.all(int(d.SpadSize))
+	c.blankAcc.all(int(d.AccSize))
 	c.poison.apart = false
 	c.poison.Overwritten(0, uint64(d.SpadSize))
 	c.strikes.land(&c.poison.Poison)
-	clear(c.acc[:d.AccSize/4])
 	c.units[0].array.Reset()
 	c.tokens = [16]uint8{}
 	c.late = late{}

@@ -181,10 +181,28 @@ func (c *Core) dispatch(w *isa.Word) *Fault {
 	return c.execute(w)
 }
 
-// passes reports whether w is for a task, and breaks no rule that can be checked without the bytes it reads.
+// passes reports whether w is for a task of its own.
 func (c *Core) passes(w *isa.Word) bool {
+	switch isa.Opcode(w[0]) {
+	case isa.OpFill, isa.OpElement, isa.OpTable, isa.OpReduce, isa.OpNorm, isa.OpPool, isa.OpResize, isa.OpTranspose, isa.OpGather, isa.OpScatter,
+		isa.OpQuantize, isa.OpAddq:
+		return c.valid(w)
+	}
+	return false
+}
+
+// valid reports whether w, which accesses local memory, breaks no rule that can be checked without a look there.
+func (c *Core) valid(w *isa.Word) bool {
 	var v *isa.Violation
 	switch isa.Opcode(w[0]) {
+	case isa.OpLoad:
+		v = isa.DecodeLoad(w).Check(c.limits)
+	case isa.OpStore:
+		v = isa.DecodeStore(w).Check(c.limits)
+	case isa.OpPreload:
+		v = isa.DecodePreload(w).Check(c.limits)
+	case isa.OpMatmul:
+		v = isa.DecodeMatmul(w).Check(c.limits)
 	case isa.OpFill:
 		v = isa.DecodeFill(w).Check(c.limits)
 	case isa.OpElement:
@@ -209,13 +227,24 @@ func (c *Core) passes(w *isa.Word) bool {
 		v = isa.DecodeQuantize(w).Check(c.limits)
 	case isa.OpAddq:
 		v = isa.DecodeAddq(w).Check(c.limits)
-	default:
-		return false
 	}
 	return v == nil
 }
 
-// access appends what w accesses to list, as the window compares it: memory by its place and address.
+// ready makes local memory what it has to be for w, which breaks no rule.
+func (c *Core) ready(w *isa.Word) {
+	if c.blankSpad.left == 0 && c.blankAcc.left == 0 {
+		return
+	}
+	c.touched = isa.Accesses(c.touched[:0], w, &c.limits.Setup)
+	for i := range c.touched {
+		hazard.Normal(&c.touched[i].Rows)
+	}
+	c.touch(isa.Opcode(w[0]), c.touched)
+}
+
+// access appends what w, which breaks no rule, accesses to list, as the window compares it: memory by its place and address.
+// Local memory is ready for w then.
 func (c *Core) access(list []isa.Access, w *isa.Word) []isa.Access {
 	first := len(list)
 	list = isa.Accesses(list, w, &c.limits.Setup)
@@ -227,6 +256,7 @@ func (c *Core) access(list []isa.Access, w *isa.Word) []isa.Access {
 		}
 		hazard.Normal(&a.Rows)
 	}
+	c.touch(isa.Opcode(w[0]), list[first:])
 	return list
 }
 
@@ -346,6 +376,7 @@ func (c *Core) issuePiece(i isa.Load, kind taskKind) {
 	hazard.Normal(&local.Rows)
 	hazard.Normal(&memory.Rows)
 	t.accesses[0], t.accesses[1], t.count = local, memory, 2
+	c.touch(isa.Opcode(c.word[0]), t.accesses[:1])
 	c.publish(t)
 }
 
