@@ -44,7 +44,8 @@ func compileCommand() *cobra.Command {
 			strings.Join(compiler.Extensions(), ", ") + ". " + weightsHelp + "\n\n" +
 			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
-			"--dump-after=PASS prints the graph after a pass on standard error; import is the first, all are all.",
+			"--dump-after=PASS prints the graph after a pass on standard error, large constants by their sizes; import is the first, all are all.\n" +
+			"--dump-after=PASS=FILE.npuir writes it with all constants, all=DIRECTORY a file for each pass: compile takes these, and goes on behind the pass.",
 		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -97,7 +98,7 @@ func compileCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: MODEL with the extension .npu)")
-	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`; may be repeated")
+	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`, or write it as PASS=FILE; may be repeated")
 	c.Flags().BoolVar(&table, "table", false, "print what became of each operator")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the summary, with each operator, as JSON")
 	cf.add(c)
@@ -124,17 +125,27 @@ func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []str
 func loadGraph(c *cobra.Command, files []string, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
+	var failed error
 	weights := strings.Join(files[1:], "")
 	g, err := compiler.Source{Path: files[0], WeightsPath: weights}.Load(func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
-			if d == pass || d == "all" {
-				seen[d] = true
+			name, file, _ := strings.Cut(d, "=")
+			if name != pass && name != "all" {
+				continue
+			}
+			seen[d] = true
+			if file != "" && name == "all" {
+				file = filepath.Join(file, pass+".npuir")
+			}
+			if file == "" {
 				fmt.Fprintf(c.ErrOrStderr(), "# after %s\n%s", pass, g)
+			} else {
+				failed = errors.Join(failed, dumpFile(c, file, g))
 			}
 		}
 	})
-	if err != nil {
+	if err = errors.Join(err, failed); err != nil {
 		return nil, err
 	}
 	for _, d := range dumps {
@@ -143,6 +154,18 @@ func loadGraph(c *cobra.Command, files []string, dumps []string) (*ir.Graph, err
 		}
 	}
 	return g, nil
+}
+
+// dumpFile writes g with all its constants.
+func dumpFile(c *cobra.Command, name string, g *ir.Graph) error {
+	var b bytes.Buffer
+	if err := g.Print(&b, false); err != nil {
+		return err
+	}
+	if err := writeOutput(c, name, b.Bytes()); err != nil {
+		return fmt.Errorf("--dump-after: %w", err)
+	}
+	return nil
 }
 
 // isCompiled reports whether b is a compiled model.

@@ -43,6 +43,34 @@ func doubledFiles(t *testing.T) (dir, model, x string) {
 	return dir, model, x
 }
 
+// What --dump-after writes into a file compiles to what the model does.
+func TestDumpFiles(t *testing.T) {
+	dir, model, _ := doubledFiles(t)
+	const text = "graph \"exp\"\ninput %x: float32[2]\nnode \"n\" Exp(%x) -> (%y: invalid[])\noutput %y\n"
+	if err := os.WriteFile(model, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := npuemu(t.Context(), "compile", model, "--dump-after=all="+dir, "--dump-after=lower="+filepath.Join(dir, "one.npuir")); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(dir, "doubled.npu"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"import", "lower", "chains", "one"} {
+		if _, _, err := npuemu(t.Context(), "compile", filepath.Join(dir, name+".npuir")); err != nil {
+			t.Error(err)
+			continue
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, name+".npu")); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%s: %v, or the file is another", name, err)
+		}
+	}
+	if _, _, err := npuemu(t.Context(), "compile", model, "--dump-after=import=/no/such/x.npuir"); err == nil || !strings.Contains(err.Error(), "--dump-after: ") {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+}
+
 // A model is compiled and run, and run says what the card did and what the host did.
 func TestModel(t *testing.T) {
 	dir, model, x := doubledFiles(t)

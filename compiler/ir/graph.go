@@ -70,6 +70,7 @@ func (n *Node) Host() bool { return strings.HasPrefix(n.Op, "host.") }
 // graph, a constant, or an output of an earlier node.
 type Graph struct {
 	Name    string
+	After   string // the last pass that made it what it is (package pass); empty: none, or it is nobody's but its author's
 	Inputs  []*Tensor
 	Outputs []*Tensor
 	Nodes   []*Node

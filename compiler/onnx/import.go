@@ -512,3 +512,25 @@ func Tensor(b []byte) (*ir.Tensor, error) {
 	}
 	return (&importer{}).constant(&t)
 }
+
+// Operators are the operators of a model's nodes, sorted, whether they are supported or not.
+func Operators(b []byte) ([]string, error) {
+	m, err := parseModel(b)
+	if err != nil {
+		return nil, err
+	}
+	g, err := parseGraph(m.graph)
+	if err != nil {
+		return nil, err
+	}
+	var ops []string
+	for _, n := range g.nodes {
+		op := n.op
+		if n.domain != "" && n.domain != "ai.onnx" {
+			op = n.domain + "." + op
+		}
+		ops = append(ops, op)
+	}
+	slices.Sort(ops)
+	return slices.Compact(ops), nil
+}

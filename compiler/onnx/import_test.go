@@ -123,6 +123,26 @@ output %z
 }
 
 // TestData reads one tensor in each form that a file may hold it.
+// TestOperators: the operators of a file are known though it is refused.
+func TestOperators(t *testing.T) {
+	b := testModel(11,
+		part(11, valueInfo("x", 1, 2)),
+		part(1, testNode("Relu", []string{"x"}, []string{"y"})),
+		part(1, testNode("Loop", []string{"y"}, []string{"z"})),
+		part(1, testNode("Relu", []string{"z"}, []string{"w"})),
+		part(12, valueInfo("w", 1)))
+	if _, err := Import(b, Options{}); err == nil {
+		t.Error("opset 11 is taken")
+	}
+	ops, err := Operators(b)
+	if diff := cmp.Diff([]string{"Loop", "Relu"}, ops); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if _, err := Operators(b[:len(b)-3]); err == nil {
+		t.Error("a cut file has operators")
+	}
+}
+
 func TestData(t *testing.T) {
 	packed := func(v ...uint64) []byte {
 		var b []byte

@@ -36,6 +36,7 @@ func FuseQDQ(g *ir.Graph) error {
 	}
 	g.Nodes = nodes
 	RemoveDead(g)
+	uniqueNames(g) // products that share a bias or a zero point each have made one
 	return nil
 }
 
