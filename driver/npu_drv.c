@@ -762,6 +762,7 @@ struct npu_device *npu_alloc(struct device *dev, size_t size, const struct npu_b
 	init_waitqueue_head(&npu->reset_wait);
 	spin_lock_init(&npu->dead_lock);
 	INIT_LIST_HEAD(&npu->dead);
+	spin_lock_init(&npu->busy_lock);
 	ret = drmm_mutex_init(&npu->drm, &npu->files_lock);
 	if (!ret)
 		ret = drmm_mutex_init(&npu->drm, &npu->lock);

@@ -15,7 +15,7 @@
  *   npu_queue.user_lock     mappings of a queue's process; inside mmap_lock, and allocates
  *   npu_vm.slots_lock, npu_device.dead_lock (spinlocks)
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
- *   npu_file.jobs_lock      job statuses (spinlock)
+ *   npu_file.jobs_lock, npu_device.busy_lock  job statuses; time of the device (spinlocks)
  * Recovery takes npu_device.lock, npu_mbox.lock and the spinlocks. Nobody who holds one of them
  * waits for a job, or allocates memory that somebody may have to free first: that may wait for
  * a job as well. npu_signalling_begin() has lockdep watch it.
@@ -233,7 +233,7 @@ struct npu_queue {
 	bool late; /* a job did not end in time: the queue waits for npu_queue_recover() */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
-	ktime_t first_since; /* when the first of these became it */
+	ktime_t busy_since; /* when the device got the first of these, or all of them again */
 	u64 fence_context;
 	u64 fence_seqno;
 };
@@ -246,7 +246,7 @@ struct npu_file {
 	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
 	struct npu_context context;
 	struct npu_vm vm;
-	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
+	atomic64_t busy_ns; /* time for which the device executed its jobs */
 	atomic_t timeouts; /* jobs that did not end in time */
 
 	spinlock_t jobs_lock; /* everything below */
@@ -330,6 +330,9 @@ struct npu_device {
 	spinlock_t dead_lock; /* dead */
 	struct list_head dead; /* mappings */
 	struct llist_head dead_bos; /* with the last reference */
+
+	spinlock_t busy_lock; /* charged */
+	ktime_t charged; /* until when files were charged for the device's time */
 
 	spinlock_t fault_lock; /* fault */
 	struct npu_fault_record fault;

@@ -443,12 +443,91 @@ TEST_F_TIMEOUT(queue, fdinfo, 60)
 	ASSERT_EQ(0, npu_bo_create(self->fd, NPU_DEVICE, NPU_MIB, &device));
 	EXPECT_EQ(NPU_MIB, fdinfo(self->fd, "drm-total-device"));
 	ASSERT_EQ(0, npu_run_error(self->fd, &c, 1));
-	/* The job's end is counted soon after its fence. */
-	npu_sleep_ms(50);
 	after = fdinfo(self->fd, "drm-engine-npu");
 	EXPECT_GT(after, before);
 	npu_sleep_ms(50);
 	EXPECT_EQ(after, fdinfo(self->fd, "drm-engine-npu"));
+}
+
+#define SHARERS		4
+#define SHARER_JOBS	10
+
+/*
+ * Files that keep the device busy at the same time share the time that passes: it executes one command
+ * at a time, so they have no more than that, and, as they always have work there, hardly less. Each has
+ * about the same work, in a queue of its own.
+ */
+TEST_F_TIMEOUT(queue, fdinfo_of_busy_files, 120)
+{
+	long long busy[SHARERS], sum = 0;
+	struct drm_npu_command c[2];
+	struct drm_npu_sync out[SHARERS];
+	struct npu_bo x, y;
+	double start, took;
+	int fd[SHARERS], i, job;
+
+	for (i = 0; i < SHARERS; i++) {
+		fd[i] = npu_reopen(&self->dev);
+		ASSERT_GE(fd[i], 0);
+		out[i] = (struct drm_npu_sync){ .handle = npu_syncobj(fd[i]) };
+	}
+	start = npu_now();
+	for (i = 0; i < SHARERS; i++) {
+		ASSERT_EQ(0, npu_bo_create(fd[i], NPU_SYSTEM, NPU_MIB, &x));
+		ASSERT_EQ(0, npu_bo_create(fd[i], NPU_SYSTEM, NPU_MIB, &y));
+		c[0] = npu_long(&x, &y, 50);
+		c[1] = c[0];
+		for (job = 0; job < SHARER_JOBS; job++) {
+			out[i].point++;
+			ASSERT_EQ(0, npu_submit(fd[i], c, 2, NULL, &out[i], NULL));
+		}
+	}
+	for (i = 0; i < SHARERS; i++)
+		ASSERT_EQ(0, npu_wait_ms(fd[i], out[i].handle, SHARER_JOBS, 60000));
+	took = (npu_now() - start) * 1e9;
+	for (i = 0; i < SHARERS; i++) {
+		busy[i] = fdinfo(fd[i], "drm-engine-npu");
+		EXPECT_GT(busy[i], 0);
+		sum += busy[i];
+	}
+	EXPECT_LE(sum, took);
+	EXPECT_GT(sum, took / 2);
+	TH_LOG("busy %lld, %lld, %lld and %lld of %.0f ms", busy[0] / 1000000, busy[1] / 1000000,
+	       busy[2] / 1000000, busy[3] / 1000000, took / 1e6);
+	npu_sleep_ms(50);
+	for (i = 0; i < SHARERS; i++) {
+		EXPECT_EQ(busy[i], fdinfo(fd[i], "drm-engine-npu"));
+		close(fd[i]);
+	}
+}
+
+/* A job that waited for the device behind that of another file, and never began, is not charged. */
+TEST_F_TIMEOUT(queue, fdinfo_of_a_job_that_never_ran, 60)
+{
+	struct drm_npu_command c = npu_endless(&self->a, &self->b), nop = npu_nop();
+	int other = npu_reopen(&self->dev);
+	long long before;
+	uint32_t queue;
+
+	if (strcmp(self->dev.bus, "pci"))
+		SKIP(return, "the device ends those that never began in the same way as others");
+	ASSERT_GE(other, 0);
+	ASSERT_EQ(0, npu_run_error(other, &nop, 1));
+	before = fdinfo(other, "drm-engine-npu");
+	ASSERT_EQ(0, create(self));
+	queue = self->c.queue;
+	ASSERT_EQ(0, submit_to(self->fd, queue, &c, NULL, NULL));
+	npu_sleep_ms(100);
+	self->c = (struct drm_npu_queue_create){ 0 };
+	ASSERT_EQ(0, npu_ioctl(other, DRM_IOCTL_NPU_QUEUE_CREATE, &self->c));
+	ASSERT_EQ(0, submit_to(other, self->c.queue, &nop, NULL, NULL));
+	npu_sleep_ms(300);
+	self->d = (struct drm_npu_queue_destroy){ .queue = self->c.queue };
+	ASSERT_EQ(0, npu_ioctl(other, DRM_IOCTL_NPU_QUEUE_DESTROY, &self->d));
+	EXPECT_EQ(before, fdinfo(other, "drm-engine-npu"));
+	ASSERT_EQ(0, destroy(self, queue));
+	EXPECT_GT(fdinfo(self->fd, "drm-engine-npu"), 300000000);
+	close(other);
 }
 
 #else
