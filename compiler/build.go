@@ -33,10 +33,11 @@ const useful = required | isa.FeaturePool | isa.FeatureGather | isa.FeatureAddq
 
 // Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
 // error is an *ir.Error.
-func Build(g *ir.Graph, target emit.Target) (*model.Model, error) { return build(g, target, false) }
+func Build(g *ir.Graph, target emit.Target) (*model.Model, error) {
+	return build(g, target, plan.Compact)
+}
 
-// build is Build; keep is as plan.New has it.
-func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
+func build(g *ir.Graph, target emit.Target, mode plan.Mode) (*model.Model, error) {
 	if target.Features&required != required {
 		return nil, &ir.Error{Graph: g.Name, Rule: "the core lacks one of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later"}
 	}
@@ -44,7 +45,7 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 	if err := g.Verify(); err != nil {
 		return nil, err
 	}
-	p, err := plan.New(g, target, keep)
+	p, err := plan.New(g, target, mode)
 	if err != nil {
 		return nil, err
 	}

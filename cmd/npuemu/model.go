@@ -54,7 +54,7 @@ func compileCommand() *cobra.Command {
 				return err
 			}
 			begin := time.Now()
-			m, err := compileModel(c, args, cfg, dumps)
+			_, m, err := compileModel(c, args, cfg, dumps)
 			if err != nil {
 				return err
 			}
@@ -109,16 +109,16 @@ func compileCommand() *cobra.Command {
 const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
 
 // compileModel reads a model, with its weights if there is a second file, and compiles it.
-func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []string) (*model.Model, error) {
+func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []string) (*ir.Graph, *model.Model, error) {
 	g, err := loadGraph(c, files, dumps)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m, err := compiler.Build(g, attach.Target(cfg))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", files[0], err)
+		return nil, nil, fmt.Errorf("%s: %w", files[0], err)
 	}
-	return m, nil
+	return g, m, nil
 }
 
 // loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
@@ -177,38 +177,42 @@ func isCompiled(b []byte) bool {
 	return !errors.Is(err, model.ErrNoModel)
 }
 
-// loadModel returns the compiled model in the file of that name, or made of it; nil if the
-// file is neither.
-func loadModel(c *cobra.Command, files []string, cfg vdev.Config) (*model.Model, error) {
+// loadModel returns the compiled model in the file of that name, or made of it, and then what its inputs look up (indexes);
+// nil if the file is neither.
+func loadModel(c *cobra.Command, files []string, cfg vdev.Config) (*model.Model, map[string]int, error) {
 	name := files[0]
 	if compiler.IsModel(name) {
-		return compileModel(c, files, cfg, nil)
+		g, m, err := compileModel(c, files, cfg, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		return m, indexes(g), nil
 	}
 	if len(files) > 1 {
-		return nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
+		return nil, nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
 	}
 	if name == "-" || filepath.Ext(name) == ".npuasm" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	b, err := os.ReadFile(name)
 	if err != nil || !isCompiled(b) {
-		return nil, nil // loadProgram says what is wrong with it
+		return nil, nil, nil // loadProgram says what is wrong with it
 	}
 	m, err := model.Read(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return m, nil
+	return m, nil, nil
 }
 
 // modelSummary is what run prints of a model.
 type modelSummary struct {
-	Device   string       `json:"device"`
-	Model    string       `json:"model"`
-	Runs     int          `json:"runs"`
-	Seconds  float64      `json:"seconds"` // of all runs, boot not included
-	OnDevice int          `json:"operators_on_device"`
-	OnHost   []hostNode   `json:"operators_on_host"`
+	Device  string  `json:"device"`
+	Model   string  `json:"model"`
+	Runs    int     `json:"runs"`
+	Seconds float64 `json:"seconds"` // of all runs, boot not included
+	placed
+	MadeUp   bool         `json:"inputs_made_up"`
 	Programs int          `json:"programs_per_run"`
 	DeviceS  float64      `json:"device_seconds"`
 	HostS    float64      `json:"host_seconds"`
@@ -240,6 +244,43 @@ func peakMemory() uint64 {
 	return uint64(u.Maxrss) << 10
 }
 
+// placed is where the operators of a model are.
+type placed struct {
+	OnDevice int        `json:"operators_on_device"`
+	Idle     int        `json:"operators_without_instructions"` // other names for the same memory
+	OnHost   []hostNode `json:"operators_on_host"`
+}
+
+func places(m *model.Model) placed {
+	p := placed{OnHost: []hostNode{}}
+	for _, o := range compiler.Operators(m) {
+		switch {
+		case !o.Device:
+			p.OnHost = append(p.OnHost, hostNode{o.Name, o.Op, o.Reason})
+		case o.Engine == "none":
+			p.Idle++
+		default:
+			p.OnDevice++
+		}
+	}
+	return p
+}
+
+func (p placed) String() string {
+	s := fmt.Sprintf("%d operators on the device, %d on the host", p.OnDevice, len(p.OnHost))
+	if p.Idle > 0 {
+		s += fmt.Sprintf(", %d need no instruction", p.Idle)
+	}
+	return s
+}
+
+// print names the operators of the host, a line each, behind indent.
+func (p placed) print(w io.Writer, indent string) {
+	for _, h := range p.OnHost {
+		fmt.Fprintf(w, "%son the host: %s %s: %s\n", indent, h.Operator, h.Node, h.Reason)
+	}
+}
+
 type hostNode struct {
 	Node     string `json:"node"`
 	Operator string `json:"operator"`
@@ -252,7 +293,13 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		return err
 	}
 	variables := m.Variables()
-	inputs, err := readTensors(m.Inputs, variables, o.inputs)
+	var inputs [][]byte
+	made := len(o.inputs) == 0 && len(m.Inputs) > len(variables)
+	if made {
+		inputs, err = madeUp(m.Inputs, o.below, variables, int(o.memory.bytes()))
+	} else {
+		inputs, err = readTensors(m.Inputs, variables, o.inputs)
+	}
 	if err != nil {
 		return err
 	}
@@ -269,8 +316,8 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err != nil {
 		return err
 	}
-	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}, Operators: compiler.Operators(m)}
-	bar := newBar(c.ErrOrStderr(), len(m.Steps)*o.repeat)
+	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, placed: places(m), MadeUp: made, Operators: compiler.Operators(m)}
+	bar := newBar(c.ErrOrStderr(), "")
 	defer bar.done()
 	begin := time.Now()
 	var outputs [][]byte
@@ -281,7 +328,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			}
 		}
 		var r run.Report
-		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, stepName(m, step)) }); err != nil {
+		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, len(m.Steps)*o.repeat, stepName(m, step)) }); err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
 		}
 		s.DeviceS += r.Device.Seconds()
@@ -290,13 +337,6 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	}
 	s.Seconds = time.Since(begin).Seconds()
 	bar.done()
-	for _, n := range m.Nodes {
-		if n.Host == "" {
-			s.OnDevice++
-		} else {
-			s.OnHost = append(s.OnHost, hostNode{n.Name, compiler.Operator(n.Op), n.Host})
-		}
-	}
 	w := c.OutOrStdout()
 	for i, name := range names {
 		if name == "" {
@@ -345,9 +385,10 @@ func (s *modelSummary) print(w io.Writer) error {
 	fmt.Fprintf(t, "device\t%s\n", s.Device)
 	fmt.Fprintf(t, "model\t%s\n", s.Model)
 	fmt.Fprintf(t, "runs\t%d in %.6f s: device %.6f s, host %.6f s\n", s.Runs, s.Seconds, s.DeviceS, s.HostS)
-	fmt.Fprintf(t, "operators\t%d on the device, %d on the host\n", s.OnDevice, len(s.OnHost))
-	for _, h := range s.OnHost {
-		fmt.Fprintf(t, "\ton the host: %s %s: %s\n", h.Operator, h.Node, h.Reason)
+	fmt.Fprintf(t, "operators\t%s\n", s.placed)
+	s.placed.print(t, "\t")
+	if s.MadeUp {
+		fmt.Fprintf(t, "inputs\tmade up, for there is no --input: pseudo-random, the same each time\n")
 	}
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs (%d with errors), %d instructions, %d multiply-accumulates a run\n", c.Programs, c.Errors, c.Instructions, c.MACs)
@@ -402,13 +443,8 @@ func printNodes(w io.Writer, m *model.Model) error {
 
 // printSummary prints what a compiled model is.
 func printSummary(w io.Writer, m *model.Model, size int) error {
-	device, host, instructions, macs := 0, 0, 0, uint64(0)
+	instructions, macs := 0, uint64(0)
 	for _, n := range m.Nodes {
-		if n.Host != "" {
-			host++
-		} else {
-			device++
-		}
 		macs += n.MACs
 	}
 	for _, p := range m.Programs {
@@ -418,8 +454,10 @@ func printSummary(w io.Writer, m *model.Model, size int) error {
 	for _, s := range m.Steps {
 		cycles += s.Cycles
 	}
-	_, err := fmt.Fprintf(w, "%s: %d operators on the device, %d on the host; %d programs, %d instructions, %d multiply-accumulates, %d cycles (§13); %d bytes of constants, %d of activations; file of %d bytes\n",
-		m.Name, device, host, len(m.Programs), instructions, macs, cycles, len(m.Constants), m.Bindings[1].Size, size)
+	p := places(m)
+	p.print(w, "")
+	_, err := fmt.Fprintf(w, "%s: %s; %d programs, %d instructions, %d multiply-accumulates, %d cycles (§13); %d bytes of constants, %d of activations; file of %d bytes\n",
+		m.Name, p, len(m.Programs), instructions, macs, cycles, len(m.Constants), m.Bindings[1].Size, size)
 	return err
 }
 

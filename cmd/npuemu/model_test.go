@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -124,7 +125,7 @@ func TestModel(t *testing.T) {
 	if c[0].PeakMemory < 1<<20 || c[0].Seconds <= 0 || c[0].Memory == 0 || c[0].Operators[0].Cycles < 10 || c[1].Operators[0].Cycles < c[0].Operators[0].Cycles+4000 {
 		t.Errorf("compile says %+v, and with slow memory %+v", c[0], c[1])
 	}
-	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all tensors of 2 nodes are equal to the reference's, 1 of them on the host") {
+	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all 2 tensors of 2 nodes, are equal to the reference's, to the bit; 1 nodes are on the host") {
 		t.Errorf("verify says %q, %v", out, err)
 	}
 	if out, _, err = npuemu(t.Context(), "disasm", compiled); err != nil || !strings.Contains(out, "element") {
@@ -211,6 +212,53 @@ func TestVariable(t *testing.T) {
 	}
 }
 
+// A model without --input runs on numbers that are made up, the same each time, and says so; verify takes the same. Indexes are
+// those of rows that there are.
+func TestMadeUp(t *testing.T) {
+	dir := t.TempDir()
+	model, y := filepath.Join(dir, "rows.npuir"), filepath.Join(dir, "y.npy")
+	text := "graph \"rows\"\ninput %x: float32[4, 2]\ninput %i: int64[64]\nnode \"n\" npu.gather(%x, %i) -> (%y: float32[64, 2]) {axis=0}\n" +
+		"node \"m\" npu.reshape(%i) -> (%j: int64[8, 8])\noutput %y\noutput %j\n"
+	if err := os.WriteFile(model, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var first string
+	for range 2 {
+		out, _, err := npuemu(t.Context(), "run", model, "--output", "j="+y)
+		if err != nil || !strings.Contains(out, "made up, for there is no --input") || !strings.Contains(out, "1 need no instruction") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		b, err := os.ReadFile(y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, j, err := npy.Read(b, ir.Int64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := [4]int{}
+		for at := 0; at < len(j); at += 8 {
+			n := binary.LittleEndian.Uint64(j[at:])
+			if n > 3 {
+				t.Fatalf("index %d of 4 rows", n)
+			}
+			seen[n]++
+		}
+		if seen[0]*seen[1]*seen[2]*seen[3] == 0 {
+			t.Errorf("indexes %v times", seen)
+		}
+		if first == "" {
+			first = string(b)
+		} else if first != string(b) {
+			t.Error("other numbers the second time")
+		}
+	}
+	out, _, err := npuemu(t.Context(), "verify", model)
+	if err != nil || !strings.Contains(out, "the outputs, and all 2 tensors of 2 nodes, are equal to the reference's, to the bit; 0 nodes are on the host") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // What is wrong with a model, its files or the card is said, and no output is written.
 func TestBadModels(t *testing.T) {
 	dir, model, x := doubledFiles(t)
@@ -253,7 +301,7 @@ func TestBadModels(t *testing.T) {
 		{"no weights", []string{"compile", write("net.prototxt", "name: \"n\"")}, "the weights are in the file of that name with the extension .caffemodel"},
 		{"no such pass", []string{"compile", model, "--dump-after", "nonsense"}, "there is no such pass; there are all, import"},
 		{"an old card", []string{"compile", model, "--arch", "1.2"}, "architecture 1.3 or later"},
-		{"no input", []string{"run", model, "--output", y}, `--input is missing for tensor "x"`},
+		{"one of two inputs", []string{"run", write("pair.npuir", "graph \"g\"\ninput %x: int8[2, 3]\ninput %w: int8[2, 3]\nnode \"n\" npu.element(%x, %w) -> (%y: int8[2, 3]) {op=\"add\"}\noutput %y\n"), "--input", x, "--output", y}, `--input is missing for tensor "w"`},
 		{"two inputs", []string{"run", model, "--input", x, "--input", x, "--output", y}, "the model has 1: x: int8[2 3]"},
 		{"input of another name", []string{"run", model, "--input", "z=" + x, "--output", y}, `the model has no tensor "z": x: int8[2 3]`},
 		{"output of another name", []string{"run", model, "--input", x, "--output", "q=y.npy"}, `the model has no tensor "q": y: int8[2 3], z: int64[2 3]`},

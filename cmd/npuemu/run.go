@@ -41,7 +41,8 @@ func runCommand() *cobra.Command {
 		Use:   "run PROGRAM|MODEL [WEIGHTS]",
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
-			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. --output takes files for the outputs, as .npy, likewise. The\n" +
+			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. Without any --input they are made up: pseudo-random,\n" +
+			"the same each time. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
 			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. They also have what the card itself counted of each program: cycles,\n" +
 			"and what its engines did and waited for (§13.8.4). That takes a card in time mode timed or paced: --time, or npuemu serve --time. " + weightsHelp + "\n\n" +
@@ -96,7 +97,8 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, o.timeline.end()) }()
-			m, err := loadModel(c, args, o.cfg)
+			var m *model.Model
+			m, o.below, err = loadModel(c, args, o.cfg)
 			if err != nil {
 				return err
 			}
@@ -160,7 +162,8 @@ type runOptions struct {
 	repeat   int
 	json     bool
 
-	inputs, outputs []string // of a model
+	inputs, outputs []string       // of a model
+	below           map[string]int // what its inputs look up
 	table           bool
 }
 

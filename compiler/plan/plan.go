@@ -50,20 +50,35 @@ type Plan struct {
 
 // New plans g, which Verify accepts and whose nodes are of the device level or of the host.
 // A node of the device level that the instruction set does not have goes to the host too, and
-// says why. With keep no memory of the arena is used twice, so that all tensors are there in the end.
-// The error is an *ir.Error.
-func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
-	return newPlan(g, target, keep, isa.MaxTextSize/isa.Size)
+// says why. The error is an *ir.Error.
+func New(g *ir.Graph, target emit.Target, mode Mode) (*Plan, error) {
+	return newPlan(g, target, mode, isa.MaxTextSize/isa.Size)
 }
 
+// Mode is what a plan is for.
+type Mode uint8
+
+const (
+	Compact Mode = iota // to run: memory of the arena is used again
+	Keep                // no memory of the arena is used twice, so that every tensor that is stored is there in the end
+	Apart               // Keep, and every node is computed by itself, so that all tensors are stored
+)
+
 // newPlan is New; programs have up to most instructions.
-func newPlan(g *ir.Graph, target emit.Target, keep bool, most int) (*Plan, error) {
+func newPlan(g *ir.Graph, target emit.Target, mode Mode, most int) (*Plan, error) {
+	keep := mode != Compact
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
 	}
 	sums, t := findSums(g, target), newTimer(g, target)
 	// Where tensors are depends on which nodes are computed together, and whether they can be shows only when they are generated.
-	for apart := map[int]int{}; ; {
+	apart := map[int]int{}
+	if mode == Apart {
+		for _, n := range g.Nodes {
+			apart[n.Attrs.Int("chain", 0)] = 2
+		}
+	}
+	for {
 		all := groups(g, apart)
 		m := newMemory(g, all, nil, keep)
 		m.sums, m.timer = sums, t

@@ -65,7 +65,7 @@ func TestStays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := plan.New(g, targets["default"], false)
+			p, err := plan.New(g, targets["default"], plan.Compact)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestStays(t *testing.T) {
 				t.Errorf("%d bytes are stored, want the %d of the output", stored, want)
 			}
 			// All tensors are to be seen: the same stay, and are stored besides.
-			kept, err := plan.New(g, targets["default"], true)
+			kept, err := plan.New(g, targets["default"], plan.Keep)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,14 +128,14 @@ func TestStaysWithinPrograms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, err := plan.New(g, targets["default"], false)
+	one, err := plan.New(g, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := len(one.Segments[0].Program.Text) / isa.Size
 	several := 0
 	for most := n; most > n/3; most -= max(n/10, 1) {
-		p, err := plan.NewShort(g, targets["default"], false, most)
+		p, err := plan.NewShort(g, targets["default"], plan.Compact, most)
 		if err != nil {
 			break // an operation by itself is longer
 		}
@@ -151,7 +151,7 @@ func TestStaysWithinPrograms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := plan.New(host, targets["default"], false)
+	p, err := plan.New(host, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestSumsBeginAhead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := plan.New(g, targets["default"], false)
+	p, err := plan.New(g, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
