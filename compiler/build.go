@@ -46,7 +46,7 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 	}
 	p, err := plan.New(g, target, keep)
 	if err != nil {
-		return nil, err
+		return nil, g.InModel(err)
 	}
 	for i, n := range g.Nodes {
 		if p.Nodes[i].Host == "" {
@@ -57,7 +57,7 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 			if errors.As(err, &e) {
 				e.Graph, e.Remedy = g.Name, "replace the node, or cut the model before it"
 			}
-			return nil, err
+			return nil, n.InModel(err)
 		}
 	}
 	return pack(p), nil
