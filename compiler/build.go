@@ -47,7 +47,7 @@ func build(g *ir.Graph, target emit.Target, mode plan.Mode) (*model.Model, error
 	}
 	p, err := plan.New(g, target, mode)
 	if err != nil {
-		return nil, err
+		return nil, g.InModel(err)
 	}
 	for i, n := range g.Nodes {
 		if p.Nodes[i].Host == "" {
@@ -58,7 +58,7 @@ func build(g *ir.Graph, target emit.Target, mode plan.Mode) (*model.Model, error
 			if errors.As(err, &e) {
 				e.Graph, e.Remedy = g.Name, "replace the node, or cut the model before it"
 			}
-			return nil, err
+			return nil, n.InModel(err)
 		}
 	}
 	return pack(p), nil

@@ -62,7 +62,7 @@ func Load(path string, o Options) (*ir.Graph, error) {
 func Import(b []byte, o Options) (*ir.Graph, error) {
 	m, err := parseModel(b)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: not a valid file: %w", err)
+		return nil, notValid(err)
 	}
 	if m.graph == nil {
 		return nil, &ir.Error{Rule: "the file has no graph", Remedy: "is it an ONNX model?"}
@@ -79,7 +79,7 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 	}
 	f, err := parseGraph(m.graph)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: not a valid file: %w", err)
+		return nil, notValid(err)
 	}
 	if f.sparse {
 		return nil, &ir.Error{Graph: f.name, Rule: "sparse tensors are not supported", Remedy: "make the initializers dense"}
@@ -92,6 +92,11 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 		return nil, err
 	}
 	return im.g, nil
+}
+
+// notValid is an error of the file's form.
+func notValid(err error) error {
+	return &ir.Error{Rule: fmt.Sprintf("not a valid ONNX file: %v", err), Remedy: "the file is cut, damaged or no ONNX model: fetch or export it again"}
 }
 
 type importer struct {

@@ -187,8 +187,8 @@ func TestBadModels(t *testing.T) {
 		want  []string
 	}{
 		{"empty", nil, []string{"no graph"}},
-		{"text", []byte("this is no model at all"), []string{"not a valid file"}},
-		{"truncated", small()[:60], []string{"not a valid file"}},
+		{"text", []byte("this is no model at all"), []string{"not a valid ONNX file", "the file is cut, damaged or no ONNX model"}},
+		{"truncated", small()[:60], []string{"not a valid ONNX file", "the file is cut, damaged or no ONNX model"}},
 		{"old", testModel(11, in, relu, out), []string{"opset 11 is not 13 to", "version_converter"}},
 		{"new", testModel(99, in, relu, out), []string{"opset 99"}},
 		{"functions", append(testModel(17, in, relu, out), part(25, msg{})...), []string{"functions", "inline"}},

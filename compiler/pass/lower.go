@@ -26,7 +26,7 @@ func rules() map[string]rule {
 func apply(rs map[string]rule, n *ir.Node, later map[*ir.Tensor]bool) (b *builder, out []*ir.Tensor, err error) {
 	r := rs[n.Op]
 	if r == nil {
-		return nil, nil, n.Errorf("the operator is not supported").WithRemedy("replace it, or cut the model before it")
+		return nil, nil, n.Errorf("the operator is not supported").WithRemedy("replace it by others (docs/operators.md), or cut the model before it")
 	}
 	b = &builder{n: n, later: later}
 	defer func() {
@@ -35,20 +35,26 @@ func apply(rs map[string]rule, n *ir.Node, later map[*ir.Tensor]bool) (b *builde
 		case failure:
 			err = p.err
 		case *runtime.TypeAssertionError:
-			err = n.Errorf("an attribute is of another kind than the operator's")
+			e := n.Errorf("an attribute is of another kind than the operator's").WithRemedy(string(fixValue))
+			e.Tensor = b.inModel(nil)
+			err = e
 		case runtime.Error:
-			err = n.Errorf("its inputs and attributes do not fit the operator: %d inputs, %s", len(n.Inputs), describe(n.Inputs))
+			e := n.Errorf("its inputs and attributes do not fit the operator: %d inputs, %s", len(n.Inputs), describe(n.Inputs)).WithRemedy("correct the node where the model is made: the operator's definition says what it takes")
+			e.Tensor = b.inModel(nil)
+			err = e
 		default:
 			panic(p)
 		}
 	}()
 	out = r(b, n)
 	if len(out) < len(n.Outputs) {
-		return nil, nil, n.Errorf("%d outputs are not supported, %d are", len(n.Outputs), len(out))
+		return nil, nil, n.Errorf("%d outputs are not supported, %d are", len(n.Outputs), len(out)).WithRemedy("leave those behind out where the model is made")
 	}
 	for _, t := range out {
 		if t.Bytes() < 0 {
-			return nil, nil, n.Errorf("shape %v of the output is too large", t.Shape)
+			e := n.Errorf("shape %v of the output is too large", t.Shape).WithRemedy(string(makeSmaller))
+			e.Tensor = b.inModel(nil)
+			return nil, nil, e
 		}
 	}
 	return b, out, nil
@@ -157,11 +163,11 @@ func evaluate(n *ir.Node, b *builder, out []*ir.Tensor) (map[*ir.Tensor][]byte, 
 			continue
 		}
 		if err := m.Check(); err != nil && !ref.Wide(m) {
-			return nil, err
+			return nil, m.InModel(err)
 		}
 		v, err := ref.Eval(m, in)
 		if err != nil {
-			return nil, err
+			return nil, m.InModel(err)
 		}
 		data[m.Outputs[0]] = v[0]
 	}
@@ -198,7 +204,7 @@ func Lower(g *ir.Graph) error {
 				// The tensor has a name already.
 				c := *t
 				c.Type, c.Shape = out[i].Type, out[i].Shape
-				nodes = append(nodes, &ir.Node{Name: fmt.Sprintf("%s/out%d", n.Name, i), Op: "npu.reshape", Inputs: []*ir.Tensor{out[i]}, Outputs: []*ir.Tensor{&c}})
+				nodes = append(nodes, &ir.Node{Name: fmt.Sprintf("%s/out%d", n.Name, i), Op: "npu.reshape", Inputs: []*ir.Tensor{out[i]}, Outputs: []*ir.Tensor{&c}, Origin: n.Root()})
 				known[t], later[&c] = &c, soon
 				continue
 			}

@@ -52,7 +52,7 @@ func Run(g *ir.Graph, after func(name string, g *ir.Graph)) error {
 		err := p.Run(g)
 		partitioned = partitioned || p.Name == "partition"
 		if err == nil && partitioned {
-			err = g.Verify()
+			err = g.InModel(g.Verify())
 		}
 		if err != nil {
 			var e *ir.Error

@@ -101,9 +101,12 @@ func reason(r Result) string {
 		return strings.Join(slices.Compact(l), ", ")
 	}
 	d := r.Detail
-	for _, cut := range []string{"): ", "tensor "} {
-		if _, after, ok := strings.Cut(d, cut); ok {
-			d = after
+	if _, after, ok := strings.Cut(d, "): "); ok {
+		d = after
+	}
+	if _, after, ok := strings.Cut(d, `tensor "`); ok {
+		if _, rule, ok := strings.Cut(after, `": `); ok {
+			d = rule
 		}
 	}
 	if before, _, ok := strings.Cut(d, "; "); ok {
