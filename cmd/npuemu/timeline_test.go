@@ -211,7 +211,7 @@ func TestTimeLineErrors(t *testing.T) {
 		{"sweep", "--timeline is of one configuration", []string{"estimate", digits, "--sweep", "burst=32,64", "--timeline", name}},
 		{"limit", "--timeline-limit 0: use 1 or more", []string{"estimate", digits, "--timeline", name, "--timeline-limit", "0"}},
 		{"limit alone", "--timeline-limit is for --timeline, which is missing", []string{"run", model, "--input", x, "--timeline-limit", "5"}},
-		{"no input", "--input is missing", []string{"run", model, "--timeline", name}},
+		{"no such input", "no-such.npy: no such file", []string{"run", model, "--input", "no-such.npy", "--timeline", name}},
 		{"no model", "no such file", []string{"run", "no-such.npu", "--timeline", name}},
 	} {
 		if _, _, err := npuemu(t.Context(), tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
