@@ -6,6 +6,9 @@ package compiler
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"npuemu/compiler/emit"
@@ -44,6 +47,16 @@ func build(g *ir.Graph, target emit.Target, mode plan.Mode) (*model.Model, error
 	target.Features &= useful // no program asks for more than it may use
 	if err := g.Verify(); err != nil {
 		return nil, err
+	}
+	for _, t := range slices.Concat(g.Inputs, g.Outputs) {
+		if t.Quant == nil {
+			continue
+		}
+		for _, s := range t.Quant.Scales {
+			if !(s > 0) || math.IsInf(float64(s), 0) {
+				return nil, &ir.Error{Graph: g.Name, Tensor: t.Name, Rule: fmt.Sprintf("scale %v is not finite and above 0 (§14.3)", s), Remedy: "quantize the model again"}
+			}
+		}
 	}
 	p, err := plan.New(g, target, mode)
 	if err != nil {

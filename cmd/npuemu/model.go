@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,6 +37,7 @@ func compileCommand() *cobra.Command {
 		table bool
 
 		asJSON bool
+		sizes  sizeFlags
 	)
 	c := &cobra.Command{
 		Use:   "compile MODEL [WEIGHTS]",
@@ -54,7 +56,7 @@ func compileCommand() *cobra.Command {
 				return err
 			}
 			begin := time.Now()
-			_, m, err := compileModel(c, args, cfg, dumps)
+			_, m, err := compileModel(c, args, cfg, sizes, dumps)
 			if err != nil {
 				return err
 			}
@@ -101,16 +103,53 @@ func compileCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`, or write it as PASS=FILE; may be repeated")
 	c.Flags().BoolVar(&table, "table", false, "print what became of each operator")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the summary, with each operator, as JSON")
+	sizes.add(c)
 	cf.add(c)
 	return c
+}
+
+// sizeFlags are --dim and --shape.
+type sizeFlags struct {
+	dims   map[string]int
+	shapes map[string][]int
+}
+
+func (f *sizeFlags) add(c *cobra.Command) {
+	f.dims, f.shapes = map[string]int{}, map[string][]int{}
+	c.Flags().Func("dim", "`NAME=SIZE` of a symbolic dimension of an ONNX model; may be repeated", func(s string) error {
+		name, size, ok := strings.Cut(s, "=")
+		n, err := strconv.Atoi(size)
+		if !ok || err != nil || n < 1 {
+			return errors.New("give a name and a size of 1 or more, as --dim batch=4")
+		}
+		f.dims[name] = n
+		return nil
+	})
+	c.Flags().Func("shape", "`NAME=SIZE,...` of an input of an ONNX or TensorFlow Lite model; may be repeated", func(s string) error {
+		bad := errors.New("give a name and sizes of 1 or more, as --shape x=1,3,224,224")
+		at := strings.LastIndex(s, "=")
+		if at < 0 {
+			return bad
+		}
+		shape := []int{}
+		for size := range strings.SplitSeq(s[at+1:], ",") {
+			n, err := strconv.Atoi(size)
+			if err != nil || n < 1 {
+				return bad
+			}
+			shape = append(shape, n)
+		}
+		f.shapes[s[:at]] = shape
+		return nil
+	})
 }
 
 // weightsHelp is about the second file that compile, run and verify take.
 const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
 
 // compileModel reads a model, with its weights if there is a second file, and compiles it.
-func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []string) (*ir.Graph, *model.Model, error) {
-	g, err := loadGraph(c, files, dumps)
+func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeFlags, dumps []string) (*ir.Graph, *model.Model, error) {
+	g, err := loadGraph(c, files, sizes, dumps)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -122,12 +161,12 @@ func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []str
 }
 
 // loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
-func loadGraph(c *cobra.Command, files []string, dumps []string) (*ir.Graph, error) {
+func loadGraph(c *cobra.Command, files []string, sizes sizeFlags, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
 	var failed error
 	weights := strings.Join(files[1:], "")
-	g, err := compiler.Source{Path: files[0], WeightsPath: weights}.Load(func(pass string, g *ir.Graph) {
+	g, err := compiler.Source{Path: files[0], WeightsPath: weights, Dims: sizes.dims, Shapes: sizes.shapes}.Load(func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
 			name, file, _ := strings.Cut(d, "=")
@@ -179,10 +218,10 @@ func isCompiled(b []byte) bool {
 
 // loadModel returns the compiled model in the file of that name, or made of it, and then what its inputs look up (indexes);
 // nil if the file is neither.
-func loadModel(c *cobra.Command, files []string, cfg vdev.Config) (*model.Model, map[string]int, error) {
+func loadModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeFlags) (*model.Model, map[string]int, error) {
 	name := files[0]
 	if compiler.IsModel(name) {
-		g, m, err := compileModel(c, files, cfg, nil)
+		g, m, err := compileModel(c, files, cfg, sizes, nil)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -325,6 +325,9 @@ func TestBadModels(t *testing.T) {
 		{"memory of a kernel driver", []string{"verify", model, "--memory", "64", "--device", "/dev/accel/none"}, "--memory is for cards that this process drives"},
 		{"less memory than the model takes", []string{"run", write("two.npuir", "graph \"g\"\ninput %x: int8[2, 3]\nnode \"n\" npu.expand(%x) -> (%y: int8[700000, 2, 3])\noutput %y\n"), "--input", x, "--output", y, "--memory", "4"}, "give more with --memory; the model takes 42"},
 		{"less memory to make up", []string{"verify", write("mid.npuir", "graph \"g\"\ninput %x: int8[2000000]\nnode \"n\" npu.reshape(%x) -> (%y: int8[2, 1000000])\noutput %y\n"), "--memory", "1"}, "the card has 1048576: give files with --input, or more with --memory"},
+		{"no size", []string{"compile", model, "--dim", "batch"}, "give a name and a size of 1 or more, as --dim batch=4"},
+		{"no shape", []string{"verify", model, "--shape", "x=1,0"}, "give a name and sizes of 1 or more, as --shape x=1,3,224,224"},
+		{"a size for text", []string{"run", model, "--dim", "batch=2"}, "dimensions are for ONNX, and shapes for ONNX and TensorFlow Lite"},
 		{"no folder for the result", []string{"run", model, "--input", x, "--output", filepath.Join(dir, "no", "y.npy")}, "no such file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

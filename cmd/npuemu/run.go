@@ -98,7 +98,7 @@ func runCommand() *cobra.Command {
 			}
 			defer func() { err = errors.Join(err, o.timeline.end()) }()
 			var m *model.Model
-			m, o.below, err = loadModel(c, args, o.cfg)
+			m, o.below, err = loadModel(c, args, o.cfg, o.sizes)
 			if err != nil {
 				return err
 			}
@@ -140,6 +140,7 @@ func runCommand() *cobra.Command {
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
 	o.memory.add(c)
+	o.sizes.add(c)
 	cf.add(c)
 	o.debug.add(c)
 	o.timeline.add(c)
@@ -164,6 +165,7 @@ type runOptions struct {
 
 	inputs, outputs []string       // of a model
 	below           map[string]int // what its inputs look up
+	sizes           sizeFlags
 	table           bool
 }
 

@@ -46,7 +46,7 @@ func verifyCommand() *cobra.Command {
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
-			g, err := loadGraph(c, args, nil)
+			g, err := loadGraph(c, args, o.sizes, nil)
 			if err != nil {
 				return err
 			}
@@ -95,6 +95,7 @@ func verifyCommand() *cobra.Command {
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this `duration`")
 	o.memory.add(c)
+	o.sizes.add(c)
 	cf.add(c)
 	return c
 }

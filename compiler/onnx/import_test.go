@@ -5,6 +5,7 @@ package onnx
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -271,6 +272,28 @@ func TestExternalData(t *testing.T) {
 		if _, err := Load(model(tt.entries...), Options{}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+// A size of what the model does not have is refused, and one that is missing says how it is given.
+func TestSizes(t *testing.T) {
+	open := testModel(17, part(11, valueInfo("x", 1, "N", "length", 4)), part(1, testNode("Relu", []string{"x"}, []string{"z"})), part(12, valueInfo("z", 1)))
+	for _, tt := range []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"no such dimension", Options{Dims: map[string]int{"NN": 2}}, `a size is given for a dimension "NN", which no input has; symbolic dimensions of the inputs are ["N" "length"]`},
+		{"no such input", Options{Shapes: map[string][]int{"y": {1}}}, `a shape is given for an input "y", which the model does not have; inputs are ["x"]`},
+		{"no size", Options{}, `dimension 1 ("length") of the input is not known; give it a size: --dim length=SIZE, or dims in Python and C`},
+	} {
+		if _, err := Import(open, tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	g, err := Import(open, Options{Dims: map[string]int{"length": 7}})
+	if err != nil || fmt.Sprint(g.Inputs[0].Shape) != "[1 7 4]" {
+		t.Errorf("%v, %v", g, err)
 	}
 }
 

@@ -387,7 +387,7 @@ func newMemory(g *ir.Graph, all []group, s stays, keep bool) *memory {
 					continue
 				}
 				if _, ok := m.places[t]; !ok {
-					v := &live{root: t, size: up(max(t.Bytes(), 1)), first: i, last: i}
+					v := &live{root: t, size: up(t.Bytes()), first: i, last: i}
 					lives[t] = v
 					order = append(order, v)
 				}
