@@ -272,6 +272,50 @@ func TestPasses(t *testing.T) {
 	}
 }
 
+// change is what one pass does to a graph of the device level: the operations behind it, and how far results may be from those before; 0: the same bits.
+type change struct {
+	name  string
+	lines []string // behind the head that rows have in common
+	want  string
+	near  float64
+}
+
+// testPass runs one pass alone.
+func testPass(t *testing.T, p func(*ir.Graph) error, head string, rows []change) {
+	t.Helper()
+	for _, tt := range rows {
+		t.Run(tt.name, func(t *testing.T) {
+			text := "graph \"test\"\n" + head + "\n" + strings.Join(tt.lines, "\n")
+			plain, err := ir.Parse(text)
+			if err == nil {
+				err = plain.Verify()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := ir.Parse(text)
+			if err == nil {
+				err = p(g)
+			}
+			if err == nil {
+				err = g.Verify()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, operations(g)); diff != "" {
+				t.Errorf("operations (-want +got):\n%s\n%s", diff, g)
+			}
+			in := values(plain, 1)
+			want, got := run(t, plain, in), run(t, g, in)
+			for i, o := range g.Outputs {
+				w := wanted{typ: plain.Outputs[i].Type, shape: fmt.Sprint(plain.Outputs[i].Shape), near: tt.near, values: ref.Doubles(o.Type, want[i], o.Elements())}
+				w.compare(t, o, got[i])
+			}
+		})
+	}
+}
+
 // TestErrors has models that are refused, and what the error must say.
 func TestErrors(t *testing.T) {
 	for _, tt := range []struct {
