@@ -18,10 +18,18 @@ func TestInfer(t *testing.T) {
 		want  []string // nodes that are left, with their outputs
 		outs  []string // outputs of the graph that are known
 	}{
-		{"types and shapes", []string{"input %x: float32[2, 3]", "input %y: float32[4, 1, 3]", `node "a" Less(%x, %y) -> %a`, `node "t" Transpose(%a) -> %t`, "output %t"},
-			[]string{"a %a: bool[4, 2, 3]", "t %t: bool[3, 2, 4]"}, nil},
-		{"a shape that is computed", []string{"input %x: float32[2, 3]", `node "s" Shape(%x) -> %s`, `node "r" ReduceProd(%s) -> %r {keepdims=0}`, `node "e" Neg(%x) -> %e`, "output %r", "output %e"},
-			[]string{"e %e: float32[2, 3]"}, []string{"%r: int64[] 0600000000000000"}},
+		{
+			"types and shapes",
+			[]string{"input %x: float32[2, 3]", "input %y: float32[4, 1, 3]", `node "a" Less(%x, %y) -> %a`, `node "t" Transpose(%a) -> %t`, "output %t"},
+			[]string{"a %a: bool[4, 2, 3]", "t %t: bool[3, 2, 4]"},
+			nil,
+		},
+		{
+			"a shape that is computed",
+			[]string{"input %x: float32[2, 3]", `node "s" Shape(%x) -> %s`, `node "r" ReduceProd(%s) -> %r {keepdims=0}`, `node "e" Neg(%x) -> %e`, "output %r", "output %e"},
+			[]string{"e %e: float32[2, 3]"},
+			[]string{"%r: int64[] 0600000000000000"},
+		},
 		{"constants", []string{"const %a: int8[3] = 1 2 3", "const %b: int8[] = 2", `node "m" Mul(%a, %b) -> %m`, "output %m"}, nil, []string{"%m: int8[3] 020406"}},
 		{"a constant that FuseQDQ looks for", []string{"const %w: int8[2] = 1 2", "const %s: float32[] = 0.5", `node "d" DequantizeLinear(%w, %s) -> %d`, "output %d"}, []string{"d %d: float32[2]"}, nil},
 		{"one of two outputs", []string{"input %x: float32[2]", `node "d" Dropout(%x) -> %y %mask`, "output %y", "output %mask"}, []string{"d %y: float32[2] %mask: bool[2]"}, []string{"%mask: bool[2] 0101"}},
