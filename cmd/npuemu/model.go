@@ -62,6 +62,9 @@ func compileCommand() *cobra.Command {
 				return err
 			}
 			took, peak := time.Since(begin), peakMemory()
+			if err := dumpStages(c, m, dumps); err != nil {
+				return err
+			}
 			if err := compiler.Estimate(c.Context(), m, cfg.Timing); err != nil {
 				return err
 			}
@@ -120,9 +123,6 @@ func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []str
 	m, err := compiler.Build(g, attach.Target(cfg))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", files[0], err)
-	}
-	if err := dumpStages(c, m, dumps); err != nil {
-		return nil, err
 	}
 	return m, nil
 }
