@@ -36,11 +36,7 @@ func TestDump(t *testing.T) {
 		t.Run(path[strings.LastIndex(path, "/")+1:], func(t *testing.T) {
 			var passes, texts []string
 			g, err := compiler.Load(path, func(pass string, g *ir.Graph) {
-				var b strings.Builder
-				if err := g.Print(&b, false); err != nil {
-					t.Fatal(err)
-				}
-				passes, texts = append(passes, pass), append(texts, b.String())
+				passes, texts = append(passes, pass), append(texts, printed(t, g))
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -78,4 +74,32 @@ func TestDumpRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
 	}
+}
+
+// FuzzText: no text, wherever it says that it is, makes more than an error.
+func FuzzText(f *testing.F) {
+	for _, path := range []string{"testdata/shared.npuir", "testdata/wide.npuir"} {
+		if _, err := compiler.Load(path, func(_ string, g *ir.Graph) { f.Add(printed(f, g)) }); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		g, err := compiler.Source{Data: []byte(text), Format: "npuir"}.Load(nil)
+		if err == nil {
+			err = g.Verify()
+			if err != nil {
+				t.Errorf("what is loaded does not verify: %v", err)
+			}
+		}
+	})
+}
+
+// printed is the text of g with all constants.
+func printed(t testing.TB, g *ir.Graph) string {
+	t.Helper()
+	var b strings.Builder
+	if err := g.Print(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }

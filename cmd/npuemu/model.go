@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -47,7 +48,9 @@ func compileCommand() *cobra.Command {
 			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
 			"--dump-after=PASS prints the graph after a pass on standard error, large constants by their sizes; import is the first, all are all.\n" +
-			"--dump-after=PASS=FILE.npuir writes it with all constants, all=DIRECTORY a file for each pass: compile takes these, and goes on behind the pass.",
+			"--dump-after=PASS=FILE.npuir writes it with all constants, all=DIRECTORY a file for each pass: compile takes these, and goes on behind the pass.\n" +
+			"Of the back end, places is where each tensor is, tile which elements each STORE of an operator writes, and schedule\n" +
+			"the instructions of each operator, with engines and tokens.",
 		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -61,6 +64,9 @@ func compileCommand() *cobra.Command {
 				return err
 			}
 			took, peak := time.Since(begin), peakMemory()
+			if err := dumpStages(c, m, dumps); err != nil {
+				return err
+			}
 			if err := compiler.Estimate(c.Context(), m, cfg.Timing); err != nil {
 				return err
 			}
@@ -187,12 +193,36 @@ func loadGraph(c *cobra.Command, files []string, sizes sizeFlags, dumps []string
 	if err = errors.Join(err, failed); err != nil {
 		return nil, err
 	}
+	passes = append(passes, compiler.Stages()...)
 	for _, d := range dumps {
-		if !seen[d] {
+		if name, _, _ := strings.Cut(d, "="); !seen[d] && !slices.Contains(compiler.Stages(), name) {
 			return nil, fmt.Errorf("--dump-after=%s: there is no such pass; there are all, %s", d, strings.Join(passes, ", "))
 		}
 	}
 	return g, nil
+}
+
+// dumpStages writes what the back end decided, as far as dumps names it.
+func dumpStages(c *cobra.Command, m *model.Model, dumps []string) error {
+	for _, d := range dumps {
+		name, file, _ := strings.Cut(d, "=")
+		if !slices.Contains(compiler.Stages(), name) {
+			continue
+		}
+		var b bytes.Buffer
+		fmt.Fprintf(&b, "# after %s\n", name)
+		if err := compiler.DumpStage(&b, m, name); err != nil {
+			return err
+		}
+		if file == "" {
+			if _, err := c.ErrOrStderr().Write(b.Bytes()); err != nil {
+				return err
+			}
+		} else if err := writeOutput(c, file, b.Bytes()); err != nil {
+			return fmt.Errorf("--dump-after: %w", err)
+		}
+	}
+	return nil
 }
 
 // dumpFile writes g with all its constants.

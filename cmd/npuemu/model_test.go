@@ -67,6 +67,18 @@ func TestDumpFiles(t *testing.T) {
 			t.Errorf("%s: %v, or the file is another", name, err)
 		}
 	}
+	_, dumped, err := npuemu(t.Context(), "compile", model, "--dump-after=tile", "--dump-after=places", "--dump-after=schedule="+filepath.Join(dir, "schedule"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"# after tile\nnode \"n\"", "tile 0: \"y\" [0] to [1]", "# after places\nbinding 0"} {
+		if !strings.Contains(dumped, want) {
+			t.Errorf("the dump lacks %q:\n%s", want, dumped)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "schedule")); err != nil || !bytes.Contains(b, []byte("step 0: program 0")) {
+		t.Errorf("%v: the schedule is %q", err, b)
+	}
 	if _, _, err := npuemu(t.Context(), "compile", model, "--dump-after=import=/no/such/x.npuir"); err == nil || !strings.Contains(err.Error(), "--dump-after: ") {
 		t.Errorf("a folder that is not there: %v", err)
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package pass turns a model's graph into one of the device level. Each pass is a function of a graph, in a
-// file of its name; Run runs all of them in order. A pass is deterministic: the same graph gives
+// file of its name (that of "layout-again" is Layout, too), with a test beside it; Run runs all of them in order. A pass is deterministic: the same graph gives
 // the same graph.
 package pass
 
