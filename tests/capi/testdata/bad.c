@@ -89,7 +89,7 @@ static void structures(void)
 	load.data_size = 1;
 	FAILS(NPUEMU_ERR_ARGUMENT, "what is the format", npuemu_load(device, &load, &m));
 	load.format = "onnx";
-	FAILS(NPUEMU_ERR_MODEL, "onnx", npuemu_load(device, &load, &m));
+	FAILS(NPUEMU_ERR_MODEL, "not a valid ONNX file", npuemu_load(device, &load, &m));
 	load.options = "{\"shape\": {}}";
 	FAILS(NPUEMU_ERR_ARGUMENT, "unknown field", npuemu_load(device, &load, &m));
 	load.options = "{";
