@@ -192,3 +192,29 @@ func TestSumsBeginAhead(t *testing.T) {
 		t.Errorf("the vector engine executes %v", order)
 	}
 }
+
+// TRANSPOSE has the longest dimension last: an image of few channels does not take a cycle for each pixel.
+func TestTurnedImage(t *testing.T) {
+	const text = `input %x: int8[1, 3, 40, 50]
+		node "a" npu.transpose(%x) -> (%a: int8[1, 40, 50, 3]) {perm=[0, 2, 3, 1]}
+		output %a`
+	check(t, text)
+	g, err := ir.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(g, targets["default"], false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prog := p.Segments[0].Program
+	for i := 0; i < len(prog.Text); i += isa.Size {
+		if w := isa.Word(prog.Text[i:]); isa.Opcode(w[0]) == isa.OpShape {
+			if n := isa.DecodeShape(&w).N; n != [isa.Dims]uint16{1, 1, 3, 2000} && n != [isa.Dims]uint16{1, 3, 40, 50} {
+				t.Errorf("SHAPE of %v, want the channels before the pixels", n)
+			}
+			return
+		}
+	}
+	t.Error("there is no SHAPE in the program")
+}
