@@ -203,7 +203,7 @@ func TestTurnedImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := plan.New(g, targets["default"], false)
+	p, err := plan.New(g, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
