@@ -39,6 +39,22 @@ func (v *View) Reaches(s Space) bool {
 	return s.memory()
 }
 
+// Leads returns the memory that addr in space s is in for an access: of a virtual address what its page is mapped to, or
+// Virtual if that is nothing. Nothing is counted, and the TLB stays as it is.
+func (v *View) Leads(a Access, s Space, addr uint64) Space {
+	if v.space == nil || addr >= npureg.VirtualLimit {
+		return s
+	}
+	m := &v.mem.MMU
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to, _, no := m.walk(v.mem, v.space, addr, a)
+	if no.Reason != 0 {
+		return s
+	}
+	return to.space
+}
+
 // Read copies len(p) bytes at addr in space s into p, for e. An error is a *Fault; bytes before its address may have
 // been copied.
 func (v *View) Read(e Engine, s Space, addr uint64, p []byte) error {
