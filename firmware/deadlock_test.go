@@ -255,7 +255,7 @@ func TestDeadlockEnded(t *testing.T) {
 		d.p.QueueEvent()
 		id := d.put(goodIdentify)
 		d.p.RingAdminTail(d.tail)
-		for range 5000 {
+		for range 20 {
 			d.p.step()
 		}
 		if len(d.aborts) != 1 {
