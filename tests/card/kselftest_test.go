@@ -102,10 +102,12 @@ func TestKselftestTimeouts(t *testing.T) {
 modprobe npu `+tt.parameters+`
 load
 for p in queue timeout; do `+kselftest.Dir+`/$p >$RESULT/$p.ktap 2>&1; done
+`+kselftest.Dir+`/ioctl -f query >$RESULT/query.ktap 2>&1
 rmmod npu || die rmmod
 `, kselftests(t, e))
 			checkKTAP(t, res.Files["queue.ktap"], tt.queue)
 			checkKTAP(t, res.Files["timeout.ktap"], 8)
+			checkKTAP(t, res.Files["query.ktap"], 24)
 		})
 	}
 }
