@@ -108,6 +108,12 @@ func TestCommands(t *testing.T) {
 		t.Errorf("LAUNCH: %+v", c)
 	}
 
+	c = command{}
+	Launch{Program: a, Size: 96, Profile: &Profile{Buffer: b, Offset: 400}}.put(&c, &pin)
+	if l := *launchOf(&c); c.Flags != 2 || l.ProfileHandle != 2 || l.ProfileOffset != 400 {
+		t.Errorf("LAUNCH with a profile record: %+v", c)
+	}
+
 	// Without buffers, offsets are addresses.
 	c = command{}
 	Copy{SrcOffset: 0x10000, DstOffset: 0x20000, Bytes: 5}.put(&c, &pin)
@@ -119,6 +125,11 @@ func TestCommands(t *testing.T) {
 	Launch{Offset: 0x10000, Size: 96, Bindings: []Binding{{Offset: 0x20000, Size: 16, Read: true}}}.put(&c, &pin)
 	if l := *launchOf(&c); c.Flags != 1 || l.ProgramHandle != 0 || l.ProgramOffset != 0x10000 {
 		t.Errorf("LAUNCH of an address: %+v", c)
+	}
+	c = command{}
+	Launch{Offset: 0x10000, Size: 96, Profile: &Profile{Offset: 0x30000}}.put(&c, &pin)
+	if l := *launchOf(&c); c.Flags != 3 || l.ProfileHandle != 0 || l.ProfileOffset != 0x30000 {
+		t.Errorf("LAUNCH of an address with a profile record: %+v", c)
 	}
 }
 
@@ -146,6 +157,11 @@ func TestVMOps(t *testing.T) {
 		if !errors.Is(err, unix.EOPNOTSUPP) || !strings.Contains(err.Error(), "needs interface 1.2, the driver has 1.1") {
 			t.Errorf("on a driver of 1.1: %v", err)
 		}
+	}
+	old.version = 1<<16 | 2
+	_, err := (&Queue{d: old}).Submit(Submission{Commands: []Command{Nop{}, Launch{Program: b, Profile: &Profile{Buffer: b}}}})
+	if !errors.Is(err, unix.EOPNOTSUPP) || !strings.Contains(err.Error(), "profile record: needs interface 1.3, the driver has 1.2") {
+		t.Errorf("profile record on a driver of 1.2: %v", err)
 	}
 }
 

@@ -148,8 +148,8 @@ func (c Counters) Since(before Counters) Counters {
 
 // Telemetry reads how the device is (interface 1.2). EOPNOTSUPP: it does not say.
 func (d *Device) Telemetry() (Telemetry, error) {
-	if d.version < version12 {
-		return Telemetry{}, d.tooOld("telemetry")
+	if err := d.needs(version12, "telemetry"); err != nil {
+		return Telemetry{}, err
 	}
 	t, err := ask[Telemetry](d, queryTelemetry, 0)
 	if err != nil {
@@ -158,9 +158,15 @@ func (d *Device) Telemetry() (Telemetry, error) {
 	return t, err
 }
 
-const version12 Version = 1<<16 | 2
+const (
+	version12 Version = 1<<16 | 2
+	version13 Version = 1<<16 | 3
+)
 
-// tooOld is the error for what an older driver does not know.
-func (d *Device) tooOld(what string) error {
-	return fmt.Errorf("accel: %s: needs interface %v, the driver has %v: %w", what, version12, d.version, unix.EOPNOTSUPP)
+// needs is the error, EOPNOTSUPP, for what a driver older than v does not know.
+func (d *Device) needs(v Version, what string) error {
+	if d.version >= v {
+		return nil
+	}
+	return fmt.Errorf("accel: %s: needs interface %v, the driver has %v: %w", what, v, d.version, unix.EOPNOTSUPP)
 }

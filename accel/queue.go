@@ -39,8 +39,10 @@ type QueueConfig struct {
 // NewQueue makes a queue (interface 1.1). Errors: EINVAL; EACCES, EOPNOTSUPP (what cfg
 // asks for); EBUSY, all queues or contexts are in use.
 func (d *Device) NewQueue(cfg QueueConfig) (*Queue, error) {
-	if d.version < version12 && (cfg.Weight != 0 || cfg.Timeout != 0) {
-		return nil, d.tooOld("queue with a weight or timeout")
+	if cfg.Weight != 0 || cfg.Timeout != 0 {
+		if err := d.needs(version12, "queue with a weight or timeout"); err != nil {
+			return nil, err
+		}
 	}
 	ms := cfg.Timeout.Milliseconds()
 	if cfg.Timeout != 0 && (ms <= 0 || ms > math.MaxUint32) {
@@ -97,6 +99,16 @@ type Launch struct {
 	Offset   uint64 // a multiple of 64
 	Size     uint32 // bytes of the program
 	Bindings []Binding
+
+	// Profile is where the device stores a profile record if the program succeeds, nil for none. Interface 1.3; EOPNOTSUPP:
+	// the device has none.
+	Profile *Profile
+}
+
+// Profile is room for a profile record (§13.8.4), ProfileSize bytes.
+type Profile struct {
+	Buffer *Buffer
+	Offset uint64 // a multiple of 8
 }
 
 // A Binding is memory that a program can reach (§5.2). Size 0 is all from Offset on.
@@ -133,6 +145,10 @@ func (l Launch) put(c *command, pin *runtime.Pinner) {
 		}
 	}
 	*launchOf(c) = launch{ProgramHandle: l.Program.name(), ProgramSize: l.Size, ProgramOffset: l.Offset, Bindings: list(pin, bindings)}
+	if p := l.Profile; p != nil {
+		c.Flags |= commandProfile
+		launchOf(c).ProfileHandle, launchOf(c).ProfileOffset = p.Buffer.name(), p.Offset
+	}
 }
 
 // A Submission is a job to be.
@@ -149,6 +165,11 @@ func (q *Queue) Submit(s Submission) (*Job, error) {
 	defer pin.Unpin()
 	commands := make([]command, len(s.Commands))
 	for i, c := range s.Commands {
+		if l, ok := c.(Launch); ok && l.Profile != nil {
+			if err := q.d.needs(version13, "profile record"); err != nil {
+				return nil, err
+			}
+		}
 		c.put(&commands[i], &pin)
 	}
 	wait, signal := points(s.Wait), points(s.Signal)

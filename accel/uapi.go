@@ -61,7 +61,13 @@ const (
 	commandLaunch = 3
 )
 
-const commandVA = 1 // flag of drm_npu_command
+const (
+	commandVA      = 1 // flags of drm_npu_command
+	commandProfile = 2
+)
+
+// ProfileSize is the size of a profile record (§13.8.4) in bytes.
+const ProfileSize = 400
 
 const (
 	vmMap   = 1 // types of drm_npu_vm_op
@@ -207,6 +213,10 @@ type JobStatus struct {
 	Result  uint32   `json:"result"`  // of that command (§4.9, §4.10)
 	_       uint32
 	Info    uint64 `json:"info"` // of that command
+
+	// Interface 1.3.
+	Cycles uint64 `json:"cycles"` // of its commands together (§13.8.2); 0 if the device counts none
+	Time   uint64 `json:"time"`   // model time at its end, cycles since the device's last reset; 0 if there is none
 }
 
 type vmOp struct {
@@ -246,6 +256,9 @@ type launch struct {
 	ProgramSize   uint32 `json:"program_size"`
 	ProgramOffset uint64 `json:"program_offset"`
 	Bindings      array  `json:"bindings"`
+	ProfileHandle uint32 `json:"profile_handle"`
+	_             uint32
+	ProfileOffset uint64 `json:"profile_offset"`
 }
 
 type copies struct {

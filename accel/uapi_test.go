@@ -35,6 +35,8 @@ var values = map[string]uint64{
 	"DRM_NPU_QUERY_VM":                       queryVM,
 	"DRM_NPU_QUERY_FAULT":                    queryFault,
 	"DRM_NPU_COMMAND_VA":                     commandVA,
+	"DRM_NPU_COMMAND_PROFILE":                commandProfile,
+	"DRM_NPU_PROFILE_SIZE":                   ProfileSize,
 	"DRM_NPU_VM_MAP":                         vmMap,
 	"DRM_NPU_VM_UNMAP":                       vmUnmap,
 	"DRM_NPU_VM_READ":                        vmRead,

@@ -11,8 +11,8 @@ import (
 
 // VM asks about the file's address space (interface 1.2). EOPNOTSUPP: the device has no MMU.
 func (d *Device) VM() (VMInfo, error) {
-	if d.version < version12 {
-		return VMInfo{}, d.tooOld("address space")
+	if err := d.needs(version12, "address space"); err != nil {
+		return VMInfo{}, err
 	}
 	i, err := ask[VMInfo](d, queryVM, 0)
 	if err != nil {
@@ -23,8 +23,8 @@ func (d *Device) VM() (VMInfo, error) {
 
 // Fault asks for the last access of the file that was refused (interface 1.2).
 func (d *Device) Fault() (Fault, error) {
-	if d.version < version12 {
-		return Fault{}, d.tooOld("fault")
+	if err := d.needs(version12, "fault"); err != nil {
+		return Fault{}, err
 	}
 	f, err := ask[Fault](d, queryFault, 0)
 	if err != nil {
@@ -70,8 +70,8 @@ func (u Unmap) op() vmOp { return vmOp{Type: vmUnmap, Address: u.Address, Size: 
 // order, or on an error none. A mapping holds its buffer's memory, until it is unmapped or the file is closed.
 // Errors: EINVAL, ENOENT, EEXIST, ENOSPC, EOPNOTSUPP.
 func (d *Device) Bind(ops ...VMOp) error {
-	if d.version < version12 {
-		return d.tooOld("address space")
+	if err := d.needs(version12, "address space"); err != nil {
+		return err
 	}
 	var pin runtime.Pinner
 	defer pin.Unpin()

@@ -64,7 +64,11 @@ func Open(ctx context.Context, name string, o Options) (*Card, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		return &Card{accelCard{d}, nil, d.Close}, nil
+		c, err := newAccelCard(d)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), d.Close())
+		}
+		return &Card{c, nil, c.close}, nil
 	}
 	d, device, stop, err := Boot(ctx, name, o)
 	if err != nil {

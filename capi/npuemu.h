@@ -189,7 +189,7 @@ struct npuemu_counters {
 	uint64_t macs;          /* multiply-accumulates */
 	uint64_t bytes_read;    /* by DMA */
 	uint64_t bytes_written;
-	uint64_t cycles;        /* model time (§13.8); 0 in mode fast, and on /dev/accel */
+	uint64_t cycles;        /* model time (§13.8); 0 in mode fast; on /dev/accel of own runs */
 	uint64_t device_ns;     /* from submission to completion; of a run only */
 	uint64_t host_ns;       /* of operators that ran on the host; of a run only */
 	uint64_t host_operators; /* of a run only */

@@ -114,7 +114,7 @@ func pack(p *plan.Plan) *model.Model {
 			d.Within = g.Nodes[w].Name
 		}
 		for _, t := range n.Outputs {
-			if t != nil && !p.Inside[t] {
+			if t != nil && !p.Inside[t] && !p.Stays[t] {
 				d.Outputs = append(d.Outputs, at(t))
 			}
 		}

@@ -14,7 +14,7 @@ import (
 // Estimate fills in the cycles of m's programs, and of each node by itself, by the timing model (§13) with
 // parameters p. Nodes overlap in a program, which therefore takes less than its nodes together.
 func Estimate(ctx context.Context, m *model.Model, p timing.Params) error {
-	c := timing.Config{Rows: m.Array.Rows, Cols: m.Array.Cols, Scratchpad: int64(m.Array.Scratchpad), Accumulators: int64(m.Array.Accumulators), Params: p}
+	c := config(m, p)
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -43,6 +43,11 @@ func Estimate(ctx context.Context, m *model.Model, p timing.Params) error {
 		}
 	}
 	return nil
+}
+
+// config is the card that m is for, with parameters p.
+func config(m *model.Model, p timing.Params) timing.Config {
+	return timing.Config{Rows: m.Array.Rows, Cols: m.Array.Cols, Scratchpad: int64(m.Array.Scratchpad), Accumulators: int64(m.Array.Accumulators), Params: p}
 }
 
 // tokens says for each instruction of a text which other one signals what it waits for, and which

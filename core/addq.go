@@ -18,8 +18,8 @@ func (c *Core) scalesOf(i isa.Scales) *Fault {
 
 // addq adds, subtracts or multiplies two quantized tensors (§5.6.33): of each row
 // all operands are read before the results are stored.
-func (c *Core) addq(i isa.Addq) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) addq(i isa.Addq) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	e := i.Element()
@@ -47,7 +47,7 @@ func (c *Core) addq(i isa.Addq) *Fault {
 }
 
 // addqRow is addq for one row.
-func (c *Core) addqRow(x, y, out span) {
+func (c *unit) addqRow(x, y, out span) {
 	one := c.oneBytes[:copy(c.oneBytes[:], c.bytes(y, 0, 1))]
 	if !out.follows(&x) || y.n > 1 && !out.follows(&y) {
 		c.staging = append(append(c.staging[:0], c.bytes(x, 0, x.n)...), c.bytes(y, 0, y.n)...)

@@ -41,7 +41,7 @@ func stood(s *isa.Setup) bool {
 
 // multiplyFor is multiply for operands that stand for others: a and b are the rows
 // that are in the scratchpad, scales those of blocks.
-func (c *Core) multiplyFor(p *systolic.Product, a, b, aScales, bScales isa.Rows, acc uint32) *Fault {
+func (c *unit) multiplyFor(p *systolic.Product, a, b, aScales, bScales isa.Rows, acc uint32) *Fault {
 	s := &c.limits.Setup
 	depth := p.KernelH * p.KernelW * (p.Cin / p.Groups)
 	var list [6]isa.Rows
@@ -81,14 +81,13 @@ func (c *Core) multiplyFor(p *systolic.Product, a, b, aScales, bScales isa.Rows,
 		}
 		w = c.wideB
 	}
-	c.catchUp()
-	c.array.Do(p, c.acc[acc/4:], in, w, systolic.Options{Stop: c.stopped, Fresh: true})
+	c.array.Do(p, c.acc[acc/4:], in, w, systolic.Options{Stop: c.stopped})
 	c.stats.MACs += p.MACs()
 	return nil
 }
 
 // unblock makes dense rows of n fp32 of the rows of blocks x, in to's memory.
-func (c *Core) unblock(to []byte, f num.MX, x, scales isa.Rows, n int) []byte {
+func (c *unit) unblock(to []byte, f num.MX, x, scales isa.Rows, n int) []byte {
 	size := int(x.Inner) * 4 * n
 	to = slices.Grow(to[:0], size)[:size]
 	var value [256]float32 // of elements
@@ -110,7 +109,7 @@ func (c *Core) unblock(to []byte, f num.MX, x, scales isa.Rows, n int) []byte {
 
 // densify makes wideB the weights that the sparse rows w stand for, depth of them in
 // each sum, and p their product. int4 becomes int8: its zero points need that.
-func (c *Core) densify(p *systolic.Product, w, indices isa.Rows, depth int) *Fault {
+func (c *unit) densify(p *systolic.Product, w, indices isa.Rows, depth int) *Fault {
 	t, columns := p.B.Type, p.Cout
 	to := t
 	if t == systolic.Int4 {

@@ -5,12 +5,11 @@ package core
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"npuemu/core/hazard"
 	"npuemu/core/isa"
-	"npuemu/core/num"
 	"npuemu/core/systolic"
-	"npuemu/core/vec"
 )
 
 // MaxLocalSize bounds each local memory: 1 GiB keeps every offset in it, and
@@ -86,6 +85,15 @@ type RowMemory interface {
 	StoreRows(b Binding, off, stride uint64, p []byte, step, size, rows int) bool
 }
 
+// PlacedMemory is a Memory of which some can be accessed by several goroutines at once, in any order, without anybody but its bytes
+// being able to tell.
+type PlacedMemory interface {
+	Memory
+	// Place returns the number of a piece of such memory that has all of b. In one piece different addresses are different
+	// bytes; different pieces may have bytes in common. It reports false if b is not of that kind.
+	Place(b Binding) (number uint64, ok bool)
+}
+
 // MemoryError is an error of a Memory with the address that could not be
 // accessed.
 type MemoryError struct {
@@ -114,7 +122,7 @@ type Core struct {
 	cfg   Config
 	spad  []byte
 	acc   []int32
-	array *systolic.Array
+	units []*unit // one for each thread
 
 	times []uint64 // of the next program's STAMPs; nil for counts of instructions
 
@@ -126,8 +134,6 @@ type Core struct {
 	walkers  [engines]isa.Walker
 	more     [engines]bool // whether a walker is at an instruction
 	bindings []Binding
-	mem      Memory
-	rowMem   RowMemory       // mem, if it is one
 	ctx      context.Context // for stopped
 	tokens   [16]uint8
 	stats    Stats
@@ -136,29 +142,17 @@ type Core struct {
 	strikes strikes // that wait for the next program
 	late    late
 
+	// Of a program whose instructions may be executed side by side (window).
+	apart    bool
+	win      window
+	places   places
+	word     *isa.Word    // that is executed
+	index    int          // of it
+	accesses []isa.Access // of what is late
+
 	tracker hazard.Tracker
 	hazards []Hazard
 	base    func(*isa.Access) // bus; made once
-
-	staging  []byte      // a row on its way between memory and the accumulators
-	scales   []num.Scale // REQUANT's parameter table
-	folded   int         // rows that requantRows takes as one; scales are there so often
-	requants *vec.Requant
-	// What requants and folded are of: rounding, zero point and bounds, and the table.
-	lastRequant isa.Requant
-	lastTable   []byte
-
-	vec      *vec.Unit
-	pair     *vec.Pair
-	x, y, z  []uint32  // rows of the vector engine's operands and results
-	one      [1]uint32 // y of ELEMENT that is one for all
-	oneBytes [2]byte   // the same as it is in the scratchpad
-	sums     [vec.Rows]uint32
-	bytes256 [isa.TableSize]byte // TABLE's
-	params   []uint32            // of NORM
-	quants   []isa.QuantizeParam // QUANTIZE's table
-
-	wideA, wideB []byte // operands that those of a product stand for (BLOCKS, SPARSE)
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -166,20 +160,31 @@ func New(cfg Config) (*Core, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	array, err := systolic.New(cfg.Rows, cfg.Cols, cfg.Threads)
-	if err != nil {
-		return nil, err
+	threads := cfg.Threads
+	if threads == 0 {
+		threads = min(runtime.GOMAXPROCS(0), MaxThreads)
 	}
-	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4), array: array, requants: vec.NewRequant(), vec: vec.New(), pair: vec.NewPair()}
-	c.poison.array = array
-	c.late.done = c.requantizedPart
+	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4)}
 	c.stopped = func() bool { return c.ctx.Err() != nil }
 	c.tracker.Entries, c.tracker.Rows, c.base = maxAccesses, maxRows, c.bus
+	for n := range threads {
+		of := 1
+		if n == 0 {
+			of = threads
+		}
+		u, err := c.newUnit(of)
+		if err != nil {
+			return nil, err
+		}
+		c.units = append(c.units, u)
+	}
+	c.win.start()
+	c.units[0].array.Help(c.help)
 	return c, nil
 }
 
-// Close ends the core's goroutines, which begin with the first large product. No program may be running.
-func (c *Core) Close() { c.array.Close() }
+// Close ends the core's goroutines, which begin with the first work for several. No program may be running.
+func (c *Core) Close() { c.units[0].array.Close() }
 
 // SetTimes gives the next program the times that its STAMPs store, in their
 // order (§13.8.3); nil makes them numbers of instructions. The core keeps t until then.
@@ -225,13 +230,26 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 	}
 	c.reset(d)
 	c.limits.Bindings = len(bindings)
-	c.text, c.bindings, c.mem, c.ctx = image[isa.DescriptorSize:], bindings, mem, ctx
-	c.rowMem, _ = mem.(RowMemory)
-	defer func() {
-		c.text, c.bindings, c.mem, c.rowMem, c.ctx = nil, nil, nil, nil, nil
-		c.walkers = [engines]isa.Walker{}
-	}()
+	c.text, c.bindings, c.ctx = image[isa.DescriptorSize:], bindings, ctx
+	rows, _ := mem.(RowMemory)
+	for _, u := range c.units {
+		u.bindings, u.mem, u.rowMem = bindings, mem, rows
+	}
+	c.begin(mem)
 	err := c.sequence(ctx)
+	if c.apart {
+		if f := c.end(); f != nil { // an earlier instruction's
+			err = f
+		}
+		if ctx.Err() != nil { // a Memory that gave up for the same reason
+			err = ctx.Err()
+		}
+	}
+	for _, u := range c.units {
+		u.bindings, u.mem, u.rowMem = nil, nil, nil
+	}
+	c.text, c.bindings, c.ctx, c.word = nil, nil, nil, nil
+	c.walkers = [engines]isa.Walker{}
 	c.times = nil
 	return c.stats, err
 }
@@ -239,12 +257,13 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 // reset makes everything zero that a program with descriptor d can see (§5.1).
 func (c *Core) reset(d isa.Descriptor) {
 	clear(c.spad[:d.SpadSize])
+	c.poison.apart = false
 	c.poison.Overwritten(0, uint64(d.SpadSize))
 	c.strikes.land(&c.poison.Poison)
 	clear(c.acc[:d.AccSize/4])
-	c.array.Reset()
+	c.units[0].array.Reset()
 	c.tokens = [16]uint8{}
-	c.late.bias, c.late.product = false, false
+	c.late = late{}
 	c.stats = Stats{}
 	c.limits = d.Limits()
 	c.tracker.Reset()
@@ -296,7 +315,7 @@ func (c *Core) sequence(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			c.retire(isa.ClassControl)
+			c.finished(isa.ClassControl)
 			return nil
 		}
 		next := &c.walkers[engine]
@@ -333,8 +352,8 @@ func (c *Core) choose(walkers *[engines]isa.Walker, more *[engines]bool, tokens 
 // ready reports whether w need not wait (§5.5).
 func ready(w *isa.Word, tokens *[16]uint8) bool { return tokens[w[2]&15] >= w[2]>>4 }
 
-// retire counts a finished instruction.
-func (c *Core) retire(class isa.Class) {
+// finished counts an instruction.
+func (c *Core) finished(class isa.Class) {
 	c.stats.Instructions++
 	c.stats.ByClass[class]++
 }
@@ -349,12 +368,21 @@ func (c *Core) step(at *isa.Walker) error {
 			return err
 		}
 	}
-	if f := c.execute(w); f != nil {
+	c.word, c.index = w, i
+	var f *Fault
+	if c.apart {
+		if f = c.dispatch(w); c.win.fault != nil {
+			return c.win.fault
+		}
+	} else {
+		f = c.execute(w)
+	}
+	if f != nil {
 		f.Instr = uint32(i)
 		return f
 	}
 	c.track(w, at)
-	c.retire(isa.Opcode(w[0]).Class())
+	c.finished(isa.Opcode(w[0]).Class())
 	token, count := w[3]&15, w[3]>>4
 	if int(c.tokens[token])+int(count) > 255 {
 		return &Fault{Status: StatusTokenOverflow, Instr: uint32(i), Info: uint64(token)}

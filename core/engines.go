@@ -5,7 +5,6 @@ package core
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"slices"
 
 	"npuemu/core/isa"
@@ -18,19 +17,12 @@ import (
 // stride that is too large for int belongs to an instruction with one row and
 // is only ever multiplied by 0.
 
-// execute runs one instruction that passed CheckFormat. The fault has no index.
+// execute runs one instruction that passed CheckFormat: what the sequencer does itself, or else its unit. The fault has no
+// index.
 func (c *Core) execute(w *isa.Word) *Fault {
 	switch isa.Opcode(w[0]) {
-	case isa.OpLoad:
-		return c.transfer(isa.DecodeLoad(w), false)
-	case isa.OpStore:
-		return c.transfer(isa.Load(isa.DecodeStore(w)), true)
 	case isa.OpStamp:
 		return c.stamp(isa.DecodeStamp(w))
-	case isa.OpPreload:
-		return c.preload(isa.DecodePreload(w))
-	case isa.OpMatmul:
-		return c.matmul(isa.DecodeMatmul(w))
 	case isa.OpOperands:
 		return c.operands(isa.DecodeOperands(w))
 	case isa.OpWindow:
@@ -43,44 +35,20 @@ func (c *Core) execute(w *isa.Word) *Fault {
 		return c.blocks(isa.DecodeBlocks(w))
 	case isa.OpSparse:
 		return c.sparse(isa.DecodeSparse(w))
-	case isa.OpFill:
-		return c.fill(isa.DecodeFill(w))
 	case isa.OpBias:
 		return c.bias(isa.DecodeBias(w))
 	case isa.OpRequant:
 		return c.requant(isa.DecodeRequant(w))
-	case isa.OpElement:
-		return c.element(isa.DecodeElement(w))
-	case isa.OpTable:
-		return c.table(isa.DecodeTable(w))
-	case isa.OpReduce:
-		return c.reduce(isa.DecodeReduce(w))
-	case isa.OpNorm:
-		return c.norm(isa.DecodeNorm(w))
 	case isa.OpImage:
 		return c.image(isa.DecodeImage(w))
-	case isa.OpPool:
-		return c.pool(isa.DecodePool(w))
-	case isa.OpResize:
-		return c.resize(isa.DecodeResize(w))
 	case isa.OpShape:
 		return c.shape(isa.DecodeShape(w))
-	case isa.OpTranspose:
-		return c.transpose(isa.DecodeTranspose(w))
-	case isa.OpGather:
-		return c.gather(isa.DecodeGather(w))
-	case isa.OpScatter:
-		return c.scatter(isa.DecodeScatter(w))
-	case isa.OpQuantize:
-		return c.quantize(isa.DecodeQuantize(w))
 	case isa.OpScales:
 		return c.scalesOf(isa.DecodeScales(w))
-	case isa.OpAddq:
-		return c.addq(isa.DecodeAddq(w))
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}
-	panic(fmt.Sprintf("core: BUG: opcode %#02x passed CheckFormat", w[0]))
+	return c.units[0].execute(w)
 }
 
 // stamp stores a mark and the time (§5.6.17), which is how many instructions
@@ -101,12 +69,13 @@ func (c *Core) stamp(i isa.Stamp) *Fault {
 	if len(c.times) > 0 {
 		now, c.times = c.times[0], c.times[1:]
 	}
-	c.staging = slices.Grow(c.staging[:0], isa.StampSize)[:isa.StampSize]
-	record := c.staging
+	u := c.units[0]
+	u.staging = slices.Grow(u.staging[:0], isa.StampSize)[:isa.StampSize]
+	record := u.staging
 	binary.LittleEndian.PutUint64(record, now)
 	binary.LittleEndian.PutUint32(record[8:], i.ID)
 	binary.LittleEndian.PutUint32(record[12:], 0)
-	if err := c.mem.Store(b, i.Offset, record); err != nil {
+	if err := u.mem.Store(b, i.Offset, record); err != nil {
 		return memoryFault(b, i.Offset, err)
 	}
 	c.stats.BytesStored += isa.StampSize
@@ -114,8 +83,8 @@ func (c *Core) stamp(i isa.Stamp) *Fault {
 }
 
 // preload places a tile in the array (§5.6.4).
-func (c *Core) preload(i isa.Preload) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) preload(i isa.Preload) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	if f := c.poisonedRows(int(i.Weights), int(i.K), int(i.Stride), int(i.N)); f != nil {
@@ -126,8 +95,8 @@ func (c *Core) preload(i isa.Preload) *Fault {
 }
 
 // matmul streams activations through the array (§5.6.5).
-func (c *Core) matmul(i isa.Matmul) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) matmul(i isa.Matmul) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	if c.poison.Some() {
@@ -147,8 +116,8 @@ func (c *Core) matmul(i isa.Matmul) *Fault {
 }
 
 // fill stores one byte value (§5.6.6).
-func (c *Core) fill(i isa.Fill) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) fill(i isa.Fill) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	local, nx, stride := int(i.Local), int(i.NX), int(i.Stride)
@@ -172,21 +141,20 @@ func repeat[T any](row []T, v T) {
 	}
 }
 
-// bias copies a row of int32 to rows of accumulators (§5.6.7).
+// bias copies a row of int32 to rows of accumulators (§5.6.7), later.
 func (c *Core) bias(i isa.Bias) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	if f := c.poisonedRows(int(i.Bias), 1, 0, 4*int(i.N)); f != nil {
+	if f := c.units[0].poisonedRows(int(i.Bias), 1, 0, 4*int(i.N)); f != nil {
 		return f
 	}
-	c.catchUp()
 	c.lateBias(i)
 	return nil
 }
 
 // setRequant makes c.requants that of i. Tiles of one layer have the same table, which is then not read again.
-func (c *Core) setRequant(i *isa.Requant) *Fault {
+func (c *unit) setRequant(i *isa.Requant) *Fault {
 	table, fold := c.spad[i.Params:][:i.ParamCount()*isa.ParamSize], folds(i)
 	same := isa.Requant{Rounding: i.Rounding, ZeroPoint: i.ZeroPoint, Lo: i.Lo, Hi: i.Hi}
 	if fold == c.folded && same == c.lastRequant && bytes.Equal(table, c.lastTable) {
@@ -211,22 +179,32 @@ func (c *Core) setRequant(i *isa.Requant) *Fault {
 	return nil
 }
 
-// requant turns accumulators into int8 (§5.6.8). It reads the whole parameter
-// table before it stores the first result.
+// requant turns accumulators into int8 (§5.6.8), together with the product that made them if that is late.
 func (c *Core) requant(i isa.Requant) *Fault {
 	if v := i.Check(c.limits); v != nil {
 		return violation(0, v)
 	}
-	if f := c.poisonedRows(int(i.Params), 1, 0, i.ParamCount()*isa.ParamSize); f != nil {
+	if f := c.units[0].poisonedRows(int(i.Params), 1, 0, i.ParamCount()*isa.ParamSize); f != nil {
 		return f
 	}
+	if c.fuses(&i) {
+		l := &c.late
+		l.fused, l.requant, l.passing = true, i, !l.p.Accumulate && c.passing()
+		return c.compute()
+	}
+	c.catchUp()
+	if c.apart {
+		c.issueWord(c.word)
+		return nil
+	}
+	return c.units[0].requant(i)
+}
+
+// requant turns accumulators into int8. It reads the whole parameter table before it stores the first result.
+func (c *unit) requant(i isa.Requant) *Fault {
 	if f := c.setRequant(&i); f != nil {
 		return f
 	}
-	if c.requantized(&i) {
-		return nil
-	}
-	c.catchUp()
 	n, mx, my := int(i.N), int(i.MX), int(i.MY)
 	acc, step, stride := c.acc[i.Acc/4:], int(i.AccStride/4), int(i.OutStrideX)
 	for y := range my {

@@ -12,24 +12,25 @@ import (
 	"npuemu/ecc"
 )
 
-// late is what instructions that have finished still have to do: a BIAS, then an integer product. They wait for the
+// late is what instructions that have finished still have to do: a BIAS, or an integer product. They wait for the
 // instruction that comes next in the order of execution. If that is the product that a BIAS was for, or the REQUANT of
 // all of the product, they are computed in one pass, else first (Core.catchUp). So nobody can see that they were late: no
 // instruction that reads or writes local memory comes between, and a program's end makes local memory invisible.
 type late struct {
 	bias bool
 	rows isa.Bias
-	row  []int32 // that rows become
 
 	product bool
 	p       systolic.Product
 	a, b    isa.Rows // operands in the scratchpad
 	zeros   extent   // its table of zero points, or empty
 	acc     int      // first accumulator
-	seeded  bool     // the columns' sums begin with row
+	seeded  bool     // the columns' sums begin with the row of rows
+	weights uint64   // number of what lies in b (book)
 
-	requant isa.Requant // in progress
-	done    func(row, rows, column, columns int, c []int32, stride int)
+	fused   bool // with requant
+	requant isa.Requant
+	passing bool // nobody else wants the sums
 }
 
 // later reports whether an instruction of opcode o leaves it to itself what late has to do.
@@ -43,65 +44,61 @@ func later(o isa.Opcode) bool {
 
 // catchUp does what is late.
 func (c *Core) catchUp() {
+	if c.late.bias || c.late.product {
+		c.compute() // no fault: it is not fused with a REQUANT
+	}
+}
+
+// compute does what is late, now or as a task.
+func (c *Core) compute() *Fault {
 	l := &c.late
-	if l.bias {
-		l.bias = false
-		for r := range int(l.rows.M) {
-			copy(c.acc[int(l.rows.Acc/4)+r*int(l.rows.AccStride/4):], l.row)
-		}
-	}
 	if l.product {
-		c.product(nil, false)
+		w := extentOf(l.b)
+		l.weights = c.poison.book.number(w)
 	}
+	var f *Fault
+	if c.apart {
+		c.issueLate()
+	} else {
+		f = c.units[0].compute(l)
+	}
+	l.bias, l.product, l.seeded, l.fused = false, false, false, false
+	return f
 }
 
 // lateBias takes note of a BIAS that passed its checks.
 func (c *Core) lateBias(i isa.Bias) {
-	l := &c.late
-	l.row = slices.Grow(l.row[:0], int(i.N))[:i.N]
-	if raw, there := vec.Raw(l.row); there {
-		copy(raw, c.spad[i.Bias:])
-	} else {
-		for j := range l.row {
-			l.row[j] = int32(binary.LittleEndian.Uint32(c.spad[int(i.Bias)+4*j:]))
-		}
+	c.catchUp()
+	c.late.rows, c.late.bias = i, true
+	if c.apart {
+		c.accesses = c.access(c.accesses[:0], c.word)
 	}
-	l.rows, l.bias = i, true
 }
 
 // lateProduct takes note of a product that passed its checks, with what is late before it.
 func (c *Core) lateProduct(p *systolic.Product, a, b isa.Rows, acc uint32) {
 	l := &c.late
-	if l.product {
-		c.product(nil, false)
-	}
 	m := p.OutH * p.OutW
-	l.seeded = l.bias && p.Accumulate && !p.A.Type.Float() && l.rows.Acc == acc && int(l.rows.M) == m && int(l.rows.N) == p.Cout &&
+	seeded := l.bias && p.Accumulate && !p.A.Type.Float() && l.rows.Acc == acc && int(l.rows.M) == m && int(l.rows.N) == p.Cout &&
 		(m == 1 || int(l.rows.AccStride/4) == p.AccStride)
-	if l.seeded {
+	if seeded {
 		l.bias, p.Accumulate = false, false
+	} else {
+		c.catchUp()
+		c.accesses = c.accesses[:0]
 	}
-	c.catchUp()
-	l.p, l.a, l.b, l.zeros, l.acc, l.product = *p, a, b, extent{}, int(acc/4), true
+	l.p, l.a, l.b, l.zeros, l.acc, l.product, l.seeded = *p, a, b, extent{}, int(acc/4), true, seeded
 	if p.BZeros != nil {
 		base := uint64(c.limits.Setup.Operands.BZeros)
 		l.zeros = extent{base, base + uint64(p.Cout)}
 	}
-}
-
-// product computes the late product, and tells done of its parts; passing says that nobody else wants it.
-func (c *Core) product(done func(row, rows, column, columns int, c []int32, stride int), passing bool) {
-	l := &c.late
-	l.product = false
-	o := systolic.Options{Stop: c.stopped, Done: done, Passing: passing, Weights: l.b.Base}
-	if l.seeded {
-		o.Seed = l.row
+	if c.apart {
+		c.accesses = c.access(c.accesses, c.word)
 	}
-	c.array.Do(&l.p, c.acc[l.acc:], c.spad[l.a.Base:], c.spad[l.b.Base:], o)
 }
 
-// requantized computes the late product and i, which passed its checks, in one pass, or reports that it cannot.
-func (c *Core) requantized(i *isa.Requant) bool {
+// fuses reports whether the late product and i, which passed its checks, can be computed in one pass.
+func (c *Core) fuses(i *isa.Requant) bool {
 	l := &c.late
 	p := &l.p
 	m, n := int(i.MX)*int(i.MY), int(i.N)
@@ -112,19 +109,59 @@ func (c *Core) requantized(i *isa.Requant) bool {
 		return false
 	}
 	// Results must not replace what the product still has to read.
-	out := extent{uint64(i.Out), uint64(i.Out) + uint64(i.MY-1)*uint64(i.OutStrideY) + uint64(i.MX-1)*uint64(i.OutStrideX) + uint64(n)}
-	if out.meets(extentOf(l.a)) || out.meets(extentOf(l.b)) || out.meets(l.zeros) {
-		return false
+	out := requantized(i)
+	return !out.meets(extentOf(l.a)) && !out.meets(extentOf(l.b)) && !out.meets(l.zeros)
+}
+
+// requantized is what i writes to, and what lies between.
+func requantized(i *isa.Requant) extent {
+	from := uint64(i.Out)
+	return extent{from, from + uint64(i.MY-1)*uint64(i.OutStrideY) + uint64(i.MX-1)*uint64(i.OutStrideX) + uint64(i.N)}
+}
+
+// compute does what l says. A fault is that of its REQUANT.
+func (c *unit) compute(l *late) *Fault {
+	if l.fused {
+		if f := c.setRequant(&l.requant); f != nil {
+			return f
+		}
 	}
-	l.requant = *i
-	c.product(l.done, !p.Accumulate && c.passing())
-	c.poison.Overwritten(out.from, out.to-out.from)
-	return true
+	if l.bias || l.seeded {
+		c.biasRow = slices.Grow(c.biasRow[:0], int(l.rows.N))[:l.rows.N]
+		if raw, there := vec.Raw(c.biasRow); there {
+			copy(raw, c.spad[l.rows.Bias:])
+		} else {
+			for j := range c.biasRow {
+				c.biasRow[j] = int32(binary.LittleEndian.Uint32(c.spad[int(l.rows.Bias)+4*j:]))
+			}
+		}
+	}
+	if l.bias {
+		for r := range int(l.rows.M) {
+			copy(c.acc[int(l.rows.Acc/4)+r*int(l.rows.AccStride/4):], c.biasRow)
+		}
+	}
+	if !l.product {
+		return nil
+	}
+	o := systolic.Options{Stop: c.stopped, Weights: l.weights}
+	if l.seeded {
+		o.Seed = c.biasRow
+	}
+	if l.fused {
+		c.fused, o.Done, o.Passing = l.requant, c.fusedPart, l.passing
+	}
+	c.array.Do(&l.p, c.acc[l.acc:], c.spad[l.a.Base:], c.spad[l.b.Base:], o)
+	if l.fused {
+		out := requantized(&l.requant)
+		c.poison.Overwritten(out.from, out.to-out.from)
+	}
+	return nil
 }
 
 // requantizedPart is what a product tells of its parts, from several threads.
-func (c *Core) requantizedPart(row, rows, column, columns int, sums []int32, stride int) {
-	i := &c.late.requant
+func (c *unit) requantizedPart(row, rows, column, columns int, sums []int32, stride int) {
+	i := &c.fused
 	channel := column
 	if !i.PerChannel {
 		channel = 0
@@ -162,7 +199,7 @@ func folds(i *isa.Requant) int {
 }
 
 // requantRows stores the results of rows of n accumulators, stride apart, the first of them of a channel, from out on.
-func (c *Core) requantRows(i *isa.Requant, out []byte, sums []int32, stride, rows, n, channel int) {
+func (c *unit) requantRows(i *isa.Requant, out []byte, sums []int32, stride, rows, n, channel int) {
 	step := int(i.OutStrideX)
 	if dense := step == n && stride == n; dense && !i.PerChannel {
 		n, rows = n*rows, 1
@@ -248,14 +285,53 @@ func extentOf(r isa.Rows) extent {
 
 func (s extent) meets(t extent) bool { return s.from < t.to && t.from < s.to }
 
-// guard knows what a scratchpad needs to be told when it is written to: poison, and packed weights that become stale.
+// guard knows what a scratchpad needs to be told when it is written to: poison, and weights that were packed.
 type guard struct {
 	ecc.Poison
-	array *systolic.Array
+	book  book
+	apart bool // instructions finish in another order than that of the program: the sequencer tells book
 }
 
 // Overwritten is told that n bytes at addr have new values.
 func (g *guard) Overwritten(addr, n uint64) {
 	g.Poison.Overwritten(addr, n)
-	g.array.Changed(addr, n)
+	if !g.apart {
+		g.book.changed(extent{addr, addr + n})
+	}
+}
+
+// book numbers what lay in parts of the scratchpad, so that a unit knows what it has packed already. A number is never
+// used again.
+type book struct {
+	entries [bookEntries]struct {
+		extent
+		number uint64 // 0: it has changed since
+	}
+	oldest int
+	last   uint64
+}
+
+const bookEntries = 8
+
+// number returns that of what lies in e now.
+func (b *book) number(e extent) uint64 {
+	for i := range b.entries {
+		if k := &b.entries[i]; k.number != 0 && k.extent == e {
+			return k.number
+		}
+	}
+	b.last++
+	b.oldest = (b.oldest + 1) % bookEntries
+	k := &b.entries[b.oldest]
+	k.extent, k.number = e, b.last
+	return b.last
+}
+
+// changed is told that e has new values.
+func (b *book) changed(e extent) {
+	for i := range b.entries {
+		if k := &b.entries[i]; k.number != 0 && k.meets(e) {
+			k.number = 0
+		}
+	}
 }

@@ -19,8 +19,8 @@ func (c *Core) shape(i isa.Shape) *Fault {
 }
 
 // transpose copies elements to other places (§5.6.26).
-func (c *Core) transpose(i isa.Transpose) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) transpose(i isa.Transpose) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	s := &c.limits.Setup.Shape
@@ -62,7 +62,7 @@ func (c *Core) transpose(i isa.Transpose) *Fault {
 
 // indices reads the list of i and returns the rows of the table that it names in
 // c.y. It looks at all before anything is moved.
-func (c *Core) indices(i isa.Gather) *Fault {
+func (c *unit) indices(i isa.Gather) *Fault {
 	m := int(i.M)
 	if f := c.poisonedRows(int(i.Indices), 1, 0, 4*m); f != nil {
 		return f
@@ -83,8 +83,8 @@ func (c *Core) indices(i isa.Gather) *Fault {
 }
 
 // gather copies rows of a table (§5.6.27).
-func (c *Core) gather(i isa.Gather) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) gather(i isa.Gather) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	if f := c.indices(i); f != nil {
@@ -108,8 +108,8 @@ func (c *Core) gather(i isa.Gather) *Fault {
 }
 
 // scatter copies rows to those of a table (§5.6.28).
-func (c *Core) scatter(i isa.Scatter) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) scatter(i isa.Scatter) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	if f := c.indices(isa.Gather(i)); f != nil {
@@ -129,7 +129,7 @@ func (c *Core) scatter(i isa.Scatter) *Fault {
 }
 
 // move copies n bytes of the scratchpad.
-func (c *Core) move(to, from, n int) {
+func (c *unit) move(to, from, n int) {
 	copy(c.spad[to:to+n], c.spad[from:from+n])
 	c.poison.Overwritten(uint64(to), uint64(n))
 }

@@ -21,13 +21,13 @@ func (c *Core) image(i isa.Image) *Fault {
 }
 
 // elements puts elements of t at byte at into to, as int32 or as encodings of fp32.
-func (c *Core) elements(to []uint32, acc bool, t systolic.Type, at int) {
+func (c *unit) elements(to []uint32, acc bool, t systolic.Type, at int) {
 	c.get(to, span{acc: acc, typ: vec.Type(t), at: at, n: len(to)}, 0)
 }
 
 // place converts from, int32 or encodings of fp32, and stores it at byte at as
 // elements of t (§6.6). from is not what it was afterwards.
-func (c *Core) place(from []uint32, float, acc bool, t systolic.Type, saturate bool, at int) {
+func (c *unit) place(from []uint32, float, acc bool, t systolic.Type, saturate bool, at int) {
 	if float { // NaNs
 		c.vec.Compute(vec.Move, true, false, from, from, nil)
 	}
@@ -38,7 +38,7 @@ func (c *Core) place(from []uint32, float, acc bool, t systolic.Type, saturate b
 }
 
 // poisonedImage is poisonedRows for all that r reads of a local memory.
-func (c *Core) poisonedImage(acc bool, r isa.Rows) *Fault {
+func (c *unit) poisonedImage(acc bool, r isa.Rows) *Fault {
 	if acc || !c.poison.Some() {
 		return nil
 	}
@@ -62,8 +62,8 @@ type pooling struct {
 }
 
 // pool makes a pixel of every window (§5.6.23).
-func (c *Core) pool(i isa.Pool) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) pool(i isa.Pool) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	im, n := &c.limits.Setup.Image, int(i.N)
@@ -121,7 +121,7 @@ func (p *pooling) start() {
 
 // walkWindow takes the elements of the window at (oy, ox) in their order and
 // returns how many pixels count.
-func (c *Core) walkWindow(p *pooling, oy, ox int) (count int) {
+func (c *unit) walkWindow(p *pooling, oy, ox int) (count int) {
 	inH, inW := int(p.InH), int(p.InW)
 	for ky := range int(p.KernelH) {
 		y := oy*int(p.StepY) + ky*int(p.DilationY) - int(p.PadTop)
@@ -157,7 +157,7 @@ func (p *pooling) outside(v, n, behind int) bool {
 }
 
 // take takes the pixel at byte at as the one with the given number.
-func (c *Core) take(p *pooling, at, number int) {
+func (c *unit) take(p *pooling, at, number int) {
 	if p.native != nil {
 		row := c.spad[at:][:len(p.native)]
 		if number == 0 {
@@ -176,7 +176,7 @@ func (c *Core) take(p *pooling, at, number int) {
 }
 
 // finish makes the results of a window of so many pixels.
-func (c *Core) finish(p *pooling, count int) {
+func (c *unit) finish(p *pooling, count int) {
 	n := len(p.result)
 	if p.padded > 0 && !p.Type.Float() { // +0 changes no sum of fp32
 		zeros := uint32(p.padded) * uint32(int32(p.Zero))
@@ -237,8 +237,8 @@ func along(i *isa.Resize, index, first, count int, mul, div uint32) (s neighbors
 }
 
 // resize makes an image of another size (§5.6.24).
-func (c *Core) resize(i isa.Resize) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) resize(i isa.Resize) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	im, n := &c.limits.Setup.Image, int(i.N)

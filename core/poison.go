@@ -43,7 +43,7 @@ func (s *strikes) land(p *ecc.Poison) {
 }
 
 // poisoned returns the fault of reading n bytes of the scratchpad at local, or nil.
-func (c *Core) poisoned(local, n int) *Fault {
+func (c *unit) poisoned(local, n int) *Fault {
 	if at, bad := c.poison.Find(uint64(local), uint64(n)); bad {
 		return &Fault{Status: StatusPoison, Info: at}
 	}
@@ -51,7 +51,7 @@ func (c *Core) poisoned(local, n int) *Fault {
 }
 
 // poisonedRows is poisoned for rows of n bytes, stride bytes apart.
-func (c *Core) poisonedRows(local, rows, stride, n int) *Fault {
+func (c *unit) poisonedRows(local, rows, stride, n int) *Fault {
 	if !c.poison.Some() {
 		return nil
 	}

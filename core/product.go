@@ -33,7 +33,8 @@ func (c *Core) gemm(i isa.Gemm) *Fault {
 	s := &c.limits.Setup
 	p := i.Product(s)
 	if stood(s) {
-		return c.multiplyFor(&p, i.ARows(s), i.BRows(s), i.AScaleRows(s), i.BScaleRows(s), i.Acc)
+		c.catchUp()
+		return c.units[0].multiplyFor(&p, i.ARows(s), i.BRows(s), i.AScaleRows(s), i.BScaleRows(s), i.Acc)
 	}
 	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
 }
@@ -46,7 +47,8 @@ func (c *Core) conv(i isa.Conv) *Fault {
 	s := &c.limits.Setup
 	p := i.Product(s)
 	if stood(s) {
-		return c.multiplyFor(&p, i.ARows(s), i.BRows(s), isa.Rows{}, isa.Rows{}, i.Acc)
+		c.catchUp()
+		return c.units[0].multiplyFor(&p, i.ARows(s), i.BRows(s), isa.Rows{}, isa.Rows{}, i.Acc)
 	}
 	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
 }
@@ -57,16 +59,16 @@ func (c *Core) multiply(p *systolic.Product, a, b isa.Rows, acc uint32) *Fault {
 	o := &c.limits.Setup.Operands
 	if c.poison.Some() {
 		for y := range a.Outer {
-			if f := c.poisonedRows(int(a.Base+y*a.OuterStride), int(a.Inner), int(a.InnerStride), int(a.Bytes)); f != nil {
+			if f := c.units[0].poisonedRows(int(a.Base+y*a.OuterStride), int(a.Inner), int(a.InnerStride), int(a.Bytes)); f != nil {
 				return f
 			}
 		}
 	}
-	if f := c.poisonedRows(int(b.Base), int(b.Inner), int(b.InnerStride), int(b.Bytes)); f != nil {
+	if f := c.units[0].poisonedRows(int(b.Base), int(b.Inner), int(b.InnerStride), int(b.Bytes)); f != nil {
 		return f
 	}
 	if o.PerChannel {
-		if f := c.poisonedRows(int(o.BZeros), 1, 0, p.Cout); f != nil {
+		if f := c.units[0].poisonedRows(int(o.BZeros), 1, 0, p.Cout); f != nil {
 			return f
 		}
 		p.BZeros = c.spad[o.BZeros:][:p.Cout]

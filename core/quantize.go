@@ -13,8 +13,8 @@ import (
 
 // quantize converts each element, with a scale and a zero point or without
 // (§5.6.29). It reads the parameters first.
-func (c *Core) quantize(i isa.Quantize) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) quantize(i isa.Quantize) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	x, out, n := i.XRows(), i.OutRows(), int(i.N)
@@ -58,7 +58,7 @@ func (c *Core) quantize(i isa.Quantize) *Fault {
 
 // convertRow makes row, of the kind of i.Type, what i's result is made of: of the
 // kind of i.OutType, without the step to a narrower type.
-func (c *Core) convertRow(i *isa.Quantize, row []uint32) {
+func (c *unit) convertRow(i *isa.Quantize, row []uint32) {
 	lo, hi := i.OutType.Range()
 	for k, v := range row {
 		var p isa.QuantizeParam
@@ -96,7 +96,7 @@ func (c *Core) convertRow(i *isa.Quantize, row []uint32) {
 }
 
 // placeInt4 stores row as int4 at byte at.
-func (c *Core) placeInt4(row []uint32, saturate bool, at int) {
+func (c *unit) placeInt4(row []uint32, saturate bool, at int) {
 	to := c.spad[at:][:systolic.Int4.Bytes(uint64(len(row)))]
 	clear(to)
 	for k, v := range row {

@@ -11,8 +11,8 @@ import (
 )
 
 // reduce makes one element of each row (§5.6.20).
-func (c *Core) reduce(i isa.Reduce) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) reduce(i isa.Reduce) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	if f := c.poisonedElements(i.XAcc, i.XRows()); f != nil {
@@ -39,7 +39,7 @@ func (c *Core) reduce(i isa.Reduce) *Fault {
 
 // sumFours is reduce for as many rows as it takes several of at once, whose number
 // it returns: sums of rows of fp32 with results where none of them is.
-func (c *Core) sumFours(i *isa.Reduce, x, out span) int {
+func (c *unit) sumFours(i *isa.Reduce, x, out span) int {
 	m := int(i.M) - int(i.M)%vec.Rows
 	from, to := x.all(m), out.all(m)
 	if i.Op != isa.ReduceSum || m == 0 || i.Type != systolic.FP32 || !from.apart(&to) {
@@ -62,8 +62,8 @@ func (c *Core) sumFours(i *isa.Reduce, x, out span) int {
 }
 
 // norm normalizes each row (§5.6.21). It reads the parameters first.
-func (c *Core) norm(i isa.Norm) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) norm(i isa.Norm) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	n := int(i.N)
@@ -109,7 +109,7 @@ func (c *Core) norm(i isa.Norm) *Fault {
 
 // normFours is norm for as many rows as it takes several of at once, whose number
 // it returns: rows of fp32 with results where no row is, or where their own was.
-func (c *Core) normFours(i *isa.Norm, x, out span, params []uint32, epsilon float32) int {
+func (c *unit) normFours(i *isa.Norm, x, out span, params []uint32, epsilon float32) int {
 	n, m := x.n, int(i.M)-int(i.M)%vec.Rows
 	if i.Op == isa.Softmax || m == 0 || i.Type != systolic.FP32 || i.OutType != systolic.FP32 {
 		return 0

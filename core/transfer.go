@@ -12,8 +12,8 @@ import (
 )
 
 // transfer is LOAD and STORE (§5.6.3).
-func (c *Core) transfer(i isa.Load, store bool) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) transfer(i isa.Load, store bool) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	b := c.bindings[i.Binding]
@@ -67,7 +67,7 @@ func (c *Core) transfer(i isa.Load, store bool) *Fault {
 
 // planeOfRows is transfer for plane z, whose rows are step bytes apart in local memory, at once. It reports false if row by
 // row is to be done what it did not do, or not all of.
-func (c *Core) planeOfRows(i *isa.Load, m isa.Rows, b Binding, z, step uint64, store bool) bool {
+func (c *unit) planeOfRows(i *isa.Load, m isa.Rows, b Binding, z, step uint64, store bool) bool {
 	if c.rowMem == nil || c.poison.Some() {
 		return false
 	}
@@ -107,7 +107,7 @@ const (
 
 // loadRuns is transfer for a LOAD of short rows that follow each other in memory in one direction, and lie apart in the
 // scratchpad. It reports false if it is for something else, or if an access failed: row by row tells which byte could not be read.
-func (c *Core) loadRuns(i *isa.Load, m isa.Rows, b Binding) bool {
+func (c *unit) loadRuns(i *isa.Load, m isa.Rows, b Binding) bool {
 	step := uint64(i.LocalStride)
 	lines, line, between := m.Outer, m.OuterStride, step*m.Inner // the other direction, in memory and locally
 	rows := m.Inner
@@ -162,7 +162,7 @@ func memoryFault(b Binding, off uint64, err error) *Fault {
 }
 
 // load moves a row of n bytes at off of b to local memory.
-func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
+func (c *unit) load(b Binding, off uint64, acc bool, local, n int) error {
 	to, there := c.row(acc, local, n)
 	if err := c.mem.Load(b, off, to); err != nil {
 		return err
@@ -180,7 +180,7 @@ func (c *Core) load(b Binding, off uint64, acc bool, local, n int) error {
 }
 
 // store moves a row of n bytes of local memory to off of b.
-func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
+func (c *unit) store(b Binding, off uint64, acc bool, local, n int) error {
 	from, there := c.row(acc, local, n)
 	if !there {
 		for i := range n / 4 {
@@ -196,7 +196,7 @@ func (c *Core) store(b Binding, off uint64, acc bool, local, n int) error {
 
 // row returns n bytes of local memory; there is false if they are the staging
 // buffer that stands for accumulators, which have another order of bytes.
-func (c *Core) row(acc bool, local, n int) (row []byte, there bool) {
+func (c *unit) row(acc bool, local, n int) (row []byte, there bool) {
 	if !acc {
 		return c.spad[local : local+n : local+n], true
 	}

@@ -52,7 +52,7 @@ func (s *span) follows(t *span) bool {
 }
 
 // in returns elements k to k + n as words where they are, if they are words there.
-func (c *Core) in(s span, k, n int) ([]uint32, bool) {
+func (c *unit) in(s span, k, n int) ([]uint32, bool) {
 	switch {
 	case s.acc:
 		return vec.Words(c.acc)[s.at/4+k:][:n:n], true
@@ -63,13 +63,13 @@ func (c *Core) in(s span, k, n int) ([]uint32, bool) {
 }
 
 // bytes returns elements k to k + n of the scratchpad.
-func (c *Core) bytes(s span, k, n int) []byte {
+func (c *unit) bytes(s span, k, n int) []byte {
 	size := s.typ.Size()
 	return c.spad[s.at+k*size:][: n*size : n*size]
 }
 
 // get makes words of elements k, k + 1, …, one for each of to.
-func (c *Core) get(to []uint32, s span, k int) {
+func (c *unit) get(to []uint32, s span, k int) {
 	if s.acc {
 		copy(to, vec.Words(c.acc)[s.at/4+k:])
 		return
@@ -78,7 +78,7 @@ func (c *Core) get(to []uint32, s span, k int) {
 }
 
 // words returns elements k to k + n as words: where they are, or in buf.
-func (c *Core) words(s span, k, n int, buf *[]uint32, copied bool) []uint32 {
+func (c *unit) words(s span, k, n int, buf *[]uint32, copied bool) []uint32 {
 	if w, ok := c.in(s, k, n); ok && !copied {
 		return w
 	}
@@ -94,7 +94,7 @@ func room(buf *[]uint32, n int) []uint32 {
 }
 
 // put stores words of the kind that s has as elements k, k + 1, ….
-func (c *Core) put(from []uint32, s span, k int, saturate bool) {
+func (c *unit) put(from []uint32, s span, k int, saturate bool) {
 	if s.acc {
 		copy(vec.Words(c.acc)[s.at/4+k:], from)
 		return
@@ -103,7 +103,7 @@ func (c *Core) put(from []uint32, s span, k int, saturate bool) {
 }
 
 // overwritten notes that s has new values.
-func (c *Core) overwritten(s span) {
+func (c *unit) overwritten(s span) {
 	if !s.acc {
 		c.poison.Overwritten(uint64(s.at), uint64(s.size()))
 	}
@@ -111,8 +111,8 @@ func (c *Core) overwritten(s span) {
 
 // element computes with each element of rows (§5.6.18): of each row all
 // operands are read before the results are stored.
-func (c *Core) element(i isa.Element) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) element(i isa.Element) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	xRows, outRows := i.XRows(), i.OutRows()
@@ -172,7 +172,7 @@ func joinRows(m int, x, y, out *span, fixed bool) int {
 }
 
 // elementRow is element for one row.
-func (c *Core) elementRow(i *isa.Element, x, y, out span) {
+func (c *unit) elementRow(i *isa.Element, x, y, out span) {
 	op, float := vec.Op(i.Op), x.typ.Float()
 	ahead := !out.follows(&x) || y.n > 1 && !out.follows(&y)
 	if c.elementBytes(i, x, y, out, ahead) {
@@ -220,7 +220,7 @@ func (c *Core) elementRow(i *isa.Element, x, y, out span) {
 
 // elementBytes is elementRow where the bytes need not become words; ok tells
 // whether it did anything.
-func (c *Core) elementBytes(i *isa.Element, x, y, out span, ahead bool) (ok bool) {
+func (c *unit) elementBytes(i *isa.Element, x, y, out span, ahead bool) (ok bool) {
 	op, t := vec.Op(i.Op), x.typ
 	if x.acc || y.acc || out.acc || t != out.typ || t.Float() || t == vec.Int32 {
 		return false
@@ -247,7 +247,7 @@ func (c *Core) elementBytes(i *isa.Element, x, y, out span, ahead bool) (ok bool
 	return true
 }
 
-func (c *Core) poisonedElements(acc bool, r isa.Rows) *Fault {
+func (c *unit) poisonedElements(acc bool, r isa.Rows) *Fault {
 	if acc {
 		return nil
 	}
@@ -255,8 +255,8 @@ func (c *Core) poisonedElements(acc bool, r isa.Rows) *Fault {
 }
 
 // table replaces bytes (§5.6.19). It reads the table before it stores anything.
-func (c *Core) table(i isa.Table) *Fault {
-	if v := i.Check(c.limits); v != nil {
+func (c *unit) table(i isa.Table) *Fault {
+	if v := i.Check(*c.limits); v != nil {
 		return violation(0, v)
 	}
 	n, m := int(i.N), int(i.M)

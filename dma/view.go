@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"npuemu/dma/iova"
 	"npuemu/mmio/npureg"
 )
 
@@ -38,6 +39,22 @@ func (v *View) Reaches(s Space) bool {
 	return s.memory()
 }
 
+// Leads returns the memory that addr in space s is in for an access: of a virtual address what its page is mapped to, or
+// Virtual if that is nothing. Nothing is counted, and the TLB stays as it is.
+func (v *View) Leads(a Access, s Space, addr uint64) Space {
+	if v.space == nil || addr >= npureg.VirtualLimit {
+		return s
+	}
+	m := &v.mem.MMU
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to, _, no := m.walk(v.mem, v.space, addr, a)
+	if no.Reason != 0 {
+		return s
+	}
+	return to.space
+}
+
 // Read copies len(p) bytes at addr in space s into p, for e. An error is a *Fault; bytes before its address may have
 // been copied.
 func (v *View) Read(e Engine, s Space, addr uint64, p []byte) error {
@@ -63,6 +80,23 @@ func (v *View) ReadRows(s Space, addr, stride uint64, p []byte, step, size, rows
 // WriteRows is ReadRows in the other direction; rows are written one after the other, and some perhaps if it reports false.
 func (v *View) WriteRows(s Space, addr, stride uint64, p []byte, step, size, rows int) bool {
 	return v.space == nil && v.mem.rows(s, addr, stride, p, step, size, rows, true)
+}
+
+// Direct returns a number for the memory that has all of size bytes at addr in space s, if the command's accesses there are
+// not translated, have no effect but on bytes, and may be made by several goroutines at once. Different addresses with one
+// number are different bytes.
+func (v *View) Direct(s Space, addr, size uint64) (number uint64, ok bool) {
+	if v.space != nil || size == 0 {
+		return 0, false
+	}
+	switch s {
+	case Device:
+		return ^uint64(0), true // where no mapping begins
+	case Bus:
+		first, ok := v.mem.Bus.Direct(iova.Addr(addr), size)
+		return uint64(first), ok
+	}
+	return 0, false
 }
 
 func (v *View) access(e Engine, a Access, s Space, addr uint64, p []byte) error {

@@ -30,6 +30,7 @@
 #define NPU_RING_ALIGN			64 /* §4.1 */
 #define NPU_PROGRAM_ALIGN		64 /* §4.9 */
 #define NPU_PROGRAM_MIN			(64 + 32) /* §5.3: descriptor and one instruction */
+#define NPU_PROFILE_ALIGN		8 /* §13.8.4 */
 
 #define NPU_LOG_COUNTERS		2 /* §4.7 */
 #define NPU_LOG_FAULTS			3 /* §11.6 */
@@ -88,6 +89,8 @@ struct npu_sqe {
 			__le32 bindings;
 			__le32 spaces;
 			__le32 program_size;
+			__le32 profile_space; /* these: §13.8.4; with NPU_LAUNCH_PROFILE */
+			__le64 profile;
 		} launch;
 		struct {
 			__le64 src;
@@ -103,14 +106,15 @@ struct npu_sqe {
 	};
 };
 
+static_assert(offsetof(struct npu_sqe, launch.profile) == 0x28);
 static_assert(sizeof(struct npu_sqe) == NPU_SQ_ENTRY_SIZE);
 
 /* Completion entry. */
 struct npu_cqe {
 	__le32 result;
-	__le32 reserved0;
+	__le32 cycles; /* this and time: §13.8.3 */
 	__le64 info;
-	__le64 reserved1;
+	__le64 time;
 	__le16 sq_head;
 	__le16 queue;
 	__le16 command_id;

@@ -157,7 +157,11 @@ static void npu_job_cancel(struct npu_job *job, int error)
 		return;
 	}
 	if (!done && !job->status.status)
-		job->status = (struct drm_npu_job_status){ .command = job->completed };
+		job->status = (struct drm_npu_job_status){
+			.command = job->completed,
+			.cycles = job->status.cycles,
+			.time = job->status.time,
+		};
 	if (done && !job->status.status) {
 		error = 0; /* it was late, but not too late */
 	} else if (job->late && error != -ENODEV) {
@@ -293,6 +297,9 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 		return NULL;
 	}
 
+	job->status.cycles += le32_to_cpu(cqe->cycles);
+	if (cqe->time)
+		job->status.time = le64_to_cpu(cqe->time);
 	/* None has failed yet, or this one ends the job. */
 	if (!job->status.status || status == NPU_STATUS_TIMEOUT) {
 		job->status.command = job->completed;

@@ -17,6 +17,8 @@
 
 #include "npu_job.h"
 
+static_assert(DRM_NPU_PROFILE_SIZE == NPU_PROFILE_SIZE);
+
 /* The BOs of a job, each once, with their reservations locked. */
 struct npu_reservation {
 	struct npu_use *uses;
@@ -227,6 +229,51 @@ static int npu_command_bindings(struct drm_device *drm, struct drm_file *filp,
 	return 0;
 }
 
+/* Tells where a launch shall leave its profile record. */
+static int npu_command_profile(struct drm_device *drm, struct drm_file *filp,
+			       struct npu_command *command, u32 flags,
+			       const struct drm_npu_launch *launch)
+{
+	struct npu_sqe *sqe = &command->sqe;
+	struct npu_operand record;
+	int ret;
+
+	if (!(to_npu(drm)->params.features & NPU_FEATURES_LO_TIMING)) {
+		drm_dbg(drm, "launch: the device has no profile records\n");
+		return -EOPNOTSUPP;
+	}
+	ret = npu_command_operand(command, filp, flags, launch->profile_handle, true, &record);
+	if (ret)
+		return ret;
+	if (!npu_operand_contains(&record, launch->profile_offset, NPU_PROFILE_SIZE)) {
+		drm_dbg(drm, "launch: profile record outside its buffer object\n");
+		return -EINVAL;
+	}
+	sqe->flags = NPU_LAUNCH_PROFILE;
+	sqe->launch.profile_space = cpu_to_le32(record.space);
+	sqe->launch.profile = cpu_to_le64(record.address + launch->profile_offset);
+	return 0;
+}
+
+/* What is wrong with a launch by itself. */
+static bool npu_launch_valid(struct drm_device *drm, u32 flags, const struct drm_npu_launch *launch)
+{
+	if (!IS_ALIGNED(launch->program_offset, NPU_PROGRAM_ALIGN) ||
+	    launch->program_size < NPU_PROGRAM_MIN) {
+		drm_dbg(drm, "launch: program of %u bytes at offset %llu\n", launch->program_size,
+			launch->program_offset);
+		return false;
+	}
+	if (launch->pad || !IS_ALIGNED(launch->profile_offset, NPU_PROFILE_ALIGN) ||
+	    (!(flags & DRM_NPU_COMMAND_PROFILE) &&
+	     (launch->profile_handle || launch->profile_offset))) {
+		drm_dbg(drm, "launch: pad, or profile record at offset %llu of %u, flags 0x%x\n",
+			launch->profile_offset, launch->profile_handle, flags);
+		return false;
+	}
+	return true;
+}
+
 static int npu_command_launch(struct drm_device *drm, struct drm_file *filp,
 			      struct npu_command *command, u32 flags,
 			      const struct drm_npu_launch *launch)
@@ -237,17 +284,13 @@ static int npu_command_launch(struct drm_device *drm, struct drm_file *filp,
 	struct npu_operand program;
 	int ret;
 
-	if (!IS_ALIGNED(launch->program_offset, NPU_PROGRAM_ALIGN) ||
-	    launch->program_size < NPU_PROGRAM_MIN) {
-		drm_dbg(drm, "launch: program of %u bytes at offset %llu\n", launch->program_size,
-			launch->program_offset);
+	if (!npu_launch_valid(drm, flags, launch))
 		return -EINVAL;
-	}
 	bindings = npu_array_copy(drm, &launch->bindings, sizeof(*bindings), NPU_MAX_BINDINGS);
 	if (IS_ERR(bindings))
 		return PTR_ERR(bindings);
 
-	command->uses = kcalloc(1 + count, sizeof(*command->uses), GFP_KERNEL);
+	command->uses = kcalloc(2 + count, sizeof(*command->uses), GFP_KERNEL);
 	if (!command->uses) {
 		ret = -ENOMEM;
 		goto out;
@@ -262,6 +305,8 @@ static int npu_command_launch(struct drm_device *drm, struct drm_file *filp,
 	}
 	if (count)
 		ret = npu_command_bindings(drm, filp, command, flags, bindings, count);
+	if (!ret && flags & DRM_NPU_COMMAND_PROFILE)
+		ret = npu_command_profile(drm, filp, command, flags, launch);
 	if (ret)
 		goto out;
 
@@ -297,6 +342,7 @@ static int npu_command_init(struct drm_device *drm, struct drm_file *filp,
 		break;
 	case DRM_NPU_COMMAND_LAUNCH:
 		used = sizeof(from->launch);
+		known |= DRM_NPU_COMMAND_PROFILE;
 		break;
 	default:
 		drm_dbg(drm, "command of unknown type %u\n", from->type);

@@ -55,6 +55,28 @@ type Report struct {
 	Stamps       []uint64 // the times of the STAMPs, in their order (§5.6.17)
 }
 
+// Add makes r that of its programs and then o's.
+func (r *Report) Add(o *Report) {
+	for _, at := range o.Stamps {
+		r.Stamps = append(r.Stamps, r.Cycles+at)
+	}
+	r.Cycles += o.Cycles
+	r.Instructions += o.Instructions
+	r.MACs += o.MACs
+	r.Loaded += o.Loaded
+	r.Stored += o.Stored
+	r.DRAM += o.DRAM
+	r.Bus += o.Bus
+	for e := range r.Engines {
+		a, b := &r.Engines[e], &o.Engines[e]
+		a.Instructions += b.Instructions
+		a.Busy += b.Busy
+		for c := range a.Stalls {
+			a.Stalls[c] += b.Stalls[c]
+		}
+	}
+}
+
 // Utilization is the share of the array's multiply-accumulates that were used.
 func (r *Report) Utilization(c Config) float64 {
 	return float64(r.MACs) / (float64(r.Cycles) * float64(c.Rows) * float64(c.Cols))
@@ -65,6 +87,13 @@ func (r *Report) Utilization(c Config) float64 {
 // core would refuse whatever memory holds, or that would wait for ever, is an
 // error; so is the end of ctx, which is looked at now and then.
 func Program(ctx context.Context, p *isa.Program, c Config, onBus uint64) (Report, error) {
+	return Observe(ctx, p, c, onBus, nil)
+}
+
+// Observe is Program, and calls see, unless it is nil, with what engines did (§13.10), when it is over. The spans of an
+// engine, those that are Placing apart, come in their order and do not overlap. An error of see ends the
+// simulation.
+func Observe(ctx context.Context, p *isa.Program, c Config, onBus uint64, see func(Span) error) (Report, error) {
 	halt, v, at := isa.Scan(p.Text, p.Features)
 	if v == nil && halt < 0 {
 		return Report{}, fmt.Errorf("timing: the program has no HALT (NO_HALT, §5.7)")
@@ -75,7 +104,7 @@ func Program(ctx context.Context, p *isa.Program, c Config, onBus uint64) (Repor
 	if v != nil {
 		return Report{}, fmt.Errorf("timing: instruction %d: %w", at, v)
 	}
-	s := simulation{c: &c, onBus: onBus, limits: p.Limits()}
+	s := simulation{c: &c, onBus: onBus, limits: p.Limits(), see: see}
 	for e := range s.heads {
 		h := &s.heads[e]
 		h.walker = isa.NewWalker(p.Text, halt)
@@ -119,6 +148,7 @@ type job struct {
 	rates  [shared]uint64 // bytes in such a cycle, fixed-point
 	speed  uint64         // cycles of it in a cycle, fixed-point
 	held   Cause          // what keeps speed below 1
+	span   Span           // if somebody sees it
 }
 
 // The parts of the card that units share.
@@ -139,9 +169,13 @@ type simulation struct {
 	jobs     [units]job
 	tokens   [16]uint64
 	signaler [16]Cause // whose signal changed the token last
-	held     []uint64  // signals of PRELOADs that are done before the array is with what comes before them
+	held     []job     // PRELOADs that are done before the array is with what comes before them
 	placed   bool      // PRELOAD's weights wait for their first MATMUL
 	report   Report
+
+	see    func(Span) error
+	seeErr error
+	stalls [engines]Span // that last; Stall is set if there is one
 }
 
 // next makes the engine's next instruction its head.
@@ -172,6 +206,9 @@ func (s *simulation) run(ctx context.Context) error {
 	for n := 0; ; n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if s.seeErr != nil {
+			return s.seeErr
 		}
 		started, err := s.start()
 		if err != nil {
@@ -204,6 +241,7 @@ func (s *simulation) start() (bool, error) {
 		}
 		s.tokens[token] -= count
 		s.report.Engines[e].Stalls[s.signaler[token]] += h.waited
+		s.sawStalls(e, s.signaler[token])
 		s.begin(e)
 		started = true
 		if err := s.next(e); err != nil {
@@ -269,24 +307,28 @@ func (s *simulation) begin(e int) {
 		s.placed = false
 	}
 	if k.busy == 0 { // OPERANDS, WINDOW, SYNC
-		s.end(e, 0, uint64(h.word[3]))
+		s.leave(&job{engine: e, signal: uint64(h.word[3]), span: s.span(e)})
 		return
 	}
 	j := &s.jobs[k.unit]
-	*j = job{active: true, engine: e, left: min(k.busy, 1<<47) << fixed, tail: k.tail, signal: uint64(h.word[3])}
+	*j = job{active: true, engine: e, left: min(k.busy, 1<<47) << fixed, tail: k.tail, signal: uint64(h.word[3]), span: s.span(e)}
 	for part, bytes := range [shared]uint64{k.dram, k.bus, k.spad} {
 		j.rates[part] = bytes / k.busy << fixed
 		j.rates[part] += bytes % k.busy << fixed / k.busy
 	}
 }
 
-// end notes that an instruction of engine e is done after tail more cycles, but
-// not before the one before it.
-func (s *simulation) end(e int, tail, signal uint64) {
-	h := &s.heads[e]
-	h.last = max(h.last, s.now+tail)
-	if signal>>4 != 0 {
-		h.pending = append(h.pending, done{h.last, signal})
+// leave notes that the instruction of j has left its unit and is done after its tail, but not before the one
+// before it.
+func (s *simulation) leave(j *job) {
+	h := &s.heads[j.engine]
+	h.last = max(h.last, s.now+j.tail)
+	if j.signal>>4 != 0 {
+		h.pending = append(h.pending, done{h.last, j.signal})
+	}
+	if s.see != nil {
+		j.span.Done = h.last
+		s.saw(j.span)
 	}
 }
 
@@ -355,15 +397,15 @@ func (s *simulation) advance(at uint64) {
 			j.left -= step
 			continue
 		}
-		j.active = false
+		j.active, j.span.End = false, at
 		if unit(u) == unitWeights && s.jobs[unitArray].active {
-			s.held = append(s.held, j.signal) // of a later instruction than the array's
+			s.held = append(s.held, *j) // of a later instruction than the array's
 			continue
 		}
-		s.end(j.engine, j.tail, j.signal)
+		s.leave(j)
 		if unit(u) == unitArray {
-			for _, signal := range s.held {
-				s.end(matrix, 0, signal)
+			for i := range s.held {
+				s.leave(&s.held[i])
 			}
 			s.held = s.held[:0]
 		}
@@ -384,20 +426,22 @@ func (s *simulation) account(cycles uint64) {
 	for e := range s.heads {
 		h, r := &s.heads[e], &s.report.Engines[e]
 		if j := &s.jobs[unitOf[e]]; j.active {
+			lost := cycles - cycles*j.speed>>fixed
 			r.Busy += cycles
-			r.Stalls[j.held] += cycles - cycles*j.speed>>fixed
+			r.Stalls[j.held] += lost
+			j.span.lose(j.held, lost)
 			continue
 		}
 		switch {
 		case s.jobs[unitWeights].active && e == matrix:
-			r.Stalls[OnWeights] += cycles
+			s.stall(e, OnWeights, cycles)
 		case !h.there:
 		case s.now < h.ready:
-			r.Stalls[OnDispatch] += cycles
+			s.stall(e, OnDispatch, cycles)
 		case h.blocked:
 			h.waited += cycles
 		case e == matrix:
-			r.Stalls[OnWeights] += cycles // the array runs empty first
+			s.stall(e, OnWeights, cycles) // the array runs empty first
 		}
 	}
 }
@@ -410,7 +454,8 @@ func (s *simulation) finish() error {
 			return fmt.Errorf("timing: instruction %d waits for token %d for ever (DEADLOCK, §5.7)", h.walker.Index(), h.word[2]&15)
 		}
 		s.report.Cycles = max(s.report.Cycles, h.last)
+		s.sawStalls(e, 0)
 	}
 	s.report.Cycles = max(s.report.Cycles, s.now, 1)
-	return nil
+	return s.seeErr
 }

@@ -314,6 +314,9 @@ func FuzzProgram(f *testing.F) {
 		if u := r.Utilization(config(8, 8)); u > 1 || r.DRAM > r.Cycles*32 {
 			t.Errorf("utilization %v, %d bytes in %d cycles", u, r.DRAM, r.Cycles)
 		}
+		if r.Instructions < 1<<12 {
+			observe(t, p, config(8, 8), 0)
+		}
 	})
 }
 

@@ -20,6 +20,8 @@ type Binding struct {
 type LaunchStats struct {
 	Instructions uint32
 	MACs         uint64
+	Cycles       uint32 // of the command (§13.8.2); 0 if the card counts none
+	Record       []byte // its profile record (§13.8.4), until the next command; nil if the card has none
 }
 
 // Launch runs a program image (§5.3) and returns when it has completed; what it wrote is
@@ -49,8 +51,17 @@ func (d *Device) Launch(ctx context.Context, program Buffer, bindings []Binding)
 	}
 	le.PutUint32(e[0x18:], uint32(len(bindings)))
 	le.PutUint32(e[0x20:], uint32(len(program.Bytes)))
+	var record []byte
+	if d.timing {
+		record = d.table.Bytes[recordAt:][:npureg.ProfileSize]
+		e[1] = npureg.LaunchProfile
+		le.PutUint64(e[0x28:], d.table.Addr+recordAt)
+	}
 	c, err := d.do(ctx, &d.user, "LAUNCH", e)
-	return LaunchStats{Instructions: c.Result, MACs: c.Info}, err
+	if err != nil {
+		return LaunchStats{}, err
+	}
+	return LaunchStats{Instructions: c.Result, MACs: c.Info, Cycles: c.Cycles, Record: record}, nil
 }
 
 // Counters are the device's own (§4.7, log page 2): the proof that work ran there.
@@ -90,12 +101,15 @@ func (d *Device) Counters(ctx context.Context) (Counters, error) {
 
 // ModelTime is the card's model time in cycles (§13.8); 0 if commands take none, or the card does not have it.
 func (d *Device) ModelTime() (uint64, error) {
-	var v [3]uint32
-	for i, r := range []uint32{npureg.FeaturesLo, npureg.TimeLo, npureg.TimeLo + 4} { // the low half latches the high one
+	if !d.timing {
+		return 0, nil
+	}
+	var v [2]uint32
+	for i, r := range []uint32{npureg.TimeLo, npureg.TimeLo + 4} { // the low half latches the high one
 		var err error
-		if v[i], err = d.Register(r); err != nil || v[0]&npureg.FeatureTiming == 0 {
+		if v[i], err = d.Register(r); err != nil {
 			return 0, err
 		}
 	}
-	return uint64(v[2])<<32 | uint64(v[1]), nil
+	return uint64(v[1])<<32 | uint64(v[0]), nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"npuemu/core/isa"
 	"npuemu/dma/iova"
 	"npuemu/internal/eventfd"
 	"npuemu/mmio/npureg"
@@ -57,6 +58,9 @@ const (
 
 	page = 4096
 
+	// recordAt is the place of profile records in Device.table: binding tables end there.
+	recordAt = isa.MaxBindings * npureg.BindingSize
+
 	// bootTime is the default of Config.BootTime.
 	bootTime = 10 * time.Second
 
@@ -76,7 +80,8 @@ type Device struct {
 	wake    []*eventfd.FD
 	admin   ring
 	user    ring
-	table   Buffer // a page for what one command reads or answers
+	table   Buffer // a page for what one command reads or answers; profile records are behind recordAt
+	timing  bool   // FEATURES_LO.TIMING
 	nextID  uint16
 	stopped error // why nothing works any more
 }
@@ -177,6 +182,11 @@ func (d *Device) open(ctx context.Context, cfg Config) error {
 	if arch>>16 != npureg.ArchMajor {
 		return fmt.Errorf("the card has architecture %d.%d; this driver is for %d (§2.1)", arch>>16, arch&0xffff, npureg.ArchMajor)
 	}
+	features, err := d.Register(npureg.FeaturesLo)
+	if err != nil {
+		return err
+	}
+	d.timing = features&npureg.FeatureTiming != 0
 	if err := d.vectors(); err != nil {
 		return err
 	}
@@ -340,6 +350,7 @@ func (d *Device) setRegister(off, v uint32) error {
 // completion is what a completion entry says (§4.2).
 type completion struct {
 	Result uint32
+	Cycles uint32 // §13.8.3
 	Info   uint64
 }
 
@@ -369,7 +380,7 @@ func (d *Device) do(ctx context.Context, r *ring, name string, e [npureg.SQEntry
 		d.stopped = fmt.Errorf("umd: the card was reset: %w", err)
 		return completion{}, errors.Join(err, d.fn.Reset())
 	}
-	c := completion{Result: le.Uint32(entry), Info: le.Uint64(entry[8:])}
+	c := completion{Result: le.Uint32(entry), Cycles: le.Uint32(entry[4:]), Info: le.Uint64(entry[8:])}
 	if r.head++; r.head == entries {
 		r.head, r.phase = 0, r.phase^1
 	}

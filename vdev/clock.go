@@ -150,7 +150,11 @@ func (x *executor) measure(ctx context.Context, image []byte, bindings []core.Bi
 	p.Bindings = uint16(len(bindings)) // what LAUNCH gives limits binding indexes (§5.3)
 	var onBus uint64
 	for i, b := range bindings {
-		if b.Space == uint8(dma.Bus) {
+		a := dma.ToRead
+		if !b.Read {
+			a = dma.ToWrite
+		}
+		if x.onBus(a, dma.Space(b.Space), b.Addr) {
 			onBus |= 1 << i
 		}
 	}
@@ -165,11 +169,25 @@ func (x *executor) measure(ctx context.Context, image []byte, bindings []core.Bi
 	x.report.Stamps = nil // there may be millions, and a program's end lets go of them
 }
 
+// onBus reports whether memory from addr on counts as the bus', and not as device memory (§13.8.2).
+func (x *executor) onBus(a dma.Access, s dma.Space, addr uint64) bool {
+	return x.view.Leads(a, s, addr) == dma.Bus
+}
+
+// side is s for the timing model.
+func (x *executor) side(a dma.Access, s dma.Side) timing.Side {
+	return timing.Side{Addr: s.Addr, StrideY: s.StrideY, StrideZ: s.StrideZ, Bus: x.onBus(a, s.Space, s.Addr)}
+}
+
 // profile writes a profile record (§13.8.4).
 func (x *executor) profile(space dma.Space, addr uint64, stats core.Stats) error {
 	le, b, r := binary.LittleEndian, x.record[:0], &x.report
+	flags := uint32(0)
+	if x.clock.on {
+		flags = npureg.ProfileTimed
+	}
 	b = le.AppendUint32(b, npureg.ProfileSize)
-	b = le.AppendUint32(b, map[bool]uint32{true: npureg.ProfileTimed}[x.clock.on])
+	b = le.AppendUint32(b, flags)
 	for _, v := range [...]uint64{
 		x.clock.now.Load(), r.Cycles, stats.Instructions, stats.MACs, stats.BytesLoaded, stats.BytesStored, r.DRAM, r.Bus, 0,
 	} {

@@ -198,14 +198,9 @@ func (x *executor) copy(ctx context.Context, e *queue.Entry) queue.Completion {
 	}
 	x.d.count(npureg.CounterCopies, 1)
 	if x.clock.on {
-		x.cycles = x.clock.config.Copy(s.NX, s.NY, s.NZ, side(src), side(dst))
+		x.cycles = x.clock.config.Copy(s.NX, s.NY, s.NZ, x.side(dma.ToRead, src), x.side(dma.ToWrite, dst))
 	}
 	return queue.Completion{Info: n}
-}
-
-// side is s for the timing model. Virtual addresses count as device memory (§13.8.2).
-func side(s dma.Side) timing.Side {
-	return timing.Side{Addr: s.Addr, StrideY: s.StrideY, StrideZ: s.StrideZ, Bus: s.Space == dma.Bus}
 }
 
 // launch is LAUNCH (§4.9).
@@ -283,9 +278,9 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 		return x.programError(ctx, err)
 	}
 	if k := &x.clock; k.on {
-		x.cycles += k.config.Fetch(uint64(size), space == dma.Bus)
+		x.cycles += k.config.Fetch(uint64(size), x.onBus(dma.ToExecute, space, addr))
 		if count > 0 {
-			x.cycles += k.config.Fetch(uint64(count)*npureg.BindingSize, tableSpace == dma.Bus)
+			x.cycles += k.config.Fetch(uint64(count)*npureg.BindingSize, x.onBus(dma.ToRead, tableSpace, table))
 		}
 	}
 	if profiled {
@@ -380,6 +375,11 @@ func (m *programMemory) LoadRows(b core.Binding, off, stride uint64, p []byte, s
 // StoreRows implements core.RowMemory.
 func (m *programMemory) StoreRows(b core.Binding, off, stride uint64, p []byte, step, size, rows int) bool {
 	return m.cmd.Err() == nil && m.view.WriteRows(dma.Space(b.Space), b.Addr+off, stride, p, step, size, rows)
+}
+
+// Place implements core.PlacedMemory.
+func (m *programMemory) Place(b core.Binding) (uint64, bool) {
+	return m.view.Direct(dma.Space(b.Space), b.Addr, b.Size)
 }
 
 func memoryError(err error) error {

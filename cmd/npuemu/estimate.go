@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"npuemu/core/isa"
+	"npuemu/internal/outfile"
 	"npuemu/timing"
 	"npuemu/vdev"
 )
@@ -37,28 +38,34 @@ type estimateFlags struct {
 	roofline string
 	sweeps   []string
 	onBus    []uint
+	timeline timelineFlags
 }
 
 func estimateCommand() *cobra.Command {
 	var f estimateFlags
 	c := &cobra.Command{
-		Use:   "estimate PROGRAM|LAYERS.csv",
+		Use:   "estimate PROGRAM|MODEL.npu|LAYERS.csv",
 		Short: "Say how many cycles a program or a network takes",
 		Long: "estimate runs the timing model of docs/spec/timing.md. A file whose name ends in .csv is a layer table, as SCALE-Sim\n" +
-			"reads it (§13.7), and comes out layer by layer; anything else is a program (ELF, image, or .npuasm), and comes out engine by engine, with the\n" +
-			"reasons why engines waited.\n\n" +
+			"reads it (§13.7), and comes out layer by layer; anything else is a program (ELF, image, or .npuasm), or the programs of a compiled model one\n" +
+			"after the other, and comes out engine by engine, with the reasons why engines waited.\n\n" +
 			"--config takes the file of npuemu serve; only [array] and [timing] matter, and arrays may be larger here. Without it a program's array is\n" +
 			"that it was made for, and all else the default (npuemu info --defaults).\n\n" +
 			"--sweep KEY=VALUE,VALUE… estimates once for each value, or once for each combination if it is repeated. Keys are rows, cols, dim (both), scratchpad,\n" +
 			"accumulators, dataflow, and those of [timing]. A table then has a line for each combination; JSON and CSV have all layers.\n\n" +
-			"With --model scalesim cycles are those that SCALE-Sim v3 reports for the array alone, and there is no memory.",
+			"With --model scalesim cycles are those that SCALE-Sim v3 reports for the array alone, and there is no memory.\n\n" +
+			timelineHelp,
 		Example: "  npuemu estimate examples/layers/resnet50.csv\n" +
 			"  npuemu estimate resnet50.csv --config array.toml --format csv > out.csv\n" +
 			"  npuemu estimate mobilenetv2.csv --sweep dim=16,32,64,128 --sweep dram_width=16,32\n" +
 			"  npuemu estimate resnet50.csv --roofline roofline.svg\n" +
-			"  npuemu estimate digits.npu --format json",
+			"  npuemu estimate digits.npu --format json\n" +
+			"  npuemu estimate mobilenet.npu --timeline mobilenet.json",
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args[0]) },
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			defer func() { err = errors.Join(err, f.timeline.end()) }()
+			return f.run(c, args[0])
+		},
 	}
 	c.Flags().StringVar(&f.config, "config", "", configUsage)
 	c.Flags().StringVar(&f.format, "format", "table", "`form` of the result: table, json or csv")
@@ -67,6 +74,7 @@ func estimateCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&f.sweeps, "sweep", nil, "`KEY=VALUE,VALUE…`; may be repeated")
 	c.Flags().StringVar(&f.roofline, "roofline", "", "write a roofline plot to this SVG `file`; of layers, and of one configuration")
 	c.Flags().UintSliceVar(&f.onBus, "bus", nil, "`bindings` of a program that are memory on the bus; the others are device memory")
+	f.timeline.add(c)
 	_ = c.MarkFlagFilename("config", "toml")
 	_ = c.MarkFlagFilename("roofline", "svg")
 	for flag, values := range map[string][]string{"format": {"table", "json", "csv"}, "model": {"default", "scalesim"}, "dataflow": {"ws", "os", "is"}} {
@@ -95,9 +103,13 @@ func (f *estimateFlags) run(c *cobra.Command, name string) error {
 		return fmt.Errorf("--dataflow %q: use ws, os or is", f.dataflow)
 	}
 	var subject subject
+	var programs loadedPrograms
 	if filepath.Ext(name) == ".csv" {
 		if len(f.onBus) > 0 {
 			return errors.New("--bus is for programs: layers lie in device memory")
+		}
+		if f.timeline.name != "" {
+			return errors.New("--timeline is for programs and compiled models: a layer table has no instructions")
 		}
 		if subject, err = f.layers(c, name); err != nil {
 			return err
@@ -106,14 +118,13 @@ func (f *estimateFlags) run(c *cobra.Command, name string) error {
 		if f.model != "default" || f.roofline != "" || c.Flags().Changed("dataflow") {
 			return fmt.Errorf("--model, --dataflow and --roofline are for layer tables, whose names end in .csv; %s is taken for a program", name)
 		}
-		p, err := loadProgram(c, name)
-		if err != nil {
+		if programs, err = loadPrograms(c, name); err != nil {
 			return err
 		}
 		if f.config == "" {
-			base.Rows, base.Cols = int(p.Rows), int(p.Cols)
+			base.Rows, base.Cols = int(programs.list[0].Rows), int(programs.list[0].Cols)
 		}
-		if subject, err = f.program(c, name, p); err != nil {
+		if subject, err = f.program(c, name, programs.list); err != nil {
 			return err
 		}
 	}
@@ -124,14 +135,23 @@ func (f *estimateFlags) run(c *cobra.Command, name string) error {
 	if f.roofline != "" && len(points) > 1 {
 		return errors.New("--roofline is of one configuration: leave --sweep out")
 	}
+	if f.timeline.name != "" && len(points) > 1 {
+		return errors.New("--timeline is of one configuration: leave --sweep out")
+	}
+	if err := f.timeline.begin(c); err != nil {
+		return err
+	}
 	results, err := estimateAll(c, points, subject)
 	if err != nil {
 		return err
 	}
 	if f.roofline != "" {
-		if err := writeFile(f.roofline, roofline(name, results[0])); err != nil {
+		if err := outfile.Write(f.roofline, roofline(name, results[0])); err != nil {
 			return err
 		}
+	}
+	if err := f.timeline.write(c.ErrOrStderr(), programs.timeLine(c.Context(), name, points[0].config.Params, f.mask())); err != nil {
+		return err
 	}
 	return printEstimates(c.OutOrStdout(), f.format, results)
 }
@@ -146,7 +166,7 @@ type estimate struct {
 
 	layers  []timing.LayerEstimate // of a table
 	compute bool                   // only the array is modelled
-	program *timing.Report         // of a program
+	program *timing.Report         // of a program, or of several one after the other
 }
 
 func (f *estimateFlags) layers(c *cobra.Command, name string) (subject, error) {
@@ -171,26 +191,43 @@ func (f *estimateFlags) layers(c *cobra.Command, name string) (subject, error) {
 	}, nil
 }
 
-func (f *estimateFlags) program(c *cobra.Command, name string, p *isa.Program) (subject, error) {
-	var onBus uint64
+// mask has a bit for each of --bus, which are below 64 by now.
+func (f *estimateFlags) mask() (onBus uint64) {
 	for _, b := range f.onBus {
-		if b >= uint(p.Bindings) {
-			return nil, fmt.Errorf("--bus %d: %s has %d bindings, counted from 0", b, name, p.Bindings)
-		}
 		onBus |= 1 << b
 	}
-	return func(cfg timing.Config) (estimate, error) {
+	return onBus
+}
+
+func (f *estimateFlags) program(c *cobra.Command, name string, programs []*isa.Program) (subject, error) {
+	for _, b := range f.onBus {
+		if p := programs[0]; b >= uint(p.Bindings) { // those of a model have the same
+			return nil, fmt.Errorf("--bus %d: %s has %d bindings, counted from 0", b, name, p.Bindings)
+		}
+	}
+	one := func(p *isa.Program, cfg timing.Config) (timing.Report, error) {
 		if cfg.Rows != int(p.Rows) || cfg.Cols != int(p.Cols) {
-			return estimate{}, fmt.Errorf("%s is for an array of %d×%d, and the configuration has %d×%d: a program runs on its own array only", name, p.Rows, p.Cols, cfg.Rows, cfg.Cols)
+			return timing.Report{}, fmt.Errorf("%s is for an array of %d×%d, and the configuration has %d×%d: a program runs on its own array only", name, p.Rows, p.Cols, cfg.Rows, cfg.Cols)
 		}
 		if cfg.Scratchpad < int64(p.SpadSize) || cfg.Accumulators < int64(p.AccSize) {
-			return estimate{}, fmt.Errorf("%s needs %d bytes of scratchpad and %d of accumulators, and the configuration has %d and %d", name, p.SpadSize, p.AccSize, cfg.Scratchpad, cfg.Accumulators)
+			return timing.Report{}, fmt.Errorf("%s needs %d bytes of scratchpad and %d of accumulators, and the configuration has %d and %d", name, p.SpadSize, p.AccSize, cfg.Scratchpad, cfg.Accumulators)
 		}
-		r, err := timing.Program(c.Context(), p, cfg, onBus)
+		r, err := timing.Program(c.Context(), p, cfg, f.mask())
 		if err != nil {
-			return estimate{}, fmt.Errorf("%s: %w", name, err)
+			return timing.Report{}, fmt.Errorf("%s: %w", name, err)
 		}
-		return estimate{config: cfg, program: &r}, nil
+		return r, nil
+	}
+	return func(cfg timing.Config) (estimate, error) {
+		var sum timing.Report
+		for _, p := range programs {
+			r, err := one(p, cfg)
+			if err != nil {
+				return estimate{}, err
+			}
+			sum.Add(&r)
+		}
+		return estimate{config: cfg, program: &sum}, nil
 	}, nil
 }
 

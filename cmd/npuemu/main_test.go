@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -472,42 +471,6 @@ func TestRun(t *testing.T) {
 	}
 	if _, err := os.Stat(never); err == nil {
 		t.Error("the result of a program that failed was stored")
-	}
-}
-
-// --out keeps what a file is: its permissions, a link to it, and that it is a device or FIFO.
-func TestWriteFile(t *testing.T) {
-	dir := t.TempDir()
-	secret, link, fifo := filepath.Join(dir, "secret"), filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
-	if err := errors.Join(os.WriteFile(secret, []byte("a longer old one"), 0o600), os.Symlink("secret", link), unix.Mkfifo(fifo, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeFile(link, []byte("new")); err != nil {
-		t.Fatal(err)
-	}
-	if st, err := os.Lstat(secret); err != nil || st.Mode() != 0o600 {
-		t.Errorf("the file has mode %v, %v", st.Mode(), err)
-	}
-	if to, err := os.Readlink(link); err != nil || to != "secret" {
-		t.Errorf("the link: %q, %v", to, err)
-	}
-	if b, err := os.ReadFile(secret); err != nil || string(b) != "new" {
-		t.Errorf("through the link: %q, %v", b, err)
-	}
-	end, err := os.OpenFile(fifo, os.O_RDWR, 0) // so that nobody waits for the other end
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer end.Close()
-	if err := writeFile(fifo, []byte("piped")); err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, 5)
-	if _, err := io.ReadFull(end, b); err != nil || string(b) != "piped" {
-		t.Errorf("the FIFO: %q, %v", b, err)
-	}
-	if st, err := os.Lstat(fifo); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
-		t.Errorf("the FIFO is replaced: %v, %v", st.Mode(), err)
 	}
 }
 

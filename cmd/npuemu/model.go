@@ -190,6 +190,8 @@ type modelSummary struct {
 	DeviceS  float64      `json:"device_seconds"`
 	HostS    float64      `json:"host_seconds"`
 	Counters run.Counters `json:"counters"` // of the card, a run
+	Launches []run.Launch `json:"launches"` // of the last run
+	Untimed  string       `json:"untimed,omitempty"`
 
 	Operators []compiler.OperatorReport `json:"operators"`
 }
@@ -261,7 +263,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		}
 		s.DeviceS += r.Device.Seconds()
 		s.HostS += r.Host.Seconds()
-		s.Counters, s.Programs = r.Counters, r.Programs
+		s.Counters, s.Programs, s.Launches, s.Untimed = r.Counters, r.Programs, r.Launches, r.Untimed
 	}
 	s.Seconds = time.Since(begin).Seconds()
 	bar.done()
@@ -289,6 +291,9 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			w = c.ErrOrStderr()
 		}
 	}
+	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, 0)); err != nil {
+		return err
+	}
 	if o.json {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
@@ -296,6 +301,9 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	}
 	if o.table {
 		if err := printNodes(w, m); err != nil {
+			return err
+		}
+		if err := printLaunches(w, s.Launches); err != nil {
 			return err
 		}
 	}
@@ -321,6 +329,33 @@ func (s *modelSummary) print(w io.Writer) error {
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs (%d with errors), %d instructions, %d multiply-accumulates a run\n", c.Programs, c.Errors, c.Instructions, c.MACs)
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA\n", c.BytesRead, c.BytesWritten)
+	if s.Untimed != "" {
+		fmt.Fprintf(t, "\tno cycles: %s\n", s.Untimed)
+	} else if len(s.Launches) > 0 {
+		fmt.Fprintf(t, "\t%d cycles a run (§13.8)\n", c.Cycles)
+	}
+	return t.Flush()
+}
+
+// printLaunches prints what the card says of each program's cycles, engine by engine.
+func printLaunches(w io.Writer, l []run.Launch) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "program\tcycles\tengine\tinstructions\tbusy\t\tstalls: load\tstore\tmatrix\tvector\tdispatch\tweights\tmemory\tscratchpad")
+	timed := false
+	for _, l := range l {
+		if l.Profile == nil || !l.Profile.Timed {
+			continue
+		}
+		timed = true
+		for _, e := range l.Profile.Engines {
+			s := e.Stalls
+			fmt.Fprintf(t, "%d\t%d\t%s\t%d\t%d\t%.1f %%\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", l.Program, l.Profile.Cycles, e.Engine, e.Instructions, e.Busy,
+				100*float64(e.Busy)/float64(max(l.Profile.Cycles, 1)), s.Load, s.Store, s.Matrix, s.Vector, s.Dispatch, s.Weights, s.Memory, s.Scratchpad)
+		}
+	}
+	if !timed {
+		return nil
+	}
 	return t.Flush()
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"npuemu/compiler/ir"
 	"npuemu/compiler/npy"
+	"npuemu/compiler/run"
 )
 
 // doubled computes 2·x, and x in 64 bits, which stays on the host.
@@ -99,6 +101,52 @@ func TestModel(t *testing.T) {
 	}
 	if out, _, err = npuemu(t.Context(), "disasm", compiled); err != nil || !strings.Contains(out, "element") {
 		t.Errorf("disasm of a model with one program: %q, %v", out, err)
+	}
+}
+
+// A run has the cycles that the card counted, of each program what its engines did; or says why it has none.
+func TestModelCycles(t *testing.T) {
+	_, model, x := doubledFiles(t)
+	for _, tt := range []struct {
+		args    []string
+		untimed string
+	}{
+		{[]string{"--time", "timed"}, ""},
+		{nil, run.FastMode},
+		{[]string{"--time", "timed", "--arch", "1.3"}, run.NoTiming},
+	} {
+		out, _, err := npuemu(t.Context(), append([]string{"run", model, "--input", x, "--json"}, tt.args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s modelSummary
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Untimed != tt.untimed || len(s.Launches) != 1 || s.Counters.Cycles != s.Launches[0].Cycles || (s.Counters.Cycles == 0) != (tt.untimed != "") {
+			t.Fatalf("%q: the summary is %+v", tt.args, s)
+		}
+		if p := s.Launches[0].Profile; tt.untimed == "" && (!p.Timed || p.Cycles == 0 || p.Engines[3].Engine != "vector" || p.Engines[3].Instructions != 1 || p.Engines[3].Busy == 0) {
+			t.Errorf("%q: the profile is %+v", tt.args, p)
+		}
+		out, _, err = npuemu(t.Context(), append([]string{"run", model, "--input", x, "--table"}, tt.args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"no cycles: " + tt.untimed}
+		if tt.untimed == "" {
+			want = []string{fmt.Sprintf("%d cycles a run", s.Counters.Cycles), "stalls: load"}
+		}
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%q: run does not say %q:\n%s", tt.args, w, out)
+			}
+		}
+	}
+	for args, want := range map[string]string{"--time=slow": "use fast, timed, or paced", "--time=timed --device=vfio-user:/nowhere": "npuemu serve"} {
+		if _, _, err := npuemu(t.Context(), append([]string{"run", model, "--input", x}, strings.Fields(args)...)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
 	}
 }
 

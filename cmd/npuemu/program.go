@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"npuemu/core/isa"
+	"npuemu/internal/outfile"
 )
 
 func asmCommand() *cobra.Command {
@@ -75,5 +76,5 @@ func writeOutput(c *cobra.Command, name string, b []byte) error {
 		_, err := c.OutOrStdout().Write(b)
 		return err
 	}
-	return writeFile(name, b)
+	return outfile.Write(name, b)
 }

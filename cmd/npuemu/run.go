@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,6 +21,7 @@ import (
 	"npuemu/attach"
 	"npuemu/compiler/model"
 	"npuemu/core/isa"
+	"npuemu/internal/outfile"
 	"npuemu/umd"
 	"npuemu/vdev"
 )
@@ -33,6 +33,7 @@ func runCommand() *cobra.Command {
 		ins     []string
 		outs    []string
 		level   string
+		mode    string
 		timeout time.Duration
 	)
 	c := &cobra.Command{
@@ -41,20 +42,23 @@ func runCommand() *cobra.Command {
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
 			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
-			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. " + weightsHelp + "\n\n" +
+			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. They also have what the card itself counted of each program: cycles,\n" +
+			"and what its engines did and waited for (§13.8.4). That takes a card in time mode timed or paced: --time, or npuemu serve --time. " + weightsHelp + "\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
 			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
+			timelineHelp + " Bindings are taken to be device memory, as in --table; estimate --bus has others.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
 			"  npuemu run lenet.prototxt lenet.caffemodel --input digit.png --output class.npy\n" +
+			"  npuemu run model.onnx --input image.npy --timeline model.json\n" +
 			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) (err error) {
 			log, err := newLog(c.ErrOrStderr(), level)
 			if err != nil {
 				return err
@@ -63,6 +67,14 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			o.cfg.Log = log
+			if mode != "" {
+				if o.device != attach.InProcess {
+					return errors.New("--time is for a card in this process: give it to npuemu serve")
+				}
+				if o.cfg.Time, err = vdev.ParseTime(mode); err != nil {
+					return fmt.Errorf("--time %w", err)
+				}
+			}
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
@@ -78,6 +90,10 @@ func runCommand() *cobra.Command {
 			if len(o.debug.gdb) > 0 && !c.Flags().Changed("timeout") {
 				timeout = unhurried
 			}
+			if err := o.timeline.begin(c); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, o.timeline.end()) }()
 			m, err := loadModel(c, args, o.cfg)
 			if err != nil {
 				return err
@@ -93,6 +109,7 @@ func runCommand() *cobra.Command {
 			if len(o.inputs)+len(o.outputs) > 0 {
 				return fmt.Errorf("--input and --output are for models, which %s is none of: a program takes --in and --out", args[0])
 			}
+			o.name = filepath.Base(args[0])
 			if o.program, err = loadProgram(c, args[0]); err != nil {
 				return err
 			}
@@ -115,11 +132,13 @@ func runCommand() *cobra.Command {
 	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
 	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run it; variables of a model keep their values")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
+	c.Flags().StringVar(&mode, "time", "", "time `mode` of a card in this process: fast, timed, or paced[:FACTOR] (docs/spec/timing.md §13.8); overrides [time]")
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
 	o.memory.add(c)
 	cf.add(c)
 	o.debug.add(c)
+	o.timeline.add(c)
 	return c
 }
 
@@ -129,8 +148,10 @@ const unhurried = 10_000 * time.Hour
 // runOptions is what run is told.
 type runOptions struct {
 	debug    debugFlags
+	timeline timelineFlags
 	cfg      vdev.Config
 	program  *isa.Program
+	name     string // of the program's file
 	bindings []runBinding
 	device   string
 	memory   memoryFlag
@@ -153,7 +174,11 @@ func loadProgram(c *cobra.Command, name string) (*isa.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	var p *isa.Program
+	return parseProgram(name, b)
+}
+
+// parseProgram reads b, the content of the file of that name.
+func parseProgram(name string, b []byte) (p *isa.Program, err error) {
 	switch {
 	case filepath.Ext(name) == ".npuasm":
 		if p, err = isa.AssembleFiles(name, b, os.ReadFile); err != nil {
@@ -308,7 +333,7 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		case b.out == "-":
 			_, err = w.Write(bindings[i].Bytes)
 		case b.out != "":
-			err = writeFile(b.out, bindings[i].Bytes)
+			err = outfile.Write(b.out, bindings[i].Bytes)
 		}
 		if err != nil {
 			return err
@@ -318,6 +343,9 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		if b.out == "-" {
 			w = errw
 		}
+	}
+	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, 0)); err != nil {
+		return err
 	}
 	if o.json {
 		e := json.NewEncoder(w)
@@ -353,47 +381,4 @@ func (o *runOptions) options() attach.Options {
 		return closeTrace, err
 	}
 	return c
-}
-
-// writeFile writes b to name. A regular file is written all or nothing, so that a reader never
-// sees half of it, and keeps its permissions; what is no regular file, as /dev/null, is
-// written to and never replaced.
-func writeFile(name string, b []byte) error {
-	mode := fs.FileMode(0o644)
-	st, err := os.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	case !st.Mode().IsRegular():
-		return writeSpecial(name, b)
-	default:
-		mode = st.Mode().Perm()
-		if name, err = filepath.EvalSymlinks(name); err != nil {
-			return err
-		}
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(mode), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
-}
-
-// writeSpecial writes b to a device, a FIFO or the like, which exists.
-func writeSpecial(name string, b []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Close())
 }

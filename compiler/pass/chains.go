@@ -70,6 +70,9 @@ func (c *chains) join(n *ir.Node) {
 	c.of[n] = own
 	for _, t := range n.Inputs {
 		p := c.producer[t]
+		if n.Op == "npu.dequantize" && len(c.uses[t]) > 1 {
+			continue // the integers are stored for the others: who needs them as numbers loads a quarter of the bytes
+		}
 		if p == nil || c.of[p] == nil || c.of[p] == c.of[n] || !slices.Equal(t.Shape, n.Outputs[0].Shape) {
 			continue
 		}

@@ -33,6 +33,14 @@ func TestChains(t *testing.T) {
 		{"a product moves to its chain", "h i g1 a1", []string{`node "g" ` + gemm, `node "h" npu.gemm(%w, %x) -> (%q: float32[1, 4, 4]) {rounding="none"}`, `node "i" npu.transpose(%q) -> (%r: float32[1, 4, 4]) {perm=[0, 2, 1]}`, add("a", "p", "r", "a"), "output %a"}},
 		{"broadcast", "a b", []string{`node "a" npu.element(%s) -> (%a: float32[4]) {op="exp"}`, add("b", "a", "x", "b"), "output %b"}},
 		{"rows", "a1 s1", []string{unary("a", "x", "a", ""), `node "s" npu.softmax(%a) -> (%b: float32[1, 4, 4]) {}`, "output %b"}},
+		{"integers that nobody else needs", "q1 d1 a1 b2 c2 r2", []string{
+			`node "q" npu.quantize(%x) -> (%q: int8[1, 4, 4]) {scales=floats[1], zeros=[0], lo=-128, hi=127}`, `node "d" npu.dequantize(%q) -> (%d: float32[1, 4, 4]) {scales=floats[1], zeros=[0]}`, unary("a", "d", "a", ""),
+			`node "b" npu.quantize(%w) -> (%b: int8[1, 4, 4]) {scales=floats[1], zeros=[0], lo=-128, hi=127}`, `node "c" npu.dequantize(%b) -> (%c: float32[1, 4, 4]) {scales=floats[1], zeros=[0]}`, unary("r", "c", "r", ""), "output %a", "output %r",
+		}},
+		{"integers that others need too", "q d1 a1 b", []string{
+			`node "q" npu.quantize(%x) -> (%q: int8[1, 4, 4]) {scales=floats[1], zeros=[0], lo=-128, hi=127}`, `node "d" npu.dequantize(%q) -> (%d: float32[1, 4, 4]) {scales=floats[1], zeros=[0]}`, unary("a", "d", "a", ""),
+			`node "b" npu.reduce(%q) -> (%b: int8[1, 4, 1]) {kind="max"}`, "output %a", "output %b",
+		}},
 		{"the host is no part", "a h", []string{unary("a", "x", "a", ""), `node "h" host.odd(%a) -> (%b: float32[1, 4, 4]) {}`, "output %b"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

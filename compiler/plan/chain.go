@@ -25,6 +25,7 @@ type chain struct {
 	slots   []int        // bytes an element of the slots of values that are not stored
 	temps   []int        // of what operations need for themselves
 	acc     []int        // the same in the accumulators
+	stays   bool         // some of what is loaded or stored is in the scratchpad
 }
 
 // link is an operation of a chain: where its operands are, and where its result goes.
@@ -115,6 +116,7 @@ func inner(g *ir.Graph, l []group) map[*ir.Tensor]bool {
 // together generates the nodes of a chain, of which the first may be a product.
 func (m *memory) together(nodes []*ir.Node, target emit.Target) (*emit.List, error) {
 	c := &chain{memory: m, code: code{b: emit.NewList(target)}, shape: nodes[len(nodes)-1].Outputs[0].Shape}
+	nodes = m.joined(nodes)
 	var product *ir.Node
 	if isProduct(nodes[0]) {
 		product, nodes = nodes[0], nodes[1:]
@@ -212,7 +214,7 @@ func (c *chain) plan(product *ir.Node, nodes []*ir.Node) error {
 	if product != nil && len(c.links) == 0 {
 		return &errChain{product: true}
 	}
-	return nil
+	return c.resident()
 }
 
 // atLeast makes entry i of l at least n.
@@ -292,18 +294,54 @@ func (c *chain) outView(t *ir.Tensor, first, channels int) view {
 	return view{c.place(t).plus(first * channels * s), []int{channels * s, s}, s}
 }
 
+// resident notes whether some of what the chain loads and stores is in the scratchpad, where it is as it is in memory:
+// nothing else can be made of it than what follows each other there.
+func (c *chain) resident() error {
+	for _, o := range c.ext {
+		if o.at.stays() {
+			if o.scalar || !o.is(c.shape) {
+				return &errChain{}
+			}
+			c.stays = true
+		}
+	}
+	for _, t := range c.outs {
+		c.stays = c.stays || c.place(t).stays()
+	}
+	return nil
+}
+
+// perElement is how many bytes are loaded and stored for an element behind a product.
+func (c *chain) perElement() int {
+	n := 0
+	for _, o := range c.ext {
+		if !o.scalar && !o.at.stays() {
+			n += o.size
+		}
+	}
+	for _, t := range c.outs {
+		if !c.place(t).stays() {
+			n += t.Type.Bits() / 8
+		}
+	}
+	return n
+}
+
 // spans is the local memory that a chain needs for a tile of n elements behind a product, count times
 // what is loaded and stored.
 func (c *chain) spans(n, count int) (spad, acc int) {
 	for _, o := range c.ext {
-		if o.scalar {
+		switch {
+		case o.scalar:
 			spad += align
-		} else {
+		case !o.at.stays():
 			spad += count * up(n*o.size)
 		}
 	}
 	for _, t := range c.outs {
-		spad += count * up(n*t.Type.Bits()/8)
+		if !c.place(t).stays() {
+			spad += count * up(n*t.Type.Bits()/8)
+		}
 	}
 	for _, b := range slices.Concat(c.slots, c.temps) {
 		spad += up(n * b)
@@ -339,10 +377,11 @@ func (c *chain) newTail(to *code, n, count, first, rows, channels int) (*tail, e
 		if err != nil {
 			return nil, err
 		}
-		e.in, e.inViews, e.t.in = append(e.in, to.slots(count, n*o.size)), append(e.inViews, v), append(e.t.in, local{})
+		e.in, e.inViews, e.t.in = append(e.in, to.room(v.at, count, n*o.size)), append(e.inViews, v), append(e.t.in, local{})
 	}
 	for _, t := range c.outs {
-		e.outs, e.views, e.t.outs = append(e.outs, to.slots(count, n*t.Type.Bits()/8)), append(e.views, c.outView(t, first, channels)), append(e.t.outs, local{})
+		v := c.outView(t, first, channels)
+		e.outs, e.views, e.t.outs = append(e.outs, to.room(v.at, count, n*t.Type.Bits()/8)), append(e.views, v), append(e.t.outs, local{})
 	}
 	for _, b := range slices.Concat(c.slots, c.temps) {
 		e.t.spad = append(e.t.spad, local{at: to.local(n * b)})
@@ -360,17 +399,25 @@ func (e *tail) tile(head local, b box, width int) {
 		return view{v.at, []int{width * v.strides[0], v.strides[0], v.strides[1]}, v.size}
 	}
 	for i, s := range e.in {
-		if s != nil {
+		if v := e.inViews[i]; s != nil {
 			e.t.in[i].at = s.take()
-			e.c.move(false, e.t.in[i].at, lines(e.inViews[i]), b)
+			e.c.move(false, e.t.in[i].at, lines(v), b)
+		} else if v.at.stays() {
+			e.t.in[i].at = within(lines(v), b)
 		}
 	}
 	for i, s := range e.outs {
-		e.t.outs[i].at = s.take()
+		if s != nil {
+			e.t.outs[i].at = s.take()
+		} else {
+			e.t.outs[i].at = within(lines(e.views[i]), b)
+		}
 	}
 	e.t.n = b.elements()
 	e.run(head, e.t)
 	for i, v := range e.views {
-		e.c.move(true, e.t.outs[i].at, lines(v), b)
+		if e.outs[i] != nil {
+			e.c.move(true, e.t.outs[i].at, lines(v), b)
+		}
 	}
 }

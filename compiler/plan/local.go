@@ -16,6 +16,13 @@ type Place struct {
 	Offset  uint64
 }
 
+// Scratchpad is the binding of a tensor that stays in the scratchpad from one operation to another; its offset is an address there.
+// No program has so many bindings.
+const Scratchpad = 255
+
+// stays reports whether the tensor is in the scratchpad.
+func (p Place) stays() bool { return p.Binding == Scratchpad }
+
 func (p Place) plus(n int) Place { return Place{p.Binding, p.Offset + uint64(n)} }
 
 // align is the boundary on which everything in local memory begins: a granule of it
@@ -75,6 +82,23 @@ func (c *code) accSlots(count, size int) *slots {
 		s.keys = append(s.keys, -1)
 	}
 	return s
+}
+
+// room is slots for tiles of what is at p, nil if that stays in the scratchpad.
+func (c *code) room(p Place, count, size int) *slots {
+	if p.stays() {
+		return nil
+	}
+	return c.slots(count, size)
+}
+
+// within is the address of box b in v, which stays in the scratchpad; the elements of b follow each other there.
+func within(v view, b box) uint32 {
+	at := v.at
+	for i, first := range b.start {
+		at.Offset += uint64(first * v.strides[i])
+	}
+	return uint32(at.Offset)
 }
 
 // get returns the buffer that holds key; if there is none, fill fills one.

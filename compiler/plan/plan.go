@@ -40,7 +40,8 @@ type Plan struct {
 	Graph     *ir.Graph
 	Target    emit.Target
 	Places    map[*ir.Tensor]Place // of all tensors that are in memory
-	Inside    map[*ir.Tensor]bool  // those that are in local memory alone
+	Inside    map[*ir.Tensor]bool  // those that are in local memory alone, within a chain
+	Stays     map[*ir.Tensor]bool  // those that are in the scratchpad alone, from one operation to another
 	Constants []byte               // content of that binding
 	ArenaSize int                  // bytes
 	Nodes     []Node               // as in the graph
@@ -60,11 +61,18 @@ func newPlan(g *ir.Graph, target emit.Target, keep bool, most int) (*Plan, error
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
 	}
+	sums := findSums(g, target)
 	// Where tensors are depends on which nodes are computed together, and whether they can be shows only when they are generated.
 	for apart := map[int]int{}; ; {
-		p, failed, err := attempt(g, target, keep, most, apart)
-		if err != nil || len(failed) == 0 {
-			return p, err
+		all := groups(g, apart)
+		m := newMemory(g, all, nil, keep)
+		m.sums = sums
+		p, failed, err := attempt(m, all, target, most)
+		if err != nil {
+			return nil, err
+		}
+		if len(failed) == 0 {
+			return stayed(p, m, all, most, keep)
 		}
 		for id, product := range failed {
 			apart[id] = 2
@@ -75,11 +83,28 @@ func newPlan(g *ir.Graph, target emit.Target, keep bool, most int) (*Plan, error
 	}
 }
 
-// attempt is newPlan with chains apart (groups). failed are those that cannot be computed together,
+// stayed is p with tensors that stay in the scratchpad, if there are some.
+func stayed(p *Plan, m *memory, all []group, most int, keep bool) (*Plan, error) {
+	s := chooseStays(p, m, all)
+	if len(s) == 0 {
+		return p, nil
+	}
+	again := newMemory(p.Graph, all, s, keep)
+	again.sums = m.sums
+	q, failed, err := attempt(again, all, p.Target, most)
+	if len(failed) > 0 || errors.Is(err, errCut) {
+		return p, nil
+	}
+	return q, err
+}
+
+// errCut is why tensors do not stay in the scratchpad: the program ends between those who need them.
+var errCut = errors.New("plan: the program ends where a tensor is in the scratchpad")
+
+// attempt is newPlan with these groups. failed are chains that cannot be computed together,
 // and whether that is so with the product alone; there is no plan then.
-func attempt(g *ir.Graph, target emit.Target, keep bool, most int, apart map[int]int) (p *Plan, failed map[int]bool, err error) {
-	all := groups(g, apart)
-	m := newMemory(g, all, keep)
+func attempt(m *memory, all []group, target emit.Target, most int) (p *Plan, failed map[int]bool, err error) {
+	g := m.graph
 	p = &Plan{Graph: g, Target: target, Nodes: make([]Node, len(g.Nodes))}
 	failed = map[int]bool{}
 	var b *emit.Builder
@@ -103,9 +128,12 @@ func attempt(g *ir.Graph, target emit.Target, keep bool, most int, apart map[int
 		b = nil
 		return nil
 	}
-	add := func(tag int, l *emit.List) (emit.Counts, error) {
+	add := func(group, tag int, l *emit.List) (emit.Counts, error) {
 		// Each instruction may need SYNCs: with fewer the program is a little shorter than it could be.
 		if b != nil && b.Len()+3*l.Len() > most {
+			if m.stays.across(group) {
+				return emit.Counts{}, errCut
+			}
 			if err := end(); err != nil {
 				return emit.Counts{}, err
 			}
@@ -118,23 +146,22 @@ func attempt(g *ir.Graph, target emit.Target, keep bool, most int, apart map[int
 		b.Append(l)
 		return b.Counts().Since(before), nil
 	}
-	for _, c := range all {
+	for k, c := range all {
 		main := c.main(g)
 		for _, i := range c.nodes {
 			p.Nodes[i].Within = main
 		}
-		var list *emit.List
-		if len(c.nodes) > 1 {
-			var nodes []*ir.Node
-			for _, i := range c.nodes {
-				nodes = append(nodes, g.Nodes[i])
-			}
-			if list, err = m.together(nodes, target); err != nil {
-				var e *errChain
-				failed[c.id] = errors.As(err, &e) && e.product
-				continue
-			}
-		} else if list, err = m.generate(g.Nodes[main], target); err != nil {
+		room := target
+		room.SpadSize = uint32(m.stays.floor(k, int(target.SpadSize)))
+		list, err := m.list(c, room)
+		var e *errChain
+		switch {
+		case err != nil && len(c.nodes) > 1:
+			failed[c.id] = errors.As(err, &e) && e.product
+			continue
+		case err != nil && m.stays.across(k):
+			return nil, nil, errCut
+		case err != nil:
 			p.Nodes[main].Host = reason(err)
 			if err := end(); err != nil {
 				return nil, nil, err
@@ -145,7 +172,8 @@ func attempt(g *ir.Graph, target emit.Target, keep bool, most int, apart map[int
 		if len(failed) > 0 {
 			continue
 		}
-		if p.Nodes[main].Counts, err = add(main, list); err != nil {
+		m.show(list, k)
+		if p.Nodes[main].Counts, err = add(k, main, list); err != nil {
 			return nil, nil, err
 		}
 		last = g.Nodes[main]
@@ -159,7 +187,7 @@ func attempt(g *ir.Graph, target emit.Target, keep bool, most int, apart map[int
 			c := code{b: emit.NewList(target)}
 			n := []int{t.Bytes()}
 			c.copyView(n, denseView(from, n, 1), denseView(to, n, 1))
-			if _, err := add(len(g.Nodes)+i, c.b); err != nil {
+			if _, err := add(len(all), len(g.Nodes)+i, c.b); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -167,8 +195,38 @@ func attempt(g *ir.Graph, target emit.Target, keep bool, most int, apart map[int
 	if err := end(); err != nil {
 		return nil, nil, err
 	}
-	p.Inside, p.Places, p.Constants, p.ArenaSize = m.inside, m.places, m.constants, m.arena
+	p.Inside, p.Stays, p.Places, p.Constants, p.ArenaSize = m.inside, map[*ir.Tensor]bool{}, m.places, m.constants, m.arena
+	for t, at := range p.Places {
+		if shown, ok := m.shown[m.root(t)]; at.stays() && ok {
+			p.Places[t] = shown
+		} else if at.stays() {
+			p.Stays[t] = true
+			delete(p.Places, t)
+		}
+	}
 	return p, nil, nil
+}
+
+// list returns the instructions of the nodes of c, with the scratchpad up to target's size.
+func (m *memory) list(c group, target emit.Target) (*emit.List, error) {
+	if len(c.nodes) == 1 {
+		return m.generate(m.graph.Nodes[c.nodes[0]], target)
+	}
+	var nodes []*ir.Node
+	for _, i := range c.nodes {
+		nodes = append(nodes, m.graph.Nodes[i])
+	}
+	return m.together(nodes, target)
+}
+
+// show stores the tensors of group i that stay in the scratchpad, if all tensors are to be seen in memory.
+func (m *memory) show(l *emit.List, i int) {
+	for _, v := range m.lives {
+		if s := m.stays[v.root]; s != nil && s.first == i && m.shown != nil {
+			to := m.shown[v.root]
+			l.Emit(isa.Store{Binding: to.Binding, Offset: to.Offset, Local: uint32(s.at), NX: uint32(v.root.Bytes()), NY: 1, NZ: 1})
+		}
+	}
 }
 
 // reason is what keeps a node from the device; the node is named beside it.
@@ -218,6 +276,11 @@ type memory struct {
 	constants []byte
 	known     map[string]uint64 // offsets of constants by content
 	arena     int
+	sums      map[*ir.Node]*sum // by their last node
+	lives     []*live
+	roots     map[*ir.Tensor]*ir.Tensor // of reshapes: the tensor that was there first
+	stays     stays
+	shown     map[*ir.Tensor]Place // of those that stay: where they are stored too, nil if they are not
 }
 
 // place returns where t is.
@@ -259,23 +322,27 @@ type live struct {
 	root        *ir.Tensor
 	size        int
 	first, last int
+	read        int // the last group that reads it, or more for an output
 	at          int
 }
 
+// root is t, or the tensor that t is a reshape of.
+func (m *memory) root(t *ir.Tensor) *ir.Tensor {
+	if r, ok := m.roots[t]; ok {
+		return r
+	}
+	return t
+}
+
 // newMemory gives every tensor of g a place: inputs and outputs have bindings of their own,
-// what is between is in the arena for as long as it is needed.
-func newMemory(g *ir.Graph, all []group, keep bool) *memory {
-	m := &memory{graph: g, places: map[*ir.Tensor]Place{}, inside: inner(g, all), known: map[string]uint64{}}
+// what is between stays in the scratchpad or is in the arena for as long as it is needed.
+func newMemory(g *ir.Graph, all []group, s stays, keep bool) *memory {
+	// A reshape gives the same memory another shape, a bitcast another type.
+	root := map[*ir.Tensor]*ir.Tensor{}
+	m := &memory{graph: g, places: map[*ir.Tensor]Place{}, inside: inner(g, all), known: map[string]uint64{}, roots: root, stays: s}
+	find := m.root
 	for i, t := range g.Inputs {
 		m.places[t] = Place{Binding: uint8(FirstIO + i)}
-	}
-	// A reshape gives the same memory another shape, a bitcast another type. Its root is the tensor that was there first.
-	root := map[*ir.Tensor]*ir.Tensor{}
-	find := func(t *ir.Tensor) *ir.Tensor {
-		if r, ok := root[t]; ok {
-			return r
-		}
-		return t
 	}
 	for _, n := range g.Nodes {
 		if (n.Op == "npu.reshape" || n.Op == "npu.bitcast") && !n.Inputs[0].Const() {
@@ -316,14 +383,28 @@ func newMemory(g *ir.Graph, all []group, keep bool) *memory {
 			v.last = len(g.Nodes)
 		}
 	}
-	if keep {
-		for _, v := range order {
+	m.lives = order
+	for _, v := range order {
+		v.read = v.last
+		if keep {
 			v.last = len(g.Nodes)
 		}
 	}
-	m.arena = allocate(order)
-	for _, v := range order {
+	if keep {
+		m.shown = map[*ir.Tensor]Place{}
+	}
+	stored := slices.DeleteFunc(slices.Clone(order), func(v *live) bool { return s[v.root] != nil && !keep })
+	m.arena = allocate(stored)
+	for _, v := range stored {
 		m.places[v.root] = Place{Arena, uint64(v.at)}
+	}
+	for _, v := range order {
+		if at := s[v.root]; at != nil {
+			if keep {
+				m.shown[v.root] = m.places[v.root]
+			}
+			m.places[v.root] = Place{Scratchpad, uint64(at.at)}
+		}
 	}
 	for t, r := range root {
 		if !r.Const() {

@@ -34,6 +34,12 @@ func (m memory) Store(b core.Binding, off uint64, p []byte) error {
 // execute runs the programs of p on a core, and returns the outputs.
 func execute(t *testing.T, p *plan.Plan, inputs [][]byte) [][]byte {
 	t.Helper()
+	return executeAll(t, p, inputs)[plan.FirstIO+len(inputs):]
+}
+
+// executeAll is execute; it returns all bindings.
+func executeAll(t *testing.T, p *plan.Plan, inputs [][]byte) memory {
+	t.Helper()
 	c, err := core.New(core.Config{
 		Rows: p.Target.Rows, Cols: p.Target.Cols, SpadSize: int(p.Target.SpadSize), AccSize: int(p.Target.AccSize),
 		ISAMinor: isa.Minor, Features: isa.Features,
@@ -45,11 +51,9 @@ func execute(t *testing.T, p *plan.Plan, inputs [][]byte) [][]byte {
 	for _, b := range inputs {
 		mem = append(mem, append([]byte{}, b...))
 	}
-	var outputs [][]byte
 	for _, o := range p.Graph.Outputs {
-		outputs = append(outputs, bytes.Repeat([]byte{0xa5}, o.Bytes()))
+		mem = append(mem, bytes.Repeat([]byte{0xa5}, o.Bytes()))
 	}
-	mem = append(mem, outputs...)
 	var table []core.Binding
 	for i, b := range mem {
 		write := i == plan.Arena || i >= plan.FirstIO+len(inputs)
@@ -63,7 +67,7 @@ func execute(t *testing.T, p *plan.Plan, inputs [][]byte) [][]byte {
 			t.Fatalf("%v\n%s", err, window(isa.Disassemble(s.Program), err))
 		}
 	}
-	return outputs
+	return mem
 }
 
 func window(text string, err error) string {

@@ -103,17 +103,25 @@ func (p *pooling) windows(images int) error {
 	if p.avg {
 		op = isa.PoolAverage
 	}
-	s := size(p.x)
+	s, so := size(p.x), size(p.y)
 	pad := func(t, step, dilation, kernel, before, have int) uint16 { // behind what is there
 		if !p.countPad {
 			return 0
 		}
 		return uint16(max(0, (t-1)*step+(kernel-1)*dilation+1-before-have))
 	}
+	from, to := p.place(p.lower.x()), p.place(p.lower.y())
 	return p.parts(0, images, func(o, t, first, count, before, n int, x, y uint32) {
+		pixel, out := n*s, n*so // of what stays in the scratchpad the pixels have all channels
+		if from.stays() {
+			pixel = p.c * s
+		}
+		if to.stays() {
+			out = p.c * so
+		}
 		p.b.Prepare(isa.Image{
 			Type: p.x, OutType: p.y, InH: uint16(count), InW: uint16(p.w), OutH: uint16(t), OutW: uint16(p.ow),
-			XPixel: uint16(n * s), XLine: uint32(p.w * n * s), OutPixel: uint16(n * s), OutLine: uint32(p.ow * n * s),
+			XPixel: uint16(pixel), XLine: uint32(p.w * pixel), OutPixel: uint16(out), OutLine: uint32(p.ow * out),
 		})
 		p.b.Emit(isa.Pool{
 			CountPad: p.avg && p.countPad, Op: op, N: uint16(n), X: x, Out: y, KernelH: uint16(p.kh), KernelW: uint16(p.kw), StepY: uint8(p.sy), StepX: uint8(p.sx),
@@ -159,9 +167,19 @@ func (p *pooling) parts(accRow, images int, f func(o, t, first, count, before, n
 	target := p.b.Target()
 	s, so := size(p.x), size(p.y)
 	room := int(target.SpadSize) - p.spad - 8*align
+	src, dst := denseView(p.place(p.lower.x()), p.lower.x().Shape, s), denseView(p.place(p.lower.y()), p.lower.y().Shape, so)
+	once := func(p Place, n int) int { // bytes of a buffer
+		if p.stays() {
+			return 0
+		}
+		return n
+	}
 	fits := func(c, th int) bool {
 		ih := span(th, p.sy, p.dy, p.kh, p.h)
-		return 2*ih*p.w*c*s+2*th*p.ow*c*so <= room && accRow*c <= int(target.AccSize)
+		return once(src.at, 2*ih*p.w*c*s)+once(dst.at, 2*th*p.ow*c*so) <= room && accRow*c <= int(target.AccSize)
+	}
+	if (src.at.stays() || dst.at.stays()) && !p.whole() || dst.at.stays() && len(p.clamp) > 0 && !fits(p.c, 1) {
+		return p.node.Errorf("it does not work on what stays in the scratchpad")
 	}
 	c := p.c
 	for !fits(c, 1) {
@@ -175,18 +193,26 @@ func (p *pooling) parts(accRow, images int, f func(o, t, first, count, before, n
 		th++
 	}
 	ih := span(th, p.sy, p.dy, p.kh, p.h)
-	in, out := p.slots(2, ih*p.w*c*s), p.slots(2, th*p.ow*c*so)
-	src, dst := denseView(p.place(p.lower.x()), p.lower.x().Shape, s), denseView(p.place(p.lower.y()), p.lower.y().Shape, so)
+	in, out := p.room(src.at, 2, ih*p.w*c*s), p.room(dst.at, 2, th*p.ow*c*so)
 	for img := range images {
 		for c0 := 0; c0 < p.c; c0 += c {
 			n := min(c, p.c-c0)
 			for o := 0; o < p.oh; o += th {
 				t := min(th, p.oh-o)
 				first, count, before := window(o, t, p.sy, p.dy, p.kh, p.top, p.h)
-				x, y := in.take(), out.take()
-				p.move(false, x, src, box{[]int{img, first, 0, c0}, []int{1, count, p.w, n}})
+				from, to := box{[]int{img, first, 0, c0}, []int{1, count, p.w, n}}, box{[]int{img, o, 0, c0}, []int{1, t, p.ow, n}}
+				x, y := within(src, from), within(dst, to)
+				if in != nil {
+					x = in.take()
+					p.move(false, x, src, from)
+				}
+				if out != nil {
+					y = out.take()
+				}
 				f(o, t, first, count, before, n, x, y)
-				p.move(true, y, dst, box{[]int{img, o, 0, c0}, []int{1, t, p.ow, n}})
+				if out != nil {
+					p.move(true, y, dst, to)
+				}
 			}
 		}
 	}

@@ -20,7 +20,6 @@ type finish struct {
 	zero, lo, hi int8
 	rounding     isa.Rounding
 
-	table *Place // of 256 bytes, for the results (§5.6.19)
 	steps []step // on fp32 accumulators
 }
 
@@ -49,264 +48,6 @@ type product struct {
 // one matrix.
 func (p *product) pointwise() bool {
 	return p.kh == 1 && p.kw == 1 && p.sy == 1 && p.sx == 1 && p.top == 0 && p.left == 0 && p.groups == 1 && p.h == p.oh && p.w == p.ow
-}
-
-// tiling is how a product is cut: into blocks of groups, of them channels of the result,
-// lines and pixels of the result, and channels of the input.
-type tiling struct {
-	gt, ct, th, tw, kt int
-	aBytes, wBytes     int // of a buffer of input, and of weights with their tables
-	oBytes, accBytes   int
-	na, nw, no, nacc   int // buffers
-	nt                 int // of the chain behind it
-	weightsOuter       bool
-	cost               float64
-}
-
-// rowBytes is the size of one channel's weights of kt input channels.
-func (p *product) rowBytes(kt int) int { return int(p.b.Bytes(uint64(p.kh * p.kw * kt))) }
-
-// tables is the size of what comes with the weights of ct channels.
-func (p *product) tables(ct int) int {
-	n := 0
-	if p.bias != nil {
-		n += up(4 * ct)
-	}
-	if p.finish.params != nil {
-		if p.finish.perChannel {
-			n += up(isa.ParamSize * ct)
-		} else {
-			n += up(isa.ParamSize)
-		}
-	}
-	if p.zeros != nil {
-		n += up(ct)
-	}
-	return n
-}
-
-// inLines is how many input lines th output lines need, no more than there are.
-func span(t, step, dilation, kernel, have int) int {
-	return min((t-1)*step+(kernel-1)*dilation+1, have)
-}
-
-// measure completes t, and reports whether it fits.
-func (p *product) measure(t *tiling, spad, acc int) bool {
-	cg := p.cin / p.groups
-	cin := t.gt * cg
-	if t.kt < cg {
-		cin = t.kt
-	}
-	ih, iw := span(t.th, p.sy, p.dy, p.kh, p.h), span(t.tw, p.sx, p.dx, p.kw, p.w)
-	t.aBytes = up(int(p.a.Bytes(uint64(ih * iw * cin))))
-	if p.flat {
-		t.wBytes = up(t.kt * int(p.b.Bytes(uint64(t.ct))))
-	} else {
-		t.wBytes = up(t.ct * p.rowBytes(min(t.kt, cg)))
-	}
-	t.wBytes += p.tables(t.ct)
-	m := t.th * t.tw
-	t.accBytes = up(4 * m * t.ct)
-	t.oBytes = 0
-	if f := &p.finish; f.out != systolic.Int32 && f.out != systolic.FP32 {
-		t.oBytes = up(m * t.ct * size(f.out))
-	}
-	perGroup := ceil(p.cout/p.groups, t.ct)
-	if t.gt > 1 {
-		perGroup = 1
-	}
-	ctiles := ceil(p.groups, t.gt) * perGroup
-	stiles := p.n * ceil(p.oh, t.th) * ceil(p.ow, t.tw)
-	ktiles := ceil(cg, t.kt)
-	atiles := stiles * ktiles
-	if p.groups > 1 {
-		atiles *= ceil(p.groups, t.gt)
-	}
-	t.na, t.nw, t.no, t.nacc = min(2, atiles), min(2, ctiles*ktiles), min(2, stiles*ctiles), min(2, stiles*ctiles)
-	t.nacc = min(t.nacc, acc/t.accBytes)
-	if p.flat && (t.ct*int(p.b.Bytes(1)) > math.MaxUint16 || t.kt > math.MaxUint16) {
-		return false
-	}
-	tail, tail1, tight := 0, 0, false // tight: with one buffer each, what is loaded waits for the array
-	t.nt = t.no
-	if p.tail != nil {
-		var acc1 int
-		tail, _ = p.tail.spans(m*t.ct, t.nt)
-		tail1, acc1 = p.tail.spans(m*t.ct, 1)
-		t.nacc = min(t.nacc, max(acc-acc1, 0)/t.accBytes)
-		if p.tail.rowwise && t.ct < p.cout {
-			return false
-		}
-	}
-	if t.nacc == 0 || t.ct > math.MaxUint16/4 || m > math.MaxUint16 && p.kh*p.kw > 1 {
-		return false
-	}
-	extra := up(isa.TableSize)
-	for _, s := range p.finish.steps {
-		if s.y != nil {
-			extra += up(4 * t.ct)
-		}
-	}
-	if t.na*t.aBytes+t.nw*t.wBytes+t.no*t.oBytes+tail+extra > spad {
-		tight = stiles*ctiles*ktiles > 1
-		t.na, t.nw, t.no, t.nt = 1, 1, min(1, t.no), 1
-		if t.aBytes+t.wBytes+t.oBytes+tail1+extra > spad {
-			return false
-		}
-	}
-	// Bytes that are loaded, with the weights outside, or the input.
-	a, w := float64(t.aBytes), float64(t.wBytes)
-	aIn, wIn := a*float64(stiles*ctiles*ktiles), w*float64(ctiles*ktiles*stiles)
-	aOnce, wOnce := aIn, wIn
-	if ktiles == 1 {
-		aOnce, wOnce = a*float64(atiles), w*float64(ctiles)
-		if p.groups == 1 && atiles <= t.na || p.groups > 1 {
-			aIn = aOnce
-		}
-		if ctiles <= t.nw {
-			wIn = wOnce
-		}
-	}
-	outer, inner := wOnce+aIn, aOnce+wIn
-	t.weightsOuter = outer <= inner
-	single := 1.0
-	if t.na+t.nw < 4 && stiles*ctiles > 1 && t.nacc < 2 {
-		single = 1.2 // nothing overlaps
-	}
-	// Rows that memory is asked for one by one.
-	inRows, outRows := 1, 1
-	switch {
-	case cin < p.cin:
-		inRows = ih * iw
-	case iw < p.w:
-		inRows = ih
-	}
-	switch {
-	case t.ct < p.cout:
-		outRows = m
-	case t.tw < p.ow:
-		outRows = t.th
-	}
-	loads := aOnce
-	if t.weightsOuter {
-		loads = aIn
-	}
-	each := float64(inRows)*loads/a + float64(outRows*stiles*ctiles)
-	if p.flat && t.ct < p.cout {
-		loads := wIn
-		if t.weightsOuter {
-			loads = wOnce
-		}
-		each += float64(t.kt) * loads / w
-	}
-	moved := min(outer, inner)
-	moved += perRow * each
-	array := p.arrayCycles(t) * float64(stiles*ctiles*ktiles) * perCycle
-	t.cost = max(moved, array) + min(moved, array)/8
-	if tight {
-		t.cost = moved + array
-	}
-	t.cost = t.cost*single + perTile*float64(stiles*ctiles*ktiles)
-	return true
-}
-
-// arrayCycles is how long the array takes for a tile: for each part of the weights that fits it the rows of the result,
-// and no less than the part's own (§13.3).
-func (p *product) arrayCycles(t *tiling) float64 {
-	k, n := p.kh*p.kw*min(t.kt, p.cin/p.groups), t.ct/t.gt
-	passes := max(int(p.a.Bytes(1)), int(p.b.Bytes(1)))
-	return float64(t.gt * ceil(k, p.rows) * ceil(n, p.cols) * max(t.th*t.tw, p.rows) * passes)
-}
-
-// perCycle is how many bytes are loaded in a cycle of the array.
-const perCycle = 32
-
-// perTile is what a tile costs beside its bytes, in bytes that could be loaded meanwhile.
-const perTile = 4096
-
-// perRow is the same for a row of a transfer.
-const perRow = 64
-
-// choose returns the tiling of least cost.
-func (p *product) choose(spad, acc int) (tiling, error) {
-	var best tiling
-	cg, ng := p.cin/p.groups, p.cout/p.groups
-	try := func(t tiling) bool {
-		ok := p.measure(&t, spad, acc)
-		if ok && (best.gt == 0 || t.cost < best.cost) {
-			best = t
-		}
-		return ok
-	}
-	spatial := func(gt, ct, kt int) {
-		for tw := p.ow; ; tw = ceil(tw, 2) {
-			lo, hi := 0, p.oh // lo fits; more lines are never worse
-			for lo < hi {
-				mid := (lo + hi + 1) / 2
-				if t := (tiling{gt: gt, ct: ct, kt: kt, th: mid, tw: tw}); p.measure(&t, spad, acc) {
-					lo = mid
-				} else {
-					hi = mid - 1
-				}
-			}
-			if lo > 0 {
-				for _, th := range []int{lo, ceil(p.oh, ceil(p.oh, lo)), ceil(lo, 2)} {
-					try(tiling{gt: gt, ct: ct, kt: kt, th: th, tw: tw})
-				}
-			}
-			if lo > 1 || tw == 1 {
-				return
-			}
-		}
-	}
-	channels := func(gt, most, kt int) {
-		for parts := 1; ; parts++ {
-			ct := ceil(most, parts)
-			if parts > 1 {
-				ct = (ct + 15) &^ 15
-				if gt > 1 || ct >= most && most > 16 || parts > 64 {
-					break
-				}
-			}
-			spatial(gt, ct, kt)
-			if ct <= 16 {
-				break
-			}
-		}
-		if best.gt == 0 && gt == 1 {
-			for ct := min(8, most); ct > 0; ct /= 2 {
-				spatial(gt, ct, kt)
-			}
-		}
-	}
-	for gt := p.groups; gt > 0; gt = shrink(gt) {
-		most := gt * ng
-		if gt > 1 && gt*cg > math.MaxUint16 {
-			continue
-		}
-		channels(gt, most, cg)
-	}
-	// A part of the sum at a time: integers may be added in any order (§6.8.1), and a 1 × 1
-	// keeps its order of k.
-	if p.groups == 1 && (!p.a.Float() || p.kh*p.kw == 1) {
-		for kt := up(ceil(cg, 2)); kt >= align; kt = up(kt / 2) {
-			channels(1, ng, kt)
-			if kt == align {
-				break
-			}
-		}
-	}
-	if best.gt == 0 {
-		return best, fmt.Errorf("no tile of %d × %d × %d weights and one line fits %d bytes of scratchpad and %d of accumulators", p.kh, p.kw, cg, spad, acc)
-	}
-	return best, nil
-}
-
-func shrink(n int) int {
-	if n == 1 {
-		return 0
-	}
-	return ceil(n, 2)
 }
 
 // emit generates the product.
@@ -341,12 +82,19 @@ func (p *product) emit(c *code) error {
 		without := *p
 		without.tail = nil
 		u, err := without.choose(int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
-		if saved := 2 * p.n * p.oh * p.ow * p.cout * size(p.finish.out); err == nil && t.cost > u.cost+float64(saved) {
+		if apart := p.apart(); err == nil && t.cost > u.cost+apart {
 			return fmt.Errorf("tiles with what is behind them cost %.0f bytes, without them %.0f", t.cost, u.cost)
 		}
 	}
 	e := &productCode{product: p, tiling: t, code: c}
 	return e.run()
+}
+
+// apart is about what the operations behind the product cost if they are not computed with it: its result is loaded, too.
+func (p *product) apart() float64 {
+	n := p.n * p.oh * p.ow * p.cout
+	moved, vector := float64(n*size(p.finish.out))+p.results(), float64(3*len(p.tail.links)*ceil(n, p.cols)*perCycle)
+	return max(moved, vector) + min(moved, vector)/8
 }
 
 // factor divides the rows of a matrix into lines, so that they can be cut by lines: the
@@ -367,9 +115,9 @@ type productCode struct {
 	*code
 	aBuf, wBuf, oBuf, accBuf *slots
 	behind                   *tail
-	table                    uint32
 	steps                    []uint32
-	bSize                    int // of the weights of a buffer, the tables come behind
+	left                     func() // emits what becomes of the sums of the tile before, nil for nothing
+	bSize                    int    // of the weights of a buffer, the tables come behind
 }
 
 // block is some channels of the result, and the groups and channels of the input
@@ -429,10 +177,6 @@ func (e *productCode) run() error {
 		e.oBuf = e.slots(e.no, e.oBytes)
 	}
 	e.accBuf = e.accSlots(e.nacc, e.accBytes)
-	if f := &e.finish; f.table != nil {
-		e.table = e.local(isa.TableSize)
-		e.load(e.table, *f.table, isa.TableSize)
-	}
 	for _, s := range e.finish.steps {
 		at := uint32(0)
 		if s.y != nil {
@@ -454,22 +198,41 @@ func (e *productCode) run() error {
 				e.tile(b, p)
 			}
 		}
-		return nil
-	}
-	for _, p := range patches {
-		for _, b := range blocks {
-			e.tile(b, p)
+	} else {
+		for _, p := range patches {
+			for _, b := range blocks {
+				e.tile(b, p)
+			}
 		}
 	}
+	e.end()
 	return nil
 }
 
-// tile computes the channels of b in the patch p.
+// tile computes the channels of b in the patch p. Where there is room for that, what becomes of them follows behind the products of the next
+// tile: the vector engine, which executes in order, has the sums of that begin before it waits for the results of this one.
 func (e *productCode) tile(b block, p patch) {
-	cg := e.cin / e.product.groups
+	if !e.ahead {
+		e.end()
+	}
 	acc := e.accBuf.take()
+	tables := e.sums(b, p, acc)
+	e.end()
+	e.left = func() { e.result(acc, tables, b, p) }
+}
+
+// end emits what is left of the tile before.
+func (e *productCode) end() {
+	if e.left != nil {
+		e.left()
+		e.left = nil
+	}
+}
+
+// sums computes the sums of a tile in the accumulators, and returns where the tables of its channels are.
+func (e *productCode) sums(b block, p patch, acc uint32) (tables uint32) {
+	cg := e.cin / e.product.groups
 	ktiles := ceil(cg, e.kt)
-	var tables uint32
 	for k := range ktiles {
 		first := k * e.kt
 		kt := min(e.kt, cg-first)
@@ -478,14 +241,19 @@ func (e *productCode) tile(b block, p patch) {
 			cin = kt
 		}
 		w := e.wBuf.get(b.key*ktiles+k, func(at uint32) { e.loadWeights(at, b, first, kt) })
-		a := e.aBuf.get((p.key*e.product.groups+b.group)*ktiles+k, func(at uint32) { e.loadInput(at, p, b.group*cg+first, cin) })
+		var a uint32
+		if from := e.inputAt(p, b.group*cg+first); from.stays() {
+			a = uint32(from.Offset)
+		} else {
+			a = e.aBuf.get((p.key*e.product.groups+b.group)*ktiles+k, func(at uint32) { e.loadInput(at, p, from, cin) })
+		}
 		tables = w + uint32(e.bSize) // each part of the weights comes with them
 		if k == 0 && e.bias != nil {
 			e.code.b.Emit(isa.Bias{N: uint16(b.count), AccStride: uint16(4 * b.count), Bias: tables, Acc: acc, M: uint32(p.th * p.tw)})
 		}
 		e.multiply(a, w, acc, b, p, cin, kt, k > 0 || e.bias != nil)
 	}
-	e.result(acc, tables, b, p)
+	return tables
 }
 
 // loadWeights loads the weights of b's channels, kt of the input's from first, and the
@@ -528,11 +296,15 @@ func (e *productCode) loadWeights(at uint32, b block, first, kt int) {
 	}
 }
 
-// loadInput loads cin channels from first of the patch's pixels, one pixel behind the other.
-func (e *productCode) loadInput(at uint32, p patch, first, cin int) {
+// inputAt is where channel first of the patch's first pixel is.
+func (e *productCode) inputAt(p patch, first int) Place {
+	return e.in.plus((((p.n*e.h+p.y)*e.w+p.x)*e.cin + first) * size(e.a))
+}
+
+// loadInput loads cin channels of the patch's pixels, the first of which are at from, one pixel behind the other.
+func (e *productCode) loadInput(at uint32, p patch, from Place, cin int) {
 	s := size(e.a)
 	pixel, line := e.cin*s, e.w*e.cin*s
-	from := e.in.plus(((p.n*e.h+p.y)*e.w+p.x)*pixel + first*s)
 	l := isa.Load{Binding: from.Binding, Offset: from.Offset, Local: at}
 	switch {
 	case cin == e.cin && p.iw == e.w: // whole lines
@@ -555,9 +327,13 @@ func (e *productCode) loadInput(at uint32, p patch, first, cin int) {
 
 // multiply is the GEMM or CONV of a tile.
 func (e *productCode) multiply(a, w, acc uint32, b block, p patch, cin, kt int, accumulate bool) {
+	pixel, line := cin*size(e.a), p.iw*cin*size(e.a)
+	if e.in.stays() {
+		pixel, line = e.cin*size(e.a), e.w*e.cin*size(e.a)
+	}
 	o := isa.Operands{
 		TransposeB: !e.flat, A: e.a, B: e.product.b, AZero: e.aZero, BZero: e.bZero,
-		AStride: uint32(cin * size(e.a)), BStride: uint32(e.rowBytes(kt)), AccStride: uint32(4 * b.count),
+		AStride: uint32(pixel), BStride: uint32(e.rowBytes(kt)), AccStride: uint32(4 * b.count),
 	}
 	if e.flat {
 		o.BStride = uint32(e.product.b.Bytes(uint64(b.count)))
@@ -577,7 +353,7 @@ func (e *productCode) multiply(a, w, acc uint32, b block, p patch, cin, kt int, 
 	})
 	e.code.b.Emit(isa.Conv{
 		Accumulate: accumulate, InH: uint16(p.ih), InW: uint16(p.iw), OutH: uint16(p.th), OutW: uint16(p.tw),
-		Cin: uint16(cin), Cout: uint16(b.count), A: a, B: w, Acc: acc, Line: uint32(p.iw * cin * size(e.a)),
+		Cin: uint16(cin), Cout: uint16(b.count), A: a, B: w, Acc: acc, Line: uint32(line),
 	})
 }
 
@@ -586,10 +362,14 @@ func (e *productCode) result(acc, tables uint32, b block, p patch) {
 	f := &e.finish
 	m, n := p.th*p.tw, b.count
 	if f.params != nil {
-		out := e.oBuf.take()
 		if e.bias != nil {
 			tables += uint32(up(4 * e.ct))
 		}
+		if e.staysApart(b, p) {
+			e.requantApart(acc, tables, b, p)
+			return
+		}
+		out := e.resultAt(b, p)
 		e.requant(acc, out, tables, m, n)
 		e.store(false, out, size(f.out), b, p)
 		return
@@ -621,11 +401,11 @@ func (e *productCode) result(acc, tables uint32, b block, p patch) {
 			e.code.b.Emit(l)
 		})
 	}
-	if e.oBuf == nil {
+	if f.out == systolic.Int32 || f.out == systolic.FP32 {
 		e.store(true, acc, 4, b, p)
 		return
 	}
-	out, s := e.oBuf.take(), size(f.out)
+	out, s := e.resultAt(b, p), size(f.out)
 	from := systolic.FP32
 	if !e.a.Float() {
 		from = systolic.Int32
@@ -639,6 +419,48 @@ func (e *productCode) result(acc, tables uint32, b block, p patch) {
 	e.store(false, out, s, b, p)
 }
 
+// outAt is where the first result of a tile goes.
+func (e *productCode) outAt(b block, p patch) Place {
+	return e.out.plus((((p.n*e.oh+p.oy)*e.ow+p.ox)*e.cout + b.first) * size(e.finish.out))
+}
+
+// resultAt is where the results of a tile are made: a buffer, or where they stay.
+func (e *productCode) resultAt(b block, p patch) uint32 {
+	if e.behind == nil && e.out.stays() {
+		return uint32(e.outAt(b, p).Offset)
+	}
+	return e.oBuf.take()
+}
+
+// staysApart reports whether the results of a tile stay in the scratchpad, but not one behind the other.
+func (e *productCode) staysApart(b block, p patch) bool {
+	return e.behind == nil && e.out.stays() && (b.count < e.cout || p.tw < e.ow && p.th > 1)
+}
+
+// requantApart makes the bytes of a tile where they stay.
+func (e *productCode) requantApart(acc, params uint32, b block, p patch) {
+	f := &e.finish
+	lines, line := 1, e.ow*e.cout // a REQUANT makes so many
+	if p.tw < e.ow && line <= math.MaxUint16 {
+		lines = p.th
+	}
+	pixels := p.tw
+	if p.tw == e.ow && p.th*p.tw <= math.MaxUint16 {
+		pixels = p.th * p.tw
+	}
+	out := uint32(e.outAt(b, p).Offset)
+	for y := 0; y < p.th*p.tw/pixels; y += lines {
+		r := isa.Requant{
+			PerChannel: f.perChannel, N: uint16(b.count), AccStride: uint16(4 * b.count), Acc: acc + uint32(4*y*p.tw*b.count), Out: out + uint32(y*line), Params: params,
+			MX: uint16(pixels), MY: uint16(lines), OutStrideX: uint16(e.cout), ZeroPoint: f.zero, Lo: f.lo, Hi: f.hi, Rounding: f.rounding,
+		}
+		if lines > 1 {
+			r.OutStrideY = uint16(line)
+		}
+		e.code.b.Emit(r)
+	}
+}
+
 // requant makes bytes of m × n accumulators.
 func (e *productCode) requant(acc, out, params uint32, m, n int) {
 	f := &e.finish
@@ -650,12 +472,6 @@ func (e *productCode) requant(acc, out, params uint32, m, n int) {
 	})
 	if f.out == systolic.Uint8 {
 		e.flip(out, m*n)
-	}
-	if f.table != nil {
-		dense(m*n, 1, func(first, m, n int) {
-			at := out + uint32(first)
-			e.code.b.Emit(isa.Table{X: at, Table: e.table, Out: at, M: uint32(m), N: uint16(n), XStride: uint16(n), OutStride: uint16(n)})
-		})
 	}
 }
 
@@ -673,8 +489,11 @@ func (e *productCode) store(acc bool, at uint32, s int, b block, p patch) {
 		e.behind.tile(local{at: at, acc: acc}, box{[]int{p.n*e.oh + p.oy, p.ox, b.first}, []int{p.th, p.tw, b.count}}, e.ow)
 		return
 	}
+	to := e.outAt(b, p)
+	if to.stays() && !acc {
+		return
+	}
 	pixel, line := e.cout*s, e.ow*e.cout*s
-	to := e.out.plus(((p.n*e.oh+p.oy)*e.ow+p.ox)*pixel + b.first*s)
 	st := isa.Store{Acc: acc, Binding: to.Binding, Offset: to.Offset, Local: at, NY: 1, NZ: 1}
 	row := p.tw * b.count * s
 	switch {

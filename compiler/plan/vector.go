@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 
 	"npuemu/compiler/ir"
@@ -113,7 +114,11 @@ func (c *code) tiled(op tiled, f func(t tiles)) error {
 	}
 	var views []*view
 	for i := range op.in {
-		if o := &op.in[i]; !o.scalar {
+		o := &op.in[i]
+		if o.at.stays() && (o.scalar || !o.is(op.shape)) {
+			return errors.New("an operand that stays in the scratchpad is not as the result")
+		}
+		if !o.scalar {
 			views = append(views, &o.view)
 		}
 	}
@@ -124,7 +129,9 @@ func (c *code) tiled(op tiled, f func(t tiles)) error {
 	var t tiles
 	once := 0
 	for _, o := range op.outs {
-		once += o.size
+		if !o.at.stays() {
+			once += o.size
+		}
 	}
 	for _, o := range op.in {
 		if o.scalar {
@@ -134,7 +141,9 @@ func (c *code) tiled(op tiled, f func(t tiles)) error {
 			continue
 		}
 		t.in = append(t.in, local{})
-		once += o.size
+		if !o.at.stays() {
+			once += o.size
+		}
 	}
 	tempBytes, accBytes := 0, 0
 	for _, n := range op.spadTemp {
@@ -147,11 +156,14 @@ func (c *code) tiled(op tiled, f func(t tiles)) error {
 	target := c.b.Target()
 	// Operands and results twice, memory of its own once; each with room to be aligned.
 	buffers := 2*(len(op.in)+len(op.outs)) + len(op.spadTemp)
-	limit := (int(target.SpadSize) - c.spad - buffers*align) / (2*once + tempBytes)
+	limit := total
+	if each := 2*once + tempBytes; each > 0 {
+		limit = (int(target.SpadSize) - c.spad - buffers*align) / each
+	}
 	if accBytes > 0 {
 		limit = min(limit, (int(target.AccSize)-c.acc-len(op.accTemp)*align)/accBytes)
 	}
-	limit = min(limit, max(mostTile/once, row))
+	limit = min(limit, max(mostTile/max(once, 1), row))
 	if row > 1 {
 		limit = limit / row * row
 	} else if limit >= align {
@@ -167,12 +179,12 @@ func (c *code) tiled(op tiled, f func(t tiles)) error {
 	in := make([]*slots, len(op.in))
 	for i, o := range op.in {
 		if !o.scalar {
-			in[i] = c.slots(count, limit*o.size)
+			in[i] = c.room(o.at, count, limit*o.size)
 		}
 	}
 	var outs []*slots
 	for _, o := range op.outs {
-		outs = append(outs, c.slots(count, limit*o.size))
+		outs = append(outs, c.room(o.at, count, limit*o.size))
 		t.outs = append(t.outs, local{})
 	}
 	for _, n := range op.spadTemp {
@@ -183,18 +195,27 @@ func (c *code) tiled(op tiled, f func(t tiles)) error {
 	}
 	boxes(shape, limit, func(b box) {
 		for i, o := range op.in {
-			if !o.scalar {
+			switch {
+			case o.at.stays():
+				t.in[i].at = within(o.view, b)
+			case !o.scalar:
 				t.in[i].at = in[i].take()
 				c.move(false, t.in[i].at, o.view, b)
 			}
 		}
-		for i, o := range outs {
-			t.outs[i].at = o.take()
+		for i, o := range op.outs {
+			if o.at.stays() {
+				t.outs[i].at = within(o, b)
+			} else {
+				t.outs[i].at = outs[i].take()
+			}
 		}
 		t.n = b.elements()
 		f(t)
 		for i, o := range op.outs {
-			c.move(true, t.outs[i].at, o, b)
+			if !o.at.stays() {
+				c.move(true, t.outs[i].at, o, b)
+			}
 		}
 	})
 	return nil

@@ -33,6 +33,16 @@ func denseView(at Place, shape []int, size int) view {
 	return view{at, strides(shape, size), size}
 }
 
+// is reports whether v is a dense tensor of that shape.
+func (v view) is(shape []int) bool {
+	for i, s := range strides(shape, v.size) {
+		if shape[i] > 1 && v.strides[i] != s {
+			return false
+		}
+	}
+	return true
+}
+
 // broadcast is the view of a dense tensor of shape from as one of shape to.
 func broadcast(at Place, from, to []int, size int) view {
 	v := view{at, make([]int, len(to)), size}

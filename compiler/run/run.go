@@ -53,7 +53,8 @@ type Card interface {
 	Array() (model.Array, error)    // what the card's registers say
 	Alloc(size int) (Memory, error) // all zero
 	Free(Memory) error              // nobody uses it any more
-	Launch(ctx context.Context, program Memory, bindings []Binding) error
+	// Launch runs a program and says what it took; whose number it is in the model is the caller's business.
+	Launch(ctx context.Context, program Memory, bindings []Binding) (Launch, error)
 	Counters(ctx context.Context) (Counters, error)
 }
 
@@ -134,6 +135,8 @@ type Report struct {
 	Device   time.Duration   `json:"device_ns"` // launches, from submission to completion
 	Host     time.Duration   `json:"host_ns"`
 	Steps    []time.Duration `json:"steps_ns"`
+	Launches []Launch        `json:"launches"`          // in their order
+	Untimed  string          `json:"untimed,omitempty"` // why there are no cycles
 }
 
 // Bytes is the content of t, a tensor of the model.
@@ -159,6 +162,7 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 	if err != nil {
 		return nil, r, fmt.Errorf("run: counters: %w", err)
 	}
+	r.Launches = make([]Launch, 0, len(m.Programs))
 	for i, st := range m.Steps {
 		if err := context.Cause(ctx); err != nil {
 			return nil, r, fmt.Errorf("run: step %d of %d: %w", i+1, len(m.Steps), err)
@@ -168,9 +172,12 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 		}
 		begin := time.Now()
 		if st.Program >= 0 {
-			if err := s.card.Launch(ctx, s.programs[st.Program], s.bindings); err != nil {
+			l, err := s.card.Launch(ctx, s.programs[st.Program], s.bindings)
+			if err != nil {
 				return nil, r, fmt.Errorf("run: program %d of %d: %w%s", st.Program+1, len(m.Programs), err, s.blame(st.Program, err))
 			}
+			l.Program = st.Program
+			r.Launches, r.Untimed = append(r.Launches, l), l.Untimed
 		} else if err := s.host(st); err != nil {
 			return nil, r, fmt.Errorf("run: on the host: %w", err)
 		}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
@@ -24,6 +26,7 @@ type card struct {
 	perRun   run.Counters
 	fail     error
 	launches int
+	untimed  string
 }
 
 type memory []byte
@@ -43,9 +46,9 @@ func (c *card) Alloc(size int) (run.Memory, error) {
 func (c *card) Free(m run.Memory) error { c.room += len(m.Bytes()); return nil }
 
 // Launch copies the model's input to the arena, or the arena to its output.
-func (c *card) Launch(_ context.Context, _ run.Memory, bindings []run.Binding) error {
+func (c *card) Launch(_ context.Context, _ run.Memory, bindings []run.Binding) (run.Launch, error) {
 	if c.fail != nil {
-		return c.fail
+		return run.Launch{}, c.fail
 	}
 	if c.launches++; c.launches%2 == 1 {
 		copy(bindings[1].Bytes(), bindings[2].Bytes())
@@ -55,7 +58,7 @@ func (c *card) Launch(_ context.Context, _ run.Memory, bindings []run.Binding) e
 	c.counters.Programs += c.perRun.Programs
 	c.counters.Instructions += c.perRun.Instructions
 	c.counters.MACs += c.perRun.MACs
-	return nil
+	return run.Launch{Cycles: uint64(c.launches), Untimed: c.untimed}, nil
 }
 
 func (c *card) Counters(context.Context) (run.Counters, error) { return c.counters, nil }
@@ -111,7 +114,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	c.untimed = "nobody counts"
+	for i := range uint64(2) {
 		var steps []int
 		out, r, err := s.Run(t.Context(), [][]byte{one}, func(i int) { steps = append(steps, i) })
 		if err != nil {
@@ -122,6 +126,9 @@ func TestRun(t *testing.T) {
 		}
 		if fmt.Sprint(steps) != "[0 1 2]" || len(r.Steps) != 3 || r.Programs != 2 || r.Counters != (run.Counters{Programs: 2, Instructions: 4, MACs: 10}) {
 			t.Errorf("steps %v, report %+v", steps, r)
+		}
+		if diff := cmp.Diff([]run.Launch{{Program: 0, Cycles: 2*i + 1, Untimed: c.untimed}, {Program: 1, Cycles: 2*i + 2, Untimed: c.untimed}}, r.Launches); diff != "" || r.Untimed != c.untimed {
+			t.Errorf("untimed %q, launches (-want +got):\n%s", r.Untimed, diff)
 		}
 	}
 }

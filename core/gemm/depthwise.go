@@ -77,7 +77,7 @@ func (e *Engine) Depthwise(p Depthwise) {
 	}
 	e.quadWeights(d)
 	macs := float64(w.OutH*w.OutW) * float64(positions*n)
-	t := max(1, min(e.threads, w.OutH, int(macs/e.grain*depthwiseCost)))
+	t := max(1, min(e.most(), w.OutH, int(macs/e.grain*depthwiseCost)))
 	for i := range t {
 		e.scratch[i].a = grow(e.scratch[i].a, ((d.pixels-1)*w.StepX+span)*pixel)
 		if p.C == nil {

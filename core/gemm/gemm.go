@@ -44,6 +44,7 @@ const slack = 16*14*4 + 64
 type Engine struct {
 	tier    *tier
 	threads int
+	alone   bool
 	grain   float64   // grain; tests split smaller products
 	scratch []scratch // one for each thread
 	workers workers
@@ -128,6 +129,16 @@ func newEngine(t *tier, threads int) *Engine {
 // Close ends the engine's goroutines. No product may be in progress; one that follows begins new goroutines.
 func (e *Engine) Close() { e.workers.stop() }
 
+// Help gives the engine's goroutines something to do besides products: f does a piece of it for a thread, from 1 on, or
+// reports that there is none. It is called often, and does not wait. Call wakes goroutines that sleep.
+func (e *Engine) Help(f func(thread int) bool) { e.workers.help = f }
+
+// Call tells the engine's goroutines that there may be something to Help with. It is for the caller of products.
+func (e *Engine) Call() { e.workers.call() }
+
+// Alone says that products that follow are to be computed by the caller alone.
+func (e *Engine) Alone(yes bool) { e.alone = yes }
+
 // Tier names the instructions in use: "avx512", "avx2" or "go".
 func (e *Engine) Tier() string { return e.tier.name }
 
@@ -142,7 +153,7 @@ func (e *Engine) run() {
 		j.runs = j.src.conv.runs(j.src.typ.Size(), k.elems)
 	}
 	j.panelBytes = j.blockOfSteps * k.mr * word
-	t := int(min(float64(e.threads), float64(j.m)*float64(j.w.N)*float64(j.w.K)/e.grain))
+	t := int(min(float64(e.most()), float64(j.m)*float64(j.w.N)*float64(j.w.K)/e.grain))
 	t = max(1, min(t, max(j.mPanels, j.nPanels)))
 	j.byRows = ceil(j.mPanels, t)*j.nPanels <= ceil(j.nPanels, t)*j.mPanels
 	for i := range t {
@@ -162,6 +173,14 @@ func (e *Engine) run() {
 	}
 	e.workers.run(t, e.parts, float64(j.m)*float64(j.w.N)*float64(j.w.K) >= 2*wakeable*e.grain)
 	e.job = job{}
+}
+
+// most is how many threads a product takes at most.
+func (e *Engine) most() int {
+	if e.alone {
+		return 1
+	}
+	return e.threads
 }
 
 // part computes part i with the memory of a thread.

@@ -29,8 +29,9 @@ const (
 // workers are goroutines that help with the parts of a product. There are none before the first product of several. Who
 // calls them does parts too, and all that nobody has begun with: it does not wait for one that sleeps.
 type workers struct {
-	most   int                 // how many there are then
-	part   func(thread, i int) // does a part; thread 0 is the caller
+	most   int                   // how many there are then
+	part   func(thread, i int)   // does a part; thread 0 is the caller
+	help   func(thread int) bool // or nil: does something else, if there is something
 	spins  int
 	each   []worker
 	claims atomic.Uint64 // of the run: parts, threads that it has memory for, and how many parts were taken
@@ -120,6 +121,18 @@ func (w *workers) claim(thread int) (done int32) {
 	}
 }
 
+// call wakes the goroutines that sleep: there is something to help with.
+func (w *workers) call() {
+	if w.each == nil {
+		w.start(w.most)
+	}
+	for i := range w.each {
+		if w.each[i].state.Load() == parked {
+			w.tell(i, called)
+		}
+	}
+}
+
 // stop ends the goroutines. What is run afterwards begins with new ones.
 func (w *workers) stop() {
 	for i := range w.each {
@@ -138,8 +151,16 @@ func (w *workers) tell(i int, what uint32) {
 func (w *workers) work(i int) {
 	defer w.ending.Done()
 	one := &w.each[i]
+	helped := false
+	something := func() bool {
+		helped = w.help != nil && w.help(i+1)
+		return helped || one.state.Load() != idle
+	}
 	for {
-		w.await(idleTurns, func() bool { return one.state.Load() != idle })
+		if w.await(idleTurns, something); helped {
+			helped = false
+			continue
+		}
 		if one.state.CompareAndSwap(idle, parked) {
 			<-one.wake
 		}

@@ -33,6 +33,18 @@ func end(r *isa.Rows) uint64 {
 	return r.Base + (r.Outer-1)*r.OuterStride + (r.Inner-1)*r.InnerStride + r.Bytes
 }
 
+// Normal makes r the same bytes in as few rows as its strides allow.
+func Normal(r *isa.Rows) { normal(r) }
+
+// End returns the address behind the last byte of r.
+func End(r *isa.Rows) uint64 { return end(r) }
+
+// Meet reports whether a and b, both normal, have a byte in common, or could have: it compares so many rows and planes.
+func Meet(a, b *isa.Rows, limit int) bool {
+	_, common, known := overlap(a, b, limit)
+	return common || !known
+}
+
 // overlap returns the first byte that a and b, both normal, have in common, in
 // the order of the rows of the one with fewer rows. It looks at no more rows and planes
 // than limit; beyond them it does not know.

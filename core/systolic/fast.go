@@ -53,6 +53,15 @@ func New(rows, cols, threads int) (*Array, error) {
 // Close ends the array's goroutines. Nothing may be in progress.
 func (a *Array) Close() { a.engine.Close() }
 
+// Help, Call and Alone are those of gemm.Engine.
+func (a *Array) Help(f func(thread int) bool) { a.engine.Help(f) }
+
+// Call wakes goroutines that sleep.
+func (a *Array) Call() { a.engine.Call() }
+
+// Alone says that products that follow are to be computed by the caller alone.
+func (a *Array) Alone(yes bool) { a.engine.Alone(yes) }
+
 // Reset makes all weights of the array zero.
 func (a *Array) Reset() {
 	for i := range a.k {
@@ -119,9 +128,8 @@ type Options struct {
 	// Seed, if not nil, is what the sums of each column begin with. p is one of integers that does not accumulate.
 	Seed []int32
 
-	// Weights is where the weights lie in a memory of which Changed is told. 0 is as good a place as any.
+	// Weights is a number that only these weights have; packed ones are kept by it. 0: they do not come again.
 	Weights uint64
-	Fresh   bool // they are a copy, which is not kept
 }
 
 // Do computes p as p.Do does, to the same bits, near the processor's speed.
@@ -134,7 +142,7 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
 	if p.B.Type == Uint8 {
 		signed = *p
 		w, p = a.signed(&signed, w), &signed
-		o.Fresh = true
+		o.Weights = 0
 	}
 	n := p.Cout / p.Groups
 	if !p.A.Type.Float() && !p.A.Transposed && n == 1 && p.Groups == p.Cin {
@@ -165,7 +173,7 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
 		if o.Stop != nil && o.Stop() {
 			return
 		}
-		a.group(p, acc[g*n:], in, stride, g, n, a.weightsOf(p, w, stride, g, n, o.Weights, o.Fresh), o)
+		a.group(p, acc[g*n:], in, stride, g, n, a.weightsOf(p, w, stride, g, n, o.Weights), o)
 	}
 }
 
@@ -186,7 +194,7 @@ func (a *Array) halves(p *Product, acc []int32, in, w []byte, o Options) {
 	half := *p
 	half.A.Type, half.A.Zero, half.A.Stride, half.Line = Int8, p.A.Zero>>8, p.A.Stride/2, p.Line/2
 	half.Accumulate, half.AccStride = false, p.Cout
-	a.Do(&half, a.upper, a.high, w, Options{Stop: o.Stop, Weights: o.Weights, Fresh: o.Fresh})
+	a.Do(&half, a.upper, a.high, w, Options{Stop: o.Stop, Weights: o.Weights})
 	for r := range m {
 		if o.Stop != nil && o.Stop() {
 			return

@@ -14,26 +14,27 @@ const (
 // keptWeights are packed ones, and what of.
 type keptWeights struct {
 	gemm.Weights
-	of       source
-	from, to uint64 // where they lie in memory, before to
-	good     bool   // nothing there has changed
+	of source
 }
 
-// source is all that packed weights depend on, their bytes aside.
+// source is all that packed weights depend on.
 type source struct {
 	b        Operand // without zero point
 	line     int     // gemm.Window.Run, or 0
 	depth, n int
-	base     uint64
+	number   uint64 // Options.Weights; 0: of nothing that comes again
 }
 
-// weightsOf returns the packed n columns of group g, for pixels stride bytes apart. w is at base in memory, or fresh.
-func (a *Array) weightsOf(p *Product, w []byte, stride, g, n int, base uint64, fresh bool) *gemm.Weights {
-	of := source{b: p.B, depth: p.depth(), n: n, base: base, line: p.line(stride)}
+// weightsOf returns the packed n columns of group g, for pixels stride bytes apart. number is Options.Weights.
+func (a *Array) weightsOf(p *Product, w []byte, stride, g, n int, number uint64) *gemm.Weights {
+	if p.Groups > 1 {
+		number = 0
+	}
+	of := source{b: p.B, depth: p.depth(), n: n, number: number, line: p.line(stride)}
 	of.b.Zero = 0
-	if p.Groups == 1 && !fresh {
+	if number != 0 {
 		for i := range a.kept {
-			if k := &a.kept[i]; k.good && k.of == of {
+			if k := &a.kept[i]; k.of == of {
 				return &k.Weights
 			}
 		}
@@ -44,20 +45,6 @@ func (a *Array) weightsOf(p *Product, w []byte, stride, g, n int, base uint64, f
 		k = &a.kept[a.oldest]
 	}
 	a.pack(&k.Weights, p, w, stride, g, n)
-	rows, row := of.depth, n
-	if p.B.Transposed {
-		rows, row = row, rows
-	}
-	k.of, k.good = of, p.Groups == 1 && !fresh
-	k.from, k.to = base, base+uint64(rows-1)*uint64(p.B.Stride)+p.B.Type.Bytes(uint64(row))
+	k.of = of
 	return &k.Weights
-}
-
-// Changed is told that n bytes at addr of the memory of Options.Weights have changed.
-func (a *Array) Changed(addr, n uint64) {
-	for i := range a.kept {
-		if k := &a.kept[i]; k.good && addr < k.to && k.from < addr+n {
-			k.good = false
-		}
-	}
 }

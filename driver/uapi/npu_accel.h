@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * User interface of the NPU driver, version 1.2.
+ * User interface of the NPU driver, version 1.3.
  *
  * The driver owns /dev/accel/accelN. A program opens it, creates buffer objects
  * (BOs), submits jobs that name BOs by handle, and waits on DRM syncobjs with
@@ -64,6 +64,8 @@
  * DRM_IOCTL_NPU_VM_BIND, DRM_NPU_COMMAND_VA, DRM_NPU_QUERY_VM, DRM_NPU_QUERY_FAULT,
  * DRM_NPU_QUEUE_USER, DRM_IOCTL_NPU_QUEUE_MAP; BOs of host memory are as large as
  * that is.
+ *
+ * New in 1.3: &drm_npu_job_status.cycles and time, DRM_NPU_COMMAND_PROFILE.
  */
 #ifndef _UAPI_NPU_ACCEL_H_
 #define _UAPI_NPU_ACCEL_H_
@@ -76,7 +78,7 @@ extern "C" {
 
 /* Version of this interface, as DRM_IOCTL_VERSION returns it. */
 #define DRM_NPU_VERSION_MAJOR	1
-#define DRM_NPU_VERSION_MINOR	2
+#define DRM_NPU_VERSION_MINOR	3
 
 /* Value of drm_version.name. */
 #define DRM_NPU_NAME		"npu"
@@ -438,6 +440,21 @@ struct drm_npu_job_status {
 	 * because it took too long (§4.14) the time, in µs.
 	 */
 	__u64 info;
+
+	/**
+	 * @cycles: out: of the commands of the job that completed, together, as
+	 * the device counts them (§13.8.2); of a command at most 2³² - 1. 0 if it
+	 * does not: see @time. This and what follows is new in 1.3.
+	 */
+	__u64 cycles;
+
+	/**
+	 * @time: out: model time, in cycles since the last reset of the device, at
+	 * the end of the last command that completed. 0 if there is none: the
+	 * device's time mode is fast (§13.8.1), &drm_npu_device_info.features lacks
+	 * bit 13, TIMING, or no command was executed.
+	 */
+	__u64 time;
 };
 
 /** struct drm_npu_vm_info - address space of this file */
@@ -658,6 +675,21 @@ struct drm_npu_launch {
 
 	/** @bindings: in: of &struct drm_npu_binding, at most max_bindings. */
 	struct drm_npu_array bindings;
+
+	/**
+	 * @profile_handle: in: BO of the profile record; 0 without
+	 * DRM_NPU_COMMAND_PROFILE. This and what follows is new in 1.3.
+	 */
+	__u32 profile_handle;
+
+	/** @pad: 0. */
+	__u32 pad;
+
+	/**
+	 * @profile_offset: in: byte offset in the BO, a multiple of 8, of
+	 * DRM_NPU_PROFILE_SIZE bytes within it; 0 without DRM_NPU_COMMAND_PROFILE.
+	 */
+	__u64 profile_offset;
 };
 
 /**
@@ -725,12 +757,24 @@ enum drm_npu_command_type {
  */
 #define DRM_NPU_COMMAND_VA	0x1
 
+/*
+ * Flag of a LAUNCH: the device writes the profile record of §13.8.4, what its engines
+ * did and waited for, before the job is done. A program that fails leaves none. The
+ * record is written like a binding with DRM_NPU_BINDING_WRITE; with DRM_NPU_COMMAND_VA
+ * its memory needs WRITE. EOPNOTSUPP without TIMING, bit 13 of
+ * &drm_npu_device_info.features (1.3).
+ */
+#define DRM_NPU_COMMAND_PROFILE	0x2
+
+/* Bytes of a profile record. */
+#define DRM_NPU_PROFILE_SIZE	400
+
 /** struct drm_npu_command - one command of a job */
 struct drm_npu_command {
 	/** @type: in: one of &enum drm_npu_command_type. */
 	__u32 type;
 
-	/** @flags: in: 0, or DRM_NPU_COMMAND_VA. */
+	/** @flags: in: 0, DRM_NPU_COMMAND_VA, DRM_NPU_COMMAND_PROFILE, or both. */
 	__u32 flags;
 
 	union {

@@ -23,7 +23,7 @@ func TestOldCards(t *testing.T) {
 			card := vdev.DefaultConfig()
 			card.Arch = arch
 			script := "load\ndigits " + Digits + " >$RESULT/digits.json || die digits: $?\n"
-			rows := map[string]int{"ioctl": 100, "memory": 20, "job": 25, "isolation": 9, "queue": 5, "vm": 1} // of vm only without_mmu
+			rows := map[string]int{"ioctl": 100, "memory": 20, "job": 25, "isolation": 9, "queue": 5, "vm": 1, "profile": 4} // of vm only without_mmu
 			for _, p := range slices.Sorted(maps.Keys(rows)) {
 				script += "stage " + p + "\n" + kselftest.Dir + "/" + p + " >$RESULT/" + p + ".ktap 2>&1; echo " + p + ": status $?\n"
 			}

@@ -71,16 +71,18 @@ func TestKselftest(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := boot(t, e, k, "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-			checkSelftests(t, res, "pci", 302)
+			checkSelftests(t, res, "pci", 322)
 		})
 	}
 }
 
-// TestVirtioKselftest is TestKselftest over virtio; what needs a PCI function skips.
+// TestVirtioKselftest is TestKselftest over virtio, with model time; what needs a PCI function skips.
 func TestVirtioKselftest(t *testing.T) {
 	e := guest.Require(t)
-	res, _ := bootVirtio(t, e, vdev.DefaultConfig(), monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-	checkSelftests(t, res, "virtio", 271)
+	card := vdev.DefaultConfig()
+	card.Time.Mode = vdev.TimeTimed
+	res, _ := bootVirtio(t, e, card, monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
+	checkSelftests(t, res, "virtio", 291)
 }
 
 // TestKselftestTimeouts lets the driver find hangs by itself: on cards that do not watch their commands, and on one that

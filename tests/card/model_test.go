@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"npuemu/compiler"
 	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
@@ -33,8 +35,8 @@ output %y
 output %z
 `
 
-// TestModel runs a compiled model in a guest through the kernel driver, and here with the user-mode driver:
-// the same file, the same results, the same counters.
+// TestModel runs a compiled model in a guest through the kernel driver, and here with the user-mode driver: the same
+// file, the same results, the same counters and cycles, of each operator and program.
 func TestModel(t *testing.T) {
 	e := guest.Require(t)
 	dir := t.TempDir()
@@ -46,7 +48,7 @@ func TestModel(t *testing.T) {
 	}
 	file, x := filepath.Join(dir, "network.npu"), filepath.Join(dir, "x.npy")
 	compileNetwork(t, file, x)
-	here := exec.CommandContext(t.Context(), binary, "run", file, "--input", x, "--output", filepath.Join(dir, "y.npy"), "--output", filepath.Join(dir, "z.npy"), "--json")
+	here := exec.CommandContext(t.Context(), binary, "run", file, "--input", x, "--output", filepath.Join(dir, "y.npy"), "--output", filepath.Join(dir, "z.npy"), "--json", "--time", "timed")
 	summary, err := here.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, summary)
@@ -59,7 +61,9 @@ rmmod npu || die rmmod
 `
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
-			res, d := boot(t, e, k, script, func(c *guest.Config) {
+			card := vdev.DefaultConfig()
+			card.Time.Mode = vdev.TimeTimed
+			res, d := bootWith(t, e, card, k, script, func(c *guest.Config) {
 				c.Files["/npuemu"], c.Files["/network.npu"], c.Files["/x.npy"] = binary, file, x
 			})
 			for _, name := range []string{"y.npy", "z.npy"} {
@@ -71,8 +75,8 @@ rmmod npu || die rmmod
 					t.Errorf("%s differs between guest and user-mode driver", name)
 				}
 			}
-			if got := counted(t, res.Files["summary"]); got != want {
-				t.Errorf("the card counted %+v in the guest and %+v here", got, want)
+			if diff := cmp.Diff(want, counted(t, res.Files["summary"])); diff != "" {
+				t.Errorf("the card counted (-here +in the guest):\n%s", diff)
 			}
 			if !bytes.Contains(res.Files["missing"], []byte("accel7")) {
 				t.Errorf("a card that is not there: %s", res.Files["missing"])
@@ -130,18 +134,32 @@ func weights(n int) []byte {
 	return q
 }
 
-// counted is what the summary of a run says of the card.
-func counted(t *testing.T, summary []byte) run.Counters {
+// summary is what a run says of the card.
+type summary struct {
+	Counters  run.Counters
+	Launches  []run.Launch
+	Operators []compiler.OperatorReport
+	OnHost    []any `json:"operators_on_host"`
+	Untimed   string
+}
+
+func counted(t *testing.T, text []byte) (s summary) {
 	t.Helper()
-	var s struct {
-		Counters run.Counters
-		OnHost   []any `json:"operators_on_host"`
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatalf("%v\n%s", err, text)
 	}
-	if err := json.Unmarshal(summary, &s); err != nil {
-		t.Fatalf("%v\n%s", err, summary)
+	if len(s.OnHost) != 1 || s.Counters.MACs == 0 || s.Untimed != "" || len(s.Launches) == 0 {
+		t.Errorf("the summary says %s", text)
 	}
-	if len(s.OnHost) != 1 || s.Counters.MACs == 0 {
-		t.Errorf("the summary says %s", summary)
+	cycles := uint64(0)
+	for i, l := range s.Launches {
+		if cycles += l.Cycles; l.Profile == nil || !l.Profile.Timed || l.Profile.Cycles == 0 || l.Profile.Cycles >= l.Cycles {
+			t.Fatalf("program %d: %+v", i, l)
+		}
+		l.Profile.Began = 0 // the driver may have used the card before
 	}
-	return s.Counters
+	if cycles == 0 || cycles != s.Counters.Cycles {
+		t.Errorf("programs take %d cycles, the card counted %d", cycles, s.Counters.Cycles)
+	}
+	return s
 }

@@ -22,15 +22,15 @@ type faulty struct {
 	before, after func(program []byte, bindings []run.Binding)
 }
 
-func (f faulty) Launch(ctx context.Context, program run.Memory, bindings []run.Binding) error {
+func (f faulty) Launch(ctx context.Context, program run.Memory, bindings []run.Binding) (run.Launch, error) {
 	if f.before != nil {
 		f.before(program.Bytes(), bindings)
 	}
-	err := f.Card.Launch(ctx, program, bindings)
+	l, err := f.Card.Launch(ctx, program, bindings)
 	if f.after != nil {
 		f.after(program.Bytes(), bindings)
 	}
-	return err
+	return l, err
 }
 
 // verified is x + c, relu of it, and 2 times that.

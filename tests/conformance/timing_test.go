@@ -263,3 +263,46 @@ func TestPacedEnds(t *testing.T) {
 		t.Errorf("TIME is %d after a reset", v)
 	}
 }
+
+// TestTimeTranslated: what a context's page tables lead to takes the cycles that it takes without them (§13.8.2), and
+// finding out leaves the TLB and its counters alone.
+func TestTimeTranslated(t *testing.T) {
+	const behind = ".spad 8192\n.bindings 2\nload binding=0 local=0 nx=8192\nstore binding=1 offset=4096 local=0 nx=8192\nhalt\n"
+	tlb := map[string][2]uint64{}
+	for _, mode := range []string{vdev.TimeFast, vdev.TimeTimed} {
+		cfg := config()
+		cfg.Time.Mode = mode
+		h := devtest.New(t, cfg)
+		prepare(h)
+		p := newProcess(h, 2, false)
+		bus, _ := h.Alloc(vaSize)
+		launch := func(text string, from, to devtest.Binding) devtest.Entry {
+			from.Size, from.Read, to.Size, to.Write = 12288, true, 12288, true
+			return h.Launch(program(t, text), from, to)
+		}
+		onBus, inDevice := devtest.Binding{Addr: bus}, devtest.Binding{Addr: 0x80000, Space: 1}
+		for _, tt := range []struct {
+			name       string
+			plain      devtest.Entry
+			translated func() devtest.Entry
+		}{
+			{"COPY on the bus", copyEntry(0, 0, bus, bus, 8192, 1, 1), func() devtest.Entry { return p.copy(vaSource, vaDest, 8192) }},
+			{"COPY to device memory", copyEntry(0, 1, bus, 0x80008, 8192, 1, 1), func() devtest.Entry { return p.copy(vaSource, vaBoth+8, 8192) }},
+			{"COPY from device memory", copyEntry(1, 0, 0x80010, bus, 100, 1, 1), func() devtest.Entry { return p.copy(vaBoth+16, vaDest, 100) }},
+			{"LAUNCH on the bus", launch(moveText, onBus, onBus), func() devtest.Entry { return p.launch(t, moveText, vaSource, vaDest, 12288) }},
+			{"LAUNCH to device memory", launch(moveText, onBus, inDevice), func() devtest.Entry { return p.launch(t, moveText, vaSource, vaBoth, 12288) }},
+			{"LAUNCH from device memory", launch(moveText, inDevice, onBus), func() devtest.Entry { return p.launch(t, moveText, vaBoth, vaDest, 12288) }},
+			{"LAUNCH of a binding whose first page is mapped nowhere", launch(behind, onBus, inDevice), func() devtest.Entry { return p.launch(t, behind, vaSource, vaDest-4096, 12288) }},
+		} {
+			want, got := h.Do(1, tt.plain), h.Do(2, tt.translated())
+			if want.Status != npureg.StatusSuccess || got.Status != npureg.StatusSuccess || got.Reserved[0] != want.Reserved[0] || (got.Reserved[0] != 0) != (mode == vdev.TimeTimed) {
+				t.Errorf("%s, %s: %v and %d cycles; without page tables %v, %d", mode, tt.name, got, got.Reserved[0], want, want.Reserved[0])
+			}
+		}
+		log := h.Log(2, 8*npureg.CounterCount)
+		tlb[mode] = [2]uint64{le.Uint64(log[8*npureg.CounterTLBHits:]), le.Uint64(log[8*npureg.CounterTLBMisses:])}
+	}
+	if tlb[vdev.TimeFast] != tlb[vdev.TimeTimed] {
+		t.Errorf("hits and misses of the TLB in fast mode %v, in timed %v", tlb[vdev.TimeFast], tlb[vdev.TimeTimed])
+	}
+}

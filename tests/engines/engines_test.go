@@ -37,31 +37,47 @@ func numerics(t testing.TB) string {
 	return string(b)
 }
 
-// judge runs programs on both engines.
+// judge runs programs on both engines: the device's with one thread, and with several, where instructions are executed
+// side by side.
 type judge struct {
-	core *core.Core
-	ref  *ref.Machine
+	cores []*core.Core
+	ref   *ref.Machine
 }
 
 func newJudge(t testing.TB) *judge {
 	t.Helper()
-	c, err := core.New(config)
-	if err != nil {
-		t.Fatal(err)
+	j := &judge{ref: ref.New(ref.Config{Rows: config.Rows, Cols: config.Cols, Spad: config.SpadSize, Acc: config.AccSize, Features: features}, numerics(t))}
+	for _, threads := range []int{1, 2, 3} {
+		cfg := config
+		cfg.Threads = threads
+		c, err := core.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		j.cores = append(j.cores, c)
 	}
-	return &judge{c, ref.New(ref.Config{Rows: config.Rows, Cols: config.Cols, Spad: config.SpadSize, Acc: config.AccSize, Features: features}, numerics(t))}
+	return j
 }
 
 // buffers is the memory of the core's bindings; a binding's address is its index.
-type buffers [3][]byte
+type buffers struct {
+	bytes [3][]byte
+	seed  uint64
+}
+
+// Place implements core.PlacedMemory: all in one piece, each in its own, or nowhere.
+func (b *buffers) Place(at core.Binding) (uint64, bool) {
+	return b.seed % 4 / 2 * at.Addr, b.seed%4 != 3
+}
 
 func (b *buffers) Load(at core.Binding, off uint64, p []byte) error {
-	copy(p, b[at.Addr>>32][off:])
+	copy(p, b.bytes[at.Addr>>32][off:])
 	return nil
 }
 
 func (b *buffers) Store(at core.Binding, off uint64, p []byte) error {
-	copy(b[at.Addr>>32][off:], p)
+	copy(b.bytes[at.Addr>>32][off:], p)
 	return nil
 }
 
@@ -72,30 +88,42 @@ var access = [3]struct{ read, write bool }{{true, false}, {true, true}, {false, 
 // difference, or "". It also returns the reference's status.
 func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.Status) {
 	image := p.Image()
-	device := buffers(memory(seed))
-	var bindings []core.Binding
 	model := memory(seed)
 	var refs []ref.Binding
 	for n, a := range access {
-		bindings = append(bindings, core.Binding{Addr: uint64(n) << 32, Size: uint64(len(device[n])), Read: a.read, Write: a.write})
 		refs = append(refs, ref.Binding{Data: model[n], Read: a.read, Write: a.write})
 	}
 	want := j.ref.Run(image, refs)
-	_, err := j.core.Run(t.Context(), image, bindings, &device)
-	got := ref.Result{}
-	var f *core.Fault
-	if errors.As(err, &f) {
-		got = ref.Result{Status: ref.Status(f.Status), Instr: f.Instr, Info: f.Info}
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	if got != want {
-		return fmt.Sprintf("the device completes with %+v, the reference with %+v", got, want), want.Status
-	}
-	for n := range device {
-		for i, b := range device[n] {
-			if b != model[n][i] {
-				return fmt.Sprintf("byte %#x of binding %d is %#02x, the reference has %#02x", i, n, b, model[n][i]), want.Status
+	var counted core.Stats
+	var hazards []core.Hazard
+	for n, c := range j.cores {
+		device := buffers{memory(seed), seed}
+		var bindings []core.Binding
+		for n, a := range access {
+			bindings = append(bindings, core.Binding{Addr: uint64(n) << 32, Size: uint64(len(device.bytes[n])), Read: a.read, Write: a.write})
+		}
+		stats, err := c.Run(t.Context(), image, bindings, &device)
+		got := ref.Result{}
+		var f *core.Fault
+		if errors.As(err, &f) {
+			got = ref.Result{Status: ref.Status(f.Status), Instr: f.Instr, Info: f.Info}
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			return fmt.Sprintf("the device completes with %+v, the reference with %+v", got, want), want.Status
+		}
+		if n == 0 {
+			counted, hazards = stats, slices.Clone(c.Hazards())
+		}
+		if stats != counted || !slices.Equal(c.Hazards(), hazards) {
+			return fmt.Sprintf("several threads count %+v and find %v, one %+v and %v", stats, c.Hazards(), counted, hazards), want.Status
+		}
+		for n, bytes := range device.bytes {
+			for i, b := range bytes {
+				if b != model[n][i] {
+					return fmt.Sprintf("byte %#x of binding %d is %#02x, the reference has %#02x", i, n, b, model[n][i]), want.Status
+				}
 			}
 		}
 	}
@@ -209,6 +237,7 @@ func TestDifferential(t *testing.T) {
 		p := generate(seed)
 		what, status := j.compare(t, p, seed)
 		if what != "" {
+			t.Logf("seed %d: %s", seed, what)
 			p = j.shrink(t, p, seed)
 			what, _ = j.compare(t, p, seed)
 			t.Fatalf("seed %d: %s\n%s\n%s", seed, what, save(t, *saveFlag, p, seed, what), isa.Disassemble(p))

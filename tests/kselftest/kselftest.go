@@ -23,7 +23,7 @@ import (
 
 // Programs are the selftests, in the order in which they run: those that could leave nothing to run on
 // come last.
-var Programs = []string{"ioctl", "memory", "job", "isolation", "queue", "vm", "user", "dmabuf", "timeout", "reset", "power", "hotplug", "module"}
+var Programs = []string{"ioctl", "memory", "job", "isolation", "queue", "vm", "user", "profile", "dmabuf", "timeout", "reset", "power", "hotplug", "module"}
 
 // Dir is where they are in the guest. Some have the names of busybox's applets.
 const Dir = "/kselftest"

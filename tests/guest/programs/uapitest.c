@@ -208,8 +208,8 @@ static void test_version(void)
 	struct npu_version version;
 	int ret = npu_get_version(fd, &version);
 
-	row(!ret && !strcmp(version.name, "npu") && version.major == 1 && version.minor == 2,
-	    "version: npu 1.2");
+	row(!ret && !strcmp(version.name, "npu") && version.major == 1 && version.minor == 3,
+	    "version: npu 1.3");
 }
 
 static void test_query(void)
@@ -255,7 +255,7 @@ static void test_query(void)
 	row(!ret && query.size == sizeof(info) && !memcmp(buffer, &info, 32) &&
 	    all_bytes(buffer + sizeof(info), 16, 0x55), "query: long buffer keeps its end");
 
-	row(info.uapi_version == 0x10002 && info.arch_version >> 16 == 1 &&
+	row(info.uapi_version == 0x10003 && info.arch_version >> 16 == 1 &&
 	    info.fw_version >> 16 == 1 && info.array_rows && info.array_cols && info.spad_size &&
 	    info.queues && info.queues_free && info.dram_size && info.dram_free &&
 	    info.dram_free <= info.dram_size && info.max_commands && info.max_bindings == 64 &&

@@ -389,6 +389,23 @@ static void launch(FIXTURE_DATA(submit) *self)
 	self->c = npu_launch(&self->a, self->program.size, self->binding, 2);
 }
 
+/* And the device leaves a profile record (1.3) behind what is copied. */
+static void profile(FIXTURE_DATA(submit) *self)
+{
+	launch(self);
+	self->c.flags = DRM_NPU_COMMAND_PROFILE;
+	self->c.launch.profile_handle = self->b.handle;
+	self->c.launch.profile_offset = 64;
+}
+
+/* What a driver says of a profile record whose place is wrong: before 1.3 it knows none. */
+static int profile_error(FIXTURE_DATA(submit) *self, int error)
+{
+	if (npu_minor(self->fd) < 3)
+		return EINVAL;
+	return self->info.features & NPU_TIMING ? error : EOPNOTSUPP;
+}
+
 /* Two commands that are longer than any version knows. */
 static void longer(FIXTURE_DATA(submit) *self, uint64_t more)
 {
@@ -515,6 +532,26 @@ BAD_SUBMIT(binding_wraps, EINVAL, launch(self); self->binding[1].offset = ~0ull;
 	   self->binding[1].size = 2)
 BAD_SUBMIT(binding_size_wraps, EINVAL, launch(self); self->binding[1].offset = 64;
 	   self->binding[1].size = ~0ull - 32)
+
+BAD_SUBMIT(profile_without_flag, EINVAL, profile(self); self->c.flags = 0)
+BAD_SUBMIT(profile_handle_without_flag, EINVAL, launch(self);
+	   self->c.launch.profile_handle = self->b.handle)
+BAD_SUBMIT(profile_offset_without_flag, EINVAL, launch(self); self->c.launch.profile_offset = 64)
+BAD_SUBMIT(profile_padding, EINVAL, profile(self); self->c.launch.pad = 1)
+BAD_SUBMIT(profile_unaligned, EINVAL, profile(self); self->c.launch.profile_offset = 68)
+BAD_SUBMIT(profile_with_unknown_flag, EINVAL, profile(self); self->c.flags |= 4)
+BAD_SUBMIT(profile_by_address_with_handle, EINVAL, profile(self);
+	   self->c.flags |= DRM_NPU_COMMAND_VA)
+BAD_SUBMIT(profile_of_a_nop, EINVAL, self->c = npu_nop(); self->c.flags = DRM_NPU_COMMAND_PROFILE)
+BAD_SUBMIT(profile_of_a_copy, EINVAL, self->c.flags = DRM_NPU_COMMAND_PROFILE)
+BAD_SUBMIT(profile_nowhere, profile_error(self, ENOENT), profile(self);
+	   self->c.launch.profile_handle = 0)
+BAD_SUBMIT(profile_unknown, profile_error(self, ENOENT), profile(self);
+	   self->c.launch.profile_handle = 4711)
+BAD_SUBMIT(profile_past_the_end, profile_error(self, EINVAL), profile(self);
+	   self->c.launch.profile_offset = NPU_PAGE - 392)
+BAD_SUBMIT(profile_wraps, profile_error(self, EINVAL), profile(self);
+	   self->c.launch.profile_offset = ~0ull - 7)
 
 BAD_SUBMIT(in_sync_unknown, ENOENT, self->sync.handle = 4711;
 	   self->s.in_syncs = NPU_ARRAY(&self->sync, 1))

@@ -40,6 +40,9 @@
 #define NPU_DEVICE	DRM_NPU_PLACEMENT_DEVICE
 #define NPU_SYSTEM	DRM_NPU_PLACEMENT_SYSTEM
 
+/* Of drm_npu_device_info.features: model time and profile records (§13.8). */
+#define NPU_TIMING	(1ull << 13)
+
 /* Of the module; its value is in milliseconds. */
 #define NPU_JOB_TIMEOUT	"/sys/module/npu/parameters/job_timeout_ms"
 
