@@ -106,11 +106,13 @@ func TestKselftestTimeouts(t *testing.T) {
 modprobe npu ` + tt.parameters + `
 load
 for p in queue timeout; do ` + kselftest.Dir + `/$p >$RESULT/$p.ktap 2>&1; done
+` + kselftest.Dir + `/ioctl -f query >$RESULT/query.ktap 2>&1
 rmmod npu || die rmmod
 `})
 	}
 	bootTurns(t, e, "", turns, func(t *testing.T, i int, res *guest.Result, _ *vdev.Device) {
 		checkKTAP(t, res.Files["queue.ktap"], queue[i])
 		checkKTAP(t, res.Files["timeout.ktap"], 8)
+		checkKTAP(t, res.Files["query.ktap"], 24)
 	}, kselftests(t, e))
 }
