@@ -45,7 +45,7 @@ func later(o isa.Opcode) bool {
 // catchUp does what is late.
 func (c *Core) catchUp() {
 	if c.late.bias || c.late.product {
-		c.compute() // no fault: it is not fused with a REQUANT
+		_ = c.compute() // no fault: it is not fused with a REQUANT
 	}
 }
 
