@@ -115,7 +115,7 @@ func sideConfig(threads int) core.Config {
 // Bytes, counts and hazards are those of one thread, also when memory fails in the middle, whatever it is that does, and
 // afterwards.
 func TestSideBySideFails(t *testing.T) {
-	const tiles = 40
+	const tiles = 14
 	program := tiled(sideConfig(1), tiles)
 	program.Text[isa.Size*40+3] = 0 // a LOAD that nobody waits for: a hazard, and tokens are missing
 	images := [][]byte{tiled(sideConfig(1), tiles).Image(), program.Image()}
@@ -125,7 +125,7 @@ func TestSideBySideFails(t *testing.T) {
 		bad uint64
 	}
 	rows := []row{{}, {0, 1}, {1, 1}, {2, 4}, {3, 1}}
-	for range 30 {
+	for range 10 {
 		rows = append(rows, row{0, 1 + rng.Uint64N(tiles*64*96-1)}, row{3, 1 + rng.Uint64N(tiles*64*24-1)})
 	}
 	one := newCore(t, sideConfig(1))
@@ -180,10 +180,10 @@ func TestSideBySideNoAllocation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 50 {
+	for range 20 {
 		run()
 	}
-	if n := testing.AllocsPerRun(50, run); n != 0 {
+	if n := testing.AllocsPerRun(20, run); n != 0 {
 		t.Errorf("%v allocations in a program", n)
 	}
 }
