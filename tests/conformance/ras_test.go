@@ -12,6 +12,7 @@ import (
 	"npuemu/firmware"
 	"npuemu/mmio/npureg"
 	"npuemu/tests/devtest"
+	"npuemu/vdev/vfiouser"
 )
 
 // errorRecord is a record of the error log, without its time (§12.3).
@@ -326,6 +327,15 @@ func TestErrorsInAER(t *testing.T) {
 	inject(h, "uncorrected", "dram", 0)
 	if s := h.Dev.Status(); s.Correctable != 1<<14 || s.Uncorrectable != 1<<22 {
 		t.Errorf("AER status %#x, %#x, want corrected internal and uncorrectable internal", s.Correctable, s.Uncorrectable)
+	}
+	if err := h.Client.WriteRegion(vfiouser.RegionConfig, 0x104, le.AppendUint32(nil, 1<<22)); err != nil {
+		t.Fatal(err)
+	}
+	if c := h.Do(1, copyEntry(1, 1, 0, 4096, 64, 1, 1)); c.Status != npureg.StatusPoison {
+		t.Errorf("COPY of poison: %v", c)
+	}
+	if s := h.Dev.Status(); s.Uncorrectable != 0 {
+		t.Errorf("AER status %#x after a COPY of poison: the error was told of when it was detected", s.Uncorrectable)
 	}
 }
 
