@@ -9,9 +9,9 @@
 // the completion says. A Core has no lock: one caller at a time, and no
 // register access waits for Run.
 //
-// The model is functional. Engines that the specification lets run
-// concurrently take turns: the sequencer first checks the format of the whole
+// The model is functional. The sequencer first checks the format of the whole
 // program up to HALT, then the ready instruction with the lowest index is
-// executed until none is left. Programs that order their accesses by tokens
-// (§5.5) cannot see this; for all others it makes results repeatable.
+// executed until none is left. With several threads those that share no byte are
+// executed side by side, with the same results. Programs that order their accesses
+// by tokens (§5.5) cannot see that order; for all others it makes results repeatable.
 package core

@@ -15,7 +15,7 @@
  *   npu_queue.user_lock     mappings of a queue's process; inside mmap_lock, and allocates
  *   npu_vm.slots_lock, npu_device.dead_lock (spinlocks)
  *   npu_queue.lock          the queue's ring and jobs on the device (spinlock)
- *   npu_file.jobs_lock      job statuses (spinlock)
+ *   npu_file.jobs_lock, npu_device.busy_lock  job statuses; time of the device (spinlocks)
  * Recovery takes npu_device.lock, npu_mbox.lock and the spinlocks. Nobody who holds one of them
  * waits for a job, or allocates memory that somebody may have to free first: that may wait for
  * a job as well. npu_signalling_begin() has lockdep watch it.
@@ -114,6 +114,9 @@ struct npu_bus_ops {
 	 * device is gone.
 	 */
 	int (*reset)(struct npu_device *npu);
+
+	/* Says whether firmware died; user queues go on without it (§9.2). */
+	bool (*firmware_dead)(struct npu_device *npu);
 
 	/* Makes the device silent, for good or until the next boot. */
 	void (*stop)(struct npu_device *npu);
@@ -233,7 +236,7 @@ struct npu_queue {
 	bool late; /* a job did not end in time: the queue waits for npu_queue_recover() */
 	u16 command_id; /* of the next command */
 	struct list_head inflight; /* of npu_job.node, in order of submission */
-	ktime_t first_since; /* when the first of these became it */
+	ktime_t busy_since; /* when the device got the first of these, or all of them again */
 	u64 fence_context;
 	u64 fence_seqno;
 };
@@ -246,7 +249,7 @@ struct npu_file {
 	struct xarray queues; /* lock; of npu_queue by number, see uAPI; empty after unplug */
 	struct npu_context context;
 	struct npu_vm vm;
-	atomic64_t busy_ns; /* time during which its jobs were the first of their queue */
+	atomic64_t busy_ns; /* time for which the device executed its jobs */
 	atomic_t timeouts; /* jobs that did not end in time */
 
 	spinlock_t jobs_lock; /* everything below */
@@ -330,6 +333,9 @@ struct npu_device {
 	spinlock_t dead_lock; /* dead */
 	struct list_head dead; /* mappings */
 	struct llist_head dead_bos; /* with the last reference */
+
+	spinlock_t busy_lock; /* charged */
+	ktime_t charged; /* until when files were charged for the device's time */
 
 	spinlock_t fault_lock; /* fault */
 	struct npu_fault_record fault;
@@ -433,6 +439,7 @@ void npu_queues_stop(struct npu_device *npu);
 void npu_queues_cancel(struct npu_device *npu, int error);
 void npu_queues_interrupt(struct npu_device *npu);
 int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
+void npu_queues_settle(struct npu_device *npu, unsigned int timeout_ms);
 bool npu_context_live(struct npu_device *npu, struct npu_context *context);
 void npu_queues_restart(struct npu_device *npu);
 void npu_queues_start(struct npu_device *npu);

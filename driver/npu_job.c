@@ -128,13 +128,23 @@ void npu_job_complete(struct npu_job *job, int error)
 	dma_fence_put(fence);
 }
 
-/* Books the time that the first job of the queue was it; npu_queue.lock is held. */
-static void npu_queue_account(struct npu_queue *q, struct npu_job *job)
+/*
+ * Charges the job's file for the command that has ended. The device executes one at a time, so
+ * it was at this one since the queue had commands, or since the last one of any queue ended: no
+ * time is charged twice. npu_queue.lock is held.
+ */
+static void npu_job_account(struct npu_job *job)
 {
-	ktime_t now = ktime_get();
+	struct npu_device *npu = job->npu;
+	ktime_t now, since;
 
-	atomic64_add(ktime_to_ns(ktime_sub(now, q->first_since)), &job->file->busy_ns);
-	q->first_since = now;
+	spin_lock(&npu->busy_lock);
+	now = ktime_get();
+	since = ktime_after(job->queue->busy_since, npu->charged) ? job->queue->busy_since :
+								    npu->charged;
+	npu->charged = now;
+	spin_unlock(&npu->busy_lock);
+	atomic64_add(ktime_to_ns(ktime_sub(now, since)), &job->file->busy_ns);
 }
 
 /* Ends a job that the device has forgotten, and that was on the list of its queue. */
@@ -171,9 +181,6 @@ void npu_queue_cancel(struct npu_queue *q, int error)
 	LIST_HEAD(jobs);
 
 	spin_lock(&q->lock);
-	job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
-	if (job)
-		npu_queue_account(q, job);
 	list_splice_init(&q->inflight, &jobs);
 	q->held = false;
 	spin_unlock(&q->lock);
@@ -195,12 +202,10 @@ void npu_queue_end_faulted(struct npu_queue *q)
 	spin_lock(&q->lock);
 	q->held = false;
 	job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
-	if (job && job->faulted) {
-		npu_queue_account(q, job);
+	if (job && job->faulted)
 		list_del(&job->node);
-	} else {
+	else
 		job = NULL;
-	}
 	spin_unlock(&q->lock);
 	if (job)
 		npu_job_cancel(job, 0);
@@ -220,7 +225,7 @@ void npu_queue_interrupt(struct npu_queue *q, int error)
 	if (!late)
 		job = list_first_entry_or_null(&q->inflight, struct npu_job, node);
 	if (job) {
-		npu_queue_account(q, job);
+		npu_job_account(job);
 		list_del(&job->node);
 		q->held = false;
 	}
@@ -312,6 +317,7 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 		npu_job_set_late(job);
 		npu_schedule_queue_recovery(q);
 	}
+	npu_job_account(job);
 	job->command_id++;
 	job->completed++;
 	if (npu_fault_of_context(q, status)) { /* nothing follows, until there is a new context */
@@ -323,7 +329,6 @@ static struct npu_job *npu_queue_take(struct npu_queue *q, const struct npu_cqe 
 	}
 	if (job->completed < job->count || q->late || q->held)
 		return NULL;
-	npu_queue_account(q, job);
 	list_del(&job->node);
 	return job;
 }
@@ -407,6 +412,7 @@ void npu_queue_repeat(struct npu_queue *q)
 	struct npu_job *job;
 
 	spin_lock(&q->lock);
+	q->busy_since = ktime_get();
 	list_for_each_entry(job, &q->inflight, node)
 		npu_job_push(job);
 	if (!list_empty(&q->inflight))
@@ -430,7 +436,7 @@ static struct dma_fence *npu_job_run(struct drm_sched_job *sched_job)
 	npu_fence_init(job->fence, q);
 	job->started = true;
 	if (list_empty(&q->inflight))
-		q->first_since = ktime_get();
+		q->busy_since = ktime_get();
 	list_add_tail(&job->node, &q->inflight);
 	npu_job_push(job);
 	job->npu->ops->queue_kick(q);

@@ -26,8 +26,8 @@
  * &struct drm_npu_bo_create.
  *
  * /proc/PID/fdinfo/FD tells what a file uses, as the kernel's
- * drm-usage-stats.rst says: drm-engine-npu is the time during which jobs of the
- * file were the first of their queue on the device; the memory regions are
+ * drm-usage-stats.rst says: drm-engine-npu is the time for which the device
+ * executed jobs of the file, DRM_NPU_QUEUE_USER aside; the memory regions are
  * "device" and "system". npu-timeouts is the number of its jobs that did not end
  * in time.
  *

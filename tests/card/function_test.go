@@ -328,8 +328,8 @@ func plug(q *qmp, id, bus, socket string) (refusal string) {
 	return refusal
 }
 
-// TestReplug unplugs a card without MSI-X under a guest whose driver is bound and works, and plugs it in
-// again, twice.
+// TestReplug unplugs a card by QEMU's monitor, under a program that has jobs on it, and plugs it in again, twice. The card has
+// no MSI-X: QEMU 11.1 aborts when one that has is unplugged (docs/limits.md).
 func TestReplug(t *testing.T) {
 	e := guest.Require(t)
 	d, socket := devtest.Start(t, msiOnly())
@@ -338,6 +338,10 @@ bdf=${dev##*/}
 load
 digits `+Digits+` >/dev/null || die "digits at first"
 for i in 1 2; do
+	rm -f /working
+	lifetest removed /working >$RESULT/removed-$i &
+	for n in $(seq 300); do [ -e /working ] && break; sleep 0.1; done
+	[ -e /working ] || die "no jobs, $i"
 	echo "operator: unplug"
 	for n in $(seq 300); do [ -e $dev ] || break; sleep 0.1; done
 	[ -e $dev ] && die "the card is still there, $i"
@@ -345,11 +349,12 @@ for i in 1 2; do
 	echo "operator: plug"
 	for n in $(seq 300); do [ -e /dev/accel/accel0 ] && break; sleep 0.1; done
 	[ -e /dev/accel/accel0 ] || die "no card after it was plugged in, $i"
+	wait
 	digits `+Digits+` >$RESULT/digits-$i.json || die "digits after it was plugged in, $i"
 done
 rmmod npu || die rmmod
 `)
-	cfg.RootPort = true
+	cfg.RootPort, cfg.Timeout = true, 4*time.Minute
 	operator(t, map[string]func(*qmp){
 		"operator: unplug": func(q *qmp) { q.do("device_del", map[string]string{"id": "npu0"}) },
 		"operator: plug": func(q *qmp) {
@@ -371,13 +376,11 @@ rmmod npu || die rmmod
 	if err != nil || res.Status != 0 {
 		t.Fatalf("%v\n%s", err, console(res))
 	}
-	for _, bad := range []string{"BUG:", "WARNING:", "Oops", "Call Trace"} {
-		if strings.Contains(res.Console, bad) {
-			t.Errorf("the kernel complains (%s)\n%s", bad, console(res))
-		}
+	checkKernelLog(t, res)
+	for _, i := range []string{"1", "2"} {
+		checkKTAP(t, res.Files["removed-"+i], 12)
+		checkDigits(t, res.Files["digits-"+i+".json"])
 	}
-	checkDigits(t, res.Files["digits-1.json"])
-	checkDigits(t, res.Files["digits-2.json"])
 	for _, f := range d.Findings() {
 		t.Errorf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
 	}

@@ -71,7 +71,7 @@ func TestKselftest(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := boot(t, e, k, "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-			checkSelftests(t, res, "pci", 322)
+			checkSelftests(t, res, "pci", 331)
 		})
 	}
 }
@@ -82,7 +82,7 @@ func TestVirtioKselftest(t *testing.T) {
 	card := vdev.DefaultConfig()
 	card.Time.Mode = vdev.TimeTimed
 	res, _ := bootVirtio(t, e, card, monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-	checkSelftests(t, res, "virtio", 291)
+	checkSelftests(t, res, "virtio", 299)
 }
 
 // TestKselftestTimeouts lets the driver find hangs by itself: on cards that do not watch their commands, and on one that
@@ -106,11 +106,13 @@ func TestKselftestTimeouts(t *testing.T) {
 modprobe npu ` + tt.parameters + `
 load
 for p in queue timeout; do ` + kselftest.Dir + `/$p >$RESULT/$p.ktap 2>&1; done
+` + kselftest.Dir + `/ioctl -f query >$RESULT/query.ktap 2>&1
 rmmod npu || die rmmod
 `})
 	}
 	bootTurns(t, e, "", turns, func(t *testing.T, i int, res *guest.Result, _ *vdev.Device) {
 		checkKTAP(t, res.Files["queue.ktap"], queue[i])
 		checkKTAP(t, res.Files["timeout.ktap"], 8)
+		checkKTAP(t, res.Files["query.ktap"], 24)
 	}, kselftests(t, e))
 }

@@ -12,6 +12,7 @@ import (
 	"npuemu/firmware"
 	"npuemu/mmio/npureg"
 	"npuemu/tests/devtest"
+	"npuemu/vdev/vfiouser"
 )
 
 // errorRecord is a record of the error log, without its time (§12.3).
@@ -327,6 +328,15 @@ func TestErrorsInAER(t *testing.T) {
 	if s := h.Dev.Status(); s.Correctable != 1<<14 || s.Uncorrectable != 1<<22 {
 		t.Errorf("AER status %#x, %#x, want corrected internal and uncorrectable internal", s.Correctable, s.Uncorrectable)
 	}
+	if err := h.Client.WriteRegion(vfiouser.RegionConfig, 0x104, le.AppendUint32(nil, 1<<22)); err != nil {
+		t.Fatal(err)
+	}
+	if c := h.Do(1, copyEntry(1, 1, 0, 4096, 64, 1, 1)); c.Status != npureg.StatusPoison {
+		t.Errorf("COPY of poison: %v", c)
+	}
+	if s := h.Dev.Status(); s.Uncorrectable != 0 {
+		t.Errorf("AER status %#x after a COPY of poison: the error was told of when it was detected", s.Uncorrectable)
+	}
 }
 
 // TestInjectionMistakes: what an operator cannot have.
@@ -341,7 +351,7 @@ func TestInjectionMistakes(t *testing.T) {
 		{"kind", "soft", "dram", 0, `memory error "soft": use one of corrected, uncorrected`},
 		{"memory", "corrected", "flash", 0, `memory "flash": use one of dram, scratchpad`},
 		{"beyond device memory", "corrected", "dram", 1 << 20, "address 0x100000: dram has 0x100000 bytes"},
-		{"beyond the scratchpad", "uncorrected", "scratchpad", 256 << 10, "address 0x40000: scratchpad has 0x40000 bytes"},
+		{"beyond the scratchpad", "uncorrected", "scratchpad", 1 << 20, "address 0x100000: scratchpad has 0x100000 bytes"},
 		{"far beyond", "uncorrected", "dram", ^uint64(0), "address 0xffffffffffffffff: dram"},
 	} {
 		if err := h.Dev.InjectMemoryError(tt.kind, tt.memory, tt.addr); err == nil || !bytes.Contains([]byte(err.Error()), []byte(tt.want)) {

@@ -153,12 +153,90 @@ BAD_QUERY(type_all_ones, EINVAL, self->q.type = ~0u)
 BAD_QUERY(argument_of_info, EINVAL, self->q.arg = 1)
 BAD_QUERY(argument_of_counters, EINVAL, self->q.type = DRM_NPU_QUERY_COUNTERS;
 	  self->q.arg = ~0ull)
+BAD_QUERY(argument_of_telemetry, EINVAL, self->q.type = DRM_NPU_QUERY_TELEMETRY;
+	  self->q.arg = 1)
 BAD_QUERY(pointer, EFAULT, self->q.ptr = 8)
 BAD_QUERY(pointer_to_kernel, EFAULT, self->q.ptr = ~0ull << 40)
 BAD_QUERY(pointer_of_counters, EFAULT, self->q.type = DRM_NPU_QUERY_COUNTERS; self->q.ptr = 8)
 BAD_QUERY(job_0, ENOENT, self->q.type = DRM_NPU_QUERY_JOB)
 BAD_QUERY(job_to_come, ENOENT, self->q.type = DRM_NPU_QUERY_JOB; self->q.arg = 1)
 BAD_QUERY(job_all_ones, ENOENT, self->q.type = DRM_NPU_QUERY_JOB; self->q.arg = ~0ull)
+
+/* Device and firmware have telemetry: both are 1.2, and feature bit 4 says so. */
+static bool has_telemetry(FIXTURE_DATA(query) *self)
+{
+	struct drm_npu_device_info info = npu_info(self->fd);
+
+	return info.features & 1 << 4 && info.fw_version >= (1 << 16 | 2);
+}
+
+#define SKIP_WITHOUT_TELEMETRY() do {						\
+	if (npu_minor(self->fd) < 2)						\
+		SKIP(return, "an interface before 1.2 has no telemetry");	\
+	if (!has_telemetry(self))						\
+		SKIP(return, "the device has no telemetry");			\
+	self->q.type = DRM_NPU_QUERY_TELEMETRY;					\
+} while (0)
+
+TEST_F(query, telemetry)
+{
+	struct drm_npu_telemetry a, b;
+
+	SKIP_WITHOUT_TELEMETRY();
+	memset(&b, 0xff, sizeof(b));
+	ASSERT_EQ(0, npu_query(self->fd, DRM_NPU_QUERY_TELEMETRY, 0, &a, sizeof(a)));
+	npu_sleep_ms(10);
+	ASSERT_EQ(0, npu_query(self->fd, DRM_NPU_QUERY_TELEMETRY, 0, &b, sizeof(b)));
+	EXPECT_GE(b.uptime_us, a.uptime_us + 10000);
+	EXPECT_GE(b.core_busy_us, a.core_busy_us);
+	EXPECT_GE(b.dma_busy_us, a.dma_busy_us);
+	EXPECT_LE(b.core_busy_us + b.dma_busy_us, b.uptime_us);
+	EXPECT_GE(b.temperature, b.ambient);
+	EXPECT_LT(b.temperature, b.threshold_critical);
+	EXPECT_LT(b.threshold_1, b.threshold_2);
+	EXPECT_LT(b.threshold_2, b.threshold_critical);
+	EXPECT_GT(b.clock_khz, 0);
+	EXPECT_LE(b.clock_khz, b.max_clock_khz);
+	EXPECT_LE(b.core_utilization, 1000);
+	EXPECT_LE(b.dma_utilization, 1000);
+	EXPECT_LE(b.throttle_level, 2);
+}
+
+TEST_F(query, telemetry_short)
+{
+	struct drm_npu_telemetry t;
+
+	SKIP_WITHOUT_TELEMETRY();
+	self->q.size = 8;
+	ASSERT_EQ(0, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUERY, &self->q));
+	EXPECT_EQ(sizeof(t), self->q.size);
+	EXPECT_TRUE(npu_all(self->buffer + 8, sizeof(self->buffer) - 8, 0x5a));
+	memcpy(&t.uptime_us, self->buffer, 8);
+	EXPECT_NE(0x5a5a5a5a5a5a5a5aull, t.uptime_us);
+	self->q.size = 0;
+	self->q.ptr = 0;
+	ASSERT_EQ(0, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUERY, &self->q));
+	EXPECT_EQ(sizeof(t), self->q.size);
+}
+
+TEST_F(query, telemetry_nowhere)
+{
+	SKIP_WITHOUT_TELEMETRY();
+	self->q.ptr = 8;
+	EXPECT_EQ(-EFAULT, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUERY, &self->q));
+}
+
+/* Whether anything is asked for or not. */
+TEST_F(query, no_telemetry)
+{
+	if (npu_minor(self->fd) < 2 || has_telemetry(self))
+		SKIP(return, "the device has telemetry, or the interface is before 1.2");
+	self->q.type = DRM_NPU_QUERY_TELEMETRY;
+	EXPECT_EQ(-EOPNOTSUPP, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUERY, &self->q));
+	EXPECT_TRUE(npu_all(self->buffer, sizeof(self->buffer), 0x5a));
+	self->q.ptr = 0;
+	EXPECT_EQ(-EOPNOTSUPP, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUERY, &self->q));
+}
 
 TEST_F(query, no_structure)
 {
