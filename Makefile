@@ -69,6 +69,9 @@ test-debug-kernel: kernel-debug setup-kselftest ## The driver and its selftests 
 test-vfio: kernel-lean ## The kernel's VFIO selftests and dmatest on the ioat device, in guests with the lean and the stock kernel
 	@NPUEMU_REQUIRE_GUEST=1 NPUEMU_REQUIRE_KERNELS=lean $(GO) test -count=1 -timeout 60m -v ./tests/vfio/
 
+test-riscv: setup ## riscv-tests and riscv-arch-test on the control processor; the first run fetches and builds them
+	@dir=$$(tests/riscv/setup.sh) && NPUEMU_RISCV_TESTS="$$dir" $(GO) test ./firmware/cpu -run 'TestArchitecture$$' -count=1 -v
+
 fuzz: ## Every fuzz target for FUZZTIME each, then fuzz-engines
 	@tests/fuzz-all $(FUZZTIME)
 	@$(MAKE) -s fuzz-engines

@@ -16,8 +16,8 @@ import (
 	"npuemu/firmware/cpu"
 )
 
-// archTestsEnv names a directory with programs of riscv-tests and riscv-arch-test that somebody built. The tree has none of
-// them, nor a recipe: docs/testing.md says what they are and how they are built.
+// archTestsEnv names a directory with built programs of riscv-tests and riscv-arch-test. make test-riscv builds them and sets it
+// (tests/riscv); docs/testing.md says what they are.
 const archTestsEnv = "NPUEMU_RISCV_TESTS"
 
 const (
@@ -128,7 +128,7 @@ func (p *archProgram) signature() string {
 func TestArchitecture(t *testing.T) {
 	dir := os.Getenv(archTestsEnv)
 	if dir == "" {
-		t.Skipf("%s names no directory with built riscv-tests or riscv-arch-test (docs/testing.md)", archTestsEnv)
+		t.Skipf("%s names no directory with built riscv-tests or riscv-arch-test: make test-riscv", archTestsEnv)
 	}
 	ran := 0
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
