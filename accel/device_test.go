@@ -7,6 +7,7 @@ package accel_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,7 @@ import (
 
 	"npuemu/accel"
 	"npuemu/core/isa"
+	"npuemu/mmio/npureg"
 )
 
 // The tests of this file need a device: TestAccel of tests/card runs them in guests.
@@ -252,6 +254,39 @@ func TestDeviceErrors(t *testing.T) {
 	}
 	if _, err := j.Status(); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("status of a job 64 jobs ago: %v", err)
+	}
+}
+
+// A launch leaves a profile record, and the status of its job the cycles, if the device counts any.
+func TestDeviceProfile(t *testing.T) {
+	d := open(t)
+	info, err := d.Info()
+	must(t, err)
+	p, err := isa.Assemble("nothing", fmt.Appendf(nil, ".isa 1.0\n.array %d, %d\n.spad 64\n.bindings 1\nload binding=0 local=0 nx=64\nhalt\n", info.ArrayRows, info.ArrayCols))
+	must(t, err)
+	image := p.Image()
+	text, mem := buffer(t, d, accel.SystemMemory, len(image))
+	copy(mem, image)
+	record, r := buffer(t, d, accel.SystemMemory, 4096)
+	launch := accel.Launch{
+		Program: text, Size: uint32(len(image)), Bindings: []accel.Binding{{Buffer: text, Read: true}}, Profile: &accel.Profile{Buffer: record, Offset: 64},
+	}
+	if info.Features&npureg.FeatureTiming == 0 {
+		if _, err := d.Queue().Run(soon(t), launch); !errors.Is(err, unix.EOPNOTSUPP) {
+			t.Errorf("a record that the device does not have: %v", err)
+		}
+		return
+	}
+	s, err := d.Queue().Run(soon(t), launch)
+	must(t, err)
+	le, r := binary.LittleEndian, r[64:]
+	timed, began, cycles := le.Uint32(r[4:]) == 1, le.Uint64(r[8:]), le.Uint64(r[16:])
+	if le.Uint32(r) != accel.ProfileSize || le.Uint64(r[0x18:]) != 2 || le.Uint64(r[0x28:]) != 64 || (cycles > 0) != timed || (s.Cycles > cycles) != timed || s.Time != began+s.Cycles {
+		t.Errorf("%+v, record % x", s, r[:0x50])
+	}
+	launch.Profile.Offset = 4096 - accel.ProfileSize + 8
+	if _, err := d.Queue().Run(soon(t), launch); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("beyond the buffer: %v", err)
 	}
 }
 

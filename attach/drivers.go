@@ -65,6 +65,11 @@ func (c umdCard) Launch(ctx context.Context, program run.Memory, bindings []run.
 	if err != nil {
 		return run.Launch{}, err
 	}
+	return Launched(s)
+}
+
+// Launched is what the card said of a program that the user-mode driver launched.
+func Launched(s umd.LaunchStats) (run.Launch, error) {
 	if s.Record == nil {
 		return run.Launch{Untimed: run.NoTiming}, nil
 	}

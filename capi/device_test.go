@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -180,6 +183,31 @@ func TestOpenedAgain(t *testing.T) {
 	}
 	if err := l.unload(); statusOf(err) != statusHandle {
 		t.Errorf("a second unload: %v", err)
+	}
+}
+
+// A time line that is cancelled leaves nothing, and the old one where there was one.
+func TestTimeLine(t *testing.T) {
+	d := open(t, deviceOptions{})
+	l := load(t, d, add)
+	name := filepath.Join(t.TempDir(), "t.json")
+	if merged, err := l.timeLine(t.Context(), name, compiler.TimeLine{}); err != nil || merged != 0 {
+		t.Fatalf("%d, %v", merged, err)
+	}
+	whole, err := os.ReadFile(name)
+	if err != nil || !json.Valid(whole) {
+		t.Fatalf("%s, %v", whole, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errCanceled)
+	if _, err := l.timeLine(ctx, name, compiler.TimeLine{}); statusOf(err) != statusCanceled {
+		t.Errorf("cancelled: %v", err)
+	}
+	if b, err := os.ReadFile(name); err != nil || !bytes.Equal(b, whole) {
+		t.Errorf("the old one is %s, %v", b, err)
+	}
+	if files, err := os.ReadDir(filepath.Dir(name)); err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
 	}
 }
 

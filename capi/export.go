@@ -316,6 +316,24 @@ func capiReport(handle C.uint64_t, out **C.char, size *C.uint64_t) C.int32_t {
 	}))
 }
 
+//export capiTimeline
+func capiTimeline(handle C.uint64_t, o *C.struct_npuemu_timeline, merged *C.uint64_t) C.int32_t {
+	l, err := find[*loaded](&objects, uint64(handle))
+	if err != nil {
+		return finish(err)
+	}
+	t := compiler.TimeLine{OnBus: uint64(o.on_bus), Limit: uint64(o.limit)}
+	path := text(o.path)
+	ctx, cancel := limited(l.d.ctx, uint64(o.timeout_ms))
+	defer cancel(nil)
+	return finish(wait(cancel, progressOf(o.progress, o.user), func(note func(int, int)) error {
+		t.Progress = note
+		n, err := l.timeLine(ctx, path, t)
+		*merged = C.uint64_t(n)
+		return err
+	}))
+}
+
 //export capiFindings
 func capiFindings(handle C.uint64_t, out **C.char, size *C.uint64_t) C.int32_t {
 	d, err := find[*device](&objects, uint64(handle))

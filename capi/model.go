@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,7 +21,9 @@ import (
 	"npuemu/compiler/ir"
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
+	"npuemu/internal/outfile"
 	"npuemu/timing"
+	"npuemu/timing/timeline"
 	"npuemu/vdev"
 )
 
@@ -319,6 +322,38 @@ func describe(m *model.Model, p timing.Params) ([]byte, error) {
 	}
 	b, err := json.Marshal(r)
 	return b, fails(statusInternal, err)
+}
+
+// timeLine writes a file, and returns how many instructions it does not show one by one.
+func (l *loaded) timeLine(ctx context.Context, path string, t compiler.TimeLine) (merged uint64, err error) {
+	if t.Limit == 0 {
+		t.Limit = timeline.DefaultLimit
+	}
+	if n := len(l.m.Bindings); n < 64 && t.OnBus>>n != 0 {
+		return 0, failure{statusArgument, fmt.Errorf("on_bus is %#x, and the model has %d bindings, a bit each", t.OnBus, n)}
+	}
+	f, err := outfile.Create(path)
+	if err != nil {
+		return 0, failure{statusFile, fmt.Errorf("time line: %w", err)}
+	}
+	if _, merged, err = t.Write(ctx, fileWriter{f}, l.m, l.d.options.Config.Timing); err == nil {
+		err = fails(statusFile, f.Commit())
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if err != nil {
+		return 0, errors.Join(fails(statusModel, fmt.Errorf("time line: %w", err)), f.Discard())
+	}
+	return merged, nil
+}
+
+// fileWriter gives what fails the status of files.
+type fileWriter struct{ w io.Writer }
+
+func (f fileWriter) Write(b []byte) (int, error) {
+	n, err := f.w.Write(b)
+	return n, fails(statusFile, err)
 }
 
 func describeTensors(l []model.Tensor) []description {

@@ -24,7 +24,7 @@ extern "C" {
 
 /* The interface: a program needs a library of the same major, and of the same minor or a later one. */
 #define NPUEMU_ABI_MAJOR 1
-#define NPUEMU_ABI_MINOR 0
+#define NPUEMU_ABI_MINOR 1
 
 enum npuemu_status {
 	NPUEMU_OK = 0,
@@ -210,6 +210,27 @@ int32_t npuemu_device_counters(npuemu_device device, struct npuemu_counters *cou
  * what is in it. The first call for a model runs the timing model over its programs.
  */
 int32_t npuemu_report(npuemu_model model, char **json, uint64_t *size);
+
+/* Since interface 1.1. */
+struct npuemu_timeline {
+	uint32_t size;
+	uint32_t reserved0;
+	const char *path;         /* of the JSON file, which is there whole or not at all */
+	uint64_t limit;           /* instructions that are shown one by one; 0: 250000 */
+	uint64_t on_bus;          /* a bit for each binding (docs/spec/model.md) that is memory on the bus; 0: all is device memory, as
+	                             in the report */
+	npuemu_progress progress; /* or NULL */
+	void *user;
+	uint64_t timeout_ms;      /* 0: none */
+	uint64_t reserved[4];
+};
+
+/*
+ * Writes when each engine does what, by the timing model, and what it waits for, as JSON that Perfetto and
+ * chrome://tracing show (docs/spec/timing.md §13.10). It needs no run, and the card nothing of it. *merged, which may be NULL, is how
+ * many instructions are in blocks because of the limit. Since interface 1.1.
+ */
+int32_t npuemu_timeline(npuemu_model model, const struct npuemu_timeline *options, uint64_t *merged);
 
 /* The mistakes that a card in process found in how it is used, as JSON, likewise; [] of other cards. */
 int32_t npuemu_findings(npuemu_device device, char **json, uint64_t *size);

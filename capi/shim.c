@@ -276,6 +276,20 @@ int32_t npuemu_report(npuemu_model model, char **json, uint64_t *size)
 	return capiReport(model, json, size);
 }
 
+int32_t npuemu_timeline(npuemu_model model, const struct npuemu_timeline *options, uint64_t *merged)
+{
+	struct npuemu_timeline o;
+	uint64_t n;
+
+	TRY(alive());
+	TAKE(o, options, "npuemu_timeline");
+	TRY(needed(o.path, "path"));
+	TRY(capiTimeline(model, &o, &n));
+	if (merged)
+		*merged = n;
+	return NPUEMU_OK;
+}
+
 int32_t npuemu_findings(npuemu_device device, char **json, uint64_t *size)
 {
 	TRY(alive());

@@ -6,6 +6,9 @@ package compiler
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"npuemu/compiler/emit"
@@ -33,10 +36,11 @@ const useful = required | isa.FeaturePool | isa.FeatureGather | isa.FeatureAddq
 
 // Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
 // error is an *ir.Error.
-func Build(g *ir.Graph, target emit.Target) (*model.Model, error) { return build(g, target, false) }
+func Build(g *ir.Graph, target emit.Target) (*model.Model, error) {
+	return build(g, target, plan.Compact)
+}
 
-// build is Build; keep is as plan.New has it.
-func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
+func build(g *ir.Graph, target emit.Target, mode plan.Mode) (*model.Model, error) {
 	if target.Features&required != required {
 		return nil, &ir.Error{Graph: g.Name, Rule: "the core lacks one of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later"}
 	}
@@ -44,9 +48,19 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 	if err := g.Verify(); err != nil {
 		return nil, err
 	}
-	p, err := plan.New(g, target, keep)
+	for _, t := range slices.Concat(g.Inputs, g.Outputs) {
+		if t.Quant == nil {
+			continue
+		}
+		for _, s := range t.Quant.Scales {
+			if !(s > 0) || math.IsInf(float64(s), 0) {
+				return nil, &ir.Error{Graph: g.Name, Tensor: t.Name, Rule: fmt.Sprintf("scale %v is not finite and above 0 (§14.3)", s), Remedy: "quantize the model again"}
+			}
+		}
+	}
+	p, err := plan.New(g, target, mode)
 	if err != nil {
-		return nil, err
+		return nil, g.InModel(err)
 	}
 	for i, n := range g.Nodes {
 		if p.Nodes[i].Host == "" {
@@ -57,7 +71,7 @@ func build(g *ir.Graph, target emit.Target, keep bool) (*model.Model, error) {
 			if errors.As(err, &e) {
 				e.Graph, e.Remedy = g.Name, "replace the node, or cut the model before it"
 			}
-			return nil, err
+			return nil, n.InModel(err)
 		}
 	}
 	return pack(p), nil

@@ -85,17 +85,32 @@ func fromCaffe(s *Source, dump Dump) (*ir.Graph, error) {
 	return lowered(g, dump)
 }
 
-// fromText reads a graph as ir prints it.
+// fromText reads a graph as ir prints it. One with operators of a model goes through all passes; one that a pass has made, through those
+// behind it. One of the device level, of which no pass is named, is compiled as it stands.
 func fromText(s *Source, dump Dump) (*ir.Graph, error) {
 	g, err := ir.Parse(string(s.Data))
-	if err == nil {
-		err = g.Verify()
-	}
 	if err != nil {
 		return nil, err
 	}
-	dump("import", g)
-	return g, nil
+	switch {
+	case slices.ContainsFunc(g.Nodes, func(n *ir.Node) bool { return !n.Device() && !n.Host() }):
+		g.After = "" // types and shapes are whatever the text says: infer has them from the operators
+	case g.After != "":
+		again, err := ir.Parse(string(s.Data))
+		if err == nil {
+			err = pass.Check(again)
+		}
+		if err != nil {
+			return nil, err
+		}
+	default:
+		if err := g.Verify(); err != nil {
+			return nil, err
+		}
+		dump("import", g)
+		return g, nil
+	}
+	return lowered(g, dump)
 }
 
 // lowered runs the passes on a graph of the model level.

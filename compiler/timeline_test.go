@@ -86,7 +86,7 @@ func TestTimeLine(t *testing.T) {
 			TraceEvents []struct {
 				Ph   string
 				Tid  int
-				Ts   uint64
+				TS   uint64
 				Dur  uint64
 				Name string
 				Cat  string
@@ -110,7 +110,7 @@ func TestTimeLine(t *testing.T) {
 			case e.Ph == "i":
 				hosts += e.Name[len("host: "):] + " "
 			case e.Ph == "X" && row == "programs":
-				end = e.Ts + e.Dur
+				end = e.TS + e.Dur
 			case e.Ph == "X" && e.Cat == "" && e.Args.Operator != "":
 				s := got[e.Args.Operator]
 				s.MACs += e.Args.MACs

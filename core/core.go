@@ -138,6 +138,10 @@ type Core struct {
 	tokens   [16]uint8
 	stats    Stats
 
+	blankSpad, blankAcc blank
+	clearSpad, clearAcc func(from, to int) // bytes; made once
+	touched             []isa.Access
+
 	poison  guard   // of the scratchpad; Run's own
 	strikes strikes // that wait for the next program
 	late    late
@@ -150,6 +154,8 @@ type Core struct {
 	index    int          // of it
 	accesses []isa.Access // of what is late
 
+	known   known
+	same    *knownProgram // that is the running one, or nil
 	tracker hazard.Tracker
 	hazards []Hazard
 	base    func(*isa.Access) // bus; made once
@@ -166,6 +172,8 @@ func New(cfg Config) (*Core, error) {
 	}
 	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4)}
 	c.stopped = func() bool { return c.ctx.Err() != nil }
+	c.clearSpad = func(from, to int) { clear(c.spad[from:to]) }
+	c.clearAcc = func(from, to int) { clear(c.acc[from/4 : to/4]) }
 	c.tracker.Entries, c.tracker.Rows, c.base = maxAccesses, maxRows, c.bus
 	for n := range threads {
 		of := 1
@@ -222,7 +230,8 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 		return Stats{}, &Fault{Status: StatusBadProgram}
 	}
 	d, v := c.describe((*[isa.DescriptorSize]byte)(image), len(bindings))
-	if v == nil {
+	c.same = c.known.find(image, bindings)
+	if v == nil && c.same == nil {
 		v = d.CheckText(image[isa.DescriptorSize:])
 	}
 	if v != nil {
@@ -236,7 +245,10 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 		u.bindings, u.mem, u.rowMem = bindings, mem, rows
 	}
 	c.begin(mem)
-	err := c.sequence(ctx)
+	halt, err := c.fetch()
+	if err == nil {
+		err = c.sequence(ctx, halt)
+	}
 	if c.apart {
 		if f := c.end(); f != nil { // an earlier instruction's
 			err = f
@@ -244,6 +256,9 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 		if ctx.Err() != nil { // a Memory that gave up for the same reason
 			err = ctx.Err()
 		}
+	}
+	if err == nil && c.same == nil && len(c.hazards) == 0 {
+		c.known.keep(image, bindings, halt)
 	}
 	for _, u := range c.units {
 		u.bindings, u.mem, u.rowMem = nil, nil, nil
@@ -256,11 +271,11 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 
 // reset makes everything zero that a program with descriptor d can see (§5.1).
 func (c *Core) reset(d isa.Descriptor) {
-	clear(c.spad[:d.SpadSize])
+	c.blankSpad.all(int(d.SpadSize))
+	c.blankAcc.all(int(d.AccSize))
 	c.poison.apart = false
 	c.poison.Overwritten(0, uint64(d.SpadSize))
 	c.strikes.land(&c.poison.Poison)
-	clear(c.acc[:d.AccSize/4])
 	c.units[0].array.Reset()
 	c.tokens = [16]uint8{}
 	c.late = late{}
@@ -275,6 +290,9 @@ const engines = 4
 // fetch makes the sequencer's checks of all instructions up to HALT, the length
 // of loops among them, and returns HALT's index.
 func (c *Core) fetch() (halt int, err error) {
+	if c.same != nil {
+		return c.same.halt, nil
+	}
 	halt, v, at := isa.Scan(c.text, c.limits.Features)
 	if v == nil && halt < 0 {
 		return 0, &Fault{Status: StatusNoHalt, Instr: uint32(len(c.text) / isa.Size)}
@@ -288,14 +306,10 @@ func (c *Core) fetch() (halt int, err error) {
 	return halt, nil
 }
 
-// sequence runs the program. Each engine has a walker at its first instruction
+// sequence runs the program, whose HALT has that index. Each engine has a walker at its first instruction
 // that has not finished. The one that the program passes first of those that
 // need not wait goes next.
-func (c *Core) sequence(ctx context.Context) error {
-	halt, err := c.fetch()
-	if err != nil {
-		return err
-	}
+func (c *Core) sequence(ctx context.Context, halt int) error {
 	for e := range c.walkers {
 		c.walkers[e] = isa.NewWalker(c.text, halt)
 		if c.more[e] = c.walkers[e].Next(isa.Class(e + 1)); !c.more[e] {
@@ -381,7 +395,9 @@ func (c *Core) step(at *isa.Walker) error {
 		f.Instr = uint32(i)
 		return f
 	}
-	c.track(w, at)
+	if c.same == nil {
+		c.track(w, at)
+	}
 	c.finished(isa.Opcode(w[0]).Class())
 	token, count := w[3]&15, w[3]>>4
 	if int(c.tokens[token])+int(count) > 255 {

@@ -48,6 +48,9 @@ func (c *Core) execute(w *isa.Word) *Fault {
 	case isa.OpSyncLoad, isa.OpSyncStore, isa.OpSyncMatrix, isa.OpSyncVector:
 		return nil
 	}
+	if (c.blankSpad.left > 0 || c.blankAcc.left > 0) && c.valid(w) {
+		c.ready(w)
+	}
 	return c.units[0].execute(w)
 }
 
@@ -188,6 +191,9 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		return f
 	}
 	if c.fuses(&i) {
+		if !c.apart {
+			c.ready(c.word)
+		}
 		l := &c.late
 		l.fused, l.requant, l.passing = true, i, !l.p.Accumulate && c.passing()
 		return c.compute()
@@ -197,6 +203,7 @@ func (c *Core) requant(i isa.Requant) *Fault {
 		c.issueWord(c.word)
 		return nil
 	}
+	c.ready(c.word)
 	return c.units[0].requant(i)
 }
 

@@ -45,7 +45,7 @@ func later(o isa.Opcode) bool {
 // catchUp does what is late.
 func (c *Core) catchUp() {
 	if c.late.bias || c.late.product {
-		c.compute() // no fault: it is not fused with a REQUANT
+		_ = c.compute() // no fault: it is not fused with a REQUANT
 	}
 }
 
@@ -72,6 +72,8 @@ func (c *Core) lateBias(i isa.Bias) {
 	c.late.rows, c.late.bias = i, true
 	if c.apart {
 		c.accesses = c.access(c.accesses[:0], c.word)
+	} else {
+		c.ready(c.word)
 	}
 }
 
@@ -94,6 +96,8 @@ func (c *Core) lateProduct(p *systolic.Product, a, b isa.Rows, acc uint32) {
 	}
 	if c.apart {
 		c.accesses = c.access(c.accesses, c.word)
+	} else {
+		c.ready(c.word)
 	}
 }
 

@@ -34,6 +34,7 @@ func (c *Core) gemm(i isa.Gemm) *Fault {
 	p := i.Product(s)
 	if stood(s) {
 		c.catchUp()
+		c.ready(c.word)
 		return c.units[0].multiplyFor(&p, i.ARows(s), i.BRows(s), i.AScaleRows(s), i.BScaleRows(s), i.Acc)
 	}
 	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)
@@ -48,6 +49,7 @@ func (c *Core) conv(i isa.Conv) *Fault {
 	p := i.Product(s)
 	if stood(s) {
 		c.catchUp()
+		c.ready(c.word)
 		return c.units[0].multiplyFor(&p, i.ARows(s), i.BRows(s), isa.Rows{}, isa.Rows{}, i.Acc)
 	}
 	return c.multiply(&p, i.ARows(s), i.BRows(s), i.Acc)

@@ -68,7 +68,6 @@ type task struct {
 	nanos  int
 
 	accesses [mostAccesses]isa.Access
-	ends     [mostAccesses]uint64
 	count    int
 	fallible bool
 	large    bool
@@ -79,9 +78,24 @@ type task struct {
 	hazards int   // that were noted before
 }
 
+// reach is what the accesses of a task may conflict with, at a look: the same as accesses, those that write first.
+type reach struct {
+	list          [mostAccesses]span64
+	writes, count int
+}
+
+// span64 is from the first byte of an access to its last.
+type span64 struct {
+	from, to uint64
+	access   uint8 // number of it
+	space    isa.Space
+	place    uint8
+}
+
 // window is the tasks that have not been retired: numbers retired to issued, each in its place, modulo windowSize.
 type window struct {
 	tasks    [windowSize]task
+	reaches  [windowSize]reach
 	issued   uint64
 	retired  uint64
 	fallible uint32 // tasks that can fail
@@ -167,10 +181,28 @@ func (c *Core) dispatch(w *isa.Word) *Fault {
 	return c.execute(w)
 }
 
-// passes reports whether w is for a task, and breaks no rule that can be checked without the bytes it reads.
+// passes reports whether w is for a task of its own.
 func (c *Core) passes(w *isa.Word) bool {
+	switch isa.Opcode(w[0]) {
+	case isa.OpFill, isa.OpElement, isa.OpTable, isa.OpReduce, isa.OpNorm, isa.OpPool, isa.OpResize, isa.OpTranspose, isa.OpGather, isa.OpScatter,
+		isa.OpQuantize, isa.OpAddq:
+		return c.valid(w)
+	}
+	return false
+}
+
+// valid reports whether w, which accesses local memory, breaks no rule that can be checked without a look there.
+func (c *Core) valid(w *isa.Word) bool {
 	var v *isa.Violation
 	switch isa.Opcode(w[0]) {
+	case isa.OpLoad:
+		v = isa.DecodeLoad(w).Check(c.limits)
+	case isa.OpStore:
+		v = isa.DecodeStore(w).Check(c.limits)
+	case isa.OpPreload:
+		v = isa.DecodePreload(w).Check(c.limits)
+	case isa.OpMatmul:
+		v = isa.DecodeMatmul(w).Check(c.limits)
 	case isa.OpFill:
 		v = isa.DecodeFill(w).Check(c.limits)
 	case isa.OpElement:
@@ -195,13 +227,24 @@ func (c *Core) passes(w *isa.Word) bool {
 		v = isa.DecodeQuantize(w).Check(c.limits)
 	case isa.OpAddq:
 		v = isa.DecodeAddq(w).Check(c.limits)
-	default:
-		return false
 	}
 	return v == nil
 }
 
-// access appends what w accesses to list, as the window compares it: memory by its place and address.
+// ready makes local memory what it has to be for w, which breaks no rule.
+func (c *Core) ready(w *isa.Word) {
+	if c.blankSpad.left == 0 && c.blankAcc.left == 0 {
+		return
+	}
+	c.touched = isa.Accesses(c.touched[:0], w, &c.limits.Setup)
+	for i := range c.touched {
+		hazard.Normal(&c.touched[i].Rows)
+	}
+	c.touch(isa.Opcode(w[0]), c.touched)
+}
+
+// access appends what w, which breaks no rule, accesses to list, as the window compares it: memory by its place and address.
+// Local memory is ready for w then.
 func (c *Core) access(list []isa.Access, w *isa.Word) []isa.Access {
 	first := len(list)
 	list = isa.Accesses(list, w, &c.limits.Setup)
@@ -213,6 +256,7 @@ func (c *Core) access(list []isa.Access, w *isa.Word) []isa.Access {
 		}
 		hazard.Normal(&a.Rows)
 	}
+	c.touch(isa.Opcode(w[0]), list[first:])
 	return list
 }
 
@@ -332,6 +376,7 @@ func (c *Core) issuePiece(i isa.Load, kind taskKind) {
 	hazard.Normal(&local.Rows)
 	hazard.Normal(&memory.Rows)
 	t.accesses[0], t.accesses[1], t.count = local, memory, 2
+	c.touch(isa.Opcode(c.word[0]), t.accesses[:1])
 	c.publish(t)
 }
 
@@ -352,16 +397,26 @@ func (c *Core) publish(t *task) {
 	w := &c.win
 	s := w.issued % windowSize
 	bit := uint32(1) << s
+	r := &w.reaches[s]
+	r.writes, r.count = 0, t.count
+	reads := t.count
 	for k := range t.count {
 		a := &t.accesses[k]
-		t.ends[k] = hazard.End(&a.Rows)
-		if a.Write && a.Space == isa.Scratchpad {
-			c.poison.book.changed(extent{a.Rows.Base, t.ends[k]})
+		e := span64{a.Rows.Base, hazard.End(&a.Rows), uint8(k), a.Space, a.Binding}
+		if !a.Write {
+			reads--
+			r.list[reads] = e
+			continue
+		}
+		r.list[r.writes] = e
+		r.writes++
+		if a.Space == isa.Scratchpad {
+			c.poison.book.changed(extent{e.from, e.to})
 		}
 	}
 	deps, busy := uint32(0), w.busy.Load()
 	for m := busy; m != 0; m &= m - 1 {
-		if o := bits.TrailingZeros32(m); t.conflicts(&w.tasks[o]) {
+		if o := bits.TrailingZeros32(m); w.conflict(int(s), o) {
 			deps |= 1 << o
 		}
 	}
@@ -389,19 +444,24 @@ func (c *Core) publish(t *task) {
 	}
 }
 
-// conflicts reports whether t has to wait for o.
-func (t *task) conflicts(o *task) bool {
-	for i := range t.count {
-		a := &t.accesses[i]
-		for k := range o.count {
-			b := &o.accesses[k]
-			if a.Space != b.Space || !a.Write && !b.Write {
+// conflict reports whether task s has to wait for task o.
+func (w *window) conflict(s, o int) bool {
+	r, of := &w.reaches[s], &w.reaches[o]
+	for i := range r.count {
+		a := &r.list[i]
+		others := of.list[:of.count]
+		if i >= r.writes {
+			others = of.list[:of.writes]
+		}
+		for k := range others {
+			b := &others[k]
+			if a.space != b.space {
 				continue
 			}
-			if a.Space == isa.Memory && a.Binding != b.Binding { // they may be the same bytes by other addresses
+			if a.space == isa.Memory && a.place != b.place { // they may be the same bytes by other addresses
 				return true
 			}
-			if a.Rows.Base < o.ends[k] && b.Rows.Base < t.ends[i] && hazard.Meet(&a.Rows, &b.Rows, maxRows) {
+			if a.from < b.to && b.from < a.to && hazard.Meet(&w.tasks[s].accesses[a.access].Rows, &w.tasks[o].accesses[b.access].Rows, maxRows) {
 				return true
 			}
 		}

@@ -82,19 +82,20 @@ func (v *View) WriteRows(s Space, addr, stride uint64, p []byte, step, size, row
 	return v.space == nil && v.mem.rows(s, addr, stride, p, step, size, rows, true)
 }
 
-// Direct returns a number for the memory that has all of size bytes at addr in space s, if the command's accesses there are
-// not translated, have no effect but on bytes, and may be made by several goroutines at once. Different addresses with one
-// number are different bytes.
-func (v *View) Direct(s Space, addr, size uint64) (number uint64, ok bool) {
+// Direct returns a number for the memory that has all of size bytes at addr in space s, if the command's accesses there, of
+// the kinds that access has, are permitted and not translated, have no effect but on bytes, and may be made by several
+// goroutines at once. Different addresses with one number are different bytes.
+func (v *View) Direct(s Space, access iova.Prot, addr, size uint64) (number uint64, ok bool) {
 	if v.space != nil || size == 0 {
 		return 0, false
 	}
-	switch s {
+	switch m := v.mem; s {
 	case Device:
-		return ^uint64(0), true // where no mapping begins
+		_, err := m.device(addr, size, false)
+		return ^uint64(0), err == nil && !m.Poison.Some() // where no mapping begins
 	case Bus:
-		first, ok := v.mem.Bus.Direct(iova.Addr(addr), size)
-		return uint64(first), ok
+		first, ok := m.Bus.Direct(access, iova.Addr(addr), size)
+		return uint64(first), ok && m.master.Load()
 	}
 	return 0, false
 }

@@ -24,6 +24,9 @@
 /* How long jobs on the device may take to end before the system sleeps. */
 #define NPU_SUSPEND_TIMEOUT_MS	10000
 
+/* How long they are, before a reset for dead firmware. */
+#define NPU_SETTLE_TIMEOUT_MS	5000
+
 /* Presence and sleep. */
 
 /*
@@ -282,7 +285,8 @@ void npu_reset_resume(struct npu_device *npu, int error)
  * npu_reset_locked - reset the device and bring it back
  * @npu: device; npu_device.lock is held
  *
- * Jobs that may have started, and those behind a late one, end with an error; the others, and
+ * Without firmware queues go on (§9.2): their jobs may end first. Otherwise, and after a while,
+ * jobs that may have started, and those behind a late one, end with an error; the others, and
  * those that wait, run afterwards. Contexts and queues are made again.
  *
  * Return: 0, or an error; then the device is not up and every submit fails until
@@ -291,6 +295,8 @@ void npu_reset_resume(struct npu_device *npu, int error)
 int npu_reset_locked(struct npu_device *npu)
 {
 	npu_reset_begin(npu);
+	if (npu->ops->firmware_dead(npu))
+		npu_queues_settle(npu, NPU_SETTLE_TIMEOUT_MS);
 	return npu_reset_end(npu, npu->ops->reset(npu));
 }
 
@@ -361,7 +367,12 @@ void npu_fault(struct npu_device *npu, u32 code, u32 info, u64 addr, bool overfl
 	u32 queue = FIELD_GET(NPU_FAULT_INFO_QUEUE, info);
 	u32 source = FIELD_GET(NPU_FAULT_INFO_SOURCE, info);
 
-	if (source != NPU_FAULT_SOURCE_MMU) /* which is a mistake of a file, and told to it */
+	if (code == NPU_STATUS_WAIT_TIMEOUT) /* each queue of it is in firmware's log (§4.14) */
+		dev_warn_ratelimited(npu->drm.dev,
+				     "deadlock: queue %u waits for a value at 0x%llx, queue %lu is another one of it%s\n",
+				     queue, addr, FIELD_GET(NPU_FAULT_INFO_INDEX, info),
+				     overflow ? ", further faults not recorded" : "");
+	else if (source != NPU_FAULT_SOURCE_MMU) /* which is a mistake of a file, and told to it */
 		dev_err_ratelimited(npu->drm.dev,
 				    "fault: %s (0x%02x), queue %u, source %s, index %lu, address 0x%llx%s\n",
 				    npu_status_name(code), code, queue,

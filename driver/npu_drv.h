@@ -115,6 +115,9 @@ struct npu_bus_ops {
 	 */
 	int (*reset)(struct npu_device *npu);
 
+	/* Says whether firmware died; user queues go on without it (§9.2). */
+	bool (*firmware_dead)(struct npu_device *npu);
+
 	/* Makes the device silent, for good or until the next boot. */
 	void (*stop)(struct npu_device *npu);
 
@@ -436,6 +439,7 @@ void npu_queues_stop(struct npu_device *npu);
 void npu_queues_cancel(struct npu_device *npu, int error);
 void npu_queues_interrupt(struct npu_device *npu);
 int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms);
+void npu_queues_settle(struct npu_device *npu, unsigned int timeout_ms);
 bool npu_context_live(struct npu_device *npu, struct npu_context *context);
 void npu_queues_restart(struct npu_device *npu);
 void npu_queues_start(struct npu_device *npu);

@@ -133,6 +133,14 @@ static int npu_pci_reset(struct npu_device *npu)
 	return ret;
 }
 
+static bool npu_pci_firmware_dead(struct npu_device *npu)
+{
+	u32 status = npu_read(to_npu_pci(npu), NPU_BOOT_STATUS);
+
+	return status != U32_MAX &&
+	       FIELD_GET(NPU_BOOT_STATUS_STATE, status) == NPU_BOOT_STATE_FAILED;
+}
+
 static void npu_pci_stop(struct npu_device *npu)
 {
 	struct npu_pci *pci = to_npu_pci(npu);
@@ -198,6 +206,7 @@ static const struct npu_bus_ops npu_pci_ops = {
 	.runtime_pm = true,
 	.boot = npu_pci_boot,
 	.reset = npu_pci_reset,
+	.firmware_dead = npu_pci_firmware_dead,
 	.stop = npu_pci_stop,
 	.take_crash = npu_pci_take_crash,
 	.print = npu_pci_print,

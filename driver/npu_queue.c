@@ -582,7 +582,8 @@ void npu_queues_start(struct npu_device *npu)
 			drm_sched_wqueue_start(&npu->queues[i].sched);
 }
 
-static bool npu_queues_idle(struct npu_device *npu)
+/* Says whether no queue has jobs on the device, or none but those that have stopped. */
+static bool npu_queues_idle(struct npu_device *npu, bool stopped)
 {
 	bool idle = true;
 	u32 i;
@@ -594,7 +595,8 @@ static bool npu_queues_idle(struct npu_device *npu)
 			continue;
 		npu_queue_poll(q);
 		spin_lock(&q->lock);
-		idle = list_empty(&q->inflight);
+		idle = list_empty(&q->inflight) ||
+		       (stopped && (!q->live || q->late || q->held || test_bit(i, npu->faulted)));
 		spin_unlock(&q->lock);
 	}
 	return idle;
@@ -606,7 +608,19 @@ int npu_queues_drain(struct npu_device *npu, unsigned int timeout_ms)
 	bool idle;
 
 	return read_poll_timeout(npu_queues_idle, idle, idle, 2000, timeout_ms * USEC_PER_MSEC,
-				 false, npu);
+				 false, npu, false);
+}
+
+/*
+ * npu_queues_settle lets the jobs on the device end that can without firmware; new ones are kept
+ * from it.
+ */
+void npu_queues_settle(struct npu_device *npu, unsigned int timeout_ms)
+{
+	bool idle;
+
+	read_poll_timeout(npu_queues_idle, idle, idle, 2000, timeout_ms * USEC_PER_MSEC, false,
+			  npu, true);
 }
 
 /*

@@ -469,6 +469,11 @@ static int npu_virtio_reset(struct npu_device *npu)
 	return 0;
 }
 
+static bool npu_virtio_firmware_dead(struct npu_device *npu)
+{
+	return npu_virtio_status(to_npu_virtio(npu)) & NPU_VIRTIO_FAILED;
+}
+
 static void npu_virtio_stop(struct npu_device *npu)
 {
 	npu_virtio_reset(npu);
@@ -494,6 +499,7 @@ static const struct npu_bus_ops npu_virtio_ops = {
 	.reset_allocates = true,
 	.boot = npu_virtio_boot,
 	.reset = npu_virtio_reset,
+	.firmware_dead = npu_virtio_firmware_dead,
 	.stop = npu_virtio_stop,
 	.print = npu_virtio_print,
 	.admin = npu_virtio_admin,

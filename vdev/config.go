@@ -129,12 +129,13 @@ func (c Config) isaMinor() uint16 {
 	return 0
 }
 
-// DefaultConfig is the card that npuemu serve shows without a configuration file.
+// DefaultConfig is the card that npuemu serve shows without a configuration file. Its local memories are those of a present edge
+// NPU: most activations of a network for images of 224² stay in them (docs/performance.md, "Networks end to end").
 func DefaultConfig() Config {
 	return Config{
 		Arch:   Arches()[0],
 		Serial: 0x1,
-		Array:  ArrayConfig{Rows: 32, Cols: 32, Scratchpad: 256 << 10, Accumulators: 128 << 10},
+		Array:  ArrayConfig{Rows: 32, Cols: 32, Scratchpad: 1 << 20, Accumulators: 512 << 10},
 		PCI:    PCIConfig{MSIX: true, MSI: true, Touch: true},
 		Memory: MemConfig{Size: 64 << 20, Window: true},
 		Queues: QueueConfig{Count: 64, MaxEntries: 1024, Contexts: 64, Vectors: 16},

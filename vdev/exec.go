@@ -379,7 +379,14 @@ func (m *programMemory) StoreRows(b core.Binding, off, stride uint64, p []byte, 
 
 // Place implements core.PlacedMemory.
 func (m *programMemory) Place(b core.Binding) (uint64, bool) {
-	return m.view.Direct(dma.Space(b.Space), b.Addr, b.Size)
+	var access iova.Prot
+	if b.Read {
+		access |= iova.Read
+	}
+	if b.Write {
+		access |= iova.Write
+	}
+	return m.view.Direct(dma.Space(b.Space), access, b.Addr, b.Size)
 }
 
 func memoryError(err error) error {

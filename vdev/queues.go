@@ -92,7 +92,13 @@ func (b board) CompletedLocked(c *queue.Completion) {
 	b.d.count(npureg.CounterErrors, 1)
 	evidence := fmt.Sprintf("result %d, info %#x", c.Result, c.Info)
 	if c.Status == npureg.StatusWaitTimeout {
-		evidence = fmt.Sprintf("address %#x, wanted %d, found %d, %d queues that wait and none that runs", c.Addr, c.Want, c.Info, c.Result)
+		evidence = fmt.Sprintf("address %#x, wanted %d, found %d", c.Addr, c.Want, c.Info)
+		switch { // §4.14
+		case c.Result == 1:
+			evidence += ", which is the host's to store"
+		case c.Result > 1:
+			evidence += fmt.Sprintf(", a deadlock of %d queues", c.Result)
+		}
 	}
 	b.d.findings.add("command-"+c.Status.String(), "§9.1 "+c.Status.String(), evidence)
 }

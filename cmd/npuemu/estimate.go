@@ -314,7 +314,7 @@ func set(c *timing.Config, key, value string) (err error) {
 // estimateAll estimates s at each point, with a progress bar if someone watches.
 func estimateAll(c *cobra.Command, points []point, s subject) ([]estimate, error) {
 	results := make([]estimate, 0, len(points))
-	bar := newBar(c.ErrOrStderr(), len(points))
+	bar := newBar(c.ErrOrStderr(), "")
 	defer bar.done()
 	for i, p := range points {
 		if err := c.Context().Err(); err != nil {
@@ -326,7 +326,7 @@ func estimateAll(c *cobra.Command, points []point, s subject) ([]estimate, error
 		}
 		e.label = p.label
 		results = append(results, e)
-		bar.at(i+1, strings.Join(p.label, " "))
+		bar.at(i+1, len(points), strings.Join(p.label, " "))
 	}
 	return results, nil
 }

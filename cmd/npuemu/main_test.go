@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"npuemu/compiler/run"
 	"npuemu/core/isa"
 	"npuemu/vdev/vfiouser"
 )
@@ -449,13 +450,21 @@ func TestRun(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &s); err != nil {
 			t.Fatal(err)
 		}
-		if s.Device != device || s.Runs != 3 || s.MACs != 25600 || s.Counters.Programs != 3 || s.Counters.MACs != 3*25600 || s.Counters.BytesWritten != 3*3904 {
+		if s.Device != device || s.Runs != 3 || s.MACs != 25600 || s.Counters.Programs != 3 || s.Counters.MACs != 3*25600 || s.Counters.BytesWritten != 3*3904 || s.Untimed != run.FastMode || s.Launch.Profile.MACs != 25600 {
 			t.Errorf("summary %+v", s)
 		}
 	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+
+	// What a program took, or why nobody knows.
+	for mode, want := range map[string]string{"timed": "cycles (§13.8)", "fast": "no cycles: " + run.FastMode} {
+		out, _, err := npuemu(t.Context(), "run", file(t, "p.npuasm", ".isa 1.0\nhalt\n"), "--time", mode)
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("time mode %s: %q, %v; want %q", mode, out, err, want)
+		}
 	}
 
 	// Results on standard output are nothing but the results.

@@ -11,6 +11,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,6 +38,7 @@ func compileCommand() *cobra.Command {
 		table bool
 
 		asJSON bool
+		sizes  sizeFlags
 	)
 	c := &cobra.Command{
 		Use:   "compile MODEL [WEIGHTS]",
@@ -44,7 +47,10 @@ func compileCommand() *cobra.Command {
 			strings.Join(compiler.Extensions(), ", ") + ". " + weightsHelp + "\n\n" +
 			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
-			"--dump-after=PASS prints the graph after a pass on standard error; import is the first, all are all.",
+			"--dump-after=PASS prints the graph after a pass on standard error, large constants by their sizes; import is the first, all are all.\n" +
+			"--dump-after=PASS=FILE.npuir writes it with all constants, all=DIRECTORY a file for each pass: compile takes these, and goes on behind the pass.\n" +
+			"Of the back end, places is where each tensor is, tile which elements each STORE of an operator writes, and schedule\n" +
+			"the instructions of each operator, with engines and tokens.",
 		Example: "  npuemu compile mobilenet.onnx -o mobilenet.npu\n  npuemu compile net.npuir --config array.toml --table",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -53,11 +59,14 @@ func compileCommand() *cobra.Command {
 				return err
 			}
 			begin := time.Now()
-			m, err := compileModel(c, args, cfg, dumps)
+			_, m, err := compileModel(c, args, cfg, sizes, dumps)
 			if err != nil {
 				return err
 			}
 			took, peak := time.Since(begin), peakMemory()
+			if err := dumpStages(c, m, dumps); err != nil {
+				return err
+			}
 			if err := compiler.Estimate(c.Context(), m, cfg.Timing); err != nil {
 				return err
 			}
@@ -97,52 +106,135 @@ func compileCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: MODEL with the extension .npu)")
-	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`; may be repeated")
+	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`, or write it as PASS=FILE; may be repeated")
 	c.Flags().BoolVar(&table, "table", false, "print what became of each operator")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the summary, with each operator, as JSON")
+	sizes.add(c)
 	cf.add(c)
 	return c
+}
+
+// sizeFlags are --dim and --shape.
+type sizeFlags struct {
+	dims   map[string]int
+	shapes map[string][]int
+}
+
+func (f *sizeFlags) add(c *cobra.Command) {
+	f.dims, f.shapes = map[string]int{}, map[string][]int{}
+	c.Flags().Func("dim", "`NAME=SIZE` of a symbolic dimension of an ONNX model; may be repeated", func(s string) error {
+		name, size, ok := strings.Cut(s, "=")
+		n, err := strconv.Atoi(size)
+		if !ok || err != nil || n < 1 {
+			return errors.New("give a name and a size of 1 or more, as --dim batch=4")
+		}
+		f.dims[name] = n
+		return nil
+	})
+	c.Flags().Func("shape", "`NAME=SIZE,...` of an input of an ONNX or TensorFlow Lite model; may be repeated", func(s string) error {
+		bad := errors.New("give a name and sizes of 1 or more, as --shape x=1,3,224,224")
+		at := strings.LastIndex(s, "=")
+		if at < 0 {
+			return bad
+		}
+		shape := []int{}
+		for size := range strings.SplitSeq(s[at+1:], ",") {
+			n, err := strconv.Atoi(size)
+			if err != nil || n < 1 {
+				return bad
+			}
+			shape = append(shape, n)
+		}
+		f.shapes[s[:at]] = shape
+		return nil
+	})
 }
 
 // weightsHelp is about the second file that compile, run and verify take.
 const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
 
 // compileModel reads a model, with its weights if there is a second file, and compiles it.
-func compileModel(c *cobra.Command, files []string, cfg vdev.Config, dumps []string) (*model.Model, error) {
-	g, err := loadGraph(c, files, dumps)
+func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeFlags, dumps []string) (*ir.Graph, *model.Model, error) {
+	g, err := loadGraph(c, files, sizes, dumps)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m, err := compiler.Build(g, attach.Target(cfg))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", files[0], err)
+		return nil, nil, fmt.Errorf("%s: %w", files[0], err)
 	}
-	return m, nil
+	return g, m, nil
 }
 
 // loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
-func loadGraph(c *cobra.Command, files []string, dumps []string) (*ir.Graph, error) {
+func loadGraph(c *cobra.Command, files []string, sizes sizeFlags, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
+	var failed error
 	weights := strings.Join(files[1:], "")
-	g, err := compiler.Source{Path: files[0], WeightsPath: weights}.Load(func(pass string, g *ir.Graph) {
+	g, err := compiler.Source{Path: files[0], WeightsPath: weights, Dims: sizes.dims, Shapes: sizes.shapes}.Load(func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
-			if d == pass || d == "all" {
-				seen[d] = true
+			name, file, _ := strings.Cut(d, "=")
+			if name != pass && name != "all" {
+				continue
+			}
+			seen[d] = true
+			if file != "" && name == "all" {
+				file = filepath.Join(file, pass+".npuir")
+			}
+			if file == "" {
 				fmt.Fprintf(c.ErrOrStderr(), "# after %s\n%s", pass, g)
+			} else {
+				failed = errors.Join(failed, dumpFile(c, file, g))
 			}
 		}
 	})
-	if err != nil {
+	if err = errors.Join(err, failed); err != nil {
 		return nil, err
 	}
+	passes = append(passes, compiler.Stages()...)
 	for _, d := range dumps {
-		if !seen[d] {
+		if name, _, _ := strings.Cut(d, "="); !seen[d] && !slices.Contains(compiler.Stages(), name) {
 			return nil, fmt.Errorf("--dump-after=%s: there is no such pass; there are all, %s", d, strings.Join(passes, ", "))
 		}
 	}
 	return g, nil
+}
+
+// dumpStages writes what the back end decided, as far as dumps names it.
+func dumpStages(c *cobra.Command, m *model.Model, dumps []string) error {
+	for _, d := range dumps {
+		name, file, _ := strings.Cut(d, "=")
+		if !slices.Contains(compiler.Stages(), name) {
+			continue
+		}
+		var b bytes.Buffer
+		fmt.Fprintf(&b, "# after %s\n", name)
+		if err := compiler.DumpStage(&b, m, name); err != nil {
+			return err
+		}
+		if file == "" {
+			if _, err := c.ErrOrStderr().Write(b.Bytes()); err != nil {
+				return err
+			}
+		} else if err := writeOutput(c, file, b.Bytes()); err != nil {
+			return fmt.Errorf("--dump-after: %w", err)
+		}
+	}
+	return nil
+}
+
+// dumpFile writes g with all its constants.
+func dumpFile(c *cobra.Command, name string, g *ir.Graph) error {
+	var b bytes.Buffer
+	if err := g.Print(&b, false); err != nil {
+		return err
+	}
+	if err := writeOutput(c, name, b.Bytes()); err != nil {
+		return fmt.Errorf("--dump-after: %w", err)
+	}
+	return nil
 }
 
 // isCompiled reports whether b is a compiled model.
@@ -154,38 +246,42 @@ func isCompiled(b []byte) bool {
 	return !errors.Is(err, model.ErrNoModel)
 }
 
-// loadModel returns the compiled model in the file of that name, or made of it; nil if the
-// file is neither.
-func loadModel(c *cobra.Command, files []string, cfg vdev.Config) (*model.Model, error) {
+// loadModel returns the compiled model in the file of that name, or made of it, and then what its inputs look up (indexes);
+// nil if the file is neither.
+func loadModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeFlags) (*model.Model, map[string]int, error) {
 	name := files[0]
 	if compiler.IsModel(name) {
-		return compileModel(c, files, cfg, nil)
+		g, m, err := compileModel(c, files, cfg, sizes, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		return m, indexes(g), nil
 	}
 	if len(files) > 1 {
-		return nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
+		return nil, nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
 	}
 	if name == "-" || filepath.Ext(name) == ".npuasm" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	b, err := os.ReadFile(name)
 	if err != nil || !isCompiled(b) {
-		return nil, nil // loadProgram says what is wrong with it
+		return nil, nil, nil // loadProgram says what is wrong with it
 	}
 	m, err := model.Read(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return m, nil
+	return m, nil, nil
 }
 
 // modelSummary is what run prints of a model.
 type modelSummary struct {
-	Device   string       `json:"device"`
-	Model    string       `json:"model"`
-	Runs     int          `json:"runs"`
-	Seconds  float64      `json:"seconds"` // of all runs, boot not included
-	OnDevice int          `json:"operators_on_device"`
-	OnHost   []hostNode   `json:"operators_on_host"`
+	Device  string  `json:"device"`
+	Model   string  `json:"model"`
+	Runs    int     `json:"runs"`
+	Seconds float64 `json:"seconds"` // of all runs, boot not included
+	placed
+	MadeUp   bool         `json:"inputs_made_up"`
 	Programs int          `json:"programs_per_run"`
 	DeviceS  float64      `json:"device_seconds"`
 	HostS    float64      `json:"host_seconds"`
@@ -217,6 +313,43 @@ func peakMemory() uint64 {
 	return uint64(u.Maxrss) << 10
 }
 
+// placed is where the operators of a model are.
+type placed struct {
+	OnDevice int        `json:"operators_on_device"`
+	Idle     int        `json:"operators_without_instructions"` // other names for the same memory
+	OnHost   []hostNode `json:"operators_on_host"`
+}
+
+func places(m *model.Model) placed {
+	p := placed{OnHost: []hostNode{}}
+	for _, o := range compiler.Operators(m) {
+		switch {
+		case !o.Device:
+			p.OnHost = append(p.OnHost, hostNode{o.Name, o.Op, o.Reason})
+		case o.Engine == "none":
+			p.Idle++
+		default:
+			p.OnDevice++
+		}
+	}
+	return p
+}
+
+func (p placed) String() string {
+	s := fmt.Sprintf("%d operators on the device, %d on the host", p.OnDevice, len(p.OnHost))
+	if p.Idle > 0 {
+		s += fmt.Sprintf(", %d need no instruction", p.Idle)
+	}
+	return s
+}
+
+// print names the operators of the host, a line each, behind indent.
+func (p placed) print(w io.Writer, indent string) {
+	for _, h := range p.OnHost {
+		fmt.Fprintf(w, "%son the host: %s %s: %s\n", indent, h.Operator, h.Node, h.Reason)
+	}
+}
+
 type hostNode struct {
 	Node     string `json:"node"`
 	Operator string `json:"operator"`
@@ -229,7 +362,13 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		return err
 	}
 	variables := m.Variables()
-	inputs, err := readTensors(m.Inputs, variables, o.inputs)
+	var inputs [][]byte
+	made := len(o.inputs) == 0 && len(m.Inputs) > len(variables)
+	if made {
+		inputs, err = madeUp(m.Inputs, o.below, variables, int(o.memory.bytes()))
+	} else {
+		inputs, err = readTensors(m.Inputs, variables, o.inputs)
+	}
 	if err != nil {
 		return err
 	}
@@ -246,8 +385,8 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err != nil {
 		return err
 	}
-	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, OnHost: []hostNode{}, Operators: compiler.Operators(m)}
-	bar := newBar(c.ErrOrStderr(), len(m.Steps)*o.repeat)
+	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, placed: places(m), MadeUp: made, Operators: compiler.Operators(m)}
+	bar := newBar(c.ErrOrStderr(), "")
 	defer bar.done()
 	begin := time.Now()
 	var outputs [][]byte
@@ -258,7 +397,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			}
 		}
 		var r run.Report
-		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, stepName(m, step)) }); err != nil {
+		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, len(m.Steps)*o.repeat, stepName(m, step)) }); err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
 		}
 		s.DeviceS += r.Device.Seconds()
@@ -267,13 +406,6 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	}
 	s.Seconds = time.Since(begin).Seconds()
 	bar.done()
-	for _, n := range m.Nodes {
-		if n.Host == "" {
-			s.OnDevice++
-		} else {
-			s.OnHost = append(s.OnHost, hostNode{n.Name, compiler.Operator(n.Op), n.Host})
-		}
-	}
 	w := c.OutOrStdout()
 	for i, name := range names {
 		if name == "" {
@@ -291,7 +423,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			w = c.ErrOrStderr()
 		}
 	}
-	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, 0)); err != nil {
+	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
 	if o.json {
@@ -322,17 +454,16 @@ func (s *modelSummary) print(w io.Writer) error {
 	fmt.Fprintf(t, "device\t%s\n", s.Device)
 	fmt.Fprintf(t, "model\t%s\n", s.Model)
 	fmt.Fprintf(t, "runs\t%d in %.6f s: device %.6f s, host %.6f s\n", s.Runs, s.Seconds, s.DeviceS, s.HostS)
-	fmt.Fprintf(t, "operators\t%d on the device, %d on the host\n", s.OnDevice, len(s.OnHost))
-	for _, h := range s.OnHost {
-		fmt.Fprintf(t, "\ton the host: %s %s: %s\n", h.Operator, h.Node, h.Reason)
+	fmt.Fprintf(t, "operators\t%s\n", s.placed)
+	s.placed.print(t, "\t")
+	if s.MadeUp {
+		fmt.Fprintf(t, "inputs\tmade up, for there is no --input: pseudo-random, the same each time\n")
 	}
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs (%d with errors), %d instructions, %d multiply-accumulates a run\n", c.Programs, c.Errors, c.Instructions, c.MACs)
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA\n", c.BytesRead, c.BytesWritten)
-	if s.Untimed != "" {
-		fmt.Fprintf(t, "\tno cycles: %s\n", s.Untimed)
-	} else if len(s.Launches) > 0 {
-		fmt.Fprintf(t, "\t%d cycles a run (§13.8)\n", c.Cycles)
+	if len(s.Launches) > 0 {
+		fmt.Fprintf(t, "\t%s\n", cycles(c.Cycles, s.Untimed))
 	}
 	return t.Flush()
 }
@@ -381,13 +512,8 @@ func printNodes(w io.Writer, m *model.Model) error {
 
 // printSummary prints what a compiled model is.
 func printSummary(w io.Writer, m *model.Model, size int) error {
-	device, host, instructions, macs := 0, 0, 0, uint64(0)
+	instructions, macs := 0, uint64(0)
 	for _, n := range m.Nodes {
-		if n.Host != "" {
-			host++
-		} else {
-			device++
-		}
 		macs += n.MACs
 	}
 	for _, p := range m.Programs {
@@ -397,8 +523,10 @@ func printSummary(w io.Writer, m *model.Model, size int) error {
 	for _, s := range m.Steps {
 		cycles += s.Cycles
 	}
-	_, err := fmt.Fprintf(w, "%s: %d operators on the device, %d on the host; %d programs, %d instructions, %d multiply-accumulates, %d cycles (§13); %d bytes of constants, %d of activations; file of %d bytes\n",
-		m.Name, device, host, len(m.Programs), instructions, macs, cycles, len(m.Constants), m.Bindings[1].Size, size)
+	p := places(m)
+	p.print(w, "")
+	_, err := fmt.Fprintf(w, "%s: %s; %d programs, %d instructions, %d multiply-accumulates, %d cycles (§13); %d bytes of constants, %d of activations; file of %d bytes\n",
+		m.Name, p, len(m.Programs), instructions, macs, cycles, len(m.Constants), m.Bindings[1].Size, size)
 	return err
 }
 

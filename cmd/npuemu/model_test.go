@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,46 @@ func doubledFiles(t *testing.T) (dir, model, x string) {
 		}
 	}
 	return dir, model, x
+}
+
+// What --dump-after writes into a file compiles to what the model does.
+func TestDumpFiles(t *testing.T) {
+	dir, model, _ := doubledFiles(t)
+	const text = "graph \"exp\"\ninput %x: float32[2]\nnode \"n\" Exp(%x) -> (%y: invalid[])\noutput %y\n"
+	if err := os.WriteFile(model, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := npuemu(t.Context(), "compile", model, "--dump-after=all="+dir, "--dump-after=lower="+filepath.Join(dir, "one.npuir")); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(dir, "doubled.npu"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"import", "lower", "chains", "one"} {
+		if _, _, err := npuemu(t.Context(), "compile", filepath.Join(dir, name+".npuir")); err != nil {
+			t.Error(err)
+			continue
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, name+".npu")); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%s: %v, or the file is another", name, err)
+		}
+	}
+	_, dumped, err := npuemu(t.Context(), "compile", model, "--dump-after=tile", "--dump-after=places", "--dump-after=schedule="+filepath.Join(dir, "schedule"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"# after tile\nnode \"n\"", "tile 0: \"y\" [0] to [1]", "# after places\nbinding 0"} {
+		if !strings.Contains(dumped, want) {
+			t.Errorf("the dump lacks %q:\n%s", want, dumped)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "schedule")); err != nil || !bytes.Contains(b, []byte("step 0: program 0")) {
+		t.Errorf("%v: the schedule is %q", err, b)
+	}
+	if _, _, err := npuemu(t.Context(), "compile", model, "--dump-after=import=/no/such/x.npuir"); err == nil || !strings.Contains(err.Error(), "--dump-after: ") {
+		t.Errorf("a folder that is not there: %v", err)
+	}
 }
 
 // A model is compiled and run, and run says what the card did and what the host did.
@@ -96,7 +137,7 @@ func TestModel(t *testing.T) {
 	if c[0].PeakMemory < 1<<20 || c[0].Seconds <= 0 || c[0].Memory == 0 || c[0].Operators[0].Cycles < 10 || c[1].Operators[0].Cycles < c[0].Operators[0].Cycles+4000 {
 		t.Errorf("compile says %+v, and with slow memory %+v", c[0], c[1])
 	}
-	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all tensors of 2 nodes are equal to the reference's, 1 of them on the host") {
+	if out, _, err = npuemu(t.Context(), "verify", model, "--input", x); err != nil || !strings.Contains(out, "all 2 tensors of 2 nodes, are equal to the reference's, to the bit; 1 nodes are on the host") {
 		t.Errorf("verify says %q, %v", out, err)
 	}
 	if out, _, err = npuemu(t.Context(), "disasm", compiled); err != nil || !strings.Contains(out, "element") {
@@ -135,7 +176,7 @@ func TestModelCycles(t *testing.T) {
 		}
 		want := []string{"no cycles: " + tt.untimed}
 		if tt.untimed == "" {
-			want = []string{fmt.Sprintf("%d cycles a run", s.Counters.Cycles), "stalls: load"}
+			want = []string{fmt.Sprintf("%d cycles (§13.8)", s.Counters.Cycles), "stalls: load"}
 		}
 		for _, w := range want {
 			if !strings.Contains(out, w) {
@@ -183,6 +224,53 @@ func TestVariable(t *testing.T) {
 	}
 }
 
+// A model without --input runs on numbers that are made up, the same each time, and says so; verify takes the same. Indexes are
+// those of rows that there are.
+func TestMadeUp(t *testing.T) {
+	dir := t.TempDir()
+	model, y := filepath.Join(dir, "rows.npuir"), filepath.Join(dir, "y.npy")
+	text := "graph \"rows\"\ninput %x: float32[4, 2]\ninput %i: int64[64]\nnode \"n\" npu.gather(%x, %i) -> (%y: float32[64, 2]) {axis=0}\n" +
+		"node \"m\" npu.reshape(%i) -> (%j: int64[8, 8])\noutput %y\noutput %j\n"
+	if err := os.WriteFile(model, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var first string
+	for range 2 {
+		out, _, err := npuemu(t.Context(), "run", model, "--output", "j="+y)
+		if err != nil || !strings.Contains(out, "made up, for there is no --input") || !strings.Contains(out, "1 need no instruction") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		b, err := os.ReadFile(y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, j, err := npy.Read(b, ir.Int64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := [4]int{}
+		for at := 0; at < len(j); at += 8 {
+			n := binary.LittleEndian.Uint64(j[at:])
+			if n > 3 {
+				t.Fatalf("index %d of 4 rows", n)
+			}
+			seen[n]++
+		}
+		if seen[0]*seen[1]*seen[2]*seen[3] == 0 {
+			t.Errorf("indexes %v times", seen)
+		}
+		if first == "" {
+			first = string(b)
+		} else if first != string(b) {
+			t.Error("other numbers the second time")
+		}
+	}
+	out, _, err := npuemu(t.Context(), "verify", model)
+	if err != nil || !strings.Contains(out, "the outputs, and all 2 tensors of 2 nodes, are equal to the reference's, to the bit; 0 nodes are on the host") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // What is wrong with a model, its files or the card is said, and no output is written.
 func TestBadModels(t *testing.T) {
 	dir, model, x := doubledFiles(t)
@@ -225,7 +313,7 @@ func TestBadModels(t *testing.T) {
 		{"no weights", []string{"compile", write("net.prototxt", "name: \"n\"")}, "the weights are in the file of that name with the extension .caffemodel"},
 		{"no such pass", []string{"compile", model, "--dump-after", "nonsense"}, "there is no such pass; there are all, import"},
 		{"an old card", []string{"compile", model, "--arch", "1.2"}, "architecture 1.3 or later"},
-		{"no input", []string{"run", model, "--output", y}, `--input is missing for tensor "x"`},
+		{"one of two inputs", []string{"run", write("pair.npuir", "graph \"g\"\ninput %x: int8[2, 3]\ninput %w: int8[2, 3]\nnode \"n\" npu.element(%x, %w) -> (%y: int8[2, 3]) {op=\"add\"}\noutput %y\n"), "--input", x, "--output", y}, `--input is missing for tensor "w"`},
 		{"two inputs", []string{"run", model, "--input", x, "--input", x, "--output", y}, "the model has 1: x: int8[2 3]"},
 		{"input of another name", []string{"run", model, "--input", "z=" + x, "--output", y}, `the model has no tensor "z": x: int8[2 3]`},
 		{"output of another name", []string{"run", model, "--input", x, "--output", "q=y.npy"}, `the model has no tensor "q": y: int8[2 3], z: int64[2 3]`},
@@ -249,6 +337,9 @@ func TestBadModels(t *testing.T) {
 		{"memory of a kernel driver", []string{"verify", model, "--memory", "64", "--device", "/dev/accel/none"}, "--memory is for cards that this process drives"},
 		{"less memory than the model takes", []string{"run", write("two.npuir", "graph \"g\"\ninput %x: int8[2, 3]\nnode \"n\" npu.expand(%x) -> (%y: int8[700000, 2, 3])\noutput %y\n"), "--input", x, "--output", y, "--memory", "4"}, "give more with --memory; the model takes 42"},
 		{"less memory to make up", []string{"verify", write("mid.npuir", "graph \"g\"\ninput %x: int8[2000000]\nnode \"n\" npu.reshape(%x) -> (%y: int8[2, 1000000])\noutput %y\n"), "--memory", "1"}, "the card has 1048576: give files with --input, or more with --memory"},
+		{"no size", []string{"compile", model, "--dim", "batch"}, "give a name and a size of 1 or more, as --dim batch=4"},
+		{"no shape", []string{"verify", model, "--shape", "x=1,0"}, "give a name and sizes of 1 or more, as --shape x=1,3,224,224"},
+		{"a size for text", []string{"run", model, "--dim", "batch=2"}, "dimensions are for ONNX, and shapes for ONNX and TensorFlow Lite"},
 		{"no folder for the result", []string{"run", model, "--input", x, "--output", filepath.Join(dir, "no", "y.npy")}, "no such file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

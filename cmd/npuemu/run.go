@@ -20,6 +20,7 @@ import (
 
 	"npuemu/attach"
 	"npuemu/compiler/model"
+	"npuemu/compiler/run"
 	"npuemu/core/isa"
 	"npuemu/internal/outfile"
 	"npuemu/umd"
@@ -40,7 +41,8 @@ func runCommand() *cobra.Command {
 		Use:   "run PROGRAM|MODEL [WEIGHTS]",
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
-			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. --output takes files for the outputs, as .npy, likewise. The\n" +
+			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. Without any --input they are made up: pseudo-random,\n" +
+			"the same each time. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
 			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. They also have what the card itself counted of each program: cycles,\n" +
 			"and what its engines did and waited for (§13.8.4). That takes a card in time mode timed or paced: --time, or npuemu serve --time. " + weightsHelp + "\n\n" +
@@ -50,7 +52,8 @@ func runCommand() *cobra.Command {
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
 			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
-			timelineHelp + " Bindings are taken to be device memory, as in --table; estimate --bus has others.\n\n" +
+			timelineHelp + " Bindings are memory on the bus, as run has them, with the card's cycles in time mode timed;\n" +
+			"estimate --timeline takes them to be device memory, as the cycles of --table are.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
@@ -94,7 +97,8 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, o.timeline.end()) }()
-			m, err := loadModel(c, args, o.cfg)
+			var m *model.Model
+			m, o.below, err = loadModel(c, args, o.cfg, o.sizes)
 			if err != nil {
 				return err
 			}
@@ -136,6 +140,7 @@ func runCommand() *cobra.Command {
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
 	o.memory.add(c)
+	o.sizes.add(c)
 	cf.add(c)
 	o.debug.add(c)
 	o.timeline.add(c)
@@ -158,7 +163,9 @@ type runOptions struct {
 	repeat   int
 	json     bool
 
-	inputs, outputs []string // of a model
+	inputs, outputs []string       // of a model
+	below           map[string]int // what its inputs look up
+	sizes           sizeFlags
 	table           bool
 }
 
@@ -292,6 +299,8 @@ type runSummary struct {
 	Instructions uint32       `json:"instructions_per_run"`
 	MACs         uint64       `json:"macs_per_run"`
 	Seconds      float64      `json:"seconds"` // of all runs, boot not included
+	Launch       run.Launch   `json:"launch"`  // the last
+	Untimed      string       `json:"untimed,omitempty"`
 	Counters     umd.Counters `json:"counters"`
 }
 
@@ -323,6 +332,10 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 			return fmt.Errorf("%s: %w", o.device, err)
 		}
 		s.Instructions, s.MACs = st.Instructions, st.MACs
+		if s.Launch, err = attach.Launched(st); err != nil {
+			return fmt.Errorf("%s: %w", o.device, err)
+		}
+		s.Untimed = s.Launch.Untimed
 	}
 	s.Seconds = time.Since(begin).Seconds()
 	if s.Counters, err = d.Counters(ctx); err != nil {
@@ -344,7 +357,7 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 			w = errw
 		}
 	}
-	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, 0)); err != nil {
+	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
 	if o.json {
@@ -360,10 +373,19 @@ func (s *runSummary) print(w io.Writer) error {
 	fmt.Fprintf(t, "device\t%s\n", s.Device)
 	fmt.Fprintf(t, "runs\t%d in %.6f s\n", s.Runs, s.Seconds)
 	fmt.Fprintf(t, "a run\t%d instructions, %d multiply-accumulates\n", s.Instructions, s.MACs)
+	fmt.Fprintf(t, "\t%s\n", cycles(s.Launch.Cycles, s.Untimed))
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs, %d commands (%d with errors), %d instructions, %d multiply-accumulates\n", c.Programs, c.Commands, c.Errors, c.Instructions, c.MACs)
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA, %d interrupts\n", c.BytesRead, c.BytesWritten, c.Interrupts)
 	return t.Flush()
+}
+
+// cycles says what a run took in model time, or why there is none.
+func cycles(n uint64, untimed string) string {
+	if untimed != "" {
+		return "no cycles: " + untimed
+	}
+	return fmt.Sprintf("%d cycles (§13.8)", n)
 }
 
 // options are those of the card that --device names.

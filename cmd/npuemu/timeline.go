@@ -25,6 +25,9 @@ const timelineHelp = "--timeline FILE.json writes what each engine did when, by 
 	"is a cycle: instructions, stalls and their reasons, operators, bytes per cycle. Of more than --timeline-limit instructions the others come\n" +
 	"in blocks of up to 1000."
 
+// runOnBus is for run, which has all bindings in memory that its process shares with the card.
+const runOnBus = ^uint64(0)
+
 // timelineFlags are those of commands that write a time line (§13.10). --cp-trace is another thing: what the control processor
 // executed.
 type timelineFlags struct {

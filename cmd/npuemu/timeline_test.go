@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"npuemu/compiler/ir"
+	"npuemu/compiler/npy"
 )
 
 // timeLine is what a file with a time line adds up to.
@@ -31,7 +34,7 @@ func readTimeLine(t *testing.T, name string) (l timeLine) {
 		TraceEvents []struct {
 			Ph, Name, Cat string
 			Tid           int
-			Ts, Dur       uint64
+			TS, Dur       uint64
 			Args          struct {
 				Memory     uint64 `json:"memory_stall"`
 				Scratchpad uint64 `json:"scratchpad_stall"`
@@ -52,7 +55,7 @@ func readTimeLine(t *testing.T, name string) (l timeLine) {
 		case e.Ph == "i":
 			l.hosts++
 		case e.Ph == "X" && e.Tid == 1:
-			l.end = e.Ts + e.Dur
+			l.end = e.TS + e.Dur
 		case e.Cat == "operator":
 			l.operators[e.Name] = true
 		case e.Ph == "X" && e.Cat == "stall":
@@ -152,6 +155,41 @@ func TestRunTimeLine(t *testing.T) {
 	only(t, dir, "doubled.npuir", "t.json", "x.npy")
 }
 
+// The time line of run is of the cycles that the card counted in model time, engine by engine.
+func TestRunTimeLineIsTheCards(t *testing.T) {
+	dir := t.TempDir()
+	model := file(t, "g.npuir", "graph \"g\"\ninput %x: float32[1, 48, 64]\nnode \"a\" npu.gemm(%x, %x) -> (%a: float32[1, 48, 48]) {trans_b=1, rounding=\"none\"}\n"+
+		"node \"h\" host.cast(%a) -> (%h: float64[1, 48, 48])\nnode \"i\" host.cast(%h) -> (%i: float32[1, 48, 48])\nnode \"b\" npu.element(%i) -> (%y: float32[1, 48, 48]) {op=\"exp\"}\noutput %y\n")
+	x, name := filepath.Join(dir, "x.npy"), filepath.Join(dir, "t.json")
+	b, err := npy.Write(ir.Float32, []int{1, 48, 64}, make([]byte, 4*48*64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(x, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := npuemu(t.Context(), "run", model, "--input", x, "--time", "timed", "--timeline", name, "--json")
+	var s modelSummary
+	if err != nil || json.Unmarshal([]byte(out), &s) != nil || len(s.Launches) != 2 {
+		t.Fatalf("%q, %v", out, err)
+	}
+	var want timeLine
+	for _, l := range s.Launches {
+		p := l.Profile
+		want.end += p.Cycles
+		want.instructions += p.Instructions - 1 // HALT
+		for k, e := range p.Engines {
+			want.busy[k] += e.Busy
+			w := e.Stalls
+			want.stalls[k] += w.Load + w.Store + w.Matrix + w.Vector + w.Dispatch + w.Weights + w.Memory + w.Scratchpad
+		}
+	}
+	l := readTimeLine(t, name)
+	if l.end != want.end || l.instructions != want.instructions || l.busy != want.busy || l.stalls != want.stalls || l.busy[2] == 0 {
+		t.Errorf("the time line is\n%+v, the card counted\n%+v", l, want)
+	}
+}
+
 // Nothing is left of a time line that was not finished, and errors say which flag is wrong.
 func TestTimeLineErrors(t *testing.T) {
 	const digits = "../../examples/digits/digits.npuasm"
@@ -173,7 +211,7 @@ func TestTimeLineErrors(t *testing.T) {
 		{"sweep", "--timeline is of one configuration", []string{"estimate", digits, "--sweep", "burst=32,64", "--timeline", name}},
 		{"limit", "--timeline-limit 0: use 1 or more", []string{"estimate", digits, "--timeline", name, "--timeline-limit", "0"}},
 		{"limit alone", "--timeline-limit is for --timeline, which is missing", []string{"run", model, "--input", x, "--timeline-limit", "5"}},
-		{"no input", "--input is missing", []string{"run", model, "--timeline", name}},
+		{"no such input", "no-such.npy: no such file", []string{"run", model, "--input", "no-such.npy", "--timeline", name}},
 		{"no model", "no such file", []string{"run", "no-such.npu", "--timeline", name}},
 	} {
 		if _, _, err := npuemu(t.Context(), tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -6,16 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"npuemu/attach"
 	"npuemu/compiler"
-	"npuemu/compiler/ir"
-	"npuemu/compiler/model"
-	"npuemu/compiler/ref"
 )
 
 // errDiverges ends verify with status 1 behind what it printed.
@@ -32,7 +28,8 @@ func verifyCommand() *cobra.Command {
 		Use:   "verify MODEL [WEIGHTS]",
 		Short: "Compare a model on a card with the CPU reference, node by node",
 		Long: "verify compiles MODEL, runs it on the card and in the compiler's CPU reference, and compares every tensor that a node\n" +
-			"computes, to the bit. It names the first one that differs, its first element, and the instruction that stored it; the\n" +
+			"computes, to the bit: the outputs in the model as compile makes it, all tensors in one whose memory is not used again, and\n" +
+			"those that stay in local memory in one that computes each node by itself. It names the first one that differs, its first element, and the instruction that stored it; the\n" +
 			"exit status is then 1. Without --input the inputs are pseudo-random, the same each time. What is on the host is computed by\n" +
 			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp,
 		Example: "  npuemu verify mobilenet.onnx\n  npuemu verify net.npuir --input x.npy --config array.toml --device vfio-user:/tmp/npu.sock",
@@ -49,11 +46,16 @@ func verifyCommand() *cobra.Command {
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
-			g, err := loadGraph(c, args, nil)
+			g, err := loadGraph(c, args, o.sizes, nil)
 			if err != nil {
 				return err
 			}
-			inputs, err := verifyInputs(g, o.inputs, int(o.memory.bytes()))
+			var inputs [][]byte
+			if len(o.inputs) > 0 {
+				inputs, err = readTensors(tensors(g.Inputs), nil, o.inputs)
+			} else {
+				inputs, err = madeUp(tensors(g.Inputs), indexes(g), nil, int(o.memory.bytes()))
+			}
 			if err != nil {
 				return err
 			}
@@ -64,20 +66,27 @@ func verifyCommand() *cobra.Command {
 				return fmt.Errorf("--device: %w", err)
 			}
 			defer func() { err = errors.Join(err, card.Close()) }()
-			bar := newBar(c.ErrOrStderr(), len(g.Nodes))
-			d, r, err := compiler.Verify(ctx, card, g, attach.Target(o.cfg), inputs, func(n, _ int, what string) { bar.at(n, what) })
+			bar := newBar(c.ErrOrStderr(), "on the card")
+			defer bar.done()
+			v, err := compiler.Verify(ctx, card, g, attach.Target(o.cfg), inputs, bar.at)
 			bar.done()
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			w := c.OutOrStdout()
-			if d != nil {
-				fmt.Fprintln(w, d)
+			for _, h := range v.Hosts {
+				fmt.Fprintf(w, "on the host: %s %s: %s\n", h.Op, h.Name, h.Reason)
+			}
+			if v.Divergence != nil {
+				fmt.Fprintln(w, v.Divergence)
 				return errDiverges
 			}
-			host := len(r.Steps) - r.Programs // which the reference computes
-			_, err = fmt.Fprintf(w, "%s: all tensors of %d nodes are equal to the reference's, %d of them on the host; the card counted %d programs, %d instructions, %d multiply-accumulates\n",
-				g.Name, len(g.Nodes), host, r.Counters.Programs, r.Counters.Instructions, r.Counters.MACs)
+			fmt.Fprintf(w, "%s: the outputs, and all %d tensors of %d nodes, are equal to the reference's, to the bit; %d nodes are on the host\n", g.Name, v.Tensors, len(g.Nodes), len(v.Hosts))
+			if v.Within > 0 {
+				fmt.Fprintf(w, "%d tensors, which the model has in local memory alone, were compared in a model that computes each node by itself\n", v.Within)
+			}
+			r := v.Report
+			_, err = fmt.Fprintf(w, "the card counted %d programs, %d instructions, %d multiply-accumulates\n", r.Counters.Programs, r.Counters.Instructions, r.Counters.MACs)
 			return err
 		},
 	}
@@ -86,57 +95,7 @@ func verifyCommand() *cobra.Command {
 	c.Flags().StringVar(&level, "log", "warn", logUsage)
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this `duration`")
 	o.memory.add(c)
+	o.sizes.add(c)
 	cf.add(c)
 	return c
-}
-
-// verifyInputs reads the files, or makes numbers, of up to most bytes: floating point around 0, integers of all values.
-func verifyInputs(g *ir.Graph, files []string, most int) ([][]byte, error) {
-	if len(files) > 0 {
-		var l []model.Tensor
-		for _, t := range g.Inputs {
-			l = append(l, model.Tensor{Name: t.Name, Type: t.Type.String(), Shape: t.Shape})
-		}
-		return readTensors(l, nil, files)
-	}
-	total := 0
-	for _, t := range g.Inputs {
-		if total += t.Bytes(); total > most {
-			return nil, fmt.Errorf("inputs of %d bytes and more are not made up, the card has %d: give files with --input, or more with --memory", total, most)
-		}
-	}
-	r := rand.New(rand.NewPCG(1, 2))
-	var data [][]byte
-	for _, t := range g.Inputs {
-		n := t.Elements()
-		b := make([]byte, 0, t.Bytes())
-		for at := 0; at < n; at += randomPart {
-			b = append(b, random(r, t.Type, min(randomPart, n-at))...)
-		}
-		data = append(data, b)
-	}
-	return data, nil
-}
-
-// randomPart elements, which are whole bytes, are made at a time.
-const randomPart = 1 << 16
-
-// random is the data of n elements.
-func random(r *rand.Rand, t ir.Type, n int) []byte {
-	if t.Float() {
-		v := make([]float32, n)
-		for i := range v {
-			v[i] = float32(r.NormFloat64())
-		}
-		return ref.PutFloats(t, v, true)
-	}
-	lo, hi := t.Range()
-	v := make([]int64, n)
-	for i := range v {
-		v[i] = int64(r.Uint64())
-		if span := uint64(hi-lo) + 1; span != 0 {
-			v[i] = lo + int64(r.Uint64N(span))
-		}
-	}
-	return ref.PutInts(t, v)
 }

@@ -236,3 +236,32 @@ func TestProgram(t *testing.T) {
 		t.Errorf("counts %+v, scratchpad %d", c, p.SpadSize)
 	}
 }
+
+// What is cut out of a list is not in its program, unless it is joined again.
+func TestCut(t *testing.T) {
+	load := func(at uint32) isa.Load { return isa.Load{Local: at, NX: 64, NY: 1, NZ: 1} }
+	text := func(l *List) string {
+		b := New(target, 2, 1)
+		b.Append(l)
+		p, _, err := b.Program()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(p.Text)
+	}
+	l, want := NewList(target), NewList(target)
+	l.Emit(load(0))
+	n := l.Entries()
+	l.Emit(load(64))
+	l.Emit(load(128))
+	first := l.Cut(n)
+	l.Emit(load(192)) // must not show in what was cut
+	second := l.Cut(n)
+	l.Join(first)
+	for _, at := range []uint32{0, 64, 128} {
+		want.Emit(load(at))
+	}
+	if text(l) != text(want) || second.Entries() != 1 {
+		t.Errorf("%d entries with the first part joined, the second part has %d", l.Entries(), second.Entries())
+	}
+}

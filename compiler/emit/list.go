@@ -2,7 +2,11 @@
 
 package emit
 
-import "npuemu/core/isa"
+import (
+	"slices"
+
+	"npuemu/core/isa"
+)
 
 // A List is instructions that a Builder has not been given yet: those of an operator that may
 // turn out to have no program.
@@ -46,6 +50,19 @@ func (l *List) Setup(o isa.Operands, w *isa.Window) {
 
 // Prepare makes what i sets up, of the vector engine, as i says.
 func (l *List) Prepare(i isa.Instruction) { l.items = append(l.items, item{setup: i}) }
+
+// Cut takes everything behind the first n entries out of l, and returns it.
+func (l *List) Cut(n int) *List {
+	m := &List{l.target, slices.Clone(l.items[n:])}
+	l.items = l.items[:n]
+	return m
+}
+
+// Entries is how many entries there are: instructions, and what has to be set up before one.
+func (l *List) Entries() int { return len(l.items) }
+
+// Join adds the instructions of m.
+func (l *List) Join(m *List) { l.items = append(l.items, m.items...) }
 
 // Append adds the instructions of l.
 func (b *Builder) Append(l *List) {

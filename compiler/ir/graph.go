@@ -50,6 +50,56 @@ type Node struct {
 	Inputs  []*Tensor
 	Outputs []*Tensor
 	Attrs   Attrs
+	Origin  *Node // of the model, of which this one is made, or a part; nil for none. Text does not have it
+}
+
+// Root is the node of the model that n is, or is made of.
+func (n *Node) Root() *Node {
+	for n.Origin != nil {
+		n = n.Origin
+	}
+	return n
+}
+
+// InModel is err, an *Error at n, in the model's names: its node, operator and a tensor of that. What the error says of the step that n
+// is stays. An error that names nothing to do gets what is left for a node that the compiler took apart.
+func (n *Node) InModel(err error) error {
+	e, ok := err.(*Error) //nolint:errorlint // it is ours, unwrapped
+	if !ok || n.Origin == nil {
+		return err
+	}
+	root := n.Root()
+	c := *e
+	c.Node, c.Op = root.Name, root.Op
+	c.Rule = fmt.Sprintf("%s, of which it is made: %s", n.Op, e.Rule)
+	own := slices.Concat(root.Inputs, root.Outputs)
+	if !slices.ContainsFunc(own, func(t *Tensor) bool { return t != nil && t.Name == e.Tensor }) {
+		c.Tensor = ""
+		for _, t := range own {
+			if t != nil {
+				c.Tensor = t.Name
+				break
+			}
+		}
+	}
+	if c.Remedy == "" {
+		c.Remedy = "cast the node's inputs to a type that the card computes this with (float32 mostly), or replace the node"
+	}
+	return &c
+}
+
+// InModel is err in the model's names, if it is an *Error at a node of g that was made of another.
+func (g *Graph) InModel(err error) error {
+	e, ok := err.(*Error) //nolint:errorlint // it is ours, unwrapped
+	if !ok || e.Node == "" {
+		return err
+	}
+	for _, n := range g.Nodes {
+		if n.Name == e.Node && n.Op == e.Op {
+			return n.InModel(err)
+		}
+	}
+	return err
 }
 
 // Input is input i, nil if the node has none there.
@@ -70,6 +120,7 @@ func (n *Node) Host() bool { return strings.HasPrefix(n.Op, "host.") }
 // graph, a constant, or an output of an earlier node.
 type Graph struct {
 	Name    string
+	After   string // the last pass that made it what it is (package pass); empty: none, or it is nobody's but its author's
 	Inputs  []*Tensor
 	Outputs []*Tensor
 	Nodes   []*Node

@@ -213,13 +213,15 @@ func (p *parser) statement(g *Graph) {
 	switch word := p.word(); word {
 	case "graph":
 		g.Name = p.quoted()
+	case "after":
+		g.After = p.quoted()
 	case "input":
 		g.Inputs = append(g.Inputs, p.tensor())
 	case "const":
 		t := p.tensor()
 		p.expect("=")
 		if p.accept("elided") {
-			p.fail("tensor %q: the constant was left out when the text was printed", t.Name)
+			p.fail("tensor %q: the constant was left out when the text was printed; --dump-after=PASS=FILE.npuir writes all", t.Name)
 		}
 		data, err := base64.StdEncoding.DecodeString(p.quoted())
 		if err != nil {
@@ -269,6 +271,6 @@ func (p *parser) statement(g *Graph) {
 		}
 		g.Outputs = append(g.Outputs, t)
 	default:
-		p.fail("%q is not a statement: graph, input, const, node or output", word)
+		p.fail("%q is not a statement: graph, after, input, const, node or output", word)
 	}
 }

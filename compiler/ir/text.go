@@ -16,6 +16,9 @@ import (
 func (g *Graph) Print(w io.Writer, elide bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "graph %s\n", strconv.Quote(g.Name))
+	if g.After != "" {
+		fmt.Fprintf(&b, "after %s\n", strconv.Quote(g.After))
+	}
 	for _, t := range g.Inputs {
 		b.WriteString("input ")
 		printTensor(&b, t)

@@ -150,7 +150,7 @@ type contents struct {
 func readELF(r io.ReaderAt, size int64) (*contents, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {
-		return nil, fmt.Errorf("read ELF: %w", err)
+		return nil, fmt.Errorf("read ELF: %w; the file is cut, damaged or no compiled model: compile the model again", err)
 	}
 	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB || f.Type != elf.ET_EXEC || f.Machine != isa.Machine {
 		return nil, fmt.Errorf("read ELF: %v %v %v machine %#x is not of an NPU (§5.3.1)", f.Class, f.Data, f.Type, uint16(f.Machine))
@@ -195,7 +195,7 @@ func readELF(r io.ReaderAt, size int64) (*contents, error) {
 		}
 		b := make([]byte, p.Filesz)
 		if _, err := p.ReadAt(b, 0); err != nil {
-			return nil, fmt.Errorf("read ELF: %w", err)
+			return nil, fmt.Errorf("read ELF: %w; the file is cut, damaged or no compiled model: compile the model again", err)
 		}
 		c.images = append(c.images, b)
 	}

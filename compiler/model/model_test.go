@@ -180,7 +180,7 @@ func TestBadFiles(t *testing.T) {
 		name, want string
 		b          []byte
 	}{
-		{"empty", "read ELF", nil},
+		{"empty", "read ELF: EOF; the file is cut, damaged or no compiled model: compile the model again", nil},
 		{"another machine", "machine 0x4e51", append(append(bytes.Clone(whole[:18]), 0x51), whole[19:]...)},
 		{"a newer format", `has format "2.0"`, replace(`"format": "1.1"`, `"format": "2.0"`)},
 		{"no JSON", "manifest", replace(`"format":`, `"format";`)},

@@ -12,8 +12,10 @@
 package onnx
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -62,7 +64,7 @@ func Load(path string, o Options) (*ir.Graph, error) {
 func Import(b []byte, o Options) (*ir.Graph, error) {
 	m, err := parseModel(b)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: not a valid file: %w", err)
+		return nil, notValid(err)
 	}
 	if m.graph == nil {
 		return nil, &ir.Error{Rule: "the file has no graph", Remedy: "is it an ONNX model?"}
@@ -79,7 +81,7 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 	}
 	f, err := parseGraph(m.graph)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: not a valid file: %w", err)
+		return nil, notValid(err)
 	}
 	if f.sparse {
 		return nil, &ir.Error{Graph: f.name, Rule: "sparse tensors are not supported", Remedy: "make the initializers dense"}
@@ -92,6 +94,11 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 		return nil, err
 	}
 	return im.g, nil
+}
+
+// notValid is an error of the file's form.
+func notValid(err error) error {
+	return &ir.Error{Rule: fmt.Sprintf("not a valid ONNX file: %v", err), Remedy: "the file is cut, damaged or no ONNX model: fetch or export it again"}
 }
 
 type importer struct {
@@ -111,6 +118,9 @@ func (im *importer) graph(f graph) error {
 		if err := im.define(t); err != nil {
 			return err
 		}
+	}
+	if err := im.options(f.inputs); err != nil {
+		return err
 	}
 	for _, v := range f.inputs {
 		if im.values[v.name] != nil {
@@ -141,6 +151,29 @@ func (im *importer) graph(f graph) error {
 	}
 	if len(im.g.Outputs) == 0 {
 		return &ir.Error{Rule: "the graph has no output"}
+	}
+	return nil
+}
+
+// options refuses sizes for what the file does not have: they would have no effect.
+func (im *importer) options(inputs []value) error {
+	symbols, names := map[string]bool{}, map[string]bool{}
+	for _, v := range inputs {
+		names[v.name] = true
+		for _, p := range v.params {
+			symbols[p] = p != ""
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(im.o.Dims)) {
+		if !symbols[d] {
+			delete(symbols, "")
+			return &ir.Error{Rule: fmt.Sprintf("a size is given for a dimension %q, which no input has", d), Remedy: fmt.Sprintf("symbolic dimensions of the inputs are %q", slices.Sorted(maps.Keys(symbols)))}
+		}
+	}
+	for _, s := range slices.Sorted(maps.Keys(im.o.Shapes)) {
+		if !names[s] {
+			return &ir.Error{Rule: fmt.Sprintf("a shape is given for an input %q, which the model does not have", s), Remedy: fmt.Sprintf("inputs are %q", slices.Sorted(maps.Keys(names)))}
+		}
 	}
 	return nil
 }
@@ -187,7 +220,7 @@ func (im *importer) input(v value) (*ir.Tensor, error) {
 		t.Shape = slices.Clone(s)
 	} else {
 		if !v.shaped {
-			return nil, &ir.Error{Tensor: v.name, Rule: "the input has no shape", Remedy: "give it one in the file, as onnxruntime.tools.make_dynamic_shape_fixed does"}
+			return nil, &ir.Error{Tensor: v.name, Rule: "the input has no shape", Remedy: fmt.Sprintf("give it one: --shape %s=SIZE,…, or shapes in Python and C", v.name)}
 		}
 		for i, d := range v.dims {
 			given, known := im.o.Dims[v.params[i]]
@@ -198,7 +231,7 @@ func (im *importer) input(v value) (*ir.Tensor, error) {
 			case i == 0:
 				d = 1 // the batch
 			default:
-				return nil, &ir.Error{Tensor: v.name, Rule: fmt.Sprintf("dimension %d (%q) of the input is not known", i, v.params[i]), Remedy: "give it a size in the file, as onnxruntime.tools.make_dynamic_shape_fixed does"}
+				return nil, &ir.Error{Tensor: v.name, Rule: fmt.Sprintf("dimension %d (%q) of the input is not known", i, v.params[i]), Remedy: cmp.Or(symbolic(v.params[i]), fmt.Sprintf("give the input a shape: --shape %s=SIZE,…, or shapes in Python and C", v.name))}
 			}
 			if d > ir.MaxBytes {
 				d = -1
@@ -216,6 +249,14 @@ func (im *importer) input(v value) (*ir.Tensor, error) {
 		t.Data = data
 	}
 	return t, nil
+}
+
+// symbolic is how a dimension of that name gets a size; empty if it has no name.
+func symbolic(name string) string {
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("give it a size: --dim %s=SIZE, or dims in Python and C", name)
 }
 
 // constant makes a constant from a tensor of the file.
@@ -511,4 +552,26 @@ func Tensor(b []byte) (*ir.Tensor, error) {
 		return nil, err
 	}
 	return (&importer{}).constant(&t)
+}
+
+// Operators are the operators of a model's nodes, sorted, whether they are supported or not.
+func Operators(b []byte) ([]string, error) {
+	m, err := parseModel(b)
+	if err != nil {
+		return nil, err
+	}
+	g, err := parseGraph(m.graph)
+	if err != nil {
+		return nil, err
+	}
+	var ops []string
+	for _, n := range g.nodes {
+		op := n.op
+		if n.domain != "" && n.domain != "ai.onnx" {
+			op = n.domain + "." + op
+		}
+		ops = append(ops, op)
+	}
+	slices.Sort(ops)
+	return slices.Compact(ops), nil
 }

@@ -5,6 +5,7 @@ package onnx
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -123,6 +124,26 @@ output %z
 }
 
 // TestData reads one tensor in each form that a file may hold it.
+// TestOperators: the operators of a file are known though it is refused.
+func TestOperators(t *testing.T) {
+	b := testModel(11,
+		part(11, valueInfo("x", 1, 2)),
+		part(1, testNode("Relu", []string{"x"}, []string{"y"})),
+		part(1, testNode("Loop", []string{"y"}, []string{"z"})),
+		part(1, testNode("Relu", []string{"z"}, []string{"w"})),
+		part(12, valueInfo("w", 1)))
+	if _, err := Import(b, Options{}); err == nil {
+		t.Error("opset 11 is taken")
+	}
+	ops, err := Operators(b)
+	if diff := cmp.Diff([]string{"Loop", "Relu"}, ops); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if _, err := Operators(b[:len(b)-3]); err == nil {
+		t.Error("a cut file has operators")
+	}
+}
+
 func TestData(t *testing.T) {
 	packed := func(v ...uint64) []byte {
 		var b []byte
@@ -167,8 +188,8 @@ func TestBadModels(t *testing.T) {
 		want  []string
 	}{
 		{"empty", nil, []string{"no graph"}},
-		{"text", []byte("this is no model at all"), []string{"not a valid file"}},
-		{"truncated", small()[:60], []string{"not a valid file"}},
+		{"text", []byte("this is no model at all"), []string{"not a valid ONNX file", "the file is cut, damaged or no ONNX model"}},
+		{"truncated", small()[:60], []string{"not a valid ONNX file", "the file is cut, damaged or no ONNX model"}},
 		{"old", testModel(11, in, relu, out), []string{"opset 11 is not 13 to", "version_converter"}},
 		{"new", testModel(99, in, relu, out), []string{"opset 99"}},
 		{"functions", append(testModel(17, in, relu, out), part(25, msg{})...), []string{"functions", "inline"}},
@@ -251,6 +272,28 @@ func TestExternalData(t *testing.T) {
 		if _, err := Load(model(tt.entries...), Options{}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+// A size of what the model does not have is refused, and one that is missing says how it is given.
+func TestSizes(t *testing.T) {
+	open := testModel(17, part(11, valueInfo("x", 1, "N", "length", 4)), part(1, testNode("Relu", []string{"x"}, []string{"z"})), part(12, valueInfo("z", 1)))
+	for _, tt := range []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"no such dimension", Options{Dims: map[string]int{"NN": 2}}, `a size is given for a dimension "NN", which no input has; symbolic dimensions of the inputs are ["N" "length"]`},
+		{"no such input", Options{Shapes: map[string][]int{"y": {1}}}, `a shape is given for an input "y", which the model does not have; inputs are ["x"]`},
+		{"no size", Options{}, `dimension 1 ("length") of the input is not known; give it a size: --dim length=SIZE, or dims in Python and C`},
+	} {
+		if _, err := Import(open, tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	g, err := Import(open, Options{Dims: map[string]int{"length": 7}})
+	if err != nil || fmt.Sprint(g.Inputs[0].Shape) != "[1 7 4]" {
+		t.Errorf("%v, %v", g, err)
 	}
 }
 

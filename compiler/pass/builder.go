@@ -27,7 +27,7 @@ func (b *builder) emit(op string, typ ir.Type, shape []int, attrs ir.Attrs, in .
 	}
 	b.names++
 	out := &ir.Tensor{Name: name + ":" + op[4:], Type: typ, Shape: slices.Clone(shape)}
-	b.nodes = append(b.nodes, &ir.Node{Name: name, Op: op, Inputs: in, Outputs: []*ir.Tensor{out}, Attrs: attrs})
+	b.nodes = append(b.nodes, &ir.Node{Name: name, Op: op, Inputs: in, Outputs: []*ir.Tensor{out}, Attrs: attrs, Origin: b.n.Root()})
 	return out
 }
 
@@ -62,7 +62,7 @@ func (b *builder) op2(op string, x, y *ir.Tensor) *ir.Tensor {
 	}
 	shape, ok := ir.Broadcast(x.Shape, y.Shape)
 	if !ok {
-		b.fail("shapes %v and %v cannot be broadcast", x.Shape, y.Shape)
+		b.fail(fixShapes, y, "shapes %v of %q and %v cannot be broadcast", x.Shape, b.inModel(x), y.Shape)
 	}
 	attrs := ir.Attrs{"op": op}
 	if typ.Integer() && typ != ir.Int32 {
@@ -142,7 +142,7 @@ func (b *builder) concat(axis int, x ...*ir.Tensor) *ir.Tensor {
 	shape := slices.Clone(x[0].Shape)
 	for _, t := range x[1:] {
 		if len(t.Shape) != len(shape) {
-			b.fail("shapes %v and %v cannot be put together", x[0].Shape, t.Shape)
+			b.fail(fixShapes, t, "shapes %v and %v cannot be put together", x[0].Shape, t.Shape)
 		}
 		shape[axis] += t.Shape[axis]
 	}
@@ -176,7 +176,7 @@ func (b *builder) pad(x *ir.Tensor, pads []int, zero int, value float32) *ir.Ten
 func (b *builder) choose(c, x, y *ir.Tensor) *ir.Tensor {
 	shape, ok := ir.Broadcast(c.Shape, x.Shape, y.Shape)
 	if !ok {
-		b.fail("shapes %v, %v and %v cannot be broadcast", c.Shape, x.Shape, y.Shape)
+		b.fail(fixShapes, y, "shapes %v of %q, %v of %q and %v cannot be broadcast", c.Shape, b.inModel(c), x.Shape, b.inModel(x), y.Shape)
 	}
 	return b.emit("npu.select", x.Type, shape, nil, c, x, y)
 }
@@ -226,8 +226,47 @@ func (b *builder) low(x *ir.Tensor) *ir.Tensor {
 // failure is what fail panics with; the caller of a rule recovers it.
 type failure struct{ err *ir.Error }
 
-// fail gives up the rule: the model is wrong, or beyond what the compiler does at all.
-func (b *builder) fail(format string, args ...any) { panic(failure{b.n.Errorf(format, args...)}) }
+// remedy is what the user can do about a rule that a model breaks, which follows from the kind of rule.
+type remedy string
+
+const (
+	fixShapes   remedy = "make these shapes agree where the model is made, or give its inputs other sizes"
+	fixTypes    remedy = "cast it, where the model is made, to a type that the operator takes"
+	fixValue    remedy = "correct that attribute or constant where the model is made: the operator's definition does not allow it"
+	fixScales   remedy = "quantize the model again: scales, zero points and sums of the operator must be in these bounds"
+	replaceNode remedy = "replace the node by others that are supported (docs/operators.md, docs/tflite.md), or cut the model before it"
+	makeSmaller remedy = "give the model's inputs smaller sizes, or cut the model before the node"
+	exportAgain remedy = "export the model for inference"
+)
+
+// fail gives up the rule: the model is wrong, or beyond what the compiler does at all. t is the tensor that it is about, or that was
+// computed of it; with nil it is the node's first.
+func (b *builder) fail(r remedy, t *ir.Tensor, format string, args ...any) {
+	e := b.n.Root().Errorf(format, args...).WithRemedy(string(r))
+	e.Tensor = b.inModel(t)
+	panic(failure{e})
+}
+
+// inModel is the name of the model's tensor that t is, or that t was computed of by the nodes of the rule so far.
+func (b *builder) inModel(t *ir.Tensor) string {
+	own := slices.Concat(b.n.Inputs, b.n.Outputs)
+	for t != nil && !slices.Contains(own, t) {
+		i := slices.IndexFunc(b.nodes, func(n *ir.Node) bool { return n.Outputs[0] == t })
+		if i < 0 {
+			break
+		}
+		t = b.nodes[i].Inputs[0]
+	}
+	if t == nil || !slices.Contains(own, t) {
+		for _, t := range own {
+			if t != nil {
+				return t.Name
+			}
+		}
+		return ""
+	}
+	return t.Name
+}
 
 // constInts are the values of an input that must be a constant.
 func (b *builder) constInts(i int) []int {
@@ -237,7 +276,7 @@ func (b *builder) constInts(i int) []int {
 	}
 	b.needConst(t)
 	if t.Type.Float() {
-		b.fail("input %d is %s, not an integer", i, t.Type)
+		b.fail(fixTypes, t, "input %d is %s, not an integer", i, t.Type)
 	}
 	var out []int
 	for _, v := range ref.Ints(t.Type, t.Data, t.Elements()) {
@@ -291,7 +330,7 @@ func numbers(t *ir.Tensor) []float32 {
 // axis is an axis that may count from the end.
 func (b *builder) axis(a, rank int) int {
 	if a < -rank || a >= rank {
-		b.fail("axis %d of %d", a, rank)
+		b.fail(fixValue, nil, "axis %d of %d", a, rank)
 	}
 	if a < 0 {
 		a += rank
@@ -311,7 +350,7 @@ func (b *builder) axes(list []int, rank int) []int {
 	for _, a := range list {
 		a = b.axis(a, rank)
 		if slices.Contains(out, a) {
-			b.fail("axis %d is named twice", a)
+			b.fail(fixValue, nil, "axis %d is named twice", a)
 		}
 		out = append(out, a)
 	}
@@ -323,7 +362,7 @@ func (b *builder) axes(list []int, rank int) []int {
 func (b *builder) elements(shape []int) int {
 	n := ir.Elements(shape)
 	if n < 0 {
-		b.fail("shape %v is too large", shape)
+		b.fail(makeSmaller, nil, "shape %v is too large", shape)
 	}
 	return n
 }
@@ -335,7 +374,7 @@ const mostMade = 1 << 24
 func (b *builder) made(shape ...int) int {
 	n := ir.Elements(shape)
 	if n < 0 || n > mostMade {
-		b.fail("it takes a constant of shape %v, and up to 2²⁴ elements are made", shape)
+		b.fail(makeSmaller, nil, "it takes a constant of shape %v, and up to 2²⁴ elements are made", shape)
 	}
 	return n
 }

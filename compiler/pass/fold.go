@@ -28,7 +28,7 @@ func Fold(g *ir.Graph) error {
 		}
 		out, err := ref.Eval(n, in)
 		if err != nil {
-			return err
+			return n.InModel(err)
 		}
 		t := n.Outputs[0]
 		known[t] = &ir.Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape, Quant: t.Quant, Data: append([]byte{}, out[0]...)}

@@ -24,7 +24,7 @@ func Partition(g *ir.Graph) error {
 			continue
 		}
 		if !ref.Wide(n) {
-			return err
+			return n.InModel(err)
 		}
 		n.Op = "host." + strings.TrimPrefix(n.Op, "npu.")
 	}

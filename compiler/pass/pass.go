@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package pass turns a model's graph into one of the device level. Each pass is a function of a graph, in a
-// file of its name; Run runs all of them in order. A pass is deterministic: the same graph gives
+// file of its name (that of "layout-again" is Layout, too), with a test beside it; Run runs all of them in order. A pass is deterministic: the same graph gives
 // the same graph.
 package pass
 
 import (
 	"errors"
+	"fmt"
+	"runtime"
+	"slices"
 
 	"npuemu/compiler/ir"
 )
@@ -35,15 +38,21 @@ func Passes() []Pass {
 	}
 }
 
-// Run runs all passes and verifies the graph behind each from "infer" on. after, if not nil, is called
-// behind each pass, with its name.
+// Run runs the passes behind g.After, all if that is empty, and verifies the graph behind each from "partition" on: before that
+// it may have operations that are the host's, by their types, and weights that are yet to be folded. after, if
+// not nil, is called behind each pass, with its name.
 func Run(g *ir.Graph, after func(name string, g *ir.Graph)) error {
+	all := Passes()
+	first := 1 + slices.IndexFunc(all, func(p Pass) bool { return p.Name == g.After })
+	if first == 0 && g.After != "" {
+		return unknownPass(g)
+	}
 	partitioned := false
-	for _, p := range Passes() {
+	for _, p := range all[first:] {
 		err := p.Run(g)
 		partitioned = partitioned || p.Name == "partition"
 		if err == nil && partitioned {
-			err = g.Verify()
+			err = g.InModel(g.Verify())
 		}
 		if err != nil {
 			var e *ir.Error
@@ -52,9 +61,40 @@ func Run(g *ir.Graph, after func(name string, g *ir.Graph)) error {
 			}
 			return err
 		}
+		g.After = p.Name
 		if after != nil {
 			after(p.Name, g)
 		}
 	}
 	return nil
+}
+
+func unknownPass(g *ir.Graph) error {
+	return &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("it is said to be behind pass %q, which there is not", g.After), Remedy: "take the line away, and all passes run"}
+}
+
+// Check reports why the passes behind g.After cannot go on with a graph of the device level that someone may have written, or
+// changed: they take it that those before them made it. g is used up: it is no longer what it was.
+func Check(g *ir.Graph) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error: // Fold does not expect what Verify refuses
+			err = &ir.Error{Graph: g.Name, Rule: "its constants, types and shapes do not fit together", Remedy: "dump it again"}
+		default:
+			panic(p)
+		}
+	}()
+	if !slices.ContainsFunc(Passes(), func(p Pass) bool { return p.Name == g.After }) {
+		return unknownPass(g)
+	}
+	if g.After == "lower" { // which leaves weights that are computed of constants
+		if err := Fold(g); err != nil {
+			return err
+		}
+	}
+	if err := Partition(g); err != nil {
+		return err
+	}
+	return g.Verify()
 }

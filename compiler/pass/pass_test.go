@@ -213,12 +213,13 @@ var cases = []struct {
 	},
 }
 
-// TestPasses compiles each case, twice, and compares the results with those behind Lower alone.
+// TestPasses compiles each case, twice, and compares the results with those of its rules alone:
+// FuseQDQ and all that follows Lower, but what takes constants and types away, have no part in these.
 func TestPasses(t *testing.T) {
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			plain := model(t, tt.lines...)
-			for _, p := range []func(*ir.Graph) error{Infer, FuseQDQ, Lower, Fold, Partition} {
+			for _, p := range []func(*ir.Graph) error{Infer, Lower, Fold, Partition} {
 				if err := p(plain); err != nil {
 					t.Fatal(err)
 				}
@@ -271,6 +272,50 @@ func TestPasses(t *testing.T) {
 	}
 }
 
+// change is what one pass does to a graph of the device level: the operations behind it, and how far results may be from those before; 0: the same bits.
+type change struct {
+	name  string
+	lines []string // behind the head that rows have in common
+	want  string
+	near  float64
+}
+
+// testPass runs one pass alone.
+func testPass(t *testing.T, p func(*ir.Graph) error, head string, rows []change) {
+	t.Helper()
+	for _, tt := range rows {
+		t.Run(tt.name, func(t *testing.T) {
+			text := "graph \"test\"\n" + head + "\n" + strings.Join(tt.lines, "\n")
+			plain, err := ir.Parse(text)
+			if err == nil {
+				err = plain.Verify()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := ir.Parse(text)
+			if err == nil {
+				err = p(g)
+			}
+			if err == nil {
+				err = g.Verify()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, operations(g)); diff != "" {
+				t.Errorf("operations (-want +got):\n%s\n%s", diff, g)
+			}
+			in := values(plain, 1)
+			want, got := run(t, plain, in), run(t, g, in)
+			for i, o := range g.Outputs {
+				w := wanted{typ: plain.Outputs[i].Type, shape: fmt.Sprint(plain.Outputs[i].Shape), near: tt.near, values: ref.Doubles(o.Type, want[i], o.Elements())}
+				w.compare(t, o, got[i])
+			}
+		})
+	}
+}
+
 // TestErrors has models that are refused, and what the error must say.
 func TestErrors(t *testing.T) {
 	for _, tt := range []struct {
@@ -302,13 +347,87 @@ func TestErrors(t *testing.T) {
 		{"scale", []string{"input %x: float32[2]", "const %s: float32[] = 0", `node "n" QuantizeLinear(%x, %s) -> %y`, "output %y"}, "finite and above 0"},
 	} {
 		var e *ir.Error
-		if err := Run(model(t, tt.lines...), nil); !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
+		err := Run(model(t, tt.lines...), nil)
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+			continue
+		}
+		if e.Graph != "test" || e.Node != "n" || e.Op == "" || e.Remedy == "" || e.Tensor == "" && tt.name != "operator" {
+			t.Errorf("%s: %+v does not name all of graph, node, operator, tensor and remedy", tt.name, *e)
 		}
 	}
 }
 
-// TestHostNames: what the host runs is named, and nothing else goes there.
+// TestErrorFields: an error has the model's names, also where the rule that is broken is one of an operation that the node became.
+func TestErrorFields(t *testing.T) {
+	x := "input %x: float32[1, 2, 3]"
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		want  ir.Error
+	}{
+		{
+			"operands",
+			[]string{"input %x: float32[2]", "input %z: float32[3]", `node "n" Add(%x, %z) -> %y`, "output %y"},
+			ir.Error{Op: "Add", Tensor: "z", Rule: `shapes [2] of "x" and [3] cannot be broadcast`, Remedy: string(fixShapes)},
+		},
+		{
+			"parameters",
+			[]string{x, "const %s: float32[3] = 1 2 3", "const %b: float32[2] = 1 2", `node "n" BatchNormalization(%x, %s, %b, %b, %b) -> %y`, "output %y"},
+			ir.Error{Op: "BatchNormalization", Tensor: "b", Rule: `shapes [3] of "s" and [2] cannot be broadcast`, Remedy: string(fixShapes)},
+		},
+		{
+			"types",
+			[]string{"input %x: float32[2]", "input %z: int32[2]", `node "n" Mul(%x, %z) -> %y`, "output %y"},
+			ir.Error{Op: "Mul", Tensor: "z", Rule: "the operands are float32 and int32", Remedy: string(fixTypes)},
+		},
+		{
+			"attribute",
+			[]string{x, `node "n" Transpose(%x) -> %y {perm=[0, 0, 1]}`, "output %y"},
+			ir.Error{Op: "Transpose", Tensor: "x", Rule: "perm [0 0 1] is no permutation", Remedy: string(fixValue)},
+		},
+		{
+			"a step of the operator",
+			[]string{"input %x: int32[2]", "input %e: int32[2]", `node "n" Pow(%x, %e) -> %y`, "output %y"},
+			ir.Error{Op: "Pow", Tensor: "x", Rule: "npu.element, of which it is made: log is not for int32"},
+		},
+		{
+			"a type without an operation",
+			[]string{"input %x: float64[2, 3]", `node "n" Softmax(%x) -> %y`, "output %y"},
+			ir.Error{Op: "Softmax", Tensor: "x", Rule: "npu.softmax, of which it is made: float64 is no type of NORM"},
+		},
+		{
+			"behind a fusion",
+			[]string{
+				"input %x: int8[2, 2]", "const %s: float32[] = 0.1", "const %z: int8[] = 0", "const %w: int8[2, 3] = 1 2 3 4 5 6", "const %t: float32[] = 1e-45",
+				`node "dx" DequantizeLinear(%x, %s, %z) -> %dx`, `node "dw" DequantizeLinear(%w, %t, %z) -> %dw`, `node "n" MatMul(%dx, %dw) -> %m`, `node "q" QuantizeLinear(%m, %s, %z) -> %y`, "output %y",
+			},
+			ir.Error{Op: "MatMul", Tensor: "x", Rule: "the scale 0.1·1e-45/0.1 is not finite and above 0 (§6.9)", Remedy: string(fixScales)},
+		},
+		{
+			"window",
+			[]string{"input %x: float32[1, 1, 2, 2]", `node "n" MaxPool(%x) -> %y {kernel_shape=[3, 3]}`, "output %y"},
+			ir.Error{Op: "MaxPool", Tensor: "x", Rule: "the window of 3 is larger than the padded axis of 2", Remedy: string(fixShapes)},
+		},
+		{
+			"size",
+			[]string{"input %x: uint8[60000, 60000]", `node "n" Trilu(%x) -> %y`, "output %y"},
+			ir.Error{Op: "Trilu", Tensor: "x", Rule: "it takes a constant of shape [60000 60000], and up to 2²⁴ elements are made", Remedy: string(makeSmaller)},
+		},
+	} {
+		tt.want.Graph, tt.want.Node = "test", "n"
+		if tt.want.Remedy == "" {
+			tt.want.Remedy = "cast the node's inputs to a type that the card computes this with (float32 mostly), or replace the node"
+		}
+		var e *ir.Error
+		if err := Run(model(t, tt.lines...), nil); !errors.As(err, &e) {
+			t.Errorf("%s: the error is %v", tt.name, err)
+		} else if diff := cmp.Diff(tt.want, *e); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
 // A constant that grows beyond all sizes is refused, not computed.
 func TestHugeConstant(t *testing.T) {
 	g := model(t, "input %q: float32[1, 1, 1099511]", "const %k: float32[1, 1, 1] = 1", "const %v: float32[1, 1, 1] = 1", `node "a" Attention(%q, %k, %v) -> %y {q_num_heads=1099511, kv_num_heads=1}`, "output %y")
@@ -322,6 +441,7 @@ func TestHugeConstant(t *testing.T) {
 	}
 }
 
+// TestHostNames: what the host runs is named, and nothing else goes there.
 func TestHostNames(t *testing.T) {
 	g := model(t, "input %x: float64[2]", "input %y: float32[2]", `node "wide" Exp(%x) -> %a`, `node "narrow" Exp(%y) -> %b`, "output %a", "output %b")
 	if err := Run(g, nil); err != nil {

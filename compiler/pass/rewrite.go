@@ -79,7 +79,7 @@ func (r *rewriter) emit(op string, typ ir.Type, shape []int, attrs ir.Attrs, in 
 		name = fmt.Sprintf("%s/%d", r.n.Name, len(r.fresh))
 	}
 	t := &ir.Tensor{Name: fmt.Sprintf("%s:%s", name, op[4:]), Type: typ, Shape: slices.Clone(shape)}
-	r.fresh = append(r.fresh, &ir.Node{Name: name, Op: op, Inputs: in, Outputs: []*ir.Tensor{t}, Attrs: attrs})
+	r.fresh = append(r.fresh, &ir.Node{Name: name, Op: op, Inputs: in, Outputs: []*ir.Tensor{t}, Attrs: attrs, Origin: r.n.Origin})
 	return t
 }
 

@@ -29,12 +29,12 @@ func ruleAttention(b *builder, n *ir.Node) []*ir.Tensor {
 	if flat {
 		qh, kh := n.Attrs.Int("q_num_heads", 0), n.Attrs.Int("kv_num_heads", 0)
 		if qh < 1 || kh < 1 {
-			b.fail("%d and %d heads of inputs with 3 axes", qh, kh)
+			b.fail(fixValue, nil, "%d and %d heads of inputs with 3 axes", qh, kh)
 		}
 		q, k, v = a.heads(q, qh), a.heads(k, kh), a.heads(v, kh)
 	}
 	if len(q.Shape) != 4 || len(k.Shape) != 4 || len(v.Shape) != 4 {
-		b.fail("inputs %v, %v and %v have neither 3 nor 4 axes", q.Shape, k.Shape, v.Shape)
+		b.fail(fixShapes, v, "inputs %v, %v and %v have neither 3 nor 4 axes", q.Shape, k.Shape, v.Shape)
 	}
 	if p := in(4); p != nil {
 		a.past = p.Shape[2]
@@ -86,7 +86,7 @@ func ruleAttention(b *builder, n *ir.Node) []*ir.Tensor {
 // heads is [batch, rows, heads · size] as [batch, heads, rows, size].
 func (a *attention) heads(x *ir.Tensor, heads int) *ir.Tensor {
 	if len(x.Shape) != 3 || x.Shape[2]%heads != 0 {
-		a.fail("%v for %d heads", x.Shape, heads)
+		a.fail(fixShapes, x, "%v for %d heads", x.Shape, heads)
 	}
 	return a.transpose(a.reshape(x, x.Shape[0], x.Shape[1], heads, x.Shape[2]/heads), 0, 2, 1, 3)
 }

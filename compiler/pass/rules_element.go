@@ -41,7 +41,7 @@ func binary(op string) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor {
 		x, y := n.Inputs[0], n.Inputs[1]
 		if x.Type != y.Type {
-			b.fail("the operands are %s and %s", x.Type, y.Type)
+			b.fail(fixTypes, y, "the operands are %s and %s", x.Type, y.Type)
 		}
 		return one(b.op2(op, x, y))
 	}
@@ -216,7 +216,7 @@ func ruleCast(to func(n *ir.Node) (ir.Type, bool)) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor {
 		typ, ok := to(n)
 		if !ok {
-			b.fail("element type %d of ONNX is not supported", n.Attrs.Int("to", 0))
+			b.fail(replaceNode, nil, "element type %d of ONNX is not supported", n.Attrs.Int("to", 0))
 		}
 		return one(b.convert(n.Inputs[0], typ, n.Attrs.Int("saturate", 1) != 0))
 	}

@@ -12,7 +12,7 @@ import (
 func (b *builder) matmul(x, y *ir.Tensor, p product) *ir.Tensor {
 	xs, ys := x.Shape, y.Shape
 	if len(xs) == 0 || len(ys) == 0 {
-		b.fail("a product of scalars")
+		b.fail(fixShapes, nil, "a product of scalars")
 	}
 	if len(xs) == 1 {
 		xs = []int{1, xs[0]}
@@ -24,7 +24,7 @@ func (b *builder) matmul(x, y *ir.Tensor, p product) *ir.Tensor {
 	m, k, cols := xs[len(xs)-2], xs[len(xs)-1], ys[len(ys)-1]
 	batch, ok := ir.Broadcast(xb, yb)
 	if !ok || ys[len(ys)-2] != k {
-		b.fail("%v and %v cannot be multiplied", x.Shape, y.Shape)
+		b.fail(fixShapes, y, "%v and %v cannot be multiplied", x.Shape, y.Shape)
 	}
 	g := b.elements(batch)
 	// Operands with the batch's shape stay; one without is shared; others are spread first.
@@ -72,7 +72,7 @@ func ruleGemm(b *builder, n *ir.Node) []*ir.Tensor {
 	ta, tb := n.Attrs.Int("transA", 0) != 0, n.Attrs.Int("transB", 0) != 0
 	alpha, beta := n.Attrs.Float("alpha", 1), n.Attrs.Float("beta", 1)
 	if len(x.Shape) != 2 || len(y.Shape) != 2 {
-		b.fail("%v and %v are no matrices", x.Shape, y.Shape)
+		b.fail(fixShapes, y, "%v and %v are no matrices", x.Shape, y.Shape)
 	}
 	attrs := ir.Attrs{"rounding": "none"}
 	if ta { // the device takes transposed weights only
@@ -84,7 +84,7 @@ func ruleGemm(b *builder, n *ir.Node) []*ir.Tensor {
 		cols, k2 = k2, cols
 	}
 	if k != k2 {
-		b.fail("%v and %v cannot be multiplied", x.Shape, y.Shape)
+		b.fail(fixShapes, y, "%v and %v cannot be multiplied", x.Shape, y.Shape)
 	}
 	in := []*ir.Tensor{b.reshape(x, append([]int{1}, x.Shape...)...), b.reshape(y, append([]int{1}, y.Shape...)...)}
 	if c != nil && c.Const() && alpha == 1 && beta == 1 && c.Type.Float() && c.Elements() == cols && c.Shape[len(c.Shape)-1] == cols {
@@ -332,7 +332,7 @@ func matrixRules() map[string]rule {
 			for _, a := range axes {
 				size := x.Shape[a]
 				if size == 0 || size > 1024 {
-					b.fail("a product of %d elements", size)
+					b.fail(makeSmaller, nil, "a product of %d elements", size)
 				}
 				y := b.part(x, a, 0, 1)
 				for i := 1; i < size; i++ {

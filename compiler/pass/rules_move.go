@@ -17,29 +17,29 @@ func ruleReshape(b *builder, n *ir.Node) []*ir.Tensor {
 		switch {
 		case d == 0 && !allowZero:
 			if i >= len(x.Shape) {
-				b.fail("dimension %d of %v is copied from a shape %v", i, want, x.Shape)
+				b.fail(fixValue, x, "dimension %d of %v is copied from a shape %v", i, want, x.Shape)
 			}
 			d = x.Shape[i]
 		case d == -1 && open < 0:
 			open = i
 			continue
 		case d < 0:
-			b.fail("shape %v", want)
+			b.fail(fixValue, nil, "shape %v", want)
 		}
 		shape[i] = d
 		known *= d
 		if known < 0 || known > ir.MaxBytes {
-			b.fail("shape %v is too large", want)
+			b.fail(makeSmaller, nil, "shape %v is too large", want)
 		}
 	}
 	if open >= 0 {
 		if known == 0 || x.Elements()%known != 0 {
-			b.fail("%v cannot become %v", x.Shape, want)
+			b.fail(fixShapes, x, "%v cannot become %v", x.Shape, want)
 		}
 		shape[open] = x.Elements() / known
 	}
 	if ir.Elements(shape) != x.Elements() {
-		b.fail("%v cannot become %v", x.Shape, want)
+		b.fail(fixShapes, x, "%v cannot become %v", x.Shape, want)
 	}
 	return one(b.emit("npu.reshape", x.Type, shape, nil, x))
 }
@@ -50,7 +50,7 @@ func ruleFlatten(b *builder, n *ir.Node) []*ir.Tensor {
 		a += len(x.Shape)
 	}
 	if a < 0 || a > len(x.Shape) {
-		b.fail("axis %d of %v", a, x.Shape)
+		b.fail(fixValue, x, "axis %d of %v", a, x.Shape)
 	}
 	return one(b.emit("npu.reshape", x.Type, []int{b.elements(x.Shape[:a]), b.elements(x.Shape[a:])}, nil, x))
 }
@@ -72,7 +72,7 @@ func ruleSqueeze(b *builder, n *ir.Node) []*ir.Tensor {
 		if !slices.Contains(axes, i) {
 			shape = append(shape, d)
 		} else if d != 1 {
-			b.fail("axis %d of %v is not 1", i, x.Shape)
+			b.fail(fixValue, x, "axis %d of %v is not 1", i, x.Shape)
 		}
 	}
 	return one(b.emit("npu.reshape", x.Type, shape, nil, x))
@@ -105,12 +105,12 @@ func ruleTranspose(b *builder, n *ir.Node) []*ir.Tensor {
 	}
 	shape := make([]int, len(x.Shape))
 	if len(perm) != len(shape) {
-		b.fail("perm %v for a shape %v", perm, x.Shape)
+		b.fail(fixValue, x, "perm %v for a shape %v", perm, x.Shape)
 	}
 	seen := make([]bool, len(perm))
 	for i, p := range perm {
 		if p < 0 || p >= len(perm) || seen[p] {
-			b.fail("perm %v is no permutation", perm)
+			b.fail(fixValue, nil, "perm %v is no permutation", perm)
 		}
 		seen[p] = true
 		shape[i] = x.Shape[p]
@@ -138,13 +138,13 @@ func ruleSplit(b *builder, n *ir.Node) []*ir.Tensor {
 		}
 	}
 	if len(sizes) != len(n.Outputs) {
-		b.fail("%d parts for %d outputs", len(sizes), len(n.Outputs))
+		b.fail(fixValue, nil, "%d parts for %d outputs", len(sizes), len(n.Outputs))
 	}
 	var out []*ir.Tensor
 	at := 0
 	for _, s := range sizes {
 		if s < 0 || s > x.Shape[axis]-at {
-			b.fail("parts %v of axis %d of %v", sizes, axis, x.Shape)
+			b.fail(fixValue, x, "parts %v of axis %d of %v", sizes, axis, x.Shape)
 		}
 		starts, shape, step := make([]int, len(x.Shape)), slices.Clone(x.Shape), slices.Repeat([]int{1}, len(x.Shape))
 		starts[axis], shape[axis] = at, s
@@ -152,7 +152,7 @@ func ruleSplit(b *builder, n *ir.Node) []*ir.Tensor {
 		at += s
 	}
 	if at != x.Shape[axis] {
-		b.fail("parts %v of axis %d of %v", sizes, axis, x.Shape)
+		b.fail(fixValue, x, "parts %v of axis %d of %v", sizes, axis, x.Shape)
 	}
 	return out
 }
@@ -166,7 +166,7 @@ func ruleSlice(b *builder, n *ir.Node) []*ir.Tensor {
 		}
 	}
 	if len(to) != len(from) || len(axes) != len(from) || by != nil && len(by) != len(from) {
-		b.fail("%d starts, %d ends, %d axes and %d steps", len(from), len(to), len(axes), len(by))
+		b.fail(fixValue, nil, "%d starts, %d ends, %d axes and %d steps", len(from), len(to), len(axes), len(by))
 	}
 	starts, shape, steps := make([]int, len(x.Shape)), slices.Clone(x.Shape), slices.Repeat([]int{1}, len(x.Shape))
 	for i, a := range axes {
@@ -176,7 +176,7 @@ func ruleSlice(b *builder, n *ir.Node) []*ir.Tensor {
 			step = by[i]
 		}
 		if step == 0 {
-			b.fail("a step of 0 on axis %d", a)
+			b.fail(fixValue, nil, "a step of 0 on axis %d", a)
 		}
 		if s < 0 {
 			s += d
@@ -211,7 +211,7 @@ func rulePad(b *builder, n *ir.Node) []*ir.Tensor {
 		axes = b.axes(nil, rank)
 	}
 	if len(list) != 2*len(axes) {
-		b.fail("%d pads for %d axes", len(list), len(axes))
+		b.fail(fixValue, nil, "%d pads for %d axes", len(list), len(axes))
 	}
 	pads := make([]int, 2*rank)
 	for i, a := range axes {
@@ -233,7 +233,7 @@ func rulePad(b *builder, n *ir.Node) []*ir.Tensor {
 			}
 		}
 		if shape[i] < 0 || pads[i] > 1<<24 || pads[rank+i] > 1<<24 {
-			b.fail("pads %v of %v", list, x.Shape)
+			b.fail(fixValue, x, "pads %v of %v", list, x.Shape)
 		}
 	}
 	if cut {
@@ -262,7 +262,7 @@ func rulePad(b *builder, n *ir.Node) []*ir.Tensor {
 			continue
 		}
 		if d == 0 {
-			b.fail("mode %s on axis %d without elements", mode, i)
+			b.fail(fixValue, nil, "mode %s on axis %d without elements", mode, i)
 		}
 		var index []int
 		for k := -pads[i]; k < d+pads[rank+i]; k++ {
@@ -279,7 +279,7 @@ func rulePad(b *builder, n *ir.Node) []*ir.Tensor {
 			case "wrap":
 				at = ((k % d) + d) % d
 			default:
-				b.fail("mode %q", mode)
+				b.fail(fixValue, nil, "mode %q", mode)
 			}
 			index = append(index, at)
 		}
@@ -297,7 +297,7 @@ func ruleGather(b *builder, n *ir.Node) []*ir.Tensor {
 	if at.Const() {
 		for _, i := range b.constInts(1) {
 			if d := x.Shape[axis]; i < -d || i >= d {
-				b.fail("index %d of %d", i, d)
+				b.fail(fixValue, nil, "index %d of %d", i, d)
 			}
 		}
 	}
@@ -315,7 +315,7 @@ func ruleGatherElements(b *builder, n *ir.Node) []*ir.Tensor {
 		s *= x.Shape[i]
 	}
 	if len(at.Shape) != len(x.Shape) {
-		b.fail("indices %v for %v", at.Shape, x.Shape)
+		b.fail(fixShapes, x, "indices %v for %v", at.Shape, x.Shape)
 	}
 	flat := make([]int, len(index))
 	for i := range flat {
@@ -329,7 +329,7 @@ func ruleGatherElements(b *builder, n *ir.Node) []*ir.Tensor {
 				}
 			}
 			if k < 0 || k >= x.Shape[a] {
-				b.fail("index %d of axis %d of %v", k, a, x.Shape)
+				b.fail(fixValue, x, "index %d of axis %d of %v", k, a, x.Shape)
 			}
 			flat[i] += k * dense[a]
 		}
@@ -344,7 +344,7 @@ func ruleGatherND(b *builder, n *ir.Node) []*ir.Tensor {
 	index := b.constInts(1)
 	depth := at.Shape[len(at.Shape)-1]
 	if batch < 0 || batch+depth > len(x.Shape) || batch >= len(at.Shape) {
-		b.fail("indices %v with %d batch axes for %v", at.Shape, batch, x.Shape)
+		b.fail(fixShapes, x, "indices %v with %d batch axes for %v", at.Shape, batch, x.Shape)
 	}
 	batches := b.elements(x.Shape[:batch])
 	inner := b.elements(x.Shape[batch : batch+depth])
@@ -358,7 +358,7 @@ func ruleGatherND(b *builder, n *ir.Node) []*ir.Tensor {
 				v += d
 			}
 			if v < 0 || v >= d {
-				b.fail("index %d of %d", v, d)
+				b.fail(fixValue, nil, "index %d of %d", v, d)
 			}
 			k = k*d + v
 		}
@@ -373,7 +373,7 @@ func ruleExpand(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
 	shape, ok := ir.Broadcast(x.Shape, b.constInts(1))
 	if !ok {
-		b.fail("%v cannot be broadcast to %v", x.Shape, b.constInts(1))
+		b.fail(fixShapes, x, "%v cannot be broadcast to %v", x.Shape, b.constInts(1))
 	}
 	b.elements(shape)
 	return one(b.emit("npu.expand", x.Type, shape, nil, x))
@@ -382,12 +382,12 @@ func ruleExpand(b *builder, n *ir.Node) []*ir.Tensor {
 func ruleTile(b *builder, n *ir.Node) []*ir.Tensor {
 	x, by := n.Inputs[0], b.constInts(1)
 	if len(by) != len(x.Shape) {
-		b.fail("%d repeats for %v", len(by), x.Shape)
+		b.fail(fixShapes, x, "%d repeats for %v", len(by), x.Shape)
 	}
 	var split, wide, shape []int
 	for i, d := range x.Shape {
 		if by[i] < 0 || by[i] > ir.MaxBytes {
-			b.fail("repeats %v", by)
+			b.fail(fixValue, nil, "repeats %v", by)
 		}
 		split, wide, shape = append(split, 1, d), append(wide, by[i], d), append(shape, by[i]*d)
 	}
@@ -399,7 +399,7 @@ func ruleDepthToSpace(b *builder, n *ir.Node) []*ir.Tensor {
 	x, k := n.Inputs[0], n.Attrs.Int("blocksize", 1)
 	s := x.Shape
 	if k < 1 || s[1]%(k*k) != 0 {
-		b.fail("blocksize %d of %v", k, s)
+		b.fail(fixValue, nil, "blocksize %d of %v", k, s)
 	}
 	c := s[1] / (k * k)
 	var y *ir.Tensor
@@ -415,7 +415,7 @@ func ruleSpaceToDepth(b *builder, n *ir.Node) []*ir.Tensor {
 	x, k := n.Inputs[0], n.Attrs.Int("blocksize", 1)
 	s := x.Shape
 	if k < 1 || s[2]%k != 0 || s[3]%k != 0 {
-		b.fail("blocksize %d of %v", k, s)
+		b.fail(fixValue, nil, "blocksize %d of %v", k, s)
 	}
 	y := b.transpose(b.reshape(x, s[0], s[1], s[2]/k, k, s[3]/k, k), 0, 3, 5, 1, 2, 4)
 	if n.Attrs.Str("mode", "DCR") == "CRD" {
@@ -454,11 +454,11 @@ func ruleRange(b *builder, n *ir.Node) []*ir.Tensor {
 	typ := n.Inputs[0].Type
 	count := func(from, to, by float64) int {
 		if by == 0 {
-			b.fail("a step of 0")
+			b.fail(fixValue, nil, "a step of 0")
 		}
 		c := (to - from) / by
 		if !(c < 1<<24) {
-			b.fail("more than 2²⁴ elements")
+			b.fail(makeSmaller, nil, "more than 2²⁴ elements")
 		}
 		k := int(max(c, 0))
 		if float64(k) < c {
@@ -534,7 +534,7 @@ func ruleIdentity(b *builder, n *ir.Node) []*ir.Tensor { return one(b.reshapeCop
 func ruleDropout(b *builder, n *ir.Node) []*ir.Tensor {
 	if t := n.Input(2); t != nil && (!t.Const() || t.Data[0] != 0) {
 		if r := n.Input(1); r == nil || !r.Const() || numbers(r)[0] != 0 {
-			b.fail("training mode is not supported")
+			b.fail(exportAgain, nil, "training mode is not supported")
 		}
 	}
 	x := n.Inputs[0]
@@ -549,7 +549,7 @@ func ruleReverseSequence(b *builder, n *ir.Node) []*ir.Tensor {
 	x, lens := n.Inputs[0], b.constInts(1)
 	t, batch := n.Attrs.Int("time_axis", 0), n.Attrs.Int("batch_axis", 1)
 	if t+batch != 1 || t*batch != 0 || len(x.Shape) < 2 || len(lens) != x.Shape[batch] {
-		b.fail("time axis %d, batch axis %d, %d lengths of %v", t, batch, len(lens), x.Shape)
+		b.fail(fixValue, x, "time axis %d, batch axis %d, %d lengths of %v", t, batch, len(lens), x.Shape)
 	}
 	flat := make([]int, b.made(x.Shape[0], x.Shape[1]))
 	for i := range flat {
@@ -567,7 +567,7 @@ func ruleReverseSequence(b *builder, n *ir.Node) []*ir.Tensor {
 func ruleBitCast(b *builder, n *ir.Node) []*ir.Tensor {
 	typ, ok := castTo(n)
 	if !ok || typ.Bits() != n.Inputs[0].Type.Bits() {
-		b.fail("from %s to element type %d", n.Inputs[0].Type, n.Attrs.Int("to", 0))
+		b.fail(fixTypes, n.Inputs[0], "from %s to element type %d", n.Inputs[0].Type, n.Attrs.Int("to", 0))
 	}
 	return one(b.emit("npu.bitcast", typ, n.Inputs[0].Shape, nil, n.Inputs[0]))
 }

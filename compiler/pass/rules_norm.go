@@ -18,10 +18,10 @@ func (b *builder) channels(t *ir.Tensor, rank int) *ir.Tensor {
 func ruleBatchNorm(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
 	if n.Attrs.Int("training_mode", 0) != 0 {
-		b.fail("training mode is not supported")
+		b.fail(exportAgain, nil, "training mode is not supported")
 	}
 	if len(x.Shape) < 2 || len(n.Inputs) != 5 {
-		b.fail("x %v and %d inputs", x.Shape, len(n.Inputs))
+		b.fail(fixShapes, x, "x %v and %d inputs", x.Shape, len(n.Inputs))
 	}
 	var p [4]*ir.Tensor
 	for i := range p {
@@ -87,7 +87,7 @@ func ruleRMSNorm(b *builder, n *ir.Node) []*ir.Tensor {
 func ruleGroupNorm(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
 	if len(x.Shape) < 3 || len(n.Inputs) != 3 {
-		b.fail("x %v and %d inputs", x.Shape, len(n.Inputs))
+		b.fail(fixShapes, x, "x %v and %d inputs", x.Shape, len(n.Inputs))
 	}
 	c := x.Shape[1]
 	groups := c
@@ -95,7 +95,7 @@ func ruleGroupNorm(b *builder, n *ir.Node) []*ir.Tensor {
 		groups = n.Attrs.Int("num_groups", 1)
 	}
 	if groups < 1 || c%groups != 0 {
-		b.fail("%d groups of %d channels", groups, c)
+		b.fail(fixValue, nil, "%d groups of %d channels", groups, c)
 	}
 	flat := b.reshape(x, x.Shape[0], groups, b.elements(x.Shape[1:])/groups)
 	d, inv, _ := b.centered(flat, []int{2}, n.Attrs.Float("epsilon", 1e-5))
@@ -139,7 +139,7 @@ func ruleLRN(b *builder, n *ir.Node) []*ir.Tensor {
 	x, size := n.Inputs[0], n.Attrs.Int("size", 1)
 	s := x.Shape
 	if size < 1 || size > 1<<16 || len(s) < 2 {
-		b.fail("size %d of %v", size, s)
+		b.fail(fixValue, nil, "size %d of %v", size, s)
 	}
 	before := (size - 1) / 2
 	sq := b.reshape(b.op2("mul", x, x), s[0], 1, s[1], b.elements(s[2:]))

@@ -19,7 +19,7 @@ func (b *builder) zeros(i, count int) []int {
 		return slices.Repeat(z, count)
 	}
 	if len(z) != count {
-		b.fail("%d zero points for %d scales", len(z), count)
+		b.fail(fixScales, nil, "%d zero points for %d scales", len(z), count)
 	}
 	return z
 }
@@ -34,7 +34,7 @@ func (b *builder) perAxis(t, x *ir.Tensor, axis, block int) *ir.Tensor {
 		shape[axis] = t.Elements()
 		return b.reshape(t, shape...)
 	case block == 0 || len(t.Shape) != len(x.Shape):
-		b.fail("a scale %v for %v", t.Shape, x.Shape)
+		b.fail(fixScales, t, "a scale %v for %v", t.Shape, x.Shape)
 	}
 	blocks := t.Shape[axis]
 	split := slices.Insert(slices.Clone(t.Shape), axis+1, 1)
@@ -115,7 +115,7 @@ func (b *builder) requantized(n *ir.Node, typ ir.Type, a float32, w []float32, y
 	for i := range w {
 		scales[i] = num.Div32(num.Mul32(a, w[i]), y)
 		if !(scales[i] > 0) || scales[i] > 3e38 {
-			b.fail("the scale %g·%g/%g is not finite and above 0 (§6.9)", a, w[i], y)
+			b.fail(fixScales, nil, "the scale %g·%g/%g is not finite and above 0 (§6.9)", a, w[i], y)
 		}
 	}
 	lo, hi := clamp(n, typ)
@@ -126,7 +126,7 @@ func (b *builder) requantized(n *ir.Node, typ ir.Type, a float32, w []float32, y
 func (b *builder) scale1(i int) float32 {
 	s := b.constFloats(i)
 	if len(s) != 1 {
-		b.fail("input %d has %d scales, not 1", i, len(s))
+		b.fail(fixScales, nil, "input %d has %d scales, not 1", i, len(s))
 	}
 	return s[0]
 }
@@ -159,7 +159,7 @@ func ruleConvInteger(b *builder, n *ir.Node) []*ir.Tensor {
 func (b *builder) zeroPoints(attrs ir.Attrs, a, w int) {
 	za := b.zeros(a, max(1, len(b.constInts(a))))
 	if len(za) != 1 && slices.Min(za) != slices.Max(za) {
-		b.fail("a zero point for each row is not supported")
+		b.fail(replaceNode, nil, "a zero point for each row is not supported")
 	}
 	attrs["zero_a"] = int64(za[0])
 	attrs["zeros_b"] = ir.IntList(b.zeros(w, max(1, len(b.constInts(w))))...)
@@ -187,7 +187,7 @@ func ruleQLinearMatMul(b *builder, n *ir.Node) []*ir.Tensor {
 func ruleQGemm(b *builder, n *ir.Node) []*ir.Tensor {
 	x, w := n.Inputs[0], n.Inputs[3]
 	if len(x.Shape) != 2 || len(w.Shape) != 2 {
-		b.fail("%v and %v are no matrices", x.Shape, w.Shape)
+		b.fail(fixShapes, w, "%v and %v are no matrices", x.Shape, w.Shape)
 	}
 	if n.Attrs.Int("transA", 0) != 0 {
 		x = b.transpose(x, 1, 0)
@@ -256,7 +256,7 @@ func ruleQLinearAdd(b *builder, n *ir.Node) []*ir.Tensor {
 	c := num.Sub32(zero(7), num.FMA32(f, zero(2), num.Mul32(g, zero(5))))
 	shape, ok := ir.Broadcast(x.Shape, y.Shape)
 	if !ok {
-		b.fail("shapes %v and %v cannot be broadcast", x.Shape, y.Shape)
+		b.fail(fixShapes, y, "shapes %v and %v cannot be broadcast", x.Shape, y.Shape)
 	}
 	lo, hi := clamp(n, x.Type)
 	return one(b.emit("npu.qadd", x.Type, shape, ir.Attrs{
@@ -290,7 +290,7 @@ func quantRules() map[string]rule {
 		}),
 		"com.microsoft.QLinearGlobalAveragePool": ruleQLinearUnary(func(b *builder, n *ir.Node, x *ir.Tensor) *ir.Tensor {
 			if n.Attrs.Int("channels_last", 0) != 0 {
-				b.fail("channels_last is not supported")
+				b.fail(replaceNode, nil, "channels_last is not supported")
 			}
 			k := len(x.Shape) - 2
 			ones, none := slices.Repeat([]int{1}, k), make([]int, k)

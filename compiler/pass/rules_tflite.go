@@ -15,7 +15,7 @@ import (
 // multiplier is a real factor as q / 2^s, as TFLite's QuantizeMultiplier forms it.
 func (b *builder) multiplier(real float64) (q, s int64) {
 	if !(real >= 0) || math.IsInf(real, 0) {
-		b.fail("the scale %g is below 0 or not finite", real)
+		b.fail(fixScales, nil, "the scale %g is below 0 or not finite", real)
 	}
 	frac, exp := math.Frexp(real)
 	q = int64(math.Round(frac * (1 << 31)))
@@ -26,7 +26,7 @@ func (b *builder) multiplier(real float64) (q, s int64) {
 		q, exp = 0, 0
 	}
 	if exp > 30 {
-		b.fail("the scale %g is above 2³⁰", real)
+		b.fail(fixScales, nil, "the scale %g is above 2³⁰", real)
 	}
 	return q, int64(31 - exp)
 }
@@ -45,11 +45,11 @@ func quantizedType(t ir.Type) bool { return t == ir.Int8 || t == ir.Uint8 || t =
 // scaleOf is the only scale and zero point of a quantized tensor.
 func (b *builder) scaleOf(t *ir.Tensor) (scale float64, zero int) {
 	if t.Quant == nil || len(t.Quant.Scales) != 1 {
-		b.fail("tensor %q is not quantized with one scale", t.Name)
+		b.fail(fixScales, t, "it is not quantized with one scale")
 	}
 	s := t.Quant.Scales[0]
 	if !(s > 0) || math.IsInf(float64(s), 0) {
-		b.fail("tensor %q: the scale %g is not finite and above 0", t.Name, s)
+		b.fail(fixScales, t, "the scale %g is not finite and above 0", s)
 	}
 	if len(t.Quant.Zeros) == 1 {
 		zero = int(t.Quant.Zeros[0])
@@ -73,7 +73,7 @@ func (b *builder) activation(n *ir.Node, y *ir.Tensor) (lo, hi int64) {
 	case 3:
 		lo, hi = max(lo, at(0)), min(hi, at(6))
 	default:
-		b.fail("activation %d of TensorFlow Lite is not supported", act)
+		b.fail(replaceNode, nil, "activation %d of TensorFlow Lite is not supported", act)
 	}
 	return lo, hi
 }
@@ -92,7 +92,7 @@ func (b *builder) activated(n *ir.Node, x *ir.Tensor) *ir.Tensor {
 	case 4:
 		return b.op1("tanh", x)
 	default:
-		b.fail("activation %d of TensorFlow Lite is not supported", act)
+		b.fail(replaceNode, nil, "activation %d of TensorFlow Lite is not supported", act)
 		return nil
 	}
 }
@@ -100,7 +100,7 @@ func (b *builder) activated(n *ir.Node, x *ir.Tensor) *ir.Tensor {
 // tflWindow is the geometry of a window of kernel h, w; padding 0 is SAME, 1 VALID.
 func (b *builder) tflWindow(n *ir.Node, x *ir.Tensor, h, w int) spatial {
 	if len(x.Shape) != 4 {
-		b.fail("x %v is no image", x.Shape)
+		b.fail(fixShapes, x, "x %v is no image", x.Shape)
 	}
 	attrs := ir.Attrs{"strides": ir.IntList(n.Attrs.Int("stride_h", 1), n.Attrs.Int("stride_w", 1)), "auto_pad": "SAME_UPPER"}
 	if n.Attrs.Has("dilation_h") {
@@ -119,7 +119,7 @@ func (b *builder) tflProduct(n *ir.Node, zeroX, zeroW string, axis, channels int
 		return ir.Attrs{"rounding": "none"}
 	}
 	if !quantizedType(x.Type) || w.Quant == nil {
-		b.fail("a product of %s and %s is not supported", x.Type, w.Type)
+		b.fail(replaceNode, w, "a product of %s and %s is not supported", x.Type, w.Type)
 	}
 	_, xz := b.scaleOf(x)
 	_, yz := b.scaleOf(y)
@@ -143,7 +143,7 @@ func (b *builder) factors(n *ir.Node, x, w *ir.Tensor, axis, channels int) []flo
 	ys, _ := b.scaleOf(n.Outputs[0])
 	scales := w.Quant.Scales
 	if len(scales) != 1 && (len(scales) != channels || w.Quant.Axis != axis) {
-		b.fail("%d scales along axis %d of the weights", len(scales), w.Quant.Axis)
+		b.fail(fixScales, nil, "%d scales along axis %d of the weights", len(scales), w.Quant.Axis)
 	}
 	factors := make([]float64, len(scales))
 	for i, s := range scales {
@@ -181,7 +181,7 @@ func tflConv(depthwise bool) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor {
 		x, w := n.Inputs[0], n.Inputs[1]
 		if len(w.Shape) != 4 {
-			b.fail("weights %v", w.Shape)
+			b.fail(fixShapes, w, "weights %v", w.Shape)
 		}
 		b.needLater(w)
 		groups, axis := 1, 0
@@ -208,7 +208,7 @@ func tflConv(depthwise bool) rule {
 func tflTransposeConv(b *builder, n *ir.Node) []*ir.Tensor {
 	x, w, y := n.Inputs[2], n.Inputs[1], n.Outputs[0]
 	if len(x.Shape) != 4 || len(w.Shape) != 4 || len(y.Shape) != 4 || y.Shape[0] != x.Shape[0] || y.Shape[3] != w.Shape[0] {
-		b.fail("x %v and weights %v do not make %v", x.Shape, w.Shape, y.Shape)
+		b.fail(fixShapes, y, "x %v and weights %v do not make %v", x.Shape, w.Shape, y.Shape)
 	}
 	b.needLater(w)
 	m := &ir.Node{Name: n.Name, Op: n.Op, Inputs: []*ir.Tensor{x, w}, Outputs: n.Outputs, Attrs: n.Attrs}
@@ -222,7 +222,7 @@ func tflTransposeConv(b *builder, n *ir.Node) []*ir.Tensor {
 	for i, stride := range []int{n.Attrs.Int("stride_h", 1), n.Attrs.Int("stride_w", 1)} {
 		a, k, size := 1+i, w.Shape[1+i], y.Shape[1+i]
 		if stride < 1 || stride > 1<<16 || k < 1 || size < 1 || x.Shape[a] < 1 {
-			b.fail("stride %d, kernel %v, x %v", stride, w.Shape, x.Shape)
+			b.fail(fixValue, x, "stride %d, kernel %v, x %v", stride, w.Shape, x.Shape)
 		}
 		spread = b.spread(spread, a, stride, zero)
 		pad := 0
@@ -232,11 +232,11 @@ func tflTransposeConv(b *builder, n *ir.Node) []*ir.Tensor {
 		starts[a], steps[a] = k-1, -1
 		pads[a], pads[4+a] = k-1-pad, size+pad-spread.Shape[a]
 		if pads[a] < 0 {
-			b.fail("kernel %v does not reach over the stride %d", w.Shape, stride)
+			b.fail(fixValue, w, "kernel %v does not reach over the stride %d", w.Shape, stride)
 		}
 		if cut := -pads[4+a]; cut > 0 {
 			if cut >= spread.Shape[a] {
-				b.fail("output %v is too small for x %v", y.Shape, x.Shape)
+				b.fail(fixShapes, x, "output %v is too small for x %v", y.Shape, x.Shape)
 			}
 			spread, pads[4+a] = b.part(spread, a, 0, spread.Shape[a]-cut), 0
 		}
@@ -250,7 +250,7 @@ func tflTransposeConv(b *builder, n *ir.Node) []*ir.Tensor {
 func tflFullyConnected(b *builder, n *ir.Node) []*ir.Tensor {
 	x, w := n.Inputs[0], n.Inputs[1]
 	if len(w.Shape) != 2 || w.Shape[1] == 0 || n.Attrs.Int("weights_format", 0) != 0 {
-		b.fail("weights %v of format %d", w.Shape, n.Attrs.Int("weights_format", 0))
+		b.fail(fixShapes, w, "weights %v of format %d", w.Shape, n.Attrs.Int("weights_format", 0))
 	}
 	cols, k := w.Shape[0], w.Shape[1]
 	rows := x.Elements() / k
@@ -285,7 +285,7 @@ func tflBinary(op string) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor {
 		x, y, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
 		if x.Type != y.Type {
-			b.fail("the operands are %s and %s", x.Type, y.Type)
+			b.fail(fixTypes, y, "the operands are %s and %s", x.Type, y.Type)
 		}
 		if !quantizedType(x.Type) {
 			return b.finish(n, b.op2(op, x, y))
@@ -298,7 +298,7 @@ func tflBinary(op string) rule {
 		os, oz := b.scaleOf(out)
 		shape, ok := ir.Broadcast(x.Shape, y.Shape)
 		if !ok {
-			b.fail("shapes %v and %v cannot be broadcast", x.Shape, y.Shape)
+			b.fail(fixShapes, y, "shapes %v and %v cannot be broadcast", x.Shape, y.Shape)
 		}
 		var attrs ir.Attrs
 		name := "npu.qmul"
@@ -362,7 +362,7 @@ func tflLeakyRelu(b *builder, n *ir.Node) []*ir.Tensor {
 		return one(b.negative(x, b.scalar2("mul", x, alpha)))
 	}
 	if alpha < 0 {
-		b.fail("alpha %g of a quantized tensor is below 0", alpha)
+		b.fail(replaceNode, nil, "alpha %g of a quantized tensor is below 0", alpha)
 	}
 	lo, hi := y.Type.Range()
 	_, xz := b.scaleOf(x)
@@ -414,7 +414,7 @@ func tflConcat(b *builder, n *ir.Node) []*ir.Tensor {
 	if quantizedType(x.Type) {
 		for _, t := range n.Inputs {
 			if b.ratio(t, y) != 1 {
-				b.fail("operands of different scales are not supported")
+				b.fail(replaceNode, nil, "operands of different scales are not supported")
 			}
 		}
 	}
@@ -436,7 +436,7 @@ func tflPad(b *builder, n *ir.Node) []*ir.Tensor {
 	x, list := n.Inputs[0], b.constInts(1)
 	k := len(x.Shape)
 	if len(list) != 2*k || slices.Min(append([]int{0}, list...)) < 0 || slices.Max(append([]int{0}, list...)) > 1<<24 {
-		b.fail("paddings %v of %v", list, x.Shape)
+		b.fail(fixValue, x, "paddings %v of %v", list, x.Shape)
 	}
 	pads := make([]int, 2*k)
 	for i := range k {
@@ -463,7 +463,7 @@ func tflPad(b *builder, n *ir.Node) []*ir.Tensor {
 func tflSlice(b *builder, n *ir.Node) []*ir.Tensor {
 	x, begin, size := n.Inputs[0], b.constInts(1), b.constInts(2)
 	if len(begin) != len(x.Shape) || len(size) != len(x.Shape) {
-		b.fail("begin %v and size %v of %v", begin, size, x.Shape)
+		b.fail(fixValue, x, "begin %v and size %v of %v", begin, size, x.Shape)
 	}
 	sizes := slices.Clone(size)
 	for i := range sizes {
@@ -471,7 +471,7 @@ func tflSlice(b *builder, n *ir.Node) []*ir.Tensor {
 			sizes[i] = x.Shape[i] - begin[i]
 		}
 		if begin[i] < 0 || sizes[i] < 0 || begin[i] > x.Shape[i]-sizes[i] {
-			b.fail("begin %v and size %v of %v", begin, size, x.Shape)
+			b.fail(fixValue, x, "begin %v and size %v of %v", begin, size, x.Shape)
 		}
 	}
 	return one(b.slice(x, begin, sizes, slices.Repeat([]int{1}, len(sizes))))
@@ -482,10 +482,10 @@ func tflStridedSlice(b *builder, n *ir.Node) []*ir.Tensor {
 	x, begin, end, step := n.Inputs[0], b.constInts(1), b.constInts(2), b.constInts(3)
 	k := len(x.Shape)
 	if n.Attrs.Int("ellipsis_mask", 0) != 0 || n.Attrs.Int("new_axis_mask", 0) != 0 {
-		b.fail("masks of an ellipsis and of new axes are not supported")
+		b.fail(replaceNode, nil, "masks of an ellipsis and of new axes are not supported")
 	}
 	if len(begin) > k || len(end) != len(begin) || len(step) != len(begin) {
-		b.fail("begin %v, end %v and strides %v of %v", begin, end, step, x.Shape)
+		b.fail(fixValue, x, "begin %v, end %v and strides %v of %v", begin, end, step, x.Shape)
 	}
 	starts, sizes, steps := make([]int, k), slices.Clone(x.Shape), slices.Repeat([]int{1}, k)
 	var shape []int
@@ -494,7 +494,7 @@ func tflStridedSlice(b *builder, n *ir.Node) []*ir.Tensor {
 			has := func(mask string) bool { return n.Attrs.Int(mask, 0)>>i&1 != 0 }
 			first, last, by := begin[i], end[i], step[i]
 			if by == 0 || by == math.MinInt32 {
-				b.fail("stride %d of axis %d", by, i)
+				b.fail(fixValue, nil, "stride %d of axis %d", by, i)
 			}
 			low, high := 0, d // what first and last are clamped to
 			if by < 0 {
@@ -521,7 +521,7 @@ func tflStridedSlice(b *builder, n *ir.Node) []*ir.Tensor {
 			}
 			if has("shrink_axis_mask") {
 				if by < 0 || first >= d {
-					b.fail("index %d of axis %d, which has %d", begin[i], i, d)
+					b.fail(fixValue, nil, "index %d of axis %d, which has %d", begin[i], i, d)
 				}
 				last, by = first+1, 1
 			}

@@ -43,7 +43,7 @@ func (b *builder) spatialOf(n *ir.Node, in, kernel []int, ceil bool) spatial {
 			v = slices.Repeat([]int{1}, k)
 		}
 		if len(v) != k || slices.Min(append([]int{1}, v...)) < 1 || slices.Max(append([]int{1}, v...)) > 1<<20 {
-			b.fail("%s %v for %d spatial axes; there is one for each, from 1 to 2²⁰", what, v, k)
+			b.fail(fixValue, nil, "%s %v for %d spatial axes; there is one for each, from 1 to 2²⁰", what, v, k)
 		}
 		return v
 	}
@@ -53,7 +53,7 @@ func (b *builder) spatialOf(n *ir.Node, in, kernel []int, ceil bool) spatial {
 		pads = make([]int, 2*k)
 	}
 	if len(pads) != 2*k || slices.Min(append([]int{0}, pads...)) < 0 || slices.Max(append([]int{0}, pads...)) > 1<<20 {
-		b.fail("pads %v for %d spatial axes", pads, k)
+		b.fail(fixValue, nil, "pads %v for %d spatial axes", pads, k)
 	}
 	w.begin, w.end = slices.Clone(pads[:k]), slices.Clone(pads[k:])
 	w.out = make([]int, k)
@@ -71,11 +71,11 @@ func (b *builder) spatialOf(n *ir.Node, in, kernel []int, ceil bool) spatial {
 				w.begin[i], w.end[i] = w.end[i], w.begin[i]
 			}
 		default:
-			b.fail("auto_pad %q", auto)
+			b.fail(fixValue, nil, "auto_pad %q", auto)
 		}
 		room := in[i] + w.begin[i] + w.end[i] - span
 		if room < 0 {
-			b.fail("the window of %d is larger than the padded axis of %d", span, in[i]+w.begin[i]+w.end[i])
+			b.fail(fixShapes, nil, "the window of %d is larger than the padded axis of %d", span, in[i]+w.begin[i]+w.end[i])
 		}
 		w.out[i] = room/w.strides[i] + 1
 		if ceil && room%w.strides[i] != 0 && w.out[i]*w.strides[i] < in[i]+w.begin[i] {
@@ -110,15 +110,15 @@ type product struct {
 // conv makes a convolution of x [N, C, spatial…] with w [M, C/groups, kernel…] and gives [N, M, spatial…].
 func (b *builder) conv(n *ir.Node, x, w *ir.Tensor, p product) *ir.Tensor {
 	if len(x.Shape) < 3 || len(w.Shape) != len(x.Shape) {
-		b.fail("x %v and w %v have no spatial axes in common", x.Shape, w.Shape)
+		b.fail(fixShapes, w, "x %v and w %v have no spatial axes in common", x.Shape, w.Shape)
 	}
 	g := b.spatialOf(n, x.Shape[2:], w.Shape[2:], false)
 	if k := n.Attrs.Ints("kernel_shape"); k != nil && !slices.Equal(k, w.Shape[2:]) {
-		b.fail("kernel_shape %v and w %v differ", k, w.Shape)
+		b.fail(fixValue, w, "kernel_shape %v and w %v differ", k, w.Shape)
 	}
 	groups := n.Attrs.Int("group", 1)
 	if groups < 1 || w.Shape[0]%groups != 0 || w.Shape[1]*groups != x.Shape[1] {
-		b.fail("%d groups, %d channels, w %v", groups, x.Shape[1], w.Shape)
+		b.fail(fixValue, w, "%d groups, %d channels, w %v", groups, x.Shape[1], w.Shape)
 	}
 	b.needLater(w)
 	return b.convNHWC(x, w, g, groups, p)
@@ -136,7 +136,7 @@ func (b *builder) convNHWC(x, w *ir.Tensor, g spatial, groups int, p product) *i
 	case 5:
 		return b.conv3(x, w, g, groups, p)
 	default:
-		b.fail("%d spatial axes; 1 to 3 are supported", len(x.Shape)-2)
+		b.fail(replaceNode, x, "%d spatial axes; 1 to 3 are supported", len(x.Shape)-2)
 	}
 	attrs := g.attrs2()
 	attrs["groups"] = int64(groups)
@@ -154,7 +154,7 @@ func (b *builder) convNHWC(x, w *ir.Tensor, g spatial, groups int, p product) *i
 // conv3 is a convolution of three spatial axes, of floating point: a sum of those of two.
 func (b *builder) conv3(x, w *ir.Tensor, g spatial, groups int, p product) *ir.Tensor {
 	if !p.typ.Float() {
-		b.fail("a quantized convolution of 3 spatial axes is not supported")
+		b.fail(replaceNode, nil, "a quantized convolution of 3 spatial axes is not supported")
 	}
 	rank := len(x.Shape)
 	pads := make([]int, 2*rank)
@@ -305,7 +305,7 @@ func (b *builder) pool(kind string, x *ir.Tensor, g spatial) *ir.Tensor {
 		return b.nchw(y)
 	case 5:
 	default:
-		b.fail("%d spatial axes; 1 to 3 are supported", len(x.Shape)-2)
+		b.fail(replaceNode, x, "%d spatial axes; 1 to 3 are supported", len(x.Shape)-2)
 	}
 	s := x.Shape
 	flat := spatial{g.kernel[1:], g.strides[1:], g.dilations[1:], g.begin[1:], g.end[1:], g.out[1:]}
@@ -318,7 +318,7 @@ func (b *builder) pool(kind string, x *ir.Tensor, g spatial) *ir.Tensor {
 func ruleMaxPool(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
 	if len(n.Outputs) > 1 {
-		b.fail("the output of indices is not supported")
+		b.fail(replaceNode, nil, "the output of indices is not supported")
 	}
 	g := b.spatialOf(n, x.Shape[2:], n.Attrs.Ints("kernel_shape"), n.Attrs.Int("ceil_mode", 0) != 0)
 	return one(b.pool("max", x, g))
@@ -385,7 +385,7 @@ func ruleGlobalPool(kind string) rule {
 		x := n.Inputs[0]
 		k := len(x.Shape) - 2
 		if k < 1 {
-			b.fail("x %v has no spatial axes", x.Shape)
+			b.fail(fixShapes, x, "x %v has no spatial axes", x.Shape)
 		}
 		ones, none := slices.Repeat([]int{1}, k), make([]int, k)
 		return one(b.pool(kind, x, spatial{x.Shape[2:], ones, ones, none, none, ones}))

@@ -18,7 +18,7 @@ import (
 func (b *builder) tflTable(n *ir.Node, f func(v int) int64) *ir.Tensor {
 	x, y := n.Inputs[0], n.Outputs[0]
 	if x.Type.Bits() != 8 || y.Type != x.Type {
-		b.fail("%s to %s is not supported", x.Type, y.Type)
+		b.fail(replaceNode, y, "%s to %s is not supported", x.Type, y.Type)
 	}
 	_, zero := b.scaleOf(x)
 	t := make([]int64, 256)
@@ -67,7 +67,7 @@ func tflHardSwish(b *builder, n *ir.Node) []*ir.Tensor {
 	outM, outExp := down(float64(fine / float32(ys)))
 	inM, inExp := down(float64(fine / (float32(3) / 32768)))
 	if outExp > 0 {
-		b.fail("the output's scale %g is too small for that of the input", ys)
+		b.fail(fixScales, nil, "the output's scale %g is too small for that of the input", ys)
 	}
 	// The upper half of a doubled product of 16 bits, rounded as §6.9.2's mulhigh, or toward 0.
 	near := func(a, b int64) int64 { return min((a*b+1<<14)>>15, math.MaxInt16) }
@@ -105,13 +105,13 @@ func tflSoftmax(b *builder, n *ir.Node) []*ir.Tensor {
 		return one(b.emit("npu.softmax", x.Type, x.Shape, nil, x))
 	}
 	if x.Type.Bits() != 8 || !quantizedType(y.Type) || len(x.Shape) == 0 {
-		b.fail("%s%v to %s is not supported", x.Type, x.Shape, y.Type)
+		b.fail(replaceNode, y, "%s%v to %s is not supported", x.Type, x.Shape, y.Type)
 	}
 	xs, _ := b.scaleOf(x)
 	real := min(float64(beta)*xs*(1<<(31-in)), 1<<31-1)
 	_, exp := math.Frexp(real)
 	if exp < 1 {
-		b.fail("the scale %g of the input is below 2⁻²⁶", xs)
+		b.fail(fixScales, nil, "the scale %g of the input is below 2⁻²⁶", xs)
 	}
 	d := x.Shape[len(x.Shape)-1]
 	rows := b.elements(x.Shape) / max(d, 1)
@@ -165,14 +165,14 @@ func tflMean(b *builder, n *ir.Node) []*ir.Tensor {
 		mean = b.reduce("mean", x, axes)
 	} else {
 		if !quantizedType(x.Type) || x.Type.Bits() > 8 && y.Type != x.Type || count == 0 {
-			b.fail("the mean of %s%v as %s is not supported", x.Type, x.Shape, y.Type)
+			b.fail(replaceNode, y, "the mean of %s%v as %s is not supported", x.Type, x.Shape, y.Type)
 		}
 		_, xz := b.scaleOf(x)
 		_, yz := b.scaleOf(y)
 		q, s := b.multiplier(b.ratio(x, y))
 		up := min(bits.Len(uint(count))-1, 31+31-int(s))
 		if up < 0 {
-			b.fail("the scales of input and output are too far apart")
+			b.fail(fixScales, nil, "the scales of input and output are too far apart")
 		}
 		q, s = q<<up/int64(count), s+int64(up)
 		sum := b.reduce("sum", x, axes)

@@ -20,12 +20,12 @@ func tflSplit(unpack bool) rule {
 		} else if list := b.constInts(0); len(list) == 1 {
 			axis = list[0]
 		} else {
-			b.fail("the axis is %v, not one number", list)
+			b.fail(fixValue, nil, "the axis is %v, not one number", list)
 		}
 		axis = b.axis(axis, len(x.Shape))
 		k, d := len(n.Outputs), x.Shape[axis]
 		if d%k != 0 || unpack && d != k {
-			b.fail("axis %d of %v does not make %d parts", axis, x.Shape, k)
+			b.fail(fixValue, x, "axis %d of %v does not make %d parts", axis, x.Shape, k)
 		}
 		var out []*ir.Tensor
 		for i := range k {
@@ -44,7 +44,7 @@ func tflPack(b *builder, n *ir.Node) []*ir.Tensor {
 	var parts []*ir.Tensor
 	for _, x := range n.Inputs {
 		if !slices.Equal(x.Shape, n.Inputs[0].Shape) || x.Type != n.Inputs[0].Type {
-			b.fail("%s%v and %s%v cannot be packed", n.Inputs[0].Type, n.Inputs[0].Shape, x.Type, x.Shape)
+			b.fail(fixShapes, n.Inputs[0], "%s%v and %s%v cannot be packed", n.Inputs[0].Type, n.Inputs[0].Shape, x.Type, x.Shape)
 		}
 		parts = append(parts, b.reshape(x, slices.Insert(slices.Clone(x.Shape), axis, 1)...))
 	}
@@ -56,18 +56,18 @@ func tflBlocks(toSpace bool) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor {
 		x, k := n.Inputs[0], n.Attrs.Int("block_size", 0)
 		if len(x.Shape) != 4 || k < 1 || k > 1<<12 {
-			b.fail("blocks of %d of %v", k, x.Shape)
+			b.fail(fixValue, x, "blocks of %d of %v", k, x.Shape)
 		}
 		s := x.Shape
 		if toSpace {
 			if s[3]%(k*k) != 0 {
-				b.fail("%d channels are no multiple of %d·%d", s[3], k, k)
+				b.fail(fixValue, nil, "%d channels are no multiple of %d·%d", s[3], k, k)
 			}
 			y := b.transpose(b.reshape(x, s[0], s[1], s[2], k, k, s[3]/(k*k)), 0, 1, 3, 2, 4, 5)
 			return one(b.reshapeCopy(b.reshape(y, s[0], s[1]*k, s[2]*k, s[3]/(k*k))))
 		}
 		if s[1]%k != 0 || s[2]%k != 0 {
-			b.fail("%v is no multiple of blocks of %d", s, k)
+			b.fail(fixValue, nil, "%v is no multiple of blocks of %d", s, k)
 		}
 		y := b.transpose(b.reshape(x, s[0], s[1]/k, k, s[2]/k, k, s[3]), 0, 1, 3, 2, 4, 5)
 		return one(b.reshapeCopy(b.reshape(y, s[0], s[1]/k, s[2]/k, k*k*s[3])))
@@ -78,7 +78,7 @@ func tflBlocks(toSpace bool) rule {
 func tflNearest(b *builder, n *ir.Node) []*ir.Tensor {
 	x, size := n.Inputs[0], b.constInts(1)
 	if len(x.Shape) != 4 || len(size) != 2 || min(size[0], size[1], x.Shape[1], x.Shape[2]) < 1 || max(size[0], size[1]) > 1<<16 {
-		b.fail("%v to %v pixels", x.Shape, size)
+		b.fail(fixValue, x, "%v to %v pixels", x.Shape, size)
 	}
 	corners, offset := n.Attrs.Int("align_corners", 0) != 0, float32(0)
 	if n.Attrs.Int("half_pixel_centers", 0) != 0 {
@@ -109,7 +109,7 @@ func tflExtreme(op string) rule {
 	return func(b *builder, n *ir.Node) []*ir.Tensor {
 		x, y := n.Inputs[0], n.Inputs[1]
 		if x.Type != y.Type {
-			b.fail("the operands are %s and %s", x.Type, y.Type)
+			b.fail(fixTypes, y, "the operands are %s and %s", x.Type, y.Type)
 		}
 		return one(b.op2(op, x, y))
 	}

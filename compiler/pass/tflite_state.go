@@ -15,7 +15,7 @@ import (
 func (b *builder) symmetric(t *ir.Tensor, typ ir.Type) float64 {
 	scale, zero := b.scaleOf(t)
 	if t.Type != typ || zero != 0 {
-		b.fail("tensor %q is %s with zero point %d, not %s with 0", t.Name, t.Type, zero, typ)
+		b.fail(fixScales, t, "it is %s with zero point %d, not %s with 0", t.Type, zero, typ)
 	}
 	return scale
 }
@@ -25,7 +25,7 @@ func (b *builder) sum8(x, w, bias *ir.Tensor) *ir.Tensor {
 	_, zero := b.scaleOf(x)
 	b.symmetric(w, ir.Int8)
 	if x.Type != ir.Int8 || len(w.Shape) != 2 {
-		b.fail("weights %s%v for x %s%v", w.Type, w.Shape, x.Type, x.Shape)
+		b.fail(fixShapes, x, "weights %s%v for x %s%v", w.Type, w.Shape, x.Type, x.Shape)
 	}
 	k := w.Shape[1]
 	rows := b.elements(x.Shape) / max(k, 1)
@@ -48,11 +48,11 @@ func tflSVDF(b *builder, n *ir.Node) []*ir.Tensor {
 	x, w, wt, bias, state, y := n.Inputs[0], n.Inputs[1], n.Inputs[2], n.Inputs[3], n.Inputs[4], n.Outputs[0]
 	rank := n.Attrs.Int("rank", 1)
 	if x.Type != ir.Int8 || state.Type != ir.Int16 || wt.Type != ir.Int16 || y.Type != ir.Int8 || n.Attrs.Int("activation", 0) != 1 {
-		b.fail("of SVDF only that of int8 with a state and weights of time of int16, and ReLU, is supported, not %s, %s and %s", x.Type, state.Type, wt.Type)
+		b.fail(replaceNode, wt, "of SVDF only that of int8 with a state and weights of time of int16, and ReLU, is supported, not %s, %s and %s", x.Type, state.Type, wt.Type)
 	}
 	filters, memory, batch := w.Shape[0], wt.Shape[1], x.Shape[0]
 	if rank < 1 || filters%rank != 0 || wt.Shape[0] != filters || memory < 1 || state.Elements() != batch*filters*memory {
-		b.fail("rank %d, weights %v and %v, state %v", rank, w.Shape, wt.Shape, state.Shape)
+		b.fail(fixValue, state, "rank %d, weights %v and %v, state %v", rank, w.Shape, wt.Shape, state.Shape)
 	}
 	xs, _ := b.scaleOf(x)
 	ws, _ := b.scaleOf(w)
@@ -90,15 +90,15 @@ func tflLSTM(b *builder, n *ir.Node) []*ir.Tensor {
 	order := []int{0, 1, 3, 2} // of the operator's inputs: input, forget, cell, output
 	for _, i := range []int{9, 10, 11, 16, 17, 20, 21, 22, 23} {
 		if n.Input(i) != nil {
-			b.fail("peepholes, projections and layer normalization are not supported")
+			b.fail(replaceNode, nil, "peepholes, projections and layer normalization are not supported")
 		}
 	}
 	if x.Type != ir.Int8 || h == nil || c == nil || h.Type != ir.Int8 || c.Type != ir.Int16 || n.Input(inputWeights) == nil || n.Input(stateWeights) == nil || n.Attrs.Int("activation", 0) != 4 {
-		b.fail("of LSTM only that of int8 with four gates, tanh and a cell of int16 is supported, not %s", x.Type)
+		b.fail(replaceNode, x, "of LSTM only that of int8 with four gates, tanh and a cell of int16 is supported, not %s", x.Type)
 	}
 	inner, zeros := n.Attrs.Floats("inner_scales"), n.Attrs.Ints("inner_zeros")
 	if len(inner) != 5 || !(inner[4] > 0) || len(x.Shape) != 3 {
-		b.fail("the operator states the quantization of %d inner tensors, not of 5, or x %v has not 3 axes", len(inner), x.Shape)
+		b.fail(fixScales, x, "the operator states the quantization of %d inner tensors, not of 5, or x %v has not 3 axes", len(inner), x.Shape)
 	}
 	xs, xz := b.scaleOf(x)
 	hs, hz := b.scaleOf(h)
@@ -106,14 +106,14 @@ func tflLSTM(b *builder, n *ir.Node) []*ir.Tensor {
 	frac, exp := math.Frexp(cs)
 	cellBits := 15 + exp - 1
 	if frac != 0.5 || cellBits < 0 || cellBits > 6 {
-		b.fail("the cell's scale %g is not a power of two from 2⁻¹⁵ to 2⁻⁹", cs)
+		b.fail(fixScales, nil, "the cell's scale %g is not a power of two from 2⁻¹⁵ to 2⁻⁹", cs)
 	}
 	if n.Attrs.Int("time_major", 0) == 0 {
 		x = b.transpose(x, 1, 0, 2)
 	}
 	steps, batch, k := x.Shape[0], x.Shape[1], x.Shape[2]
 	if steps > mostSteps {
-		b.fail("%d steps are written out, one after the other, and %d is the most", steps, mostSteps)
+		b.fail(makeSmaller, nil, "%d steps are written out, one after the other, and %d is the most", steps, mostSteps)
 	}
 	units := h.Elements() / max(batch, 1)
 	var wx, wh, bias []*ir.Tensor
@@ -122,7 +122,7 @@ func tflLSTM(b *builder, n *ir.Node) []*ir.Tensor {
 		w, r := n.Inputs[inputWeights+g], n.Inputs[stateWeights+g]
 		ws, rs := b.symmetric(w, ir.Int8), b.symmetric(r, ir.Int8)
 		if !slices.Equal(w.Shape, []int{units, k}) || !slices.Equal(r.Shape, []int{units, units}) || n.Inputs[biases+g] == nil {
-			b.fail("weights %v and %v of gate %d for %d inputs and %d units", w.Shape, r.Shape, g, k, units)
+			b.fail(fixShapes, r, "weights %v and %v of gate %d for %d inputs and %d units", w.Shape, r.Shape, g, k, units)
 		}
 		wx, wh, bias = append(wx, w), append(wh, r), append(bias, n.Inputs[biases+g])
 		// TFLite computes these in fp32.

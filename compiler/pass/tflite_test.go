@@ -72,7 +72,7 @@ func TestTFLiteRefused(t *testing.T) {
 		{"svdf", svdf(func(*ir.Node) {}), ""},
 		{"svdf, an empty list of zero points", svdf(func(n *ir.Node) { n.Inputs[1].Quant.Zeros = []int64{} }), ""},
 		{"svdf of bytes", svdf(func(n *ir.Node) { n.Inputs[4].Type = ir.Int8 }), "with a state and weights of time of int16"},
-		{"svdf, weights with a zero point", svdf(func(n *ir.Node) { n.Inputs[1].Quant.Zeros = []int64{-2} }), `tensor "w" is int8 with zero point -2`},
+		{"svdf, weights with a zero point", svdf(func(n *ir.Node) { n.Inputs[1].Quant.Zeros = []int64{-2} }), `tensor "w": it is int8 with zero point -2`},
 		{"svdf, rank", svdf(func(n *ir.Node) { n.Attrs["rank"] = int64(0) }), "rank 0"},
 		{"sums of int16", conv(1), ""},
 		{"sums of int16 that are too large", conv(0x7f), "the sums of output 0 may reach 2397044736"},

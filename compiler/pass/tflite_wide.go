@@ -77,7 +77,7 @@ func (b *builder) scaleSum(x *ir.Tensor, factors ...float64) *ir.Tensor {
 		m[i] = int(min((q+1<<15)>>16, 1<<15-1))
 		total := int(s) - 16
 		if total < 1 {
-			b.fail("the scale %g is above 2¹⁴", f)
+			b.fail(fixScales, nil, "the scale %g is above 2¹⁴", f)
 		}
 		if total <= 16 {
 			up[i], round[i], down[i] = 16-total, 1<<(total-1), total
@@ -147,7 +147,7 @@ func (b *builder) seed32(x, w, bias *ir.Tensor, axis int) *ir.Tensor {
 		}
 		for c, v := range sums {
 			if v < 0 || v > math.MaxInt32 {
-				b.fail("the sums of output %d may reach %d, and those of int16 have 32 bits (§6.8.1)", c, v)
+				b.fail(fixScales, nil, "the sums of output %d may reach %d, and those of int16 have 32 bits (§6.8.1)", c, v)
 			}
 		}
 	}
@@ -156,7 +156,7 @@ func (b *builder) seed32(x, w, bias *ir.Tensor, axis int) *ir.Tensor {
 	}
 	for i, v := range seeds {
 		if v != int64(int32(v)) {
-			b.fail("bias %d is %d, more than 32 bits", i, v)
+			b.fail(fixScales, nil, "bias %d is %d, more than 32 bits", i, v)
 		}
 	}
 	return b.constant(ir.Int32, bias.Shape, ref.PutInts(ir.Int32, seeds))
@@ -174,7 +174,7 @@ func (b *builder) wideBinary(n *ir.Node, op string) *ir.Tensor {
 		v = b.scaleTwice(b.op2("mul", b.minus(x, xz), b.minus(y, yz)), mulScale(xs, ys, os))
 	} else {
 		if n.Attrs.Int("pot_scale_int16", 1) != 0 {
-			b.fail("sums of int16 whose scales are powers of two (pot_scale_int16) are not supported")
+			b.fail(replaceNode, nil, "sums of int16 whose scales are powers of two (pot_scale_int16) are not supported")
 		}
 		const left = 15
 		twice := 2 * max(xs, ys)

@@ -115,7 +115,7 @@ func inner(g *ir.Graph, l []group) map[*ir.Tensor]bool {
 
 // together generates the nodes of a chain, of which the first may be a product.
 func (m *memory) together(nodes []*ir.Node, target emit.Target) (*emit.List, error) {
-	c := &chain{memory: m, code: code{b: emit.NewList(target)}, shape: nodes[len(nodes)-1].Outputs[0].Shape}
+	c := &chain{memory: m, code: code{b: emit.NewList(target), timer: m.timer}, shape: nodes[len(nodes)-1].Outputs[0].Shape}
 	nodes = m.joined(nodes)
 	var product *ir.Node
 	if isProduct(nodes[0]) {

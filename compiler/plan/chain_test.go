@@ -111,7 +111,7 @@ func TestChains(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := plan.New(g, targets["default"], false)
+			p, err := plan.New(g, targets["default"], plan.Compact)
 			if err != nil {
 				t.Fatal(err)
 			}

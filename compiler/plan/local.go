@@ -38,6 +38,7 @@ type code struct {
 	b         *emit.List
 	spad, acc int    // bytes handed out
 	high      uint32 // where the byte 0x80 is, if flip is to be used
+	timer     *timer
 }
 
 // local takes n bytes of the scratchpad; what was planned fits.

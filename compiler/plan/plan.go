@@ -50,23 +50,38 @@ type Plan struct {
 
 // New plans g, which Verify accepts and whose nodes are of the device level or of the host.
 // A node of the device level that the instruction set does not have goes to the host too, and
-// says why. With keep no memory of the arena is used twice, so that all tensors are there in the end.
-// The error is an *ir.Error.
-func New(g *ir.Graph, target emit.Target, keep bool) (*Plan, error) {
-	return newPlan(g, target, keep, isa.MaxTextSize/isa.Size)
+// says why. The error is an *ir.Error.
+func New(g *ir.Graph, target emit.Target, mode Mode) (*Plan, error) {
+	return newPlan(g, target, mode, isa.MaxTextSize/isa.Size)
 }
 
+// Mode is what a plan is for.
+type Mode uint8
+
+const (
+	Compact Mode = iota // to run: memory of the arena is used again
+	Keep                // no memory of the arena is used twice, so that every tensor that is stored is there in the end
+	Apart               // Keep, and every node is computed by itself, so that all tensors are stored
+)
+
 // newPlan is New; programs have up to most instructions.
-func newPlan(g *ir.Graph, target emit.Target, keep bool, most int) (*Plan, error) {
+func newPlan(g *ir.Graph, target emit.Target, mode Mode, most int) (*Plan, error) {
+	keep := mode != Compact
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
 	}
-	sums := findSums(g, target)
+	sums, t := findSums(g, target), newTimer(g, target)
 	// Where tensors are depends on which nodes are computed together, and whether they can be shows only when they are generated.
-	for apart := map[int]int{}; ; {
+	apart := map[int]int{}
+	if mode == Apart {
+		for _, n := range g.Nodes {
+			apart[n.Attrs.Int("chain", 0)] = 2
+		}
+	}
+	for {
 		all := groups(g, apart)
 		m := newMemory(g, all, nil, keep)
-		m.sums = sums
+		m.sums, m.timer = sums, t
 		p, failed, err := attempt(m, all, target, most)
 		if err != nil {
 			return nil, err
@@ -90,7 +105,7 @@ func stayed(p *Plan, m *memory, all []group, most int, keep bool) (*Plan, error)
 		return p, nil
 	}
 	again := newMemory(p.Graph, all, s, keep)
-	again.sums = m.sums
+	again.sums, again.timer = m.sums, m.timer
 	q, failed, err := attempt(again, all, p.Target, most)
 	if len(failed) > 0 || errors.Is(err, errCut) {
 		return p, nil
@@ -139,7 +154,7 @@ func attempt(m *memory, all []group, target emit.Target, most int) (p *Plan, fai
 			}
 		}
 		if b == nil {
-			b = emit.New(target, FirstIO+len(g.Inputs)+len(g.Outputs), m.written()...)
+			b = emit.New(target, FirstIO+len(g.Inputs)+len(g.Outputs), written(g)...)
 		}
 		before := b.Counts()
 		b.Begin(tag)
@@ -250,7 +265,7 @@ func errHost(n *ir.Node) error {
 
 // generate returns the instructions of n, or why the device cannot execute it.
 func (m *memory) generate(n *ir.Node, target emit.Target) (*emit.List, error) {
-	l := &lower{code: code{b: emit.NewList(target)}, memory: m, node: n}
+	l := &lower{code: code{b: emit.NewList(target), timer: m.timer}, memory: m, node: n}
 	var err error
 	switch f, g := lowerings[n.Op], bodies[n.Op]; {
 	case f != nil:
@@ -277,6 +292,7 @@ type memory struct {
 	known     map[string]uint64 // offsets of constants by content
 	arena     int
 	sums      map[*ir.Node]*sum // by their last node
+	timer     *timer
 	lives     []*live
 	roots     map[*ir.Tensor]*ir.Tensor // of reshapes: the tensor that was there first
 	stays     stays
@@ -309,10 +325,10 @@ func (m *memory) constant(b []byte) Place {
 }
 
 // written are the bindings that programs store to.
-func (m *memory) written() []uint8 {
+func written(g *ir.Graph) []uint8 {
 	w := []uint8{Arena}
-	for i := range m.graph.Outputs {
-		w = append(w, uint8(FirstIO+len(m.graph.Inputs)+i))
+	for i := range g.Outputs {
+		w = append(w, uint8(FirstIO+len(g.Inputs)+i))
 	}
 	return w
 }
@@ -371,7 +387,7 @@ func newMemory(g *ir.Graph, all []group, s stays, keep bool) *memory {
 					continue
 				}
 				if _, ok := m.places[t]; !ok {
-					v := &live{root: t, size: up(max(t.Bytes(), 1)), first: i, last: i}
+					v := &live{root: t, size: up(t.Bytes()), first: i, last: i}
 					lives[t] = v
 					order = append(order, v)
 				}

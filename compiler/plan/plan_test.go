@@ -131,7 +131,7 @@ func checkBut(t *testing.T, text, without string) {
 		t.Fatal(err)
 	}
 	for name, target := range targets {
-		p, err := plan.New(g, target, false)
+		p, err := plan.New(g, target, plan.Compact)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -363,12 +363,12 @@ func TestLongPrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := random(rand.New(rand.NewPCG(1, 2)), g.Inputs[0])
-	one, err := plan.New(g, targets["default"], false)
+	one, err := plan.New(g, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := len(one.Segments[0].Program.Text) / isa.Size
-	several, err := plan.NewShort(g, targets["default"], false, n/2)
+	several, err := plan.NewShort(g, targets["default"], plan.Compact, n/2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestLongPrograms(t *testing.T) {
 			t.Errorf("output %d differs", i)
 		}
 	}
-	if _, err = plan.NewShort(g, targets["default"], false, 1000); err == nil || !strings.Contains(err.Error(), `node "n0" (npu.slice): `) || !strings.Contains(err.Error(), "a program has up to 1000 (§5.3); split it") {
+	if _, err = plan.NewShort(g, targets["default"], plan.Compact, 1000); err == nil || !strings.Contains(err.Error(), `node "n0" (npu.slice): `) || !strings.Contains(err.Error(), "a program has up to 1000 (§5.3); split it") {
 		t.Errorf("a node of more than 1000 instructions: %v", err)
 	}
 }

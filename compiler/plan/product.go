@@ -73,7 +73,8 @@ func (p *product) emit(c *code) error {
 	}
 	target := c.b.Target()
 	p.rows, p.cols = target.Rows, target.Cols
-	t, err := p.choose(int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
+	spad, acc := int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc
+	best, err := p.choose(spad, acc)
 	if err != nil {
 		return err
 	}
@@ -81,20 +82,23 @@ func (p *product) emit(c *code) error {
 		// Smaller tiles can cost more than what they save, which is that the results are stored and loaded again.
 		without := *p
 		without.tail = nil
-		u, err := without.choose(int(target.SpadSize)-c.spad, int(target.AccSize)-c.acc)
-		if apart := p.apart(); err == nil && t.cost > u.cost+apart {
-			return fmt.Errorf("tiles with what is behind them cost %.0f bytes, without them %.0f", t.cost, u.cost)
+		u, err := without.choose(spad, acc)
+		if apart := p.apart(best[0].tiles); err == nil && best[0].cost > u[0].cost+apart {
+			return fmt.Errorf("tiles with what is behind them cost %.0f bytes, without them %.0f", best[0].cost, u[0].cost)
 		}
 	}
-	e := &productCode{product: p, tiling: t, code: c}
-	return e.run()
+	return c.cheapest(len(best), func(i int, c *code) error {
+		e := &productCode{product: p, tiling: best[i], code: c}
+		return e.run()
+	})
 }
 
 // apart is about what the operations behind the product cost if they are not computed with it: its result is loaded, too.
-func (p *product) apart() float64 {
+// They are cut into as many tiles; a little more, since what costs the same is better computed together.
+func (p *product) apart(tiles int) float64 {
 	n := p.n * p.oh * p.ow * p.cout
 	moved, vector := float64(n*size(p.finish.out))+p.results(), float64(3*len(p.tail.links)*ceil(n, p.cols)*perCycle)
-	return max(moved, vector) + min(moved, vector)/8
+	return 1.05 * (max(moved, vector) + min(moved, vector)/float64(tiles))
 }
 
 // factor divides the rows of a matrix into lines, so that they can be cut by lines: the

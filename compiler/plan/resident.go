@@ -4,13 +4,10 @@ package plan
 
 import (
 	"cmp"
-	"context"
 	"slices"
 
 	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
-	"npuemu/core/isa"
-	"npuemu/timing"
 )
 
 // A stay is a tensor that does not go to memory between the operation that makes it and those that read it, because it fits the
@@ -69,12 +66,6 @@ func (s stays) place(v *stay, size int) bool {
 // fail, are those of p; programs end at those of p.Segments.
 func chooseStays(p *Plan, m *memory, all []group) stays {
 	s := &staying{memory: m, all: all, target: p.Target, chosen: stays{}, costs: make([]float64, len(all))}
-	s.timing = timing.Config{
-		Rows: p.Target.Rows, Cols: p.Target.Cols, Scratchpad: int64(p.Target.SpadSize), Accumulators: int64(p.Target.AccSize), Params: timing.DefaultParams(),
-	}
-	if s.timing.Validate() != nil {
-		return nil
-	}
 	// A program's end is the end of what stays.
 	program := make([]int, len(all))
 	of := map[int]int{}
@@ -111,7 +102,6 @@ type staying struct {
 	*memory
 	all    []group
 	target emit.Target
-	timing timing.Config
 	chosen stays
 	costs  []float64 // of groups as they are, below 0 if that is not known
 }
@@ -171,13 +161,6 @@ func (s *staying) reads(i int, t *ir.Tensor) bool {
 	return false
 }
 
-// What a byte of LOAD and STORE and an instruction cost beside the cycles that they take: a little, so that of two ways
-// that take equally long the one is taken that asks less of memory and of the sequencer.
-const (
-	costOfByte        = 1.0 / 256
-	costOfInstruction = 8
-)
-
 // cost is that of group i with the scratchpad up to floor, in cycles of the timing model (§13), or below 0 if that is no program.
 func (s *staying) cost(i, floor int) float64 {
 	target := s.target
@@ -186,16 +169,5 @@ func (s *staying) cost(i, floor int) float64 {
 	if err != nil {
 		return -1
 	}
-	b := emit.New(s.target, FirstIO+len(s.graph.Inputs)+len(s.graph.Outputs), s.written()...)
-	b.Append(l)
-	counts := b.Counts()
-	prog, _, err := b.Program()
-	if err != nil {
-		return -1
-	}
-	r, err := timing.Program(context.Background(), prog, s.timing, 0)
-	if err != nil {
-		return -1
-	}
-	return float64(r.Cycles) + costOfByte*float64(counts.Loaded+counts.Stored) + costOfInstruction*float64(len(prog.Text)/isa.Size)
+	return s.timer.cost(l)
 }

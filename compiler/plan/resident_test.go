@@ -65,7 +65,7 @@ func TestStays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := plan.New(g, targets["default"], false)
+			p, err := plan.New(g, targets["default"], plan.Compact)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestStays(t *testing.T) {
 				t.Errorf("%d bytes are stored, want the %d of the output", stored, want)
 			}
 			// All tensors are to be seen: the same stay, and are stored besides.
-			kept, err := plan.New(g, targets["default"], true)
+			kept, err := plan.New(g, targets["default"], plan.Keep)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,14 +128,14 @@ func TestStaysWithinPrograms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, err := plan.New(g, targets["default"], false)
+	one, err := plan.New(g, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := len(one.Segments[0].Program.Text) / isa.Size
 	several := 0
 	for most := n; most > n/3; most -= max(n/10, 1) {
-		p, err := plan.NewShort(g, targets["default"], false, most)
+		p, err := plan.NewShort(g, targets["default"], plan.Compact, most)
 		if err != nil {
 			break // an operation by itself is longer
 		}
@@ -151,7 +151,7 @@ func TestStaysWithinPrograms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := plan.New(host, targets["default"], false)
+	p, err := plan.New(host, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestSumsBeginAhead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := plan.New(g, targets["default"], false)
+	p, err := plan.New(g, targets["default"], plan.Compact)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,4 +191,30 @@ func TestSumsBeginAhead(t *testing.T) {
 	if len(order) < 6 || strings.Join(order[:4], " ") != "bias bias requant bias" || strings.Join(order[len(order)-2:], " ") != "requant requant" {
 		t.Errorf("the vector engine executes %v", order)
 	}
+}
+
+// TRANSPOSE has the longest dimension last: an image of few channels does not take a cycle for each pixel.
+func TestTurnedImage(t *testing.T) {
+	const text = `input %x: int8[1, 3, 40, 50]
+		node "a" npu.transpose(%x) -> (%a: int8[1, 40, 50, 3]) {perm=[0, 2, 3, 1]}
+		output %a`
+	check(t, text)
+	g, err := ir.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(g, targets["default"], plan.Compact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prog := p.Segments[0].Program
+	for i := 0; i < len(prog.Text); i += isa.Size {
+		if w := isa.Word(prog.Text[i:]); isa.Opcode(w[0]) == isa.OpShape {
+			if n := isa.DecodeShape(&w).N; n != [isa.Dims]uint16{1, 1, 3, 2000} && n != [isa.Dims]uint16{1, 3, 40, 50} {
+				t.Errorf("SHAPE of %v, want the channels before the pixels", n)
+			}
+			return
+		}
+	}
+	t.Error("there is no SHAPE in the program")
 }

@@ -79,7 +79,7 @@ func TestSums(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, target := range targets {
-				p, err := plan.New(g, target, false)
+				p, err := plan.New(g, target, plan.Compact)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -114,7 +114,7 @@ func TestSumsThatOthersNeed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := plan.New(g, targets["default"], false)
+		p, err := plan.New(g, targets["default"], plan.Compact)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,8 +3,10 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"npuemu/core/isa"
 	"npuemu/core/systolic"
@@ -19,6 +21,7 @@ type tiling struct {
 	na, nw, no, nacc   int // buffers
 	nt                 int // of the chain behind it
 	weightsOuter       bool
+	tiles              int
 	ahead              bool // sums of a tile are begun before the results of the one before are made
 	cost               float64
 }
@@ -130,6 +133,7 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 	// How often a buffer of input is loaded with the weights outside, or itself, and the same of weights: what
 	// comes around again while it is still there is not loaded.
 	all := stiles * ctiles * ktiles
+	t.tiles = all
 	aIn, wIn, aOnce, wOnce := all, all, all, all
 	if ktiles <= t.na {
 		aOnce = atiles
@@ -186,8 +190,9 @@ func (p *product) measure(t *tiling, spad, acc int) bool {
 		array += vector
 		vector = 0
 	}
+	// What takes longest is waited for, and of the others what comes before the first tile's and behind the last one's.
 	longest := max(moved, array, vector)
-	t.cost = longest + (moved+array+vector-longest)/8
+	t.cost = longest + (moved+array+vector-longest)/float64(all)
 	if tight {
 		t.cost = moved + array + vector
 	}
@@ -257,16 +262,27 @@ const perTile = 4096
 // perRow is the same for a row of a transfer that is not whole bursts.
 const perRow = 64
 
-// choose returns the tiling of least cost.
-func (p *product) choose(spad, acc int) (tiling, error) {
-	var best tiling
+// mostTilings is how many tilings are generated and timed, mostTimes how much more than the best one such a tiling may seem to cost.
+const (
+	mostTilings = 6
+	mostTimes   = 1.5
+)
+
+// choose returns the tilings that seem to cost the least, the best first: of those with the same channels one.
+func (p *product) choose(spad, acc int) ([]tiling, error) {
+	var best []tiling
 	cg, ng := p.cin/p.groups, p.cout/p.groups
-	try := func(t tiling) bool {
-		ok := p.measure(&t, spad, acc)
-		if ok && (best.gt == 0 || t.cost < best.cost) {
-			best = t
+	try := func(t tiling) {
+		if !p.measure(&t, spad, acc) {
+			return
 		}
-		return ok
+		same := slices.IndexFunc(best, func(o tiling) bool { return o.gt == t.gt && o.ct == t.ct && o.kt == t.kt })
+		switch {
+		case same < 0:
+			best = append(best, t)
+		case t.cost < best[same].cost:
+			best[same] = t
+		}
 	}
 	spatial := func(gt, ct, kt int) {
 		for tw := p.ow; ; tw = ceil(tw, 2) {
@@ -303,7 +319,7 @@ func (p *product) choose(spad, acc int) (tiling, error) {
 				break
 			}
 		}
-		if best.gt == 0 && gt == 1 {
+		if len(best) == 0 && gt == 1 {
 			for ct := min(8, most); ct > 0; ct /= 2 {
 				spatial(gt, ct, kt)
 			}
@@ -326,10 +342,15 @@ func (p *product) choose(spad, acc int) (tiling, error) {
 			}
 		}
 	}
-	if best.gt == 0 {
-		return best, fmt.Errorf("no tile of %d × %d × %d weights and one line fits %d bytes of scratchpad and %d of accumulators", p.kh, p.kw, cg, spad, acc)
+	if len(best) == 0 {
+		return nil, fmt.Errorf("no tile of %d × %d × %d weights and one line fits %d bytes of scratchpad and %d of accumulators", p.kh, p.kw, cg, spad, acc)
 	}
-	return best, nil
+	slices.SortStableFunc(best, func(a, b tiling) int { return cmp.Compare(a.cost, b.cost) })
+	n := 1
+	for n < min(len(best), mostTilings) && best[n].cost < mostTimes*best[0].cost {
+		n++
+	}
+	return best[:n], nil
 }
 
 func shrink(n int) int {

@@ -294,14 +294,18 @@ func (c *code) turn(shape []int, in, out view) bool {
 			local[d] = step
 			step *= b.count[d]
 		}
-		step = in.size
-		k := isa.Dims - 1
-		for d := last; d >= 0; d-- {
-			if b.count[d] > 1 {
-				s.N[k], s.OutStride[k], t.XStride[k] = uint16(b.count[d]), uint32(step), uint32(local[d])
-				k--
+		// The longest dimension is the last: the vector engine takes a cycle for each row of it at least (§13.4.3).
+		step, wide := in.size, []turned{}
+		for d, n := range slices.Backward(b.count) {
+			if n > 1 {
+				wide = append(wide, turned{n, local[d], step})
 			}
-			step *= b.count[d]
+			step *= n
+		}
+		slices.SortStableFunc(wide, func(a, b turned) int { return b.count - a.count })
+		for k, w := range wide {
+			d := isa.Dims - 1 - k
+			s.N[d], s.OutStride[d], t.XStride[d] = uint16(w.count), uint32(w.to), uint32(w.from)
 		}
 		c.b.Prepare(s)
 		c.b.Emit(t)
@@ -309,6 +313,9 @@ func (c *code) turn(shape []int, in, out view) bool {
 	}
 	return true
 }
+
+// turned is a dimension of a TRANSPOSE: how many elements, and the bytes between them where they are read and stored.
+type turned struct{ count, from, to int }
 
 // permute is list in that order.
 func permute(list, order []int) []int {

@@ -53,7 +53,7 @@ func New(rows, cols, threads int) (*Array, error) {
 // Close ends the array's goroutines. Nothing may be in progress.
 func (a *Array) Close() { a.engine.Close() }
 
-// Help, Call and Alone are those of gemm.Engine.
+// Help is that of gemm.Engine, as Call and Alone are.
 func (a *Array) Help(f func(thread int) bool) { a.engine.Help(f) }
 
 // Call wakes goroutines that sleep.

@@ -29,6 +29,41 @@ func (m rowBytes) WriteRows(p []byte, step, size, rows int, off, stride uint64) 
 	return nil
 }
 
+// Direct finds memory that lies in one mapping, moves rows, and permits what is asked.
+func TestDirect(t *testing.T) {
+	mem := rowBytes{NewBytes(make([]byte, 4*page))}
+	var tab Table
+	for _, m := range []struct {
+		addr Addr
+		prot Prot
+		mem  Memory
+	}{{4 * page, Read | Write, mem}, {8 * page, Read, mem}, {12 * page, Read | Write, NewBytes(make([]byte, 4*page))}} {
+		if err := tab.Map(m.addr, 4*page, m.prot, m.mem); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		access Prot
+		addr   Addr
+		size   uint64
+		first  Addr
+		ok     bool
+	}{
+		{Read | Write, 4 * page, 4 * page, 4 * page, true},
+		{Read, 5*page + 7, 1, 4 * page, true},
+		{Read, 4 * page, 4*page + 1, 0, false}, // two mappings
+		{Read, 8 * page, page, 8 * page, true},
+		{Read | Write, 8 * page, page, 0, false},
+		{Read, 12 * page, page, 0, false}, // no rows
+		{Read, page, page, 0, false},
+		{Read, 7 * page, ^uint64(0), 0, false},
+	} {
+		if first, ok := tab.Direct(tt.access, tt.addr, tt.size); ok != tt.ok || ok && first != tt.first {
+			t.Errorf("Direct(%v, %#x, %#x) = %#x, %v, want %#x, %v", tt.access, uint64(tt.addr), tt.size, uint64(first), ok, uint64(tt.first), tt.ok)
+		}
+	}
+}
+
 // Rows are what Read and Write of each row would be, or are refused: across mappings, beyond them, in memory that has no rows,
 // against their permissions. What was written is in the log.
 func TestRows(t *testing.T) {

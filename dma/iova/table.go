@@ -304,16 +304,16 @@ func (t *Table) Rows(access Prot, addr Addr, stride uint64, p []byte, step, size
 	return true
 }
 
-// Direct returns the first address of the mapping that has all of size bytes at addr, if it moves rows: bytes at
-// different addresses in it are different ones, and accesses have no effect but on bytes. size is not 0.
-func (t *Table) Direct(addr Addr, size uint64) (first Addr, ok bool) {
+// Direct returns the first address of the mapping that has all of size bytes at addr, if it permits all of access and moves rows:
+// bytes at different addresses in it are different ones, and accesses have no effect but on bytes. size is not 0.
+func (t *Table) Direct(access Prot, addr Addr, size uint64) (first Addr, ok bool) {
 	m := t.acquire(addr)
 	if m == nil {
 		return 0, false
 	}
 	defer m.mu.RUnlock()
 	_, ok = m.mem.(rowMemory)
-	return m.first, ok && size-1 <= uint64(m.last-addr)
+	return m.first, ok && m.prot&access == access && size-1 <= uint64(m.last-addr)
 }
 
 // someRows is Rows for at most Slice bytes.

@@ -394,6 +394,41 @@ class Model(_Handle):
         """Names of the operators that run on the host; ``[]``: nothing falls back."""
         return [o["name"] for o in self.operators if not o["device"]]
 
+    def timeline(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        limit: int | None = None,
+        bus: bool = False,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Writes when each engine does what, by the timing model, and what it waits for, to a JSON file that ui.perfetto.dev
+        and chrome://tracing show (docs/spec/timing.md §13.10). It needs no run. A file is written whole or not at all.
+
+        limit: instructions that are shown one by one (250000).
+        bus: tensors are memory on the bus, as in a run here; otherwise device memory, as in the report.
+
+        Returns how many instructions are in blocks because of the limit. Raises Error.
+        """
+        lib = _lib.library()
+        if limit is not None and not 0 < limit < 1 << 64:
+            raise Error(f"limit {limit}: use 1 or more")
+        cancel = _Cancel(progress)
+        bindings = 2 + len(self.inputs) + len(self.outputs)  # constants and the arena are the first two
+        o = _lib.Timeline(
+            size=sizeof(_lib.Timeline),
+            path=_encode("path", path),
+            limit=limit or 0,
+            on_bus=(1 << bindings) - 1 if bus else 0,
+            progress=cancel.function,
+            timeout_ms=_milliseconds(timeout),
+        )
+        o.keep = cancel  # as long as somebody has o
+        merged = c_uint64()
+        cancel.call(lib.npuemu_timeline, self._handle, byref(o), byref(merged))
+        return merged.value
+
     def __enter__(self) -> Model:
         return self
 

@@ -11,7 +11,7 @@ import threading
 from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_int32, c_uint32, c_uint64, c_void_p
 from typing import Any, Callable
 
-ABI = (1, 0)  # what this file is written for
+ABI = (1, 1)  # what this file is written for
 
 STATUS = {
     1: "argument",
@@ -136,6 +136,22 @@ class Run(Structure):
     ]
 
 
+class Timeline(Structure):
+    keep: Any  # what the pointers are to
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved0", c_uint32),
+        ("path", c_char_p),
+        ("limit", c_uint64),
+        ("on_bus", c_uint64),
+        ("progress", PROGRESS),
+        ("user", c_void_p),
+        ("timeout_ms", c_uint64),
+        ("reserved", c_uint64 * 4),
+    ]
+
+
 class Counters(Structure):
     _fields_ = [
         ("size", c_uint32),
@@ -168,6 +184,7 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "npuemu_run": [c_uint64, POINTER(Run), POINTER(Counters)],
     "npuemu_device_counters": [c_uint64, POINTER(Counters)],
     "npuemu_report": [c_uint64, POINTER(c_void_p), POINTER(c_uint64)],
+    "npuemu_timeline": [c_uint64, POINTER(Timeline), POINTER(c_uint64)],
     "npuemu_findings": [c_uint64, POINTER(c_void_p), POINTER(c_uint64)],
 }
 

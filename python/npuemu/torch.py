@@ -36,7 +36,7 @@ DTYPES = (
 
 PRODUCTS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# A table of up to so many rows is read by a product, one of more by the host; see _embedding.
+# A table of up to so many rows is read by a product, one of more by Gather; see _embedding.
 MAX_ROWS = 4096
 
 # So many sets of shapes of a graph stay compiled.
@@ -276,7 +276,7 @@ def _decomposes(n):
 
 
 def _embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
-    """aten.embedding, as a product with ones where the index is: the device computes no addresses."""
+    """aten.embedding, as a product with ones where the index is, for tables of few rows."""
     if weight.shape[0] > MAX_ROWS or not weight.is_floating_point():
         return NotImplemented
     rows = torch.arange(weight.shape[0], dtype=torch.int32)

@@ -7,6 +7,7 @@ usage: NPUEMU_LIB=…/libnpuemu.so PYTHONPATH=python python3 stdlib.py
 import array
 import copy
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -126,6 +127,45 @@ class Test(unittest.TestCase):
             self.assertGreater(a.counters["cycles"], a.operators[0]["cycles"], "a command has more than its program")
             self.assertEqual(b.counters["cycles"], 0)
             self.assertEqual(a.outputs[0].tolist(), b.outputs[0].tolist())
+
+    def test_timeline(self):
+        m = self.device.load(HOST, format="npuir")
+        n = self.device.load(ADD, format="npuir")
+        with tempfile.TemporaryDirectory() as d:
+            name = os.path.join(d, "t.json")
+
+            def end(model, **options):
+                merged = model.timeline(name, **options)
+                with open(name) as f:
+                    t = json.load(f)
+                self.assertEqual(t["otherData"]["merged_instructions"], merged)
+                self.assertEqual(os.listdir(d), ["t.json"])
+                return max((e["ts"] + e["dur"] for e in t["traceEvents"] if e["ph"] == "X" and e["tid"] == 1), default=0), t, merged
+
+            cycles, t, merged = end(n)
+            self.assertEqual((cycles, merged), (n.report["cycles"], 0))
+            self.assertEqual({e["args"].get("operator") for e in t["traceEvents"] if e["name"] == "element"}, {"sum"})
+            self.assertEqual({e["args"]["tensor"] for e in t["traceEvents"] if e["ph"] == "X" and e["name"] in ("load", "store")}, {"x", "y", "z"})
+            self.assertGreater(end(n, bus=True)[0], cycles)
+            self.assertEqual((end(n, limit=1)[0], end(n, limit=1)[2] > 0), (cycles, True))
+            self.assertEqual(end(m)[0], 0)
+            self.assertEqual([e["name"] for e in end(m)[1]["traceEvents"] if e["ph"] == "i"], ["host: n"])
+            for kind, texts, f in (
+                ("argument", ["limit 0: use 1 or more"], lambda: n.timeline(name, limit=0)),
+                ("argument", ["limit -1"], lambda: n.timeline(name, limit=-1)),
+                ("argument", ["path is NULL"], lambda: n.timeline(None)),
+                ("argument", ["without a 0"], lambda: n.timeline("a\0.json")),
+                ("argument", ["seconds above 0"], lambda: n.timeline(name, timeout=0)),
+                ("file", [os.path.join(d, "no", "t.json")], lambda: n.timeline(os.path.join(d, "no", "t.json"))),
+                ("file", ["is a directory"], lambda: n.timeline(d)),
+                ("file", ["no space left"], lambda: n.timeline("/dev/full")),
+            ):
+                with self.subTest(texts=texts), self.fails(kind, *texts):
+                    f()
+            n.close()
+            with self.fails("handle", "closed"):
+                n.timeline(name)
+            self.assertEqual(os.listdir(d), ["t.json"])
 
     def test_bad_calls(self):
         m = self.device.load(ADD, format="npuir")

@@ -163,7 +163,7 @@ func TestLibrary(t *testing.T) {
 		}
 		env := []string{"NPUEMU_LIB=" + filepath.Join(dir, "libnpuemu.so"), "PYTHONPATH=../../python", "PYTHONDONTWRITEBYTECODE=1"}
 		t.Run("structures", func(t *testing.T) {
-			const names = "Open Load TensorInfo Buffer Run Counters"
+			const names = "Open Load TensorInfo Buffer Run Timeline Counters"
 			sizes := run(t, env, python, "-c", `import sys, ctypes, npuemu._lib as l
 for n in sys.argv[1].split():
     s = getattr(l, n)

@@ -22,7 +22,7 @@ func TestAccel(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	const want = 12
+	const want = 13
 	expected := []string{"command-ABORTED", "command-BAD_PROGRAM", "command-TIMEOUT", "command-TRANSLATION_FAULT", "fault-TRANSLATION_FAULT"}
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {

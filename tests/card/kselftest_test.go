@@ -89,27 +89,30 @@ func TestVirtioKselftest(t *testing.T) {
 // is not asked to.
 func TestKselftestTimeouts(t *testing.T) {
 	e := guest.Require(t)
+	var turns []turn
+	var queue []int // rows of it that pass
 	for _, tt := range []struct {
 		name, arch, parameters string
-		queue                  int // rows of it that pass
+		queue                  int
 	}{
 		{"arch 1.0", "1.0", "", 19},
 		{"arch 1.1", "1.1", "", 19},
 		{"driver alone", "", "queue_timeouts=0", 18},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			card := vdev.DefaultConfig()
-			card.Arch = cmp.Or(tt.arch, card.Arch)
-			res, _ := bootWith(t, e, card, "", `
-modprobe npu `+tt.parameters+`
+		card := vdev.DefaultConfig()
+		card.Arch = cmp.Or(tt.arch, card.Arch)
+		queue = append(queue, tt.queue)
+		turns = append(turns, turn{tt.name, card, `
+modprobe npu ` + tt.parameters + `
 load
-for p in queue timeout; do `+kselftest.Dir+`/$p >$RESULT/$p.ktap 2>&1; done
-`+kselftest.Dir+`/ioctl -f query >$RESULT/query.ktap 2>&1
+for p in queue timeout; do ` + kselftest.Dir + `/$p >$RESULT/$p.ktap 2>&1; done
+` + kselftest.Dir + `/ioctl -f query >$RESULT/query.ktap 2>&1
 rmmod npu || die rmmod
-`, kselftests(t, e))
-			checkKTAP(t, res.Files["queue.ktap"], tt.queue)
-			checkKTAP(t, res.Files["timeout.ktap"], 8)
-			checkKTAP(t, res.Files["query.ktap"], 24)
-		})
+`})
 	}
+	bootTurns(t, e, "", turns, func(t *testing.T, i int, res *guest.Result, _ *vdev.Device) {
+		checkKTAP(t, res.Files["queue.ktap"], queue[i])
+		checkKTAP(t, res.Files["timeout.ktap"], 8)
+		checkKTAP(t, res.Files["query.ktap"], 24)
+	}, kselftests(t, e))
 }

@@ -26,34 +26,39 @@ const healthless = `
 // TestArchitectures gives the driver cards of older architectures: it does with what they have.
 func TestArchitectures(t *testing.T) {
 	e := guest.Require(t)
-	for _, arch := range vdev.Arches()[1:] {
-		t.Run(arch, func(t *testing.T) {
-			card := vdev.DefaultConfig()
-			card.Arch = arch
-			health := healthless
-			if arch >= "1.2" {
-				health = "state telemetry >/dev/null || die telemetry\n"
-			}
-			res, d := bootWith(t, e, card, "", inspect+`
+	arches := vdev.Arches()[1:]
+	var turns []turn
+	for _, arch := range arches {
+		card := vdev.DefaultConfig()
+		card.Arch = arch
+		health := healthless
+		if arch >= "1.2" {
+			health = "state telemetry >/dev/null || die telemetry\n"
+		}
+		turns = append(turns, turn{arch, card, `
 load
-`+health+`
+` + health + `
 state state >$RESULT/state
-digits `+Digits+` >$RESULT/digits.json || die digits
+digits ` + Digits + ` >$RESULT/digits.json || die digits
 uapitest -t >$RESULT/ktap; echo status $?
 rmmod npu || die rmmod
-`, func(c *guest.Config) { c.Timeout = 4 * time.Minute })
-			checkDigits(t, res.Files["digits.json"])
-			checkKTAP(t, res.Files["ktap"], 170)
-			if s := string(res.Files["state"]); !strings.HasPrefix(s, "arch: "+arch+"\n") {
-				t.Errorf("state in debugfs:\n%s", s)
-			}
-			for _, f := range d.Findings() {
-				if strings.HasPrefix(f.ID, "register") || strings.HasPrefix(f.ID, "fault") {
-					t.Errorf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
-				}
-			}
-		})
+`})
 	}
+	bootTurns(t, e, "", turns, func(t *testing.T, i int, res *guest.Result, d *vdev.Device) {
+		checkDigits(t, res.Files["digits.json"])
+		checkKTAP(t, res.Files["ktap"], 170)
+		if s := string(res.Files["state"]); !strings.HasPrefix(s, "arch: "+arches[i]+"\n") {
+			t.Errorf("state in debugfs:\n%s", s)
+		}
+		for _, f := range d.Findings() {
+			if strings.HasPrefix(f.ID, "register") || strings.HasPrefix(f.ID, "fault") {
+				t.Errorf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
+			}
+		}
+	}, func(c *guest.Config) {
+		c.Script = inspect + c.Script
+		c.Timeout = 8 * time.Minute
+	})
 }
 
 // firmwareThatSays builds the tree's firmware, which then says that it has this interface.

@@ -19,6 +19,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"npuemu/tests/devtest"
 	"npuemu/tests/guest"
 	"npuemu/tests/virtiotest"
 	"npuemu/vdev"
@@ -106,22 +107,34 @@ func bootQEMU(t *testing.T, e *guest.Env, devices []string, kernel, script strin
 // told differs between buses.
 var sameCounters = []string{"commands", "errors", "programs", "instructions", "macs", "dma_read", "dma_written", "faults", "copies"}
 
-// TestVirtioDigits is the main job over virtio, on every kernel. The program is the one
-// that runs over PCI, and so are its results and what the device counts.
+// TestVirtioDigits is the main job over virtio, on every kernel, and then over PCI in the same guest, with a card of its own.
+// The program is the same, and so are its results and what the devices count.
 func TestVirtioDigits(t *testing.T) {
 	e := guest.Require(t)
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
-			const script = "load\ndigits " + Digits + " >$RESULT/digits.json || die digits: $?\nrmmod npu || die rmmod\n"
-			res, d := bootVirtio(t, e, vdev.DefaultConfig(), monitor{}, k, script)
+			d, v := paravirt(t, vdev.DefaultConfig())
+			_, socket := devtest.Start(t, vdev.DefaultConfig())
+			args := monitor{}.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), alone)
+			res := bootQEMU(t, e, args, k, `
+echo 0 >/sys/bus/pci/drivers_autoprobe
+load
+digits `+Digits+` >$RESULT/digits.json || die digits: $?
+rmmod npu || die rmmod
+echo 0 >/sys/bus/virtio/drivers_autoprobe
+echo 1 >/sys/bus/pci/drivers_autoprobe
+load
+digits `+Digits+` >$RESULT/pci.json || die digits over PCI: $?
+rmmod npu || die rmmod
+`, func(c *guest.Config) { c.Sockets = []string{socket} })
 			checkDigits(t, res.Files["digits.json"])
+			checkDigits(t, res.Files["pci.json"])
 			if f := d.Findings(); len(f) != 0 {
 				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
-			pci, _ := boot(t, e, k, script)
 			var got, want digitsResult
-			for b, to := range map[*digitsResult][]byte{&got: res.Files["digits.json"], &want: pci.Files["digits.json"]} {
+			for b, to := range map[*digitsResult][]byte{&got: res.Files["digits.json"], &want: res.Files["pci.json"]} {
 				if err := json.Unmarshal(to, b); err != nil {
 					t.Fatal(err)
 				}
@@ -185,14 +198,22 @@ rmmod npu || die rmmod
 	checkDigits(t, res.Files["digits.json"])
 }
 
-// TestVirtioMonitors: what a monitor leaves out.
+// many is a bus for more virtio devices than one, where alone is.
+var many = []string{"-device", "pci-bridge,id=many,chassis_nr=1,shpc=off,addr=0x1f.5"}
+
+// onMany is the place of device i there, and its directory in the guest.
+func onMany(i int) (place, dir string) {
+	return fmt.Sprintf("bus=many,addr=%x", i+1), fmt.Sprintf("/sys/bus/pci/devices/0000:01:%02x.0/virtio*", i+1)
+}
+
+// TestVirtioMonitors: what a monitor leaves out, each time before a card of its own, to which the driver is bound in turn.
 func TestVirtioMonitors(t *testing.T) {
 	e := guest.Require(t)
 	small := vdev.DefaultConfig()
 	small.Memory.Size = 16 << 20
 	windowless := small
 	windowless.Memory.Window = false
-	for _, tt := range []struct {
+	rows := []struct {
 		name    string
 		card    vdev.Config
 		monitor monitor
@@ -206,18 +227,39 @@ func TestVirtioMonitors(t *testing.T) {
 		{"long virtqueues", small, monitor{queueSize: 1024}, "digits " + Digits + " >/dev/null || die digits",
 			map[string]any{"max_commands": 127.0}},
 		{"no window", windowless, monitor{}, "windowless || die windowless", map[string]any{"dram_size": 16777216.0}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			res, d := bootVirtio(t, e, tt.card, tt.monitor, "", "load\ndevinfo >$RESULT/info || die devinfo\n"+tt.script+"\nrmmod npu || die rmmod\n")
+	}
+	args := slices.Clone(many)
+	script := "echo 0 >/sys/bus/virtio/drivers_autoprobe\n"
+	var devices []*vdev.Device
+	for i, row := range rows {
+		d, v := paravirt(t, row.card)
+		place, dir := onMany(i)
+		devices = append(devices, d)
+		args = append(args, row.monitor.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, v), v.Queues(), place)...)
+		script += fmt.Sprintf(`
+stage '%s'
+modprobe npu || die "modprobe npu: $?"
+echo $(basename %s) >/sys/bus/virtio/drivers/npu/bind || die bind
+load
+devinfo >$RESULT/info%d || die devinfo
+%s
+rmmod npu || die rmmod
+`, row.name, dir, i, row.script)
+	}
+	res := bootQEMU(t, e, args, "", script)
+	for i, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			guest.Note(t, res, nil)
+			text := res.Files[fmt.Sprintf("info%d", i)]
 			var info struct{ Device map[string]any }
-			if err := json.Unmarshal(res.Files["info"], &info); err != nil {
-				t.Fatalf("%s: %v", res.Files["info"], err)
+			if err := json.Unmarshal(text, &info); err != nil {
+				t.Fatalf("%s: %v", text, err)
 			}
-			maps.DeleteFunc(info.Device, func(name string, _ any) bool { _, wanted := tt.device[name]; return !wanted })
-			if diff := gocmp.Diff(tt.device, info.Device); diff != "" {
+			maps.DeleteFunc(info.Device, func(name string, _ any) bool { _, wanted := row.device[name]; return !wanted })
+			if diff := gocmp.Diff(row.device, info.Device); diff != "" {
 				t.Errorf("devinfo (-want +got):\n%s", diff)
 			}
-			if f := d.Findings(); len(f) != 0 {
+			if f := devices[i].Findings(); len(f) != 0 {
 				guest.Attr(t, guest.AttrCause, guest.CauseDevice)
 				t.Errorf("our own driver makes mistakes: %+v", f)
 			}
@@ -264,7 +306,7 @@ func TestVirtioDeclined(t *testing.T) {
 		{"virtqueues of one entry", monitor{queueSize: 1}, nil, "hold no request"},
 		{"endless user queues", monitor{}, put(0x3c, 1<<32-1), ""},
 	}
-	args := []string{"-device", "pci-bridge,id=many,chassis_nr=1,shpc=off,addr=0x1f.5"}
+	args := slices.Clone(many)
 	add := func(i int, m monitor, change func([]byte)) {
 		cfg := vdev.DefaultConfig()
 		cfg.Memory.Size = 16 << 20
@@ -273,13 +315,14 @@ func TestVirtioDeclined(t *testing.T) {
 		if change == nil {
 			change = func([]byte) {}
 		}
-		args = append(args, m.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, &oddCard{v, change}), v.Queues(), fmt.Sprintf("bus=many,addr=%x", i+1))...)
+		place, _ := onMany(i)
+		args = append(args, m.args(virtiotest.Serve(t, vhostuser.Config{NoMemSlots: true}, &oddCard{v, change}), v.Queues(), place)...)
 	}
 	var script strings.Builder
 	script.WriteString("load\n")
 	for i, row := range rows {
 		add(i, row.monitor, row.change)
-		dir := fmt.Sprintf("/sys/bus/pci/devices/0000:01:%02x.0/virtio*", i+1)
+		_, dir := onMany(i)
 		if row.want == "" {
 			fmt.Fprintf(&script, "[ -e %s/driver ] || die '%s was declined'\n", dir, row.name)
 			continue

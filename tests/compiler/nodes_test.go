@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"npuemu/compiler/ir"
@@ -16,11 +17,16 @@ import (
 
 var update = flag.Bool("update", false, "write docs/operators.md")
 
+// wrong are the cases that are known to give another result.
+var wrong = map[string]string{
+	"test_attention_4d_causal_fp16_expanded": "one unit of fp16: its steps are each rounded to fp16, here and in numpy, where they are in another order",
+}
+
 // TestNodes runs ONNX's node cases on a card: it gives the bits of the reference, whatever the
-// case expects, and at least leastNodes give what the case expects with nothing on the host. docs/operators.md is
-// what comes out; -update writes it.
+// case expects; of what the case expects nothing differs but what wrong names; and no fewer cases pass with nothing on the host than
+// docs/operators.md says. That page is what comes out; -update writes it.
 func TestNodes(t *testing.T) {
-	const leastNodes = 800
+	const page = "../../docs/operators.md"
 	dir := os.Getenv("NPUEMU_ONNX_NODES")
 	if dir == "" {
 		t.Skip("NPUEMU_ONNX_NODES is not set; make operators makes the cases and sets it")
@@ -56,25 +62,38 @@ func TestNodes(t *testing.T) {
 	count := map[onnx.Status]int{}
 	for _, r := range results {
 		count[r.Status]++
-		if r.Status == onnx.Wrong || r.Status == onnx.Host {
+		switch _, known := wrong[r.Name]; {
+		case r.Status == onnx.Wrong && !known:
+			t.Errorf("%s is wrong: %s", r.Name, r.Detail)
+		case r.Status != onnx.Wrong && known:
+			t.Errorf("%s is %s, and is in the list of those that are wrong", r.Name, r.Status)
+		case r.Status == onnx.Host:
 			t.Logf("%s %s: %.200s", r.Status, r.Name, r.Detail)
 		}
 	}
 	t.Log(fmt.Sprint(count))
-	if count[onnx.Pass] < leastNodes {
-		t.Errorf("%d cases pass on the card alone, want %d", count[onnx.Pass], leastNodes)
-	}
-	const page = "../../docs/operators.md"
-	if *update {
-		if err := os.WriteFile(page, []byte(onnx.Page(results)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	have, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(have) != onnx.Page(results) {
-		t.Error("docs/operators.md is not what the cases give; make operators writes it")
+	_, rest, _ := strings.Cut(string(have), "| pass | ")
+	least := 0
+	if _, err := fmt.Sscan(rest, &least); err != nil || least == 0 {
+		t.Fatalf("%s does not say how many cases pass: %v", page, err)
+	}
+	if count[onnx.Pass] < least {
+		t.Errorf("%d cases pass on the card alone, and %s says %d; where that is meant, change its number first", count[onnx.Pass], page, least)
+	}
+	if string(have) == onnx.Page(results) {
+		return
+	}
+	if !*update {
+		t.Fatal("docs/operators.md is not what the cases give; make operators writes it")
+	}
+	if t.Failed() {
+		t.Fatal("docs/operators.md stays as it is")
+	}
+	if err := os.WriteFile(page, []byte(onnx.Page(results)), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,19 +75,24 @@ func TestVerifyFinds(t *testing.T) {
 		{name: "no fault"},
 		{"a constant", func(_ []byte, b []run.Binding) { b[0].Bytes()[8] ^= 0x40 }, nil, `"sum" "s" [0 2] 45000000 05000000 2 of 8`},
 		{"the last element of the last node", nil, func(_ []byte, b []run.Binding) { b[3].Bytes()[31] ^= 0x80 }, `"twice" "y" [1 3] 16000080 16000000 1 of 8`},
-		{"a result in the arena", nil, func(_ []byte, b []run.Binding) { b[1].Bytes()[4] ^= 1 }, `"sum" "s" [0 1] 02000000 03000000 1 of 8`},
+		{"a result in the arena", nil, func(_ []byte, b []run.Binding) {
+			if arena := b[1].Bytes(); len(arena) > 4 { // in Build's model all stays in the scratchpad
+				arena[4] ^= 1
+			}
+		}, `"sum" "s" [0 1] 02000000 03000000 1 of 8`},
 	} {
 		g, err := ir.Parse(verified)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, r, err := compiler.Verify(t.Context(), faulty{c, tt.before, tt.after}, g, c.target, [][]byte{x}, nil)
+		v, err := compiler.Verify(t.Context(), faulty{c, tt.before, tt.after}, g, c.target, [][]byte{x}, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
-		if r.Counters.Programs != 1 {
-			t.Errorf("%s: the card counted %+v", tt.name, r.Counters)
+		if v.Report.Counters.Programs != 1 || v.Tensors != 3 || v.Within != 0 || len(v.Hosts) != 0 {
+			t.Errorf("%s: %+v", tt.name, v)
 		}
+		d := v.Divergence
 		if tt.want == "" {
 			if d != nil {
 				t.Errorf("%s: %v", tt.name, d)
@@ -98,49 +104,61 @@ func TestVerifyFinds(t *testing.T) {
 			continue
 		}
 		got := fmt.Sprintf("%q %q %v %x %x %d of %d", d.Node, d.Tensor, d.Index, d.Got, d.Want, d.Differ, d.Of)
-		if got != tt.want || d.Program != 0 || d.Instruction < 0 || !strings.HasPrefix(d.Text, "store") {
+		if got != tt.want || d.Program != 0 || d.Instruction < 0 || !strings.HasPrefix(d.Text, "store") || fmt.Sprint(d.Tile) != "[[0 1] [0 3]]" {
 			t.Errorf("%s: %s\n%v, want %s", tt.name, got, d, tt.want)
 		}
 	}
 }
 
-// A program that computes something else than its node says is found, at that node: here one that subtracts.
+// A program that computes something else than its node says is found, at that node: here one that subtracts. Build's model,
+// the one with each node by itself, and the one with memory for each tensor are launched one after the other; the second only if there are chains.
 func TestVerifyFindsAnInstruction(t *testing.T) {
 	c := newCard(t)
-	changed := false
-	wrong := func(image []byte, _ []run.Binding) {
-		p, err := isa.ParseImage(image)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		for at := 0; at < len(p.Text); at += isa.Size {
-			inst, _ := isa.Decode((*isa.Word)(p.Text[at:]))
-			if e, ok := inst.(isa.Element); ok && e.Op == isa.ElemReLU {
-				e.Op = isa.ElemNeg
-				p.Text = append(append(append([]byte{}, p.Text[:at]...), isa.Text(e)...), p.Text[at+isa.Size:]...)
-				copy(image, p.Image())
-				changed = true
+	chained := strings.ReplaceAll(verified, "}", ", chain=1}")
+	x := make([]byte, 32)
+	for _, tt := range []struct {
+		name, text string
+		wrong      []int // launches, from 1 on
+		within     int
+		node, say  string
+	}{
+		{"all", verified, []int{1, 2}, 0, "relu", "of program 0 of the model with memory for each tensor stored its tile, 0:2,0:4: store"},
+		{"Build's model", verified, []int{1}, 0, "twice", "of program 0 stored its tile, 0:2,0:4: store"},
+		{"all of a chain", chained, []int{1, 2, 3}, 2, "relu", "of program 0 of the model in which each node is computed by itself stored its tile, 0:2,0:4: store"},
+		{"the chain", chained, []int{3}, 2, "twice", "computed with it: sum, relu"},
+		{"the chain in Build's model", chained, []int{1}, 2, "twice", "of program 0 stored its tile, 0:2,0:4: store"},
+	} {
+		launch, changed := 0, 0
+		wrong := func(image []byte, _ []run.Binding) {
+			if launch++; !slices.Contains(tt.wrong, launch) {
 				return
 			}
+			p, err := isa.ParseImage(image)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for at := 0; at < len(p.Text); at += isa.Size {
+				inst, _ := isa.Decode((*isa.Word)(p.Text[at:]))
+				if e, ok := inst.(isa.Element); ok && e.Op == isa.ElemReLU {
+					e.Op = isa.ElemNeg
+					p.Text = append(append(append([]byte{}, p.Text[:at]...), isa.Text(e)...), p.Text[at+isa.Size:]...)
+					copy(image, p.Image())
+					changed++
+					return
+				}
+			}
 		}
-	}
-	x := make([]byte, 32)
-	for _, tt := range []struct{ text, node, with string }{
-		{verified, "relu", ""},
-		{strings.ReplaceAll(verified, "}", ", chain=1}"), "twice", "computed with it: sum, relu"},
-	} {
-		changed = false
 		g, err := ir.Parse(tt.text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, _, err := compiler.Verify(t.Context(), faulty{c, wrong, nil}, g, c.target, [][]byte{x}, nil)
-		if err != nil || !changed {
-			t.Fatalf("%v; the program was changed: %v", err, changed)
+		v, err := compiler.Verify(t.Context(), faulty{c, wrong, nil}, g, c.target, [][]byte{x}, nil)
+		if err != nil || changed != len(tt.wrong) || v.Within != tt.within || v.Tensors != 3 {
+			t.Fatalf("%s: %v; the program was changed %d times; %d of %d tensors are within chains", tt.name, err, changed, v.Within, v.Tensors)
 		}
-		if d == nil || d.Node != tt.node || d.Differ != 8 || d.Instruction < 0 || !strings.Contains(d.String(), tt.with) {
-			t.Errorf("the difference is %v, want all of %s", d, tt.node)
+		if d := v.Divergence; d == nil || d.Node != tt.node || d.Differ != 8 || d.Instruction < 0 || !strings.Contains(d.String(), tt.say) {
+			t.Errorf("%s: the difference is %v, want all of %s", tt.name, d, tt.node)
 		}
 	}
 }
@@ -154,8 +172,12 @@ func TestVerifyEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	nodes := 0
-	d, _, err := compiler.Verify(ctx, c, g, c.target, [][]byte{make([]byte, 32)}, func(done, _ int, _ string) { nodes = done; cancel() })
-	if !errors.Is(err, context.Canceled) || d != nil || nodes != 1 {
-		t.Errorf("%v, %v after %d nodes", d, err, nodes)
+	v, err := compiler.Verify(ctx, c, g, c.target, [][]byte{make([]byte, 32)}, func(done, _ int, _ string) {
+		if nodes = done; done == 1 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) || v.Divergence != nil || nodes != 1 {
+		t.Errorf("%v, %v after %d nodes", v.Divergence, err, nodes)
 	}
 }

@@ -265,7 +265,7 @@ func TestQueueTimeout(t *testing.T) {
 }
 
 // TestDeadlockReported: two queues that wait for each other are ended, told of by completions, fault record and log
-// page 8, and a third is not held up (§4.14).
+// page 8, while a third works all the time, and is not held up (§4.14).
 func TestDeadlockReported(t *testing.T) {
 	h := booted(t)
 	c := h.CreateContext()
@@ -273,6 +273,10 @@ func TestDeadlockReported(t *testing.T) {
 		h.CreateQueueWith(q, c, q, 8, devtest.QueueOptions{Timeout: 40})
 	}
 	h.CreateQueue(3, c, 3, 8)
+	h.CreateQueue(4, c, 3, 64)
+	for range 60 { // some 10 ms each
+		h.Submit(4, copyEntry(1, 1, 0, 4096, 4096, 16384, 1))
+	}
 	bus, mem := h.Alloc(4096)
 	le.PutUint64(mem[8:], 3)
 	h.Submit(1, wait(0, bus, 7))
@@ -291,6 +295,10 @@ func TestDeadlockReported(t *testing.T) {
 			t.Errorf("queue %d: log page 8: %+v", q, s)
 		}
 	}
+	if s := h.QueueStatus(4); s.SQHead == s.SQTail || s.Executed == 0 {
+		t.Errorf("the queue that works has head %d, tail %d, and executed %d", s.SQHead, s.SQTail, s.Executed)
+	}
+	h.DestroyQueue(4)
 	if !h.Faulted() {
 		t.Error("no fault record")
 	}
@@ -306,6 +314,7 @@ func TestDeadlockReported(t *testing.T) {
 		ids[f.ID] = true
 		t.Log(f.ID, f.Count, f.Last)
 	}
+	delete(ids, "command-ABORTED") // of queue 4
 	if diff := cmp.Diff(map[string]bool{"command-WAIT_TIMEOUT": true, "fault-WAIT_TIMEOUT": true}, ids); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
@@ -317,6 +326,63 @@ func TestDeadlockReported(t *testing.T) {
 		if got := h.Wait(q); got.Status != npureg.StatusSuccess {
 			t.Errorf("SIGNAL of queue %d: %v", q, got)
 		}
+	}
+}
+
+// TestDeadlockOrHost: what the results of WAITs that time out at the same time tell apart (§4.14). Queue q waits for the
+// timeline at 8·q.
+func TestDeadlockOrHost(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		signals map[int][]uint64 // timelines that the queue signals behind its WAIT
+		runs    []int            // of queue 4, which does not wait but is suspended
+		want    map[int]uint32   // results
+	}{
+		{"host", map[int][]uint64{}, nil, map[int]uint32{1: 1, 2: 1, 3: 1}},
+		{"host, and a SIGNAL that nobody waits for", map[int][]uint64{1: {9}, 2: {9}}, nil, map[int]uint32{1: 1, 2: 1, 3: 1}},
+		{"one behind the other", map[int][]uint64{1: {2}, 2: {3}}, nil, map[int]uint32{1: 1, 2: 0, 3: 0}},
+		{"circle of three", map[int][]uint64{1: {2}, 2: {3}, 3: {1}}, nil, map[int]uint32{1: 3, 2: 3, 3: 3}},
+		{"two, and one for the host", map[int][]uint64{1: {2}, 2: {1}}, nil, map[int]uint32{1: 2, 2: 2, 3: 1}},
+		{"two, and one for them", map[int][]uint64{1: {2}, 2: {1, 3}}, nil, map[int]uint32{1: 2, 2: 2, 3: 3}},
+		{"circle that a fourth could open", map[int][]uint64{1: {2}, 2: {3}, 3: {1}}, []int{3}, map[int]uint32{1: 0, 2: 0, 3: 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := booted(t)
+			c := h.CreateContext()
+			bus, _ := h.Alloc(4096)
+			deadlock := false
+			h.CreateQueue(4, c, 3, 8)
+			control(h, npureg.AdminSuspendQueue, 4, devtest.QueueOptions{})
+			for _, s := range tt.runs {
+				h.Submit(4, signal(0, bus+8*uint64(s), 1))
+			}
+			for q := 1; q <= 3; q++ {
+				h.CreateQueueWith(q, c, q, 8, devtest.QueueOptions{})
+				h.Submit(q, wait(0, bus+8*uint64(q), 1))
+				for _, s := range tt.signals[q] {
+					h.Submit(q, signal(0, bus+8*s, 1))
+				}
+				waiting(h, q)
+				deadlock = deadlock || tt.want[q] > 1
+			}
+			for q := 1; q <= 3; q++ {
+				control(h, npureg.AdminModifyQueue, q, devtest.QueueOptions{Timeout: 1})
+			}
+			got := map[int]uint32{}
+			for q := 1; q <= 3; q++ {
+				c := h.Wait(q)
+				if c.Status != npureg.StatusWaitTimeout {
+					t.Errorf("queue %d: %v", q, c)
+				}
+				got[q] = c.Result
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("results (-want +got):\n%s", diff)
+			}
+			if h.Faulted() != deadlock {
+				t.Errorf("fault record: %v, want %v", !deadlock, deadlock)
+			}
+		})
 	}
 }
 

@@ -341,7 +341,7 @@ func TestInjectionMistakes(t *testing.T) {
 		{"kind", "soft", "dram", 0, `memory error "soft": use one of corrected, uncorrected`},
 		{"memory", "corrected", "flash", 0, `memory "flash": use one of dram, scratchpad`},
 		{"beyond device memory", "corrected", "dram", 1 << 20, "address 0x100000: dram has 0x100000 bytes"},
-		{"beyond the scratchpad", "uncorrected", "scratchpad", 256 << 10, "address 0x40000: scratchpad has 0x40000 bytes"},
+		{"beyond the scratchpad", "uncorrected", "scratchpad", 1 << 20, "address 0x100000: scratchpad has 0x100000 bytes"},
 		{"far beyond", "uncorrected", "dram", ^uint64(0), "address 0xffffffffffffffff: dram"},
 	} {
 		if err := h.Dev.InjectMemoryError(tt.kind, tt.memory, tt.addr); err == nil || !bytes.Contains([]byte(err.Error()), []byte(tt.want)) {

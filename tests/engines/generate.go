@@ -84,8 +84,15 @@ func generate(seed uint64) *isa.Program {
 	}
 	g.limits = d.Limits()
 	g.wild = g.IntN(12) == 0
-	g.unit(isa.Load{NX: spadSize, NY: 1, NZ: 1})
-	g.unit(isa.Load{Acc: true, Binding: 1, NX: accSize, NY: 1, NZ: 1})
+	loaded := isa.Load{NX: spadSize, NY: 1, NZ: 1}
+	if g.IntN(8) == 0 { // the rest is zero
+		loaded.Local = uint32(g.IntN(spadSize / 2))
+		loaded.Offset, loaded.NX = uint64(loaded.Local), uint32(1+g.IntN(spadSize/2))
+	}
+	g.unit(loaded)
+	if g.IntN(8) > 0 {
+		g.unit(isa.Load{Acc: true, Binding: 1, NX: accSize, NY: 1, NZ: 1})
+	}
 	broken := g.IntN(10) == 0
 	if broken && g.IntN(2) == 0 {
 		g.spoiled()

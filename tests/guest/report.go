@@ -4,6 +4,8 @@ package guest
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +18,7 @@ const (
 	AttrKernel  = "kernel"  // release of the guest's kernel
 	AttrCause   = "cause"   // why the test failed: a Cause… below
 	AttrRetried = "retried" // why a first attempt to boot was given up
-	AttrKTAP    = "ktap"    // file with the results of a program in the guest
+	AttrKTAP    = "ktap"    // file with the results of a program in the guest; a test may have several
 )
 
 // Causes of a failure that is not a test's own. Without one it is.
@@ -55,19 +57,35 @@ func Note(tb testing.TB, res *Result, err error) {
 }
 
 // SaveKTAP keeps what a program in the guest printed, whatever it is, as results of
-// the test.
+// the test. Each call makes a file of its own, named after the test and from the
+// second on with a number.
 func SaveKTAP(tb testing.TB, text []byte) {
 	tb.Helper()
 	dir := os.Getenv(ResultsDir)
 	if dir == "" {
 		return
 	}
-	name := strings.NewReplacer("/", "-", "+", "-").Replace(tb.Name()) + ".ktap"
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		tb.Fatalf("guest: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, name), text, 0o666); err != nil {
+	base := strings.NewReplacer("/", "-", "+", "-").Replace(tb.Name())
+	name := base + ".ktap"
+	f, err := create(dir, name)
+	for n := 2; errors.Is(err, fs.ErrExist); n++ {
+		name = fmt.Sprintf("%s-%d.ktap", base, n)
+		f, err = create(dir, name)
+	}
+	if err == nil {
+		_, err = f.Write(text)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
 		tb.Fatalf("guest: %v", err)
 	}
 	Attr(tb, AttrKTAP, name)
+}
+
+// create makes a file that is not there yet.
+func create(dir, name string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 }

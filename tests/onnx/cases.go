@@ -32,8 +32,8 @@ const (
 // Result is that of one case.
 type Result struct {
 	Name      string
-	Operators []string // of the model, sorted
-	Types     []string // of its inputs and outputs, sorted
+	Operators []string // of the model's file, sorted
+	Types     []string // of its inputs, sorted
 	Frozen    []string // inputs that had to be constants
 	Hosted    []string // operations on the host
 	Status    Status
@@ -69,6 +69,9 @@ func Run(dir string, exec Execute) Result {
 	if err != nil {
 		return fail(Unsupported, err)
 	}
+	if r.Operators, err = importer.Operators(model); err != nil {
+		return fail(Unsupported, err)
+	}
 	var rtol, atol float64
 	tol, err := os.ReadFile(filepath.Join(dir, "tolerance"))
 	if err == nil {
@@ -85,8 +88,10 @@ func Run(dir string, exec Execute) Result {
 	for _, set := range sets {
 		inputs, err := tensors(set, "input")
 		if err != nil {
+			r.Types = []string{"not supported"}
 			return fail(Unsupported, err)
 		}
+		r.types(inputs)
 		want, err := tensors(set, "output")
 		if err != nil {
 			return fail(Unsupported, err)
@@ -134,7 +139,6 @@ func (r *Result) compile(model []byte, inputs []*ir.Tensor) (*ir.Graph, [][]byte
 	for {
 		g, err := importer.Import(model, o)
 		if err == nil {
-			r.describe(g, inputs)
 			err = pass.Run(g, nil)
 		}
 		var e *ir.Error
@@ -177,19 +181,14 @@ func (r *Result) compile(model []byte, inputs []*ir.Tensor) (*ir.Graph, [][]byte
 	}
 }
 
-// describe notes the operators and types of the case.
-func (r *Result) describe(g *ir.Graph, inputs []*ir.Tensor) {
-	r.Operators, r.Types = nil, nil
-	for _, n := range g.Nodes {
-		r.Operators = append(r.Operators, n.Op)
-	}
+// types notes the types of the case's inputs.
+func (r *Result) types(inputs []*ir.Tensor) {
+	r.Types = nil
 	for _, t := range inputs {
 		r.Types = append(r.Types, t.Type.String())
 	}
-	for _, l := range []*[]string{&r.Operators, &r.Types} {
-		slices.Sort(*l)
-		*l = slices.Compact(*l)
-	}
+	slices.Sort(r.Types)
+	r.Types = slices.Compact(r.Types)
 }
 
 func tensors(dir, kind string) ([]*ir.Tensor, error) {

@@ -49,7 +49,7 @@ func (t *Writer) meta(what string, row int, name string) {
 
 // counter sets that of a row to a thousandth of rate.
 func (t *Writer) counter(row int, at, rate uint64) {
-	t.begin('C', row, at, rowNames[row]+" bytes/cycle")
+	t.begin('C', row, at, rowNames[row])
 	t.field(`,"args":{"bytes/cycle":`, rate/1000)
 	if f := rate % 1000; f > 0 {
 		t.text("." + strconv.FormatUint(1000+f, 10)[1:])

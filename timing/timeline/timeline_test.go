@@ -25,7 +25,7 @@ type event struct {
 	Ph   string
 	Pid  int
 	Tid  int
-	Ts   uint64
+	TS   uint64
 	Dur  uint64
 	Name string
 	Cat  string
@@ -142,24 +142,24 @@ func compare(t *testing.T, f file, reports []timing.Report) {
 		case "C":
 			s := last[e.Tid]
 			rate, ok := e.Args["bytes/cycle"].(float64)
-			if !ok || float64(e.Ts) < s.at {
+			if !ok || float64(e.TS) < s.at {
 				t.Errorf("%+v goes back, or counts nothing", e)
 			}
-			moved[e.Tid] += s.rate * (float64(e.Ts) - s.at)
-			last[e.Tid] = sample{float64(e.Ts), rate}
+			moved[e.Tid] += s.rate * (float64(e.TS) - s.at)
+			last[e.Tid] = sample{float64(e.TS), rate}
 			continue
 		case "X":
 		default:
 			t.Errorf("event %+v", e)
 			continue
 		}
-		if e.Ts < until[e.Tid] {
+		if e.TS < until[e.Tid] {
 			t.Errorf("row %q is in use until %d: %+v", names[e.Tid], until[e.Tid], e)
 		}
-		until[e.Tid] = e.Ts + e.Dur
+		until[e.Tid] = e.TS + e.Dur
 		k, ok := engine[e.Tid]
 		if e.Tid == rowProgram {
-			got.Cycles = max(got.Cycles, e.Ts+e.Dur)
+			got.Cycles = max(got.Cycles, e.TS+e.Dur)
 		}
 		if !ok {
 			continue
@@ -244,7 +244,7 @@ func TestTimeLine(t *testing.T) {
 			if e.Cat != "merged" {
 				continue
 			}
-			if n := e.number("instructions"); n > blockSize || e.Name != fmt.Sprintf("%d instructions", n) || e.Ts < reports[0].Cycles && e.Args["operator"] == nil {
+			if n := e.number("instructions"); n > blockSize || e.Name != fmt.Sprintf("%d instructions", n) || e.TS < reports[0].Cycles && e.Args["operator"] == nil {
 				t.Errorf("limit %d: %+v", limit, e)
 			}
 		}
@@ -282,11 +282,11 @@ func TestOperators(t *testing.T) {
 	if len(got) != 2 || got[0].Name != "loop" || got[0].Args["operator"] != "conv" || got[1].Name != "last" || got[0].number("macs")+got[1].number("macs") != reports[0].MACs {
 		t.Fatalf("%+v", got)
 	}
-	if got[0].Ts != 0 || got[0].number("instructions") != 3+5*5 || named != 3+5*5 || got[0].number("busy_load") != reports[0].Engines[0].Busy ||
-		got[0].Tid == got[1].Tid || got[1].Ts >= got[0].Dur { // the product does not wait for the last STORE
+	if got[0].TS != 0 || got[0].number("instructions") != 3+5*5 || named != 3+5*5 || got[0].number("busy_load") != reports[0].Engines[0].Busy ||
+		got[0].Tid == got[1].Tid || got[1].TS >= got[0].Dur { // the product does not wait for the last STORE
 		t.Errorf("%+v", got)
 	}
-	if end := max(got[0].Ts+got[0].Dur, got[1].Ts+got[1].Dur); end != reports[0].Cycles {
+	if end := max(got[0].TS+got[0].Dur, got[1].TS+got[1].Dur); end != reports[0].Cycles {
 		t.Errorf("the last operator ends at %d of %d", end, reports[0].Cycles)
 	}
 	if diff := cmp.Diff(map[string]int{"tensor 0 of 0 at 0": 1, "tensor 1 of 4 at 0": 5, "tensor 2 of 8 at 0": 5}, tensors); diff != "" {

@@ -34,7 +34,7 @@ static inline struct outcome done(uint32_t result)
 	return (struct outcome){ .status = NPU_STATUS_SUCCESS, .result = result };
 }
 
-/* An admin submission entry (§4.2), by the layouts of §4.5 to §4.7. */
+/* A submission entry (§4.2), by the layouts of §4.5 to §4.7. */
 struct entry {
 	uint8_t opcode, flags;
 	uint16_t command_id;
@@ -74,6 +74,9 @@ struct entry {
 			uint16_t owner;
 			uint16_t reserved[3];
 		} create;		/* and MODIFY_QUEUE */
+		struct {
+			uint64_t addr, value;
+		} timeline;		/* WAIT and SIGNAL (§4.17), of user queues */
 	};
 };
 
@@ -92,6 +95,12 @@ bool context_exists(uint32_t context);
 /* A queue that exists, and one that is not being destroyed either. q is below NPU_CP_QUEUE_LIMIT. */
 bool queue_exists(uint32_t q);
 bool queue_live(uint32_t q);
+/* The submission ring of a queue that exists, and who submits. */
+struct ring {
+	uint64_t base;
+	uint32_t entries, context;
+};
+struct ring queue_ring(uint32_t q);
 struct outcome create_context(const struct entry *e);
 struct outcome destroy_context(uint32_t context);
 struct outcome create_queue(const struct entry *e);
@@ -133,10 +142,27 @@ struct outcome resume_queue(uint32_t q);
 /* Takes a queue whose SUSPEND_QUEUE does not wait any more. */
 bool queue_suspended(uint16_t *command_id, struct outcome *o);
 void forget_suspenders(void);
-/* Ends a command that took too long; false if there is none. */
+/* Ends a command that took too long, or would, but has to look again; false if there is none. */
 bool timeout_serve(void);
 /* Writes log page 8 from queue first on, or from 1 if it is 0. */
 struct outcome queue_log(uint64_t addr, uint32_t size, uint32_t first);
+
+/*
+ * Reads the status of a queue (§4.19), which stays until the next call. NULL: its WAIT is being ended, and soon it
+ * shows whether by its timeout.
+ */
+const uint32_t *qos_status(uint32_t q);
+/* The queue of that status executes its entries, or does once it is resumed. */
+bool qos_scheduled(const uint32_t *queue);
+/* A WAIT waits in queue q of that status, or one was ended there by its timeout and the queue has not gone on. */
+bool qos_stuck(uint32_t q, const uint32_t *queue);
+
+/* deadlock.c */
+/*
+ * Finds the result (§4.14) of the WAIT that waits in q and is to be ended, and tells of a deadlock. False: ask again,
+ * another one is being ended.
+ */
+bool deadlock_look(uint32_t q, uint32_t *result);
 
 /* admin.c: the admin queue (§4.4). Does at most one command; false if there is nothing to do. */
 bool admin_serve(void);

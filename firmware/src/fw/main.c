@@ -47,6 +47,8 @@ void fw_main(void)
 	boot_status(NPU_BOOT_STATE_READY, NPU_BOOT_ERROR_NONE);
 
 	for (;;) {
+		bool busy;
+
 		/* Cleared before it is looked at: an event after this line ends WFI. */
 		cp_write(NPU_CP_IRQ_CLEAR, cp_read(NPU_CP_IRQ_PENDING));
 		if (uptime() >= next) {
@@ -56,7 +58,8 @@ void fw_main(void)
 			next = uptime() + TICK_US;
 			timer_set(next);
 		}
-		if (!timeout_serve() && !admin_serve())
+		busy = timeout_serve();
+		if (!admin_serve() && !busy)
 			wait_for_interrupt();
 	}
 }

@@ -7,6 +7,8 @@ static struct {
 	bool stopped;		/* and its queue is destroyed meanwhile */
 	uint8_t owner;		/* of the completion ring: the queue itself, or another */
 	uint16_t command_id;	/* of the SUSPEND_QUEUE */
+	bool expired;		/* its last WAIT was to be ended, and it was not resumed since */
+	uint32_t sequence;	/* of that WAIT */
 	uint32_t timeout;	/* ms */
 } qos[NPU_CP_QUEUE_LIMIT];
 static uint32_t suspending;	/* queues that are */
@@ -27,19 +29,39 @@ static void read_status(uint32_t q)
 	}
 }
 
-static uint32_t status_state(void)
+const uint32_t *qos_status(uint32_t q)
 {
-	return status[0] >> 16 & 0xff;
+	uint32_t sequence, flags;
+
+	cp_write(NPU_CP_QUEUE_INDEX, q);
+	sequence = cp_read(NPU_CP_QUEUE_SEQUENCE);	/* first: whatever it is, the status is not older */
+	read_status(q);
+	flags = status[0] >> 24 & (NPU_QUEUE_FLAG_WAITING | NPU_QUEUE_FLAG_IN_FLIGHT);
+	if (flags == NPU_QUEUE_FLAG_IN_FLIGHT && qos[q].expired && qos[q].sequence == sequence)
+		return NULL;
+	return status;
 }
 
-/* stuck: a WAIT waits in the queue whose status was read, or was the last that it executed before it was suspended. */
-static bool stuck(void)
+static uint32_t state_of(const uint32_t *queue)
 {
-	uint32_t flags = status[0] >> 24;
+	return queue[0] >> 16 & 0xff;
+}
 
-	if (status_state() == NPU_CP_QUEUE_STATE_ENABLED)
-		return flags & NPU_QUEUE_FLAG_WAITING;
-	return status_state() == NPU_CP_QUEUE_STATE_SUSPENDED && flags & (NPU_QUEUE_FLAG_WAITING | NPU_QUEUE_FLAG_TIMED_OUT);
+bool qos_scheduled(const uint32_t *queue)
+{
+	uint32_t state = state_of(queue);
+
+	return state == NPU_CP_QUEUE_STATE_ENABLED || state == NPU_CP_QUEUE_STATE_SUSPENDED || state == NPU_CP_QUEUE_STATE_SUSPENDING;
+}
+
+bool qos_stuck(uint32_t q, const uint32_t *queue)
+{
+	uint32_t flags = queue[0] >> 24;
+
+	if (!qos_scheduled(queue))
+		return false;
+	return flags & NPU_QUEUE_FLAG_WAITING ||
+	       (state_of(queue) == NPU_CP_QUEUE_STATE_SUSPENDED && flags & NPU_QUEUE_FLAG_TIMED_OUT && qos[q].expired);
 }
 
 static uint32_t check_priority(const struct entry *e)
@@ -94,7 +116,7 @@ void qos_configure(const struct entry *e)
 {
 	uint32_t q = e->create.queue;
 
-	qos[q].suspending = qos[q].stopped = false;
+	qos[q].suspending = qos[q].stopped = qos[q].expired = false;
 	qos[q].owner = (uint8_t)(e->create.flags & NPU_QUEUE_SHARED_CQ ? e->create.owner : q);
 	if (qos_exists())
 		write_schedule(e, q);
@@ -169,6 +191,7 @@ struct outcome resume_queue(uint32_t q)
 		return refused(NPU_STATUS_INVALID_QUEUE, 0);
 	if (qos[q].suspending)
 		return refused(NPU_STATUS_BUSY, 0);
+	qos[q].expired = false;
 	cp_write(NPU_CP_QUEUE_INDEX, q);
 	cp_write(NPU_CP_QUEUE_CONTROL, NPU_CP_QUEUE_RESUME);
 	return done(0);
@@ -200,52 +223,9 @@ void forget_suspenders(void)
 		}
 }
 
-static void console_hex64(uint64_t v)
-{
-	if (v >> 32)
-		console_hex((uint32_t)(v >> 32)), console(":");
-	console_hex((uint32_t)v);
-}
-
-static uint64_t status64(uint32_t word)
-{
-	return (uint64_t)status[word + 1] << 32 | status[word];
-}
-
-/* deadlock tells of all queues that wait while none can run; q is the one whose time is over. */
-static void deadlock(uint32_t q)
-{
-	uint32_t other = 0;
-
-	for (uint32_t i = 1; i < NPU_CP_QUEUE_LIMIT; i++) {
-		if (!queue_live(i))
-			continue;
-		read_status(i);
-		if (!stuck())
-			continue;
-		if (i != q && !other)
-			other = i;
-		console("deadlock: queue ");
-		console_hex(i);
-		console(" waits at ");
-		console_hex64(status64(10));
-		console(" for ");
-		console_hex64(status64(12));
-		console(", found ");
-		console_hex64(status64(14));
-		console("\n");
-	}
-	read_status(q);
-	cp_write(NPU_CP_FAULT_ADDR_LO, status[10]);
-	cp_write(NPU_CP_FAULT_ADDR_HI, status[11]);
-	cp_write(NPU_CP_FAULT_INFO, FIELD_PREP(NPU_FAULT_INFO_QUEUE, q) | FIELD_PREP(NPU_FAULT_INFO_SOURCE, NPU_FAULT_SOURCE_CP) |
-				    FIELD_PREP(NPU_FAULT_INFO_INDEX, other));
-	cp_write(NPU_CP_FAULT_CODE, NPU_STATUS_WAIT_TIMEOUT);
-}
-
 bool timeout_serve(void)
 {
-	uint32_t q, load, sequence, age_lo, waiting, result = 0;
+	uint32_t q, sequence, age_lo, result = 0;
 	uint64_t age;
 
 	if (!qos_exists())
@@ -259,17 +239,15 @@ bool timeout_serve(void)
 	age = (uint64_t)cp_read(NPU_CP_QUEUE_AGE_HI) << 32 | age_lo;
 	if (!qos[q].timeout || age < (uint64_t)qos[q].timeout * 1000)
 		return false;	/* another command by now */
+	if (status[0] >> 24 & NPU_QUEUE_FLAG_WAITING) {
+		if (!deadlock_look(q, &result))
+			return true;
+		qos[q].expired = true;
+		qos[q].sequence = sequence;
+	}
 	console("timeout: queue ");
 	console_hex(q);
 	console("\n");
-	if (status[0] >> 24 & NPU_QUEUE_FLAG_WAITING) {
-		load = cp_read(NPU_CP_QUEUE_LOAD);
-		waiting = FIELD_GET(NPU_CP_QUEUE_LOAD_WAITING, load);
-		if (!FIELD_GET(NPU_CP_QUEUE_LOAD_RUNNABLE, load))
-			result = waiting;
-		if (result > 1)
-			deadlock(q);
-	}
 	cp_write(NPU_CP_QUEUE_INDEX, q);
 	cp_write(NPU_CP_QUEUE_RESULT, result);
 	cp_write(NPU_CP_QUEUE_ABORT, sequence);

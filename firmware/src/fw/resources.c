@@ -19,7 +19,7 @@ static uint32_t draining;	/* queues that are DESTROYING or DRAINING */
 static struct queue {
 	uint8_t state;
 	uint16_t command_id;	/* of the DESTROY_QUEUE */
-	uint32_t context;
+	struct ring ring;
 } queues[MAX_QUEUES + 1];
 
 uint32_t contexts_limit(void)
@@ -58,6 +58,11 @@ bool queue_exists(uint32_t q)
 bool queue_live(uint32_t q)
 {
 	return queues[q].state == QUEUE_LIVE;
+}
+
+struct ring queue_ring(uint32_t q)
+{
+	return queues[q].ring;
 }
 
 bool context_exists(uint32_t c)
@@ -110,7 +115,7 @@ struct outcome destroy_context(uint32_t c)
 	if (!context_exists(c))
 		return refused(NPU_STATUS_INVALID_CONTEXT, 0);
 	for (uint32_t q = 1; q <= MAX_QUEUES; q++)
-		if (queues[q].state != QUEUE_FREE && queues[q].context == c)
+		if (queues[q].state != QUEUE_FREE && queues[q].ring.context == c)
 			return refused(NPU_STATUS_BUSY, 0);
 	context_bits[c / 32] &= ~(1u << c % 32);
 	contexts--;
@@ -190,7 +195,7 @@ struct outcome create_queue(const struct entry *e)
 		return refused(NPU_STATUS_BUS_FAULT, e->create.shadow);
 
 	queues[q].state = QUEUE_LIVE;
-	queues[q].context = e->create.context;
+	queues[q].ring = (struct ring){ e->create.sq, e->create.sq_entries, e->create.context };
 	cp_write(NPU_CP_QUEUE_INDEX, q);
 	cp_write(NPU_CP_QUEUE_SQ_BASE_LO, (uint32_t)e->create.sq);
 	cp_write(NPU_CP_QUEUE_SQ_BASE_HI, (uint32_t)(e->create.sq >> 32));

@@ -89,7 +89,7 @@ static void structures(void)
 	load.data_size = 1;
 	FAILS(NPUEMU_ERR_ARGUMENT, "what is the format", npuemu_load(device, &load, &m));
 	load.format = "onnx";
-	FAILS(NPUEMU_ERR_MODEL, "onnx", npuemu_load(device, &load, &m));
+	FAILS(NPUEMU_ERR_MODEL, "not a valid ONNX file", npuemu_load(device, &load, &m));
 	load.options = "{\"shape\": {}}";
 	FAILS(NPUEMU_ERR_ARGUMENT, "unknown field", npuemu_load(device, &load, &m));
 	load.options = "{";
@@ -197,6 +197,46 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* A time line is there whole, or not at all. */
+static void timelines(const char *compiled)
+{
+	struct npuemu_timeline t = { .size = sizeof t };
+	char name[4096], start[17] = "";
+	uint64_t merged = 7;
+	FILE *f;
+
+	snprintf(name, sizeof name, "%s.json", compiled);
+	FAILS(NPUEMU_ERR_ARGUMENT, "struct npuemu_timeline is NULL", npuemu_timeline(model, NULL, &merged));
+	FAILS(NPUEMU_ERR_ARGUMENT, "path is NULL", npuemu_timeline(model, &t, &merged));
+	t.path = name;
+	t.size = 8;
+	FAILS(NPUEMU_ERR_ARGUMENT, "npuemu_timeline.size is 8", npuemu_timeline(model, &t, &merged));
+	t.size = sizeof t;
+	t.reserved[0] = 1;
+	FAILS(NPUEMU_ERR_ARGUMENT, "reserved field", npuemu_timeline(model, &t, &merged));
+	t.reserved[0] = 0;
+	t.on_bus = 1 << 4;
+	FAILS(NPUEMU_ERR_ARGUMENT, "on_bus is 0x10, and the model has 4 bindings", npuemu_timeline(model, &t, &merged));
+	t.on_bus = 0;
+	FAILS(NPUEMU_ERR_HANDLE, "is a device's", npuemu_timeline(device, &t, &merged));
+	CHECK(access(name, F_OK) != 0);
+	t.path = "/no/such/folder/t.json";
+	FAILS(NPUEMU_ERR_FILE, "time line: create /no/such/folder/t.json", npuemu_timeline(model, &t, &merged));
+	t.path = "/dev/full";
+	FAILS(NPUEMU_ERR_FILE, "no space left", npuemu_timeline(model, &t, &merged));
+	CHECK(merged == 7);
+	t.path = name;
+	CHECK(npuemu_timeline(model, &t, &merged) == NPUEMU_OK && merged == 0);
+	t.limit = 1;
+	t.on_bus = 0xf;
+	CHECK(npuemu_timeline(model, &t, &merged) == NPUEMU_OK && merged > 10);
+	CHECK(npuemu_timeline(model, &t, NULL) == NPUEMU_OK);
+	f = fopen(name, "r");
+	CHECK(f && fread(start, 1, 16, f) == 16 && !strcmp(start, "{\"traceEvents\":["));
+	if (f)
+		fclose(f);
+}
+
 static int32_t stop(void *user, uint64_t done, uint64_t total)
 {
 	(void)done, (void)total;
@@ -265,6 +305,7 @@ int main(int argc, char **argv)
 	buffers();
 	handles();
 	truncated(compiled, n);
+	timelines(argv[2]);
 	for (long i = 0; i < 8; i++)
 		pthread_create(&threads[i], NULL, work, (void *)(i + 1));
 	for (int i = 0; i < 8; i++)

@@ -142,22 +142,28 @@ static int run(const struct drm_npu_command *command, struct drm_npu_job_status 
 	return npu_run(fd, command, 1, WAIT_MS, status);
 }
 
-/* Submits to a queue; the sync objects may be 0. Returns the job's number. */
-static uint64_t submit(uint32_t queue, const struct drm_npu_command *command, uint32_t in,
-		       uint32_t out)
+/* Submits to a queue of a file; the sync objects may be 0. Returns the job's number. */
+static uint64_t submit_to(int file, uint32_t queue, const struct drm_npu_command *commands,
+			  uint32_t count, uint32_t in, uint32_t out)
 {
 	struct drm_npu_sync wait = { .handle = in }, signal = { .handle = out };
 	struct drm_npu_submit args = {
-		.commands = { sizeof(*command), 1, (uintptr_t)command },
+		.commands = { sizeof(*commands), count, (uintptr_t)commands },
 		.in_syncs = { sizeof(wait), in != 0, (uintptr_t)&wait },
 		.out_syncs = { sizeof(signal), out != 0, (uintptr_t)&signal },
 		.queue = queue,
 	};
-	int ret = npu_ioctl(fd, DRM_IOCTL_NPU_SUBMIT, &args);
+	int ret = npu_ioctl(file, DRM_IOCTL_NPU_SUBMIT, &args);
 
 	if (ret)
 		bail("submit", ret);
 	return args.seqno;
+}
+
+static uint64_t submit(uint32_t queue, const struct drm_npu_command *command, uint32_t in,
+		       uint32_t out)
+{
+	return submit_to(fd, queue, command, 1, in, out);
 }
 
 static void destroy_queue(uint32_t queue)
@@ -359,6 +365,79 @@ static void test_crash(const char *how, bool busy, const struct npu_bo *device,
 	npu_syncobj_destroy(fd, later);
 }
 
+#define INNOCENT_COMMANDS	100
+#define INNOCENT_SECONDS	2.5
+
+/* Firmware dies under a job of another file: its context is innocent, and the job ends as if nothing had been. */
+static void test_innocent(const char *how)
+{
+	static struct drm_npu_command work[INNOCENT_COMMANDS];
+	uint32_t before = get_info(fd).resets, last, rows = 256;
+	struct drm_npu_job_status status, behind;
+	struct drm_npu_telemetry t;
+	struct npu_bo device, system;
+	uint64_t job, next;
+	int other, ret, i;
+	double start;
+
+	other = npu_open();
+	if (other < 0)
+		bail("open again", other);
+	device = make_bo(other, DEVICE, 2 * MIB);
+	system = make_bo(other, SYSTEM, 2 * MIB);
+	last = make_syncobj(other);
+	memset(system.map, 0x3c, MIB);
+	memset(system.map + MIB, 0, MIB);
+	memset(device.map, 0, 2 * MIB);
+
+	/* Commands of equal length, the last of which brings what is looked for. */
+	work[0] = copy(&device, 0, &device, MIB, MIB, rows);
+	start = npu_now();
+	row(!npu_run(other, work, 1, WAIT_MS, &status), "innocent, %s: a job before", how);
+	rows = INNOCENT_SECONDS / INNOCENT_COMMANDS / (npu_now() - start) * rows;
+	rows = rows < 1 ? 1 : rows > 65535 ? 65535 : rows;
+	for (i = 0; i < INNOCENT_COMMANDS; i++)
+		work[i] = copy(&device, 0, &device, MIB, MIB, rows);
+	work[0] = copy(&system, 0, &system, MIB, 1, 1);
+	work[INNOCENT_COMMANDS - 1] = copy(&system, 0, &system, MIB, MIB, 1);
+
+	start = npu_now();
+	job = submit_to(other, 0, work, INNOCENT_COMMANDS, 0, 0);
+	next = submit_to(other, 0, work, 1, 0, last);
+	for (i = 0; i < PATIENCE * 100 && *(volatile uint8_t *)&system.map[MIB] != 0x3c; i++)
+		usleep(1000);
+	operator(how);
+	for (i = 0; i < PATIENCE * 100; i++) {
+		ret = npu_query(fd, DRM_NPU_QUERY_TELEMETRY, 0, &t, sizeof(t));
+		if (ret)
+			break;
+		usleep(1000);
+	}
+	ret = npu_query(other, DRM_NPU_QUERY_JOB, job, &status, sizeof(status));
+	row(i < PATIENCE * 100 && !ret && status.state == DRM_NPU_JOB_PENDING,
+	    "innocent, %s: its job is on the device when firmware dies", how);
+	ret = npu_wait(other, last, 0, WAIT_MS);
+	if (!ret)
+		ret = npu_query(other, DRM_NPU_QUERY_JOB, job, &status, sizeof(status));
+	if (!ret)
+		ret = npu_query(other, DRM_NPU_QUERY_JOB, next, &behind, sizeof(behind));
+	row(!ret && status.state == DRM_NPU_JOB_DONE && !status.error,
+	    "innocent, %s: the job succeeds", how);
+	row(!memcmp(system.map, system.map + MIB, MIB), "innocent, %s: and all of it was done", how);
+	row(!ret && behind.state == DRM_NPU_JOB_DONE && !behind.error,
+	    "innocent, %s: so does the one behind it", how);
+	printf("# job of %u rows, error %d at command %u, all after %.1f s\n", rows, status.error,
+	       status.command, npu_now() - start);
+	for (i = 0; i < PATIENCE && get_info(fd).resets == before; i++)
+		usleep(100000);
+	row(get_info(fd).resets == before + 1, "innocent, %s: the driver resets the device once", how);
+	row(!npu_run(other, work, 1, WAIT_MS, &status), "innocent, %s: a job after", how);
+	npu_syncobj_destroy(other, last);
+	npu_bo_destroy(other, &device);
+	npu_bo_destroy(other, &system);
+	close(other);
+}
+
 /* Sleep. */
 
 static void test_sleep(void)
@@ -412,6 +491,7 @@ int main(int argc, char **argv)
 	test_memory(&device, &system);
 	test_crash("trap", sleeps, &device, &system);
 	test_crash("hang", sleeps, &device, &system);
+	test_innocent("trap");
 	if (sleeps)
 		test_sleep();
 	npu_bo_destroy(fd, &device);

@@ -26,7 +26,8 @@ type goTest struct {
 	attrs     map[string]string
 	kernels   []string
 	retried   []string
-	parent    bool // has subtests
+	programs  []string // files of guest.AttrKTAP
+	parent    bool     // has subtests
 	order     int
 }
 
@@ -89,6 +90,8 @@ func (r *recorder) event(e event) {
 			}
 		case guest.AttrRetried:
 			t.retried = append(t.retried, e.Value)
+		case guest.AttrKTAP:
+			t.programs = append(t.programs, e.Value)
 		}
 	case "pass", "fail", "skip":
 		t.result, t.seconds = e.Action, e.Elapsed
@@ -165,21 +168,35 @@ func (r *recorder) suites(load func(name string) (string, error)) []*suite {
 			s.causes = append(s.causes, t.attrs[guest.AttrCause])
 			s.output += t.output.String()
 		}
-		if file := t.attrs[guest.AttrKTAP]; file != "" {
-			text, err := load(file)
-			problems := []string{fmt.Sprint(err)}
-			if err == nil {
-				row.Children, problems = ktap.Parse(text)
-			}
-			if len(problems) > 0 && !failed { // the Go test should have seen it
-				row.OK = false
-				s.causes = append(s.causes, "")
-			}
-			row.Diagnostics = problems
+		row.Children, row.Diagnostics = programRows(t.programs, load)
+		if len(row.Diagnostics) > 0 && !failed { // the Go test should have seen it
+			row.OK = false
+			s.causes = append(s.causes, "")
 		}
 		s.tests = append(s.tests, row)
 	}
 	return list
+}
+
+// programRows returns what the programs reported whose results are in files, and what is wrong with these files. Rows of
+// several programs are below a row for each.
+func programRows(files []string, load func(name string) (string, error)) (rows []*ktap.Test, problems []string) {
+	for _, file := range files {
+		text, err := load(file)
+		wrong := []string{fmt.Sprint(err)}
+		var tests []*ktap.Test
+		if err == nil {
+			tests, wrong = ktap.Parse(text)
+		}
+		problems = append(problems, wrong...)
+		if len(files) == 1 {
+			return tests, problems
+		}
+		program := &ktap.Test{Name: strings.TrimSuffix(file, ".ktap"), OK: len(wrong) == 0, Children: tests}
+		ktap.Leaves(tests, func(_ string, t *ktap.Test) { program.OK = program.OK && t.Verdict() != ktap.Failed })
+		rows = append(rows, program)
+	}
+	return rows, problems
 }
 
 // ownSeconds gives every test without subtests its time. What a parent spent outside its subtests, such as

@@ -94,6 +94,8 @@ func TestTable(t *testing.T) {
 		ev("pass", "TestA/6.12", "Elapsed", "2"), ev("pass", "TestA", "Elapsed", "3.25"),
 		ev("run", "TestK"), ev("attr", "TestK", "Key", "kernel", "Value", "7.3.4"), ev("attr", "TestK", "Key", "ktap", "Value", "good.ktap"),
 		ev("pass", "TestK", "Elapsed", "4"),
+		ev("run", "TestTwo"), ev("attr", "TestTwo", "Key", "ktap", "Value", "good.ktap"), ev("attr", "TestTwo", "Key", "ktap", "Value", "bad.ktap"),
+		ev("fail", "TestTwo", "Elapsed", "4"),
 		ev("run", "TestBad"), ev("attr", "TestBad", "Key", "ktap", "Value", "bad.ktap"), ev("fail", "TestBad", "Elapsed", "5"),
 		ev("run", "TestShort"), ev("attr", "TestShort", "Key", "ktap", "Value", "short.ktap"), ev("pass", "TestShort", "Elapsed", "6"),
 		ev("run", "TestNone"), ev("attr", "TestNone", "Key", "ktap", "Value", "none.ktap"), ev("pass", "TestNone", "Elapsed", "0"),
@@ -109,6 +111,7 @@ func TestTable(t *testing.T) {
 TestA 7.3.4 1 0 0 1.2
 TestA 6.12.1 1 0 0 2.0
 TestK 7.3.4 1 0 2 4.0
+TestTwo - 3 1 2 4.0 FAILED
 TestBad - 2 1 0 5.0 FAILED
 TestShort - 1 1 0 6.0 FAILED
 TestNone - 0 1 0 0.0 FAILED
@@ -116,9 +119,11 @@ TestSkip - 0 0 1 0.0
 TestParent - 1 1 0 1.0 FAILED
 TestBoot - 2 0 0 10.0
 TestSlash - 1 0 0 3.0
-all 10 4 3 90.0
+all 13 5 5 90.0
 booted twice, the machine's fault: TestA (6.12.1): guest died before /init
 known to fail: TestK (7.3.4): TestK/c: bug
+known to fail: TestTwo (-): TestTwo/good/c: bug
+failed: TestTwo (-): TestTwo/bad/group/y
 failed: TestBad (-): TestBad/group/y
 failed: TestShort (-): TestShort
 failed: TestNone (-): TestNone

@@ -36,6 +36,7 @@ func FuseQDQ(g *ir.Graph) error {
 	}
 	g.Nodes = nodes
 	RemoveDead(g)
+	uniqueNames(g) // products that share a bias or a zero point each have made one
 	return nil
 }
 
@@ -107,7 +108,7 @@ func (q *qdq) match(n *ir.Node) (*ir.Node, []*ir.Node) {
 	attrs["lo"] = int64(num.Quantize(lo, scale, z, int32(tlo), int32(thi)))
 	attrs["hi"] = int64(num.Quantize(hi, scale, z, int32(tlo), int32(thi)))
 	in := []*ir.Tensor{x.Inputs[0], x.Inputs[1], zeroOf(x), w.Inputs[0], w.Inputs[1], zeroOf(w), end.Inputs[1], zero}
-	fused := &ir.Node{Name: n.Name, Op: "QLinearMatMul", Inputs: in, Outputs: end.Outputs, Attrs: attrs}
+	fused := &ir.Node{Name: n.Name, Op: "QLinearMatMul", Inputs: in, Outputs: end.Outputs, Attrs: attrs, Origin: n}
 	axis, channels := w.Attrs.Int("axis", 1), len(w.Inputs[0].Shape)-1
 	var before []*ir.Node
 	switch n.Op {
