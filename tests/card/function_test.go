@@ -382,7 +382,9 @@ rmmod npu || die rmmod
 		checkDigits(t, res.Files["digits-"+i+".json"])
 	}
 	for _, f := range d.Findings() {
-		t.Errorf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
+		if f.ID != "command-ABORTED" { // of the jobs under way
+			t.Errorf("finding %s ×%d: %s", f.ID, f.Count, f.Last)
+		}
 	}
 }
 
