@@ -47,6 +47,7 @@ type shadow struct {
 	idle     bool   // when the look began, nothing could be executed before software's next store
 	full     bool   // … because there is no room for a completion
 	seen     uint64 // SQ_TAIL and CQ_HEAD as last loaded
+	before   uint64 // seen, until the news
 	news     bool   // seen was not taken over yet
 	err      error  // of the access that failed
 	active   time.Time
@@ -133,6 +134,11 @@ func (e *Engine) takeOverLocked(s *shadow) {
 		return
 	}
 	if !news {
+		return
+	}
+	if e.busOff.Load() && s.awake {
+		// It may have been stored after the bus went: it is looked at when the bus is back.
+		s.seen = s.before
 		return
 	}
 	was := uint32(q.cq.head)
@@ -270,6 +276,6 @@ func (e *Engine) load(s *shadow, now time.Time) {
 		v = binary.LittleEndian.Uint64(b[:])
 	}
 	if v != s.seen {
-		s.seen, s.news, s.active = v, true, now
+		s.before, s.seen, s.news, s.active = s.seen, v, true, now
 	}
 }

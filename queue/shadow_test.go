@@ -357,6 +357,37 @@ func TestShadowBusOff(t *testing.T) {
 	}
 }
 
+// TestShadowLoadUnderWay: a load that began before the bus went sees what software stored
+// since then, and could not ring for.
+func TestShadowLoadUnderWay(t *testing.T) {
+	l := newLine()
+	r := shadowRig(t, l)
+	r.hold = true
+	l.tail(1)
+	r.sq(1, 0)
+	<-r.started // and so the line is awake
+	g := &gate{reached: make(chan struct{}), open: make(chan struct{})}
+	l.gate.Store(g)
+	r.release <- struct{}{}
+	<-r.completed
+	<-g.reached
+	r.locked(func() { r.e.BusLocked(false) })
+	l.tail(2)
+	close(g.open)
+	select {
+	case <-r.started:
+		t.Error("a command was fetched while the bus was off")
+	case <-time.After(20 * time.Millisecond):
+	}
+	l.nothing(t, "bus off")
+	if l.ring() != 0 {
+		t.Errorf("RING %d, want 0", l.ring())
+	}
+	r.hold = false
+	r.locked(func() { r.e.BusLocked(true) })
+	r.next("the bus is back")
+}
+
 // TestShadowEnds: the line is not accessed any more when a queue is disabled, or when a
 // reset is over.
 func TestShadowEnds(t *testing.T) {
