@@ -53,7 +53,7 @@ func Target(cfg vdev.Config) emit.Target {
 	minor, groups := cfg.ISA()
 	return emit.Target{
 		Rows: cfg.Array.Rows, Cols: cfg.Array.Cols, SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators),
-		Minor: minor, Features: groups,
+		Minor: minor, Features: groups, Timing: cfg.Timing,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"npuemu/core/isa"
+	"npuemu/timing"
 )
 
 // Target is the core that a program is for.
@@ -14,6 +15,8 @@ type Target struct {
 	SpadSize, AccSize uint32 // bytes
 	Minor             uint16 // newest minor version of the ISA
 	Features          uint64 // groups of instructions that it has
+
+	Timing timing.Params // by which tilings are chosen (§13.2), and nothing else; the zero value stands for timing.DefaultParams
 }
 
 // engines is the number of engines; engine e executes class e + 1.

@@ -11,7 +11,7 @@ import (
 	"npuemu/timing"
 )
 
-// timer says what instructions cost by the timing model (§13), with its default parameters.
+// timer says what instructions cost by the timing model (§13), with the target's parameters.
 type timer struct {
 	config   timing.Config
 	target   emit.Target
@@ -22,7 +22,10 @@ type timer struct {
 // newTimer returns a timer of programs for g on target.
 func newTimer(g *ir.Graph, target emit.Target) *timer {
 	t := &timer{target: target, bindings: FirstIO + len(g.Inputs) + len(g.Outputs), written: written(g)}
-	t.config = timing.Config{Rows: target.Rows, Cols: target.Cols, Scratchpad: int64(target.SpadSize), Accumulators: int64(target.AccSize), Params: timing.DefaultParams()}
+	if target.Timing == (timing.Params{}) {
+		target.Timing = timing.DefaultParams()
+	}
+	t.config = timing.Config{Rows: target.Rows, Cols: target.Cols, Scratchpad: int64(target.SpadSize), Accumulators: int64(target.AccSize), Params: target.Timing}
 	return t
 }
 

@@ -9,6 +9,7 @@ import (
 	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
 	"npuemu/core/isa"
+	"npuemu/timing"
 )
 
 // Of several ways the one that takes the fewest cycles is generated, behind what was there; local memory is what it has handed out.
@@ -37,6 +38,30 @@ func TestCheapest(t *testing.T) {
 				t.Errorf("%d instructions and %d bytes of scratchpad, want %d instructions", n, c.spad, tt.want)
 			}
 		})
+	}
+	// What a card's sequencer costs decides between eight small loads and one that brings more.
+	sizes := [][]int{{1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024}, {14 << 10}}
+	slow := timing.DefaultParams()
+	slow.Dispatch = 1000
+	for _, tt := range []struct {
+		params timing.Params
+		want   int
+	}{{timing.Params{}, 8}, {timing.DefaultParams(), 8}, {slow, 1}} {
+		target.Timing = tt.params
+		c := code{b: emit.NewList(target), timer: newTimer(&ir.Graph{}, target)}
+		if err := c.cheapest(len(sizes), func(i int, way *code) error {
+			at := 0
+			for _, n := range sizes[i] {
+				way.load(way.local(n), Place{Offset: uint64(at)}, n)
+				at += n
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if n := c.b.Entries(); n != tt.want {
+			t.Errorf("dispatch of %d cycles: %d instructions, want %d", tt.params.Dispatch, n, tt.want)
+		}
 	}
 	broken := errors.New("broken")
 	c := code{b: emit.NewList(target), timer: newTimer(&ir.Graph{}, target)}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"npuemu/attach"
 	"npuemu/compiler"
-	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
 	"npuemu/compiler/npy"
 	"npuemu/compiler/run"
@@ -94,11 +94,7 @@ func compileNetwork(t *testing.T, file, input string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := vdev.DefaultConfig()
-	minor, groups := cfg.ISA()
-	m, err := compiler.Build(g, emit.Target{
-		Rows: cfg.Array.Rows, Cols: cfg.Array.Cols, SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators), Minor: minor, Features: groups,
-	})
+	m, err := compiler.Build(g, attach.Target(vdev.DefaultConfig()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"npuemu/attach"
 	cc "npuemu/compiler"
 	"npuemu/compiler/emit"
 	"npuemu/compiler/ir"
@@ -59,8 +60,7 @@ func TestModels(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	minor, groups := cfg.ISA()
-	target := emit.Target{Rows: cfg.Array.Rows, Cols: cfg.Array.Cols, SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators), Minor: minor, Features: groups}
+	target := attach.Target(cfg)
 	var results []result
 	passed := 0
 	for _, name := range models(t) {
