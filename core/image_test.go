@@ -325,7 +325,7 @@ func TestImageErrors(t *testing.T) {
 	mean := edit(pool, func(i *isa.Pool) { i.Op = isa.PoolAverage })
 	image := newProgram(0, isa.Text(im, pool, resize, float, mean, isa.Halt{})).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}
