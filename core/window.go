@@ -34,6 +34,7 @@ const mostAccesses = 10
 // What is worth what, in nanoseconds, roughly.
 const (
 	bytesPerNano   = 8
+	packedPerNano  = 5 // bytes of weights
 	macsPerNano    = 200
 	groupedPerNano = 30 // multiply-accumulates of groups, depthwise most of the time
 	sumsPerNano    = 6  // of a product: beginning and storing one
@@ -308,7 +309,7 @@ func (c *Core) issueLate() {
 			rate = groupedPerNano
 		}
 		sums := uint64(l.p.OutH) * uint64(l.p.OutW) * uint64(l.p.Cout)
-		t.nanos += int(min(l.p.MACs()/rate+sums/sumsPerNano, math.MaxInt32))
+		t.nanos += int(min(l.p.MACs()/rate+sums/sumsPerNano+l.b.Bytes*l.b.Inner/packedPerNano, math.MaxInt32))
 	}
 	t.large = t.nanos >= worthSharing
 	c.publish(t)
