@@ -246,7 +246,7 @@ func TestAddqErrors(t *testing.T) {
 	back := edit(addq, func(i *isa.Addq) { i.Out = 129 }) // results where later operands are
 	image := newProgram(0, isa.Text(scales, addq, one, back, edit(back, func(i *isa.Addq) { i.One, i.YStride = true, 0 }), isa.Halt{})).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -74,3 +74,15 @@ func (c *Core) touch(o isa.Opcode, list []isa.Access) {
 		}
 	}
 }
+
+// clear clears bytes of local memory that are stale.
+func (c *Core) clear(acc bool, from, to int) {
+	if acc {
+		clear(c.acc[from/4 : to/4])
+	} else {
+		clear(c.spad[from:to])
+	}
+	if c.noted != nil {
+		c.noted.blanks = append(c.noted.blanks, blanked{acc, from, to})
+	}
+}

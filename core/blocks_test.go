@@ -278,7 +278,7 @@ func TestBlockErrors(t *testing.T) {
 	})
 	image := newProgram(0, isa.Text(operands, blocks, gemm, isa.Halt{})).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -331,7 +331,7 @@ func TestStamp(t *testing.T) {
 func TestLoopNoAllocation(t *testing.T) {
 	image := newProgram(0, isa.Text(append(tileLoops(8, 40, 50), isa.Halt{})...)).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -154,11 +154,13 @@ type Core struct {
 	index    int          // of it
 	accesses []isa.Access // of what is late
 
-	known   known
-	same    *knownProgram // that is the running one, or nil
-	tracker hazard.Tracker
-	hazards []Hazard
-	base    func(*isa.Access) // bus; made once
+	known       known
+	same        *knownProgram // that is the running one, or nil
+	noted       *course       // of it, that is being taken down, or nil
+	firstNumber uint64        // of its weights
+	tracker     hazard.Tracker
+	hazards     []Hazard
+	base        func(*isa.Access) // bus; made once
 }
 
 // New returns an idle core, or the error of cfg.Validate.
@@ -172,8 +174,8 @@ func New(cfg Config) (*Core, error) {
 	}
 	c := &Core{cfg: cfg, spad: make([]byte, cfg.SpadSize), acc: make([]int32, cfg.AccSize/4)}
 	c.stopped = func() bool { return c.ctx.Err() != nil }
-	c.clearSpad = func(from, to int) { clear(c.spad[from:to]) }
-	c.clearAcc = func(from, to int) { clear(c.acc[from/4 : to/4]) }
+	c.clearSpad = func(from, to int) { c.clear(false, from, to) }
+	c.clearAcc = func(from, to int) { c.clear(true, from, to) }
 	c.tracker.Entries, c.tracker.Rows, c.base = maxAccesses, maxRows, c.bus
 	for n := range threads {
 		of := 1
@@ -246,7 +248,14 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 	}
 	c.begin(mem)
 	halt, err := c.fetch()
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.same != nil && c.follows(c.same.course):
+		err = c.follow(ctx, c.same.course)
+	default:
+		if c.apart && c.same != nil && !c.same.varied {
+			c.startNoting()
+		}
 		err = c.sequence(ctx, halt)
 	}
 	if c.apart {
@@ -257,9 +266,13 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 			err = ctx.Err()
 		}
 	}
-	if err == nil && c.same == nil && len(c.hazards) == 0 {
+	switch {
+	case err == nil && c.same == nil && len(c.hazards) == 0:
 		c.known.keep(image, bindings, halt)
+	case err == nil && c.noted != nil:
+		c.endNoting()
 	}
+	c.noted = nil
 	for _, u := range c.units {
 		u.bindings, u.mem, u.rowMem = nil, nil, nil
 	}

@@ -160,7 +160,7 @@ func TestLayer(t *testing.T) {
 		if !bytes.Equal(m.bufs[1], want) {
 			t.Errorf("%d threads: results differ from those of one", cfg.Threads)
 		}
-		if n := testing.AllocsPerRun(5, run); n != 0 {
+		if n := allocsPerRun(5, run); n != 0 {
 			t.Errorf("%d threads: %v allocations in a run, want 0", cfg.Threads, n)
 		}
 		if !bytes.Equal(m.bufs[1], want) {

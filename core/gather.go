@@ -18,48 +18,6 @@ func (c *Core) shape(i isa.Shape) *Fault {
 	return nil
 }
 
-// transpose copies elements to other places (§5.6.26).
-func (c *unit) transpose(i isa.Transpose) *Fault {
-	if v := i.Check(*c.limits); v != nil {
-		return violation(0, v)
-	}
-	s := &c.limits.Setup.Shape
-	size, n := int(i.Size), int(s.N[3])
-	xStep, outStep := int(i.XStride[3]), int(s.OutStride[3])
-	if n == 1 || xStep == size && outStep == size { // elements without gaps are one
-		size, n = size*n, 1
-	}
-	// The first round only looks for poison.
-	for round := range 2 {
-		if round == 0 && !c.poison.Some() {
-			continue
-		}
-		for i0 := range int(s.N[0]) {
-			for i1 := range int(s.N[1]) {
-				for i2 := range int(s.N[2]) {
-					if c.stopped() {
-						return nil // the program ends anyway
-					}
-					x := int(i.X) + i0*int(i.XStride[0]) + i1*int(i.XStride[1]) + i2*int(i.XStride[2])
-					if round == 0 {
-						if f := c.poisonedRows(x, n, xStep, size); f != nil {
-							return f
-						}
-						continue
-					}
-					out := int(i.Out) + i0*int(s.OutStride[0]) + i1*int(s.OutStride[1]) + i2*int(s.OutStride[2])
-					for i3 := range n {
-						from, to := x+i3*xStep, out+i3*outStep
-						copy(c.spad[to:to+size], c.spad[from:from+size])
-						c.poison.Overwritten(uint64(to), uint64(size))
-					}
-				}
-			}
-		}
-	}
-	return nil
-}
-
 // indices reads the list of i and returns the rows of the table that it names in
 // c.y. It looks at all before anything is moved.
 func (c *unit) indices(i isa.Gather) *Fault {

@@ -27,53 +27,6 @@ func runText(t *testing.T, spad []byte, text ...isa.Instruction) []byte {
 	return out
 }
 
-// Random TRANSPOSEs, byte by byte.
-func TestTranspose(t *testing.T) {
-	rng := rand.New(rand.NewPCG(181, 182))
-	ran := 0
-	for range 1000 {
-		var s isa.Shape
-		i := isa.Transpose{Size: uint16(1 + rng.IntN(5)), X: rng.Uint32N(4096), Out: rng.Uint32N(8192)}
-		for d := range isa.Dims {
-			s.N[d], s.OutStride[d], i.XStride[d] = uint16(1+rng.IntN(5)), rng.Uint32N(200), rng.Uint32N(100)
-		}
-		if rng.IntN(3) == 0 { // no gaps
-			s.OutStride[3], i.XStride[3] = uint32(i.Size), uint32(i.Size)
-		}
-		l := isa.Limits{SpadSize: uint32(newConfig.SpadSize), Setup: isa.Setup{Shape: s}}
-		if i.Check(l) != nil {
-			continue
-		}
-		ran++
-		spad := randomBytes(rng, newConfig.SpadSize)
-		want := bytes.Clone(spad)
-		n := s.N
-		for i0 := range int(n[0]) {
-			for i1 := range int(n[1]) {
-				for i2 := range int(n[2]) {
-					for i3 := range int(n[3]) {
-						for b := range int(i.Size) {
-							index := [4]int{i0, i1, i2, i3}
-							from, to := int(i.X)+b, int(i.Out)+b
-							for d, k := range index {
-								from, to = from+k*int(i.XStride[d]), to+k*int(s.OutStride[d])
-							}
-							want[to] = spad[from]
-						}
-					}
-				}
-			}
-		}
-		if !bytes.Equal(runText(t, spad, s, i), want) {
-			a, b := s.Encode(), i.Encode()
-			t.Fatalf("scratchpad differs after\n%v\n%v", &a, &b)
-		}
-	}
-	if ran < 200 {
-		t.Errorf("only %d instructions", ran)
-	}
-}
-
 // Random GATHERs and SCATTERs.
 func TestGatherScatter(t *testing.T) {
 	rng := rand.New(rand.NewPCG(191, 192))
@@ -151,7 +104,7 @@ func TestGatherErrors(t *testing.T) {
 	})
 	image := newProgram(0, isa.Text(shape, transpose, gather, scatter, isa.Halt{})).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}

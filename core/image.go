@@ -4,6 +4,7 @@ package core
 
 import (
 	"math"
+	"slices"
 
 	"npuemu/core/isa"
 	"npuemu/core/num"
@@ -76,15 +77,21 @@ func (c *unit) pool(i isa.Pool) *Fault {
 		p.sums = room(&c.y, num.Lanes*n)
 	}
 	native := i.Op <= isa.PoolMin && im.Type == im.OutType && !im.XAcc && !im.OutAcc && c.vec.Native(p.op, vec.Type(im.Type))
+	size := int(im.OutType.Bytes(uint64(n)))
+	dense := native && (im.InW == 1 || int(im.XPixel) == size)
 	for oy := range int(im.OutH) {
+		columns := dense && c.poolColumns(&p, oy, size)
 		for ox := range int(im.OutW) {
 			if c.stopped() {
 				return nil // the program ends anyway
 			}
 			at := int(i.Out) + oy*int(im.OutLine) + ox*int(im.OutPixel)
-			size := int(im.OutType.Bytes(uint64(n)))
 			if native {
 				p.native = c.spad[at:][:size:size]
+			}
+			if columns && c.poolRow(&p, ox) {
+				c.poison.Overwritten(uint64(at), uint64(size))
+				continue
 			}
 			p.start()
 			count := c.walkWindow(&p, oy, ox)
@@ -97,6 +104,44 @@ func (c *unit) pool(i isa.Pool) *Fault {
 		}
 	}
 	return nil
+}
+
+// poolColumns makes a line of the lines that the windows of line oy of the result have, whose pixels of so many bytes follow each
+// other: what is compared as it is may be compared in any order, and lines are long. It reports false if there are none.
+func (c *unit) poolColumns(p *pooling, oy, size int) bool {
+	c.staging = slices.Grow(c.staging[:0], int(p.InW)*size)[:int(p.InW)*size]
+	count := 0
+	for ky := range int(p.KernelH) {
+		y := oy*int(p.StepY) + ky*int(p.DilationY) - int(p.PadTop)
+		if p.outside(y, int(p.InH), 0) {
+			continue
+		}
+		line := c.spad[int(p.X)+y*int(p.XLine):][:len(c.staging)]
+		if count++; count == 1 {
+			copy(c.staging, line)
+		} else {
+			c.vec.Bytes(p.op, vec.Type(p.Type), c.staging, c.staging, line)
+		}
+	}
+	return count > 0
+}
+
+// poolRow makes pixel ox of the line that poolColumns made. It reports false if its window has none.
+func (c *unit) poolRow(p *pooling, ox int) bool {
+	count := 0
+	for kx := range int(p.KernelW) {
+		x := ox*int(p.StepX) + kx*int(p.DilationX) - int(p.PadLeft)
+		if p.outside(x, int(p.InW), 0) {
+			continue
+		}
+		pixel := c.staging[x*len(p.native):][:len(p.native)]
+		if count++; count == 1 {
+			copy(p.native, pixel)
+		} else {
+			c.vec.Bytes(p.op, vec.Type(p.Type), p.native, p.native, pixel)
+		}
+	}
+	return count > 0
 }
 
 // start makes the results those of a window without elements.

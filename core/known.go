@@ -26,6 +26,8 @@ type knownProgram struct {
 	image    []byte
 	bindings []Binding
 	halt     int
+	course   *course // or nil
+	varied   bool    // it has none
 }
 
 // find returns the one with that image and those bindings, or nil.
@@ -54,5 +56,5 @@ func (k *known) keep(image []byte, bindings []Binding, halt int) {
 	p := (*k)[last]
 	copy((*k)[1:], (*k)[:last])
 	(*k)[0] = p
-	p.image, p.bindings, p.halt = append(p.image[:0], image...), append(p.bindings[:0], bindings...), halt
+	*p = knownProgram{image: append(p.image[:0], image...), bindings: append(p.bindings[:0], bindings...), halt: halt}
 }

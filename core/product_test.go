@@ -533,7 +533,7 @@ func TestProductNoAllocation(t *testing.T) {
 		isa.Halt{},
 	)).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -205,7 +205,7 @@ func TestQuantizeErrors(t *testing.T) {
 	})
 	image := newProgram(0, isa.Text(good, quantize, edit(quantize, func(i *isa.Quantize) { i.OutType = systolic.Int4 }), isa.Halt{})).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -273,7 +273,7 @@ func TestReduceErrors(t *testing.T) {
 	}
 	image := newProgram(0, isa.Text(reduce, norm, isa.Halt{})).Image()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, nil, nil); err != nil {
 			t.Fatal(err)
 		}

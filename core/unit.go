@@ -52,7 +52,8 @@ type unit struct {
 	params   []uint32            // of NORM
 	quants   []isa.QuantizeParam // QUANTIZE's table
 
-	wideA, wideB []byte // operands that those of a product stand for (BLOCKS, SPARSE)
+	axes         [isa.Dims]axis // of TRANSPOSE
+	wideA, wideB []byte         // operands that those of a product stand for (BLOCKS, SPARSE)
 }
 
 // newUnit returns a unit of c whose products take so many threads.

@@ -489,7 +489,7 @@ func TestVectorNoAllocation(t *testing.T) {
 	}
 	bindings := m.bind()
 	c := newCore(t, newConfig)
-	if n := testing.AllocsPerRun(10, func() {
+	if n := allocsPerRun(10, func() {
 		if _, err := c.Run(t.Context(), image, bindings, m); err != nil {
 			t.Fatal(err)
 		}

@@ -33,11 +33,14 @@ const mostAccesses = 10
 
 // What is worth what, in nanoseconds, roughly.
 const (
-	bytesPerNano = 8
-	macsPerNano  = 200
-	vectorNanos  = 2000
-	worthWaking  = 50_000  // a goroutine that sleeps
-	worthSharing = 100_000 // a product among all units; the others leave such to the sequencer's
+	bytesPerNano   = 8
+	packedPerNano  = 5 // bytes of weights
+	macsPerNano    = 200
+	groupedPerNano = 30 // multiply-accumulates of groups, depthwise most of the time
+	sumsPerNano    = 6  // of a product: beginning and storing one
+	vectorNanos    = 2000
+	worthWaking    = 50_000 // a goroutine that sleeps
+	worthSharing   = 15_000 // a product among all units; the others leave such to the sequencer's
 )
 
 // Pieces of LOAD and STORE that are tasks of their own.
@@ -64,11 +67,10 @@ type task struct {
 	word   isa.Word
 	load   isa.Load
 	late   late
-	limits isa.Limits
+	limits *isa.Limits
 	nanos  int
 
-	accesses [mostAccesses]isa.Access
-	count    int
+	foot     *footprint // or nil: it follows from a course what waits for it
 	fallible bool
 	large    bool
 
@@ -76,6 +78,13 @@ type task struct {
 	fault   *Fault
 	before  Stats // of the program before the instruction
 	hazards int   // that were noted before
+}
+
+// footprint is what a task accesses.
+type footprint struct {
+	limits   isa.Limits // of the task
+	accesses [mostAccesses]isa.Access
+	count    int
 }
 
 // reach is what the accesses of a task may conflict with, at a look: the same as accesses, those that write first.
@@ -95,6 +104,7 @@ type span64 struct {
 // window is the tasks that have not been retired: numbers retired to issued, each in its place, modulo windowSize.
 type window struct {
 	tasks    [windowSize]task
+	feet     [windowSize]footprint
 	reaches  [windowSize]reach
 	issued   uint64
 	retired  uint64
@@ -123,7 +133,8 @@ func (w *window) start() { w.wake = make(chan struct{}, 1) }
 
 // begin decides whether the program, which is ready to run, has tasks.
 func (c *Core) begin(mem Memory) {
-	c.apart = len(c.units) > 1 && !c.poison.Some()
+	again := c.same != nil && !c.same.varied // one unit has a course too
+	c.apart = (len(c.units) > 1 || again) && !c.poison.Some()
 	if !c.apart {
 		return
 	}
@@ -172,6 +183,7 @@ func (c *Core) dispatch(w *isa.Word) *Fault {
 			return nil
 		}
 	}
+	c.giveUpNoting() // it is more than tasks
 	c.catchUp()
 	if c.settle(); c.win.fault != nil {
 		return nil
@@ -263,12 +275,12 @@ func (c *Core) access(list []isa.Access, w *isa.Word) []isa.Access {
 // issueWord makes a task of w, which passes.
 func (c *Core) issueWord(w *isa.Word) {
 	t := c.room()
-	t.kind, t.word, t.limits, t.nanos = wordTask, *w, c.limits, vectorNanos
+	t.kind, t.word, t.nanos = wordTask, *w, vectorNanos
 	switch isa.Opcode(w[0]) {
 	case isa.OpRequant, isa.OpQuantize, isa.OpGather, isa.OpScatter:
 		t.fallible = true
 	}
-	t.count = len(c.access(t.accesses[:0], w))
+	t.foot.count = len(c.access(t.foot.accesses[:0], w))
 	c.publish(t)
 }
 
@@ -277,7 +289,7 @@ func (c *Core) issueLate() {
 	t := c.room()
 	l := &c.late
 	t.kind, t.late, t.nanos, t.fallible = lateTask, *l, vectorNanos, l.fused
-	list := append(t.accesses[:0], c.accesses...)
+	list := append(t.foot.accesses[:0], c.accesses...)
 	if l.fused {
 		list = c.access(list, c.word)
 	}
@@ -290,9 +302,14 @@ func (c *Core) issueLate() {
 			}
 		}
 	}
-	t.count = len(list)
+	t.foot.count = len(list)
 	if l.product {
-		t.nanos += int(min(l.p.MACs()/macsPerNano, math.MaxInt32))
+		rate := uint64(macsPerNano)
+		if l.p.Groups > 1 {
+			rate = groupedPerNano
+		}
+		sums := uint64(l.p.OutH) * uint64(l.p.OutW) * uint64(l.p.Cout)
+		t.nanos += int(min(l.p.MACs()/rate+sums/sumsPerNano+l.b.Bytes*l.b.Inner/packedPerNano, math.MaxInt32))
 	}
 	t.large = t.nanos >= worthSharing
 	c.publish(t)
@@ -361,7 +378,7 @@ func cut(n, parts, unit uint64, f func(from, n uint64)) {
 // issuePiece makes a task of i, which breaks no rule.
 func (c *Core) issuePiece(i isa.Load, kind taskKind) {
 	t := c.room()
-	t.kind, t.load, t.limits, t.fallible = kind, i, c.limits, true
+	t.kind, t.load, t.fallible = kind, i, true
 	m, write := i.Memory(), kind == storeTask
 	t.nanos = int(m.Bytes * m.Inner * m.Outer / bytesPerNano)
 	local := isa.Access{Write: !write, Rows: isa.Rows{
@@ -375,20 +392,33 @@ func (c *Core) issuePiece(i isa.Load, kind taskKind) {
 	memory.Binding, _ = c.places.of(i.Binding, c.bindings)
 	hazard.Normal(&local.Rows)
 	hazard.Normal(&memory.Rows)
-	t.accesses[0], t.accesses[1], t.count = local, memory, 2
-	c.touch(isa.Opcode(c.word[0]), t.accesses[:1])
+	f := t.foot
+	f.accesses[0], f.accesses[1], f.count = local, memory, 2
+	c.touch(isa.Opcode(c.word[0]), f.accesses[:1])
 	c.publish(t)
 }
 
-// room returns the place of the next task, which is empty. The sequencer works until there is one.
-func (c *Core) room() *task {
+// makeRoom works until there is room for another task, and as long as a product could begin that only the sequencer shares
+// with others.
+func (c *Core) makeRoom() {
 	w := &c.win
-	for c.retire(); w.issued-w.retired >= ahead; c.retire() {
+	most := uint64(ahead)
+	if len(c.units) == 1 {
+		most = 1
+	}
+	for c.retire(); w.issued-w.retired >= most || w.ready(w.large.Load()); c.retire() {
 		c.work()
 	}
-	t := &w.tasks[w.issued%windowSize]
-	t.number, t.index, t.fallible, t.large = w.issued, c.index, false, false
-	t.moved, t.fault, t.before, t.hazards = Stats{}, nil, c.stats, len(c.hazards)
+}
+
+// room returns the place of the next task, which is empty.
+func (c *Core) room() *task {
+	c.makeRoom()
+	w := &c.win
+	s := w.issued % windowSize
+	t, f := &w.tasks[s], &w.feet[s]
+	f.limits = c.limits
+	*t = task{number: w.issued, index: c.index, limits: &f.limits, foot: f, before: c.stats, hazards: len(c.hazards)}
 	return t
 }
 
@@ -396,12 +426,11 @@ func (c *Core) room() *task {
 func (c *Core) publish(t *task) {
 	w := &c.win
 	s := w.issued % windowSize
-	bit := uint32(1) << s
 	r := &w.reaches[s]
-	r.writes, r.count = 0, t.count
-	reads := t.count
-	for k := range t.count {
-		a := &t.accesses[k]
+	r.writes, r.count = 0, t.foot.count
+	reads := t.foot.count
+	for k := range t.foot.count {
+		a := &t.foot.accesses[k]
 		e := span64{a.Rows.Base, hazard.End(&a.Rows), uint8(k), a.Space, a.Binding}
 		if !a.Write {
 			reads--
@@ -414,22 +443,43 @@ func (c *Core) publish(t *task) {
 			c.poison.book.changed(extent{e.from, e.to})
 		}
 	}
-	deps, busy := uint32(0), w.busy.Load()
-	for m := busy; m != 0; m &= m - 1 {
+	deps, others := uint32(0), w.busy.Load()
+	if c.noted != nil { // they may be busy when the program comes again
+		others = w.earlier(s)
+	}
+	for m := others; m != 0; m &= m - 1 {
 		if o := bits.TrailingZeros32(m); w.conflict(int(s), o) {
 			deps |= 1 << o
 		}
 	}
 	if t.kind == storeTask {
-		deps |= busy & w.fallible
+		deps |= others & w.fallible
 	}
-	w.fallible &^= bit
-	if t.fallible {
-		w.fallible |= bit
+	if w.fallible &^= 1 << s; t.fallible {
+		w.fallible |= 1 << s
 	}
-	w.large.And(^bit)
-	if t.large {
-		w.large.Or(bit)
+	if c.noted != nil {
+		c.takeDown(t, deps)
+	}
+	c.issue(t, deps)
+}
+
+// earlier returns the places of the tasks before the next one, whose place is s, that still have theirs.
+func (w *window) earlier(s uint64) uint32 {
+	all := ^(uint32(1) << s)
+	if w.issued < windowSize {
+		all &= 1<<s - 1
+	}
+	return all
+}
+
+// issue makes t, which has the next task's place, one that units can begin when those at places deps have finished.
+func (c *Core) issue(t *task, deps uint32) {
+	w := &c.win
+	s := w.issued % windowSize
+	bit := uint32(1) << s
+	if w.large.Load()&bit != 0 != t.large {
+		w.large.Store(w.large.Load() ^ bit)
 	}
 	w.issued++
 	w.busy.Or(bit)
@@ -437,8 +487,8 @@ func (c *Core) publish(t *task) {
 	for v := w.waiting.Load(); !w.waiting.CompareAndSwap(v, (v+1<<windowSize)|uint64(bit)); {
 		v = w.waiting.Load()
 	}
-	w.deps[s].And(w.busy.Load()) // what finished meanwhile may not have seen that t waits for it
-	if w.backlog += t.nanos; w.backlog >= worthWaking {
+	w.deps[s].And(w.busy.Load()) // what has finished may not have seen that t waits for it
+	if w.backlog += t.nanos; w.backlog >= worthWaking && len(c.units) > 1 {
 		w.backlog = 0
 		c.units[0].array.Call()
 	}
@@ -461,9 +511,19 @@ func (w *window) conflict(s, o int) bool {
 			if a.space == isa.Memory && a.place != b.place { // they may be the same bytes by other addresses
 				return true
 			}
-			if a.from < b.to && b.from < a.to && hazard.Meet(&w.tasks[s].accesses[a.access].Rows, &w.tasks[o].accesses[b.access].Rows, maxRows) {
+			if a.from < b.to && b.from < a.to && hazard.Meet(&w.feet[s].accesses[a.access].Rows, &w.feet[o].accesses[b.access].Rows, maxRows) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// ready reports whether one of some tasks can begin.
+func (w *window) ready(some uint32) bool {
+	for r := uint32(w.waiting.Load()) & some; r != 0; r &= r - 1 {
+		if w.deps[bits.TrailingZeros32(r)].Load() == 0 {
+			return true
 		}
 	}
 	return false
@@ -513,7 +573,7 @@ func (c *Core) perform(u *unit, s int) {
 	w := &c.win
 	t := &w.tasks[s]
 	if t.number < w.failed.Load() {
-		u.limits, u.stats = &t.limits, &t.moved
+		u.limits, u.stats = t.limits, &t.moved
 		switch t.kind {
 		case loadTask:
 			t.fault = u.transfer(t.load, false)
@@ -521,7 +581,7 @@ func (c *Core) perform(u *unit, s int) {
 			t.fault = u.transfer(t.load, true)
 		case lateTask:
 			// A small product is not shared while there is something else to do.
-			u.array.Alone(!t.large && uint32(w.waiting.Load()) != 0)
+			u.array.Alone(!t.large && w.ready(math.MaxUint32))
 			t.fault = u.compute(&t.late)
 			u.array.Alone(false)
 		default:

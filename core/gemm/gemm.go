@@ -52,12 +52,12 @@ type Engine struct {
 	job         job
 	parts       int // of the product in progress
 	comp, zeroB []int32
-	block       []byte    // of weights on their way to int8
 	lineWeights []byte    // of PackInt8Lines
 	image       []byte    // with padding
 	window      Window    // of image
 	column      []float32 // of weights that were rows
 	lines       depthwise // in progress instead of job
+	packing     packing   // the same
 	taps, pad   []byte    // of lines
 	pixels      []*byte   // of byChannels
 	windows     []*int32
@@ -72,6 +72,7 @@ type scratch struct {
 	zeros [2*alignment + alignment]byte // a row of a tile
 	rows  [maxRows]*byte
 	steps [quadRows]int
+	block []byte    // of weights on their way to int8
 	lines []byte    // gathered rows of a block, if A is not rows in memory
 	wide  []float32 // maxRows rows of a block
 }
@@ -187,6 +188,10 @@ func (e *Engine) most() int {
 func (e *Engine) part(thread, i int) {
 	if e.lines.groups > 0 {
 		e.lines.run(e, thread, i)
+		return
+	}
+	if e.packing.w != nil {
+		e.packing.part(&e.scratch[thread], i)
 		return
 	}
 	j, s := &e.job, &e.scratch[thread]

@@ -44,14 +44,134 @@ func (e *Engine) PackedBytes(float bool, k, n int) int {
 	return e.tier.int8.packedBytes(k, n)
 }
 
+// How weights become int8 of a panel.
+type packHow uint8
+
+const (
+	packRows     packHow = iota // rows of K×N
+	packColumns                 // rows of N×K, by the tier's packColumns
+	packElements                // the same, by none
+	packHalves                  // rows of 4 bits
+)
+
+// packing is weights that are being packed, panel by panel, which share nothing.
+type packing struct {
+	w            *Weights // nil: nothing is
+	how          packHow
+	b            []byte
+	stride       int
+	line, padded int // of packColumns: elements of a column that follow each other, and what they are padded to
+	parts        int
+}
+
+// Packing a byte takes as long as so many multiplications, and is divided among threads as they are, each of which has so
+// many parts.
+const (
+	packCost       = 8
+	packsPerThread = 2
+)
+
+// pack makes p.w the k×n weights that p tells of.
+func (e *Engine) pack(p packing, k, n int) {
+	kern, w := &e.tier.int8, p.w
+	w.shape(kern, k, n)
+	panels := ceil(n, kern.nr)
+	if cols := panels * kern.nr; cap(w.sums) < cols {
+		w.sums, w.comp = make([]int32, cols), make([]int32, cols)
+	} else {
+		w.sums, w.comp = w.sums[:cols], w.comp[:cols]
+		clear(w.sums)
+	}
+	cost := packCost * float64(kern.packedBytes(k, n))
+	t := max(1, int(min(float64(e.most()), cost/e.grain, float64(panels))))
+	if p.how == packElements || p.how == packHalves {
+		for i := range t {
+			e.scratch[i].block = growTo(e.scratch[i].block, stepsPerBlock*kern.elems*kern.nr)
+		}
+	}
+	p.parts = t
+	if t > 1 {
+		p.parts = min(t*packsPerThread, panels)
+	}
+	e.packing = p
+	e.workers.run(t, p.parts, cost >= 2*wakeable*e.grain)
+	e.packing = packing{}
+}
+
+// part packs the i-th part of the panels.
+func (p *packing) part(s *scratch, i int) {
+	w := p.w
+	kern := w.kernel
+	panels := ceil(w.N, kern.nr)
+	first, end := share(panels, i, p.parts)
+	steps, size := ceil(w.depth, kern.elems), w.blockSteps()
+	for step := 0; step < steps; step += size {
+		now := min(size, steps-step)
+		row := step * kern.elems
+		rows := min(now*kern.elems, w.depth-row)
+		for j := first; j < end; j++ {
+			dst := add(w.data(), (step*panels+j*now)*kern.nr*word)
+			p.panel(s, dst, row, j*kern.nr, rows, min(kern.nr, w.N-j*kern.nr), &w.sums[j*kern.nr])
+		}
+	}
+	for c := first * kern.nr; c < end*kern.nr; c++ {
+		w.comp[c] = -kern.bias * w.sums[c]
+	}
+	clear(s.rows[:])
+}
+
+// panel writes rows×cols weights from (row, col) on to dst, and adds their columns to sums.
+func (p *packing) panel(s *scratch, dst *byte, row, col, rows, cols int, sums *int32) {
+	kern, b, stride := p.w.kernel, p.b, p.stride
+	switch p.how {
+	case packRows:
+		kern.packB(dst, add(&b[0], row*stride+col), stride, rows, cols, sums)
+		return
+	case packColumns:
+		p.columns(s, dst, row, col, rows, cols, sums)
+		return
+	case packElements:
+		for c := range cols {
+			for r, v := range b[(col+c)*stride+row:][:rows] {
+				s.block[r*kern.nr+c] = v
+			}
+		}
+	case packHalves:
+		for r := range rows {
+			to := s.block[r*kern.nr:][:cols]
+			from := b[(row+r)*stride+col/2:] // panels are an even number of columns
+			for i := range to {
+				to[i] = byte(int8(from[i/2]<<(4*(1-i%2))) >> 4)
+			}
+		}
+	}
+	kern.packB(dst, &s.block[0], kern.nr, rows, cols, sums)
+}
+
+// columns is panel of packColumns.
+func (p *packing) columns(s *scratch, dst *byte, row, col, rows, cols int, sums *int32) {
+	kern := p.w.kernel
+	for half := 0; half < kern.nr; half += maxRows {
+		exist := max(0, min(cols-half, maxRows))
+		for c := range s.rows {
+			s.rows[c] = &p.b[(col+min(half+c, cols-1))*p.stride]
+		}
+		to, sum := half*word, (*int32)(unsafe.Add(unsafe.Pointer(sums), half*word))
+		for r := row; r < row+rows; {
+			c := r % p.padded
+			now := min(p.padded-c, row+rows-r)
+			kern.packColumns(add(dst, to), &s.rows[0], r/p.padded*p.line+c, min(now, p.line-c), exist, sum)
+			to += ceil(now, kern.elems) * kern.nr * word
+			r += now
+		}
+	}
+}
+
 // PackInt8 makes w the k×n int8 weights in b, row-major, stride bytes apart. It
 // reuses what memory w has. It panics if b is shorter than its shape.
 func (e *Engine) PackInt8(w *Weights, b []byte, stride, k, n int) {
 	check("weights", k, n, stride, len(b))
-	kern := &e.tier.int8
-	w.packInt8(kern, k, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
-		kern.packB(dst, add(&b[0], row*stride+col), stride, rows, cols, sums)
-	})
+	e.pack(packing{w: w, how: packRows, b: b, stride: stride}, k, n)
 }
 
 // PackInt8Lines is PackInt8 of weights for a window whose rows lie in pieces of line elements (Window.Run), which are
@@ -81,71 +201,23 @@ func (e *Engine) PackInt8Transposed(w *Weights, b []byte, stride, k, n, line int
 	check("weights", n, k, stride, len(b))
 	kern := &e.tier.int8
 	if kern.packColumns == nil {
-		e.growBlock()
-		w.packInt8(kern, k, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
-			for c := range cols {
-				for r, v := range b[(col+c)*stride+row:][:rows] {
-					e.block[r*kern.nr+c] = v
-				}
-			}
-			kern.packB(dst, &e.block[0], kern.nr, rows, cols, sums)
-		})
+		e.pack(packing{w: w, how: packElements, b: b, stride: stride}, k, n)
 		return
 	}
-	lines := line >= leastRun && line%kern.elems != 0 && k%line == 0
-	depth, padded := k, k
-	if lines {
-		padded = ceil(line, kern.elems) * kern.elems
-		depth = k / line * padded
-	} else {
-		line = k
+	if line < leastRun || line%kern.elems == 0 || k%line != 0 {
+		e.pack(packing{w: w, how: packColumns, b: b, stride: stride, line: k, padded: k}, k, n)
+		return
 	}
-	columns := &e.scratch[0].rows
-	w.packInt8(kern, depth, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
-		for half := 0; half < kern.nr; half += maxRows {
-			exist := max(0, min(cols-half, maxRows))
-			for c := range columns {
-				columns[c] = &b[(col+min(half+c, cols-1))*stride]
-			}
-			to, sum := half*word, (*int32)(unsafe.Add(unsafe.Pointer(sums), half*word))
-			for r := row; r < row+rows; {
-				c := r % padded
-				now := min(padded-c, row+rows-r)
-				kern.packColumns(add(dst, to), &columns[0], r/padded*line+c, min(now, line-c), exist, sum)
-				to += ceil(now, kern.elems) * kern.nr * word
-				r += now
-			}
-		}
-	})
-	clear(columns[:])
-	if lines {
-		w.K, w.line = k, line
-	}
-}
-
-// growBlock gives e.block room for a panel of a block of int8.
-func (e *Engine) growBlock() {
-	if size := stepsPerBlock * e.tier.int8.elems * e.tier.int8.nr; len(e.block) < size {
-		e.block = make([]byte, size)
-	}
+	padded := ceil(line, kern.elems) * kern.elems
+	e.pack(packing{w: w, how: packColumns, b: b, stride: stride, line: line, padded: padded}, k/line*padded, n)
+	w.K, w.line = k, line
 }
 
 // PackInt4 is PackInt8 of 4-bit weights in two's complement: element i of a row
 // is the low half of its byte i/2 if i is even, else the high half.
 func (e *Engine) PackInt4(w *Weights, b []byte, stride, k, n int) {
 	check("weights", k, ceil(n, 2), stride, len(b))
-	kern := &e.tier.int8
-	e.growBlock()
-	w.packInt8(kern, k, n, func(dst *byte, row, col, rows, cols int, sums *int32) {
-		for r := range rows {
-			to := e.block[r*kern.nr:][:cols]
-			from := b[(row+r)*stride+col/2:] // panels are an even number of columns
-			for i := range to {
-				to[i] = byte(int8(from[i/2]<<(4*(1-i%2))) >> 4)
-			}
-		}
-		kern.packB(dst, &e.block[0], kern.nr, rows, cols, sums)
-	})
+	e.pack(packing{w: w, how: packHalves, b: b, stride: stride}, k, n)
 }
 
 // check panics unless kern packed w and m rows of C, stride apart, lie in size elements.
@@ -171,34 +243,6 @@ func (w *Weights) checkA(m, size, stride, n int, window *Window) {
 	window.check(n, size)
 	if m != window.OutH*window.OutW || w.K != window.depth() || w.line != 0 && w.line != window.Run(size) {
 		panic("gemm: BUG: a window of another shape than the product")
-	}
-}
-
-// packInt8 packs k×n weights by panel, which writes rows×cols of them from (row, col) on to dst, and adds their columns to
-// sums.
-func (w *Weights) packInt8(kern *kernel, k, n int, panel func(dst *byte, row, col, rows, cols int, sums *int32)) {
-	w.shape(kern, k, n)
-	panels := ceil(n, kern.nr)
-	if cols := panels * kern.nr; cap(w.sums) < cols {
-		w.sums, w.comp = make([]int32, cols), make([]int32, cols)
-	} else {
-		w.sums, w.comp = w.sums[:cols], w.comp[:cols]
-		clear(w.sums)
-	}
-	steps, size := ceil(k, kern.elems), w.blockSteps()
-	dst := w.data()
-	for step := 0; step < steps; step += size {
-		now := min(size, steps-step)
-		row := step * kern.elems
-		rows := min(now*kern.elems, k-row)
-		for p := range panels {
-			cols := min(kern.nr, n-p*kern.nr)
-			panel(dst, row, p*kern.nr, rows, cols, &w.sums[p*kern.nr])
-			dst = add(dst, now*kern.nr*word)
-		}
-	}
-	for i, s := range w.sums {
-		w.comp[i] = -kern.bias * s
 	}
 }
 
