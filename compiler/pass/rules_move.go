@@ -604,7 +604,7 @@ func moveRules() map[string]rule {
 		"Reshape": ruleReshape, "Flatten": ruleFlatten, "Squeeze": ruleSqueeze, "Unsqueeze": ruleUnsqueeze, "Transpose": ruleTranspose,
 		"Concat": ruleConcat, "Split": ruleSplit, "Slice": ruleSlice, "Pad": rulePad, "Gather": ruleGather, "GatherElements": ruleGatherElements,
 		"GatherND": ruleGatherND, "Expand": ruleExpand, "Tile": ruleTile, "DepthToSpace": ruleDepthToSpace, "SpaceToDepth": ruleSpaceToDepth,
-		"Shape": ruleShape, "ConstantOfShape": ruleConstantOfShape, "Range": ruleRange, "Trilu": ruleTrilu, "EyeLike": ruleEyeLike,
+		"Shape": ruleShape, "ConstantOfShape": ruleConstantOfShape, "Range": ruleRange, "Resize": ruleResize, "Trilu": ruleTrilu, "EyeLike": ruleEyeLike,
 		"Identity": ruleIdentity, "Dropout": ruleDropout, "ReverseSequence": ruleReverseSequence, "BitCast": ruleBitCast,
 		"CenterCropPad": ruleCenterCropPad,
 		"Size":          func(b *builder, n *ir.Node) []*ir.Tensor { return one(b.ints(ir.Int64, nil, n.Inputs[0].Elements())) },

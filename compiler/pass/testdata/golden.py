@@ -388,8 +388,44 @@ def qdq():
     Quantized("MatMul of activations, int16 result", "MatMul", integers(np.uint8, 2, 2, 4), integers(np.int8, 2, 4, 3), 0.013, u8(130), 0.021, 0.00117, scalar(300, np.int16), w_input=True)
 
 
+def resize():
+    x = normal(1, 2, 3, 4)
+
+    def case_of(label, x, scales=None, sizes=None, roi=None, near=1e-5, **attrs):
+        ins = [x, roi, scales, sizes]
+        while ins[-1] is None:
+            ins.pop()
+        op("resize", "Resize", *ins, consts=[i for i in (1, 2, 3) if i < len(ins) and ins[i] is not None], label=label, near=near, **attrs)
+
+    case_of("doubled", x, f32(1, 1, 2, 2))
+    coordinates = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+    for mode in coordinates:
+        for n in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
+            case_of(f"nearest {mode} {n}", x, sizes=i64(1, 2, 5, 3), mode="nearest", coordinate_transformation_mode=mode, nearest_mode=n)
+        case_of(f"linear {mode}", x, sizes=i64(1, 2, 5, 3), mode="linear", coordinate_transformation_mode=mode)
+        case_of(f"linear {mode} scales", x, f32(1, 1, 0.6, 2.3), mode="linear", coordinate_transformation_mode=mode)
+        case_of(f"cubic {mode}", x, sizes=i64(1, 2, 5, 3), mode="cubic", coordinate_transformation_mode=mode)
+    case_of("nearest int8", integers(np.int8, 1, 2, 3, 4), f32(1, 1, 2, 1.5), coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case_of("nearest int64", integers(np.int64, 1, 1, 2, 3, lo=-9, hi=9), f32(1, 1, 2, 1.5), coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case_of("nearest of 3 axes", normal(1, 2, 2, 3, 2), f32(1, 1, 2, 2, 2), coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case_of("linear of 3 axes", normal(1, 2, 2, 3, 2), sizes=i64(1, 2, 4, 5, 3), mode="linear")
+    case_of("linear of 1 axis", normal(2, 3, 4), sizes=i64(2, 3, 7), mode="linear")
+    case_of("linear of images in the middle", normal(2, 3, 4, 2), sizes=i64(5, 2), mode="linear", axes=[1, 2])
+    case_of("linear of axes apart", normal(2, 3, 4), f32(2, 1.5), mode="linear", axes=[2, 0])
+    case_of("linear of one pixel", normal(1, 1, 3, 3), sizes=i64(1, 1, 1, 1), mode="linear", coordinate_transformation_mode="pytorch_half_pixel")
+    case_of("linear antialias", x, f32(1, 1, 0.7, 0.45), mode="linear", antialias=1)
+    case_of("linear antialias larger", x, f32(1, 1, 2, 1.5), mode="linear", antialias=1)
+    case_of("cubic antialias", normal(1, 1, 6, 7), f32(1, 1, 0.5, 0.4), mode="cubic", antialias=1)
+    case_of("cubic without outside", x, f32(1, 1, 2, 0.8), mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)
+    case_of("not larger", x, sizes=i64(7, 8), axes=[2, 3], keep_aspect_ratio_policy="not_larger")
+    case_of("not smaller", x, sizes=i64(7, 8), axes=[2, 3], keep_aspect_ratio_policy="not_smaller", mode="linear")
+    roi = f32(0, 0, 0.4, 0.6, 1, 1, 1.2, 0.7)
+    for mode in ("nearest", "linear", "cubic"):
+        case_of(f"crop {mode}", x, sizes=i64(1, 2, 4, 5), roi=roi, mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=10.0)
+
+
 def main():
-    for f in (element, move, window, matrix, norm, quant, attention, qdq):
+    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize):
         f()
     os.makedirs(sys.argv[1], exist_ok=True)
     for name, cases in families.items():
