@@ -407,6 +407,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	s.Seconds = time.Since(begin).Seconds()
 	bar.done()
 	w := c.OutOrStdout()
+	var files []output
 	for i, name := range names {
 		if name == "" {
 			continue
@@ -416,12 +417,12 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		if err != nil {
 			return fmt.Errorf("output %q: %w", t.Name, err)
 		}
-		if err := writeOutput(c, name, b); err != nil {
-			return err
-		}
-		if name == "-" {
+		if files = append(files, output{name, b}); name == "-" {
 			w = c.ErrOrStderr()
 		}
+	}
+	if err := writeAll(c.OutOrStdout(), files); err != nil {
+		return err
 	}
 	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, runOnBus)); err != nil {
 		return err
