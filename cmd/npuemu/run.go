@@ -164,7 +164,7 @@ type runOptions struct {
 
 	inputs, outputs []string       // of a model
 	below           map[string]int // what its inputs look up
-	sizes           sizeFlags
+	sizes           modelFlags
 	table           bool
 }
 
