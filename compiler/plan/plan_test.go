@@ -351,6 +351,7 @@ func TestOperations(t *testing.T) {
 		{"pad", `input %x: float32[3, 4]; node "n" npu.pad(%x) -> (%z: float32[6, 9]) {pads=[1, 2, 2, 3], value=float 1.5}; output %z`},
 		{"pad int64", `input %x: int64[3, 40]; node "n" npu.pad(%x) -> (%z: int64[3, 50]) {pads=[0, 10, 0, 0], zero=-3}; output %z`},
 		{"gather", `input %x: float32[3, 10, 4]; const %i: int64[4] = "CQAAAAAAAAAAAAAAAAAAAP//////////AwAAAAAAAAA="; node "n" npu.gather(%x, %i) -> (%z: float32[3, 4, 4]) {axis=1}; output %z`},
+		{"gather of neighbours", `input %x: int16[3, 10, 40]; const %i: int32[7] = "BQAAAAYAAAAHAAAA/v////////8AAAAAAAAAAA=="; node "n" npu.gather(%x, %i) -> (%z: int16[3, 7, 40]) {axis=1}; output %z`},
 		{"gather, computed", `input %x: float32[30, 5]; input %i: int32[9]; node "m" npu.element(%i, %i) -> (%j: int32[9]) {op="and"}; node "n" npu.gather(%x, %j) -> (%z: float32[9, 5]) {axis=0}; output %z`},
 		{"gather, int64", `input %x: int8[3, 40, 7]; input %i: int64[6, 2]; node "n" npu.gather(%x, %i) -> (%z: int8[3, 6, 2, 7]) {axis=1}; output %z`},
 		{"gather of a large table", `input %x: float16[3000, 100]; input %s: uint8[200]; node "c" npu.cast(%s) -> (%i: int32[200]); const %k: int32[] = "FAAAAA=="; const %o: int32[] = "yAAAAA=="; node "m" npu.element(%i, %k) -> (%j: int32[200]) {op="mul"}; node "l" npu.element(%j, %o) -> (%q: int32[200]) {op="sub"}; node "n" npu.gather(%x, %q) -> (%z: float16[200, 100]) {axis=0}; output %z`},

@@ -424,8 +424,29 @@ def resize():
         case_of(f"crop {mode}", x, sizes=i64(1, 2, 4, 5), roi=roi, mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=10.0)
 
 
+def scatter():
+    rows, elements = i64(2, 0, -1).reshape(3, 1), i64(1, 0, 2, 1, -3, 2).reshape(2, 3)
+    op("scatter", "ScatterND", normal(4, 3), rows, normal(3, 3), consts=[1])
+    op("scatter", "ScatterND", normal(3, 2, 2), i64(0, 1, 2, -1).reshape(2, 2), normal(2, 2), consts=[1], label="of two axes")
+    op("scatter", "ScatterND", integers(np.int64, 4), i64(3, 1).reshape(2, 1), integers(np.int64, 2), consts=[1], label="int64")
+    op("scatter", "ScatterElements", normal(3, 3), elements, normal(2, 3), consts=[1])
+    op("scatter", "ScatterElements", normal(2, 5), i64(1, 3).reshape(1, 2), normal(1, 2), consts=[1], label="axis", axis=1)
+    for name in ("add", "mul", "max", "min"):
+        op("scatter", "ScatterND", normal(4, 2), i64(1, 3, 1, 1).reshape(4, 1), normal(4, 2), consts=[1], label=name, reduction=name)
+        op("scatter", "ScatterElements", normal(3, 3), i64(1, 0, 2, 1, 0, 1).reshape(2, 3), normal(2, 3), consts=[1], label=name, reduction=name)
+
+
+def rotary():
+    cos, sin = (np.round(f(np.arange(20).reshape(5, 4) * 0.37), 4).astype(np.float32) for f in (np.cos, np.sin))
+    at = i64(3, 0, 4, 1, 1, 2).reshape(2, 3)
+    op("rotary", "RotaryEmbedding", normal(2, 3, 3, 8), cos, sin, at, near=1e-5)
+    op("rotary", "RotaryEmbedding", normal(2, 3, 16), cos, sin, at, consts=[1, 2], label="3 axes", num_heads=2, near=1e-5)
+    op("rotary", "RotaryEmbedding", normal(1, 2, 5, 8), cos[None], sin[None], consts=[1, 2], label="interleaved, without positions", interleaved=1, near=1e-5)
+    op("rotary", "RotaryEmbedding", normal(2, 3, 3, 12), cos, sin, at, consts=[3], label="a part", rotary_embedding_dim=8, interleaved=1, near=1e-5)
+
+
 def main():
-    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize):
+    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize, scatter, rotary):
         f()
     os.makedirs(sys.argv[1], exist_ok=True)
     for name, cases in families.items():
