@@ -76,6 +76,8 @@ def attribute(a):
             return str(v)
         case onnx.AttributeProto.STRING:
             return '"' + v.decode() + '"'
+        case onnx.AttributeProto.STRINGS:
+            return "strings[" + ", ".join('"' + x.decode() + '"' for x in v) + "]"
         case onnx.AttributeProto.FLOATS:
             return "floats[" + ", ".join(map(f, v)) + "]"
         case onnx.AttributeProto.INTS:
@@ -445,8 +447,30 @@ def rotary():
     op("rotary", "RotaryEmbedding", normal(2, 3, 3, 12), cos, sin, at, consts=[3], label="a part", rotary_embedding_dim=8, interleaved=1, near=1e-5)
 
 
+def recurrent():
+    def weights(gates, dirs=1, size=3, ins=2):
+        return [normal(dirs, gates * size, ins), normal(dirs, gates * size, size), normal(dirs, 2 * gates * size)]
+
+    x = normal(4, 2, 2)
+    for name, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
+        outs, states = (3, [normal(1, 2, 3)] * 2) if name == "LSTM" else (2, [normal(1, 2, 3)])
+        w, r, b = weights(gates)
+        op("recurrent", name, x, w, r, consts=[1, 2], outputs=outs, near=1e-5, hidden_size=3)
+        op("recurrent", name, x, w, r, b, None, *states, consts=[1, 2, 3], outputs=outs, near=1e-5, label="all inputs", hidden_size=3)
+        op("recurrent", name, x, w, r, b, np.array([4, 4], np.int32), consts=[4], outputs=outs, near=1e-5, label="weights that are computed", hidden_size=3)
+        op("recurrent", name, x, *weights(gates, 2), consts=[1, 2, 3], outputs=outs, near=1e-5, label="both directions", direction="bidirectional", hidden_size=3)
+        op("recurrent", name, x, w, r, b, consts=[1, 2, 3], outputs=outs, near=1e-5, label="reverse", direction="reverse", hidden_size=3)
+        op("recurrent", name, np.swapaxes(x, 0, 1), w, r, b, None, *[np.swapaxes(s, 0, 1) for s in states], consts=[1, 2, 3], outputs=outs, near=1e-5, label="layout", layout=1, hidden_size=3)
+    w, r, b = weights(3)
+    op("recurrent", "GRU", x, w, r, b, consts=[1, 2, 3], outputs=2, near=1e-5, label="linear before reset", linear_before_reset=1, hidden_size=3)
+    w, r, b = weights(4)
+    op("recurrent", "LSTM", x, w, r, b, None, None, None, normal(1, 9), consts=[1, 2, 3, 7], outputs=3, near=1e-5, label="peepholes", hidden_size=3)
+    w, r, b = weights(1)
+    op("recurrent", "RNN", x, w, r, b, consts=[1, 2, 3], outputs=2, near=1e-5, label="Relu", activations=["Relu"], hidden_size=3, ort=True)
+
+
 def main():
-    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize, scatter, rotary):
+    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize, scatter, rotary, recurrent):
         f()
     os.makedirs(sys.argv[1], exist_ok=True)
     for name, cases in families.items():
