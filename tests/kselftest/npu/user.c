@@ -12,6 +12,8 @@
 
 #define NOP	0x01
 #define COPY	0x02
+#define WAIT	0x04
+#define SIGNAL	0x05
 
 #define VIRTUAL	2	/* address space, §7.1 */
 
@@ -57,10 +59,10 @@ static int query_map(int fd, uint32_t queue, struct drm_npu_queue_map *map)
 	return npu_ioctl(fd, DRM_IOCTL_NPU_QUEUE_MAP, map);
 }
 
-/* Makes a queue and maps it. */
-static int ring_create(int fd, struct ring *r)
+/* Makes a queue and maps it; a command may take ms, or job_timeout_ms if that is 0. */
+static int ring_create_timeout(int fd, struct ring *r, uint32_t ms)
 {
-	struct drm_npu_queue_create c = { .flags = DRM_NPU_QUEUE_USER };
+	struct drm_npu_queue_create c = { .flags = DRM_NPU_QUEUE_USER, .timeout_ms = ms };
 	int ret = npu_ioctl(fd, DRM_IOCTL_NPU_QUEUE_CREATE, &c);
 
 	memset(r, 0, sizeof(*r));
@@ -77,6 +79,11 @@ static int ring_create(int fd, struct ring *r)
 	r->doorbell = mmap(NULL, r->map.doorbell_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
 			   r->map.doorbell_offset);
 	return r->sq == MAP_FAILED || r->cq == MAP_FAILED || r->doorbell == MAP_FAILED ? -errno : 0;
+}
+
+static int ring_create(int fd, struct ring *r)
+{
+	return ring_create_timeout(fd, r, 0);
 }
 
 static void ring_unmap(struct ring *r)
@@ -348,6 +355,96 @@ TEST_F(user, doorbells_that_lie)
 		ASSERT_EQ(0, ring_create(self->fd, &self->r));
 	}
 	EXPECT_EQ(self->info.resets, npu_info(self->fd).resets);
+}
+
+/* WAIT or SIGNAL of the 64-bit value at address, §4.17. */
+static void ring_timeline(struct ring *r, uint8_t opcode, uint64_t address, uint64_t value)
+{
+	uint8_t e[64] = { opcode };
+
+	npu_put(e + 4, VIRTUAL, 4);
+	npu_put(e + 8, address, 8);
+	npu_put(e + 0x10, value, 8);
+	ring_push(r, e);
+}
+
+/* Reads what the kernel logs from now on, without waiting; or a negative error number. */
+static int kmsg_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_END);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Waits until the kernel has logged a line with both texts. */
+static bool kmsg_has(int fd, const char *one, const char *two)
+{
+	double end = npu_now() + NPU_WAIT_MS / 1e3;
+	char line[1024];
+
+	do {
+		ssize_t n = read(fd, line, sizeof(line) - 1);
+
+		if (n > 0) {
+			line[n] = 0;
+			if (strstr(line, one) && strstr(line, two))
+				return true;
+		} else if (n < 0 && errno == EAGAIN) {
+			npu_sleep_ms(10);
+		} else if (n == 0 || errno != EPIPE) {
+			return false;	/* EPIPE: lines were lost */
+		}
+	} while (npu_now() < end);
+	return false;
+}
+
+/*
+ * Two queues that wait for each other: the completion says so, and the kernel's log, which has
+ * firmware's words, too. A third queue works on.
+ */
+TEST_F_TIMEOUT(user, deadlock, 60)
+{
+	struct drm_npu_command job = npu_copy(&self->a, &self->b, 64);
+	struct ring r[2];
+	struct completion c;
+	uint32_t free_before;
+	char address[32];
+	int log, i;
+
+	if (!self->info.max_timeout_ms)
+		SKIP(return, "the device does not watch commands");
+	ASSERT_EQ(0, npu_run_error(self->fd, &job, 1));
+	free_before = npu_info(self->fd).queues_free;
+	log = kmsg_open();
+	ASSERT_GE(log, 0);
+	memset(self->b.map, 0, 4096);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, ring_create_timeout(self->fd, &r[i], 300 + 700 * i));
+	for (i = 0; i < 2; i++) {
+		ring_timeline(&r[i], WAIT, B + 64 * i, 1);
+		ring_timeline(&r[i], SIGNAL, B + 64 * !i, 1);
+		ring_ring(&r[i]);
+	}
+	ASSERT_EQ(0, ring_copy(&self->r, SPACES, A, B + 4096, 64, &c));
+	ASSERT_EQ(0, ring_pop(&r[0], &c, NPU_WAIT_MS));
+	EXPECT_EQ(0x0b, c.status);	/* WAIT_TIMEOUT */
+	EXPECT_EQ(2, c.result);		/* queues */
+	EXPECT_EQ(0, c.info);		/* the value found */
+	snprintf(address, sizeof(address), "0x%llx", B);
+	EXPECT_TRUE(kmsg_has(log, "deadlock: queue ", address));
+	EXPECT_EQ(0, npu_run_error(self->fd, &job, 1));
+	ASSERT_EQ(0, ring_copy(&self->r, SPACES, A, B + 8192, 64, &c));
+	/* The second's time ends, too; whoever destroys them frees them. */
+	ASSERT_EQ(0, ring_pop(&r[1], &c, NPU_WAIT_MS));
+	EXPECT_EQ(0x0b, c.status);
+	EXPECT_EQ(2, c.result);
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(0, ring_destroy(self->fd, &r[i]));
+	EXPECT_EQ(free_before, npu_info(self->fd).queues_free);
+	EXPECT_EQ(self->info.resets, npu_info(self->fd).resets);
+	close(log);
 }
 
 /* A reset is seen, behind what had completed. */
