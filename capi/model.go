@@ -55,13 +55,14 @@ func (s *source) read(cfg vdev.Config, note func(done, total int)) (*model.Model
 		var o struct {
 			Dims   map[string]int   `json:"dims"`
 			Shapes map[string][]int `json:"shapes"`
+			Float  string           `json:"float"`
 		}
 		d := json.NewDecoder(strings.NewReader(s.options))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&o); err != nil {
-			return nil, failure{statusArgument, fmt.Errorf(`options: %w; they are JSON, as {"dims": {"batch": 4}, "shapes": {"x": [1, 3]}}`, err)}
+			return nil, failure{statusArgument, fmt.Errorf(`options: %w; they are JSON, as {"dims": {"batch": 4}, "shapes": {"x": [1, 3]}, "float": "bf16"}`, err)}
 		}
-		s.Dims, s.Shapes = o.Dims, o.Shapes
+		s.Dims, s.Shapes, s.Float = o.Dims, o.Shapes, o.Float
 	}
 	for name, shape := range s.Shapes {
 		if slices.ContainsFunc(shape, func(n int) bool { return n < 0 }) {
@@ -101,8 +102,8 @@ func (s *source) read(cfg vdev.Config, note func(done, total int)) (*model.Model
 
 // compiled reads a compiled model.
 func (s *source) compiled() (*model.Model, error) {
-	if len(s.Dims)+len(s.Shapes) > 0 {
-		return nil, failure{statusArgument, errors.New("options: a compiled model has its shapes")}
+	if len(s.Dims)+len(s.Shapes) > 0 || s.Float != "" {
+		return nil, failure{statusArgument, errors.New("options: a compiled model has its shapes and types")}
 	}
 	b, err := s.Data, error(nil)
 	if b == nil {

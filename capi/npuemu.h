@@ -120,8 +120,9 @@ struct npuemu_load {
 	const char *weights_path; /* of caffe; NULL: path with the extension .caffemodel */
 	const void *weights;
 	uint64_t weights_size;
-	const char *options;      /* JSON, {"dims": {"batch": 4}, "shapes": {"x": [1, 3, 8, 8]}}: sizes that the model
-	                             leaves open (ONNX), and of inputs (ONNX, TensorFlow Lite); or NULL */
+	const char *options;      /* JSON, {"dims": {"batch": 4}, "shapes": {"x": [1, 3, 8, 8]}, "float": "bf16"}: sizes that
+	                             the model leaves open (ONNX), and of inputs (ONNX, TensorFlow Lite), and what
+	                             products of fp32 are made of: fp32, bf16 or fp16; or NULL */
 	npuemu_progress progress; /* or NULL. A compilation that is cancelled ends in the background */
 	void *user;
 	uint64_t timeout_ms;      /* 0: none */

@@ -31,7 +31,7 @@ func TestDump(t *testing.T) {
 	}
 	for _, path := range []string{
 		"../tests/models/testdata/digits.onnx", "../tests/models/testdata/keywords.onnx", "../examples/lenet/lenet.prototxt", "tflite/testdata/conv/model.tflite",
-		"testdata/shared.npuir", "testdata/wide.npuir",
+		"testdata/shared.npuir", "testdata/wide.npuir", "testdata/images.npuir",
 	} {
 		t.Run(path[strings.LastIndex(path, "/")+1:], func(t *testing.T) {
 			var passes, texts []string

@@ -32,6 +32,22 @@ type Source struct {
 
 	Dims   map[string]int   // symbolic dimensions of ONNX, by their names
 	Shapes map[string][]int // shapes of inputs of ONNX and TensorFlow Lite, by their names
+
+	Float string // what products of fp32 are made of, one of Floats; empty: fp32
+}
+
+// floats are what products of fp32 can be made of.
+var floats = map[string]ir.Type{"fp32": ir.Float32, "bf16": ir.BFloat16, "fp16": ir.Float16}
+
+// Floats are the names of what products of fp32 can be made of (docs/compiler.md).
+func Floats() []string { return slices.Sorted(maps.Keys(floats)) }
+
+// products is the type that Float names.
+func (s *Source) products() ir.Type {
+	if s.Float == "" {
+		return ir.Float32
+	}
+	return floats[s.Float]
 }
 
 // formats read a model file and make its nodes those of the device level or of the host.
@@ -52,7 +68,7 @@ func fromONNX(s *Source, dump Dump) (*ir.Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lowered(g, dump)
+	return s.lowered(g, dump)
 }
 
 // fromTFLite reads a TensorFlow Lite model.
@@ -61,7 +77,7 @@ func fromTFLite(s *Source, dump Dump) (*ir.Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lowered(g, dump)
+	return s.lowered(g, dump)
 }
 
 // fromCaffe reads a Caffe network.
@@ -82,7 +98,7 @@ func fromCaffe(s *Source, dump Dump) (*ir.Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lowered(g, dump)
+	return s.lowered(g, dump)
 }
 
 // fromText reads a graph as ir prints it. One with operators of a model goes through all passes; one that a pass has made, through those
@@ -107,16 +123,19 @@ func fromText(s *Source, dump Dump) (*ir.Graph, error) {
 		if err := g.Verify(); err != nil {
 			return nil, err
 		}
+		if s.products() != ir.Float32 {
+			return nil, &ir.Error{Graph: g.Name, Rule: "it is of the device level, whose products are of the types that it says", Remedy: "write casts and products of " + s.Float + " into it"}
+		}
 		dump("import", g)
 		return g, nil
 	}
-	return lowered(g, dump)
+	return s.lowered(g, dump)
 }
 
 // lowered runs the passes on a graph of the model level.
-func lowered(g *ir.Graph, dump Dump) (*ir.Graph, error) {
+func (s *Source) lowered(g *ir.Graph, dump Dump) (*ir.Graph, error) {
 	dump("import", g)
-	if err := pass.Run(g, dump); err != nil {
+	if err := pass.RunAs(g, s.products(), dump); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -149,6 +168,9 @@ func (s Source) Load(dump Dump) (*ir.Graph, error) {
 	}
 	if len(s.Dims) > 0 && s.Format != "onnx" || len(s.Shapes) > 0 && s.Format != "onnx" && s.Format != "tflite" {
 		return nil, fmt.Errorf("dimensions are for ONNX, and shapes for ONNX and TensorFlow Lite: a model of format %s has its own", s.Format)
+	}
+	if _, ok := floats[s.Float]; !ok && s.Float != "" {
+		return nil, fmt.Errorf("products of %q: there are %s", s.Float, strings.Join(Floats(), ", "))
 	}
 	if s.WeightsPath != "" && s.Format != "caffe" {
 		return nil, fmt.Errorf("%s: a file of weights, %s, belongs to a .prototxt only", s.Path, s.WeightsPath)

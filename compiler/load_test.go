@@ -5,6 +5,7 @@ package compiler_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,30 @@ func TestSource(t *testing.T) {
 	}
 }
 
+// Products of a model are made of the type that is asked for, with all passes and behind those that do not know of it.
+func TestSourceFloat(t *testing.T) {
+	const matmul = "graph \"g\"\ninput %x: float32[2, 3]\ninput %w: float32[3, 2]\nnode \"m\" MatMul(%x, %w) -> (%y: invalid[])\noutput %y\n"
+	fused := ""
+	for float, want := range map[string]ir.Type{"": ir.Float32, "fp32": ir.Float32, "bf16": ir.BFloat16, "fp16": ir.Float16} {
+		check := func(text string) {
+			g, err := compiler.Source{Data: []byte(text), Format: "npuir", Float: float}.Load(func(pass string, g *ir.Graph) {
+				if pass == "fuse" {
+					fused = g.String()
+				}
+			})
+			if err != nil {
+				t.Fatalf("%s: %v", float, err)
+			}
+			i := slices.IndexFunc(g.Nodes, func(n *ir.Node) bool { return n.Op == "npu.gemm" })
+			if i < 0 || g.Nodes[i].Inputs[0].Type != want || g.Nodes[i].Inputs[1].Type != want || g.Outputs[0].Type != ir.Float32 {
+				t.Errorf("%q: want a product of %s:\n%s", float, want, g)
+			}
+		}
+		check(matmul)
+		check(fused)
+	}
+}
+
 func TestSourceErrors(t *testing.T) {
 	caffe := filepath.Join(t.TempDir(), "net.prototxt")
 	if err := os.WriteFile(caffe, []byte("name: 'x'"), 0o600); err != nil {
@@ -51,6 +76,9 @@ func TestSourceErrors(t *testing.T) {
 		{compiler.Source{Data: []byte(text), Format: "pt"}, `format "pt" of a model: there are caffe, npuir, onnx, tflite`},
 		{compiler.Source{Data: []byte(text), Path: "x.npuir", Dims: map[string]int{"n": 1}}, "a model of format npuir has its own"},
 		{compiler.Source{Data: []byte(text), Format: "caffe"}, "two files"},
+		{compiler.Source{Data: []byte(text), Format: "npuir", Float: "fp64"}, `products of "fp64": there are bf16, fp16, fp32`},
+		{compiler.Source{Data: []byte(text), Format: "npuir", Float: "fp16"}, "it is of the device level, whose products are of the types that it says; write casts and products of fp16 into it"},
+		{compiler.Source{Data: []byte(`after "chains"` + "\n" + text), Format: "npuir", Float: "bf16"}, `it is behind pass "chains", and products become bfloat16 in "narrow"`},
 		{compiler.Source{Path: caffe}, "the weights are in the file of that name with the extension .caffemodel"},
 		{compiler.Source{Path: caffe, WeightsPath: "/no/such.bin"}, "/no/such.bin"},
 		{compiler.Source{Path: "/no/such.onnx"}, "/no/such.onnx"},

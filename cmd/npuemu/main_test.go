@@ -473,8 +473,15 @@ func TestRun(t *testing.T) {
 	if err != nil || out != "npu!npu!" || !strings.Contains(summary, "1 programs") {
 		t.Errorf("a binding that is read and written: %q, %q, %v", out, summary, err)
 	}
-	// A program that fails leaves no result.
+	// Neither a program that fails nor one of whose files cannot be written leaves a result.
 	never := filepath.Join(t.TempDir(), "never")
+	out, _, err = npuemu(t.Context(), "run", file(t, "p.npuasm", ".isa 1.0\n.spad 1024\n.bindings 3\nhalt\n"), "--out", "0="+never+":8", "--out", "1=-:8", "--out", "2="+never+"/there:8")
+	if err == nil || !strings.Contains(err.Error(), "never/there: no such file") || out != "" {
+		t.Errorf("a folder that is not there: %q, %v", out, err)
+	}
+	if l, err := os.ReadDir(filepath.Dir(never)); err != nil || len(l) > 0 {
+		t.Errorf("files are left: %v, %v", l, err)
+	}
 	if _, _, err := npuemu(t.Context(), "run", file(t, "p.npuasm", ".isa 1.0\n.spad 1024\n.bindings 1\nstore binding=0 offset=8 local=0 nx=1\nhalt\n"), "--out", "0="+never+":8"); err == nil || !strings.Contains(err.Error(), "BINDING_BOUNDS") {
 		t.Errorf("a store outside its binding: %v", err)
 	}

@@ -38,7 +38,7 @@ func compileCommand() *cobra.Command {
 		table bool
 
 		asJSON bool
-		sizes  sizeFlags
+		sizes  modelFlags
 	)
 	c := &cobra.Command{
 		Use:   "compile MODEL [WEIGHTS]",
@@ -114,13 +114,14 @@ func compileCommand() *cobra.Command {
 	return c
 }
 
-// sizeFlags are --dim and --shape.
-type sizeFlags struct {
+// modelFlags are --dim, --shape and --float.
+type modelFlags struct {
 	dims   map[string]int
 	shapes map[string][]int
+	float  string
 }
 
-func (f *sizeFlags) add(c *cobra.Command) {
+func (f *modelFlags) add(c *cobra.Command) {
 	f.dims, f.shapes = map[string]int{}, map[string][]int{}
 	c.Flags().Func("dim", "`NAME=SIZE` of a symbolic dimension of an ONNX model; may be repeated", func(s string) error {
 		name, size, ok := strings.Cut(s, "=")
@@ -148,13 +149,14 @@ func (f *sizeFlags) add(c *cobra.Command) {
 		f.shapes[s[:at]] = shape
 		return nil
 	})
+	c.Flags().StringVar(&f.float, "float", "", "what products of fp32 are made of: fp32, `bf16` or fp16, to which their operands are rounded (docs/compiler.md)")
 }
 
 // weightsHelp is about the second file that compile, run and verify take.
 const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
 
 // compileModel reads a model, with its weights if there is a second file, and compiles it.
-func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeFlags, dumps []string) (*ir.Graph, *model.Model, error) {
+func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes modelFlags, dumps []string) (*ir.Graph, *model.Model, error) {
 	g, err := loadGraph(c, files, sizes, dumps)
 	if err != nil {
 		return nil, nil, err
@@ -167,12 +169,12 @@ func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeF
 }
 
 // loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
-func loadGraph(c *cobra.Command, files []string, sizes sizeFlags, dumps []string) (*ir.Graph, error) {
+func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
 	var failed error
 	weights := strings.Join(files[1:], "")
-	g, err := compiler.Source{Path: files[0], WeightsPath: weights, Dims: sizes.dims, Shapes: sizes.shapes}.Load(func(pass string, g *ir.Graph) {
+	g, err := compiler.Source{Path: files[0], WeightsPath: weights, Dims: sizes.dims, Shapes: sizes.shapes, Float: sizes.float}.Load(func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
 			name, file, _ := strings.Cut(d, "=")
@@ -248,7 +250,7 @@ func isCompiled(b []byte) bool {
 
 // loadModel returns the compiled model in the file of that name, or made of it, and then what its inputs look up (indexes);
 // nil if the file is neither.
-func loadModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeFlags) (*model.Model, map[string]int, error) {
+func loadModel(c *cobra.Command, files []string, cfg vdev.Config, sizes modelFlags) (*model.Model, map[string]int, error) {
 	name := files[0]
 	if compiler.IsModel(name) {
 		g, m, err := compileModel(c, files, cfg, sizes, nil)
@@ -259,6 +261,9 @@ func loadModel(c *cobra.Command, files []string, cfg vdev.Config, sizes sizeFlag
 	}
 	if len(files) > 1 {
 		return nil, nil, fmt.Errorf("%s: a second file, %s, is for the weights of a .prototxt only", name, files[1])
+	}
+	if len(sizes.dims)+len(sizes.shapes) > 0 || sizes.float != "" {
+		return nil, nil, fmt.Errorf("%s: --dim, --shape and --float are for models that are compiled now: give them to npuemu compile", name)
 	}
 	if name == "-" || filepath.Ext(name) == ".npuasm" {
 		return nil, nil, nil
@@ -407,6 +412,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	s.Seconds = time.Since(begin).Seconds()
 	bar.done()
 	w := c.OutOrStdout()
+	var files []output
 	for i, name := range names {
 		if name == "" {
 			continue
@@ -416,12 +422,12 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		if err != nil {
 			return fmt.Errorf("output %q: %w", t.Name, err)
 		}
-		if err := writeOutput(c, name, b); err != nil {
-			return err
-		}
-		if name == "-" {
+		if files = append(files, output{name, b}); name == "-" {
 			w = c.ErrOrStderr()
 		}
+	}
+	if err := writeAll(c.OutOrStdout(), files); err != nil {
+		return err
 	}
 	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, runOnBus)); err != nil {
 		return err

@@ -340,6 +340,10 @@ func TestBadModels(t *testing.T) {
 		{"no size", []string{"compile", model, "--dim", "batch"}, "give a name and a size of 1 or more, as --dim batch=4"},
 		{"no shape", []string{"verify", model, "--shape", "x=1,0"}, "give a name and sizes of 1 or more, as --shape x=1,3,224,224"},
 		{"a size for text", []string{"run", model, "--dim", "batch=2"}, "dimensions are for ONNX, and shapes for ONNX and TensorFlow Lite"},
+		{"products of no type", []string{"compile", model, "--float", "fp8"}, `products of "fp8": there are bf16, fp16, fp32`},
+		{"products of the device level", []string{"verify", model, "--float", "bf16"}, "it is of the device level"},
+		{"products of a compiled model", []string{"run", compiled, "--input", x, "--output", y, "--float", "bf16"}, "give them to npuemu compile"},
+		{"no folder for the second result", []string{"run", model, "--input", x, "--output", y, "--output", filepath.Join(dir, "no", "z.npy")}, "no such file"},
 		{"no folder for the result", []string{"run", model, "--input", x, "--output", filepath.Join(dir, "no", "y.npy")}, "no such file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -72,9 +73,48 @@ func readInput(c *cobra.Command, name string) ([]byte, error) {
 }
 
 func writeOutput(c *cobra.Command, name string, b []byte) error {
-	if name == "-" {
-		_, err := c.OutOrStdout().Write(b)
-		return err
+	return writeAll(c.OutOrStdout(), []output{{name, b}})
+}
+
+// output is content for the file of that name, or for standard output: -.
+type output struct {
+	name    string
+	content []byte
+}
+
+// writeAll writes all files, or if one cannot be written none; standard output is w.
+func writeAll(w io.Writer, l []output) (err error) {
+	var files []*outfile.File
+	defer func() {
+		for _, f := range files {
+			err = errors.Join(err, f.Discard())
+		}
+	}()
+	for _, o := range l {
+		if o.name == "-" {
+			continue
+		}
+		f, err := outfile.Create(o.name)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		if _, err := f.Write(o.content); err != nil {
+			return err
+		}
 	}
-	return outfile.Write(name, b)
+	for _, o := range l {
+		if o.name != "-" {
+			continue
+		}
+		if _, err := w.Write(o.content); err != nil {
+			return err
+		}
+	}
+	for _, f := range files {
+		if err := f.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

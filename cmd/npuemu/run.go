@@ -22,7 +22,6 @@ import (
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
-	"npuemu/internal/outfile"
 	"npuemu/umd"
 	"npuemu/vdev"
 )
@@ -165,7 +164,7 @@ type runOptions struct {
 
 	inputs, outputs []string       // of a model
 	below           map[string]int // what its inputs look up
-	sizes           sizeFlags
+	sizes           modelFlags
 	table           bool
 }
 
@@ -341,16 +340,14 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	if s.Counters, err = d.Counters(ctx); err != nil {
 		return err
 	}
+	var files []output
 	for i, b := range o.bindings {
-		switch {
-		case b.out == "-":
-			_, err = w.Write(bindings[i].Bytes)
-		case b.out != "":
-			err = outfile.Write(b.out, bindings[i].Bytes)
+		if b.out != "" {
+			files = append(files, output{b.out, bindings[i].Bytes})
 		}
-		if err != nil {
-			return err
-		}
+	}
+	if err := writeAll(w, files); err != nil {
+		return err
 	}
 	for _, b := range o.bindings {
 		if b.out == "-" {

@@ -469,6 +469,40 @@ func checkPool(n *Node) *Error {
 	return n.checkShape([]int{x.Shape[0], oh, ow, x.Shape[3]})
 }
 
+func checkResize(n *Node) *Error {
+	x, y := n.x(), n.y()
+	if len(x.Shape) != 4 || len(y.Shape) != 4 {
+		return n.Errorf("an image has 4 axes, not %d and %d", len(x.Shape), len(y.Shape))
+	}
+	if x.Shape[0] != y.Shape[0] || x.Shape[3] != y.Shape[3] || min(x.Shape[1], x.Shape[2], y.Shape[1], y.Shape[2]) < 1 {
+		return n.Errorf("%v cannot become %v: images and channels stay, and there is a line and a pixel of each", x.Shape, y.Shape)
+	}
+	if x.Type != y.Type || !x.Type.Computes() {
+		return n.Errorf("%s to %s is not what it does", x.Type, y.Type)
+	}
+	switch mode := n.Attrs.Str("mode", ""); mode {
+	case "floor", "ceil", "round_down", "round_up", "linear":
+		for _, name := range []string{"mul", "div"} {
+			for _, v := range n.Attrs.Floats(name) {
+				if !(v >= 0) || math.IsInf(float64(v), 0) || math.Signbit(float64(v)) {
+					return n.Errorf("%s has a %g, which is no finite number above 0, nor 0 for none (§5.6.24)", name, v)
+				}
+			}
+		}
+		if n.Attrs.Has("steps") {
+			return n.Errorf("steps are for mode fixed")
+		}
+	case "fixed":
+		s := n.Attrs.Ints("steps")
+		if x.Type.Float() || s == nil || min(s[0], s[1]) < 1 || max(s[0], s[1]) > 65535<<10 || n.Attrs.Has("mul") || n.Attrs.Has("div") {
+			return n.Errorf("mode fixed is of integers, with steps from 1 to 65535·2¹⁰ and without mul and div (§5.6.24)")
+		}
+	default:
+		return n.Errorf("mode is %q, none of §5.6.24", mode)
+	}
+	return nil
+}
+
 func checkReduce(n *Node) *Error {
 	x := n.x()
 	k := len(x.Shape)

@@ -4,7 +4,8 @@
 // them, printable and parseable as text (Print, Parse), with a verifier (Verify).
 //
 // There are two levels of operations. At the model level a node's Op is an operator of ONNX with
-// its name, inputs and attributes of opset 13 or later ("Conv", "QLinearConv"), in ONNX's layout;
+// its name, inputs and attributes of opset 13 or later ("Conv", "QLinearConv"), in ONNX's layout, and with
+// the meaning of the opset that its attribute opset names;
 // importers make it. At the device level it begins with "npu."; passes make it, the back end
 // consumes it, and its semantics are below. A node that a pass gave to the host has the Op
 // "host." and the operator's name, with that operator's semantics; nothing else runs there.
@@ -64,6 +65,9 @@
 //	                            in n if count_pad=0 is not 0. max of integers: min and max; avg of
 //	                            integers: §6.9.5, then clamped to lo, hi (the type's range if left out);
 //	                            of floating point: sum of §6.11 / fp32(n)
+//	npu.resize(x)               §6.15: [N, H, W, C] to [N, OH, OW, C] of the same type. mode="floor", "ceil", "round_down",
+//	                            "round_up" (the nearest), "linear" or "fixed"; half=0, center=0 not 0 for the steps
+//	                            of §6.15.1; mul=[y, x], div=[y, x] fp32, 0 or left out for none; of "fixed" steps=[y, x] in 2⁻¹⁰
 //	npu.reduce(x)               §6.11 over the last axis, which becomes 1: kind="sum", "max", "min" or "mean"
 //	                            ("mean" of floating point only). wrap=0 as npu.element
 //	npu.softmax(x)              §6.14.1 over the last axis

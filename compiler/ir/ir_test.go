@@ -102,6 +102,35 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// What RESIZE cannot do is no operation.
+func TestVerifyResize(t *testing.T) {
+	for _, tt := range []struct{ name, types, attrs, want string }{
+		{"as it is", "int8[1, 4, 4, 2] int8[1, 8, 3, 2]", `mode="floor", mul=floats[0.5, 1]`, ""},
+		{"mode", "int8[1, 4, 4, 2] int8[1, 8, 3, 2]", `mode="cubic"`, `mode is "cubic"`},
+		{"channels", "int8[1, 4, 4, 2] int8[1, 8, 3, 3]", `mode="floor"`, "images and channels stay"},
+		{"no pixel", "int8[1, 4, 4, 2] int8[1, 8, 0, 2]", `mode="floor"`, "there is a line and a pixel"},
+		{"axes", "int8[4, 4, 2] int8[8, 3, 2]", `mode="floor"`, "4 axes, not 3"},
+		{"another type", "int8[1, 4, 4, 2] int16[1, 8, 3, 2]", `mode="floor"`, "int8 to int16"},
+		{"type", "int64[1, 4, 4, 2] int64[1, 8, 3, 2]", `mode="floor"`, "int64 to int64"},
+		{"factor", "int8[1, 4, 4, 2] int8[1, 8, 3, 2]", `mode="floor", mul=floats[-1, 1]`, "mul has a -1"},
+		{"divisor", "int8[1, 4, 4, 2] int8[1, 8, 3, 2]", `mode="linear", div=floats[1, inf]`, "div has a +Inf"},
+		{"steps of another mode", "int8[1, 4, 4, 2] int8[1, 8, 3, 2]", `mode="linear", steps=[1, 1]`, "steps are for mode fixed"},
+		{"fixed of floating point", "float32[1, 4, 4, 2] float32[1, 8, 3, 2]", `mode="fixed", steps=[1, 1]`, "mode fixed is of integers"},
+		{"no steps", "int8[1, 4, 4, 2] int8[1, 8, 3, 2]", `mode="fixed"`, "mode fixed is of integers"},
+		{"step", "int8[1, 4, 4, 2] int8[1, 8, 3, 2]", `mode="fixed", steps=[0, 1]`, "steps from 1"},
+	} {
+		x, y, _ := strings.Cut(tt.types, "] ")
+		g, err := Parse("input %x: " + x + "]\nnode \"n\" npu.resize(%x) -> (%y: " + y + ") {" + tt.attrs + "}\noutput %y")
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if err := g.Verify(); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
 // Only a bias can be left out.
 func TestInputLeftOut(t *testing.T) {
 	g, err := Parse("input %x: float32[4]\nnode \"n\" npu.element(%x, _) -> (%y: float32[4]) {op=\"relu\"}\noutput %y")
@@ -167,6 +196,8 @@ node "23" npu.expand(%22) -> (%23: int8[7, 3, 2])
 node "24" npu.bitcast(%8) -> (%24: uint8[1, 3, 2])
 node "25" npu.bitcast(%7) -> (%25: uint8[1, 3, 2, 4])
 node "26" npu.bitcast(%25) -> (%26: float32[1, 3, 2])
+node "27" npu.resize(%q) -> (%27: int8[1, 8, 3, 2]) {mode="linear", half=1, center=1, div=floats[2, 0.75]}
+node "28" npu.resize(%27) -> (%28: int8[1, 4, 4, 2]) {mode="fixed", steps=[2048, 768]}
 output %23
 `
 

@@ -91,6 +91,9 @@ var ops = map[string]opRule{
 	"npu.pool": {1, 1, attrs(windowRules, clampRules, []attrRule{
 		{"kind", aStr, true, 0}, {"kernel", aInts, true, 2}, {"count_pad", aInt, false, 0},
 	}), checkPool},
+	"npu.resize": {1, 1, []attrRule{
+		{"mode", aStr, true, 0}, {"half", aInt, false, 0}, {"center", aInt, false, 0}, {"mul", aFloats, false, 2}, {"div", aFloats, false, 2}, {"steps", aInts, false, 2},
+	}, checkResize},
 	"npu.reduce":    {1, 1, attrs(wrapRule, []attrRule{{"kind", aStr, true, 0}}), checkReduce},
 	"npu.softmax":   {1, 1, nil, checkNorm},
 	"npu.layernorm": {3, 3, []attrRule{{"epsilon", aFloat, true, 0}}, checkNorm},

@@ -27,9 +27,9 @@ import (
 )
 
 // The opsets of the default domain that are taken. From 13 on, what the operators take as inputs and as
-// attributes is what the passes know.
+// attributes is what the passes know; nodes of models before that are brought to it. Before 7, operands were broadcast in another way.
 const (
-	MinOpset = 13
+	MinOpset = 7
 	MaxOpset = 28
 )
 
@@ -439,6 +439,11 @@ func (im *importer) node(f *node, i int) error {
 			return err
 		}
 		n.Inputs = append(n.Inputs, t) // an input like the others from here on
+	}
+	if im.opset < 13 && (f.domain == "" || f.domain == "ai.onnx") {
+		if err := im.older(n); err != nil {
+			return err
+		}
 	}
 	im.g.Nodes = append(im.g.Nodes, n)
 	return nil

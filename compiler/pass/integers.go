@@ -43,6 +43,10 @@ func integer(r *rewriter, n *ir.Node) *ir.Tensor {
 		if n.Attrs.Str("kind", "") != "max" || emptyWindows(n) {
 			return nil
 		}
+	case "npu.resize":
+		if n.Attrs.Str("mode", "") == "linear" {
+			return nil
+		}
 	case "npu.pad":
 		if n.Attrs.Float("value", 0) != 0 {
 			return nil

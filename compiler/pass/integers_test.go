@@ -18,6 +18,8 @@ node "d" npu.dequantize(%x) -> (%d: float32[1, 2, 4, 4]) {scales=floats[0.5], ze
 		{"a pad of another value", []string{`node "p" npu.pad(%d) -> (%p: float32[1, 2, 4, 5]) {pads=[0, 0, 0, 0, 0, 0, 0, 1], value=float 1}`, `node "q" npu.quantize(%p) -> (%q: int8[1, 2, 4, 5]) {scales=floats[0.5], zeros=[3], lo=-128, hi=127}`, `output %q`}, "dequantize pad quantize", 0},
 		{"a maximum", []string{`node "p" npu.pool(%d) -> (%p: float32[1, 1, 3, 4]) {kind="max", kernel=[2, 2], strides=[1, 1], pads=[0, 0, 0, 0]}`, `node "q" npu.quantize(%p) -> (%q: int8[1, 1, 3, 4]) {scales=floats[0.5], zeros=[3], lo=-128, hi=127}`, `output %q`}, "pool", 0},
 		{"an average", []string{`node "p" npu.pool(%d) -> (%p: float32[1, 1, 3, 4]) {kind="avg", kernel=[2, 2], strides=[1, 1], pads=[0, 0, 0, 0]}`, `node "q" npu.quantize(%p) -> (%q: int8[1, 1, 3, 4]) {scales=floats[0.5], zeros=[3], lo=-128, hi=127}`, `output %q`}, "dequantize pool quantize", 0},
+		{"the nearest pixels", []string{`node "r" npu.resize(%d) -> (%r: float32[1, 3, 9, 4]) {mode="floor", div=floats[1.5, 2.25]}`, `node "q" npu.quantize(%r) -> (%q: int8[1, 3, 9, 4]) {scales=floats[0.5], zeros=[3], lo=-128, hi=127}`, `output %q`}, "resize", 0},
+		{"between pixels", []string{`node "r" npu.resize(%d) -> (%r: float32[1, 3, 9, 4]) {mode="linear", div=floats[1.5, 2.25]}`, `node "q" npu.quantize(%r) -> (%q: int8[1, 3, 9, 4]) {scales=floats[0.5], zeros=[3], lo=-128, hi=127}`, `output %q`}, "dequantize resize quantize", 0},
 		{"what others need as numbers", []string{`node "e" npu.element(%d) -> (%e: float32[1, 2, 4, 4]) {op="exp"}`, `node "q" npu.quantize(%e) -> (%q: int8[1, 2, 4, 4]) {scales=floats[0.5], zeros=[3], lo=-128, hi=127}`, `output %q`, `output %e`}, "dequantize element quantize", 0},
 	})
 }

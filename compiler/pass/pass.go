@@ -22,7 +22,9 @@ type Pass struct {
 }
 
 // Passes are all of them, in the order of Run.
-func Passes() []Pass {
+func Passes() []Pass { return passes(ir.Float32) }
+
+func passes(products ir.Type) []Pass {
 	return []Pass{
 		{"infer", Infer, "types and shapes of all tensors; folds what depends on shapes and constants"},
 		{"fuse-qdq", FuseQDQ, "products between dequantization and quantization become products of integers"},
@@ -33,6 +35,7 @@ func Passes() []Pass {
 		{"layout-again", Layout, "the same, for what moved"},
 		{"fold-again", Fold, "the same, for constants that moved"},
 		{"fuse", Fuse, "factors, summands, activations and requantization become part of products"},
+		{"narrow", func(g *ir.Graph) error { return narrow(g, products) }, "operands of fp32 products become bf16 or fp16, if that is asked for"},
 		{"partition", Partition, "names the operations that stay on the host"},
 		{"chains", Chains, "numbers operations that are computed together, tile by tile, without memory between them"},
 	}
@@ -41,11 +44,18 @@ func Passes() []Pass {
 // Run runs the passes behind g.After, all if that is empty, and verifies the graph behind each from "partition" on: before that
 // it may have operations that are the host's, by their types, and weights that are yet to be folded. after, if
 // not nil, is called behind each pass, with its name.
-func Run(g *ir.Graph, after func(name string, g *ir.Graph)) error {
-	all := Passes()
-	first := 1 + slices.IndexFunc(all, func(p Pass) bool { return p.Name == g.After })
+func Run(g *ir.Graph, after func(name string, g *ir.Graph)) error { return RunAs(g, ir.Float32, after) }
+
+// RunAs is Run; products of fp32 are made of products, which is ir.Float32, ir.BFloat16 or ir.Float16.
+func RunAs(g *ir.Graph, products ir.Type, after func(name string, g *ir.Graph)) error {
+	all := passes(products)
+	index := func(name string) int { return slices.IndexFunc(all, func(p Pass) bool { return p.Name == name }) }
+	first := 1 + index(g.After)
 	if first == 0 && g.After != "" {
 		return unknownPass(g)
+	}
+	if products != ir.Float32 && first > index("narrow") {
+		return &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("it is behind pass %q, and products become %s in \"narrow\"", g.After, products), Remedy: "dump it after a pass before that, with the products as the model has them"}
 	}
 	partitioned := false
 	for _, p := range all[first:] {

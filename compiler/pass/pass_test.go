@@ -316,6 +316,11 @@ func testPass(t *testing.T, p func(*ir.Graph) error, head string, rows []change)
 	}
 }
 
+// recurrentModel is a model with an LSTM, or another of its kind.
+func recurrentModel(node string) []string {
+	return []string{"input %x: float32[3, 1, 2]", "input %w: float32[1, 16, 2]", "input %r: float32[1, 16, 4]", "const %l: int32[1] = 2", `node "n" ` + node, "output %y"}
+}
+
 // TestErrors has models that are refused, and what the error must say.
 func TestErrors(t *testing.T) {
 	for _, tt := range []struct {
@@ -326,6 +331,27 @@ func TestErrors(t *testing.T) {
 		{"operator", []string{"input %x: float32[1]", `node "n" Loop(%x) -> %y`, "output %y"}, `node "n" (Loop): the operator is not supported; replace it`},
 		{"shapes", []string{"input %x: float32[2]", "input %z: float32[3]", `node "n" Add(%x, %z) -> %y`, "output %y"}, `cannot be broadcast`},
 		{"types", []string{"input %x: float32[2]", "input %z: int32[2]", `node "n" Add(%x, %z) -> %y`, "output %y"}, "the operands are float32 and int32"},
+		{"scatter outside", []string{"input %x: float32[3, 2]", "input %u: float32[1, 2]", "const %i: int64[1, 1] = 3", `node "n" ScatterND(%x, %i, %u) -> %y`, "output %y"}, "index 3 of axis 0 of [3 2]"},
+		{"scatter of too little", []string{"input %x: float32[3, 2]", "input %u: float32[1, 1]", "const %i: int64[1, 1] = 1", `node "n" ScatterND(%x, %i, %u) -> %y`, "output %y"}, `tensor "u": updates [1 1] for indices [1 1] of [3 2]`},
+		{"scatter of another type", []string{"input %x: float32[3, 2]", "input %u: int32[1, 2]", "const %i: int64[1, 1] = 1", `node "n" ScatterND(%x, %i, %u) -> %y`, "output %y"}, "updates are int32, not float32"},
+		{"scatter of another kind", []string{"input %x: float32[3]", "input %u: float32[1]", "const %i: int64[1] = 1", `node "n" ScatterElements(%x, %i, %u) -> %y {reduction="mean"}`, "output %y"}, `reduction "mean" is not supported`},
+		{"scatter by what is computed", []string{"input %x: float32[3]", "input %u: float32[1]", "input %i: int64[1]", `node "n" ScatterElements(%x, %i, %u) -> %y`, "output %y"}, `tensor "i": must be a constant`},
+		{"scatter to one place", []string{"input %x: float32[3]", "input %u: float32[65]", "const %i: int64[65] =" + strings.Repeat(" 1", 65), `node "n" ScatterElements(%x, %i, %u) -> %y {reduction="add"}`, "output %y"}, "combined with more than 64 updates"},
+		{"rotary without heads", []string{"input %x: float32[1, 2, 8]", "input %c: float32[1, 2, 4]", `node "n" RotaryEmbedding(%x, %c, %c) -> %y`, "output %y"}, "0 heads of [1 2 8]"},
+		{"rotary of other angles", []string{"input %x: float32[1, 2, 2, 8]", "input %c: float32[1, 2, 3]", `node "n" RotaryEmbedding(%x, %c, %c) -> %y`, "output %y"}, "[1 2 3] for pairs of 8 elements and 2 positions"},
+		{"recurrent, direction", recurrentModel(`LSTM(%x, %w, %r) -> %y {direction="bidirectional"}`), `direction "bidirectional" of x [3 1 2]`},
+		{"recurrent, gates", recurrentModel(`GRU(%x, %w, %r) -> %y`), "w [1 16 2] and r [1 16 4] are not those of 3 gates"},
+		{"recurrent, lengths", recurrentModel(`LSTM(%x, %w, %r, _, %l) -> %y`), `tensor "l": sequences of 2 of 3 steps are not supported`},
+		{"recurrent, clip", recurrentModel(`LSTM(%x, %w, %r) -> %y {clip=float 1}`), "attribute clip is not supported"},
+		{"recurrent, coupled gates", recurrentModel(`LSTM(%x, %w, %r) -> %y {input_forget=1}`), "input_forget is not supported"},
+		{"recurrent, activation", recurrentModel(`LSTM(%x, %w, %r) -> %y {activations=strings["Sigmoid", "Affine", "Tanh"]}`), `activation "Affine" is not supported; Sigmoid, Tanh and Relu are`},
+		{"recurrent, activations", recurrentModel(`LSTM(%x, %w, %r) -> %y {activations=strings["Sigmoid"]}`), "1 activations for 1 directions"},
+		{"recurrent, steps", append([]string{"input %z: float32[513, 1, 2]"}, recurrentModel(`LSTM(%z, %w, %r) -> %y`)...), "513 steps are written out"},
+		{"resize without sizes", []string{"input %x: float32[1, 2]", `node "n" Resize(%x) -> %y`, "output %y"}, `node "n" (Resize): tensor "x": 0 scales and 0 sizes for 2 axes`},
+		{"resize to nothing", []string{"input %x: float32[1, 2]", "const %s: float32[2] = 1 0.4", `node "n" Resize(%x, _, %s) -> %y`, "output %y"}, "axis 1 of [1 2] becomes 0"},
+		{"resize of another mode", []string{"input %x: float32[1, 2]", "const %s: float32[2] = 1 2", `node "n" Resize(%x, _, %s) -> %y {mode="bicubic"}`, "output %y"}, `mode "bicubic" is not supported`},
+		{"resize without roi", []string{"input %x: float32[1, 2]", "const %s: float32[2] = 1 2", `node "n" Resize(%x, _, %s) -> %y {coordinate_transformation_mode="tf_crop_and_resize"}`, "output %y"}, "0 numbers of roi for 2 axes"},
+		{"nearest with weights", []string{"input %x: float32[1, 2]", "const %s: float32[2] = 1 2", `node "n" Resize(%x, _, %s) -> %y {antialias=1}`, "output %y"}, "antialias and exclude_outside are not for mode nearest"},
 		{"no constant", []string{"input %x: float32[2]", "input %s: int64[1]", `node "n" Reshape(%x, %s) -> %y`, "output %y"}, `node "n" (Reshape): tensor "s": must be a constant`},
 		{"missing input", []string{"input %x: float32[2]", `node "n" MatMul(%x) -> %y`, "output %y"}, "its inputs and attributes do not fit the operator: 1 inputs, float32[2]"},
 		{"reshape", []string{"input %x: float32[2]", "const %s: int64[1] = 3", `node "n" Reshape(%x, %s) -> %y`, "output %y"}, "[2] cannot become [3]"},

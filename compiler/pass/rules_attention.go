@@ -4,6 +4,7 @@ package pass
 
 import (
 	"math"
+	"slices"
 
 	"npuemu/compiler/ir"
 )
@@ -172,4 +173,59 @@ func (a *attention) near(op string, d int) *ir.Tensor {
 	return a.op2("le", distance, offset)
 }
 
-func attentionRules() map[string]rule { return map[string]rule{"Attention": ruleAttention} }
+// ruleRotary turns pairs of a head's elements by the angles of their position: of x [batch, heads, rows, size] or, with 3 axes,
+// [batch, rows, heads · size].
+func ruleRotary(b *builder, n *ir.Node) []*ir.Tensor {
+	x, cos, sin := n.Inputs[0], n.Inputs[1], n.Inputs[2]
+	s, rows := x.Shape, 2
+	if len(s) == 3 {
+		heads := n.Attrs.Int("num_heads", 0)
+		if heads < 1 || s[2]%heads != 0 {
+			b.fail(fixValue, x, "%d heads of %v", heads, s)
+		}
+		s, rows = []int{s[0], s[1], heads, s[2] / heads}, 1
+	}
+	if len(s) != 4 {
+		b.fail(fixShapes, x, "%v has neither 3 nor 4 axes", s)
+	}
+	size := n.Attrs.Int("rotary_embedding_dim", 0)
+	if size == 0 {
+		size = s[3]
+	}
+	if size < 0 || size%2 != 0 || size > s[3] {
+		b.fail(fixValue, x, "%d elements of %d are turned in pairs", size, s[3])
+	}
+	angle := []int{s[0], 1, 1, size / 2} // as x, one for all heads
+	angle[rows] = s[rows]
+	if at := n.Input(3); at != nil {
+		cos, sin = b.gather(cos, at, 0), b.gather(sin, at, 0)
+	}
+	for _, t := range []*ir.Tensor{cos, sin} {
+		if t.Elements() != s[0]*s[rows]*size/2 || t.Shape[len(t.Shape)-1] != size/2 {
+			b.fail(fixShapes, t, "%v for pairs of %d elements and %d positions", t.Shape, size, s[0]*s[rows])
+		}
+	}
+	cos, sin = b.reshape(cos, angle...), b.reshape(sin, angle...)
+	y := b.reshape(x, s...)
+	turned := b.part(y, 3, 0, size)
+	pairs := []int{s[0], s[1], s[2], 2, size / 2} // halves, or neighbours
+	axis := 3
+	if n.Attrs.Int("interleaved", 0) != 0 {
+		pairs[3], pairs[4], axis = size/2, 2, 4
+	}
+	turned = b.reshape(turned, pairs...)
+	half := []int{s[0], s[1], s[2], size / 2}
+	p, q := b.reshape(b.part(turned, axis, 0, 1), half...), b.reshape(b.part(turned, axis, 1, 1), half...)
+	pair := slices.Insert(slices.Clone(half), axis, 1)
+	first := b.reshape(b.op2("sub", b.op2("mul", cos, p), b.op2("mul", sin, q)), pair...)
+	second := b.reshape(b.op2("add", b.op2("mul", sin, p), b.op2("mul", cos, q)), pair...)
+	out := b.reshape(b.concat(axis, first, second), s[0], s[1], s[2], size)
+	if size < s[3] {
+		out = b.concat(3, out, b.part(y, 3, size, s[3]-size))
+	}
+	return one(b.reshapeCopy(b.reshape(out, x.Shape...)))
+}
+
+func attentionRules() map[string]rule {
+	return map[string]rule{"Attention": ruleAttention, "RotaryEmbedding": ruleRotary}
+}

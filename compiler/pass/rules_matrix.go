@@ -200,17 +200,30 @@ func (b *builder) lastAxis(x *ir.Tensor, axis int, f func(x *ir.Tensor) *ir.Tens
 	return b.transpose(f(b.transpose(x, perm...)), back...)
 }
 
+// row is the input and the axis of Softmax and its kin. Before opset 13 they had two axes, of those before the one that is named and of
+// those from it on.
+func (b *builder) row(n *ir.Node) (x *ir.Tensor, axis int) {
+	x = n.Inputs[0]
+	if n.Attrs.Int("opset", 13) >= 13 {
+		return x, b.axis(n.Attrs.Int("axis", -1), len(x.Shape))
+	}
+	if axis = b.axis(n.Attrs.Int("axis", 1), len(x.Shape)); axis == len(x.Shape)-1 {
+		return x, axis
+	}
+	return b.reshape(x, b.elements(x.Shape[:axis]), b.elements(x.Shape[axis:])), 1
+}
+
 func ruleSoftmax(b *builder, n *ir.Node) []*ir.Tensor {
-	x := n.Inputs[0]
-	axis := b.axis(n.Attrs.Int("axis", -1), len(x.Shape))
-	return one(b.lastAxis(x, axis, func(x *ir.Tensor) *ir.Tensor { return b.emit("npu.softmax", x.Type, x.Shape, nil, x) }))
+	x, axis := b.row(n)
+	y := b.lastAxis(x, axis, func(x *ir.Tensor) *ir.Tensor { return b.emit("npu.softmax", x.Type, x.Shape, nil, x) })
+	return one(b.reshape(y, n.Inputs[0].Shape...))
 }
 
 func ruleLogSoftmax(b *builder, n *ir.Node) []*ir.Tensor {
-	x := n.Inputs[0]
-	axes := []int{b.axis(n.Attrs.Int("axis", -1), len(x.Shape))}
-	d := b.op2("sub", x, b.fold("max", x, axes))
-	return one(b.op2("sub", d, b.op1("log", b.fold("sum", b.op1("exp", d), axes))))
+	x, axis := b.row(n)
+	d := b.op2("sub", x, b.fold("max", x, []int{axis}))
+	y := b.op2("sub", d, b.op1("log", b.fold("sum", b.op1("exp", d), []int{axis})))
+	return one(b.reshape(y, n.Inputs[0].Shape...))
 }
 
 // index is the position of the maximum or minimum along the last axis, of [rows, size] int32.
@@ -244,16 +257,16 @@ func ruleArg(kind string) rule {
 }
 
 func ruleHardmax(b *builder, n *ir.Node) []*ir.Tensor {
-	x := n.Inputs[0]
-	axis := b.axis(n.Attrs.Int("axis", -1), len(x.Shape))
-	return one(b.lastAxis(x, axis, func(x *ir.Tensor) *ir.Tensor {
+	x, axis := b.row(n)
+	y := b.lastAxis(x, axis, func(x *ir.Tensor) *ir.Tensor {
 		size := x.Shape[len(x.Shape)-1]
 		at := make([]int, b.made(size))
 		for i := range at {
 			at[i] = i
 		}
 		return b.cast(b.op2("eq", b.argument("max", x, false), b.ints(ir.Int32, []int{size}, at...)), x.Type)
-	}))
+	})
+	return one(b.reshape(y, n.Inputs[0].Shape...))
 }
 
 // ruleOneHot compares indices with all positions.

@@ -304,39 +304,6 @@ func ruleGather(b *builder, n *ir.Node) []*ir.Tensor {
 	return one(b.gather(x, at, axis))
 }
 
-// ruleGatherElements: with constant indices it is a gather of the flat tensor.
-func ruleGatherElements(b *builder, n *ir.Node) []*ir.Tensor {
-	x, at := n.Inputs[0], n.Inputs[1]
-	axis := b.axis(n.Attrs.Int("axis", 0), len(x.Shape))
-	index := b.constInts(1)
-	dense := make([]int, len(x.Shape))
-	for i, s := len(x.Shape)-1, 1; i >= 0; i-- {
-		dense[i] = s
-		s *= x.Shape[i]
-	}
-	if len(at.Shape) != len(x.Shape) {
-		b.fail(fixShapes, x, "indices %v for %v", at.Shape, x.Shape)
-	}
-	flat := make([]int, len(index))
-	for i := range flat {
-		rest := i
-		for a := len(at.Shape) - 1; a >= 0; a-- {
-			k := rest % at.Shape[a]
-			rest /= at.Shape[a]
-			if a == axis {
-				if k = index[i]; k < 0 {
-					k += x.Shape[a]
-				}
-			}
-			if k < 0 || k >= x.Shape[a] {
-				b.fail(fixValue, x, "index %d of axis %d of %v", k, a, x.Shape)
-			}
-			flat[i] += k * dense[a]
-		}
-	}
-	return one(b.gather(b.reshape(x, x.Elements()), b.ints(ir.Int32, at.Shape, flat...), 0))
-}
-
 // ruleGatherND: with constant indices it is a gather of the tensor with the indexed axes made one.
 func ruleGatherND(b *builder, n *ir.Node) []*ir.Tensor {
 	x, at := n.Inputs[0], n.Inputs[1]
@@ -602,9 +569,9 @@ func ruleCenterCropPad(b *builder, n *ir.Node) []*ir.Tensor {
 func moveRules() map[string]rule {
 	return map[string]rule{
 		"Reshape": ruleReshape, "Flatten": ruleFlatten, "Squeeze": ruleSqueeze, "Unsqueeze": ruleUnsqueeze, "Transpose": ruleTranspose,
-		"Concat": ruleConcat, "Split": ruleSplit, "Slice": ruleSlice, "Pad": rulePad, "Gather": ruleGather, "GatherElements": ruleGatherElements,
+		"Concat": ruleConcat, "Split": ruleSplit, "Slice": ruleSlice, "Pad": rulePad, "Gather": ruleGather,
 		"GatherND": ruleGatherND, "Expand": ruleExpand, "Tile": ruleTile, "DepthToSpace": ruleDepthToSpace, "SpaceToDepth": ruleSpaceToDepth,
-		"Shape": ruleShape, "ConstantOfShape": ruleConstantOfShape, "Range": ruleRange, "Trilu": ruleTrilu, "EyeLike": ruleEyeLike,
+		"Shape": ruleShape, "ConstantOfShape": ruleConstantOfShape, "Range": ruleRange, "Resize": ruleResize, "Trilu": ruleTrilu, "EyeLike": ruleEyeLike,
 		"Identity": ruleIdentity, "Dropout": ruleDropout, "ReverseSequence": ruleReverseSequence, "BitCast": ruleBitCast,
 		"CenterCropPad": ruleCenterCropPad,
 		"Size":          func(b *builder, n *ir.Node) []*ir.Tensor { return one(b.ints(ir.Int64, nil, n.Inputs[0].Elements())) },

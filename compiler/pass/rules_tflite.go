@@ -550,7 +550,7 @@ func tfliteRules() map[string]rule {
 		"tfl.LOGISTIC": tflReal("sigmoid", func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }), "tfl.TANH": tflReal("tanh", math.Tanh),
 		"tfl.HARD_SWISH": tflHardSwish, "tfl.EXP": tflReal("exp", math.Exp), "tfl.TRANSPOSE_CONV": tflTransposeConv, "tfl.STRIDED_SLICE": tflStridedSlice,
 		"tfl.SPLIT": tflSplit(false), "tfl.UNPACK": tflSplit(true), "tfl.PACK": tflPack, "tfl.DEPTH_TO_SPACE": tflBlocks(true), "tfl.SPACE_TO_DEPTH": tflBlocks(false),
-		"tfl.RESIZE_NEAREST_NEIGHBOR": tflNearest, "tfl.MAXIMUM": tflExtreme("max"), "tfl.MINIMUM": tflExtreme("min"), "tfl.RELU_N1_TO_1": tflRelu(2),
+		"tfl.RESIZE_NEAREST_NEIGHBOR": tflResize(false), "tfl.RESIZE_BILINEAR": tflResize(true), "tfl.MAXIMUM": tflExtreme("max"), "tfl.MINIMUM": tflExtreme("min"), "tfl.RELU_N1_TO_1": tflRelu(2),
 		"tfl.SVDF": tflSVDF, "tfl.UNIDIRECTIONAL_SEQUENCE_LSTM": tflLSTM,
 		"tfl.CONCATENATION": tflConcat, "tfl.RESHAPE": tflReshape, "tfl.SQUEEZE": tflReshape, "tfl.EXPAND_DIMS": tflReshape, "tfl.TRANSPOSE": tflTranspose,
 		"tfl.PAD": tflPad, "tfl.PADV2": tflPad, "tfl.SLICE": tflSlice,

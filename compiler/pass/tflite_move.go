@@ -74,34 +74,51 @@ func tflBlocks(toSpace bool) rule {
 	}
 }
 
-// tflNearest takes for each pixel the nearest one; places are computed in fp32.
-func tflNearest(b *builder, n *ir.Node) []*ir.Tensor {
-	x, size := n.Inputs[0], b.constInts(1)
-	if len(x.Shape) != 4 || len(size) != 2 || min(size[0], size[1], x.Shape[1], x.Shape[2]) < 1 || max(size[0], size[1]) > 1<<16 {
-		b.fail(fixValue, x, "%v to %v pixels", x.Shape, size)
-	}
-	corners, offset := n.Attrs.Int("align_corners", 0) != 0, float32(0)
-	if n.Attrs.Int("half_pixel_centers", 0) != 0 {
-		offset = 0.5
-	}
-	y := x
-	for a, out := range size {
-		in := x.Shape[1+a]
-		scale := float32(in) / float32(out)
-		if corners && out > 1 {
-			scale = float32(in-1) / float32(out-1)
+// tflResize is RESIZE_NEAREST_NEIGHBOR or RESIZE_BILINEAR, with the coordinates of §5.6.24.
+func tflResize(linear bool) rule {
+	return func(b *builder, n *ir.Node) []*ir.Tensor {
+		x, size := n.Inputs[0], b.constInts(1)
+		if len(x.Shape) != 4 || len(size) != 2 || min(size[0], size[1], x.Shape[1], x.Shape[2]) < 1 || max(size[0], size[1], x.Shape[1], x.Shape[2]) > math.MaxUint16 {
+			b.fail(fixValue, x, "%v to %v pixels", x.Shape, size)
 		}
-		at := make([]int, out)
-		for i := range at {
-			v := float64((float32(i) + offset) * scale)
-			if corners {
-				v = math.Round(v)
+		corners, half := n.Attrs.Int("align_corners", 0) != 0, n.Attrs.Int("half_pixel_centers", 0) != 0
+		mode := "floor"
+		switch {
+		case linear && (x.Type == ir.Int8 || x.Type == ir.Int16):
+			mode = "fixed"
+		case linear && x.Type != ir.Float32:
+			b.fail(fixTypes, x, "bilinear of %s, which is not float32, int8 or int16", x.Type)
+		case linear:
+			mode = "linear"
+		case corners:
+			mode = "round_up"
+		case !x.Type.Computes():
+			b.fail(fixTypes, x, "%s is no type of RESIZE (§5.6.24)", x.Type)
+		}
+		attrs, mul, steps := ir.Attrs{"mode": mode}, make([]float32, 2), make([]int64, 2)
+		if half {
+			attrs["half"] = int64(1)
+			if linear {
+				attrs["center"] = int64(1)
 			}
-			at[i] = min(int(math.Floor(v)), in-1)
 		}
-		y = b.gather(y, b.ints(ir.Int32, []int{out}, at...), 1+a)
+		for i, m := range size {
+			k := x.Shape[1+i]
+			if corners && m > 1 {
+				k, m = k-1, m-1
+			}
+			mul[i], steps[i] = float32(k)/float32(m), int64((1<<10*k+m/2)/m)
+			if steps[i] == 0 && mode == "fixed" {
+				b.fail(fixValue, x, "%v to %v pixels: a step is less than 2⁻¹¹", x.Shape, size)
+			}
+		}
+		if mode == "fixed" {
+			attrs["steps"] = steps
+		} else {
+			attrs["mul"] = mul
+		}
+		return one(b.resizeImage(x, size[0], size[1], attrs))
 	}
-	return one(y)
 }
 
 // tflExtreme is MAXIMUM or MINIMUM, of the integers as they are.

@@ -78,7 +78,8 @@ func tflSVDF(b *builder, n *ir.Node) []*ir.Tensor {
 	return []*ir.Tensor{b.emit("npu.requantize", y.Type, sums.Shape, attrs, sums), b.reshape(next, state.Shape...)}
 }
 
-// mostSteps bounds the steps of an LSTM, of which each is some 280 operations: a small file must not become gigabytes.
+// mostSteps bounds the steps of recurrent operators, which are written out; of LSTM of TensorFlow Lite each is some 280 operations: a
+// small file must not become gigabytes.
 const mostSteps = 512
 
 // tflLSTM is written out, step by step. Gates are int16 with 3 integer bits; what a gate lets through, and tanh of the cell,

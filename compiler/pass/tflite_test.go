@@ -63,6 +63,10 @@ func TestTFLiteRefused(t *testing.T) {
 		n.Outputs = []*ir.Tensor{quantized("y", ir.Int8, 0.1, 0, 1, steps, 1), quantized("h:next", ir.Int8, 0.1, 0, 1, 1), quantized("c:next", ir.Int16, 1.0/4096, 0, 1, 1)}
 		return n
 	}
+	resize := func(op string, typ ir.Type, h, w int64) *ir.Node {
+		size := &ir.Tensor{Name: "size", Type: ir.Int32, Shape: []int{2}, Data: ref.PutInts(ir.Int32, []int64{h, w})}
+		return &ir.Node{Op: op, Inputs: []*ir.Tensor{{Name: "x", Type: typ, Shape: []int{1, 2, 3, 1}}, size}, Outputs: []*ir.Tensor{{Name: "y"}}}
+	}
 	a, b := quantized("a", ir.Int16, 0.1, 0, 4), quantized("b", ir.Int16, 0.1, 0, 4)
 	for _, tt := range []struct {
 		name string
@@ -85,6 +89,10 @@ func TestTFLiteRefused(t *testing.T) {
 		{"softmax, scale", unary("tfl.SOFTMAX", quantized("x", ir.Int8, 1e-20, 0, 4), quantized("y", ir.Int8, 1.0/256, -128, 4), ir.Attrs{"beta": float32(1)}), "below 2⁻²⁶"},
 		{"lstm", &ir.Node{Op: "tfl.UNIDIRECTIONAL_SEQUENCE_LSTM", Inputs: []*ir.Tensor{{Name: "x", Type: ir.Float32, Shape: []int{1, 2, 3}}}, Outputs: []*ir.Tensor{{Name: "y", Type: ir.Float32, Shape: []int{1, 2, 3}}}}, "of LSTM only that of int8"},
 		{"lstm, steps", lstm(100000), "100000 steps are written out, one after the other, and 512 is the most"},
+		{"resize of uint8", resize("tfl.RESIZE_BILINEAR", ir.Uint8, 4, 5), "bilinear of uint8, which is not float32, int8 or int16"},
+		{"resize of int64", resize("tfl.RESIZE_NEAREST_NEIGHBOR", ir.Int64, 4, 5), "int64 is no type of RESIZE"},
+		{"resize to nothing", resize("tfl.RESIZE_BILINEAR", ir.Int8, 4, 0), "[1 2 3 1] to [4 0] pixels"},
+		{"resize by too much", resize("tfl.RESIZE_BILINEAR", ir.Int8, 4, 50000), "a step is less than 2⁻¹¹"},
 		{"slope", unary("tfl.LEAKY_RELU", a, quantized("y", ir.Int16, 0.1, 0, 4), ir.Attrs{"alpha": float32(-1)}), "alpha -1"},
 	} {
 		g := &ir.Graph{Name: "g", Outputs: tt.n.Outputs, Nodes: []*ir.Node{tt.n}}

@@ -148,7 +148,7 @@ func (l *lower) encodeFloat(t ir.Type, v float32) ([]byte, error) {
 // mostIndexes bounds the copies that a gather is written out as.
 const mostIndexes = 4096
 
-// gather is a copy for each index, if it is known and there are not too many; of others the
+// gather is a copy for each index, or for several that follow each other, if they are known and that makes not too many; of others the
 // device looks them up.
 func (l *lower) gather() error {
 	s, err := l.bytesOf()
@@ -156,24 +156,35 @@ func (l *lower) gather() error {
 		return err
 	}
 	x, index := l.x(), l.node.Inputs[1]
-	if !index.Const() || index.Elements() > mostIndexes {
+	if !index.Const() {
 		return l.lookUp(s)
 	}
-	at := integersOf(index)
 	axis := l.node.Attrs.Int("axis", 0)
 	dim, inner := x.Shape[axis], ir.Elements(x.Shape[axis+1:])*s
-	outer := ir.Elements(x.Shape[:axis])
-	in, out := l.place(x), l.place(l.y())
-	for i, k := range at {
+	outer, n := ir.Elements(x.Shape[:axis]), index.Elements()
+	if dim == 0 || inner == 0 {
+		return nil
+	}
+	type part struct{ from, to, count int }
+	var parts []part
+	for i, k := range integersOf(index) {
 		if k < 0 {
 			k += dim
 		}
-		if k = max(0, min(k, dim-1)); dim == 0 || inner == 0 {
-			break
+		k = max(0, min(k, dim-1))
+		if p := len(parts) - 1; p >= 0 && parts[p].from+parts[p].count == k {
+			parts[p].count++
+			continue
 		}
+		parts = append(parts, part{k, i, 1})
+	}
+	if len(parts) > mostIndexes {
+		return l.lookUp(s)
+	}
+	in, out := l.place(x), l.place(l.y())
+	for _, p := range parts {
 		l.code.spad = 0
-		shape := []int{outer, inner}
-		l.copyView(shape, view{in.plus(k * inner), []int{dim * inner, 1}, 1}, view{out.plus(i * inner), []int{len(at) * inner, 1}, 1})
+		l.copyView([]int{outer, p.count * inner}, view{in.plus(p.from * inner), []int{dim * inner, 1}, 1}, view{out.plus(p.to * inner), []int{n * inner, 1}, 1})
 	}
 	return nil
 }

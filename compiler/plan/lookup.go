@@ -29,7 +29,7 @@ const mostLookups = 1 << 16
 
 func (l *lower) lookUp(size int) error {
 	if l.b.Target().Features&isa.FeatureGather == 0 {
-		return l.node.Errorf("the indexes are computed, or more than %d, and the core has no GATHER (§5.3)", mostIndexes).WithRemedy("compile for architecture 1.4 or later")
+		return l.node.Errorf("the indexes are computed, or take more than %d copies, and the core has no GATHER (§5.3)", mostIndexes).WithRemedy("compile for architecture 1.4 or later")
 	}
 	x, index := l.x(), l.node.Inputs[1]
 	axis := l.node.Attrs.Int("axis", 0)

@@ -47,7 +47,7 @@ var bodies = map[string]func(*lower) (*body, error){
 // lowerings are the other operations of the device level that this package generates.
 var lowerings = map[string]func(*lower) error{
 	"npu.conv": (*lower).conv, "npu.gemm": (*lower).gemm,
-	"npu.pool": (*lower).pool, "npu.reduce": (*lower).reduce,
+	"npu.pool": (*lower).pool, "npu.resize": (*lower).resize, "npu.reduce": (*lower).reduce,
 	"npu.reshape": (*lower).reshape, "npu.bitcast": (*lower).reshape, "npu.transpose": (*lower).transpose, "npu.concat": (*lower).concat, "npu.slice": (*lower).slice,
 	"npu.pad": (*lower).pad, "npu.gather": (*lower).gather, "npu.expand": (*lower).expand,
 }

@@ -12,13 +12,13 @@ import (
 
 // pooling is npu.pool: windows over lines and pixels, of each channel on its own.
 type pooling struct {
-	*lower
-	h, w, c, oh, ow, kh, kw, sy, sx, dy, dx, top, left int
-	x, y                                               systolic.Type
-	avg, countPad                                      bool
-	clamp                                              []operand // lo and hi of integers, if they clamp
-	scalars                                            uint32    // of clamp, then of averages
-	counts                                             map[int]uint32
+	imaging
+	kh, kw, sy, sx, dy, dx, top, left int
+	x, y                              systolic.Type
+	avg, countPad                     bool
+	clamp                             []operand // lo and hi of integers, if they clamp
+	scalars                           uint32    // of clamp, then of averages
+	counts                            map[int]uint32
 }
 
 // run is a part of a line of results whose windows have the same elements inside: kernel
@@ -55,14 +55,16 @@ func (l *lower) pool() error {
 		dil = []int{1, 1}
 	}
 	p := &pooling{
-		lower: l, h: in[1], w: in[2], c: in[3], oh: out[1], ow: out[2], kh: k[0], kw: k[1], sy: st[0], sx: st[1], dy: dil[0], dx: dil[1],
+		imaging: imaging{lower: l, h: in[1], w: in[2], c: in[3], oh: out[1], ow: out[2]}, kh: k[0], kw: k[1], sy: st[0], sx: st[1], dy: dil[0], dx: dil[1],
 		top: pads[0], left: pads[1], x: x, y: y, avg: a.Str("kind", "") == "avg", countPad: a.Int("count_pad", 0) != 0, counts: map[int]uint32{},
 	}
+	p.span = func(th int) int { return span(th, p.sy, p.dy, p.kh, p.h) }
+	p.window = func(o, t int) (first, count, before int) { return window(o, t, p.sy, p.dy, p.kh, p.top, p.h) }
 	if ir.Elements(out) == 0 {
 		return nil
 	}
-	if p.c*4 > math.MaxUint16&^3 || p.h > math.MaxUint16 || p.w > math.MaxUint16 {
-		return l.node.Errorf("an image of %d × %d × %d; lines and pixels have 16 bits and channels up to 16383", p.h, p.w, p.c)
+	if err := p.check(); err != nil {
+		return err
 	}
 	lines, pixels := runs(p.oh, p.kh, p.sy, p.dy, p.top, p.h), runs(p.ow, p.kw, p.sx, p.dx, p.left, p.w)
 	for _, r := range append(append([]run{}, lines...), pixels...) {
@@ -103,26 +105,14 @@ func (p *pooling) windows(images int) error {
 	if p.avg {
 		op = isa.PoolAverage
 	}
-	s, so := size(p.x), size(p.y)
 	pad := func(t, step, dilation, kernel, before, have int) uint16 { // behind what is there
 		if !p.countPad {
 			return 0
 		}
 		return uint16(max(0, (t-1)*step+(kernel-1)*dilation+1-before-have))
 	}
-	from, to := p.place(p.lower.x()), p.place(p.lower.y())
-	return p.parts(0, images, func(o, t, first, count, before, n int, x, y uint32) {
-		pixel, out := n*s, n*so // of what stays in the scratchpad the pixels have all channels
-		if from.stays() {
-			pixel = p.c * s
-		}
-		if to.stays() {
-			out = p.c * so
-		}
-		p.b.Prepare(isa.Image{
-			Type: p.x, OutType: p.y, InH: uint16(count), InW: uint16(p.w), OutH: uint16(t), OutW: uint16(p.ow),
-			XPixel: uint16(pixel), XLine: uint32(p.w * pixel), OutPixel: uint16(out), OutLine: uint32(p.ow * out),
-		})
+	return p.parts(0, images, len(p.clamp) > 0, func(o, t, first, count, before, n int, x, y uint32) {
+		p.b.Prepare(p.image(t, count, n, p.x, p.y))
 		p.b.Emit(isa.Pool{
 			CountPad: p.avg && p.countPad, Op: op, N: uint16(n), X: x, Out: y, KernelH: uint16(p.kh), KernelW: uint16(p.kw), StepY: uint8(p.sy), StepX: uint8(p.sx),
 			DilationY: uint8(p.dy), DilationX: uint8(p.dx), PadTop: uint16(before), PadLeft: uint16(p.left),
@@ -141,6 +131,9 @@ func (p *pooling) clamped(out local, n int) {
 
 // run cuts the image into channels, and into as many lines as there is room for.
 func (p *pooling) run(lines, pixels []run, images int) error {
+	if p.place(p.lower.x()).stays() || p.place(p.lower.y()).stays() {
+		return p.node.Errorf("it does not work on what stays in the scratchpad")
+	}
 	for i, o := range p.clamp {
 		at := p.local(o.size)
 		p.load(at, o.at, o.size)
@@ -154,69 +147,11 @@ func (p *pooling) run(lines, pixels []run, images int) error {
 		accRow = 4 * p.ow * (min(16, p.kh*p.kw) + 2)
 	}
 	so := size(p.y)
-	return p.parts(accRow, images, func(o, t, first, _, _, n int, x, y uint32) {
+	return p.parts(accRow, images, len(p.clamp) > 0, func(o, t, first, _, _, n int, x, y uint32) {
 		for line := range t {
 			p.line(lineOf(lines, o+line), pixels, o+line, x, first, y+uint32(line*p.ow*n*so), 0, n)
 		}
 	})
-}
-
-// parts cuts images into channels and lines for which there is room: f gets the first line of the result and how many, the first
-// line that they need, how many and the lines of padding before it, the channels, and where input and result are.
-func (p *pooling) parts(accRow, images int, f func(o, t, first, count, before, n int, x, y uint32)) error {
-	target := p.b.Target()
-	s, so := size(p.x), size(p.y)
-	room := int(target.SpadSize) - p.spad - 8*align
-	src, dst := denseView(p.place(p.lower.x()), p.lower.x().Shape, s), denseView(p.place(p.lower.y()), p.lower.y().Shape, so)
-	once := func(p Place, n int) int { // bytes of a buffer
-		if p.stays() {
-			return 0
-		}
-		return n
-	}
-	fits := func(c, th int) bool {
-		ih := span(th, p.sy, p.dy, p.kh, p.h)
-		return once(src.at, 2*ih*p.w*c*s)+once(dst.at, 2*th*p.ow*c*so) <= room && accRow*c <= int(target.AccSize)
-	}
-	if (src.at.stays() || dst.at.stays()) && !p.whole() || dst.at.stays() && len(p.clamp) > 0 && !fits(p.c, 1) {
-		return p.node.Errorf("it does not work on what stays in the scratchpad")
-	}
-	c := p.c
-	for !fits(c, 1) {
-		if c == 1 {
-			return p.node.Errorf("a line of %d pixels does not fit the scratchpad of %d bytes", p.w, target.SpadSize).WithRemedy("give the array more scratchpad")
-		}
-		c = ceil(c, 2)
-	}
-	th := 1
-	for th < p.oh && fits(c, th+1) {
-		th++
-	}
-	ih := span(th, p.sy, p.dy, p.kh, p.h)
-	in, out := p.room(src.at, 2, ih*p.w*c*s), p.room(dst.at, 2, th*p.ow*c*so)
-	for img := range images {
-		for c0 := 0; c0 < p.c; c0 += c {
-			n := min(c, p.c-c0)
-			for o := 0; o < p.oh; o += th {
-				t := min(th, p.oh-o)
-				first, count, before := window(o, t, p.sy, p.dy, p.kh, p.top, p.h)
-				from, to := box{[]int{img, first, 0, c0}, []int{1, count, p.w, n}}, box{[]int{img, o, 0, c0}, []int{1, t, p.ow, n}}
-				x, y := within(src, from), within(dst, to)
-				if in != nil {
-					x = in.take()
-					p.move(false, x, src, from)
-				}
-				if out != nil {
-					y = out.take()
-				}
-				f(o, t, first, count, before, n, x, y)
-				if out != nil {
-					p.move(true, y, dst, to)
-				}
-			}
-		}
-	}
-	return nil
 }
 
 func lineOf(l []run, o int) run {

@@ -61,6 +61,10 @@ func (s stays) place(v *stay, size int) bool {
 	return v.at >= 0
 }
 
+// longestStay is the most groups for which a tensor stays: the costs of all of them are looked at again for each tensor, and recurrent
+// operators that are written out have thousands.
+const longestStay = 256
+
 // chooseStays decides which tensors stay in the scratchpad: one after the other, those first that take the least of it for the least
 // time, each if the operations from the one that makes it to the last one that reads it then cost less. Groups, none of which may
 // fail, are those of p; programs end at those of p.Segments.
@@ -89,7 +93,7 @@ func chooseStays(p *Plan, m *memory, all []group) stays {
 		return cmp.Compare(a.size*(a.read-a.first+1), b.size*(b.read-b.first+1))
 	})
 	for _, v := range lives {
-		if v.read >= len(all) || v.read == v.first || program[v.first] < 0 || program[v.first] != program[v.read] {
+		if v.read >= len(all) || v.read == v.first || v.read-v.first > longestStay || program[v.first] < 0 || program[v.first] != program[v.read] {
 			continue
 		}
 		s.try(v)

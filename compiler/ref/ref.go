@@ -15,7 +15,7 @@ import (
 var device = map[string]func(n *ir.Node, in [][]byte) []byte{
 	"npu.conv": conv, "npu.gemm": gemm, "npu.requantize": requantize, "npu.quantize": quantize, "npu.dequantize": dequantize,
 	"npu.cast": cast, "npu.element": element, "npu.clip": clip, "npu.select": selected, "npu.table": table, "npu.qadd": qadd,
-	"npu.qmul": qmul, "npu.pool": pool, "npu.reduce": reduce, "npu.softmax": norm, "npu.layernorm": norm, "npu.rmsnorm": norm,
+	"npu.qmul": qmul, "npu.pool": pool, "npu.resize": resize, "npu.reduce": reduce, "npu.softmax": norm, "npu.layernorm": norm, "npu.rmsnorm": norm,
 	"npu.transpose": transpose, "npu.concat": concat, "npu.slice": slice, "npu.pad": pad, "npu.gather": gather, "npu.expand": expand,
 	"npu.bitcast": func(_ *ir.Node, in [][]byte) []byte { return in[0] },
 	"npu.reshape": func(_ *ir.Node, in [][]byte) []byte { return in[0] },

@@ -76,6 +76,12 @@ func TestEval(t *testing.T) {
 			[][]float32{f(2, 4)}, []float64{2, 3, 4}},
 		{"padding counts", "input %x: float32[1, 1, 2, 1]\nnode \"n\" npu.pool(%x) -> (%y: float32[1, 1, 3, 1]) {kind=\"avg\", count_pad=1, kernel=[1, 2], strides=[1, 1], pads=[0, 1, 0, 1]}\noutput %y",
 			[][]float32{f(2, 4)}, []float64{1, 3, 2}},
+		{"the nearest, half pixels, ties down, §6.15.2", "input %x: int8[1, 1, 4, 1]\nnode \"n\" npu.resize(%x) -> (%y: int8[1, 2, 3, 1]) {mode=\"round_down\", half=1, center=1, div=floats[2, 0.75]}\noutput %y",
+			[][]float32{f(1, 2, 3, 4)}, []float64{1, 2, 4, 1, 2, 4}}, // at 0.17, 1.5, 2.83
+		{"between, §6.15.3", "input %x: float32[1, 2, 2, 1]\nnode \"n\" npu.resize(%x) -> (%y: float32[1, 3, 3, 1]) {mode=\"linear\", mul=floats[1, 1], div=floats[2, 2]}\noutput %y",
+			[][]float32{f(1, 2, 3, 4)}, []float64{1, 1.5, 2, 2, 2.5, 3, 3, 3.5, 4}},
+		{"between integers, ties away from 0, §6.15.4", "input %x: int8[1, 1, 2, 1]\nnode \"n\" npu.resize(%x) -> (%y: int8[1, 1, 3, 1]) {mode=\"fixed\", steps=[1024, 512]}\noutput %y",
+			[][]float32{f(-1, -2)}, []float64{-1, -2, -2}},
 		{"a convolution in two groups, with padding of the zero point", "input %x: int8[1, 1, 2, 2]\nconst %w: int8[2, 1, 2, 1] = \"AQIDBA==\"\nconst %b: int32[2] = \"CgAAABQAAAA=\"\n" +
 			"node \"n\" npu.conv(%x, %w, %b) -> (%y: int32[1, 1, 3, 2]) {rounding=\"none\", groups=2, strides=[1, 1], pads=[0, 1, 0, 1], zero_x=1, zeros_w=[0, 1]}\noutput %y",
 			[][]float32{f(2, 3, 4, 5)}, []float64{12, 26, 17, 36, 13, 28}}, // (2−1)·2+10, (3−1)·3+20, 1·1+3·2+10, 2·2+4·3+20, 3·1+10, 4·2+20

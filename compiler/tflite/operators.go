@@ -36,6 +36,7 @@ var operators = map[int]operator{
 	20:  {name: "RELU_N1_TO_1"},
 	21:  {name: "RELU6"},
 	22:  {name: "RESHAPE", options: []string{"lnew_shape"}},
+	23:  {name: "RESIZE_BILINEAR", options: []string{"-", "-", "balign_corners", "bhalf_pixel_centers"}},
 	25:  {name: "SOFTMAX", options: []string{"fbeta"}},
 	26:  {name: "SPACE_TO_DEPTH", options: []string{"iblock_size"}},
 	27:  {name: "SVDF", options: []string{"irank", "bactivation"}, variables: []int{4}},

@@ -91,6 +91,7 @@ def _source(
     format: str | None,
     dims: Mapping[str, int] | None,
     shapes: Mapping[str, Sequence[int]] | None,
+    dtype: str | None,
     timeout: float | None,
     cancel: _Cancel,
 ) -> _lib.Load:
@@ -131,6 +132,8 @@ def _source(
             options["shapes"] = {str(k): [int(n) for n in v] for k, v in shapes.items()}
     except (TypeError, ValueError, AttributeError) as e:
         raise Error(f'dims and shapes: {e}: give {{"name": size}} and {{"name": sizes}}') from None
+    if dtype is not None:
+        options["float"] = str(dtype)
     if options:
         o.options = json.dumps(options).encode()
     return o
@@ -144,6 +147,7 @@ def compile(
     format: str | None = None,
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    dtype: str | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> bytes:
@@ -155,7 +159,7 @@ def compile(
     lib = _lib.library()
     cancel = _Cancel(progress)
     text = _read_config(config)
-    o = _source(model, format, dims, shapes, timeout, cancel)
+    o = _source(model, format, dims, shapes, dtype, timeout, cancel)
     p, size = c_void_p(), c_uint64()
     cancel.call(lib.npuemu_compile, text, byref(o), byref(p), byref(size))
     try:
@@ -259,6 +263,7 @@ class Device(_Handle):
         *,
         dims: Mapping[str, int] | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
+        dtype: str | None = None,
         timeout: float | None = None,
         progress: Progress | None = None,
     ) -> Model:
@@ -267,13 +272,14 @@ class Device(_Handle):
         model: the path of an ``.onnx``, ``.tflite``, ``.npuir`` or ``.npu`` file; the pair of a prototxt and a
             caffemodel; an ``onnx.ModelProto``; or bytes with ``format`` ``"onnx"``, ``"tflite"``, ``"npuir"`` or ``"npu"``.
         dims, shapes: sizes of symbolic dimensions (ONNX), and shapes of inputs (ONNX, TensorFlow Lite), by name.
+        dtype: ``"bf16"`` or ``"fp16"``: what products of fp32 are made of; results stay float32.
         timeout: seconds.
 
         Raises Error if the model is refused; it names the node, the rule and what to do.
         """
         lib = _lib.library()
         cancel = _Cancel(progress)
-        o = _source(model, format, dims, shapes, timeout, cancel)
+        o = _source(model, format, dims, shapes, dtype, timeout, cancel)
         handle = c_uint64()
         cancel.call(lib.npuemu_load, self._handle, byref(o), byref(handle))
         return Model(self, handle.value)

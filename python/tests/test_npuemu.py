@@ -98,6 +98,16 @@ def test_quantized(npu_device):
     assert r.hosts == [] and r.counters["macs"] > 0
 
 
+def test_products_of_bf16(npu_device):
+    f = TensorProto.FLOAT
+    proto = model([helper.make_node("MatMul", ["x", "w"], ["y"])], [("x", f, [2, 64]), ("w", f, [64, 3])], [("y", f, [2, 3])])
+    rng = np.random.default_rng(1)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((2, 64), (64, 3)))
+    exact = x.astype(np.float64) @ w
+    error = {t: np.abs(npu_device.load(proto, dtype=t).run(x, w).outputs[0] - exact).max() for t in ("fp32", "fp16", "bf16")}
+    assert error["fp32"] < 1e-5 < error["fp16"] < error["bf16"] < 0.3
+
+
 def test_symbolic_dimensions(npu_device):
     f = TensorProto.FLOAT
     proto = model([helper.make_node("Relu", ["x"], ["y"])], [("x", f, ["batch", "n"])], [("y", f, ["batch", "n"])])

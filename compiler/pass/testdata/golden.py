@@ -76,6 +76,8 @@ def attribute(a):
             return str(v)
         case onnx.AttributeProto.STRING:
             return '"' + v.decode() + '"'
+        case onnx.AttributeProto.STRINGS:
+            return "strings[" + ", ".join('"' + x.decode() + '"' for x in v) + "]"
         case onnx.AttributeProto.FLOATS:
             return "floats[" + ", ".join(map(f, v)) + "]"
         case onnx.AttributeProto.INTS:
@@ -388,8 +390,87 @@ def qdq():
     Quantized("MatMul of activations, int16 result", "MatMul", integers(np.uint8, 2, 2, 4), integers(np.int8, 2, 4, 3), 0.013, u8(130), 0.021, 0.00117, scalar(300, np.int16), w_input=True)
 
 
+def resize():
+    x = normal(1, 2, 3, 4)
+
+    def case_of(label, x, scales=None, sizes=None, roi=None, near=1e-5, **attrs):
+        ins = [x, roi, scales, sizes]
+        while ins[-1] is None:
+            ins.pop()
+        op("resize", "Resize", *ins, consts=[i for i in (1, 2, 3) if i < len(ins) and ins[i] is not None], label=label, near=near, **attrs)
+
+    case_of("doubled", x, f32(1, 1, 2, 2))
+    coordinates = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+    for mode in coordinates:
+        for n in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
+            case_of(f"nearest {mode} {n}", x, sizes=i64(1, 2, 5, 3), mode="nearest", coordinate_transformation_mode=mode, nearest_mode=n)
+        case_of(f"linear {mode}", x, sizes=i64(1, 2, 5, 3), mode="linear", coordinate_transformation_mode=mode)
+        case_of(f"linear {mode} scales", x, f32(1, 1, 0.6, 2.3), mode="linear", coordinate_transformation_mode=mode)
+        case_of(f"cubic {mode}", x, sizes=i64(1, 2, 5, 3), mode="cubic", coordinate_transformation_mode=mode)
+    case_of("nearest int8", integers(np.int8, 1, 2, 3, 4), f32(1, 1, 2, 1.5), coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case_of("nearest int64", integers(np.int64, 1, 1, 2, 3, lo=-9, hi=9), f32(1, 1, 2, 1.5), coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case_of("nearest of 3 axes", normal(1, 2, 2, 3, 2), f32(1, 1, 2, 2, 2), coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    case_of("linear of 3 axes", normal(1, 2, 2, 3, 2), sizes=i64(1, 2, 4, 5, 3), mode="linear")
+    case_of("linear of 1 axis", normal(2, 3, 4), sizes=i64(2, 3, 7), mode="linear")
+    case_of("linear of images in the middle", normal(2, 3, 4, 2), sizes=i64(5, 2), mode="linear", axes=[1, 2])
+    case_of("linear of axes apart", normal(2, 3, 4), f32(2, 1.5), mode="linear", axes=[2, 0])
+    case_of("linear of one pixel", normal(1, 1, 3, 3), sizes=i64(1, 1, 1, 1), mode="linear", coordinate_transformation_mode="pytorch_half_pixel")
+    case_of("linear antialias", x, f32(1, 1, 0.7, 0.45), mode="linear", antialias=1)
+    case_of("linear antialias larger", x, f32(1, 1, 2, 1.5), mode="linear", antialias=1)
+    case_of("cubic antialias", normal(1, 1, 6, 7), f32(1, 1, 0.5, 0.4), mode="cubic", antialias=1)
+    case_of("cubic without outside", x, f32(1, 1, 2, 0.8), mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)
+    case_of("not larger", x, sizes=i64(7, 8), axes=[2, 3], keep_aspect_ratio_policy="not_larger")
+    case_of("not smaller", x, sizes=i64(7, 8), axes=[2, 3], keep_aspect_ratio_policy="not_smaller", mode="linear")
+    roi = f32(0, 0, 0.4, 0.6, 1, 1, 1.2, 0.7)
+    for mode in ("nearest", "linear", "cubic"):
+        case_of(f"crop {mode}", x, sizes=i64(1, 2, 4, 5), roi=roi, mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=10.0)
+
+
+def scatter():
+    rows, elements = i64(2, 0, -1).reshape(3, 1), i64(1, 0, 2, 1, -3, 2).reshape(2, 3)
+    op("scatter", "ScatterND", normal(4, 3), rows, normal(3, 3), consts=[1])
+    op("scatter", "ScatterND", normal(3, 2, 2), i64(0, 1, 2, -1).reshape(2, 2), normal(2, 2), consts=[1], label="of two axes")
+    op("scatter", "ScatterND", integers(np.int64, 4), i64(3, 1).reshape(2, 1), integers(np.int64, 2), consts=[1], label="int64")
+    op("scatter", "ScatterElements", normal(3, 3), elements, normal(2, 3), consts=[1])
+    op("scatter", "ScatterElements", normal(2, 5), i64(1, 3).reshape(1, 2), normal(1, 2), consts=[1], label="axis", axis=1)
+    for name in ("add", "mul", "max", "min"):
+        op("scatter", "ScatterND", normal(4, 2), i64(1, 3, 1, 1).reshape(4, 1), normal(4, 2), consts=[1], label=name, reduction=name)
+        op("scatter", "ScatterElements", normal(3, 3), i64(1, 0, 2, 1, 0, 1).reshape(2, 3), normal(2, 3), consts=[1], label=name, reduction=name)
+
+
+def rotary():
+    cos, sin = (np.round(f(np.arange(20).reshape(5, 4) * 0.37), 4).astype(np.float32) for f in (np.cos, np.sin))
+    at = i64(3, 0, 4, 1, 1, 2).reshape(2, 3)
+    op("rotary", "RotaryEmbedding", normal(2, 3, 3, 8), cos, sin, at, near=1e-5)
+    op("rotary", "RotaryEmbedding", normal(2, 3, 16), cos, sin, at, consts=[1, 2], label="3 axes", num_heads=2, near=1e-5)
+    op("rotary", "RotaryEmbedding", normal(1, 2, 5, 8), cos[None], sin[None], consts=[1, 2], label="interleaved, without positions", interleaved=1, near=1e-5)
+    op("rotary", "RotaryEmbedding", normal(2, 3, 3, 12), cos, sin, at, consts=[3], label="a part", rotary_embedding_dim=8, interleaved=1, near=1e-5)
+
+
+def recurrent():
+    def weights(gates, dirs=1, size=3, ins=2):
+        return [normal(dirs, gates * size, ins), normal(dirs, gates * size, size), normal(dirs, 2 * gates * size)]
+
+    x = normal(4, 2, 2)
+    for name, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
+        outs, states = (3, [normal(1, 2, 3)] * 2) if name == "LSTM" else (2, [normal(1, 2, 3)])
+        w, r, b = weights(gates)
+        op("recurrent", name, x, w, r, consts=[1, 2], outputs=outs, near=1e-5, hidden_size=3)
+        op("recurrent", name, x, w, r, b, None, *states, consts=[1, 2, 3], outputs=outs, near=1e-5, label="all inputs", hidden_size=3)
+        op("recurrent", name, x, w, r, b, np.array([4, 4], np.int32), consts=[4], outputs=outs, near=1e-5, label="weights that are computed", hidden_size=3)
+        op("recurrent", name, x, *weights(gates, 2), consts=[1, 2, 3], outputs=outs, near=1e-5, label="both directions", direction="bidirectional", hidden_size=3)
+        op("recurrent", name, x, w, r, b, consts=[1, 2, 3], outputs=outs, near=1e-5, label="reverse", direction="reverse", hidden_size=3)
+        op("recurrent", name, np.swapaxes(x, 0, 1), w, r, b, None, *[np.swapaxes(s, 0, 1) for s in states], consts=[1, 2, 3], outputs=outs, near=1e-5, label="layout", layout=1, hidden_size=3)
+    w, r, b = weights(3)
+    op("recurrent", "GRU", x, w, r, b, consts=[1, 2, 3], outputs=2, near=1e-5, label="linear before reset", linear_before_reset=1, hidden_size=3)
+    w, r, b = weights(4)
+    op("recurrent", "LSTM", x, w, r, b, None, None, None, normal(1, 9), consts=[1, 2, 3, 7], outputs=3, near=1e-5, label="peepholes", hidden_size=3)
+    w, r, b = weights(1)
+    op("recurrent", "RNN", x, w, r, b, consts=[1, 2, 3], outputs=2, near=1e-5, label="Relu", activations=["Relu"], hidden_size=3, ort=True)
+
+
 def main():
-    for f in (element, move, window, matrix, norm, quant, attention, qdq):
+    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize, scatter, rotary, recurrent):
         f()
     os.makedirs(sys.argv[1], exist_ok=True)
     for name, cases in families.items():

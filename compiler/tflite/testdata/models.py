@@ -288,6 +288,26 @@ def nearest(corners, half):
     return make
 
 
+def bilinear_float(n):
+    """Numbers and weights of few digits: no result is rounded."""
+    o = s.ResizeBilinearOptionsT()
+    o.halfPixelCenters = True
+    x, size = n.tensor([1, 5, 7, 3], np.float32), n.tensor([2], np.int32, data=np.array([10, 14], np.int32))
+    return [x], n.op(23, [x, size], n.tensor([1, 10, 14, 3], np.float32), o, s.BuiltinOptions.ResizeBilinearOptions)
+
+
+def bilinear(corners, half, wide=False, out=(8, 11)):
+    def make(n):
+        x = n.wide([1, 5, 7, 3]) if wide else n.act([1, 5, 7, 3])
+        q = n.tensors[x].quantization
+        o = s.ResizeBilinearOptionsT()
+        o.alignCorners, o.halfPixelCenters = corners, half
+        size = n.tensor([2], np.int32, data=np.array(out, np.int32))
+        y = n.tensor([1, *out, 3], np.int16 if wide else np.int8, q.scale, int(q.zeroPoint[0]))
+        return [x], n.op(23, [x, size], y, o, s.BuiltinOptions.ResizeBilinearOptions)
+    return make
+
+
 def parts(n):
     """SPLIT, UNPACK, MAXIMUM, MINIMUM and PACK."""
     x = n.act([2, 6, 3])
@@ -394,6 +414,8 @@ MODELS = {
     "lstm": lstm, "parts": parts, "to_space": blocks(5, [1, 2, 3, 8], [1, 4, 6, 2], s.DepthToSpaceOptionsT, s.BuiltinOptions.DepthToSpaceOptions),
     "to_depth": blocks(26, [1, 4, 6, 2], [1, 2, 3, 8], s.SpaceToDepthOptionsT, s.BuiltinOptions.SpaceToDepthOptions),
     "nearest": nearest(False, False), "nearest_corners": nearest(True, False), "nearest_half": nearest(False, True), "relu_n1": unary(20),
+    "bilinear": bilinear(False, False), "bilinear_corners": bilinear(True, False), "bilinear_half": bilinear(False, True), "bilinear16": bilinear(False, True, True),
+    "bilinear_smaller": bilinear(False, True, out=(2, 3)), "bilinear_float": bilinear_float,
 }
 
 
@@ -410,7 +432,10 @@ def main():
         for k, t in enumerate(it.get_input_details()):
             if t["dtype"] == np.float32:
                 v = n.rng.uniform(-3, 3, t["shape"]).astype(np.float32)
-                v[0, :100] = (np.arange(100) - 50 + 0.5) * np.float32(4 / 255)
+                if v.ndim == 2:
+                    v[0, :100] = (np.arange(100) - 50 + 0.5) * np.float32(4 / 255)
+                else:
+                    v = np.round(v * 64) / np.float32(64)
             elif int(np.prod(t["shape"])) == 256:
                 v = np.arange(-128, 128, dtype=np.int8).reshape(t["shape"])
             else:
