@@ -182,7 +182,7 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, errors.New("enough"))
 	defer cancel()
 	long := ".spad 32768\n.acc 131072\npreload k=32 n=32 weights=0 stride=32\n" +
-		strings.Repeat("matmul k=32 n=32 ifmap=0 acc=0 mx=1024 stride_x=0 acc_stride=128\n", 4000) + "halt\n" // seconds
+		strings.Repeat("matmul k=32 n=32 ifmap=0 acc=0 mx=1024 stride_x=0 acc_stride=128\n", 60_000) + "halt\n" // a second, or some
 	b := program(t, d, long)
 	if _, err := d.Launch(ctx, b, nil); err == nil || !strings.Contains(err.Error(), "enough") {
 		t.Fatalf("a program that takes seconds: %v", err)
