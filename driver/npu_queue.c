@@ -159,7 +159,7 @@ static void npu_queue_end(struct npu_queue *q, int error)
 	npu_user_end(q);
 }
 
-/* Destroying a queue waits for the command that it executes. */
+/* Destroying a queue stops the command that it executes, and waits for that (§4.6). */
 static int npu_hw_destroy_queue(struct npu_queue *q)
 {
 	npu_queue_kill(q);

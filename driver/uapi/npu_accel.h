@@ -873,9 +873,9 @@ struct drm_npu_queue_create {
  * struct drm_npu_queue_destroy - argument of DRM_IOCTL_NPU_QUEUE_DESTROY
  *
  * Jobs that wait for a fence are given up to a second to start; then all that
- * have not completed end with ECANCELED. The command that executes is waited
- * for, at most job_timeout_ms. When the call returns all of the queue's syncobjs
- * are signalled, and the status of its jobs is known.
+ * have not completed end with ECANCELED. The command that executes is stopped, in
+ * the middle of what it does (§4.6). When the call returns all of the queue's
+ * syncobjs are signalled, and the status of its jobs is known.
  *
  * Errors: EINVAL @pad is not 0; ENOENT no such queue, also for 0.
  */
@@ -978,8 +978,8 @@ struct drm_npu_vm_bind {
  * are no interrupts for it, and no shadow line. Commands name virtual addresses, space
  * 2, alone, which VM_BIND mapped; the hardware refuses all else.
  *
- * A command that takes longer than job_timeout_ms ends as TIMEOUT, and the queue is
- * suspended (§4.14): destroy it, and create another.
+ * A command that takes longer than the queue's timeout_ms ends as TIMEOUT, a WAIT as
+ * WAIT_TIMEOUT, and the queue is suspended (§4.14): destroy it, and create another.
  *
  * The queue ends when a command of the file faults, when it has broken a rule (§9.2),
  * and with a reset of the device or its sleep. Then the completion behind those that

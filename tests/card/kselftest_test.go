@@ -71,7 +71,7 @@ func TestKselftest(t *testing.T) {
 	for _, k := range e.Kernels() {
 		t.Run(k, func(t *testing.T) {
 			res, _ := boot(t, e, k, "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-			checkSelftests(t, res, "pci", 331)
+			checkSelftests(t, res, "pci", 381)
 		})
 	}
 }
@@ -82,7 +82,7 @@ func TestVirtioKselftest(t *testing.T) {
 	card := vdev.DefaultConfig()
 	card.Time.Mode = vdev.TimeTimed
 	res, _ := bootVirtio(t, e, card, monitor{queueSize: 256}, "", "load\n"+kselftest.Script()+"rmmod npu || die rmmod\n", kselftests(t, e))
-	checkSelftests(t, res, "virtio", 299)
+	checkSelftests(t, res, "virtio", 353)
 }
 
 // TestKselftestTimeouts lets the driver find hangs by itself: on cards that do not watch their commands, and on one that

@@ -129,7 +129,7 @@ for style in msix msi intx; do
 	[ -e /sys/bus/pci/drivers/ioatdma/$bdf ]
 	grep ioat-$style /proc/interrupts | tee -a $RESULT/interrupts
 	[ -e $dev/dma/dma0chan0 ]
-	echo 1 >$dev/reset || true
+	echo 1 >$dev/reset
 	rmmod ioatdma
 done
 dmesg | grep -i 'ioat\|DMAR.*fault' >$RESULT/dmesg || true

@@ -556,8 +556,17 @@ TEST_F(user, mapped_wrongly)
 	EXPECT_EQ(-EINVAL, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_MAP, &wrong));
 	wrong = (struct drm_npu_queue_map){ .queue = self->r.queue, .entries = 1 };
 	EXPECT_EQ(-EINVAL, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_MAP, &wrong));
-	wrong = (struct drm_npu_queue_map){ .queue = self->r.queue, .doorbell_size = 1 };
-	EXPECT_EQ(-EINVAL, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_MAP, &wrong));
+#define BAD_MAP(field) do {									\
+		wrong = (struct drm_npu_queue_map){ .queue = self->r.queue, .field = 1 };	\
+		EXPECT_EQ(-EINVAL, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_MAP, &wrong));	\
+	} while (0)
+	BAD_MAP(pad);
+	BAD_MAP(sq_offset);
+	BAD_MAP(sq_size);
+	BAD_MAP(cq_offset);
+	BAD_MAP(cq_size);
+	BAD_MAP(doorbell_offset);
+	BAD_MAP(doorbell_size);
 	q = (struct drm_npu_queue_create){ .flags = 2 };
 	EXPECT_EQ(-EINVAL, npu_ioctl(self->fd, DRM_IOCTL_NPU_QUEUE_CREATE, &q));
 	close(other);

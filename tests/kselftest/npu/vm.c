@@ -232,6 +232,38 @@ TEST_F(vm, launch)
 	EXPECT_EQ(3, fault(self->fd).count);
 }
 
+/* As many mappings as a file can have, all of one page, and none more; each call is done whole or not. */
+TEST_F_TIMEOUT(vm, as_many_as_there_can_be, 120)
+{
+	uint32_t max = self->vm.max_mappings, n, i, done;
+	struct drm_npu_vm_op *op = calloc(self->vm.max_ops, sizeof(*op));
+
+	ASSERT_NE(NULL, op);
+	for (done = 0; done < max - 1; done += n) {
+		n = max - 1 - done < self->vm.max_ops ? max - 1 - done : self->vm.max_ops;
+		for (i = 0; i < n; i++)
+			op[i] = (struct drm_npu_vm_op){
+				DRM_NPU_VM_MAP, READ, self->a.handle, 0, 0,
+				A + (uint64_t)(done + i) * NPU_PAGE, NPU_PAGE
+			};
+		ASSERT_EQ(0, bind(self->fd, op, n));
+	}
+	for (i = 0; i < 2; i++) {
+		op[i] = op[0];
+		op[i].address = A + (uint64_t)(max + i) * NPU_PAGE;
+	}
+	EXPECT_EQ(-ENOSPC, bind(self->fd, op, 2));
+	EXPECT_EQ(max - 1, space_of(self->fd).mappings);
+	EXPECT_EQ(0, bind(self->fd, op, 1));
+	EXPECT_EQ(-ENOSPC, bind(self->fd, op + 1, 1));
+	EXPECT_EQ(max, space_of(self->fd).mappings);
+	EXPECT_EQ(0, unmap(self->fd, A, NPU_PAGE));
+	EXPECT_EQ(0, bind(self->fd, op + 1, 1));
+	EXPECT_EQ(0, unmap(self->fd, self->vm.start, self->vm.end - self->vm.start));
+	EXPECT_EQ(0, space_of(self->fd).mappings);
+	free(op);
+}
+
 #define GOOD_BIND(name, change)							\
 	TEST_F(vm, good_##name)							\
 	{									\
