@@ -149,7 +149,7 @@ func (f *modelFlags) add(c *cobra.Command) {
 		f.shapes[s[:at]] = shape
 		return nil
 	})
-	c.Flags().StringVar(&f.float, "float", "", "what products of fp32 are made of: fp32, `bf16` or fp16, to which their operands are rounded (docs/compiler.md)")
+	c.Flags().StringVar(&f.float, "float", "", "what products of fp32 are made of: fp32, bf16 or fp16: the `type` to which their operands are rounded (docs/compiler.md)")
 }
 
 // weightsHelp is about the second file that compile, run and verify take.
