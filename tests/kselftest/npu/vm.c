@@ -233,7 +233,7 @@ TEST_F(vm, launch)
 }
 
 /* As many mappings as a file can have, all of one page, and none more; each call is done whole or not. */
-TEST_F_TIMEOUT(vm, as_many_as_there_can_be, 120)
+TEST_F_TIMEOUT(vm, as_many_as_there_can_be, 900)
 {
 	uint32_t max = self->vm.max_mappings, n, i, done;
 	struct drm_npu_vm_op *op = calloc(self->vm.max_ops, sizeof(*op));
