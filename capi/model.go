@@ -63,6 +63,9 @@ func (s *source) read(cfg vdev.Config, note func(done, total int)) (*model.Model
 			return nil, failure{statusArgument, fmt.Errorf(`options: %w; they are JSON, as {"dims": {"batch": 4}, "shapes": {"x": [1, 3]}, "float": "bf16"}`, err)}
 		}
 		s.Dims, s.Shapes, s.Float = o.Dims, o.Shapes, o.Float
+		if s.Float != "" && !slices.Contains(compiler.Floats(), s.Float) {
+			return nil, failure{statusArgument, fmt.Errorf("options: products of %q: there are %s", s.Float, strings.Join(compiler.Floats(), ", "))}
+		}
 	}
 	for name, shape := range s.Shapes {
 		if slices.ContainsFunc(shape, func(n int) bool { return n < 0 }) {

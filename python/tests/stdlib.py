@@ -190,7 +190,7 @@ class Test(unittest.TestCase):
             ("model", ["shapes for ONNX", "npuir"], lambda: self.device.load(ADD, format="npuir", shapes={"x": [1]})),
             ("argument", ["sizes are 0 or more"], lambda: self.device.load(ADD, format="onnx", shapes={"x": [-1]})),
             ("argument", ["give {"], lambda: self.device.load(ADD, format="onnx", dims={"n": "two"})),
-            ("model", ['products of "fp8"'], lambda: self.device.load(ADD, format="onnx", dtype="fp8")),
+            ("argument", ['products of "fp8"'], lambda: self.device.load(ADD, format="onnx", dtype="fp8")),
             ("argument", ["seconds above 0"], lambda: m.run(x, y, timeout=0)),
             ("device", ['card "gpu"', "use in-process"], lambda: npuemu.Device("gpu")),
             ("device", ["/no/such/socket"], lambda: npuemu.Device("vfio-user:/no/such/socket")),

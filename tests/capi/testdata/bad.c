@@ -94,6 +94,8 @@ static void structures(void)
 	FAILS(NPUEMU_ERR_ARGUMENT, "unknown field", npuemu_load(device, &load, &m));
 	load.options = "{";
 	FAILS(NPUEMU_ERR_ARGUMENT, "options", npuemu_load(device, &load, &m));
+	load.options = "{\"float\": \"int8\"}";
+	FAILS(NPUEMU_ERR_ARGUMENT, "bf16, fp16, fp32", npuemu_load(device, &load, &m));
 	load.options = NULL;
 	load.data = NULL;
 	FAILS(NPUEMU_ERR_ARGUMENT, "data is NULL and has 1 bytes", npuemu_load(device, &load, &m));

@@ -232,7 +232,7 @@ TEST_F(vm, launch)
 	EXPECT_EQ(3, fault(self->fd).count);
 }
 
-/* As many mappings as a file can have, all of one page, and none more; each call is done whole or not. */
+/* As many mappings as there can be, all of one page; a call that wants more does nothing. */
 TEST_F_TIMEOUT(vm, as_many_as_there_can_be, 900)
 {
 	uint32_t max = self->vm.max_mappings, n, i, done;
