@@ -91,7 +91,7 @@ Written by `+"`make models`"+`; do not edit. Whole networks, compiled by `+"`npu
 are made when the command runs, by `+"`tests/models`"+`; integer models by ONNX Runtime's own quantizer: int8, a scale for each channel of the weights, QuantizeLinear and
 DequantizeLinear around each operator. The int8 model of digits is made of integers that are in the tree.
 
-| Model | What it is |
+| Model | Source |
 |---|---|
 %s
 ## What ran where, and how right
@@ -106,9 +106,11 @@ of the programs; an operator that is not among them is named, with the reason.
 | Cycles, Time | of the timing model ([spec/timing.md](spec/timing.md)) for the default core, an array of %d × %d, scratchpad of %d KiB and accumulators of %d KiB at %d MHz; operators of the host are not in it |
 | Array in use | MACs per cycle, as part of what the array has; it has %d for int8 and fewer for wider types (§13) |
 | Traffic, Memory | bytes between the core and device memory; constants and activations that a run needs there |
-| Results | every sample, compared with what ONNX Runtime computes of it with all its optimizations. Trained networks: how many held-out images are right. Weights from a seed have no accuracy: for how many inputs both find
-the same of 1000 (12) classes, and for how many the framework itself does before it quantizes, which says how much a last digit decides in such a network. ONNX Runtime leaves
-some operators between QuantizeLinear and DequantizeLinear in fp32 ([compiler.md](compiler.md), "Beside ONNX Runtime"); of the networks that are quantized to operators of integers it leaves none. A step is the output's scale. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs |
+| Results | every sample, compared with what ONNX Runtime computes of it with all its optimizations; a step is the output's scale |
+
+Of trained networks the results say how many held-out images are right. Weights from a seed have no accuracy: for how many inputs both find the same of 1000 (12) classes, and for how many
+the framework itself does before it quantizes, which says how much a last digit decides in such a network. ONNX Runtime leaves some operators between QuantizeLinear and DequantizeLinear in
+fp32 ([compiler.md](compiler.md), "Beside ONNX Runtime"); of the networks that are quantized to operators of integers ("operators") it leaves none, and those are equal. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs.
 
 ## Time
 
