@@ -85,7 +85,9 @@ bench: ## Benchmarks
 
 bench-transport: ## The transports side by side with libvfio-user (docs/performance.md); results in build/bench
 	@$(GO) test ./tests/bench/transport -count=1 -run TestMeasure -measure -timeout 30m -out $(CURDIR)/build/bench -v
-bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
+bench-peers: bench-products bench-vector bench-networks ## Everything beside its peer in one run, one after the other: products, vector engine, networks
+
+bench-products: ## core/gemm, whole commands and convolutions beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
 	@$(GO) run ./tests/bench/peers
 
 bench-networks: ## ResNet-50 and MobileNetV2 on a card in process and in ONNX Runtime, in turns; the first run fetches onnx and onnxruntime, 70 MB
