@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the golden cases of TestGolden: small models, their inputs, and what ONNX's reference evaluator makes of them.
 
-usage: golden.py DIRECTORY        with the packages of tests/onnx/requirements.txt
+usage: golden.py DIRECTORY        with the packages of tests/models/requirements.txt
 
 What com.microsoft adds, and what the evaluator cannot do, is computed by ONNX Runtime, without optimizations. DIRECTORY/FAMILY.txt has a case behind each
 line "case NAME": the model as text of compiler/ir, with the inputs' values, and what the outputs must be. There is one for
