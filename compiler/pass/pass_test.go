@@ -358,7 +358,7 @@ func TestErrors(t *testing.T) {
 		{"huge", []string{"input %x: float32[1]", "const %s: int64[3] = 65536 65536 65536", `node "n" Expand(%x, %s) -> %y`, "output %y"}, "too large"},
 		{"attribute of another kind", []string{"input %x: float32[2]", `node "n" Softmax(%x) -> %y {axis="last"}`, "output %y"}, "an attribute is of another kind than the operator's"},
 		{"no permutation", []string{"input %x: float32[2, 2]", `node "n" Transpose(%x) -> %y {perm=[0, 0]}`, "output %y"}, "perm [0 0] is no permutation"},
-		{"index", []string{"input %x: float32[2]", "const %i: int64[2] = 0 2", `node "n" Gather(%x, %i) -> %y`, "output %y"}, "index 2 of 2"},
+		{"index", []string{"input %x: float32[2]", "const %i: int64[2] = 0 2", `node "n" Gather(%x, %i) -> %y`, "output %y"}, "tensor \"i\": index 2 of axis 0 of [2], which has 2 elements"},
 		{"depth", []string{"input %x: int32[2]", "const %d: int64[] = 1099511627776", "const %v: float32[2] = 0 1", `node "n" OneHot(%x, %d, %v) -> %y`, "output %y"}, "constant of shape [1099511627776]"},
 		{"huge triangle", []string{"input %x: float32[100000]", "const %a: int64[] = 0", `node "n" CumSum(%x, %a) -> %y`, "output %y"}, "constant of shape [100000 100000], and up to 2²⁴ elements"},
 		{"huge mask", []string{"input %x: uint8[60000, 60000]", `node "n" Trilu(%x) -> %y`, "output %y"}, "constant of shape [60000 60000]"},

@@ -297,7 +297,7 @@ func ruleGather(b *builder, n *ir.Node) []*ir.Tensor {
 	if at.Const() {
 		for _, i := range b.constInts(1) {
 			if d := x.Shape[axis]; i < -d || i >= d {
-				b.fail(fixValue, nil, "index %d of %d", i, d)
+				b.fail(fixValue, at, "index %d of axis %d of %v, which has %d elements", i, axis, x.Shape, d)
 			}
 		}
 	}
@@ -325,7 +325,7 @@ func ruleGatherND(b *builder, n *ir.Node) []*ir.Tensor {
 				v += d
 			}
 			if v < 0 || v >= d {
-				b.fail(fixValue, nil, "index %d of %d", v, d)
+				b.fail(fixValue, at, "index %d of axis %d of %v, which has %d elements", index[r*depth+j], batch+j, x.Shape, d)
 			}
 			k = k*d + v
 		}
