@@ -128,12 +128,15 @@ func (b *builder) flatIndices(n *ir.Node) []int {
 	return flat
 }
 
-// ruleGatherElements: with constant indices it is a gather of the flat tensor.
+// ruleGatherElements is a gather of the flat tensor.
 func ruleGatherElements(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
+	if !n.Inputs[1].Const() {
+		return one(b.take(x, n.Inputs[1], b.axis(n.Attrs.Int("axis", 0), len(x.Shape))))
+	}
 	return one(b.gather(b.reshape(x, x.Elements()), b.ints(ir.Int32, n.Inputs[1].Shape, b.flatIndices(n)...), 0))
 }
 
 func scatterRules() map[string]rule {
-	return map[string]rule{"GatherElements": ruleGatherElements, "ScatterElements": ruleScatterElements, "ScatterND": ruleScatterND}
+	return map[string]rule{"GatherElements": ruleGatherElements, "ScatterElements": ruleScatterElements, "Scatter": ruleScatterElements, "ScatterND": ruleScatterND}
 }

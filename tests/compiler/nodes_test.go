@@ -21,6 +21,8 @@ var update = flag.Bool("update", false, "write docs/operators.md")
 // wrong are the cases that are known to give another result.
 var wrong = map[string]string{
 	"test_attention_4d_causal_fp16_expanded": "one unit of fp16: its steps are each rounded to fp16, here and in numpy, where they are in another order",
+	"test_dft_inverse":                       "ten elements are what an FFT in fp32 leaves of numbers up to 54: the first 1.9e-7, where numpy gives -7e-16 in fp64 and we 3e-15",
+	"test_dft_inverse_opset19":               "the same",
 }
 
 // TestNodes runs ONNX's node cases on a card: it gives the bits of the reference, whatever the
