@@ -192,7 +192,7 @@ func (x *cut) tile(lines, filters, channels part, inputThere, weightsThere bool)
 	p := x.product(lines.size, filters.size, channels.size)
 	d := x.c.Dataflow
 	w.array = p.steady(x.c, d)
-	w.spad = p.spadBytes(x.c, d, 1, 1)
+	w.spad = p.spadBytes(x.c, d, p.groups*p.m*p.k, p.groups*p.k*p.n)
 	if !inputThere {
 		bytes, rows := x.input(lines.size, channels.size)
 		w.read += bytes
