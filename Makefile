@@ -142,11 +142,12 @@ generate-vec: ## The same of core/vec
 generate-gemm-check: ## Show that this assembly is what its generator writes
 	@mkdir -p build/gemm && $(GO) -C core/gemm/gen run . $(CURDIR)/build/gemm
 	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/gemm/$$f build/gemm/$$f || exit 1; done
+	@rm -r build/gemm # or ./... has a package more
 
 generate-vec-check: ## The same of core/vec
 	@mkdir -p build/vec && $(GO) -C core/vec/gen run . $(CURDIR)/build/vec
 	@for f in zkernels_amd64.s zkernels_amd64.go ztables_amd64.go; do cmp core/vec/$$f build/vec/$$f || exit 1; done
-	@rm -r build/vec # or ./... has a package more
+	@rm -r build/vec
 
 firmware: setup ## Rebuild boot ROM and firmware image from C
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads
@@ -170,5 +171,6 @@ check: ## What CI runs before the tests: formatting, generated files, vet, lint,
 	@$(GO) vet ./...
 	@$(GO) mod tidy -diff
 	@$(GO) run ./internal/regen -check
+	@$(MAKE) -s generate-gemm-check generate-vec-check
 	@$(GOLANGCI) run ./...
 	@git diff --exit-code --stat

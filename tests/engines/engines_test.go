@@ -118,6 +118,7 @@ func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.
 func (j *judge) against(t testing.TB, image []byte, seed uint64, model [3][]byte, want ref.Result) string {
 	var counted core.Stats
 	var hazards []core.Hazard
+	var unused []core.Unused
 	for n, c := range j.cores {
 		device := buffers{memory(seed), seed}
 		var bindings []core.Binding
@@ -136,10 +137,10 @@ func (j *judge) against(t testing.TB, image []byte, seed uint64, model [3][]byte
 			return fmt.Sprintf("the device completes with %+v, the reference with %+v", got, want)
 		}
 		if n == 0 {
-			counted, hazards = stats, slices.Clone(c.Hazards())
+			counted, hazards, unused = stats, slices.Clone(c.Hazards()), slices.Clone(c.Unused())
 		}
-		if stats != counted || !slices.Equal(c.Hazards(), hazards) {
-			return fmt.Sprintf("several threads count %+v and find %v, one %+v and %v", stats, c.Hazards(), counted, hazards)
+		if stats != counted || !slices.Equal(c.Hazards(), hazards) || !slices.Equal(c.Unused(), unused) {
+			return fmt.Sprintf("several threads count %+v and find %v %v, one %+v and %v %v", stats, c.Hazards(), c.Unused(), counted, hazards, unused)
 		}
 		for n, bytes := range device.bytes {
 			for i, b := range bytes {
