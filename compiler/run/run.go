@@ -176,6 +176,9 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 			if err != nil {
 				return nil, r, fmt.Errorf("run: program %d of %d: %w%s", st.Program+1, len(m.Programs), err, s.blame(st.Program, err))
 			}
+			if err := context.Cause(ctx); err != nil { // the result is there, and too late
+				return nil, r, fmt.Errorf("run: program %d of %d: %w", st.Program+1, len(m.Programs), err)
+			}
 			l.Program = st.Program
 			r.Launches, r.Untimed = append(r.Launches, l), l.Untimed
 		} else if err := s.host(st); err != nil {
