@@ -48,9 +48,15 @@ func (c Counters) Since(before Counters) Counters {
 	}
 }
 
+// Hardware is what a card is.
+type Hardware struct {
+	model.Array
+	Architecture string // as 1.5
+}
+
 // Card is a card and its driver.
 type Card interface {
-	Array() (model.Array, error)    // what the card's registers say
+	Hardware() (Hardware, error)    // what the card's registers say
 	Alloc(size int) (Memory, error) // all zero
 	Free(Memory) error              // nobody uses it any more
 	// Launch runs a program and says what it took; whose number it is in the model is the caller's business.
@@ -68,7 +74,7 @@ type Session struct {
 
 // Load puts m into memory that the card reaches, until Close. A model for another configuration is refused.
 func Load(card Card, m *model.Model) (*Session, error) {
-	have, err := card.Array()
+	have, err := card.Hardware()
 	if err != nil {
 		return nil, fmt.Errorf("run: %w", err)
 	}
