@@ -346,6 +346,11 @@ func TestChanged(t *testing.T) {
 func FuzzImport(f *testing.F) {
 	f.Add(small())
 	f.Add(testModel(17, part(11, valueInfo("x", 1, 1)), part(1, testNode("Constant", nil, []string{"c"}, intAttr("value_ints", 1, 2))), part(12, valueInfo("c", 1))))
+	follow := part(1, testNode("Identity", []string{"on"}, []string{"more"}))
+	for _, m := range [][]byte{ifModel(scalar("cond", kindBool, 1)), loopModel(3, follow), scanModel()} {
+		f.Add(m)
+	}
+	f.Add(append(testModel(17, part(11, valueInfo("x", 1, 2)), part(1, inDomain(testNode("Twice", []string{"x"}, []string{"z"}))), part(12, valueInfo("z", 1))), testFunction(nil, testNode("Elu", []string{"a"}, []string{"b"}, refAttr("alpha", "slope")))...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := Import(b, Options{})
 		if err != nil {
