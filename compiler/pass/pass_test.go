@@ -171,11 +171,18 @@ var cases = []struct {
 		want: "reshape",
 	},
 	{
-		name: "integers that the device lacks",
+		name: "numbers that the device lacks",
 		lines: []string{
-			"input %x: int64[3]", "input %y: int64[3]", `node "a" Add(%x, %y) -> %a`, `node "t" Transpose(%a) -> %t`, "output %t",
+			"input %x: float64[3]", "input %y: float64[3]", `node "a" Add(%x, %y) -> %a`, `node "t" Transpose(%a) -> %t`, "output %t",
 		},
 		want: "host.element",
+	},
+	{
+		name: "integers that the device lacks, in halves",
+		lines: []string{
+			"input %x: int64[3]", "input %y: int64[3]", `node "a" BitwiseAnd(%x, %y) -> %a`, `node "t" Transpose(%a) -> %t`, "output %t",
+		},
+		want: "bitcast slice reshape bitcast slice reshape bitcast slice reshape bitcast slice reshape element element reshape reshape concat bitcast",
 	},
 	{
 		name: "a product of ONNX Runtime",

@@ -232,9 +232,22 @@ func (b *builder) convert(x *ir.Tensor, typ ir.Type, saturate bool) *ir.Tensor {
 	case x.Type == ir.Bool && typ.Bits() == 8 && !typ.Float():
 		return b.emit("npu.bitcast", typ, x.Shape, nil, x)
 	case (x.Type == ir.Int64 || x.Type == ir.Uint64) && typ.Integer() && typ.Bits() <= 32:
-		return b.convert(b.low(x), typ, saturate)
+		return b.convert(b.half(x, 0), typ, saturate)
+	case x.Type == ir.Int64 && !x.Const() && (typ == ir.Float32 || typ == ir.Float16):
+		return b.cast(b.rounded(x), typ) // what fp16 has is exact in fp32
 	case typ == ir.Int64 && x.Type.Computes() && !x.Type.Float():
 		return b.toInt64(b.cast(x, ir.Int32))
+	}
+	switch {
+	case x.Const():
+	case x.Type == ir.Uint16:
+		return b.convert(b.from16(x), typ, saturate)
+	case typ == ir.Uint16 && x.Type.Computes():
+		if x.Type.Float() {
+			whole := b.emit("npu.cast", ir.Int32, x.Shape, ir.Attrs{"trunc": int64(1)}, x)
+			return b.to16(b.emit("npu.clip", ir.Int32, x.Shape, ir.Attrs{"lo": int64(0), "hi": int64(math.MaxUint16)}, whole))
+		}
+		return b.to16(b.cast(x, ir.Int32))
 	}
 	attrs := ir.Attrs{}
 	if typ.Float() {
@@ -274,6 +287,9 @@ func ruleDiv(b *builder, n *ir.Node) []*ir.Tensor {
 	}
 	// Integers of 16 bits: the quotient in fp32 is off by less than its distance to the next integer.
 	q := b.op2("div", b.cast(x, ir.Float32), b.cast(y, ir.Float32))
+	if x.Type == ir.Uint16 {
+		return one(b.to16(b.emit("npu.cast", ir.Int32, q.Shape, ir.Attrs{"trunc": int64(1)}, q)))
+	}
 	return one(b.emit("npu.cast", x.Type, q.Shape, ir.Attrs{"trunc": int64(1), "saturate": int64(0)}, b.emit("npu.cast", ir.Int32, q.Shape, ir.Attrs{"trunc": int64(1)}, q)))
 }
 

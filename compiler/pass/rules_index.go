@@ -15,9 +15,7 @@ func (b *builder) index32(t *ir.Tensor) *ir.Tensor {
 	if t.Type != ir.Int64 {
 		return b.cast(t, ir.Int32)
 	}
-	halves := b.emit("npu.bitcast", ir.Int32, append(slices.Clone(t.Shape), 2), nil, t)
-	half := func(i int) *ir.Tensor { return b.reshape(b.part(halves, len(t.Shape), i, 1), t.Shape...) }
-	low, high := half(0), half(1)
+	low, high := b.half(t, 0), b.half(t, 1)
 	fits := b.op2("eq", high, b.scalar2("shr", low, 31))
 	return b.choose(fits, low, b.op2("xor", b.scalar2("shr", high, 31), b.ints(ir.Int32, nil, math.MaxInt32)))
 }

@@ -355,8 +355,14 @@ func matrixRules() map[string]rule {
 		"ReduceProd": reduced(func(b *builder, x *ir.Tensor, axes []int) *ir.Tensor {
 			for _, a := range axes {
 				size := x.Shape[a]
-				if size == 0 || size > 1024 {
+				if size > 1024 {
 					b.fail(makeSmaller, nil, "a product of %d elements", size)
+				}
+				if size == 0 {
+					shape := slices.Clone(x.Shape)
+					shape[a] = 1
+					x = b.expand(b.like(x, 1), shape)
+					continue
 				}
 				y := b.part(x, a, 0, 1)
 				for i := 1; i < size; i++ {
