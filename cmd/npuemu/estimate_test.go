@@ -211,6 +211,34 @@ func TestEstimateModel(t *testing.T) {
 	}
 }
 
+// TestCompileTable has utilization, intensity and bound of each operator by itself.
+func TestCompileTable(t *testing.T) {
+	out, _, err := npuemu(t.Context(), "compile", lenet, "-o", filepath.Join(t.TempDir(), "lenet.npu"), "--json")
+	var s compiledSummary
+	if err != nil || json.Unmarshal([]byte(out), &s) != nil {
+		t.Fatalf("%q, %v", out, err)
+	}
+	first := 0.0
+	for _, o := range s.Operators {
+		if o.Within != "" || o.Engine == "none" {
+			continue
+		}
+		if want := float64(o.MACs) / float64(o.Cycles*32*32); o.Utilization != want || o.Utilization > 1 || o.Bound == "" || (o.Intensity > 0) != (o.MACs > 0) || o.Intensity > float64(o.MACs)/float64(o.Bytes) {
+			t.Errorf("%+v, want utilization %v", o, want) // whole bursts are no less than the bytes
+		}
+		if o.Name == "conv1/2" {
+			first = o.Utilization
+		}
+	}
+	if first < 0.01 {
+		t.Errorf("conv1/2 uses %.2f %% of the array", 100*first)
+	}
+	out, _, err = npuemu(t.Context(), "compile", lenet, "-o", filepath.Join(t.TempDir(), "lenet.npu"), "--table")
+	if err != nil || !strings.Contains(out, "utilization  MAC/byte  bound by") {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
 // TestEstimateHost names what the host executes, with the reason, wherever layers are.
 func TestEstimateHost(t *testing.T) {
 	name := file(t, "host.npuir", doubled)
