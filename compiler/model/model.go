@@ -98,6 +98,10 @@ type Node struct {
 	Stored       uint64   `json:"stored"` // bytes
 	Cycles       uint64   `json:"cycles"` // of the node by itself (§13); 0 if nobody estimated them
 	Outputs      []Tensor `json:"outputs,omitempty"`
+
+	// Of the estimate that Cycles is of, and not in the file: bytes of device memory, whole bursts, and what bounds the node.
+	Moved uint64 `json:"-"`
+	Bound string `json:"-"`
 }
 
 // limits of a manifest, so that what a file says cannot make a reader take all memory.

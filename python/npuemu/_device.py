@@ -391,7 +391,8 @@ class Model(_Handle):
         """The operators, in order: dicts with name, op, engine (matrix; vector; load, store; none; host), cycles (of the
         timing model, of the operator by itself), bytes (loaded and stored), device (bool), reason (of one on the host),
         within (the operator that it is computed with, and counted there), macs, bytes_loaded, bytes_stored, instructions
-        (of the load, store, matrix and vector engine)."""
+        (of the load, store, matrix and vector engine), and in those cycles utilization of the array, intensity (multiply-
+        accumulates for each byte of device memory) and bound (what takes most of them)."""
         operators: list[dict[str, Any]] = self.report["operators"]
         return operators
 
