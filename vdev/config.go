@@ -94,7 +94,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.5", "1.4", "1.3", "1.2", "1.1", "1.0"} }
+func Arches() []string { return []string{"1.6", "1.5", "1.4", "1.3", "1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -119,6 +119,9 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 5 {
 		f |= npureg.FeatureAddq
 	}
+	if c.archMinor() >= 6 {
+		f |= npureg.FeatureArguments | npureg.FeatureMismatch
+	}
 	return f &^ c.without()
 }
 
@@ -133,13 +136,7 @@ func (c Config) without() uint32 {
 
 // isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
 func (c Config) isaMinor() uint16 {
-	switch minor := c.archMinor(); {
-	case minor >= 5:
-		return isa.Minor
-	case minor >= 3:
-		return uint16(minor - 2)
-	}
-	return 0
+	return uint16(max(c.archMinor(), 2) - 2)
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file. Its local memories are those of a present edge

@@ -39,6 +39,7 @@ type estimateFlags struct {
 	sweeps   []string
 	onBus    []uint
 	timeline timelineFlags
+	given    argumentFlags
 }
 
 func estimateCommand() *cobra.Command {
@@ -54,6 +55,7 @@ func estimateCommand() *cobra.Command {
 			"--sweep KEY=VALUE,VALUE… estimates once for each value, or once for each combination if it is repeated. Keys are rows, cols, dim (both), scratchpad,\n" +
 			"accumulators, dataflow, and those of [timing]. A table then has a line for each combination; JSON and CSV have all layers.\n\n" +
 			"With --model scalesim cycles are those that SCALE-Sim v3 reports for the array alone, and there is no memory.\n\n" +
+			"--arg s0=16 is an argument (§4.9) of a program that takes some; those that are left out are 0.\n\n" +
 			timelineHelp,
 		Example: "  npuemu estimate examples/layers/resnet50.csv\n" +
 			"  npuemu estimate resnet50.csv --config array.toml --format csv > out.csv\n" +
@@ -75,6 +77,7 @@ func estimateCommand() *cobra.Command {
 	c.Flags().StringVar(&f.roofline, "roofline", "", "write a roofline plot to this SVG `file`; of layers, and of one configuration")
 	c.Flags().UintSliceVar(&f.onBus, "bus", nil, "`bindings` of a program that are memory on the bus; the others are device memory")
 	f.timeline.add(c)
+	f.given.add(c)
 	_ = c.MarkFlagFilename("config", "toml")
 	_ = c.MarkFlagFilename("roofline", "svg")
 	for flag, values := range map[string][]string{"format": {"table", "json", "csv"}, "model": {"default", "scalesim"}, "dataflow": {"ws", "os", "is"}} {
@@ -108,6 +111,9 @@ func (f *estimateFlags) run(c *cobra.Command, name string) error {
 		if len(f.onBus) > 0 {
 			return errors.New("--bus is for programs: layers lie in device memory")
 		}
+		if len(f.given.list) > 0 {
+			return errors.New("--arg is for programs: a layer table has none")
+		}
 		if f.timeline.name != "" {
 			return errors.New("--timeline is for programs and compiled models: a layer table has no instructions")
 		}
@@ -120,6 +126,11 @@ func (f *estimateFlags) run(c *cobra.Command, name string) error {
 		}
 		if programs, err = loadPrograms(c, name); err != nil {
 			return err
+		}
+		for _, p := range programs.list {
+			if p.Args, err = f.given.of(p); err != nil {
+				return err
+			}
 		}
 		if f.config == "" {
 			base.Rows, base.Cols = int(programs.list[0].Rows), int(programs.list[0].Cols)

@@ -32,6 +32,7 @@ func runCommand() *cobra.Command {
 		o       runOptions
 		ins     []string
 		outs    []string
+		given   argumentFlags
 		level   string
 		mode    string
 		timeout time.Duration
@@ -50,7 +51,8 @@ func runCommand() *cobra.Command {
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
-			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
+			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n" +
+			"--arg s0=16 is an argument (§4.9) of a program that takes some; those that are left out are 0.\n\n" +
 			timelineHelp + " Bindings are memory on the bus, as run has them, with the card's cycles in time mode timed;\n" +
 			"estimate --timeline takes them to be device memory, as the cycles of --table are.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
@@ -102,8 +104,8 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			if m != nil {
-				if len(ins)+len(outs) > 0 {
-					return errors.New("--in and --out are for programs: a model takes --input and --output")
+				if len(ins)+len(outs)+len(given.list) > 0 {
+					return errors.New("--in, --out and --arg are for programs: a model takes --input and --output")
 				}
 				ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
 				defer cancel()
@@ -114,6 +116,9 @@ func runCommand() *cobra.Command {
 			}
 			o.name = filepath.Base(args[0])
 			if o.program, err = loadProgram(c, args[0]); err != nil {
+				return err
+			}
+			if o.program.Args, err = given.of(o.program); err != nil {
 				return err
 			}
 			if o.bindings, err = parseBindings(c, ins, outs); err != nil {
@@ -141,6 +146,7 @@ func runCommand() *cobra.Command {
 	o.memory.add(c)
 	o.sizes.add(c)
 	cf.add(c)
+	given.add(c)
 	o.debug.add(c)
 	o.timeline.add(c)
 	return c
@@ -325,8 +331,12 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	}
 	s := runSummary{Device: o.device, Runs: o.repeat}
 	begin := time.Now()
+	var args []int32
+	if o.program.Args != nil {
+		args = o.program.Args[:]
+	}
 	for range o.repeat {
-		st, err := d.Launch(ctx, program, bindings)
+		st, err := d.Launch(ctx, program, bindings, args...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
 		}

@@ -392,7 +392,7 @@ var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturat
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"sparse", FeatureSparse}, {"mx", FeatureMX}, {"gather", FeatureGather}, {"quant", FeatureQuant}, {"addq", FeatureAddq}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"sparse", FeatureSparse}, {"mx", FeatureMX}, {"gather", FeatureGather}, {"quant", FeatureQuant}, {"addq", FeatureAddq}, {"arguments", FeatureArguments}}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {

@@ -84,27 +84,37 @@ func (b *buffers) Store(at core.Binding, off uint64, p []byte) error {
 // access is what bindings permit.
 var access = [3]struct{ read, write bool }{{true, false}, {true, true}, {false, true}}
 
-// compare runs p, with the memory of seed, on both, and tells of the first
+// compare runs p, with the memory and arguments of seed, on both, and tells of the first
 // difference, or "". It also returns the reference's status. A program that runs to its end comes a third time with other
-// bytes: the device has taken down then what it does.
+// bytes: the device has taken down then what it does. Some come with other arguments then, and once more with the first.
 func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.Status) {
-	image := p.Image()
+	image, args := p.Image(), arguments(seed, p.Features)
+	rounds := 3
+	if seed%4 == 0 && p.Features&isa.FeatureArguments != 0 {
+		rounds = 5
+	}
 	run := func(seed uint64) ([3][]byte, ref.Result) {
 		model := memory(seed)
 		var refs []ref.Binding
 		for n, a := range access {
 			refs = append(refs, ref.Binding{Data: model[n], Read: a.read, Write: a.write})
 		}
-		return model, j.ref.Run(image, refs)
+		return model, j.ref.Run(image, refs, args)
 	}
 	model, want := run(seed)
 	status := want.Status
-	for round := range 3 {
-		if round == 2 {
+	first := seed
+	for round := range rounds {
+		switch round {
+		case 2, 4:
+			args = arguments(first, p.Features)
 			seed += 4 // the same places
 			model, want = run(seed)
+		case 3:
+			args = arguments(first+1, p.Features)
+			model, want = run(seed)
 		}
-		if d := j.against(t, image, seed, model, want); d != "" {
+		if d := j.against(t, image, seed, args, model, want); d != "" {
 			return fmt.Sprintf("run %d: %s", round+1, d), status
 		}
 		if status != 0 {
@@ -114,8 +124,8 @@ func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.
 	return "", status
 }
 
-// against runs image, with the memory of seed, on the device, and tells of the first difference to want and model.
-func (j *judge) against(t testing.TB, image []byte, seed uint64, model [3][]byte, want ref.Result) string {
+// against runs image, with the memory of seed and args, on the device, and tells of the first difference to want and model.
+func (j *judge) against(t testing.TB, image []byte, seed uint64, args *[isa.Arguments]int32, model [3][]byte, want ref.Result) string {
 	var counted core.Stats
 	var hazards []core.Hazard
 	for n, c := range j.cores {
@@ -124,6 +134,7 @@ func (j *judge) against(t testing.TB, image []byte, seed uint64, model [3][]byte
 		for n, a := range access {
 			bindings = append(bindings, core.Binding{Addr: uint64(n) << 32, Size: uint64(len(device.bytes[n])), Read: a.read, Write: a.write})
 		}
+		c.SetArguments(args)
 		stats, err := c.Run(t.Context(), image, bindings, &device)
 		got := ref.Result{}
 		var f *core.Fault

@@ -22,7 +22,7 @@ const (
 )
 
 // config is the core.
-var config = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 3, Features: features}
+var config = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: isa.Minor, Features: features}
 
 // features are the groups that the reference knows.
 const features = isa.Features
@@ -59,6 +59,25 @@ func memory(seed uint64) [3][]byte {
 	return b
 }
 
+// arguments returns what the launch of a program with features gives by seed, or nil; s3 may be a loop's count.
+func arguments(seed, features uint64) *[isa.Arguments]int32 {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	if features&isa.FeatureArguments == 0 && rng.IntN(4) > 0 || rng.IntN(8) == 0 {
+		return nil
+	}
+	var a [isa.Arguments]int32
+	for n := range a {
+		switch rng.IntN(8) {
+		case 0:
+		case 1:
+			a[n] = int32(rng.Uint32())
+		default:
+			a[n] = int32(rng.IntN(9) - 3)
+		}
+	}
+	return &a
+}
+
 // generator makes one program.
 type generator struct {
 	*rand.Rand
@@ -74,9 +93,9 @@ type generator struct {
 // have tokens by chance, some a rule that is broken.
 func generate(seed uint64) *isa.Program {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 2)), last: -1}
-	d := isa.Descriptor{Minor: 3, Rows: 16, Cols: 24, SpadSize: spadSize, AccSize: accSize, Bindings: 3, Features: features}
+	d := isa.Descriptor{Minor: isa.Minor, Rows: 16, Cols: 24, SpadSize: spadSize, AccSize: accSize, Bindings: 3, Features: features}
 	if g.IntN(15) == 0 { // fewer groups, sometimes more than the version has
-		d.Minor = uint16(g.IntN(4))
+		d.Minor = uint16(g.IntN(isa.Minor + 1))
 		d.Features &= g.Uint64()
 		if g.IntN(4) > 0 {
 			d.Features &= isa.FeaturesOf(d.Minor)
@@ -104,7 +123,10 @@ func generate(seed uint64) *isa.Program {
 	}
 	g.unit(isa.Store{Binding: 2, NX: spadSize, NY: 1, NZ: 1})
 	g.unit(isa.Store{Acc: true, Binding: 2, Offset: spadSize, NX: accSize, NY: 1, NZ: 1})
-	p := &isa.Program{Descriptor: d}
+	p := &isa.Program{Descriptor: d, Args: arguments(seed, d.Features)}
+	if p.Args == nil {
+		p.Args = new([isa.Arguments]int32)
+	}
 	for range 200 {
 		p.Text = p.Text[:0]
 		for _, w := range g.words {
@@ -181,7 +203,7 @@ func (g *generator) loop() {
 	}
 	l := isa.Loop{Reg: uint8(g.depth), Count: uint32(1 + g.IntN(4)), Start: int32(g.IntN(5) - 2), Step: int32(g.IntN(4) - 1)}
 	if g.IntN(5) == 0 {
-		l.ByRegister, l.Count, l.CountReg = true, 0, uint8(4+g.IntN(2))
+		l.ByRegister, l.Count, l.CountReg = true, 0, uint8(3+g.IntN(3))
 	}
 	g.words = append(g.words, l.Encode())
 	g.depth++

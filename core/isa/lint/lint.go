@@ -6,7 +6,7 @@
 // order all accesses of different engines to the same bytes (§5.5).
 //
 // A program's instructions, their order and their fields follow from its text
-// alone (§5.6.13), so it is gone through as the sequencer does, each iteration of
+// and its arguments alone (§5.6.13), so it is gone through as the sequencer does, each iteration of
 // each loop. Bindings with different indexes are taken for different memory, and
 // what depends on data (parameter tables, §5.6.8) or on the launch (access and size
 // of bindings) is not looked at.
@@ -65,6 +65,8 @@ type Report struct {
 	// Undecided is not 0 if accesses were too many to compare all of them: then
 	// there may be hazards that are not among the findings.
 	Undecided uint64 `json:"undecided"`
+	// Open says that the program has arguments which are not known (§5.6.13): only what is so whatever they are was looked at.
+	Open bool `json:"open,omitempty"`
 }
 
 // maxFindings is how many mistakes Check reports: a few screenfuls.
@@ -98,14 +100,6 @@ func Check(p *isa.Program) Report {
 		l.counters()
 	}
 	return l.report
-}
-
-// Refused is the finding that a core refuses p for v, at instruction index.
-func Refused(p *isa.Program, v *isa.Violation, index int) Finding {
-	return Finding{
-		Rule: v.Rule.String(), Section: "§5.3", At: (&linter{p: p}).place(index), Message: v.Detail,
-		Remedy: "write the program for this card's configuration, or run it on another",
-	}
 }
 
 // key tells apart what is reported once.
@@ -145,7 +139,11 @@ func (l *linter) rules() bool {
 	}
 	halt, v, at := isa.Scan(l.p.Text, l.p.Features)
 	if v == nil && halt >= 0 {
-		v, at = isa.WithinBudget(l.p.Text, halt)
+		if l.p.Open() {
+			v, at = l.p.Check()
+		} else {
+			v, at = isa.WithinBudget(l.p.Text, halt, l.p.Registers())
+		}
 	}
 	switch {
 	case v != nil:
@@ -156,8 +154,12 @@ func (l *linter) rules() bool {
 		return false
 	}
 	l.halt = halt
+	if l.p.Open() {
+		l.report.Open = true
+		return false
+	}
 	limits := l.p.Limits()
-	for w := isa.NewWalker(l.p.Text, halt); w.Next(isa.ClassControl); {
+	for w := l.p.Walker(halt); w.Next(isa.ClassControl); {
 		i, v := isa.Decode(w.Word())
 		if v == nil {
 			v = i.Check(limits)
@@ -206,7 +208,7 @@ type machine struct {
 func (l *linter) machine() *machine {
 	m := &machine{}
 	for e := range m.engines {
-		m.engines[e].Walker = isa.NewWalker(l.p.Text, l.halt)
+		m.engines[e].Walker = l.p.Walker(l.halt)
 		m.next(e)
 	}
 	return m
