@@ -162,6 +162,7 @@ type Core struct {
 	firstNumber uint64        // of its weights
 	tracker     hazard.Tracker
 	hazards     []Hazard
+	unused      []Unused
 	base        func(*isa.Access) // bus; made once
 }
 
@@ -248,7 +249,7 @@ func (c *Core) describe(desc *[isa.DescriptorSize]byte, bindings int) (isa.Descr
 // before every instruction. The core keeps nothing of the arguments.
 func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Memory) (Stats, error) {
 	defer func() { c.args = nil }()
-	c.hazards, c.start = c.hazards[:0], [isa.Arguments]int32{}
+	c.hazards, c.unused, c.start = c.hazards[:0], c.unused[:0], [isa.Arguments]int32{}
 	if c.args != nil {
 		c.start = *c.args
 	}
@@ -295,8 +296,15 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 		}
 	}
 	switch {
+	case err != nil:
+	case c.same == nil:
+		c.leftOver()
+	default:
+		c.unused = append(c.unused, c.same.unused...)
+	}
+	switch {
 	case err == nil && c.same == nil && len(c.hazards) == 0:
-		c.known.keep(image, bindings, c.start, halt)
+		c.known.keep(image, bindings, c.start, halt, c.unused)
 	case err == nil && c.noted != nil:
 		c.endNoting()
 	}

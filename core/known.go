@@ -9,8 +9,8 @@ import (
 	"npuemu/core/isa"
 )
 
-// What a program's text is checked for, and what its tokens leave without an order, follows from its image, bindings and
-// arguments alone: no data decides which instructions are executed, or in which order. So what is true of a program that ran is true
+// What a program's text is checked for, and what its tokens leave without an order or unused, follows from its image, bindings
+// and arguments alone: no data decides which instructions are executed, or in which order. So what is true of a program that ran is true
 // of the same one when it comes again, which is compared byte by byte: a copy takes far less time.
 
 // Bounds of the programs that are remembered.
@@ -27,6 +27,7 @@ type knownProgram struct {
 	bindings []Binding
 	args     [isa.Arguments]int32
 	halt     int
+	unused   []Unused
 	course   *course // or nil
 	varied   bool    // it has none
 }
@@ -46,7 +47,7 @@ func (k known) find(image []byte, bindings []Binding, args [isa.Arguments]int32)
 }
 
 // keep remembers a program, in place of the one that has not come for the longest time.
-func (k *known) keep(image []byte, bindings []Binding, args [isa.Arguments]int32, halt int) {
+func (k *known) keep(image []byte, bindings []Binding, args [isa.Arguments]int32, halt int, unused []Unused) {
 	if len(image) > knownBytes {
 		return
 	}
@@ -57,5 +58,7 @@ func (k *known) keep(image []byte, bindings []Binding, args [isa.Arguments]int32
 	p := (*k)[last]
 	copy((*k)[1:], (*k)[:last])
 	(*k)[0] = p
-	*p = knownProgram{image: append(p.image[:0], image...), bindings: append(p.bindings[:0], bindings...), args: args, halt: halt}
+	*p = knownProgram{
+		image: append(p.image[:0], image...), bindings: append(p.bindings[:0], bindings...), args: args, halt: halt, unused: append(p.unused[:0], unused...),
+	}
 }

@@ -115,8 +115,9 @@ func TestBounds(t *testing.T) {
 // Published figures, and how far the model is from them (§13.9). The bands are narrow around
 // what the specification states: who changes the model states anew.
 func TestPublished(t *testing.T) {
-	gemmini := config(16, 16)
-	gemmini.Accumulators, gemmini.DRAMWidth, gemmini.Stream = 64<<10, 16, 16
+	// Until PR 86 and 87 each instruction of a convolution loaded its weights again.
+	reload := gemmini()
+	reload.Stream = 16
 	total := func(c Config) (cycles uint64) {
 		for _, e := range Layers(network(t, "resnet50.csv"), c) {
 			cycles += e.Cycles
@@ -135,8 +136,8 @@ func TestPublished(t *testing.T) {
 		published uint64
 		percent   float64
 	}{
-		{"Gemmini, ResNet-50, February 2021", total(gemmini), 153_709_356 / 4, -49},
-		{"Gemmini, ResNet-50, March 2021", total(gemmini), 4_089_184_256 * 100 / 51 / 256, -38},
+		{"Gemmini, ResNet-50, February 2021", total(reload), 153_709_356 / 4, -47},
+		{"Gemmini, ResNet-50, March 2021", total(gemmini()), 4_089_184_256 * 100 / 51 / 256, -45},
 		{"ONNXim, ResNet-18 layer3.0.conv1", layer(29, 3, 128, 256, 2), 4549, 7},
 		{"ONNXim, ResNet-18 layer3.0.downsample", layer(27, 1, 128, 256, 2), 1191, 62},
 		{"ONNXim, ResNet-18 layer4.0.conv2", layer(9, 3, 512, 512, 1), 19090, 2},

@@ -286,13 +286,14 @@ type modelSummary struct {
 	Runs    int     `json:"runs"`
 	Seconds float64 `json:"seconds"` // of all runs, boot not included
 	placed
-	MadeUp   bool         `json:"inputs_made_up"`
-	Programs int          `json:"programs_per_run"`
-	DeviceS  float64      `json:"device_seconds"`
-	HostS    float64      `json:"host_seconds"`
-	Counters run.Counters `json:"counters"` // of the card, a run
-	Launches []run.Launch `json:"launches"` // of the last run
-	Untimed  string       `json:"untimed,omitempty"`
+	MadeUp   bool            `json:"inputs_made_up"`
+	Programs int             `json:"programs_per_run"`
+	DeviceS  float64         `json:"device_seconds"`
+	HostS    float64         `json:"host_seconds"`
+	Counters run.Counters    `json:"counters"` // of the card, a run
+	Launches []run.Launch    `json:"launches"` // of the last run
+	Untimed  string          `json:"untimed,omitempty"`
+	Outputs  []outputSummary `json:"outputs"` // of the last run
 
 	Operators []compiler.OperatorReport `json:"operators"`
 }
@@ -414,10 +415,11 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	w := c.OutOrStdout()
 	var files []output
 	for i, name := range names {
+		t := &m.Outputs[i]
+		s.Outputs = append(s.Outputs, summarize(t, outputs[i], name))
 		if name == "" {
 			continue
 		}
-		t := &m.Outputs[i]
 		b, err := npy.Write(t.TypeOf(), t.Shape, outputs[i])
 		if err != nil {
 			return fmt.Errorf("output %q: %w", t.Name, err)
@@ -470,6 +472,9 @@ func (s *modelSummary) print(w io.Writer) error {
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA\n", c.BytesRead, c.BytesWritten)
 	if len(s.Launches) > 0 {
 		fmt.Fprintf(t, "\t%s\n", cycles(c.Cycles, s.Untimed))
+	}
+	for _, o := range s.Outputs {
+		fmt.Fprintf(t, "output\t%s\n", o)
 	}
 	return t.Flush()
 }

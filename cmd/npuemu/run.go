@@ -340,6 +340,9 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
 		}
+		if err := context.Cause(ctx); err != nil { // the result is there, and too late
+			return fmt.Errorf("%s: %w", o.device, err)
+		}
 		s.Instructions, s.MACs = st.Instructions, st.MACs
 		if s.Launch, err = attach.Launched(st); err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)

@@ -4,8 +4,8 @@
 // with their inputs and attributes (package ir, model level); the types and shapes of what nodes
 // produce are not known yet, which pass.Infer mends. Opsets MinOpset to MaxOpset of the default domain
 // are taken, and of the domain com.microsoft the quantized operators and others that ONNX Runtime's tools
-// write. Subgraphs (If, Loop, Scan), functions, sequences, strings, sparse and complex tensors are
-// refused by name.
+// write. Graphs of If, Loop and Scan become bodies of their nodes, which pass.Infer writes out. Functions, sequences, strings, sparse
+// and complex tensors are refused by name.
 //
 // A file is not trusted: what it says of sizes is checked against what is there before memory is
 // taken, and external data is read only below the model's directory.
@@ -35,6 +35,9 @@ const (
 
 // maxRank bounds the shapes that a file can ask for; no operator needs more axes.
 const maxRank = 32
+
+// maxDepth bounds how deep graphs are in each other.
+const maxDepth = 16
 
 // Options say what a file leaves open.
 type Options struct {
@@ -107,6 +110,18 @@ type importer struct {
 	values map[string]*ir.Tensor
 	names  map[string]bool // of nodes
 	opset  int
+	outer  *importer // of the graph around this one; nil for the model's
+	depth  int       // of graphs around it
+}
+
+// value is the tensor of that name, of this graph or of those around it; nil for none.
+func (im *importer) value(name string) *ir.Tensor {
+	for ; im != nil; im = im.outer {
+		if t := im.values[name]; t != nil {
+			return t
+		}
+	}
+	return nil
 }
 
 func (im *importer) graph(f graph) error {
@@ -119,10 +134,20 @@ func (im *importer) graph(f graph) error {
 			return err
 		}
 	}
-	if err := im.options(f.inputs); err != nil {
-		return err
+	if im.outer == nil {
+		if err := im.options(f.inputs); err != nil {
+			return err
+		}
 	}
 	for _, v := range f.inputs {
+		if im.outer != nil { // what the node gives it, whatever the file says
+			t := &ir.Tensor{Name: v.name}
+			if err := im.define(t); err != nil {
+				return err
+			}
+			im.g.Inputs = append(im.g.Inputs, t)
+			continue
+		}
 		if im.values[v.name] != nil {
 			continue // an initializer's default, which is what this compiler takes
 		}
@@ -143,7 +168,7 @@ func (im *importer) graph(f graph) error {
 		}
 	}
 	for _, v := range f.outputs {
-		t := im.values[v.name]
+		t := im.value(v.name)
 		if t == nil {
 			return &ir.Error{Tensor: v.name, Rule: "is an output of the graph, and nothing defines it", Remedy: "the file is damaged or cut"}
 		}
@@ -401,7 +426,7 @@ func (im *importer) node(f *node, i int) error {
 			n.Inputs = append(n.Inputs, nil)
 			continue
 		}
-		t := im.values[name]
+		t := im.value(name)
 		if t == nil {
 			e := n.Errorf("is read before anything defines it").WithRemedy("the file is damaged or cut, or its nodes are not sorted")
 			e.Tensor = name
@@ -482,13 +507,48 @@ func (im *importer) attributes(n *ir.Node, f *node) error {
 			if f.op != "Constant" && f.op != "ConstantOfShape" {
 				return n.Errorf("attribute %s is a tensor, which only Constant and ConstantOfShape have", a.name)
 			}
-		case 5, 10:
-			return n.Errorf("attribute %s is a graph: control flow is not supported", a.name).WithRemedy("simplify the model (onnxsim), or export it without control flow")
+		case 5:
+			if !controls[n.Op] {
+				return n.Errorf("attribute %s is a graph, which only If, Loop and Scan have", a.name).WithRemedy("export the model without it")
+			}
+			body, err := im.body(n, a)
+			if err != nil {
+				return err
+			}
+			if n.Bodies == nil {
+				n.Bodies = map[string]*ir.Graph{}
+			}
+			n.Bodies[a.name] = body
 		default:
 			return n.Errorf("attribute %s is of kind %d, which is not supported", a.name, a.kind)
 		}
 	}
 	return nil
+}
+
+// controls are the operators that have graphs.
+var controls = map[string]bool{"If": true, "Loop": true, "Scan": true}
+
+// body imports a graph of n, which is an attribute.
+func (im *importer) body(n *ir.Node, a attribute) (*ir.Graph, error) {
+	if im.depth == maxDepth {
+		return nil, n.Errorf("attribute %s is a graph in %d others", a.name, maxDepth).WithRemedy("simplify the model (onnxsim)")
+	}
+	f, err := parseGraph(a.g)
+	if err != nil {
+		return nil, notValid(err)
+	}
+	if f.sparse {
+		return nil, n.Errorf("attribute %s has sparse tensors, which are not supported", a.name).WithRemedy("make the initializers dense")
+	}
+	in := &importer{o: Options{Dir: im.o.Dir}, g: &ir.Graph{Name: f.name}, values: map[string]*ir.Tensor{}, names: im.names, opset: im.opset, outer: im, depth: im.depth + 1}
+	if err := in.graph(f); err != nil {
+		if e, ok := err.(*ir.Error); ok && e.Node == "" { //nolint:errorlint // it is ours, unwrapped
+			e.Node, e.Op, e.Rule = n.Name, n.Op, fmt.Sprintf("attribute %s: %s", a.name, e.Rule)
+		}
+		return nil, err
+	}
+	return in.g, nil
 }
 
 // constantNode makes a constant of a Constant node.

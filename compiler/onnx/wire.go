@@ -43,6 +43,7 @@ type attribute struct {
 	ints    []int64
 	strings []string
 	ref     string
+	g       []byte // a graph
 }
 
 type tensor struct {
@@ -252,6 +253,9 @@ func parseAttribute(b []byte) (a attribute, err error) {
 			t, err := parseTensor(f.bytes)
 			a.t = &t
 			return err
+		case 6:
+			a.g = f.bytes
+			return f.want("attribute's graph", protowire.BytesType)
 		case 7:
 			v, err := f.packed("attribute", protowire.Fixed32Type, nil)
 			for _, x := range v {

@@ -301,6 +301,31 @@ func ruleMod(b *builder, n *ir.Node) []*ir.Tensor {
 	return one(b.convert(b.op2("sub", fx, b.op2("mul", whole, fy)), x.Type, true))
 }
 
+// rulePow: of integers the squares and cubes of constants are products, others the host's.
+func rulePow(b *builder, n *ir.Node) []*ir.Tensor {
+	x, y := n.Inputs[0], n.Inputs[1]
+	if x.Type.Float() {
+		return one(b.power(x, y))
+	}
+	if y.Const() && y.Elements() == 1 && len(y.Shape) <= len(x.Shape) {
+		switch numbers(y)[0] {
+		case 1:
+			return one(b.reshapeCopy(x))
+		case 2:
+			return one(b.op2("mul", x, x))
+		case 3:
+			return one(b.op2("mul", x, b.op2("mul", x, x)))
+		}
+	}
+	typ := x.Type
+	if y.Type.Float() {
+		x, y = b.cast(x, ir.Float64), b.cast(y, ir.Float64)
+	} else {
+		y = b.convert(y, typ, true)
+	}
+	return one(b.convert(b.op2("pow", x, y), typ, true))
+}
+
 func ruleWhere(b *builder, n *ir.Node) []*ir.Tensor {
 	return one(b.choose(n.Inputs[0], n.Inputs[1], n.Inputs[2]))
 }
@@ -338,7 +363,7 @@ func elementRules() map[string]rule {
 		"Relu": unary("relu"), "Sigmoid": unary("sigmoid"), "Tanh": unary("tanh"), "Exp": unary("exp"), "Log": unary("log"), "Sqrt": unary("sqrt"),
 		"Neg": unary("neg"), "Abs": unary("abs"), "Erf": unary("erf"), "Reciprocal": unary("reciprocal"), "HardSwish": unary("hardswish"),
 		"Gelu": ruleGelu, "HardSigmoid": ruleHardSigmoid, "Clip": ruleClip, "Where": ruleWhere, "IsInf": ruleIsInf,
-		"Pow":      func(b *builder, n *ir.Node) []*ir.Tensor { return one(b.power(n.Inputs[0], n.Inputs[1])) },
+		"Pow":      rulePow,
 		"Cast":     ruleCast(castTo),
 		"CastLike": ruleCast(func(n *ir.Node) (ir.Type, bool) { return n.Inputs[1].Type, true }),
 	}

@@ -200,7 +200,7 @@ class _Handle:
     def __init__(self, handle: int, close: Callable[[int], int]) -> None:
         self._handle = handle
         self._close = close
-        self._finalizer = weakref.finalize(self, close, handle)
+        self._finalizer = weakref.finalize(self, _lib.drop, close, handle)
 
     def close(self) -> None:
         """Closes it. Closing twice is allowed; a run in progress of a device that is closed ends with an Error."""

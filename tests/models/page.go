@@ -4,12 +4,12 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"npuemu/tests/bench/machine"
 	"npuemu/timing"
 	"npuemu/vdev"
 )
@@ -91,7 +91,7 @@ Written by `+"`make models`"+`; do not edit. Whole networks, compiled by `+"`npu
 are made when the command runs, by `+"`tests/models`"+`; integer models by ONNX Runtime's own quantizer: int8, a scale for each channel of the weights, QuantizeLinear and
 DequantizeLinear around each operator. The int8 model of digits is made of integers that are in the tree.
 
-| Model | What it is |
+| Model | Source |
 |---|---|
 %s
 ## What ran where, and how right
@@ -106,9 +106,11 @@ of the programs; an operator that is not among them is named, with the reason.
 | Cycles, Time | of the timing model ([spec/timing.md](spec/timing.md)) for the default core, an array of %d × %d, scratchpad of %d KiB and accumulators of %d KiB at %d MHz; operators of the host are not in it |
 | Array in use | MACs per cycle, as part of what the array has; it has %d for int8 and fewer for wider types (§13) |
 | Traffic, Memory | bytes between the core and device memory; constants and activations that a run needs there |
-| Results | every sample, compared with what ONNX Runtime computes of it with all its optimizations. Trained networks: how many held-out images are right. Weights from a seed have no accuracy: for how many inputs both find
-the same of 1000 (12) classes, and for how many the framework itself does before it quantizes, which says how much a last digit decides in such a network. ONNX Runtime leaves
-some operators between QuantizeLinear and DequantizeLinear in fp32 ([compiler.md](compiler.md), "Beside ONNX Runtime"); of the networks that are quantized to operators of integers it leaves none. A step is the output's scale. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs |
+| Results | every sample, compared with what ONNX Runtime computes of it with all its optimizations; a step is the output's scale |
+
+Of trained networks the results say how many held-out images are right. Weights from a seed have no accuracy: for how many inputs both find the same of 1000 (12) classes, and for how many
+the framework itself does before it quantizes, which says how much a last digit decides in such a network. ONNX Runtime leaves some operators between QuantizeLinear and DequantizeLinear in
+fp32 ([compiler.md](compiler.md), "Beside ONNX Runtime"); of the networks that are quantized to operators of integers ("operators") it leaves none, and those are equal. `+"`make models`"+` fails where a result is further off than `+"`tests/models/main.go`"+` allows, or a token differs.
 
 ## Time
 
@@ -118,38 +120,5 @@ and run `+"`make models`"+` yourself. Compile time is that of `+"`npuemu compile
 median of three, also of processor time, which may not be above 5 s; memory is the largest resident set.
 
 | Model | npuemu%s`, version, what.String(), first, array.Rows, array.Cols, array.Scratchpad>>10, array.Accumulators>>10, timing.DefaultParams().Clock, array.Rows*array.Cols,
-		processor(), runtime.Version(), runtime.GOMAXPROCS(0), load, second)
-}
-
-// processor is what the machine says that it is.
-func processor() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return runtime.GOARCH
-	}
-	name, instructions := runtime.GOARCH, ""
-	for line := range strings.Lines(string(b)) {
-		key, value, _ := strings.Cut(line, ":")
-		switch strings.TrimSpace(key) {
-		case "model name":
-			name = strings.TrimSpace(value)
-		case "flags":
-			for _, f := range []string{"avx2", "avx512_vnni", "amx_int8"} {
-				if slices.Contains(strings.Fields(value), f) {
-					instructions = " with " + f
-				}
-			}
-		}
-	}
-	return fmt.Sprintf("%d processors of %s%s", runtime.NumCPU(), name, instructions)
-}
-
-// load is the machine's load average of the last minute.
-func load() string {
-	b, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	first, _, _ := strings.Cut(string(b), " ")
-	return first
+		machine.Processor(), runtime.Version(), runtime.GOMAXPROCS(0), load, second)
 }

@@ -485,7 +485,7 @@ TEST_F_TIMEOUT(queue, fdinfo_of_busy_files, 120)
 	for (i = 0; i < SHARERS; i++) {
 		ASSERT_EQ(0, npu_bo_create(fd[i], NPU_SYSTEM, NPU_MIB, &x));
 		ASSERT_EQ(0, npu_bo_create(fd[i], NPU_SYSTEM, NPU_MIB, &y));
-		c[0] = npu_long(&x, &y, 50);
+		c[0] = npu_long(&x, &y, 20);
 		c[1] = c[0];
 		for (job = 0; job < SHARER_JOBS; job++) {
 			out[i].point++;
