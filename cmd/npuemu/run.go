@@ -264,29 +264,51 @@ func parseBindings(c *cobra.Command, ins, outs []string) ([]runBinding, error) {
 	return l, nil
 }
 
+// part is FILE or FILE:OFFSET:SIZE, then with a size above 0.
+type part struct {
+	name      string
+	off, size uint64
+}
+
+func parsePart(arg string) (part, error) {
+	words := strings.Split(arg, ":")
+	n := len(words)
+	if n < 3 {
+		return part{name: arg}, nil
+	}
+	off, oerr := strconv.ParseUint(words[n-2], 0, 64)
+	size, serr := strconv.ParseUint(words[n-1], 0, 64)
+	if oerr != nil || serr != nil || size == 0 {
+		return part{}, errors.New("offset and size are numbers, and the size is not 0")
+	}
+	return part{strings.Join(words[:n-2], ":"), off, size}, nil
+}
+
+// within reports what is wrong with p in a file of so many bytes.
+func (p part) within(bytes uint64) error {
+	if p.off > bytes || p.size > bytes-p.off {
+		return fmt.Errorf("%s has %d bytes; %d at %d are not there", p.name, bytes, p.size, p.off)
+	}
+	return nil
+}
+
 // readPart reads FILE or FILE:OFFSET:SIZE.
 func readPart(c *cobra.Command, arg string) ([]byte, error) {
-	name, off, size := arg, uint64(0), uint64(0)
-	part := strings.Split(arg, ":")
-	if n := len(part); n >= 3 {
-		var oerr, serr error
-		off, oerr = strconv.ParseUint(part[n-2], 0, 64)
-		size, serr = strconv.ParseUint(part[n-1], 0, 64)
-		if oerr != nil || serr != nil || size == 0 {
-			return nil, errors.New("offset and size are numbers, and the size is not 0")
-		}
-		name = strings.Join(part[:n-2], ":")
+	p, err := parsePart(arg)
+	if err != nil {
+		return nil, err
 	}
-	b, err := readInput(c, name)
+	b, err := readInput(c, p.name)
+	if err == nil {
+		err = p.within(uint64(len(b)))
+	}
 	switch {
 	case err != nil:
 		return nil, err
-	case off > uint64(len(b)) || size > uint64(len(b))-off:
-		return nil, fmt.Errorf("%s has %d bytes; %d at %d are not there", name, len(b), size, off)
-	case size > 0:
-		return b[off:][:size], nil
+	case p.size > 0:
+		return b[p.off:][:p.size], nil
 	case len(b) == 0:
-		return nil, fmt.Errorf("%s is empty; a binding has at least one byte", name)
+		return nil, fmt.Errorf("%s is empty; a binding has at least one byte", p.name)
 	}
 	return b, nil
 }
