@@ -19,6 +19,7 @@ type Options struct {
 // Binding is what a launch gives a program (§7.3).
 type Binding struct {
 	Size        uint64 // bytes; 0: nothing is known of this binding
+	Addr        uint64 // where it is; 0: not known, and no matter for proofs
 	Read, Write bool
 }
 
@@ -92,7 +93,7 @@ func (l *linter) memory(w *isa.Walker, s *isa.Setup) {
 			l.broken("BINDING_ACCESS", w, fmt.Sprintf("%s binding %d, which is bound for %s alone", verb, a.Binding, way),
 				"bind it for both, or use another binding")
 		} else if first, outside := a.Rows.Outside(b.Size); outside {
-			l.broken("BINDING_BOUNDS", w, fmt.Sprintf("%s byte %#x of binding %d, which has %d bytes", verb, first, a.Binding, b.Size),
+			l.broken("BINDING_BOUNDS", w, outsideText(a.Write, first, a.Binding, b.Size),
 				"bind more memory, or make offset, counts or strides smaller, also in a loop's last iteration")
 		}
 	}
@@ -103,11 +104,16 @@ func (l *linter) broken(rule string, w *isa.Walker, message, remedy string) {
 	if !l.first(key{rule, uint64(w.Index()), 0}) {
 		return
 	}
-	at := l.place(w.Index())
-	if text := w.Word().String(); text != at.Instruction { // what registers made of it
-		message += fmt.Sprintf("; in this iteration it is %q", strings.Join(strings.Fields(text), " "))
+	l.add(Finding{Rule: rule, Section: "§5.7", At: l.place(w.Index()), Message: message + l.iteration(w), Remedy: remedy})
+}
+
+// iteration ends a message about w's instruction, if registers made of it what the text does not say.
+func (l *linter) iteration(w *isa.Walker) string {
+	text := w.Word().String()
+	if text == l.place(w.Index()).Instruction {
+		return ""
 	}
-	l.add(Finding{Rule: rule, Section: "§5.7", At: at, Message: message, Remedy: remedy})
+	return fmt.Sprintf("; in this iteration it is %q", strings.Join(strings.Fields(text), " "))
 }
 
 // descriptor is the place of what a directive says.

@@ -168,10 +168,10 @@ func (l *linter) place(index int) Place {
 // program can run.
 func (l *linter) rules() bool {
 	good := true
-	violation := func(v *isa.Violation, at int) {
+	violation := func(v *isa.Violation, at int, iteration string) {
 		good = false
 		if l.first(key{v.Rule.String(), uint64(at), 0}) {
-			l.add(Finding{Rule: v.Rule.String(), Section: "§5.7", At: l.place(at), Message: v.Detail, Remedy: remedy(v.Rule)})
+			l.add(Finding{Rule: v.Rule.String(), Section: "§5.7", At: l.place(at), Message: v.Detail + iteration, Remedy: remedy(v.Rule)})
 		}
 	}
 	halt, v, at := isa.Scan(l.p.Text, l.p.Features)
@@ -180,7 +180,7 @@ func (l *linter) rules() bool {
 	}
 	switch {
 	case v != nil:
-		violation(v, at)
+		violation(v, at, "")
 		return false
 	case halt < 0:
 		l.add(Finding{Rule: "NO_HALT", Section: "§5.6.1", At: l.place(len(l.p.Text) / isa.Size), Message: "the text ends without HALT", Remedy: "add a halt as the last instruction"})
@@ -194,7 +194,7 @@ func (l *linter) rules() bool {
 			v = i.Check(limits)
 		}
 		if v != nil {
-			violation(v, w.Index())
+			violation(v, w.Index(), l.iteration(&w))
 			continue
 		}
 		l.memory(&w, &limits.Setup)
