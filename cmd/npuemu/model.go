@@ -293,6 +293,7 @@ type modelSummary struct {
 	Counters run.Counters `json:"counters"` // of the card, a run
 	Launches []run.Launch `json:"launches"` // of the last run
 	Untimed  string       `json:"untimed,omitempty"`
+	cardFindings
 
 	Operators []compiler.OperatorReport `json:"operators"`
 }
@@ -432,10 +433,14 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
+	s.cardFindings = findingsOf(card.Device)
 	if o.json {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
-		return e.Encode(s)
+		if err := e.Encode(s); err != nil {
+			return err
+		}
+		return o.strictly(m.Name, 0, &s.cardFindings)
 	}
 	if o.table {
 		if err := printNodes(w, m); err != nil {
@@ -445,7 +450,10 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			return err
 		}
 	}
-	return s.print(w)
+	if err := s.print(w); err != nil {
+		return err
+	}
+	return o.strictly(m.Name, 0, &s.cardFindings)
 }
 
 func stepName(m *model.Model, i int) string {
@@ -471,6 +479,7 @@ func (s *modelSummary) print(w io.Writer) error {
 	if len(s.Launches) > 0 {
 		fmt.Fprintf(t, "\t%s\n", cycles(c.Cycles, s.Untimed))
 	}
+	s.cardFindings.print(t)
 	return t.Flush()
 }
 

@@ -22,6 +22,7 @@ import (
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
+	"npuemu/core/isa/lint"
 	"npuemu/umd"
 	"npuemu/vdev"
 )
@@ -51,6 +52,11 @@ func runCommand() *cobra.Command {
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
 			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
+			"A program is first gone through as npuemu lint does, with these bindings and, in this process, this card: about a microsecond for\n" +
+			"each instruction that it passes; --no-lint leaves it out. What that finds is told on standard error, and the program runs all the\n" +
+			"same. A program that fails is told with the instruction, its line, the rule of §5.7 and a remedy. The summary has the findings of\n" +
+			"the linter and those of a card in this process, such as hazards (§5.5), in --json as lint, findings and error. The exit status is\n" +
+			"0, 1 if something failed, and with --strict 3 if all ran and there is a finding.\n\n" +
 			timelineHelp + " Bindings are memory on the bus, as run has them, with the card's cycles in time mode timed;\n" +
 			"estimate --timeline takes them to be device memory, as the cycles of --table are.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
@@ -133,6 +139,8 @@ func runCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
 	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
 	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
+	c.Flags().BoolVar(&o.strict, "strict", false, "exit with status 3 if linter or card have findings")
+	c.Flags().BoolVar(&o.noLint, "no-lint", false, "do not lint the program before it runs")
 	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run it; variables of a model keep their values")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&mode, "time", "", "time `mode` of a card in this process: fast, timed, or paced[:FACTOR] (docs/spec/timing.md §13.8); overrides [time]")
@@ -161,6 +169,8 @@ type runOptions struct {
 	memory   memoryFlag
 	repeat   int
 	json     bool
+	strict   bool // findings are an error
+	noLint   bool
 
 	inputs, outputs []string       // of a model
 	below           map[string]int // what its inputs look up
@@ -323,12 +333,128 @@ type runSummary struct {
 	Launch       run.Launch   `json:"launch"`  // the last
 	Untimed      string       `json:"untimed,omitempty"`
 	Counters     umd.Counters `json:"counters"`
+	Lint         *runLint     `json:"lint,omitempty"`
+	cardFindings
+	Error *runError `json:"error,omitempty"`
+}
+
+// runLint is what the linter says before a program runs.
+type runLint struct {
+	lint.Report
+	Seconds float64 `json:"seconds"`
+}
+
+// findings is how many there are.
+func (l *runLint) findings() int {
+	if l == nil {
+		return 0
+	}
+	return len(l.Findings)
+}
+
+// cardFindings are what a card in this process noted.
+type cardFindings struct {
+	Findings []vdev.Finding `json:"findings"`
+	Where    string         `json:"findings_at,omitempty"` // of another card
+}
+
+func findingsOf(d *vdev.Device) cardFindings {
+	if d == nil {
+		return cardFindings{nil, "the card's own process: npuemu serve logs them, npuemu ctl status prints them"}
+	}
+	return cardFindings{append([]vdev.Finding{}, d.Findings()...), ""}
+}
+
+// print writes lines of a table.
+func (f *cardFindings) print(t io.Writer) {
+	switch {
+	case f.Where != "":
+		fmt.Fprintf(t, "findings\tin %s\n", f.Where)
+	case len(f.Findings) == 0:
+		fmt.Fprintf(t, "findings\tnone\n")
+	}
+	for _, x := range f.Findings {
+		fmt.Fprintf(t, "finding\t%s, %d times: %s; the last: %s\n", x.ID, x.Count, x.Rule, x.Last)
+	}
+}
+
+// strictly is an error if --strict asks for one: name had so many findings of the linter, and those of the card.
+func (o *runOptions) strictly(name string, linted int, f *cardFindings) error {
+	if !o.strict || linted+len(f.Findings) == 0 {
+		return nil
+	}
+	return findingsError{fmt.Errorf("%s: %d findings of the linter, %d kinds of the card (--strict)", name, linted, len(f.Findings))}
+}
+
+// runError is how a program failed (§5.7).
+type runError struct {
+	Status string        `json:"status"`
+	Result uint32        `json:"result"`
+	Info   uint64        `json:"info"`
+	What   *lint.Finding `json:"what,omitempty"` // none if the status is not a program's
+}
+
+// lintFirst lints the program for its bindings and, in this process, its card, and tells of what it finds.
+func (o *runOptions) lintFirst(ctx context.Context, errw io.Writer) (*runLint, error) {
+	if o.noLint {
+		return nil, nil
+	}
+	l := o.lintOptions()
+	if o.device == attach.InProcess {
+		l.Card = lintCard(o.cfg)
+	}
+	begin := time.Now()
+	done := make(chan lint.Report, 1)
+	go func() { done <- lint.CheckFor(o.program, l) }()
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("lint (--no-lint leaves it out): %w", context.Cause(ctx))
+	case r := <-done:
+		for _, f := range r.Findings {
+			if _, err := io.WriteString(errw, "lint: "+findingText(o.name, "", f)); err != nil {
+				return nil, err
+			}
+		}
+		return &runLint{r, time.Since(begin).Seconds()}, nil
+	}
+}
+
+// lintOptions are the program's bindings.
+func (o *runOptions) lintOptions() lint.Options {
+	var l lint.Options
+	for _, b := range o.bindings {
+		l.Bindings = append(l.Bindings, lint.Binding{Size: uint64(len(b.content)), Read: b.read, Write: b.write})
+	}
+	return l
+}
+
+// failed explains the error of a launch, if it is a completion.
+func (o *runOptions) failed(err error, bindings []umd.Binding) (*runError, error) {
+	var status *umd.StatusError
+	if !errors.As(err, &status) {
+		return nil, fmt.Errorf("%s: %w", o.device, err)
+	}
+	e := &runError{Status: status.Status.String(), Result: status.Result, Info: status.Info}
+	l := o.lintOptions()
+	for i, b := range bindings {
+		l.Bindings[i].Addr = b.Addr
+	}
+	f, ok := lint.Explain(o.program, l, lint.Completion{Status: e.Status, Result: e.Result, Info: e.Info})
+	if !ok {
+		return e, fmt.Errorf("%s: %w", o.device, err)
+	}
+	e.What = &f
+	return e, fmt.Errorf("%s: %w\n%s", o.device, err, strings.TrimSuffix(findingText(o.name, "", f), "\n"))
 }
 
 // run runs the program, stores its results and writes the summary to w, or to errw
 // if results go to standard output.
 func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
-	d, _, stop, err := attach.Boot(ctx, o.device, o.options())
+	linted, err := o.lintFirst(ctx, errw)
+	if err != nil {
+		return err
+	}
+	d, device, stop, err := attach.Boot(ctx, o.device, o.options())
 	if err != nil {
 		return fmt.Errorf("--device: %w", err)
 	}
@@ -345,12 +471,19 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		}
 		bindings[i] = umd.Binding{Buffer: buf, Read: b.read, Write: b.write}
 	}
-	s := runSummary{Device: o.device, Runs: o.repeat}
+	s := runSummary{Device: o.device, Runs: o.repeat, Lint: linted}
 	begin := time.Now()
-	for range o.repeat {
+	for n := range o.repeat {
 		st, err := d.Launch(ctx, program, bindings)
 		if err != nil {
-			return fmt.Errorf("%s: %w", o.device, err)
+			s.Error, err = o.failed(err, bindings)
+			if s.Error == nil || !o.json {
+				return err
+			}
+			s.Runs, s.Seconds, s.cardFindings = n, time.Since(begin).Seconds(), findingsOf(device)
+			var cerr error
+			s.Counters, cerr = d.Counters(ctx)
+			return errors.Join(err, cerr, s.encode(o.summaryTo(w, errw)))
 		}
 		s.Instructions, s.MACs = st.Instructions, st.MACs
 		if s.Launch, err = attach.Launched(st); err != nil {
@@ -362,6 +495,7 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	if s.Counters, err = d.Counters(ctx); err != nil {
 		return err
 	}
+	s.cardFindings = findingsOf(device)
 	var files []output
 	for i, b := range o.bindings {
 		if b.out != "" {
@@ -371,20 +505,35 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	if err := writeAll(w, files); err != nil {
 		return err
 	}
-	for _, b := range o.bindings {
-		if b.out == "-" {
-			w = errw
-		}
-	}
+	w = o.summaryTo(w, errw)
 	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
 	if o.json {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(s)
+		err = s.encode(w)
+	} else {
+		err = s.print(w)
 	}
-	return s.print(w)
+	if err != nil {
+		return err
+	}
+	return o.strictly(o.name, linted.findings(), &s.cardFindings)
+}
+
+// summaryTo is w, or errw if results go to standard output.
+func (o *runOptions) summaryTo(w, errw io.Writer) io.Writer {
+	for _, b := range o.bindings {
+		if b.out == "-" {
+			return errw
+		}
+	}
+	return w
+}
+
+func (s *runSummary) encode(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(s)
 }
 
 func (s *runSummary) print(w io.Writer) error {
@@ -396,6 +545,14 @@ func (s *runSummary) print(w io.Writer) error {
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs, %d commands (%d with errors), %d instructions, %d multiply-accumulates\n", c.Programs, c.Commands, c.Errors, c.Instructions, c.MACs)
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA, %d interrupts\n", c.BytesRead, c.BytesWritten, c.Interrupts)
+	s.cardFindings.print(t)
+	if l := s.Lint; l != nil {
+		fmt.Fprintf(t, "lint\t%d findings and %d notes in %d instructions, %.6f s", len(l.Findings), len(l.Notes), l.Passed, l.Seconds)
+		if l.Undecided > 0 {
+			fmt.Fprintf(t, "; not proven: %d accesses were too many to compare", l.Undecided)
+		}
+		fmt.Fprintln(t)
+	}
 	return t.Flush()
 }
 
