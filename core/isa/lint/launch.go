@@ -183,13 +183,10 @@ func (l *linter) needs(group uint64) (index int, why string) {
 	return -1, ""
 }
 
-// small notes the first instruction that needs more local memory than the card has. At the end nothing may have, though the
-// program asks for it.
+// small notes the first instruction that needs more local memory than the card has, which is less than the program asks for.
+// Perhaps none does (oversized).
 func (l *linter) small(w *isa.Walker, i isa.Instruction, limits isa.Limits) {
 	c := l.o.Card
-	if c == nil || limits.SpadSize <= c.SpadSize && limits.AccSize <= c.AccSize {
-		return
-	}
 	for _, m := range []struct {
 		name      string
 		own, have uint32

@@ -107,6 +107,7 @@ type linter struct {
 	o      Options
 	halt   int
 	list   []isa.Access
+	passed passed
 	report Report
 	seen   map[key]bool
 
@@ -188,7 +189,16 @@ func (l *linter) rules() bool {
 	}
 	l.halt = halt
 	limits := l.p.Limits()
+	epoch := uint64(1) // of the setup
+	if l.p.Features&isa.FeatureControl != 0 {
+		l.passed = make(passed, halt)
+	}
+	c := l.o.Card
+	tight := c != nil && (limits.SpadSize > c.SpadSize || limits.AccSize > c.AccSize)
 	for w := isa.NewWalker(l.p.Text, halt); w.Next(isa.ClassControl); {
+		if l.passed.before(&w, epoch) {
+			continue
+		}
 		i, v := isa.Decode(w.Word())
 		if v == nil {
 			v = i.Check(limits)
@@ -198,11 +208,44 @@ func (l *linter) rules() bool {
 			continue
 		}
 		l.memory(&w, &limits.Setup)
-		l.small(&w, i, limits)
-		limits.Setup.Apply(i)
+		if tight {
+			l.small(&w, i, limits)
+		}
+		setup := limits.Setup
+		if limits.Setup.Apply(i); limits.Setup != setup {
+			epoch++
+		}
 		l.sum(i, &limits.Setup, w.Index())
 	}
 	return good
+}
+
+// passed remembers instructions as they were when they were checked last: loops come with the same ones again and again.
+type passed [][2]struct {
+	epoch uint64 // of the setup; 0: none
+	word  isa.Word
+}
+
+// before reports whether w's instruction was checked just so, with the setup of this epoch, and is remembered if not. What is
+// added up is never the same.
+func (p *passed) before(w *isa.Walker, epoch uint64) bool {
+	word := w.Word()
+	switch isa.Opcode(word[0]) {
+	case isa.OpMatmul, isa.OpGemm, isa.OpConv:
+		return false
+	}
+	if *p == nil || w.Index() >= len(*p) {
+		return false
+	}
+	e := &(*p)[w.Index()]
+	for n := range e {
+		if e[n].epoch == epoch && e[n].word == *word {
+			return true
+		}
+	}
+	e[1] = e[0]
+	e[0].epoch, e[0].word = epoch, *word
+	return false
 }
 
 // remedy says what helps against breaking r.
