@@ -428,23 +428,19 @@ func (o *runOptions) lintOptions() lint.Options {
 	return l
 }
 
-// failed explains the error of a launch, if it is a completion.
-func (o *runOptions) failed(err error, bindings []umd.Binding) (*runError, error) {
-	var status *umd.StatusError
-	if !errors.As(err, &status) {
+// failed explains the error of a launch of p, the program of that name, with what l knows of its bindings, if it is a completion.
+func (o *runOptions) failed(err error, name string, p *isa.Program, l lint.Options) (*runError, error) {
+	var e runError
+	var ok bool
+	if e.Status, e.Result, e.Info, ok = attach.Completion(err); !ok {
 		return nil, fmt.Errorf("%s: %w", o.device, err)
 	}
-	e := &runError{Status: status.Status.String(), Result: status.Result, Info: status.Info}
-	l := o.lintOptions()
-	for i, b := range bindings {
-		l.Bindings[i].Addr = b.Addr
-	}
-	f, ok := lint.Explain(o.program, l, lint.Completion{Status: e.Status, Result: e.Result, Info: e.Info})
+	f, ok := lint.Explain(p, l, lint.Completion{Status: e.Status, Result: e.Result, Info: e.Info})
 	if !ok {
-		return e, fmt.Errorf("%s: %w", o.device, err)
+		return &e, fmt.Errorf("%s: %w", o.device, err)
 	}
 	e.What = &f
-	return e, fmt.Errorf("%s: %w\n%s", o.device, err, strings.TrimSuffix(findingText(o.name, "", f), "\n"))
+	return &e, fmt.Errorf("%s: %w\n%s", o.device, err, strings.TrimSuffix(findingText(name, "", f), "\n"))
 }
 
 // run runs the program, stores its results and writes the summary to w, or to errw
@@ -476,7 +472,11 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	for n := range o.repeat {
 		st, err := d.Launch(ctx, program, bindings)
 		if err != nil {
-			s.Error, err = o.failed(err, bindings)
+			l := o.lintOptions()
+			for i, b := range bindings {
+				l.Bindings[i].Addr = b.Addr
+			}
+			s.Error, err = o.failed(err, o.name, o.program, l)
 			if s.Error == nil || !o.json {
 				return err
 			}

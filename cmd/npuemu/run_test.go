@@ -3,14 +3,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"npuemu/compiler/model"
+	"npuemu/core/isa"
 	"npuemu/core/isa/lint"
 )
 
@@ -145,5 +149,51 @@ func TestRunErrors(t *testing.T) {
 	// A run that fails is told so, whatever was found.
 	if exitStatus(errors.Join(errors.New("x"), nil)) != 1 || exitStatus(nil) != 0 {
 		t.Error("exit status")
+	}
+}
+
+// TestRunModelFails: a model's program that fails is told in words too, and one that leaves findings as a program's.
+func TestRunModelFails(t *testing.T) {
+	dir, source, x := doubledFiles(t)
+	compiled := filepath.Join(dir, "doubled.npu")
+	if _, _, err := npuemu(t.Context(), "compile", source); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(compiled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := func(change func(w *isa.Word)) string { // of the last instruction before HALT
+		m, err := model.Read(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := m.Programs[0].Text
+		change((*isa.Word)(text[len(text)-2*isa.Size:]))
+		out, err := m.Write()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file(t, "changed.npu", string(out))
+	}
+	for _, strict := range []bool{false, true} {
+		args := []string{"run", changed(func(w *isa.Word) { w[3] = 0x1f }), "--input", x, "--json", "--log", "error"} // signal 15
+		want := 0
+		if strict {
+			args, want = append(args, "--strict"), statusFindings
+		}
+		out, _, err := npuemu(t.Context(), args...)
+		var s modelSummary
+		if jerr := json.Unmarshal([]byte(out), &s); jerr != nil || exitStatus(err) != want || len(s.Findings) != 1 || s.Findings[0].ID != "token-unused" {
+			t.Errorf("strict %v: %v, %v, findings %+v", strict, err, jerr, s.Findings)
+		}
+	}
+	out, _, err := npuemu(t.Context(), "run", changed(func(w *isa.Word) { w[5] = 1 }), "--input", x, "--json", "--log", "error") // offset
+	var s modelSummary
+	if jerr := json.Unmarshal([]byte(out), &s); jerr != nil || err == nil || !strings.Contains(err.Error(), "program 1: instruction ") || !strings.Contains(err.Error(), "writes byte 0x1") {
+		t.Errorf("%v, %v", err, jerr)
+	}
+	if s.Error == nil || s.Error.Status != "BINDING_BOUNDS" || s.Error.What == nil || s.Error.What.Remedy == "" || s.Runs != 0 {
+		t.Errorf("%+v", s.Error)
 	}
 }
