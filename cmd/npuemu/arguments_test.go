@@ -28,7 +28,7 @@ halt
 		{nil, "not proven: the program has arguments", ""},
 		{[]string{"--arg", "s1=8"}, "", "no findings in 8 instructions"},
 		{[]string{"--arg", "s0=7"}, "", "no findings in 0 instructions"},
-		{[]string{"--arg", "s0=7", "--arg", "s1=0x9"}, "1 findings", "p.npuasm:7: instruction 2: load "},
+		{[]string{"--arg", "s0=7", "--arg", "s1=0x9"}, "1 findings", ": instruction 2: load "},
 		{[]string{"--arg", "s1=2147483647"}, "1 findings", "(BUDGET, §5.7)"},
 		{[]string{"--arg", "s4=1"}, `--arg "s4=1": registers that a launch gives values are s0 to s3`, ""},
 		{[]string{"--arg", "s1=4294967296"}, "-2147483648 to 2147483647", ""},
