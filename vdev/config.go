@@ -129,7 +129,7 @@ func (c Config) features() uint32 {
 func (c Config) without() uint32 {
 	var f uint64
 	for _, name := range c.Core.Without {
-		f |= isa.Group(name)
+		f |= isa.GroupBit(name)
 	}
 	return uint32(f)
 }
@@ -211,7 +211,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("vdev: config: core.threads is %d: use 1 to %d, or 0 for one on each processor", n, core.MaxThreads)
 	}
 	for _, name := range c.Core.Without {
-		if isa.Group(name) == 0 {
+		if isa.GroupBit(name) == 0 {
 			return fmt.Errorf("vdev: config: core.without names %q: groups of instructions are %s (§5.3)", name, strings.Join(isa.GroupNames(isa.Features), ", "))
 		}
 	}

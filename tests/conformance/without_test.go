@@ -35,7 +35,7 @@ func TestWithout(t *testing.T) {
 		{"addq", isa.Addq{}, npureg.StatusIllegalInstruction, illegal(isa.Addq{})},
 	} {
 		t.Run(tt.group, func(t *testing.T) {
-			bit := isa.Group(tt.group)
+			bit := isa.GroupBit(tt.group)
 			seen |= bit
 			cfg := config()
 			cfg.Core.Without = []string{tt.group}
