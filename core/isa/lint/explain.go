@@ -26,7 +26,6 @@ func Explain(p *isa.Program, o Options, c Completion) (Finding, bool) {
 		word = (*isa.Word)(p.Text[off:])
 	}
 	op := isa.Opcode(word[0])
-	token := word[2] & 15
 	field := isa.FieldAt(op, c.Info)
 	if field == "" {
 		field = fmt.Sprintf("byte %d", c.Info)
@@ -104,7 +103,7 @@ func Explain(p *isa.Program, o Options, c Completion) (Finding, bool) {
 		f.Message = fmt.Sprintf("signals token %d, whose counter would pass %d", c.Info, maxTokens)
 		f.Remedy = "hold the engine back by a token from the one that waits, or signal once for several instructions"
 	case "DEADLOCK":
-		token = uint8(c.Info)
+		token := uint8(c.Info)
 		f.Message = fmt.Sprintf("token counter %d never reaches %d, which this instruction waits for, and no other engine can go on", token, word[2]>>4)
 		f.Remedy = "signal the token as often as it is waited for, from an instruction that can come before"
 		l.halt = len(p.Text) / isa.Size
