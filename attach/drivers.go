@@ -71,6 +71,19 @@ func (c umdCard) Launch(ctx context.Context, program run.Memory, bindings []run.
 	return Launched(s)
 }
 
+// Completion returns what the completion in err says, if there is one: its status by name, result and info (§9.1).
+func Completion(err error) (status string, result uint32, info uint64, ok bool) {
+	var u *umd.StatusError
+	var j *accel.JobError
+	switch {
+	case errors.As(err, &u):
+		return u.Status.String(), u.Result, u.Info, true
+	case errors.As(err, &j) && j.Status != 0:
+		return j.Status.String(), j.Result, j.Info, true
+	}
+	return "", 0, 0, false
+}
+
 // Launched is what the card said of a program that the user-mode driver launched.
 func Launched(s umd.LaunchStats) (run.Launch, error) {
 	if s.Record == nil {

@@ -21,7 +21,7 @@ func BenchmarkChecks(b *testing.B) {
 	}
 	limits := p.Limits()
 	var body []isa.Word // load, sync, preload, matmul, sync, store
-	for w := isa.NewWalker(p.Text, len(p.Text)/isa.Size-1); w.Next(isa.ClassControl); {
+	for w := isa.NewWalker(p.Text, len(p.Text)/isa.Size-1, [isa.Arguments]int32{}); w.Next(isa.ClassControl); {
 		body = append(body, *w.Word())
 	}
 	body = body[2:8]

@@ -142,7 +142,7 @@ func TestLoopsAreUnrolled(t *testing.T) {
 		}
 		var straight []byte
 		var index []int
-		for w := isa.NewWalker(loops, halt); w.Next(isa.ClassControl); {
+		for w := isa.NewWalker(loops, halt, [isa.Arguments]int32{}); w.Next(isa.ClassControl); {
 			straight = append(straight, w.Word()[:]...)
 			index = append(index, w.Index())
 		}

@@ -124,7 +124,9 @@ type Core struct {
 	acc   []int32
 	units []*unit // one for each thread
 
-	times []uint64 // of the next program's STAMPs; nil for counts of instructions
+	args  *[isa.Arguments]int32 // of the next program; nil for a launch without
+	start [isa.Arguments]int32  // what its registers begin with
+	times []uint64              // of the next program's STAMPs; nil for counts of instructions
 
 	stopped func() bool // whether Run's context has ended; made once, because a closure is memory
 
@@ -201,15 +203,30 @@ func (c *Core) Close() { c.units[0].array.Close() }
 // order (§13.8.3); nil makes them numbers of instructions. The core keeps t until then.
 func (c *Core) SetTimes(t []uint64) { c.times = t }
 
+// SetArguments gives the next program the arguments of its launch (§4.9); nil is a launch without. The core keeps a until then.
+func (c *Core) SetArguments(a *[isa.Arguments]int32) { c.args = a }
+
 // CheckDescriptor makes all checks of §5.3 but that of text_crc32, for a launch
-// with so many bindings. It returns the size of the text in bytes, so that the
-// board knows how much more to fetch; the error is a *Fault.
+// with so many bindings and the arguments set. It returns the size of the text in bytes, so that the
+// board knows how much more to fetch; the error is a *Fault. There is a size besides the error if the text says which
+// instruction needs what the core lacks: Run's error has it.
 func (c *Core) CheckDescriptor(desc *[isa.DescriptorSize]byte, bindings int) (textSize uint32, err error) {
 	d, v := c.describe(desc, bindings)
-	if v != nil {
-		return 0, violation(0, v)
+	switch {
+	case v == nil:
+		return d.TextSize, nil
+	case c.locates(v):
+		return d.TextSize, violation(0, v)
 	}
-	return d.TextSize, nil
+	return 0, violation(0, v)
+}
+
+// locatingMinor is the ISA of the first architecture with FEATURES_LO.MISMATCH (§2.1).
+const locatingMinor = 4
+
+// locates reports whether the completion of v has the instruction that needs what the core lacks (§5.3).
+func (c *Core) locates(v *isa.Violation) bool {
+	return c.cfg.ISAMinor >= locatingMinor && v.Rule == isa.ConfigMismatch && v.Info == isa.DescriptorFeatures
 }
 
 func (c *Core) describe(desc *[isa.DescriptorSize]byte, bindings int) (isa.Descriptor, *isa.Violation) {
@@ -221,6 +238,9 @@ func (c *Core) describe(desc *[isa.DescriptorSize]byte, bindings int) (isa.Descr
 			Bindings: bindings, Features: c.cfg.Features,
 		})
 	}
+	if v == nil && c.args != nil {
+		v = d.CheckArguments()
+	}
 	return d, v
 }
 
@@ -228,17 +248,25 @@ func (c *Core) describe(desc *[isa.DescriptorSize]byte, bindings int) (isa.Descr
 // when it has ended. The error is a *Fault, or that of ctx, which is looked at
 // before every instruction. The core keeps nothing of the arguments.
 func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Memory) (Stats, error) {
-	c.hazards, c.unused = c.hazards[:0], c.unused[:0]
+	defer func() { c.args = nil }()
+	c.hazards, c.unused, c.start = c.hazards[:0], c.unused[:0], [isa.Arguments]int32{}
+	if c.args != nil {
+		c.start = *c.args
+	}
 	if len(image) < isa.DescriptorSize {
 		return Stats{}, &Fault{Status: StatusBadProgram}
 	}
 	d, v := c.describe((*[isa.DescriptorSize]byte)(image), len(bindings))
-	c.same = c.known.find(image, bindings)
+	c.same = c.known.find(image, bindings, c.start)
 	if v == nil && c.same == nil {
 		v = d.CheckText(image[isa.DescriptorSize:])
 	}
 	if v != nil {
-		return Stats{}, violation(0, v)
+		at := 0
+		if c.locates(v) {
+			at, _ = isa.Lacking(image[isa.DescriptorSize:], c.cfg.Features&isa.FeaturesOf(d.Minor))
+		}
+		return Stats{}, violation(at, v)
 	}
 	c.reset(d)
 	c.limits.Bindings = len(bindings)
@@ -276,7 +304,7 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 	}
 	switch {
 	case err == nil && c.same == nil && len(c.hazards) == 0:
-		c.known.keep(image, bindings, halt, c.unused)
+		c.known.keep(image, bindings, c.start, halt, c.unused)
 	case err == nil && c.noted != nil:
 		c.endNoting()
 	}
@@ -319,7 +347,7 @@ func (c *Core) fetch() (halt int, err error) {
 		return 0, &Fault{Status: StatusNoHalt, Instr: uint32(len(c.text) / isa.Size)}
 	}
 	if v == nil && c.limits.Features&isa.FeatureControl != 0 {
-		v, at = isa.WithinBudget(c.text, halt)
+		v, at = isa.WithinBudget(c.text, halt, c.start)
 	}
 	if v != nil {
 		return 0, violation(at, v)
@@ -332,7 +360,7 @@ func (c *Core) fetch() (halt int, err error) {
 // need not wait goes next.
 func (c *Core) sequence(ctx context.Context, halt int) error {
 	for e := range c.walkers {
-		c.walkers[e] = isa.NewWalker(c.text, halt)
+		c.walkers[e] = isa.NewWalker(c.text, halt, c.start)
 		if c.more[e] = c.walkers[e].Next(isa.Class(e + 1)); !c.more[e] {
 			c.tracker.Done(e)
 		}

@@ -10,7 +10,7 @@ import (
 	"npuemu/core/isa"
 )
 
-// A program that comes again has the same tasks in the same order, waiting for the same others, as long as its bindings have
+// A program that comes again has the same tasks in the same order, waiting for the same others, as long as its arguments are the same and its bindings have
 // the same places: nothing in it depends on data. The second run of it takes them down, if all that it does is tasks, and
 // those that follow issue what was taken down, without a look at an instruction.
 

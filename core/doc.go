@@ -2,7 +2,7 @@
 
 // Package core is the compute core: local memories, a sequencer and four
 // engines that are ordered by tokens (docs/spec/isa.md §5, numerics.md §6,
-// ISA 1.3).
+// ISA 1.4).
 //
 // The core knows no addresses and no queues. The board gives Run a program
 // image, a table of bindings and a Memory that moves bytes; Run returns what

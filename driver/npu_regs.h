@@ -8,7 +8,7 @@
 /* Identity and geometry (§1, §2.1). */
 #define NPU_MAGIC				0x4555504e
 #define NPU_ARCH_MAJOR				0x1
-#define NPU_ARCH_MINOR				0x5
+#define NPU_ARCH_MINOR				0x6
 #define NPU_FIRMWARE_MAJOR			0x1
 #define NPU_FIRMWARE_MINOR			0x2
 #define NPU_BAR0_SIZE				0x100000
@@ -18,6 +18,7 @@
 #define NPU_CQ_ENTRY_SIZE			0x20
 #define NPU_BINDING_SIZE			0x20
 #define NPU_LAUNCH_PROFILE			0x1
+#define NPU_LAUNCH_ARGUMENTS			0x2
 #define NPU_PROFILE_SIZE			0x190
 #define NPU_PROFILE_TIMED			0x1
 #define NPU_MAX_BINDINGS			0x40
@@ -286,6 +287,8 @@
 #define NPU_FEATURES_LO_GATHER			BIT(14)
 #define NPU_FEATURES_LO_QUANT			BIT(15)
 #define NPU_FEATURES_LO_ADDQ			BIT(16)
+#define NPU_FEATURES_LO_ARGUMENTS		BIT(17)
+#define NPU_FEATURES_LO_MISMATCH		BIT(18)
 #define NPU_FEATURES_HI				0x00c
 #define NPU_ARRAY_DIM				0x010
 #define NPU_ARRAY_DIM_ROWS			GENMASK(15, 0)

@@ -99,7 +99,7 @@ func Observe(ctx context.Context, p *isa.Program, c Config, onBus uint64, see fu
 		return Report{}, fmt.Errorf("timing: the program has no HALT (NO_HALT, §5.7)")
 	}
 	if v == nil {
-		v, at = isa.WithinBudget(p.Text, halt)
+		v, at = isa.WithinBudget(p.Text, halt, p.Registers())
 	}
 	if v != nil {
 		return Report{}, fmt.Errorf("timing: instruction %d: %w", at, v)
@@ -107,7 +107,7 @@ func Observe(ctx context.Context, p *isa.Program, c Config, onBus uint64, see fu
 	s := simulation{c: &c, onBus: onBus, limits: p.Limits(), see: see}
 	for e := range s.heads {
 		h := &s.heads[e]
-		h.walker = isa.NewWalker(p.Text, halt)
+		h.walker = p.Walker(halt)
 		if err := s.next(e); err != nil {
 			return Report{}, err
 		}

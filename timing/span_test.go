@@ -32,7 +32,7 @@ func observe(t *testing.T, p *isa.Program, c Config, onBus uint64) []Span {
 	halt, _, _ := isa.Scan(p.Text, p.Features)
 	var walkers [engines]isa.Walker
 	for e := range walkers {
-		walkers[e] = isa.NewWalker(p.Text, halt)
+		walkers[e] = p.Walker(halt)
 	}
 	sum := Report{Stamps: want.Stamps, Instructions: 1} // HALT
 	var until [engines][2]uint64

@@ -4,6 +4,7 @@ package umd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"npuemu/core/isa"
@@ -25,8 +26,15 @@ type LaunchStats struct {
 }
 
 // Launch runs a program image (§5.3) and returns when it has completed; what it wrote is
-// then in the bindings' buffers. A *StatusError says what the program did wrong.
-func (d *Device) Launch(ctx context.Context, program Buffer, bindings []Binding) (LaunchStats, error) {
+// then in the bindings' buffers. A *StatusError says what the program did wrong. args, at most isa.Arguments, are what its
+// registers begin with, from s0 on (§4.9).
+func (d *Device) Launch(ctx context.Context, program Buffer, bindings []Binding, args ...int32) (LaunchStats, error) {
+	if n := len(args); n > isa.Arguments || n > 0 && !d.arguments {
+		if !d.arguments {
+			return LaunchStats{}, errors.New("umd: LAUNCH with arguments: the card takes none (FEATURES_LO.ARGUMENTS, §2.1)")
+		}
+		return LaunchStats{}, fmt.Errorf("umd: LAUNCH with %d arguments; the most is %d (§4.9)", n, isa.Arguments)
+	}
 	if len(bindings) > isa.MaxBindings {
 		return LaunchStats{}, fmt.Errorf("umd: LAUNCH with %d bindings; the most is %d (§4.9)", len(bindings), isa.MaxBindings)
 	}
@@ -54,8 +62,14 @@ func (d *Device) Launch(ctx context.Context, program Buffer, bindings []Binding)
 	var record []byte
 	if d.timing {
 		record = d.table.Bytes[recordAt:][:npureg.ProfileSize]
-		e[1] = npureg.LaunchProfile
+		e[1] |= npureg.LaunchProfile
 		le.PutUint64(e[0x28:], d.table.Addr+recordAt)
+	}
+	if len(args) > 0 {
+		e[1] |= npureg.LaunchArguments
+		for i, v := range args {
+			le.PutUint32(e[0x30+4*i:], uint32(v))
+		}
 	}
 	c, err := d.do(ctx, &d.user, "LAUNCH", e)
 	if err != nil {

@@ -76,16 +76,17 @@ var le = binary.LittleEndian
 
 // Device is a card with its firmware running.
 type Device struct {
-	fn      Function
-	mem     []byte // at base
-	free    []span // of mem, by offset, none adjacent: what Alloc may hand out
-	wake    []*eventfd.FD
-	admin   ring
-	user    ring
-	table   Buffer // a page for what one command reads or answers; profile records are behind recordAt
-	timing  bool   // FEATURES_LO.TIMING
-	nextID  uint16
-	stopped error // why nothing works any more
+	fn        Function
+	mem       []byte // at base
+	free      []span // of mem, by offset, none adjacent: what Alloc may hand out
+	wake      []*eventfd.FD
+	admin     ring
+	user      ring
+	table     Buffer // a page for what one command reads or answers; profile records are behind recordAt
+	timing    bool   // FEATURES_LO.TIMING
+	arguments bool   // FEATURES_LO.ARGUMENTS
+	nextID    uint16
+	stopped   error // why nothing works any more
 }
 
 // ring is a queue (§4.1) with one command in flight at most.
@@ -188,7 +189,7 @@ func (d *Device) open(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	d.timing = features&npureg.FeatureTiming != 0
+	d.timing, d.arguments = features&npureg.FeatureTiming != 0, features&npureg.FeatureArguments != 0
 	if err := d.vectors(); err != nil {
 		return err
 	}

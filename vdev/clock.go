@@ -147,7 +147,7 @@ func (x *executor) measure(ctx context.Context, image []byte, bindings []core.Bi
 	if err != nil {
 		return
 	}
-	p.Bindings = uint16(len(bindings)) // what LAUNCH gives limits binding indexes (§5.3)
+	p.Bindings, p.Args = uint16(len(bindings)), &x.args // what LAUNCH gives limits binding indexes (§5.3)
 	var onBus uint64
 	for i, b := range bindings {
 		a := dma.ToRead

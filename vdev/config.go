@@ -94,7 +94,7 @@ type QueueConfig struct {
 }
 
 // Arches lists the architecture versions that can be presented, newest first.
-func Arches() []string { return []string{"1.5", "1.4", "1.3", "1.2", "1.1", "1.0"} }
+func Arches() []string { return []string{"1.6", "1.5", "1.4", "1.3", "1.2", "1.1", "1.0"} }
 
 // archMinor returns the minor version to present; c is valid.
 func (c Config) archMinor() uint32 {
@@ -119,6 +119,9 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 5 {
 		f |= npureg.FeatureAddq
 	}
+	if c.archMinor() >= 6 {
+		f |= npureg.FeatureArguments | npureg.FeatureMismatch
+	}
 	return f &^ c.without()
 }
 
@@ -126,20 +129,14 @@ func (c Config) features() uint32 {
 func (c Config) without() uint32 {
 	var f uint64
 	for _, name := range c.Core.Without {
-		f |= isa.Group(name)
+		f |= isa.GroupBit(name)
 	}
 	return uint32(f)
 }
 
 // isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
 func (c Config) isaMinor() uint16 {
-	switch minor := c.archMinor(); {
-	case minor >= 5:
-		return isa.Minor
-	case minor >= 3:
-		return uint16(minor - 2)
-	}
-	return 0
+	return uint16(max(c.archMinor(), 2) - 2)
 }
 
 // DefaultConfig is the card that npuemu serve shows without a configuration file. Its local memories are those of a present edge
@@ -214,7 +211,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("vdev: config: core.threads is %d: use 1 to %d, or 0 for one on each processor", n, core.MaxThreads)
 	}
 	for _, name := range c.Core.Without {
-		if isa.Group(name) == 0 {
+		if isa.GroupBit(name) == 0 {
 			return fmt.Errorf("vdev: config: core.without names %q: groups of instructions are %s (§5.3)", name, strings.Join(isa.GroupNames(isa.Features), ", "))
 		}
 	}

@@ -25,7 +25,7 @@ func TestParseConfig(t *testing.T) {
 		{"unknown key", "[array]\nrow = 3\n", "row"},
 		{"not TOML", "array = [", "array"},
 		{"wrong type", "serial = \"x\"\n", "serial"},
-		{"arch", "arch = \"2.0\"\n", `arch "2.0" is not known: use one of [1.5 1.4 1.3 1.2 1.1 1.0]`},
+		{"arch", "arch = \"2.0\"\n", `arch "2.0" is not known: use one of [1.6 1.5 1.4 1.3 1.2 1.1 1.0]`},
 		{"array too large", "[array]\ncols = 264\n", "264"},
 		{"array not a multiple of 8", "[array]\nrows = 12\n", "12"},
 		{"scratchpad", "[array]\nscratchpad = 3\n", "array.scratchpad is 3: use 1024 to 67108864"},

@@ -47,6 +47,7 @@ type executor struct {
 	cycles    uint64 // of its work, if it succeeds
 	report    timing.Report
 	record    [npureg.ProfileSize]byte
+	args      [isa.Arguments]int32 // of its LAUNCH, if it has some
 }
 
 // Limits of a program's text (§5.3).
@@ -203,21 +204,28 @@ func (x *executor) copy(ctx context.Context, e *queue.Entry) queue.Completion {
 	return queue.Completion{Info: n}
 }
 
+// launchArguments is where LAUNCH has its arguments, to the end of the entry.
+const launchArguments = 0x30
+
 // launch is LAUNCH (§4.9).
 func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion {
-	profiled := x.clock.shown && e[1]&npureg.LaunchProfile != 0
-	if e[1]&^npureg.LaunchProfile != 0 || e[1] != 0 && !profiled {
+	profiled, given := e[1]&npureg.LaunchProfile != 0, e[1]&npureg.LaunchArguments != 0
+	if e[1]&^(npureg.LaunchProfile|npureg.LaunchArguments) != 0 || profiled && !x.clock.shown || given && x.d.cfg.features()&npureg.FeatureArguments == 0 {
 		return invalidField(1)
 	}
-	c, ok := zero(e, [2]int{4, 8}, [2]int{0x1d, 0x20}, [2]int{0x24, 64})
+	record, args := [2]int{0x24, launchArguments}, [2]int{launchArguments, 64} // reserved but for what there is
 	if profiled {
-		c, ok = zero(e, [2]int{4, 8}, [2]int{0x1d, 0x20}, [2]int{0x25, 0x28}, [2]int{0x30, 64})
+		record = [2]int{0x25, 0x28}
 	}
+	if given {
+		args = [2]int{}
+	}
+	c, ok := zero(e, [2]int{4, 8}, [2]int{0x1d, 0x20}, record, args)
 	if !ok {
 		return c
 	}
 	le := binary.LittleEndian
-	record, recordSpace := le.Uint64(e[0x28:]), dma.Space(e[0x24])
+	profile, recordSpace := le.Uint64(e[0x28:]), dma.Space(e[0x24])
 	addr, table := le.Uint64(e[0x08:]), le.Uint64(e[0x10:])
 	count, size := le.Uint32(e[0x18:]), le.Uint32(e[0x20:])
 	space, tableSpace := dma.Space(e[0x1c]&15), dma.Space(e[0x1c]>>4)
@@ -234,7 +242,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 		return invalidField(0x20)
 	case profiled && !x.view.Reaches(recordSpace):
 		return invalidField(0x24)
-	case profiled && (record%8 != 0 || wraps(record, npureg.ProfileSize)):
+	case profiled && (profile%8 != 0 || wraps(profile, npureg.ProfileSize)):
 		return invalidField(0x28)
 	}
 	var bindings []core.Binding
@@ -250,11 +258,20 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 	if err := x.view.Fetch(space, addr, desc[:]); err != nil {
 		return x.fault(err)
 	}
+	x.args = [isa.Arguments]int32{}
+	x.core.SetArguments(nil)
+	if given {
+		for i := range x.args {
+			x.args[i] = int32(le.Uint32(e[launchArguments+4*i:]))
+		}
+		x.core.SetArguments(&x.args)
+	}
 	text, err := x.core.CheckDescriptor(desc, int(count))
-	if err != nil {
+	whole := uint64(size) == isa.DescriptorSize+uint64(text)
+	if err != nil && (text == 0 || !whole) {
 		return x.programError(ctx, err)
 	}
-	if uint64(size) != isa.DescriptorSize+uint64(text) {
+	if !whole {
 		return queue.Completion{Status: npureg.StatusBadProgram, Info: 0x10}
 	}
 	if err := x.view.Fetch(space, addr+isa.DescriptorSize, image[isa.DescriptorSize:]); err != nil {
@@ -287,7 +304,7 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 		}
 	}
 	if profiled {
-		if err := x.profile(recordSpace, record, stats); err != nil {
+		if err := x.profile(recordSpace, profile, stats); err != nil {
 			return x.fault(err)
 		}
 	}

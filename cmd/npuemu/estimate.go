@@ -44,6 +44,7 @@ type estimateFlags struct {
 	engines  bool
 	sizes    modelFlags
 	timeline timelineFlags
+	given    argumentFlags
 }
 
 func estimateCommand() *cobra.Command {
@@ -65,6 +66,7 @@ func estimateCommand() *cobra.Command {
 			"accumulators, dataflow, and those of [timing]; programs and compiled models, which have an array of their own, take the latter alone, and a MODEL\n" +
 			"all but the dataflow. A table then has a line for each combination; JSON and CSV have all layers.\n\n" +
 			"With --model scalesim cycles are those that SCALE-Sim v3 reports for the array alone, and there is no memory.\n\n" +
+			"--arg s0=16 is an argument (§4.9) of a program that takes some; those that are left out are 0.\n\n" +
 			timelineHelp,
 		Example: "  npuemu estimate examples/layers/resnet50.csv\n" +
 			"  npuemu estimate resnet50.csv --config array.toml --format csv > out.csv\n" +
@@ -89,6 +91,7 @@ func estimateCommand() *cobra.Command {
 	c.Flags().UintSliceVar(&f.onBus, "bus", nil, "`bindings` of a program that are memory on the bus; the others are device memory")
 	f.sizes.add(c)
 	f.timeline.add(c)
+	f.given.add(c)
 	_ = c.MarkFlagFilename("config", "toml")
 	_ = c.MarkFlagFilename("roofline", "svg")
 	for flag, values := range map[string][]string{"format": {"table", "json", "csv"}, "model": {"default", "scalesim"}, "dataflow": {"ws", "os", "is"}} {
@@ -134,6 +137,9 @@ func (f *estimateFlags) run(c *cobra.Command, args []string) error {
 		if len(f.onBus) > 0 || f.engines {
 			return errors.New("--bus and --engines are for programs and models: layers of a table lie in device memory, and have no instructions")
 		}
+		if len(f.given.list) > 0 {
+			return errors.New("--arg is for programs: a layer table has none")
+		}
 		if f.timeline.name != "" {
 			return errors.New("--timeline is for programs and compiled models: a layer table has no instructions")
 		}
@@ -141,6 +147,9 @@ func (f *estimateFlags) run(c *cobra.Command, args []string) error {
 			return err
 		}
 	case compiler.IsModel(name):
+		if len(f.given.list) > 0 {
+			return errors.New("--arg is for programs: what the compiler makes has none")
+		}
 		if err := f.keys(name, []string{"dataflow"}, "the compiler says it itself"); err != nil {
 			return err
 		}
@@ -150,6 +159,11 @@ func (f *estimateFlags) run(c *cobra.Command, args []string) error {
 			return err
 		}
 		p := programs.list[0]
+		for _, p := range programs.list {
+			if p.Args, err = f.given.of(p); err != nil {
+				return err
+			}
+		}
 		if err := f.keys(name, []string{"rows", "cols", "dim", "scratchpad", "accumulators", "dataflow"}, programs.own()); err != nil {
 			return err
 		}

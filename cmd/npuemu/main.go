@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -29,8 +30,26 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "npuemu:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// statusFindings is the exit status of a run whose only fault is findings, with --strict. Go's own of a crash is 2.
+const statusFindings = 3
+
+// findingsError says that something ran, and left findings.
+type findingsError struct{ error }
+
+// exitStatus is that of a command with this error.
+func exitStatus(err error) int {
+	var f findingsError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &f):
+		return statusFindings
+	}
+	return 1
 }
 
 func root() *cobra.Command {

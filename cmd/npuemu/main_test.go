@@ -76,7 +76,7 @@ func TestMistakesOfTheOperator(t *testing.T) {
 		{"user", []string{"serve", "--socket", "/x", "--allow-user", "nobody at all"}, "there is no such user"},
 		{"user -1", []string{"serve", "--socket", "/x", "--allow-user", "4294967295"}, "there is no such user"},
 		{"group", []string{"serve", "--socket", "/x", "--allow-group", "-1"}, "there is no such group"},
-		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.5 1.4 1.3 1.2 1.1 1.0]`},
+		{"arch", []string{"serve", "--socket", "/x", "--arch", "9.9"}, `use one of [1.6 1.5 1.4 1.3 1.2 1.1 1.0]`},
 		{"no such configuration", []string{"info", "--config", "/does/not/exist"}, "no such file"},
 		{"configuration", []string{"info", "--config", file(t, "c.toml", "[queues]\ncount = 1000\n")}, "use 1 to 127"},
 		{"path is a file", []string{"serve", "--socket", notSocket}, "socket"},
@@ -220,7 +220,7 @@ func TestInfo(t *testing.T) {
 			t.Errorf("info %s: %q, %v", flag, out, err)
 		}
 	}
-	if out, _, err := npuemu(t.Context(), "version"); err != nil || !strings.Contains(out, "hardware architecture 1.5") {
+	if out, _, err := npuemu(t.Context(), "version"); err != nil || !strings.Contains(out, "hardware architecture 1.6") {
 		t.Errorf("version: %q, %v", out, err)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"npuemu/compiler/npy"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
+	"npuemu/core/isa/lint"
 	"npuemu/vdev"
 )
 
@@ -294,6 +295,8 @@ type modelSummary struct {
 	Launches []run.Launch    `json:"launches"` // of the last run
 	Untimed  string          `json:"untimed,omitempty"`
 	Outputs  []outputSummary `json:"outputs"` // of the last run
+	cardFindings
+	Error *runError `json:"error,omitempty"`
 
 	Operators []compiler.OperatorReport `json:"operators"`
 }
@@ -404,7 +407,8 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		}
 		var r run.Report
 		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, len(m.Steps)*o.repeat, stepName(m, step)) }); err != nil {
-			return fmt.Errorf("%s: %w", o.device, err)
+			bar.done()
+			return o.modelFailed(c, m, &s, i, err, card.Device)
 		}
 		s.DeviceS += r.Device.Seconds()
 		s.HostS += r.Host.Seconds()
@@ -434,10 +438,14 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if err := o.timeline.write(c.ErrOrStderr(), modelTimeLine(ctx, m, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
+	s.cardFindings = findingsOf(card.Device)
 	if o.json {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
-		return e.Encode(s)
+		if err := e.Encode(s); err != nil {
+			return err
+		}
+		return o.strictly(m.Name, 0, &s.cardFindings)
 	}
 	if o.table {
 		if err := printNodes(w, m); err != nil {
@@ -447,7 +455,30 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			return err
 		}
 	}
-	return s.print(w)
+	if err := s.print(w); err != nil {
+		return err
+	}
+	return o.strictly(m.Name, 0, &s.cardFindings)
+}
+
+// modelFailed explains err, with which m ended after so many runs.
+func (o *runOptions) modelFailed(c *cobra.Command, m *model.Model, s *modelSummary, runs int, err error, d *vdev.Device) error {
+	var p *run.ProgramError
+	if !errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", o.device, err)
+	}
+	var l lint.Options
+	for _, b := range m.Bindings {
+		l.Bindings = append(l.Bindings, lint.Binding{Size: b.Size, Read: true, Write: b.Write})
+	}
+	s.Error, err = o.failed(err, fmt.Sprintf("%s, program %d", m.Name, p.Program+1), m.Programs[p.Program], l)
+	if s.Error == nil || !o.json {
+		return err
+	}
+	s.Runs, s.cardFindings = runs, findingsOf(d)
+	e := json.NewEncoder(c.OutOrStdout())
+	e.SetIndent("", "  ")
+	return errors.Join(err, e.Encode(s))
 }
 
 func stepName(m *model.Model, i int) string {
@@ -476,6 +507,7 @@ func (s *modelSummary) print(w io.Writer) error {
 	for _, o := range s.Outputs {
 		fmt.Fprintf(t, "output\t%s\n", o)
 	}
+	s.cardFindings.print(t)
 	return t.Flush()
 }
 

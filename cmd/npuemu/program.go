@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -153,4 +155,43 @@ func writeAll(w io.Writer, l []output) (err error) {
 		}
 	}
 	return nil
+}
+
+// argumentFlags are --arg: what registers begin with (§4.9).
+type argumentFlags struct{ list []string }
+
+func (f *argumentFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.list, "arg", nil, "`sN=VALUE`: an argument of a program, what s0 to s3 begin with; may be repeated")
+}
+
+// of returns the arguments for p; those that are not given are 0. It is nil if none is, and an error if p takes none.
+func (f *argumentFlags) of(p *isa.Program) (*[isa.Arguments]int32, error) {
+	if len(f.list) == 0 {
+		return nil, nil
+	}
+	if p.Features&isa.FeatureArguments == 0 {
+		return nil, errors.New("--arg: the program takes no arguments: it does not name the group arguments in .features (§5.6.13)")
+	}
+	var a [isa.Arguments]int32
+	var given [isa.Arguments]bool
+	for _, arg := range f.list {
+		reg, value, ok := strings.Cut(arg, "=")
+		num, s := strings.CutPrefix(reg, "s")
+		n, err := strconv.Atoi(num)
+		if !ok || !s || err != nil {
+			return nil, fmt.Errorf("--arg %q: write a register and its value, as in s0=16", arg)
+		}
+		if n < 0 || n >= isa.Arguments {
+			return nil, fmt.Errorf("--arg %q: registers that a launch gives values are s0 to s%d", arg, isa.Arguments-1)
+		}
+		v, err := strconv.ParseInt(value, 0, 32)
+		if err != nil {
+			return nil, fmt.Errorf("--arg %q: values are %d to %d", arg, math.MinInt32, math.MaxInt32)
+		}
+		if given[n] {
+			return nil, fmt.Errorf("--arg %q: s%d is given twice", arg, n)
+		}
+		a[n], given[n] = int32(v), true
+	}
+	return &a, nil
 }

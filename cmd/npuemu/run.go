@@ -22,6 +22,7 @@ import (
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
+	"npuemu/core/isa/lint"
 	"npuemu/umd"
 	"npuemu/vdev"
 )
@@ -32,6 +33,7 @@ func runCommand() *cobra.Command {
 		o       runOptions
 		ins     []string
 		outs    []string
+		given   argumentFlags
 		level   string
 		mode    string
 		timeout time.Duration
@@ -50,7 +52,13 @@ func runCommand() *cobra.Command {
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
 			"Bindings (§7.3) are numbered from 0. --in N=FILE binds a file's bytes for reading; FILE:OFFSET:SIZE takes a part of it.\n" +
 			"--out N=FILE:SIZE binds SIZE zero bytes for writing and stores them in FILE, - for standard output, after success only. A number given to\n" +
-			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n\n" +
+			"both is bound for both: it starts with the file's bytes. --repeat runs the program again on the same bindings.\n" +
+			"--arg s0=16 is an argument (§4.9) of a program that takes some; those that are left out are 0.\n\n" +
+			"A program is first gone through as npuemu lint does, with these bindings and, in this process, this card: about a microsecond for\n" +
+			"each instruction that it passes; --no-lint leaves it out. What that finds is told on standard error, and the program runs all the\n" +
+			"same. A program that fails is told with the instruction, its line, the rule of §5.7 and a remedy. The summary has the findings of\n" +
+			"the linter and those of a card in this process, such as hazards (§5.5), in --json as lint, findings and error. The exit status is\n" +
+			"0, 1 if something failed, and with --strict 3 if all ran and there is a finding.\n\n" +
 			timelineHelp + " Bindings are memory on the bus, as run has them, with the card's cycles in time mode timed;\n" +
 			"estimate --timeline takes them to be device memory, as the cycles of --table are.\n\n" +
 			"With --gdb the control processor waits, in its boot ROM, for GDB to attach and continue (docs/debugging.md).",
@@ -102,8 +110,8 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			if m != nil {
-				if len(ins)+len(outs) > 0 {
-					return errors.New("--in and --out are for programs: a model takes --input and --output")
+				if len(ins)+len(outs)+len(given.list) > 0 {
+					return errors.New("--in, --out and --arg are for programs: a model takes --input and --output")
 				}
 				ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no result within --timeout %v", timeout))
 				defer cancel()
@@ -114,6 +122,9 @@ func runCommand() *cobra.Command {
 			}
 			o.name = filepath.Base(args[0])
 			if o.program, err = loadProgram(c, args[0]); err != nil {
+				return err
+			}
+			if o.program.Args, err = given.of(o.program); err != nil {
 				return err
 			}
 			if o.bindings, err = parseBindings(c, ins, outs); err != nil {
@@ -133,6 +144,8 @@ func runCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
 	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
 	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
+	c.Flags().BoolVar(&o.strict, "strict", false, "exit with status 3 if linter or card have findings")
+	c.Flags().BoolVar(&o.noLint, "no-lint", false, "do not lint the program before it runs")
 	c.Flags().IntVar(&o.repeat, "repeat", 1, "`times` to run it; variables of a model keep their values")
 	c.Flags().BoolVar(&o.json, "json", false, "print the summary as JSON")
 	c.Flags().StringVar(&mode, "time", "", "time `mode` of a card in this process: fast, timed, or paced[:FACTOR] (docs/spec/timing.md §13.8); overrides [time]")
@@ -141,6 +154,7 @@ func runCommand() *cobra.Command {
 	o.memory.add(c)
 	o.sizes.add(c)
 	cf.add(c)
+	given.add(c)
 	o.debug.add(c)
 	o.timeline.add(c)
 	return c
@@ -161,6 +175,8 @@ type runOptions struct {
 	memory   memoryFlag
 	repeat   int
 	json     bool
+	strict   bool // findings are an error
+	noLint   bool
 
 	inputs, outputs []string       // of a model
 	below           map[string]int // what its inputs look up
@@ -264,29 +280,51 @@ func parseBindings(c *cobra.Command, ins, outs []string) ([]runBinding, error) {
 	return l, nil
 }
 
+// part is FILE or FILE:OFFSET:SIZE, then with a size above 0.
+type part struct {
+	name      string
+	off, size uint64
+}
+
+func parsePart(arg string) (part, error) {
+	words := strings.Split(arg, ":")
+	n := len(words)
+	if n < 3 {
+		return part{name: arg}, nil
+	}
+	off, oerr := strconv.ParseUint(words[n-2], 0, 64)
+	size, serr := strconv.ParseUint(words[n-1], 0, 64)
+	if oerr != nil || serr != nil || size == 0 {
+		return part{}, errors.New("offset and size are numbers, and the size is not 0")
+	}
+	return part{strings.Join(words[:n-2], ":"), off, size}, nil
+}
+
+// within reports what is wrong with p in a file of so many bytes.
+func (p part) within(bytes uint64) error {
+	if p.off > bytes || p.size > bytes-p.off {
+		return fmt.Errorf("%s has %d bytes; %d at %d are not there", p.name, bytes, p.size, p.off)
+	}
+	return nil
+}
+
 // readPart reads FILE or FILE:OFFSET:SIZE.
 func readPart(c *cobra.Command, arg string) ([]byte, error) {
-	name, off, size := arg, uint64(0), uint64(0)
-	part := strings.Split(arg, ":")
-	if n := len(part); n >= 3 {
-		var oerr, serr error
-		off, oerr = strconv.ParseUint(part[n-2], 0, 64)
-		size, serr = strconv.ParseUint(part[n-1], 0, 64)
-		if oerr != nil || serr != nil || size == 0 {
-			return nil, errors.New("offset and size are numbers, and the size is not 0")
-		}
-		name = strings.Join(part[:n-2], ":")
+	p, err := parsePart(arg)
+	if err != nil {
+		return nil, err
 	}
-	b, err := readInput(c, name)
+	b, err := readInput(c, p.name)
+	if err == nil {
+		err = p.within(uint64(len(b)))
+	}
 	switch {
 	case err != nil:
 		return nil, err
-	case off > uint64(len(b)) || size > uint64(len(b))-off:
-		return nil, fmt.Errorf("%s has %d bytes; %d at %d are not there", name, len(b), size, off)
-	case size > 0:
-		return b[off:][:size], nil
+	case p.size > 0:
+		return b[p.off:][:p.size], nil
 	case len(b) == 0:
-		return nil, fmt.Errorf("%s is empty; a binding has at least one byte", name)
+		return nil, fmt.Errorf("%s is empty; a binding has at least one byte", p.name)
 	}
 	return b, nil
 }
@@ -301,12 +339,128 @@ type runSummary struct {
 	Launch       run.Launch   `json:"launch"`  // the last
 	Untimed      string       `json:"untimed,omitempty"`
 	Counters     umd.Counters `json:"counters"`
+	Lint         *runLint     `json:"lint,omitempty"`
+	cardFindings
+	Error *runError `json:"error,omitempty"`
+}
+
+// runLint is what the linter says before a program runs.
+type runLint struct {
+	lint.Report
+	Seconds float64 `json:"seconds"`
+}
+
+// findings is how many there are.
+func (l *runLint) findings() int {
+	if l == nil {
+		return 0
+	}
+	return len(l.Findings)
+}
+
+// cardFindings are what a card in this process noted.
+type cardFindings struct {
+	Findings []vdev.Finding `json:"findings"`
+	Where    string         `json:"findings_at,omitempty"` // of another card
+}
+
+func findingsOf(d *vdev.Device) cardFindings {
+	if d == nil {
+		return cardFindings{nil, "the card's own process: npuemu serve logs them, npuemu ctl status prints them"}
+	}
+	return cardFindings{append([]vdev.Finding{}, d.Findings()...), ""}
+}
+
+// print writes lines of a table.
+func (f *cardFindings) print(t io.Writer) {
+	switch {
+	case f.Where != "":
+		fmt.Fprintf(t, "findings\tin %s\n", f.Where)
+	case len(f.Findings) == 0:
+		fmt.Fprintf(t, "findings\tnone\n")
+	}
+	for _, x := range f.Findings {
+		fmt.Fprintf(t, "finding\t%s, %d times: %s; the last: %s\n", x.ID, x.Count, x.Rule, x.Last)
+	}
+}
+
+// strictly is an error if --strict asks for one: name had so many findings of the linter, and those of the card.
+func (o *runOptions) strictly(name string, linted int, f *cardFindings) error {
+	if !o.strict || linted+len(f.Findings) == 0 {
+		return nil
+	}
+	return findingsError{fmt.Errorf("%s: %d findings of the linter, %d kinds of the card (--strict)", name, linted, len(f.Findings))}
+}
+
+// runError is how a program failed (§5.7).
+type runError struct {
+	Status string        `json:"status"`
+	Result uint32        `json:"result"`
+	Info   uint64        `json:"info"`
+	What   *lint.Finding `json:"what,omitempty"` // none if the status is not a program's
+}
+
+// lintFirst lints the program for its bindings and, in this process, its card, and tells of what it finds.
+func (o *runOptions) lintFirst(ctx context.Context, errw io.Writer) (*runLint, error) {
+	if o.noLint {
+		return nil, nil
+	}
+	l := o.lintOptions()
+	if o.device == attach.InProcess {
+		l.Card = lintCard(o.cfg)
+	}
+	begin := time.Now()
+	done := make(chan lint.Report, 1)
+	p := *o.program
+	if p.Open() {
+		p.Args = new([isa.Arguments]int32) // the launch has none
+	}
+	go func() { done <- lint.CheckFor(&p, l) }()
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("lint (--no-lint leaves it out): %w", context.Cause(ctx))
+	case r := <-done:
+		for _, f := range r.Findings {
+			if _, err := io.WriteString(errw, "lint: "+findingText(o.name, "", f)); err != nil {
+				return nil, err
+			}
+		}
+		return &runLint{r, time.Since(begin).Seconds()}, nil
+	}
+}
+
+// lintOptions are the program's bindings.
+func (o *runOptions) lintOptions() lint.Options {
+	var l lint.Options
+	for _, b := range o.bindings {
+		l.Bindings = append(l.Bindings, lint.Binding{Size: uint64(len(b.content)), Read: b.read, Write: b.write})
+	}
+	return l
+}
+
+// failed explains the error of a launch of p, the program of that name, with what l knows of its bindings, if it is a completion.
+func (o *runOptions) failed(err error, name string, p *isa.Program, l lint.Options) (*runError, error) {
+	var e runError
+	var ok bool
+	if e.Status, e.Result, e.Info, ok = attach.Completion(err); !ok {
+		return nil, fmt.Errorf("%s: %w", o.device, err)
+	}
+	f, ok := lint.Explain(p, l, lint.Completion{Status: e.Status, Result: e.Result, Info: e.Info})
+	if !ok {
+		return &e, fmt.Errorf("%s: %w", o.device, err)
+	}
+	e.What = &f
+	return &e, fmt.Errorf("%s: %w\n%s", o.device, err, strings.TrimSuffix(findingText(name, "", f), "\n"))
 }
 
 // run runs the program, stores its results and writes the summary to w, or to errw
 // if results go to standard output.
 func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
-	d, _, stop, err := attach.Boot(ctx, o.device, o.options())
+	linted, err := o.lintFirst(ctx, errw)
+	if err != nil {
+		return err
+	}
+	d, device, stop, err := attach.Boot(ctx, o.device, o.options())
 	if err != nil {
 		return fmt.Errorf("--device: %w", err)
 	}
@@ -323,12 +477,27 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 		}
 		bindings[i] = umd.Binding{Buffer: buf, Read: b.read, Write: b.write}
 	}
-	s := runSummary{Device: o.device, Runs: o.repeat}
+	s := runSummary{Device: o.device, Runs: o.repeat, Lint: linted}
 	begin := time.Now()
-	for range o.repeat {
-		st, err := d.Launch(ctx, program, bindings)
+	var args []int32
+	if o.program.Args != nil {
+		args = o.program.Args[:]
+	}
+	for n := range o.repeat {
+		st, err := d.Launch(ctx, program, bindings, args...)
 		if err != nil {
-			return fmt.Errorf("%s: %w", o.device, err)
+			l := o.lintOptions()
+			for i, b := range bindings {
+				l.Bindings[i].Addr = b.Addr
+			}
+			s.Error, err = o.failed(err, o.name, o.program, l)
+			if s.Error == nil || !o.json {
+				return err
+			}
+			s.Runs, s.Seconds, s.cardFindings = n, time.Since(begin).Seconds(), findingsOf(device)
+			var cerr error
+			s.Counters, cerr = d.Counters(ctx)
+			return errors.Join(err, cerr, s.encode(o.summaryTo(w, errw)))
 		}
 		if err := context.Cause(ctx); err != nil { // the result is there, and too late
 			return fmt.Errorf("%s: %w", o.device, err)
@@ -343,6 +512,7 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	if s.Counters, err = d.Counters(ctx); err != nil {
 		return err
 	}
+	s.cardFindings = findingsOf(device)
 	var files []output
 	for i, b := range o.bindings {
 		if b.out != "" {
@@ -352,20 +522,35 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	if err := writeAll(w, files); err != nil {
 		return err
 	}
-	for _, b := range o.bindings {
-		if b.out == "-" {
-			w = errw
-		}
-	}
+	w = o.summaryTo(w, errw)
 	if err := o.timeline.write(errw, programTimeLine(ctx, o.name, o.program, o.cfg.Timing, runOnBus)); err != nil {
 		return err
 	}
 	if o.json {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(s)
+		err = s.encode(w)
+	} else {
+		err = s.print(w)
 	}
-	return s.print(w)
+	if err != nil {
+		return err
+	}
+	return o.strictly(o.name, linted.findings(), &s.cardFindings)
+}
+
+// summaryTo is w, or errw if results go to standard output.
+func (o *runOptions) summaryTo(w, errw io.Writer) io.Writer {
+	for _, b := range o.bindings {
+		if b.out == "-" {
+			return errw
+		}
+	}
+	return w
+}
+
+func (s *runSummary) encode(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(s)
 }
 
 func (s *runSummary) print(w io.Writer) error {
@@ -377,6 +562,14 @@ func (s *runSummary) print(w io.Writer) error {
 	c := s.Counters
 	fmt.Fprintf(t, "the card counted\t%d programs, %d commands (%d with errors), %d instructions, %d multiply-accumulates\n", c.Programs, c.Commands, c.Errors, c.Instructions, c.MACs)
 	fmt.Fprintf(t, "\t%d bytes read and %d written by DMA, %d interrupts\n", c.BytesRead, c.BytesWritten, c.Interrupts)
+	s.cardFindings.print(t)
+	if l := s.Lint; l != nil {
+		fmt.Fprintf(t, "lint\t%d findings and %d notes in %d instructions, %.6f s", len(l.Findings), len(l.Notes), l.Passed, l.Seconds)
+		if l.Undecided > 0 {
+			fmt.Fprintf(t, "; not proven: %d accesses were too many to compare", l.Undecided)
+		}
+		fmt.Fprintln(t)
+	}
 	return t.Flush()
 }
 

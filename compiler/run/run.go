@@ -180,7 +180,7 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 		if st.Program >= 0 {
 			l, err := s.card.Launch(ctx, s.programs[st.Program], s.bindings)
 			if err != nil {
-				return nil, r, fmt.Errorf("run: program %d of %d: %w%s", st.Program+1, len(m.Programs), err, s.blame(st.Program, err))
+				return nil, r, &ProgramError{st.Program, fmt.Errorf("run: program %d of %d: %w%s", st.Program+1, len(m.Programs), err, s.blame(st.Program, err))}
 			}
 			if err := context.Cause(ctx); err != nil { // the result is there, and too late
 				return nil, r, fmt.Errorf("run: program %d of %d: %w", st.Program+1, len(m.Programs), err)
@@ -211,6 +211,18 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 	}
 	return outputs, r, nil
 }
+
+// ProgramError is an error of a program's launch.
+type ProgramError struct {
+	Program int // from 0
+	Err     error
+}
+
+// Error implements error.
+func (e *ProgramError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *ProgramError) Unwrap() error { return e.Err }
 
 // blamer is an error that names an instruction of a program (§5.7).
 type blamer interface{ Instruction() (index int, ok bool) }

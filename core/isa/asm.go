@@ -288,6 +288,9 @@ func (a *assembler) directive(t token) {
 		return
 	}
 	a.seen[t.text] = a.pos.line
+	if n := slices.Index(described[:], t.text); n >= 0 {
+		a.prog.Debug.Directives[n] = a.prog.Debug.place(a.pos.file, a.pos.line, t.col)
+	}
 	var ok bool
 	switch t.text {
 	case ".isa":

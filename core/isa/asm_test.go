@@ -139,9 +139,9 @@ func TestAssembleErrors(t *testing.T) {
 		{"array", ".isa 1.0\n.array 32, 12\nhalt\n", "t:2:12: an array cannot have 12 rows or columns; both are multiples of 8 from 8 to 256 (§5.1)"},
 		{"array comma", ".isa 1.0\n.array 32\nhalt\n", `t:2:10: found "end of line"; write .array rows, columns`},
 		{"bindings", ".isa 1.0\n.bindings 65\nhalt\n", "t:2:11: .bindings is 65; it must be from 0 to 64"},
-		{"no version", "halt\n", "t:1:1: the text does not start with .isa; write .isa 1.3 first"},
-		{"version", ".isa 1.4\nhalt\n", "t:1:6: ISA 1.4 is not known; this assembler knows 1.3"},
-		{"version form", ".isa one\nhalt\n", `t:1:6: found "one"; write the version, as in .isa 1.3`},
+		{"no version", "halt\n", "t:1:1: the text does not start with .isa; write .isa 1.4 first"},
+		{"version", ".isa 1.5\nhalt\n", "t:1:6: ISA 1.5 is not known; this assembler knows 1.4"},
+		{"version form", ".isa one\nhalt\n", `t:1:6: found "one"; write the version, as in .isa 1.4`},
 		{"features in ISA 1.0", ".isa 1.0\n.features gemm\nhalt\n", "t:2:1: ISA 1.0 has no features; write .isa 1.1"},
 		{"later features in ISA 1.0", ".isa 1.0\n.features gemm, addq, pool\nhalt\n", "t:2:1: ISA 1.0 has no features; write .isa 1.3"},
 		{"feature", ".isa 1.1\n.features gem\nhalt\n", `t:2:11: "gem" is no group of instructions; did you mean gemm?`},
@@ -223,7 +223,7 @@ func TestAssembleFollowing(t *testing.T) {
 		{"bindings", ".isa 1.0\n.spad 8\n.bindings two\nload binding=1 local=0 nx=8\nhalt\n", "t:3:11: two is not defined; define it before with .equ"},
 		{"array", ".isa 1.0\n.spad 4096\n.array 64 64\npreload k=64 n=64 weights=0 stride=64\nhalt\n", `t:3:11: found "64"; write .array rows, columns`},
 		{"features", ".isa 1.1\n.features gem\nloop reg=s0 count=1\nend\nhalt\n", `t:2:11: "gem" is no group of instructions; did you mean gemm?`},
-		{"version", ".isa 1.9\n.features gemm\noperands\nhalt\n", "t:1:6: ISA 1.9 is not known; this assembler knows 1.3"},
+		{"version", ".isa 1.9\n.features gemm\noperands\nhalt\n", "t:1:6: ISA 1.9 is not known; this assembler knows 1.4"},
 		{"halt", head + "hlat\n", "t:6:1: unknown instruction hlat; did you mean halt?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

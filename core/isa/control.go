@@ -7,6 +7,7 @@ import "fmt"
 // Limits of the sequencer (§5.6.13).
 const (
 	Registers = 16
+	Arguments = 4       // registers that LAUNCH gives values, s0 and those behind it
 	MaxNest   = 8       // loops inside each other
 	Budget    = 1 << 24 // instructions that a program may pass, those in loops each time
 )

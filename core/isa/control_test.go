@@ -269,7 +269,7 @@ func TestWalker(t *testing.T) {
 		p := interpreter{text: text}
 		p.run(0, true)
 		for _, class := range []Class{ClassControl, ClassLoad, ClassVector} {
-			w := NewWalker(encoded, halt)
+			w := NewWalker(encoded, halt, [Arguments]int32{})
 			var got, want []passed
 			number := uint64(0)
 			for w.Next(class) {
@@ -340,7 +340,7 @@ func TestBudget(t *testing.T) {
 		{"in a loop that is passed at the end", append([]Instruction{Loop{Count: 332}, Sync{Engine: 1}, Sync{Engine: 1}, End{}}, append(never, Halt{})...), 7},
 		{"largest count", []Instruction{Loop{Count: 1<<32 - 1}, End{}, Halt{}}, 1},
 	} {
-		w := NewWalker(Text(tt.text...), len(tt.text)-1)
+		w := NewWalker(Text(tt.text...), len(tt.text)-1, [Arguments]int32{})
 		w.budget = budget
 		for w.Next(ClassLoad) {
 			continue
@@ -379,10 +379,92 @@ func TestProgramCheck(t *testing.T) {
 		{"structure first", []Instruction{Fill{}, End{}, Halt{}}, BadControl, 1, 1},
 	} {
 		p := testProgram()
-		p.Minor, p.Features, p.Text = 1, Features, Text(tt.text...)
+		p.Minor, p.Features, p.Text = 1, FeaturesOf(1), Text(tt.text...)
 		v, at := p.Check()
 		if tt.rule == 0 && v != nil || tt.rule != 0 && (v == nil || v.Rule != tt.rule || v.Info != tt.info || at != tt.at) {
 			t.Errorf("%s: %v of instruction %d, want %v with info %d of %d", tt.name, v, at, tt.rule, tt.info, tt.at)
 		}
+	}
+}
+
+// TestOpen: of a program with arguments that are not known Check looks at what is so whatever they are, and at nothing else; with
+// arguments it goes through it as the sequencer does.
+func TestOpen(t *testing.T) {
+	args := func(a ...int32) *[Arguments]int32 {
+		var all [Arguments]int32
+		copy(all[:], a)
+		return &all
+	}
+	rows := Loop{ByRegister: true, CountReg: 0, Reg: 5, Step: 1}
+	at := With{Terms: [4]Term{{8, 5, 1024}}}
+	fill, wrong := Fill{NX: 1024, NY: 1}, Fill{NX: 5000, NY: 1}
+	loop := []Instruction{rows, at, fill, End{}, Halt{}}
+	operands, gemm := Operands{AStride: 1, BStride: 1, AccStride: 4}, Gemm{M: 2, N: 1, K: 1}
+	for _, tt := range []struct {
+		name string
+		text []Instruction
+		args *[Arguments]int32
+		rule Rule
+		info uint64
+		at   int
+	}{
+		{"as many as fit", loop, args(4), 0, 0, 0},
+		{"one more", loop, args(5), LocalBounds, 4096, 2},
+		{"below 0", loop, args(-1), 0, 0, 0},
+		{"too many", loop, args(1 << 23), OverBudget, Budget, 2},
+		{"not known", loop, nil, 0, 0, 0},
+		{"s3 is one", []Instruction{With{Condition: IfNotZero, Reg: 3}, wrong, Halt{}}, args(0, 0, 0, 1), LocalBounds, 4096, 1},
+		{"s4 is none", []Instruction{With{Condition: IfNotZero, Reg: 4}, wrong, Halt{}}, args(1, 1, 1, 1), 0, 0, 0},
+		{"not known, in a loop of a register", []Instruction{rows, Loop{Count: 1}, wrong, End{}, End{}, Halt{}}, nil, 0, 0, 0},
+		{"not known, behind one", []Instruction{rows, Loop{Count: 1}, End{}, End{}, wrong, Halt{}}, nil, LocalBounds, 4096, 4},
+		{"not known, in a loop of a number", []Instruction{Loop{Count: 2}, wrong, End{}, Halt{}}, nil, LocalBounds, 4096, 1},
+		{"not known, behind WITH", []Instruction{at, wrong, fill, Halt{}}, nil, 0, 0, 0},
+		{"not known, behind that", []Instruction{at, wrong, wrong, Halt{}}, nil, LocalBounds, 4096, 2},
+		{"not known, setup", []Instruction{gemm, Halt{}}, nil, BadSetup, 16, 0},
+		{"not known, setup of a condition", []Instruction{With{Condition: IfZero, Reg: 1}, operands, gemm, Halt{}}, nil, 0, 0, 0},
+		{"not known, two setups", []Instruction{operands, gemm, Operands{}, gemm, Halt{}}, nil, BadSetup, 16, 3},
+		{"not known, structure", []Instruction{rows, Halt{}}, nil, BadControl, 3, 1},
+		{"not known, too many all the same", []Instruction{Loop{Count: 1 << 24}, fill, End{}, Halt{}}, nil, OverBudget, Budget, 2},
+	} {
+		p := testProgram()
+		p.Minor, p.Features, p.Text, p.Args = Minor, Features, Text(tt.text...), tt.args
+		v, at := p.Check()
+		if tt.rule == 0 && v != nil || tt.rule != 0 && (v == nil || v.Rule != tt.rule || v.Info != tt.info || tt.rule != OverBudget && at != tt.at) {
+			t.Errorf("%s: %v of instruction %d, want %v with info %d of %d", tt.name, v, at, tt.rule, tt.info, tt.at)
+		}
+		p.Features = FeaturesOf(3)
+		p.Minor = 3
+		if p.Open() || p.Registers() != [Arguments]int32{} {
+			t.Errorf("%s: a program of ISA 1.3 begins with %v", tt.name, p.Registers())
+		}
+	}
+}
+
+// TestGroupsOf: what an instruction needs is what CheckFormat and Check ask for.
+func TestGroupsOf(t *testing.T) {
+	for _, tt := range []struct {
+		i    Instruction
+		need uint64
+	}{
+		{Sync{Engine: ClassLoad}, 0}, {Requant{}, 0}, {Requant{Rounding: TwoRoundings}, FeatureVector}, {Operands{}, FeatureGEMM},
+		{Operands{A: 9, B: 9}, FeatureGEMM | FeatureFloat}, {Operands{B: 10}, FeatureGEMM | FeatureFloat}, {Operands{A: 3}, FeatureGEMM},
+		{Reduce{Op: ReduceMean}, FeatureReduce}, {Reduce{Op: ReduceArgMin}, FeatureReduce | FeatureGather}, {Reduce{Op: 9}, FeatureReduce},
+		{Stamp{}, FeatureControl}, {Blocks{}, FeatureMX}, {Sparse{}, FeatureSparse}, {Addq{}, FeatureAddq},
+	} {
+		w := tt.i.Encode()
+		if got := GroupsOf(&w); got != tt.need {
+			t.Errorf("%v needs %v, want %v", &w, GroupNames(got), GroupNames(tt.need))
+		}
+	}
+	w := Word{0xee}
+	if got := GroupsOf(&w); got != 0 {
+		t.Errorf("an opcode that does not exist needs %#x", got)
+	}
+	text := Text(Sync{Engine: ClassLoad}, Norm{}, Halt{}, Addq{})
+	if at, missing := Lacking(text, 0); at != 1 || missing != FeatureReduce {
+		t.Errorf("instruction %d lacks %#x", at, missing)
+	}
+	if at, missing := Lacking(text, FeatureReduce); at != 0 || missing != 0 {
+		t.Errorf("behind HALT instruction %d lacks %#x", at, missing)
 	}
 }

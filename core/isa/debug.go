@@ -16,7 +16,12 @@ type Debug struct {
 	Files  []string
 	Lines  []Line // of instruction i; none if there are fewer
 	Labels []Label
+	// Directives are the places of .isa, .array and so on (Directive); Line 0 if it was not written.
+	Directives [len(described)]Line
 }
+
+// described are the directives that the descriptor is made of.
+var described = [...]string{".isa", ".array", ".spad", ".acc", ".bindings", ".features"}
 
 // Line is a place in assembler text.
 type Line struct {
@@ -31,14 +36,19 @@ type Label struct {
 	Index int
 }
 
-// add notes where the next instruction comes from.
-func (d *Debug) add(file string, line, column int) {
+// place is a place in one of Files, which gets file if it has not.
+func (d *Debug) place(file string, line, column int) Line {
 	n := slices.Index(d.Files, file)
 	if n < 0 {
 		n = len(d.Files)
 		d.Files = append(d.Files, file)
 	}
-	d.Lines = append(d.Lines, Line{uint32(n), uint32(line), uint32(column)})
+	return Line{uint32(n), uint32(line), uint32(column)}
+}
+
+// add notes where the next instruction comes from.
+func (d *Debug) add(file string, line, column int) {
+	d.Lines = append(d.Lines, d.place(file, line, column))
 }
 
 // At returns file and line of instruction index; false if that is not known.
@@ -48,6 +58,16 @@ func (d *Debug) At(index int) (file string, line int, ok bool) {
 	}
 	l := d.Lines[index]
 	return d.Files[l.File], int(l.Line), true
+}
+
+// Directive returns where a directive was written; false if that is not known.
+func (d *Debug) Directive(name string) (file string, line, column int, ok bool) {
+	n := slices.Index(described[:], name)
+	if d == nil || n < 0 || d.Directives[n].Line == 0 || int(d.Directives[n].File) >= len(d.Files) {
+		return "", 0, 0, false
+	}
+	l := d.Directives[n]
+	return d.Files[l.File], int(l.Line), int(l.Column), true
 }
 
 // Column returns the column of instruction index, or 0 if it is not known.
@@ -84,23 +104,39 @@ func (d *Debug) columns() []byte {
 	for _, l := range d.Lines {
 		b = binary.LittleEndian.AppendUint32(b, l.Column)
 	}
+	for _, l := range d.Directives {
+		for _, v := range []uint32{l.File, l.Line, l.Column} {
+			b = binary.LittleEndian.AppendUint32(b, v)
+		}
+	}
 	return b
 }
 
 // readColumns reads that section.
 func (d *Debug) readColumns(s *elf.Section) error {
-	if s.FileSize != uint64(4*len(d.Lines)) {
-		return fmt.Errorf("isa: read ELF: %s: has %d bytes for %d lines (§5.3.1)", columnsName, s.FileSize, len(d.Lines))
+	size := 4*len(d.Lines) + 12*len(d.Directives)
+	if s.FileSize != uint64(size) {
+		return fmt.Errorf("isa: read ELF: %s: has %d bytes for %d lines, want %d (§5.3.1)", columnsName, s.FileSize, len(d.Lines), size)
 	}
 	b, err := io.ReadAll(s.Open())
 	if err != nil {
 		return fmt.Errorf("isa: read ELF: %s: %w (§5.3.1)", columnsName, err)
 	}
-	if len(b) != 4*len(d.Lines) {
+	if len(b) != size {
 		return fmt.Errorf("isa: read ELF: %s: ends after %d bytes (§5.3.1)", columnsName, len(b))
 	}
+	next := func() (v uint32) {
+		v, b = binary.LittleEndian.Uint32(b), b[4:]
+		return v
+	}
 	for i := range d.Lines {
-		d.Lines[i].Column = binary.LittleEndian.Uint32(b[4*i:])
+		d.Lines[i].Column = next()
+	}
+	for i := range d.Directives {
+		d.Directives[i] = Line{next(), next(), next()}
+		if l := d.Directives[i]; l.Line > 0 && int(l.File) >= len(d.Files) {
+			return fmt.Errorf("isa: read ELF: %s: %s is of file %d; there are %d (§5.3.1)", columnsName, described[i], l.File, len(d.Files))
+		}
 	}
 	return nil
 }

@@ -2,7 +2,7 @@
 
 // Package isa is the instruction set of the compute core: instruction types
 // and their encodings, program images, ELF files, an assembler and a
-// disassembler (docs/spec/isa.md §5, ISA 1.3).
+// disassembler (docs/spec/isa.md §5, ISA 1.4).
 //
 // Programs are built in one of two ways: with Assemble from text, or with Text
 // from instruction values. Both give bytes that Check would let an engine run.
@@ -12,7 +12,7 @@ package isa
 // Version of the instruction set that this package encodes and accepts.
 const (
 	Major = 1
-	Minor = 3
+	Minor = 4
 )
 
 // Groups of instructions that a core may have, as bits of FEATURES (§2.1) and of
@@ -33,9 +33,12 @@ const (
 
 	FeatureAddq = 1 << 16 // ADDQ: §5.6.32, §5.6.33
 
-	// Features are all groups that this package knows, features11 and features12
-	// those of ISA 1.1 and 1.2.
-	Features   = features12 | FeatureAddq
+	FeatureArguments = 1 << 17 // ARGUMENTS: s0 to s3 at the start, §5.6.13
+
+	// Features are all groups that this package knows, features11 to features13
+	// those of ISA 1.1 to 1.3.
+	Features   = features13 | FeatureArguments
+	features13 = features12 | FeatureAddq
 	features12 = features11 | FeaturePool | FeatureSparse | FeatureMX | FeatureGather | FeatureQuant
 	features11 = FeatureGEMM | FeatureFloat | FeatureControl | FeatureVector | FeatureReduce
 )
@@ -49,6 +52,8 @@ func FeaturesOf(minor uint16) uint64 {
 		return features11
 	case 2:
 		return features12
+	case 3:
+		return features13
 	}
 	return Features
 }

@@ -19,8 +19,8 @@ func GroupNames(features uint64) []string {
 	return names
 }
 
-// Group returns the bit of the group of that name, or 0.
-func Group(name string) uint64 {
+// GroupBit returns the bit of the group of that name, or 0.
+func GroupBit(name string) uint64 {
 	for _, g := range groups {
 		if g.name == name {
 			return g.bit

@@ -171,6 +171,12 @@ func TestELFDebug(t *testing.T) {
 			t.Errorf("instruction %d is in column %d, want %d", i, got, want)
 		}
 	}
+	if file, line, column, ok := back.Debug.Directive(".isa"); file != "prog.npuasm" || line != 1 || column != 1 || !ok {
+		t.Errorf(".isa is at %s:%d:%d, want prog.npuasm:1:1", file, line, column)
+	}
+	if _, _, _, ok := back.Debug.Directive(".array"); ok {
+		t.Error(".array has a place, and was not written")
+	}
 	name := filepath.Join(t.TempDir(), "prog.npu")
 	if err := os.WriteFile(name, b, 0o644); err != nil {
 		t.Fatal(err)
@@ -227,6 +233,11 @@ func TestELFBadDebug(t *testing.T) {
 		}
 	}
 	b := bytes.Clone(good)
+	b[bytes.Index(good, p.Debug.columns())+4*len(p.Debug.Lines)] = 1
+	if _, err := ReadELF(bytes.NewReader(b)); err == nil || !strings.Contains(err.Error(), ".isa is of file 1; there are 1") {
+		t.Errorf("a directive's file that is not there: %v", err)
+	}
+	b = bytes.Clone(good)
 	f, err := elf.NewFile(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +245,7 @@ func TestELFBadDebug(t *testing.T) {
 	n := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return s.Name == columnsName })
 	const sizeAt = 32 // in a section's header
 	b[binary.LittleEndian.Uint64(b[40:])+uint64(n*elfSectSize+sizeAt)] -= 4
-	if _, err := ReadELF(bytes.NewReader(b)); err == nil || !strings.Contains(err.Error(), ".npu.columns: has 8 bytes for 3 lines") {
+	if _, err := ReadELF(bytes.NewReader(b)); err == nil || !strings.Contains(err.Error(), ".npu.columns: has 80 bytes for 3 lines, want 84") {
 		t.Errorf("too few columns: %v", err)
 	}
 }

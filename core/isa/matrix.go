@@ -64,6 +64,15 @@ func (s *Setup) Apply(i Instruction) {
 	}
 }
 
+// sets reports whether i changes a Setup.
+func sets(i Instruction) bool {
+	switch i.(type) {
+	case Operands, Window, Image, Shape, Blocks, Sparse, Scales:
+		return true
+	}
+	return false
+}
+
 // Operands says how GEMM and CONV read and write (§5.6.9).
 type Operands struct {
 	PerChannel                  bool // the weights' zero points are the table at BZeros

@@ -38,6 +38,9 @@ const (
 	descReservedEnd = 0x40
 )
 
+// DescriptorFeatures is the byte offset of a descriptor's features, the info of a violation of them.
+const DescriptorFeatures = descFeatures
+
 // Descriptor is what a program says about itself (§5.3).
 type Descriptor struct {
 	Minor             uint16 // of the ISA version; the major is that of this package
@@ -143,6 +146,14 @@ func (d Descriptor) Check(l Limits) *Violation {
 	return nil
 }
 
+// CheckArguments says whether a launch of d's program may have arguments (§4.9): BAD_PROGRAM.
+func (d Descriptor) CheckArguments() *Violation {
+	if d.Features&FeatureArguments == 0 {
+		return badDescriptor(BadProgram, descFeatures, "features", "is %#x, without ARGUMENTS; the launch has some", d.Features)
+	}
+	return nil
+}
+
 // CheckText compares the text with its size and CRC in d (BAD_PROGRAM).
 func (d Descriptor) CheckText(text []byte) *Violation {
 	if len(text) != int(d.TextSize) {
@@ -167,7 +178,25 @@ type Program struct {
 	Descriptor
 	Text  []byte // instructions of Size bytes
 	Debug *Debug // nil if nothing is known; not part of the image
+
+	// Args are what the registers begin with if the program names ARGUMENTS (§5.6.13), nil if that is not known; not part of the
+	// image.
+	Args *[Arguments]int32
 }
+
+// Open reports whether what p does depends on arguments that are not known.
+func (p *Program) Open() bool { return p.Features&FeatureArguments != 0 && p.Args == nil }
+
+// Registers returns what s0 to s3 begin with; arguments that are not known are 0, as those of a launch without.
+func (p *Program) Registers() [Arguments]int32 {
+	if p.Features&FeatureArguments == 0 || p.Args == nil {
+		return [Arguments]int32{}
+	}
+	return *p.Args
+}
+
+// Walker returns a Walker before the first instruction of p, which Scan accepts, with its HALT at index halt.
+func (p *Program) Walker(halt int) Walker { return NewWalker(p.Text, halt, p.Registers()) }
 
 // Image returns the program as it is in memory (§5.3). It sets TextSize and
 // TextCRC from Text.

@@ -392,7 +392,23 @@ var rowFlags = []flag{{"x_acc", flagXAcc}, {"out_acc", flagOutAcc}, {"no_saturat
 var groups = []struct {
 	name string
 	bit  uint64
-}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"sparse", FeatureSparse}, {"mx", FeatureMX}, {"gather", FeatureGather}, {"quant", FeatureQuant}, {"addq", FeatureAddq}}
+}{{"gemm", FeatureGEMM}, {"float", FeatureFloat}, {"control", FeatureControl}, {"vector", FeatureVector}, {"reduce", FeatureReduce}, {"pool", FeaturePool}, {"sparse", FeatureSparse}, {"mx", FeatureMX}, {"gather", FeatureGather}, {"quant", FeatureQuant}, {"addq", FeatureAddq}, {"arguments", FeatureArguments}}
+
+// Group is a group of instructions (§5.3).
+type Group struct {
+	Name  string // as .features has it
+	Bit   uint64 // of Features
+	Since uint16 // minor of the oldest ISA that has it
+}
+
+// Groups returns all groups, by bit.
+func Groups() []Group {
+	var list []Group
+	for _, g := range groups {
+		list = append(list, Group{g.name, g.bit, since(g.bit)})
+	}
+	return list
+}
 
 // featureName returns the name of the group with the given bit.
 func featureName(bit uint64) string {
@@ -437,6 +453,31 @@ func buildRows() *[256]row {
 		t[op.opcode] = r
 	}
 	return &t
+}
+
+// FieldAt returns the name of the operand of instruction o that byte off belongs to, as text has it, of byte 1 flags, or "".
+func FieldAt(o Opcode, off uint64) string {
+	switch off {
+	case 0:
+		return "opcode"
+	case 1:
+		return "flags"
+	case 2:
+		return "wait"
+	case 3:
+		return "signal"
+	}
+	if op := rows[o].op; op != nil {
+		for i := range op.operands {
+			f := &op.operands[i]
+			for b := range f.size {
+				if uint64(f.byteAt(b)) == off {
+					return f.name
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // byteAt returns where byte b of the operand's value is.

@@ -107,8 +107,12 @@ type Walker struct {
 }
 
 // NewWalker returns a Walker before the first instruction of text, which Scan
-// accepts, with its HALT at index halt.
-func NewWalker(text []byte, halt int) Walker { return Walker{text: text, halt: halt, budget: Budget} }
+// accepts, with its HALT at index halt. The first registers begin with args.
+func NewWalker(text []byte, halt int, args [Arguments]int32) Walker {
+	w := Walker{text: text, halt: halt, budget: Budget}
+	copy(w.regs[:], args[:])
+	return w
+}
 
 // Next moves to the next instruction that the engine of the given class
 // executes, of any engine if class is ClassControl. It returns false at HALT, or
@@ -216,13 +220,13 @@ func (w *Walker) Number() uint64 { return w.number }
 func (w *Walker) Word() *Word { return &w.word }
 
 // WithinBudget returns the BUDGET violation of text, which Scan accepts with HALT
-// at index halt, and the index of the instruction that the budget does not
-// reach, or nil.
-func WithinBudget(text []byte, halt int) (*Violation, int) {
+// at index halt, if the first registers begin with args, and the index of the instruction
+// that the budget does not reach, or nil.
+func WithinBudget(text []byte, halt int, args [Arguments]int32) (*Violation, int) {
 	if n, known := length(text, halt); known && n <= Budget {
 		return nil, 0
 	}
-	w := NewWalker(text, halt)
+	w := NewWalker(text, halt, args)
 	for w.Next(ClassControl) {
 		continue
 	}
@@ -267,17 +271,21 @@ func (w *Walker) Over() (*Violation, int) {
 // Check looks for what §5.7 refuses whatever memory holds: first what the
 // sequencer refuses, then the instructions in the order in which the program
 // passes them. It returns the first violation and
-// the index of its instruction. Text without HALT is none.
+// the index of its instruction. Text without HALT is none. Of an open program it looks at what
+// is so whatever the arguments are.
 func (p *Program) Check() (*Violation, int) {
 	halt, v, at := Scan(p.Text, p.Features)
 	if v != nil || halt < 0 {
 		return v, at
 	}
-	if v, at := WithinBudget(p.Text, halt); v != nil {
+	if p.Open() {
+		return p.checkOpen(halt)
+	}
+	if v, at := WithinBudget(p.Text, halt, p.Registers()); v != nil {
 		return v, at
 	}
 	l := p.Limits()
-	w := NewWalker(p.Text, halt)
+	w := p.Walker(halt)
 	for w.Next(ClassControl) {
 		i, v := Decode(w.Word())
 		if v == nil {
@@ -287,6 +295,51 @@ func (p *Program) Check() (*Violation, int) {
 			return v, w.Index()
 		}
 		l.Setup.Apply(i)
+	}
+	return nil, 0
+}
+
+// checkOpen is Check behind Scan for a program whose arguments are not known. It looks at instructions that are executed
+// whatever they are, as they are in the text, when they come for the first time: not at those in a loop that a register
+// counts, behind WITH, or behind a setup that may be another one.
+func (p *Program) checkOpen(halt int) (*Violation, int) {
+	if n, known := length(p.Text, halt); known && n > Budget {
+		v, at := WithinBudget(p.Text, halt, p.Registers())
+		return v, at
+	}
+	l := p.Limits()
+	var unknown [ClassVector + 1]bool // setups
+	byRegister, with := 0, false      // loops around, from the first that a register counts; WITH before the instruction
+	for at := range halt {
+		w := (*Word)(p.Text[at*Size:])
+		switch o := Opcode(w[0]); o {
+		case OpLoop:
+			if byRegister > 0 || DecodeLoop(w).ByRegister {
+				byRegister++
+			}
+		case OpEnd:
+			byRegister = max(byRegister-1, 0)
+		case OpScalar:
+		case OpWith:
+			with = true
+		default:
+			sure, setup := byRegister == 0 && !with, false
+			with = false
+			i, v := Decode(w)
+			if v == nil {
+				setup = sets(i)
+			}
+			if setup && !sure {
+				unknown[o.Class()] = true
+			}
+			if v != nil || !sure || !setup && unknown[o.Class()] {
+				continue
+			}
+			if v := i.Check(l); v != nil {
+				return v, at
+			}
+			l.Setup.Apply(i)
+		}
 	}
 	return nil, 0
 }

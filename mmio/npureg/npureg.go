@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package npureg is the one register table of the NPU, architecture 1.5: the
+// Package npureg is the one register table of the NPU, architecture 1.6: the
 // host's registers in BAR0 (Host) and the control processor's own (CP).
 //
 // The banks of the device, the C header of driver and firmware, and the page
@@ -15,7 +15,7 @@ import "npuemu/mmio"
 const (
 	Magic     = 0x4555504e // ID register: "NPUE"
 	ArchMajor = 1
-	ArchMinor = 5
+	ArchMinor = 6
 	// Firmware interface that the boot ROM of this architecture accepts.
 	FirmwareMajor = 1
 	FirmwareMinor = 2 // of the firmware in this tree
@@ -40,6 +40,8 @@ const (
 	FeatureGather          = 1 << 14 // GATHER, architecture 1.4
 	FeatureQuant           = 1 << 15 // QUANT, architecture 1.4
 	FeatureAddq            = 1 << 16 // ADDQ, architecture 1.5
+	FeatureArguments       = 1 << 17 // ARGUMENTS, architecture 1.6
+	FeatureMismatch        = 1 << 18 // MISMATCH, architecture 1.6
 )
 
 // A shadow line (§4.11): its size and alignment, the offsets of its words, and
@@ -372,7 +374,9 @@ func Host() []mmio.Register {
 			{Name: "TIMING", Shift: 13, Width: 1, Doc: "Completions carry model time, LAUNCH takes PROFILE, STAMP can store cycles (§13.8); architecture 1.4."},
 			{Name: "GATHER", Shift: 14, Width: 1, Doc: "The core copies elements and rows to other places of the scratchpad, by strides and by indices, and finds extremes (§5.6.20, §5.6.25 to §5.6.28); architecture 1.4."},
 			{Name: "QUANT", Shift: 15, Width: 1, Doc: "The core quantizes by a division, to all integer types, and converts between all types (§5.6.29); architecture 1.4."},
-			{Name: "ADDQ", Shift: 16, Width: 1, Doc: "The core has ISA 1.3 and its sums, differences and products of two quantized tensors (§5.6.32, §5.6.33); architecture 1.5."}}},
+			{Name: "ADDQ", Shift: 16, Width: 1, Doc: "The core has ISA 1.3 and its sums, differences and products of two quantized tensors (§5.6.32, §5.6.33); architecture 1.5."},
+			{Name: "ARGUMENTS", Shift: 17, Width: 1, Doc: "The core has ISA 1.4, and LAUNCH takes values for registers (§4.9, §5.6.13); architecture 1.6."},
+			{Name: "MISMATCH", Shift: 18, Width: 1, Doc: "A program that needs groups which the core lacks completes with the instruction that does (§5.3); architecture 1.6."}}},
 		{Name: "FEATURES_HI", Off: FeaturesHi, Spec: "§2.1", Doc: "Feature bits 63:32."},
 		{Name: "ARRAY_DIM", Off: ArrayDim, Spec: "§5.1", Doc: "Dimensions of the weight array.", Fields: []mmio.Field{
 			{Name: "ROWS", Shift: 0, Width: 16, Doc: "Input channels, k."},

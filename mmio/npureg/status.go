@@ -162,6 +162,7 @@ const (
 	BindingSize = 32
 
 	LaunchProfile   = 1 << 0 // PROFILE, flag of LAUNCH (§13.8.4)
+	LaunchArguments = 1 << 1 // ARGUMENTS, another (§4.9)
 	ProfileSize     = 400    // of a profile record
 	ProfileTimed    = 1 << 0 // its flag: there is model time
 	MaxBindings     = 64
@@ -236,7 +237,7 @@ func Groups() []Group {
 		{"NPU_", "Identity and geometry (§1, §2.1).", []Named{
 			{"MAGIC", Magic}, {"ARCH_MAJOR", ArchMajor}, {"ARCH_MINOR", ArchMinor}, {"FIRMWARE_MAJOR", FirmwareMajor}, {"FIRMWARE_MINOR", FirmwareMinor},
 			{"BAR0_SIZE", BAR0Size}, {"DOORBELL_SQ_TAIL", DoorbellSQTail}, {"DOORBELL_CQ_HEAD", DoorbellCQHead},
-			{"SQ_ENTRY_SIZE", SQEntrySize}, {"CQ_ENTRY_SIZE", CQEntrySize}, {"BINDING_SIZE", BindingSize}, {"LAUNCH_PROFILE", LaunchProfile}, {"PROFILE_SIZE", ProfileSize}, {"PROFILE_TIMED", ProfileTimed},
+			{"SQ_ENTRY_SIZE", SQEntrySize}, {"CQ_ENTRY_SIZE", CQEntrySize}, {"BINDING_SIZE", BindingSize}, {"LAUNCH_PROFILE", LaunchProfile}, {"LAUNCH_ARGUMENTS", LaunchArguments}, {"PROFILE_SIZE", ProfileSize}, {"PROFILE_TIMED", ProfileTimed},
 			{"MAX_BINDINGS", MaxBindings}, {"MAX_ADMIN_ENTRIES", MaxAdminEntries}}},
 		{"NPU_SHADOW_", "Shadow doorbells (§4.11).", []Named{{"SIZE", ShadowSize}, {"SQ_TAIL", ShadowSQTail}, {"CQ_HEAD", ShadowCQHead},
 			{"RING", ShadowRing}, {"RING_SQ_TAIL", RingSQTail}, {"RING_CQ_HEAD", RingCQHead}}},

@@ -71,8 +71,8 @@ func TestRegistersAtPowerOn(t *testing.T) {
 		want uint32
 	}{
 		{"ID", npureg.ID, 0x4555504e},
-		{"ARCH_VERSION", npureg.ArchVersion, 0x00010005},
-		{"FEATURES_LO", npureg.FeaturesLo, npureg.FeatureShadowDoorbells | npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS | npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce | npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureSparse | npureg.FeatureMX | npureg.FeatureTiming | npureg.FeatureAddq},
+		{"ARCH_VERSION", npureg.ArchVersion, 0x00010006},
+		{"FEATURES_LO", npureg.FeaturesLo, npureg.FeatureShadowDoorbells | npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS | npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce | npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureSparse | npureg.FeatureMX | npureg.FeatureTiming | npureg.FeatureAddq | npureg.FeatureArguments | npureg.FeatureMismatch},
 		{"ARRAY_DIM", npureg.ArrayDim, 32<<16 | 32},
 		{"SPAD_SIZE", npureg.SpadSize, 1 << 20},
 		{"ACC_SIZE", npureg.AccSize, 512 << 10},
@@ -190,7 +190,7 @@ func TestIdentifyAndLogPages(t *testing.T) {
 		off  int
 		want uint32
 	}{
-		{"size", 0, 256}, {"interface", 4, 0x00010002}, {"build", 8, h.Build()}, {"arch", 12, 0x00010005},
+		{"size", 0, 256}, {"interface", 4, 0x00010002}, {"build", 8, h.Build()}, {"arch", 12, 0x00010006},
 		{"contexts", 16, 64}, {"queues", 20, 8}, {"entries", 24, 1024},
 	} {
 		if got := le.Uint32(p[tt.off:]); got != tt.want {
@@ -587,7 +587,7 @@ func TestRegisterMistakes(t *testing.T) {
 	if err := c.ReadRegion(vfiouser.RegionBAR0, 0, p[:]); err != nil {
 		t.Fatal(err)
 	}
-	if le.Uint64(p[:]) != 0x0001_0005_4555_504e {
+	if le.Uint64(p[:]) != 0x0001_0006_4555_504e {
 		t.Errorf("8-byte read of ID and ARCH_VERSION: %#x", le.Uint64(p[:]))
 	}
 	if err := c.WriteRegion(vfiouser.RegionBAR0, npureg.IRQEnable+1, []byte{0xff, 0xff}); err != nil {

@@ -51,7 +51,7 @@ halt
 	if !bytes.Equal(out, want) {
 		t.Errorf("result\n% x, want\n% x", out, want)
 	}
-	unchecked := func(text ...isa.Instruction) []byte { return ofVersion(3, isa.Features, text...) }
+	unchecked := func(text ...isa.Instruction) []byte { return ofVersion(3, isa.FeaturesOf(3), text...) }
 	addq := isa.Addq{Y: 8, Out: 16, M: 1, N: 8}
 	runMistakes(t, h, []mistake{
 		{"scales", h.Launch(unchecked(isa.Scales{})), npureg.StatusBadOperand, 28, 0},
@@ -60,7 +60,7 @@ halt
 		{"local", h.Launch(unchecked(isa.Addq{Y: 1024, M: 1, N: 1})), npureg.StatusLocalBounds, 1024, 0},
 		{"feature", h.Launch(ofVersion(3, isa.FeaturesOf(2), addq)), npureg.StatusIllegalInstruction, 0x51, 0},
 		{"ISA 1.2 with the feature", h.Launch(ofVersion(2, isa.Features)), npureg.StatusConfigMismatch, 0x28, 0},
-		{"later ISA", h.Launch(ofVersion(4, 0)), npureg.StatusBadProgram, 6, 0},
+		{"later ISA", h.Launch(ofVersion(isa.Minor+1, 0)), npureg.StatusBadProgram, 6, 0},
 		{"no mistake", h.Launch(unchecked(addq)), npureg.StatusSuccess, 0, 2},
 	})
 }

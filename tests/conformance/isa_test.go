@@ -26,7 +26,7 @@ func program11(t *testing.T, text string) []byte {
 func TestFeatureBits(t *testing.T) {
 	if isa.FeatureGEMM != npureg.FeatureGEMM || isa.FeatureFloat != npureg.FeatureFloat || isa.FeatureControl != npureg.FeatureControl ||
 		isa.FeatureVector != npureg.FeatureVector || isa.FeatureReduce != npureg.FeatureReduce || isa.FeaturePool != npureg.FeaturePool || isa.FeatureGather != npureg.FeatureGather || isa.FeatureQuant != npureg.FeatureQuant ||
-		isa.FeatureSparse != npureg.FeatureSparse || isa.FeatureMX != npureg.FeatureMX || isa.FeatureAddq != npureg.FeatureAddq {
+		isa.FeatureSparse != npureg.FeatureSparse || isa.FeatureMX != npureg.FeatureMX || isa.FeatureAddq != npureg.FeatureAddq || isa.FeatureArguments != npureg.FeatureArguments {
 		t.Error("isa and npureg differ")
 	}
 }

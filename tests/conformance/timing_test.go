@@ -223,7 +223,7 @@ func TestProfileMistakes(t *testing.T) {
 		t.Fatal(c)
 	}
 	for _, tt := range []mistake{
-		{"flag", entry(func(e *devtest.Entry) { e[1] = 3 }), npureg.StatusInvalidField, 1, 0},
+		{"flag", entry(func(e *devtest.Entry) { e[1] = 5 }), npureg.StatusInvalidField, 1, 0},
 		{"address without flag", entry(func(e *devtest.Entry) { e[1] = 0; le.PutUint64(e[0x28:], 8) }), npureg.StatusInvalidField, 0x28, 0},
 		{"space", entry(func(e *devtest.Entry) { e[0x24] = 2 }), npureg.StatusInvalidField, 0x24, 0},
 		{"upper half of the space", entry(func(e *devtest.Entry) { e[0x24] = 0x10 }), npureg.StatusInvalidField, 0x24, 0},

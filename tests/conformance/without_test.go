@@ -15,7 +15,7 @@ import (
 func TestWithout(t *testing.T) {
 	setup := isa.Window{KernelH: 1, KernelW: 1, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, Groups: 1}
 	illegal := func(i isa.Instruction) uint64 { w := i.Encode(); return uint64(w[0]) }
-	seen := uint64(0)
+	seen := uint64(isa.FeatureArguments) // TestWithoutArguments: no instruction needs it
 	for _, tt := range []struct {
 		group string
 		needs isa.Instruction
@@ -35,7 +35,7 @@ func TestWithout(t *testing.T) {
 		{"addq", isa.Addq{}, npureg.StatusIllegalInstruction, illegal(isa.Addq{})},
 	} {
 		t.Run(tt.group, func(t *testing.T) {
-			bit := isa.Group(tt.group)
+			bit := isa.GroupBit(tt.group)
 			seen |= bit
 			cfg := config()
 			cfg.Core.Without = []string{tt.group}
@@ -43,8 +43,9 @@ func TestWithout(t *testing.T) {
 			prepare(h)
 			rest := isa.Features &^ bit
 			runMistakes(t, h, []mistake{
-				{"named", h.Launch(ofVersion(isa.Minor, bit, isa.Sync{Engine: 1}, tt.needs)), npureg.StatusConfigMismatch, 0x28, 0},
+				{"named", h.Launch(ofVersion(isa.Minor, bit, isa.Sync{Engine: 1}, tt.needs)), npureg.StatusConfigMismatch, 0x28, 1},
 				{"not named", h.Launch(ofVersion(isa.Minor, rest, isa.Sync{Engine: 1}, tt.needs)), tt.rule, tt.info, 1},
+				{"named for nothing", h.Launch(ofVersion(isa.Minor, bit, isa.Sync{Engine: 1}, isa.Halt{}, tt.needs)), npureg.StatusConfigMismatch, 0x28, 0},
 				{"all others", h.Launch(ofVersion(isa.Minor, rest)), npureg.StatusSuccess, 0, 1},
 			})
 		})
@@ -57,7 +58,7 @@ func TestWithout(t *testing.T) {
 // TestWithoutAnnounced: FEATURES has what is left, and older architectures what they have of it.
 func TestWithoutAnnounced(t *testing.T) {
 	devtest.NeedsFunction(t, "registers")
-	for arch, all := range map[string]uint32{"1.5": 0x1ffff, "1.3": 0x3ff, "1.2": 0x1f} {
+	for arch, all := range map[string]uint32{"1.6": 0x7ffff, "1.5": 0x1ffff, "1.3": 0x3ff, "1.2": 0x1f} {
 		cfg := config()
 		cfg.Arch, cfg.Core.Without = arch, []string{"float", "mx", "addq"}
 		h := devtest.New(t, cfg)

@@ -96,11 +96,15 @@ func (b *buffers) Store(at core.Binding, off uint64, p []byte) error {
 // access is what bindings permit.
 var access = [3]struct{ read, write bool }{{true, false}, {true, true}, {false, true}}
 
-// compare runs p, with the memory of seed, on both, and tells of the first
+// compare runs p, with the memory and arguments of seed, on both, and tells of the first
 // difference, or "". It also returns the reference's status. A program that runs to its end comes a third time with other
-// bytes: the device has taken down then what it does.
+// bytes: the device has taken down then what it does. Some come with other arguments then, and once more with the first.
 func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.Status) {
-	image, at := p.Image(), shapeOf(p)
+	image, at, args := p.Image(), shapeOf(p), arguments(seed, p.Features)
+	rounds := 3
+	if seed%4 == 0 && p.Features&isa.FeatureArguments != 0 {
+		rounds = 5
+	}
 	run := func(seed uint64) (start, model [3][]byte, want ref.Result) {
 		start = shapes[at].memory(seed)
 		model = cloned(start)
@@ -108,16 +112,22 @@ func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.
 		for n, a := range access {
 			refs = append(refs, ref.Binding{Data: model[n], Read: a.read, Write: a.write})
 		}
-		return start, model, j.ref[at].Run(image, refs)
+		return start, model, j.ref[at].Run(image, refs, args)
 	}
 	start, model, want := run(seed)
 	status := want.Status
-	for round := range 3 {
-		if round == 2 {
+	first := seed
+	for round := range rounds {
+		switch round {
+		case 2, 4:
+			args = arguments(first, p.Features)
 			seed += 4 // the same places
 			start, model, want = run(seed)
+		case 3:
+			args = arguments(first+1, p.Features)
+			start, model, want = run(seed)
 		}
-		if d := j.against(t, at, image, buffers{start, seed}, model, want); d != "" {
+		if d := j.against(t, at, image, args, buffers{start, seed}, model, want); d != "" {
 			return fmt.Sprintf("run %d: %s", round+1, d), status
 		}
 		if status != 0 {
@@ -134,9 +144,9 @@ func cloned(b [3][]byte) (c [3][]byte) {
 	return c
 }
 
-// against runs image, for the shape of index at, on the device, with start as its memory, and tells of the first difference to
+// against runs image, for the shape of index at, on the device, with args and start as its memory, and tells of the first difference to
 // want and model.
-func (j *judge) against(t testing.TB, at int, image []byte, start buffers, model [3][]byte, want ref.Result) string {
+func (j *judge) against(t testing.TB, at int, image []byte, args *[isa.Arguments]int32, start buffers, model [3][]byte, want ref.Result) string {
 	var counted core.Stats
 	var hazards []core.Hazard
 	var unused []core.Unused
@@ -146,6 +156,7 @@ func (j *judge) against(t testing.TB, at int, image []byte, start buffers, model
 		for n, a := range access {
 			bindings = append(bindings, core.Binding{Addr: uint64(n) << 32, Size: uint64(len(device.bytes[n])), Read: a.read, Write: a.write})
 		}
+		c.SetArguments(args)
 		stats, err := c.Run(t.Context(), image, bindings, &device)
 		got := ref.Result{}
 		var f *core.Fault

@@ -25,8 +25,8 @@ type shape struct {
 // shapes are the cores: a small one, where instructions meet the same bytes, and one whose products have several tiles of every
 // kernel.
 var shapes = []shape{
-	{core: core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 3, Features: features}, spad: 6144, acc: 4096, times: 1},
-	{core: core.Config{Rows: 64, Cols: 96, SpadSize: 128 << 10, AccSize: 64 << 10, ISAMinor: 3, Features: features}, spad: 96 << 10, acc: 48 << 10, times: 6},
+	{core: core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: isa.Minor, Features: features}, spad: 6144, acc: 4096, times: 1},
+	{core: core.Config{Rows: 64, Cols: 96, SpadSize: 128 << 10, AccSize: 64 << 10, ISAMinor: isa.Minor, Features: features}, spad: 96 << 10, acc: 48 << 10, times: 6},
 }
 
 // shapeOf returns that of p.
@@ -74,6 +74,25 @@ func (s shape) memory(seed uint64) [3][]byte {
 	return b
 }
 
+// arguments returns what the launch of a program with features gives by seed, or nil; s3 may be a loop's count.
+func arguments(seed, features uint64) *[isa.Arguments]int32 {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	if features&isa.FeatureArguments == 0 && rng.IntN(4) > 0 || rng.IntN(8) == 0 {
+		return nil
+	}
+	var a [isa.Arguments]int32
+	for n := range a {
+		switch rng.IntN(8) {
+		case 0:
+		case 1:
+			a[n] = int32(rng.Uint32())
+		default:
+			a[n] = int32(rng.IntN(9) - 3)
+		}
+	}
+	return &a
+}
+
 // generator makes one program.
 type generator struct {
 	*rand.Rand
@@ -94,10 +113,10 @@ func generate(seed uint64) *isa.Program {
 		g.shape = shapes[1]
 	}
 	d := isa.Descriptor{
-		Minor: 3, Rows: uint16(g.core.Rows), Cols: uint16(g.core.Cols), SpadSize: uint32(g.spad), AccSize: uint32(g.acc), Bindings: 3, Features: features,
+		Minor: isa.Minor, Rows: uint16(g.core.Rows), Cols: uint16(g.core.Cols), SpadSize: uint32(g.spad), AccSize: uint32(g.acc), Bindings: 3, Features: features,
 	}
 	if g.IntN(15) == 0 { // fewer groups, sometimes more than the version has
-		d.Minor = uint16(g.IntN(4))
+		d.Minor = uint16(g.IntN(isa.Minor + 1))
 		d.Features &= g.Uint64()
 		if g.IntN(4) > 0 {
 			d.Features &= isa.FeaturesOf(d.Minor)
@@ -125,7 +144,10 @@ func generate(seed uint64) *isa.Program {
 	}
 	g.unit(isa.Store{Binding: 2, NX: uint32(g.spad), NY: 1, NZ: 1})
 	g.unit(isa.Store{Acc: true, Binding: 2, Offset: uint64(g.spad), NX: uint32(g.acc), NY: 1, NZ: 1})
-	p := &isa.Program{Descriptor: d}
+	p := &isa.Program{Descriptor: d, Args: arguments(seed, d.Features)}
+	if p.Args == nil {
+		p.Args = new([isa.Arguments]int32)
+	}
 	for range 200 {
 		p.Text = p.Text[:0]
 		for _, w := range g.words {
@@ -202,7 +224,7 @@ func (g *generator) loop() {
 	}
 	l := isa.Loop{Reg: uint8(g.depth), Count: uint32(1 + g.IntN(4)), Start: int32(g.IntN(5) - 2), Step: int32(g.IntN(4) - 1)}
 	if g.IntN(5) == 0 {
-		l.ByRegister, l.Count, l.CountReg = true, 0, uint8(4+g.IntN(2))
+		l.ByRegister, l.Count, l.CountReg = true, 0, uint8(3+g.IntN(3))
 	}
 	g.words = append(g.words, l.Encode())
 	g.depth++

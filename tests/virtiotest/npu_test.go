@@ -170,8 +170,8 @@ func TestConfigurationSpace(t *testing.T) {
 		off  int
 		want uint32
 	}{
-		{"magic", 0x00, 0x4555504e}, {"interface", 0x04, 0x10000}, {"ISA", 0x08, 0x10003}, {"architecture", 0x0c, 0x10005},
-		{"firmware", 0x10, 0x10002}, {"features", 0x18, npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS | npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce | npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureSparse | npureg.FeatureMX | npureg.FeatureTiming | npureg.FeatureAddq}, {"features", 0x1c, 0}, {"memory", 0x20, 1 << 20}, {"memory", 0x24, 0},
+		{"magic", 0x00, 0x4555504e}, {"interface", 0x04, 0x10000}, {"ISA", 0x08, 0x10004}, {"architecture", 0x0c, 0x10006},
+		{"firmware", 0x10, 0x10002}, {"features", 0x18, npureg.FeatureMMU | npureg.FeatureQueueControl | npureg.FeatureTimelines | npureg.FeatureRAS | npureg.FeatureGEMM | npureg.FeatureFloat | npureg.FeatureControl | npureg.FeatureVector | npureg.FeatureReduce | npureg.FeaturePool | npureg.FeatureGather | npureg.FeatureQuant | npureg.FeatureSparse | npureg.FeatureMX | npureg.FeatureTiming | npureg.FeatureAddq | npureg.FeatureArguments | npureg.FeatureMismatch}, {"features", 0x1c, 0}, {"memory", 0x20, 1 << 20}, {"memory", 0x24, 0},
 		{"array", 0x28, 32<<16 | 32}, {"scratchpad", 0x2c, 1 << 20}, {"accumulators", 0x30, 512 << 10}, {"engines", 0x34, 0x101},
 		{"contexts", 0x38, 64}, {"queues", 0x3c, 4}, {"status", 0x40, 1},
 	} {

@@ -6,10 +6,11 @@
 // order all accesses of different engines to the same bytes (§5.5).
 //
 // A program's instructions, their order and their fields follow from its text
-// alone (§5.6.13), so it is gone through as the sequencer does, each iteration of
-// each loop. Bindings with different indexes are taken for different memory, and
-// what depends on data (parameter tables, §5.6.8) or on the launch (access and size
-// of bindings) is not looked at.
+// and its arguments alone (§5.6.13), so it is gone through as the sequencer does, each iteration of
+// each loop. What depends on the launch (access and size of bindings, and which of
+// them are the same memory) and on the card is proven for those that Options has;
+// without, bindings with different indexes are taken for different memory. What
+// depends on data (parameter tables, §5.6.8) is not looked at.
 package lint
 
 import (
@@ -30,21 +31,39 @@ type Finding struct {
 	Remedy  string `json:"remedy"`
 }
 
-// Place is an instruction of a program.
+// Place is an instruction of a program, or its descriptor.
 type Place struct {
-	Index       int    `json:"instruction"` // in the text
+	Index       int    `json:"instruction"` // in the text; Descriptor
 	Instruction string `json:"text"`        // as §5.8 writes it
 	File        string `json:"file,omitempty"`
 	Line        int    `json:"line,omitempty"`
+	Column      int    `json:"column,omitempty"` // in bytes, from 1; 0 if it is not known
 }
+
+// Descriptor is the Index of what a program says of itself (§5.3).
+const Descriptor = -1
 
 // String names p in a message.
 func (p Place) String() string {
 	s := fmt.Sprintf("instruction %d (%s)", p.Index, p.mnemonic())
+	if p.Index == Descriptor {
+		s = "the descriptor"
+	}
 	if p.File != "" {
 		s += fmt.Sprintf(" of %s:%d", p.File, p.Line)
 	}
 	return s
+}
+
+// At returns FILE:LINE:COLUMN, as far as they are known.
+func (p Place) At() string {
+	switch {
+	case p.File == "":
+		return ""
+	case p.Column == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
 func (p Place) mnemonic() string {
@@ -62,9 +81,14 @@ type Report struct {
 	// Notes are no mistakes: sums of integers that can wrap, SUM_RANGE (§6.8.1).
 	Notes  []Finding `json:"notes"`
 	Passed uint64    `json:"passed"` // instructions that engines executed in the proof
+	// What was known of launch and card: without, nothing is proven about them.
+	Bindings int  `json:"known_bindings"`
+	Card     bool `json:"known_card"`
 	// Undecided is not 0 if accesses were too many to compare all of them: then
 	// there may be hazards that are not among the findings.
 	Undecided uint64 `json:"undecided"`
+	// Open says that the program has arguments which are not known (§5.6.13): only what is so whatever they are was looked at.
+	Open bool `json:"open,omitempty"`
 }
 
 // maxFindings is how many mistakes Check reports: a few screenfuls.
@@ -82,7 +106,10 @@ var names = [...]string{"load", "store", "matrix", "vector"}
 // linter checks one program.
 type linter struct {
 	p      *isa.Program
+	o      Options
 	halt   int
+	list   []isa.Access
+	passed passed
 	report Report
 	seen   map[key]bool
 
@@ -90,22 +117,26 @@ type linter struct {
 	noted map[int]bool        // instructions with a note
 }
 
-// Check looks for all mistakes of p. It does not change p.
-func Check(p *isa.Program) Report {
-	l := &linter{p: p, seen: map[key]bool{}, sums: map[uint32]interval{}, noted: map[int]bool{}, report: Report{Findings: []Finding{}, Notes: []Finding{}}}
-	if l.rules() {
+// Check looks for all mistakes of p, whatever launches it. It does not change p.
+func Check(p *isa.Program) Report { return CheckFor(p, Options{}) }
+
+// CheckFor looks for all mistakes of p with what o says of the launch and the card.
+func CheckFor(p *isa.Program, o Options) Report {
+	l := &linter{p: p, o: o, seen: map[key]bool{}, sums: map[uint32]interval{}, noted: map[int]bool{}, report: Report{Findings: []Finding{}, Notes: []Finding{}}}
+	for _, b := range o.Bindings {
+		if b.Size > 0 {
+			l.report.Bindings++
+		}
+	}
+	l.report.Card = o.Card != nil
+	l.card()
+	good := l.rules()
+	l.oversized()
+	if good {
 		l.order()
 		l.counters()
 	}
 	return l.report
-}
-
-// Refused is the finding that a core refuses p for v, at instruction index.
-func Refused(p *isa.Program, v *isa.Violation, index int) Finding {
-	return Finding{
-		Rule: v.Rule.String(), Section: "§5.3", At: (&linter{p: p}).place(index), Message: v.Detail,
-		Remedy: "write the program for this card's configuration, or run it on another",
-	}
 }
 
 // key tells apart what is reported once.
@@ -132,44 +163,99 @@ func (l *linter) place(index int) Place {
 		p.Instruction = (*isa.Word)(l.p.Text[off:]).String()
 	}
 	p.File, p.Line, _ = l.p.Debug.At(index)
+	p.Column = l.p.Debug.Column(index)
 	return p
 }
 
 // rules makes the checks of §5.7 that need no tokens. It reports whether the
 // program can run.
 func (l *linter) rules() bool {
-	violation := func(v *isa.Violation, at int) {
+	good := true
+	violation := func(v *isa.Violation, at int, iteration string) {
+		good = false
 		if l.first(key{v.Rule.String(), uint64(at), 0}) {
-			l.add(Finding{Rule: v.Rule.String(), Section: "§5.7", At: l.place(at), Message: v.Detail, Remedy: remedy(v.Rule)})
+			l.add(Finding{Rule: v.Rule.String(), Section: "§5.7", At: l.place(at), Message: v.Detail + iteration, Remedy: remedy(v.Rule)})
 		}
 	}
 	halt, v, at := isa.Scan(l.p.Text, l.p.Features)
 	if v == nil && halt >= 0 {
-		v, at = isa.WithinBudget(l.p.Text, halt)
+		if l.p.Open() {
+			v, at = l.p.Check()
+		} else {
+			v, at = isa.WithinBudget(l.p.Text, halt, l.p.Registers())
+		}
 	}
 	switch {
 	case v != nil:
-		violation(v, at)
+		violation(v, at, "")
 		return false
 	case halt < 0:
 		l.add(Finding{Rule: "NO_HALT", Section: "§5.6.1", At: l.place(len(l.p.Text) / isa.Size), Message: "the text ends without HALT", Remedy: "add a halt as the last instruction"})
 		return false
 	}
 	l.halt = halt
+	if l.p.Open() {
+		l.report.Open = true
+		return false
+	}
 	limits := l.p.Limits()
-	for w := isa.NewWalker(l.p.Text, halt); w.Next(isa.ClassControl); {
+	epoch := uint64(1) // of the setup
+	if l.p.Features&isa.FeatureControl != 0 {
+		l.passed = make(passed, halt)
+	}
+	c := l.o.Card
+	tight := c != nil && (limits.SpadSize > c.SpadSize || limits.AccSize > c.AccSize)
+	for w := l.p.Walker(halt); w.Next(isa.ClassControl); {
+		if l.passed.before(&w, epoch) {
+			continue
+		}
 		i, v := isa.Decode(w.Word())
 		if v == nil {
 			v = i.Check(limits)
 		}
 		if v != nil {
-			violation(v, w.Index())
+			violation(v, w.Index(), l.iteration(&w))
 			continue
 		}
-		limits.Setup.Apply(i)
+		l.memory(&w, &limits.Setup)
+		if tight {
+			l.small(&w, i, limits)
+		}
+		setup := limits.Setup
+		if limits.Setup.Apply(i); limits.Setup != setup {
+			epoch++
+		}
 		l.sum(i, &limits.Setup, w.Index())
 	}
-	return len(l.report.Findings) == 0
+	return good
+}
+
+// passed remembers instructions as they were when they were checked last: loops come with the same ones again and again.
+type passed [][2]struct {
+	epoch uint64 // of the setup; 0: none
+	word  isa.Word
+}
+
+// before reports whether w's instruction was checked just so, with the setup of this epoch, and is remembered if not. What is
+// added up is never the same.
+func (p *passed) before(w *isa.Walker, epoch uint64) bool {
+	word := w.Word()
+	switch isa.Opcode(word[0]) {
+	case isa.OpMatmul, isa.OpGemm, isa.OpConv:
+		return false
+	}
+	if *p == nil || w.Index() >= len(*p) {
+		return false
+	}
+	e := &(*p)[w.Index()]
+	for n := range e {
+		if e[n].epoch == epoch && e[n].word == *word {
+			return true
+		}
+	}
+	e[1] = e[0]
+	e[0].epoch, e[0].word = epoch, *word
+	return false
 }
 
 // remedy says what helps against breaking r.
@@ -185,6 +271,8 @@ func remedy(r isa.Rule) string {
 		return "split the program"
 	case isa.IllegalInstruction:
 		return "name the group of instructions in .features"
+	case isa.Overlap:
+		return "store the result elsewhere"
 	case isa.ArrayShape:
 		return "cut the tile to the array's rows and columns"
 	}
@@ -206,7 +294,7 @@ type machine struct {
 func (l *linter) machine() *machine {
 	m := &machine{}
 	for e := range m.engines {
-		m.engines[e].Walker = isa.NewWalker(l.p.Text, l.halt)
+		m.engines[e].Walker = l.p.Walker(l.halt)
 		m.next(e)
 	}
 	return m
@@ -252,7 +340,7 @@ func (l *linter) order() {
 			break
 		}
 		w := &m.engines[next].Walker
-		for _, r := range t.Step(w.Word(), &setup, uint32(w.Index()), w.Number(), nil) {
+		for _, r := range t.Step(w.Word(), &setup, uint32(w.Index()), w.Number(), l.o.base()) {
 			if r.Kind == hazard.Data {
 				l.hazard(r)
 			} else {
@@ -306,7 +394,7 @@ func (l *linter) hazard(r hazard.Report) {
 	case r.First.Write:
 		kind, first, second = "read after write", "writes", "reads"
 	}
-	where := [...]string{"scratchpad", "accumulators", fmt.Sprintf("binding %d", r.Binding)}[r.Space]
+	where := [...]string{"scratchpad", "accumulators", l.o.memory(r.Binding)}[r.Space]
 	other := l.place(int(r.First.Index))
 	at := l.place(int(r.Second.Index))
 	l.add(Finding{

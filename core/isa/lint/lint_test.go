@@ -51,6 +51,7 @@ func TestNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	programs := strings.Split(string(page), "\n    .isa ")[1:]
+	open := 0
 	for _, text := range programs {
 		var lines []string
 		for line := range strings.Lines(".isa " + text) {
@@ -60,9 +61,27 @@ func TestNothing(t *testing.T) {
 				break
 			}
 		}
-		for _, f := range lint.Check(assemble(t, "isa.md", strings.Join(lines, ""))).Findings {
-			t.Errorf("a program of §5.8: %v %v: %s", f.At, f.Rule, f.Message)
+		p := assemble(t, "isa.md", strings.Join(lines, ""))
+		all := []*[isa.Arguments]int32{nil}
+		if p.Open() {
+			open++
+			all = []*[isa.Arguments]int32{{}, {1}, {2, 1}, {128}, {128, -1}}
+			if r := lint.Check(p); !r.Open || len(r.Findings) > 0 {
+				t.Errorf("a program of §5.8 without its arguments: %+v", r)
+			}
+			p.Args = &[isa.Arguments]int32{129}
+			if r := lint.Check(p); len(r.Findings) != 2 || r.Findings[0].Rule != "LOCAL_BOUNDS" {
+				t.Errorf("a program of §5.8 with too many rows: %+v", r)
+			}
 		}
+		for _, p.Args = range all {
+			if r := lint.Check(p); r.Open || len(r.Findings) > 0 {
+				t.Errorf("a program of §5.8, arguments %v: %+v", p.Args, r)
+			}
+		}
+	}
+	if open == 0 {
+		t.Error("no program of §5.8 has arguments")
 	}
 	for name, text := range map[string]string{
 		"two buffers in turn": `
@@ -153,7 +172,7 @@ func TestFindings(t *testing.T) {
 
 // What the assembler refuses reaches the linter from other tools.
 func TestRules(t *testing.T) {
-	limits := isa.Descriptor{Minor: 1, Rows: 32, Cols: 32, SpadSize: 4096, AccSize: 4096, Bindings: 1, Features: isa.Features}
+	limits := isa.Descriptor{Minor: 1, Rows: 32, Cols: 32, SpadSize: 4096, AccSize: 4096, Bindings: 1, Features: isa.FeaturesOf(1)}
 	with := isa.With{Terms: [4]isa.Term{{Field: 8, Reg: 0, Times: 1000}}}
 	for _, tt := range []struct {
 		rule string

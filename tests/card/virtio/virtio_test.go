@@ -110,8 +110,8 @@ func TestGuest(t *testing.T) {
 	want := map[string]string{
 		"shmem-id": "1", "shmem-bar": "4", "shmem-size": "16777216", "queues": "4", "features": "0x530000000",
 		"context": "1", "nops": "100", "copy": "4096", "lives": "2", "end": "reset",
-		"config-00": "0x4555504e", "config-04": "0x10000", "config-08": "0x10003", "config-0c": "0x10005", "config-10": "0x10002",
-		"config-18": "0x1fffe", "config-1c": "0x0", "config-20": "0x1000000", "config-24": "0x0", "config-28": "0x200020",
+		"config-00": "0x4555504e", "config-04": "0x10000", "config-08": "0x10004", "config-0c": "0x10006", "config-10": "0x10002",
+		"config-18": "0x7fffe", "config-1c": "0x0", "config-20": "0x1000000", "config-24": "0x0", "config-28": "0x200020",
 		"config-2c": "0x100000", "config-30": "0x80000", "config-34": "0x101", "config-38": "0x40", "config-3c": "0x2", "config-40": "0x1",
 	}
 	maps.DeleteFunc(got, func(name, _ string) bool { return name == "config-14" || name == "config-44" }) // build, generation

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ref is a second implementation of docs/spec/isa.md §5 and numerics.md §6,
-// ISA 1.3, for tests: slow and plain, made from those pages, byte by byte, and
+// ISA 1.4, for tests: slow and plain, made from those pages, byte by byte, and
 // sharing no code with core. It shows what the device must do where the two differ
 // and the page decides which is wrong.
 //
@@ -55,10 +55,12 @@ const (
 	gatherGroup  = 1 << 14
 	quantGroup   = 1 << 15
 	addqGroup    = 1 << 16
+
+	argumentsGroup = 1 << 17
 )
 
 // groups are those of ISA 1.minor.
-var groups = [...]uint64{0, 0x1f << 5, 0x1f<<5 | 7<<10 | 3<<14, 0x1f<<5 | 7<<10 | 7<<14}
+var groups = [...]uint64{0, 0x1f << 5, 0x1f<<5 | 7<<10 | 3<<14, 0x1f<<5 | 7<<10 | 7<<14, 0x1f<<5 | 7<<10 | 15<<14}
 
 // Config is a core.
 type Config struct {
@@ -96,6 +98,7 @@ type Machine struct {
 	sparse    word
 	scales    word
 	finished  uint64
+	start     [16]int32 // registers
 }
 
 // word is an instruction.
@@ -130,8 +133,8 @@ func fault(broken bool, s Status, info uint64) {
 	}
 }
 
-// Run executes an image (§5.3) and stores to the bindings.
-func (m *Machine) Run(image []byte, bindings []Binding) (r Result) {
+// Run executes an image (§5.3) and stores to the bindings. args are those of the launch (§4.9), nil if it has none.
+func (m *Machine) Run(image []byte, bindings []Binding, args *[4]int32) (r Result) {
 	defer func() {
 		switch s := recover().(type) {
 		case nil:
@@ -142,7 +145,7 @@ func (m *Machine) Run(image []byte, bindings []Binding) (r Result) {
 		}
 	}()
 	m.bindings = bindings
-	text := m.descriptor(image)
+	text := m.descriptor(image, args, &r)
 	m.weights, m.finished = map[[2]int]int8{}, 0
 	m.operands, m.window = word{}, word{4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1}
 	m.image, m.moved = word{8: 1, 10: 1, 12: 1, 14: 1}, word{4: 1, 6: 1, 8: 1, 10: 1}
@@ -154,7 +157,7 @@ func (m *Machine) Run(image []byte, bindings []Binding) (r Result) {
 }
 
 // descriptor makes the checks of §5.3 and returns the text.
-func (m *Machine) descriptor(b []byte) []word {
+func (m *Machine) descriptor(b []byte, args *[4]int32, r *Result) []word {
 	le := binary.LittleEndian
 	d := b[:64]
 	fault(string(d[:4]) != "NPUP", BadProgram, 0)
@@ -174,16 +177,46 @@ func (m *Machine) descriptor(b []byte) []word {
 	fault(uint64(le.Uint32(d[0x20:])) > uint64(m.cfg.Acc), ConfigMismatch, 0x20)
 	m.features = le.Uint64(d[0x28:])
 	known := m.cfg.Features & groups[le.Uint16(d[6:])]
-	fault(m.features&^known != 0, ConfigMismatch, 0x28)
-	n := int(le.Uint16(d[0x24:]))
-	fault(n > 64 || n > len(m.bindings), BadProgram, 0x24)
-	fault(crc32.ChecksumIEEE(b[64:64+size]) != le.Uint32(d[0x14:]), BadProgram, 0x14)
-	m.spad, m.acc = make([]byte, le.Uint32(d[0x1c:])), make([]byte, le.Uint32(d[0x20:]))
 	text := make([]word, size/32)
 	for i := range text {
 		text[i] = word(b[64+32*i:])
 	}
+	if m.features&^known != 0 {
+		r.Instr = lacking(text, known)
+		fault(true, ConfigMismatch, 0x28)
+	}
+	n := int(le.Uint16(d[0x24:]))
+	fault(n > 64 || n > len(m.bindings), BadProgram, 0x24)
+	fault(args != nil && m.features&argumentsGroup == 0, BadProgram, 0x28)
+	m.start = [16]int32{}
+	if args != nil {
+		copy(m.start[:], args[:])
+	}
+	fault(crc32.ChecksumIEEE(b[64:64+size]) != le.Uint32(d[0x14:]), BadProgram, 0x14)
+	m.spad, m.acc = make([]byte, le.Uint32(d[0x1c:])), make([]byte, le.Uint32(d[0x20:]))
 	return text
+}
+
+// lacking is the first instruction, up to HALT, that needs a group which is not among known, or 0 (§5.3).
+func lacking(text []word, known uint64) uint32 {
+	for n, w := range text {
+		need := layouts[w[0]].group
+		switch {
+		case w[0] == 0x42 && w[31] != 0: // rounding
+			need |= vectorGroup
+		case w[0] == 0x32 && (w[4] >= 8 && w[4] <= 12 || w[5] >= 8 && w[5] <= 12): // floating-point types
+			need |= floatGroup
+		case w[0] == 0x45 && (w[4] == 4 || w[4] == 5): // argmax, argmin
+			need |= gatherGroup
+		}
+		if need&^known != 0 {
+			return uint32(n)
+		}
+		if w[0] == 1 {
+			break
+		}
+	}
+	return 0
 }
 
 // passed is an instruction of an engine, as the sequencer hands it out.
@@ -197,7 +230,7 @@ const budget = 1 << 24
 
 // unroll writes the program out: what each engine executes (§5.6.13).
 func (m *Machine) unroll(text []word, r *Result) (list [4][]passed) {
-	var s [16]int32
+	s := m.start
 	type loop struct {
 		body int
 		left int64
