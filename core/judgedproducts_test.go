@@ -14,6 +14,7 @@ import (
 
 	"npuemu/core"
 	"npuemu/core/isa"
+	"npuemu/core/num"
 	"npuemu/core/systolic"
 	"npuemu/tests/tiers"
 )
@@ -36,6 +37,9 @@ type judgedProduct struct {
 	OutType                    string `json:"out_type"`
 	Zero                       int16
 	Scales                     []uint32
+	MXA                        string `json:"mx_a"`
+	MXB                        string `json:"mx_b"`
+	Sparse                     bool
 
 	SHA256              string // of integers
 	First               []int64
@@ -97,9 +101,45 @@ const (
 	judgedB      = 64 << 10
 	judgedParams = 128 << 10 // zero points of columns, or the table of QUANTIZE or NORM
 	judgedSums   = 136 << 10 // on their way to the accumulators
+	judgedPlaces = 160 << 10 // of sparse weights
+	judgedScales = 168 << 10 // of blocks: of the activations, and as much further on of the weights
 	judgedOut    = 192 << 10
 	judgedSize   = 256 << 10
 )
+
+var mxFormats = map[string]num.MX{"e4m3": num.MXE4M3, "e5m2": num.MXE5M2, "e3m2": num.MXE3M2, "e2m3": num.MXE2M3, "e2m1": num.MXE2M1, "int8": num.MXInt8}
+
+// blocks are n rows of k elements of an MX format, and their scales.
+func blocks(name string, seed, scaleSeed uint64, n, k int) (b []byte, stride int, scales []byte) {
+	stride = int(mxFormats[name].Bytes(uint64(k)))
+	if e := encodings[name]; e.place > 0 {
+		b, _ = seededRows(name, seed, n, k, 0, 0)
+	} else {
+		b = seeded(seed, n*stride)
+	}
+	scales = seeded(scaleSeed, n*((k+31)/32))
+	for i := range scales {
+		scales[i] = 120 + scales[i]&15
+	}
+	return b, stride, scales
+}
+
+// places are those of j's sparse weights, as SPARSE reads them, and bytes between their rows.
+func (j *judgedProduct) places() (b []byte, stride int) {
+	rows, columns := j.K/4, j.N
+	if j.TransposeB {
+		rows, columns = columns, rows
+	}
+	codes := seeded(4*j.Seed+1<<20, rows*columns)
+	stride = (columns + 1) / 2
+	b = make([]byte, rows*stride)
+	for r := range rows {
+		for c := range columns {
+			b[r*stride+c/2] |= [...]byte{4, 8, 12, 9, 13, 14}[codes[r*columns+c]%6] << (c % 2 * 4)
+		}
+	}
+	return b, stride
+}
 
 // program returns what makes the row's result at judgedOut of the scratchpad, or in the accumulators, of the bytes spad.
 func (j *judgedProduct) program(spad []byte) (text []isa.Instruction, acc bool) {
@@ -148,10 +188,28 @@ func (j *judgedProduct) program(spad []byte) (text []isa.Instruction, acc bool) 
 	}
 	x, aStride := seededRows(j.A, 4*j.Seed, rows, columns, j.Gap, 0)
 	rows, columns = j.K, j.N
+	if j.Sparse {
+		rows /= 2
+		p, stride := j.places()
+		copy(spad[judgedPlaces:], p)
+		text = append(text, isa.Sparse{On: true, Indices: judgedPlaces, IndexStride: uint32(stride)})
+	}
 	if j.TransposeB {
 		rows, columns = columns, rows
 	}
 	w, bStride := seededRows(j.B, 4*j.Seed+1, rows, columns, j.Gap, 0)
+	if i := (isa.Blocks{A: mxFormats[j.MXA], B: mxFormats[j.MXB]}); j.MXB != "" {
+		var scales []byte
+		if j.MXA != "" {
+			x, aStride, scales = blocks(j.MXA, 4*j.Seed, 4*j.Seed+2, j.M, j.K)
+			copy(spad[judgedScales:], scales)
+			i.AScales, i.AScaleStride = judgedScales, uint32(j.K+31)/32
+		}
+		w, bStride, scales = blocks(j.MXB, 4*j.Seed+1, 4*j.Seed+3, j.N, j.K)
+		copy(spad[judgedScales+8192:], scales)
+		i.BScales, i.BScaleStride = judgedScales+8192, uint32(j.K+31)/32
+		text = append(text, i)
+	}
 	copy(spad[judgedA:], x)
 	copy(spad[judgedB:], w)
 	o := isa.Operands{
@@ -271,7 +329,7 @@ func TestProductJudges(t *testing.T) {
 			}
 		})
 	}
-	for kind, want := range map[string]int{"gemm": 95, "conv": 100, "norm": 42, "pool": 16} {
+	for kind, want := range map[string]int{"gemm": 119, "conv": 106, "norm": 42, "pool": 16} {
 		if kinds[kind] != want {
 			t.Errorf("%d rows of %s, want %d", kinds[kind], kind, want)
 		}

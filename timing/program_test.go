@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -308,7 +309,10 @@ func FuzzProgram(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p := program()
 		p.Text = text[:len(text)/isa.Size*isa.Size]
-		r, err := Program(context.Background(), p, config(8, 8), 0)
+		// Loops of 2²⁴ instructions take seconds, and on a busy machine longer than a fuzzer waits.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r, err := Program(ctx, p, config(8, 8), 0)
 		if err != nil {
 			return
 		}

@@ -116,17 +116,6 @@ const maxPixels = 64 << 20
 // is [1, C, H, W] or [1, H, W, C] with 1 or 3 channels: bytes 0 … 255 for uint8, less 128 for int8, divided
 // by 255 for float32. There is no scaling: the image has the tensor's size.
 func Image(b []byte, t ir.Type, shape []int) ([]byte, error) {
-	cfg, _, err := image.DecodeConfig(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("npy: image: %w", err)
-	}
-	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxPixels/cfg.Height {
-		return nil, fmt.Errorf("npy: image of %d × %d pixels; the most is %d", cfg.Width, cfg.Height, maxPixels)
-	}
-	img, _, err := image.Decode(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("npy: image: %w", err)
-	}
 	channels := func(c int) bool { return c == 1 || c == 3 }
 	if len(shape) == 3 {
 		shape = append([]int{1}, shape...)
@@ -139,9 +128,24 @@ func Image(b []byte, t ir.Type, shape []int) ([]byte, error) {
 	if first {
 		c, h, w = shape[1], shape[2], shape[3]
 	}
+	// A short file can claim a large image: nothing is decoded that does not fit.
+	cfg, _, err := image.DecodeConfig(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("npy: image: %w", err)
+	}
+	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxPixels/cfg.Height {
+		return nil, fmt.Errorf("npy: image of %d × %d pixels; the most is %d", cfg.Width, cfg.Height, maxPixels)
+	}
+	if cfg.Width != w || cfg.Height != h {
+		return nil, fmt.Errorf("npy: the image has %d × %d pixels, the tensor %d × %d: scale the image", cfg.Width, cfg.Height, w, h)
+	}
+	img, _, err := image.Decode(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("npy: image: %w", err)
+	}
 	r := img.Bounds()
 	if r.Dx() != w || r.Dy() != h {
-		return nil, fmt.Errorf("npy: the image has %d × %d pixels, the tensor %d × %d: scale the image", r.Dx(), r.Dy(), w, h)
+		return nil, fmt.Errorf("npy: the image has %d × %d pixels, its header says %d × %d", r.Dx(), r.Dy(), w, h)
 	}
 	n := c * h * w
 	out := make([]byte, t.Bytes(n))

@@ -4,8 +4,11 @@ package npy_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"image"
 	"image/color"
+	"image/jpeg"
 	"image/png"
 	"strings"
 	"testing"
@@ -134,7 +137,68 @@ func TestImage(t *testing.T) {
 			}
 		})
 	}
+	// The header of a PNG of 8000 x 8000 pixels is not decoded for a tensor of two.
+	large := bytes.Clone(b.Bytes()[:33])
+	copy(large[16:], "\x00\x00\x1f\x40\x00\x00\x1f\x40")
+	binary.BigEndian.PutUint32(large[29:], crc32.ChecksumIEEE(large[12:29]))
+	if _, err := npy.Image(large, ir.Uint8, []int{1, 1, 2, 3}); err == nil || !strings.Contains(err.Error(), "8000 × 8000 pixels, the tensor 2 × 1") {
+		t.Errorf("a large image: %v", err)
+	}
 	if _, err := npy.Image([]byte("\x89PNG\r\n"), ir.Uint8, []int{1, 1, 1, 1}); err == nil {
 		t.Error("half a PNG is read")
 	}
+}
+
+// What Read takes, Write writes, and Read takes again.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(saved), uint8(ir.Int16))
+	for _, t := range []ir.Type{ir.Float32, ir.Bool, ir.BFloat16} {
+		b, err := npy.Write(t, []int{2, 1}, make([]byte, t.Bytes(2)))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, uint8(t))
+	}
+	f.Add([]byte("\x93NUMPY\x02\x00;\x00\x00\x00{'descr': '<i2', 'fortran_order': False, 'shape': (), }   \n\x01\x02"), uint8(ir.Int16))
+	f.Fuzz(func(t *testing.T, b []byte, kind uint8) {
+		shape, elements, err := npy.Read(b, ir.Type(kind))
+		if err != nil {
+			return
+		}
+		again, err := npy.Write(ir.Type(kind), shape, elements)
+		if err != nil {
+			t.Fatalf("%v%v was read: %v", ir.Type(kind), shape, err)
+		}
+		s, e, err := npy.Read(again, ir.Type(kind))
+		if err != nil || !bytes.Equal(e, elements) || cmp.Diff(shape, s) != "" {
+			t.Errorf("%v%v becomes %v%v, %v", ir.Type(kind), shape, ir.Type(kind), s, err)
+		}
+	})
+}
+
+// An image becomes a tensor of its size or is refused.
+func FuzzImage(f *testing.F) {
+	img := image.NewNRGBA(image.Rect(0, 0, 5, 3))
+	gray := image.NewGray16(image.Rect(-2, 1, 3, 4))
+	palette := image.NewPaletted(img.Rect, color.Palette{color.Black, color.White})
+	for _, i := range []image.Image{img, gray, palette} {
+		var p, j bytes.Buffer
+		if err := png.Encode(&p, i); err != nil {
+			f.Fatal(err)
+		}
+		if err := jpeg.Encode(&j, i, nil); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p.Bytes(), uint8(0), uint8(3), uint8(5), uint8(3))
+		f.Add(j.Bytes(), uint8(2), uint8(1), uint8(5), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, kind, c, w, h uint8) {
+		typ := []ir.Type{ir.Uint8, ir.Int8, ir.Float32, ir.Int64}[kind%4]
+		for _, shape := range [][]int{{1, int(c), int(h), int(w)}, {int(h), int(w), int(c)}} {
+			out, err := npy.Image(b, typ, shape)
+			if want := typ.Bytes(ir.Elements(shape)); err == nil && len(out) != want {
+				t.Errorf("%v%v has %d bytes, want %d", typ, shape, len(out), want)
+			}
+		}
+	})
 }

@@ -71,6 +71,49 @@ def operand(kind, seed, n, m, gap=0, lift=0):
     return np.ascontiguousarray(v.reshape(n, stride)[:, :m])
 
 
+PLACES = np.array([4, 8, 12, 9, 13, 14], np.uint8)  # of two weights among four: the first in bits 1:0, the second in bits 3:2
+
+
+def dense(row, w, n):
+    """The weights w[k/2][n] of SPARSE among those that are not there, which are the zero points: §5.6.31."""
+    zero = column_zeros(row, n) if row["a"] in INTEGERS else np.zeros(n, w.dtype)
+    groups = w.shape[0] // 2
+    codes = PLACES[raw(4 * row["seed"] + (1 << 20), groups * n) % 6]
+    codes = codes.reshape(n, groups).T if row["transpose_b"] else codes.reshape(groups, n)
+    all_ = np.tile(zero.astype(np.int64 if row["a"] in INTEGERS else w.dtype), (4 * groups, 1))
+    for second, place in enumerate((codes & 3, codes >> 2)):
+        for g in range(groups):
+            all_[4 * g + place[g], np.arange(n)] = w[2 * g + second]
+    return all_
+
+
+MX = {"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2, "e3m2": ml_dtypes.float6_e3m2fn, "e2m3": ml_dtypes.float6_e2m3fn, "e2m1": ml_dtypes.float4_e2m1fn, "int8": None}
+
+
+def blocks(name, seed, scales, n, k):
+    """n rows of k elements of an MX format, with scales from 2⁻⁷ to 2⁸, as fp64."""
+    bits = {"e3m2": 6, "e2m3": 6, "e2m1": 4}.get(name, 8)
+    stride = (k * bits + 7) // 8
+    b = raw(seed, n * stride)
+    if name in FLOATS:
+        b = tame(name, b)
+    each = np.unpackbits(b.reshape(n, stride), axis=1, bitorder="little")[:, : k * bits].reshape(n, k, bits)
+    codes = np.packbits(each, axis=2, bitorder="little")[:, :, 0]
+    v = codes.view(np.int8).astype(np.float64) / 64 if name == "int8" else codes.view(MX[name]).astype(np.float64)
+    per = (k + 31) // 32
+    scale = 120 + (raw(scales, n * per) & 15)
+    return v * np.repeat(scale.view(ml_dtypes.float8_e8m0fnu).astype(np.float64).reshape(n, per), 32, 1)[:, :k]
+
+
+def mx(seed, a, b, m, n, k, plain=None):
+    """Products of blocks; plain is the type of activations that are none."""
+    row = {"kind": "gemm", "seed": seed, "a": plain or "e4m3", "b": "e4m3", "m": m, "n": n, "k": k, "transpose_b": True, "accumulate": False, "gap": 0, "out_type": "fp32",
+           "mx_a": a, "mx_b": b, "a_zero": 0, "b_zero": 0, "judge": "numpy, ml_dtypes"}
+    x = operand(plain, 4 * seed, m, k).astype(np.float64) if plain else blocks(a, 4 * seed, 4 * seed + 2, m, k)
+    w = blocks(b, 4 * seed + 1, 4 * seed + 3, n, k).T
+    reals(row, x @ w, (k + 1) * 2.0**-24 * (np.abs(x) @ np.abs(w)).max(), 2.0**-24)
+
+
 def run(op, inputs, domain="", opset=23, **attributes):
     """One operator of ONNX Runtime, or None if it has none of these types."""
     names = [f"x{i}" if v is not None else "" for i, v in enumerate(inputs)]
@@ -126,12 +169,15 @@ def reals(row, y, tolerance, relative):
     rows.append(row | {"every": every, "y": y[::every].astype("<f4").tobytes().hex(), "tolerance": float(tolerance), "relative": float(relative)})
 
 
+def column_zeros(row, n):
+    if row["per_channel"]:
+        return operand("uint8" if row["b"] == "uint8" else "int8", 4 * row["seed"] + 3, 1, n)[0].astype(np.int64)
+    return np.full(n, row["b_zero"], np.int64)
+
+
 def setup(row, x, w):
     """Zero points and accumulators of a row: x − za, w − zw as int64, acc, za, zw."""
-    n = w.shape[-1]
-    za, zw = np.int64(row["a_zero"]), np.full(n, row["b_zero"], np.int64)
-    if row["per_channel"]:
-        zw = operand("uint8" if row["b"] == "uint8" else "int8", 4 * row["seed"] + 3, 1, n)[0].astype(np.int64)
+    za, zw = np.int64(row["a_zero"]), column_zeros(row, w.shape[-1])
     return x.astype(np.int64) - za, w.astype(np.int64) - zw, za, zw
 
 
@@ -162,13 +208,17 @@ def finish(row, x, w, product, judge):
     integers(row | {"judge": "numpy" if y is None else "ONNX Runtime, numpy"}, (plain + acc).astype(np.int32))
 
 
-def gemm(seed, a, b, m, n, k, za=0, zb=0, per_channel=False, ta=False, tb=False, accumulate=False, stationary=False, gap=0, out_type=None):
+def gemm(seed, a, b, m, n, k, za=0, zb=0, per_channel=False, ta=False, tb=False, accumulate=False, stationary=False, gap=0, out_type=None, sparse=False):
     row = {
         "kind": "gemm", "seed": seed, "a": a, "b": b, "m": m, "n": n, "k": k, "a_zero": za, "b_zero": zb, "per_channel": per_channel, "transpose_a": ta,
         "transpose_b": tb, "accumulate": accumulate, "stationary": stationary, "gap": gap, "out_type": out_type or ("fp32" if a in FLOATS else "int32")}
     x = operand(a, 4 * seed, *((k, m) if ta else (m, k)), gap)
-    w = operand(b, 4 * seed + 1, *((n, k) if tb else (k, n)), gap)
+    kept = k // 2 if sparse else k
+    w = operand(b, 4 * seed + 1, *((n, kept) if tb else (kept, n)), gap)
     x, w = x.T if ta else x, w.T if tb else w
+    if sparse:
+        row |= {"sparse": True}
+        w = dense(row, w, n)
 
     def judge(x, w, za, zw):
         x, w = np.ascontiguousarray(x), np.ascontiguousarray(w)
@@ -176,6 +226,7 @@ def gemm(seed, a, b, m, n, k, za=0, zb=0, per_channel=False, ta=False, tb=False,
             return run("MatMul", [x, w])
         if a == "int16" or b == "int4":
             return None
+        w = w.astype(INTEGERS[b])
         zero = zw.astype(w.dtype) if per_channel else np.array(zw[0], w.dtype)
         return run("MatMulInteger", [x, w, np.array(za, x.dtype), zero], out=np.int32)
 
@@ -183,7 +234,7 @@ def gemm(seed, a, b, m, n, k, za=0, zb=0, per_channel=False, ta=False, tb=False,
 
 
 def conv(seed, a, b, size, cin, cout, kernel, groups=1, steps=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0), za=0, zb=0, per_channel=False, tb=False,
-         accumulate=False, stationary=False, gap=0, out_type=None, requant=None):
+         accumulate=False, stationary=False, gap=0, out_type=None, requant=None, sparse=False):
     cg = cin // groups
     out = [(size[d] + pads[d] + pads[d + 2] - (kernel[d] - 1) * dilations[d] - 1) // steps[d] + 1 for d in (0, 1)]
     k = kernel[0] * kernel[1] * cg
@@ -192,8 +243,13 @@ def conv(seed, a, b, size, cin, cout, kernel, groups=1, steps=(1, 1), dilations=
         "transpose_b": tb, "accumulate": accumulate, "stationary": stationary, "gap": gap, "out_type": out_type or ("fp32" if a in FLOATS else "int32"),
         "in": [*size, cin], "out": [*out, cout], "kernel": kernel, "groups": groups, "steps": steps, "dilations": dilations, "pads": pads[:2]}
     x = operand(a, 4 * seed, size[0] * size[1], cin, gap).reshape(*size, cin)
-    w = operand(b, 4 * seed + 1, *((cout, k) if tb else (k, cout)), gap)
-    w = (w.T if tb else w).reshape(*kernel, cg, cout)
+    kept = k // 2 if sparse else k
+    w = operand(b, 4 * seed + 1, *((cout, kept) if tb else (kept, cout)), gap)
+    w = w.T if tb else w
+    if sparse:
+        row |= {"sparse": True}
+        w = dense(row, w, cout)
+    w = w.reshape(*kernel, cg, cout)
     attributes = {"kernel_shape": kernel, "strides": steps, "dilations": dilations, "pads": pads, "group": groups}
 
     def nchw(x, w):
@@ -206,10 +262,10 @@ def conv(seed, a, b, size, cin, cout, kernel, groups=1, steps=(1, 1), dilations=
         elif a == "int16" or b == "int4":
             return None
         else:
-            zero = zw.astype(w.dtype) if per_channel else np.array(zw[0], w.dtype)
             if per_channel:  # ONNX Runtime's wants one zero point
                 return None
-            y = run("ConvInteger", [x, w, np.array(za, x.dtype), zero], out=np.int32, **attributes)
+            w = w.astype(INTEGERS[b])
+            y = run("ConvInteger", [x, w, np.array(za, x.dtype), np.array(zw[0], w.dtype)], out=np.int32, **attributes)
             if y is None:
                 return None
         return y[0].transpose(1, 2, 0).reshape(-1, cout)
@@ -343,6 +399,21 @@ def everything():
         for op in ("max", "average"):
             pool(next_seed(), op, kind, (9, 8), 5, (3, 3), (2, 2), (1, 1, 1, 1))
             pool(next_seed(), op, kind, (8, 11), 3, (2, 4), (1, 3), (0, 2, 1, 1))
+    names = list(MX)
+    for i, name in enumerate(names):
+        mx(next_seed(), name, name, 7, 9, (40, 96, 201)[i % 3])
+        mx(next_seed(), name, names[(i + 1) % 6], 33, 35, (130, 32, 77)[i % 3])
+    mx(next_seed(), None, "e2m1", 5, 6, 100, "bf16")
+    mx(next_seed(), None, "int8", 5, 6, 65, "fp32")
+    for a, b, za, zb, per_channel, tb, ta in (
+            ("int8", "int8", -7, 5, False, False, False), ("int8", "int8", 19, 0, True, True, True), ("uint8", "int8", 200, -128, False, True, False),
+            ("uint8", "uint8", 7, 0, True, False, False), ("int8", "int4", -100, -20, False, True, False), ("int16", "int8", -300, 9, False, False, True),
+            ("int16", "int4", 5, 0, True, True, False), ("bf16", "bf16", 0, 0, False, False, False), ("fp16", "e4m3", 0, 0, False, True, True),
+            ("fp32", "e5m2", 0, 0, False, True, False)):
+        gemm(next_seed(), a, b, 17, 35, 132, za, zb, per_channel, ta, tb, accumulate=tb, gap=1, sparse=True)
+    for a, b, zb in (("int8", "int8", -9), ("uint8", "int4", 6), ("bf16", "fp16", 0)):
+        for v in (1, 3):
+            conv(next_seed(), a, b, **windows_[v], za=0 if a == "bf16" else 11, zb=zb, sparse=True)
 
 
 everything()
