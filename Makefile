@@ -112,7 +112,7 @@ bench-vector: ## The vector engine beside C, which the system's compiler compile
 models: build ## Whole networks on a card in process, beside ONNX Runtime; writes docs/models.md; the first run fetches wheels, 100 MB
 	@$(GO) run ./tests/models $(MODELS)
 
-operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB, into the cache
+operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 27 MB, into the cache
 	@tests/onnx/operators.sh
 
 test-tflite: ## Models of tflite-micro's tests in LiteRT and on a card in process, to the bit; writes docs/tflite.md; fetches LiteRT, 70 MB, and models, 6 MB

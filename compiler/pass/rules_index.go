@@ -287,9 +287,11 @@ func ruleTensorScatter(b *builder, n *ir.Node) []*ir.Tensor {
 		first = b.reshape(b.index32(t), batch, 1)
 	}
 	d := b.op2("sub", own, first) // places of the update
+	last := rows - fresh          // that it can begin at
 	switch mode := n.Attrs.Str("mode", "linear"); mode {
 	case "linear":
 	case "circular":
+		last = rows - 1
 		d = b.choose(b.op2("lt", d, number(0)), b.op2("add", d, number(rows)), d)
 	default:
 		b.fail(fixValue, update, "mode %q", mode)
@@ -301,6 +303,8 @@ func ruleTensorScatter(b *builder, n *ir.Node) []*ir.Tensor {
 		batches[i] = i * (rows + fresh)
 	}
 	from = b.op2("add", from, b.ints(ir.Int32, []int{batch, 1}, batches...))
+	fits := b.op2("and", b.op2("le", number(0), first), b.op2("le", first, number(last)))
+	from = b.choose(fits, from, number(math.MaxInt32)) // which the lookup reports
 	// The axis goes behind the batch's, so that both are one.
 	perm := []int{0, axis}
 	for i := 1; i < rank; i++ {

@@ -502,9 +502,15 @@ func ruleIdentity(b *builder, n *ir.Node) []*ir.Tensor { return one(b.reshapeCop
 
 // ruleDropout is the identity, as it is outside training.
 func ruleDropout(b *builder, n *ir.Node) []*ir.Tensor {
-	if t := n.Input(2); t != nil && (!t.Const() || t.Data[0] != 0) {
-		if r := n.Input(1); r == nil || !r.Const() || numbers(r)[0] != 0 {
-			b.fail(exportAgain, nil, "training mode is not supported")
+	if t := n.Input(2); t != nil {
+		if b.needConst(t); t.Data[0] != 0 {
+			r := n.Input(1)
+			if r != nil {
+				b.needConst(r)
+			}
+			if r == nil || numbers(r)[0] != 0 {
+				b.fail(exportAgain, nil, "training mode is not supported")
+			}
 		}
 	}
 	x := n.Inputs[0]

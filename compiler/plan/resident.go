@@ -51,11 +51,10 @@ func (s stays) place(v *stay, size int) bool {
 	}
 	slices.SortFunc(others, func(a, b *stay) int { return b.at - a.at })
 	top := size &^ (align - 1)
-	for _, o := range others {
-		if o.at+o.size <= top-v.size {
-			break
+	for _, o := range others { // one that begins below others may end above them: those need not be there at the same time
+		if o.at+o.size > top-v.size {
+			top = min(top, o.at)
 		}
-		top = min(top, o.at)
 	}
 	v.at = top - v.size
 	return v.at >= 0

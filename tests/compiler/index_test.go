@@ -9,6 +9,7 @@ import (
 
 	"npuemu/compiler"
 	"npuemu/compiler/ir"
+	"npuemu/compiler/pass"
 	"npuemu/compiler/ref"
 )
 
@@ -65,6 +66,51 @@ func TestIndexes(t *testing.T) {
 			}
 			if err == nil || !strings.Contains(err.Error(), `node "look" (npu.gather): tensor "i": index`) {
 				t.Errorf("a constant is %v", err)
+			}
+		})
+	}
+}
+
+// TestComputedPlaces: an index of no element fails the run also where places are computed of it, which could be another element's.
+func TestComputedPlaces(t *testing.T) {
+	c := newCard(t)
+	for _, tt := range []struct {
+		name, text string
+		shape      string
+		bad, good  []int64
+	}{
+		{"GatherElements", `node "n" GatherElements(%x, %i) -> (%y: invalid[]) {opset=17, axis=1}`, "[4, 2]", []int64{5, -6, 1 << 32}, []int64{4, -5}},
+		{"GatherND", `node "n" GatherND(%x, %i) -> (%y: invalid[]) {opset=17}`, "[1, 2]", []int64{4, -5}, []int64{3, -4}},
+		{"TensorScatter", `node "n" TensorScatter(%x, %u, %i) -> (%y: invalid[]) {opset=24, axis=1}`, "[4]", []int64{4, -1, 1 << 33}, []int64{3, 0}},
+		{"TensorScatter in circles", `node "n" TensorScatter(%x, %u, %i) -> (%y: invalid[]) {opset=24, axis=1, mode="circular"}`, "[4]", []int64{5, -1}, []int64{4, 0}},
+		{"a loss", `node "n" NegativeLogLikelihoodLoss(%x, %i) -> (%y: invalid[]) {opset=17}`, "[4]", []int64{5, 1 << 40}, []int64{4}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g, err := ir.Parse(fmt.Sprintf("graph \"g\"\ninput %%x: float32[4, 5]\ninput %%u: float32[4, 2]\ninput %%i: int64%s\n%s\noutput %%y", tt.shape, tt.text))
+			if err == nil {
+				err = pass.Run(g, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := func(v int64) (card, reference error) {
+				in := [][]byte{make([]byte, 80), make([]byte, 32), ref.PutInts(ir.Int64, append([]int64{v}, make([]int64, g.Inputs[2].Elements()-1)...))}
+				_, _, card = c.Execute(t.Context(), g, in)
+				_, reference = ref.Run(g, in, nil)
+				return card, reference
+			}
+			for _, v := range tt.good {
+				if card, reference := run(v); card != nil || reference != nil {
+					t.Errorf("%d: %v, %v", v, card, reference)
+				}
+			}
+			for _, v := range tt.bad {
+				card, reference := run(v)
+				for _, err := range []error{card, reference} {
+					if err == nil || !strings.Contains(err.Error(), "BAD_INDEX") {
+						t.Errorf("%d: the error is %v, and no BAD_INDEX", v, err)
+					}
+				}
 			}
 		})
 	}

@@ -9,7 +9,7 @@ usage() {
 	cat <<-'END'
 	usage: setup.sh [--help]
 
-	Fetches the wheels of requirements.txt with what they need, 40 MB, into a Python environment of its own; 64 MB of cases are
+	Fetches the wheels of requirements.txt with what they need, 27 MB, into a Python environment of its own; 64 MB of cases are
 	kept in onnx/ of the cache, and nothing else. A second run finds them complete and returns at once.
 
 	Environment:
