@@ -87,6 +87,18 @@ type footprint struct {
 	count    int
 }
 
+// withoutSums makes f that of a task whose sums are nowhere.
+func (f *footprint) withoutSums() {
+	all := f.count
+	f.count = 0
+	for _, a := range f.accesses[:all] {
+		if a.Space != isa.Accumulators {
+			f.accesses[f.count] = a
+			f.count++
+		}
+	}
+}
+
 // reach is what the accesses of a task may conflict with, at a look: the same as accesses, those that write first.
 type reach struct {
 	list          [mostAccesses]span64
@@ -293,16 +305,10 @@ func (c *Core) issueLate() {
 	if l.fused {
 		list = c.access(list, c.word)
 	}
-	if l.fused && l.passing { // sums are nowhere
-		all := list
-		list = list[:0]
-		for _, a := range all {
-			if a.Space != isa.Accumulators {
-				list = append(list, a)
-			}
-		}
-	}
 	t.foot.count = len(list)
+	if l.fused && l.passing {
+		t.foot.withoutSums()
+	}
 	if l.product {
 		rate := uint64(macsPerNano)
 		if l.p.Groups > 1 {
@@ -427,28 +433,15 @@ func (c *Core) publish(t *task) {
 	w := &c.win
 	s := w.issued % windowSize
 	r := &w.reaches[s]
-	r.writes, r.count = 0, t.foot.count
-	reads := t.foot.count
-	for k := range t.foot.count {
-		a := &t.foot.accesses[k]
-		e := span64{a.Rows.Base, hazard.End(&a.Rows), uint8(k), a.Space, a.Binding}
-		if !a.Write {
-			reads--
-			r.list[reads] = e
-			continue
-		}
-		r.list[r.writes] = e
-		r.writes++
-		if a.Space == isa.Scratchpad {
+	r.of(t.foot)
+	for _, e := range r.list[:r.writes] {
+		if e.space == isa.Scratchpad {
 			c.poison.book.changed(extent{e.from, e.to})
 		}
 	}
 	deps, others := uint32(0), w.busy.Load()
-	if c.noted != nil { // they may be busy when the program comes again
-		others = w.earlier(s)
-	}
 	for m := others; m != 0; m &= m - 1 {
-		if o := bits.TrailingZeros32(m); w.conflict(int(s), o) {
+		if o := bits.TrailingZeros32(m); conflict(r, &w.reaches[o], t.foot, &w.feet[o]) {
 			deps |= 1 << o
 		}
 	}
@@ -459,18 +452,26 @@ func (c *Core) publish(t *task) {
 		w.fallible |= 1 << s
 	}
 	if c.noted != nil {
-		c.takeDown(t, deps)
+		c.takeDown(t)
 	}
 	c.issue(t, deps)
 }
 
-// earlier returns the places of the tasks before the next one, whose place is s, that still have theirs.
-func (w *window) earlier(s uint64) uint32 {
-	all := ^(uint32(1) << s)
-	if w.issued < windowSize {
-		all &= 1<<s - 1
+// of makes r what f may conflict with.
+func (r *reach) of(f *footprint) {
+	r.writes, r.count = 0, f.count
+	reads := f.count
+	for k := range f.count {
+		a := &f.accesses[k]
+		e := span64{a.Rows.Base, hazard.End(&a.Rows), uint8(k), a.Space, a.Binding}
+		if !a.Write {
+			reads--
+			r.list[reads] = e
+			continue
+		}
+		r.list[r.writes] = e
+		r.writes++
 	}
-	return all
 }
 
 // issue makes t, which has the next task's place, one that units can begin when those at places deps have finished.
@@ -494,9 +495,8 @@ func (c *Core) issue(t *task, deps uint32) {
 	}
 }
 
-// conflict reports whether task s has to wait for task o.
-func (w *window) conflict(s, o int) bool {
-	r, of := &w.reaches[s], &w.reaches[o]
+// conflict reports whether a task with footprint f and its reach r has to wait for one with footprint g and its reach of.
+func conflict(r, of *reach, f, g *footprint) bool {
 	for i := range r.count {
 		a := &r.list[i]
 		others := of.list[:of.count]
@@ -511,7 +511,7 @@ func (w *window) conflict(s, o int) bool {
 			if a.space == isa.Memory && a.place != b.place { // they may be the same bytes by other addresses
 				return true
 			}
-			if a.from < b.to && b.from < a.to && hazard.Meet(&w.feet[s].accesses[a.access].Rows, &w.feet[o].accesses[b.access].Rows, maxRows) {
+			if a.from < b.to && b.from < a.to && hazard.Meet(&f.accesses[a.access].Rows, &g.accesses[b.access].Rows, maxRows) {
 				return true
 			}
 		}
@@ -560,6 +560,9 @@ func (w *window) take(unit int) int {
 
 // help does a task, as what the goroutine of a thread does when it has nothing else to do.
 func (c *Core) help(thread int) bool {
+	if c.helpCourse(thread) {
+		return true
+	}
 	s := c.win.take(thread)
 	if s < 0 {
 		return false
