@@ -10,6 +10,7 @@ import (
 
 	"npuemu/core"
 	"npuemu/core/isa"
+	"npuemu/core/systolic"
 )
 
 // crossed is a program that begins each tile's product before the REQUANT of the one before, and executes between between
@@ -119,6 +120,63 @@ func TestCourseJoins(t *testing.T) {
 				}
 				if joined, passing := c.Joined(); joined != tt.joined || passing != tt.passing {
 					t.Errorf("%d threads: %d products joined, of %d sums are nowhere; want %d, %d", threads, joined, passing, tt.joined, tt.passing)
+				}
+			}
+		})
+	}
+}
+
+// Large instructions of the vector engine are tasks of parts of them, whose order is that of one thread where that matters: bytes
+// are the same for any number of threads.
+func TestParts(t *testing.T) {
+	const half = 400 << 10
+	shape := func(n0, n1, n2, n3 uint16, o0, o1, o2, o3 uint32) isa.Shape {
+		return isa.Shape{N: [isa.Dims]uint16{n0, n1, n2, n3}, OutStride: [isa.Dims]uint32{o0, o1, o2, o3}}
+	}
+	turn := func(size uint16, x0, x1, x2, x3 uint32) isa.Transpose {
+		return isa.Transpose{Size: size, Out: half, XStride: [isa.Dims]uint32{x0, x1, x2, x3}}
+	}
+	add := isa.Element{Op: isa.ElemAdd, Type: systolic.Int8, OutType: systolic.Int8, X: 1000, Y: 2000, Out: half, M: 12, N: 16000, XStride: 16000, YStride: 16000, OutStride: 16000}
+	for _, tt := range []struct {
+		name  string
+		text  []isa.Instruction
+		parts int
+	}{
+		{"channels last", []isa.Instruction{shape(1, 1, 3, 50176, 0, 0, 1, 3), turn(1, 0, 0, 50176, 1)}, 8},
+		{"blocks", []isa.Instruction{shape(7, 31, 11, 40, 31*11*80, 80, 31*80, 1), turn(1, 31*11*40, 11*40, 40, 1)}, 4},
+		{"a repeated row", []isa.Instruction{shape(1, 200, 3, 250, 0, 750, 250, 1), turn(1, 0, 250, 0, 1)}, 8},
+		{"results on each other", []isa.Instruction{shape(1, 300, 2, 200, 0, 200, 100, 1), turn(1, 0, 3, 70000, 5)}, 1},
+		{"rows", []isa.Instruction{add}, 6},
+		{"rows on their operands", []isa.Instruction{edit(add, func(i *isa.Element) { i.Out = i.X })}, 6},
+		{"rows on operands of those behind", []isa.Instruction{edit(add, func(i *isa.Element) { i.Out = i.X + 16000 })}, 6},
+		{"rows on operands of those before", []isa.Instruction{edit(add, func(i *isa.Element) { i.Out, i.X = i.X, i.X+3*16000 })}, 6},
+		{"few rows", []isa.Instruction{edit(add, func(i *isa.Element) { i.N = 1000 })}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := sideConfig(1)
+			in := randomBytes(rand.New(rand.NewPCG(3, 14)), cfg.SpadSize)
+			text := append([]isa.Instruction{isa.Load{NX: uint32(cfg.SpadSize), NY: 1, NZ: 1}}, tt.text...)
+			p := program(cfg, 2, isa.Text(append(text, isa.Store{Binding: 1, NX: uint32(cfg.SpadSize), NY: 1, NZ: 1})...))
+			tokensBetween(p.Text)
+			p.Text = append(p.Text, isa.Text(isa.Halt{})...)
+			p.Minor, p.Features = isa.Minor, isa.Features
+			var want []byte
+			for _, threads := range []int{1, 2, 3, 7} {
+				c := newCore(t, sideConfig(threads))
+				for range 4 { // the last ones are courses
+					m := &placed{bufs: [][]byte{in, make([]byte, len(in))}}
+					if _, err := c.Run(t.Context(), p.Image(), m.bind(), m); err != nil {
+						t.Fatal(err)
+					}
+					if want == nil {
+						want = m.bufs[1]
+					}
+					if !bytes.Equal(m.bufs[1], want) {
+						t.Errorf("%d threads: other bytes", threads)
+					}
+				}
+				if got, want := c.Tasks(), 2*8+tt.parts; threads > 1 && got != want {
+					t.Errorf("%d threads: %d tasks, want %d", threads, got, want)
 				}
 			}
 		})

@@ -29,3 +29,6 @@ func (c *Core) Joined() (joined, passing int) {
 	}
 	return joined, passing
 }
+
+// Tasks returns how many tasks the latest course of c has.
+func (c *Core) Tasks() int { return len(c.known[0].course.tasks) }

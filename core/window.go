@@ -49,6 +49,9 @@ const (
 	mostPieces = 8
 )
 
+// partElements is how many elements of ELEMENT, or bytes of TRANSPOSE, are worth a task of their own.
+const partElements = 16 << 10
+
 // taskKind says what a task does.
 type taskKind uint8
 
@@ -284,8 +287,79 @@ func (c *Core) access(list []isa.Access, w *isa.Word) []isa.Access {
 	return list
 }
 
-// issueWord makes a task of w, which passes.
+// issueWord makes tasks of w, which passes.
 func (c *Core) issueWord(w *isa.Word) {
+	if len(c.units) > 1 {
+		switch isa.Opcode(w[0]) {
+		case isa.OpElement:
+			if c.issueRows(isa.DecodeElement(w)) {
+				return
+			}
+		case isa.OpTranspose:
+			if c.issueGrids(isa.DecodeTranspose(w)) {
+				return
+			}
+		}
+	}
+	c.issuePart(w)
+}
+
+// issueRows makes tasks of some rows of i each, or reports false: it has too few. Rows are in order, as they are in one task.
+func (c *Core) issueRows(i isa.Element) bool {
+	m := uint64(i.M)
+	pieces := min(m*uint64(i.N)/partElements, mostPieces, m)
+	if pieces < 2 {
+		return false
+	}
+	cut(m, pieces, 1, func(from, n uint64) {
+		p := i
+		p.M = uint32(n)
+		p.X += uint32(from) * uint32(i.XStride)
+		p.Y += uint32(from) * uint32(i.YStride)
+		p.Out += uint32(from) * uint32(i.OutStride)
+		w := p.Encode()
+		c.issuePart(&w)
+	})
+	return true
+}
+
+// issueGrids makes tasks of parts of i, whose results follow each other, or reports false: it is too small, or the order of its
+// elements matters.
+func (c *Core) issueGrids(i isa.Transpose) bool {
+	s := &c.limits.Setup.Shape
+	whole := *s
+	var room [isa.Dims]axis
+	axes, along, elements := room[:0], 0, uint64(1)
+	for d, n := range s.N {
+		if n == 1 {
+			continue
+		}
+		axes = append(axes, axis{n: int(n), x: int(i.XStride[d]), out: int(s.OutStride[d])})
+		elements *= uint64(n)
+		if s.N[along] == 1 || s.OutStride[d] > s.OutStride[along] {
+			along = d
+		}
+	}
+	g := grid{axes: axes, size: int(i.Size)}
+	n := uint64(s.N[along])
+	pieces := min(elements*uint64(i.Size)/partElements, mostPieces, n)
+	if pieces < 2 || !g.apart() {
+		return false
+	}
+	cut(n, pieces, 1, func(from, n uint64) {
+		p := i
+		s.N[along] = uint16(n)
+		p.X += uint32(from) * i.XStride[along]
+		p.Out += uint32(from) * whole.OutStride[along]
+		w := p.Encode()
+		c.issuePart(&w)
+		*s = whole
+	})
+	return true
+}
+
+// issuePart makes a task of w, which passes.
+func (c *Core) issuePart(w *isa.Word) {
 	t := c.room()
 	t.kind, t.word, t.nanos = wordTask, *w, vectorNanos
 	switch isa.Opcode(w[0]) {
