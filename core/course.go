@@ -11,10 +11,10 @@ import (
 
 // A program that comes again has the same tasks in the same order, waiting for the same others, as long as its bindings have
 // the same places: nothing in it depends on data. The second run of it takes them down, if all that it does is tasks, and
-// those that follow issue what was taken down, without a look at an instruction.
+// those that follow do what was taken down (crew), without a look at an instruction.
 
-// mostNoted bounds the tasks of a course: each takes 750 bytes, and its limits, if they are other than those before, 300.
-const mostNoted = 4096
+// mostNoted bounds the tasks of a course: each takes 800 bytes, and its limits, if they are other than those before, 300.
+const mostNoted = 8192
 
 // course is what a program did.
 type course struct {
