@@ -56,7 +56,7 @@ func (c *Core) touch(o isa.Opcode, list []isa.Access) {
 	}
 	replaces := false
 	switch o {
-	case isa.OpLoad, isa.OpFill, isa.OpBias, isa.OpRequant:
+	case isa.OpLoad, isa.OpFill, isa.OpBias, isa.OpRequant, isa.OpElement, isa.OpTable, isa.OpAddq: // what they read comes first in list
 		replaces = true
 	case isa.OpGemm:
 		replaces = !isa.DecodeGemm(c.word).Accumulate

@@ -151,6 +151,7 @@ type Core struct {
 	// Of a program whose instructions may be executed side by side (window).
 	apart    bool
 	win      window
+	crew     crew
 	places   places
 	word     *isa.Word    // that is executed
 	index    int          // of it
@@ -192,6 +193,7 @@ func New(cfg Config) (*Core, error) {
 		c.units = append(c.units, u)
 	}
 	c.win.start()
+	c.crew.wake = make(chan struct{}, 1)
 	c.units[0].array.Help(c.help)
 	return c, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"npuemu/core"
 	"npuemu/core/isa"
+	"npuemu/core/systolic"
 )
 
 // varied is tiled with an instruction that is for no task before its end.
@@ -58,14 +59,16 @@ func TestCourse(t *testing.T) {
 // Local memory is zero at the start of a program that comes again too.
 func TestCourseClears(t *testing.T) {
 	const n = 20_000
-	fill := isa.Fill{Local: 9000, NX: 5000, NY: 1, Value: 0x55, Signal: tok(0, 1)}
+	fill := isa.Fill{Local: 9000, NX: 5000, NY: 1, Value: 0x55}
+	inPlace := isa.Element{Op: isa.ElemAdd, One: true, Type: systolic.Int8, OutType: systolic.Int8, X: 15000, Y: 14100, Out: 15000, M: 1, N: 2000} // of zeros
+	behind := isa.Element{Op: isa.ElemAdd, One: true, Type: systolic.Int8, OutType: systolic.Int8, X: 17000, Y: 14100, Out: 18001, M: 1, N: 1000, Signal: tok(0, 1)}
 	store := isa.Store{NX: n, NY: 1, NZ: 1, Wait: tok(0, 1), Signal: tok(1, 1)}
 	sums := isa.Store{Acc: true, NX: 4000, NY: 1, NZ: 1, Offset: n, Wait: tok(1, 1), Signal: tok(2, 1)}
 	spoil := isa.Fill{NX: n, NY: 1, Value: 0x77, Wait: tok(2, 1)}
 	spoilSums := isa.Fill{Acc: true, NX: 4000, NY: 1, Value: 0x77}
 	for _, threads := range []int{1, 2} {
 		cfg := sideConfig(threads)
-		p := program(cfg, 1, isa.Text(fill, store, sums, spoil, spoilSums, isa.Halt{}))
+		p := program(cfg, 1, isa.Text(fill, inPlace, behind, store, sums, spoil, spoilSums, isa.Halt{}))
 		p.Minor, p.Features = isa.Minor, isa.Features
 		image, c := p.Image(), newCore(t, cfg)
 		for round := range 4 {

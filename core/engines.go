@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"npuemu/core/isa"
+	"npuemu/core/num"
 	"npuemu/core/systolic"
 	"npuemu/core/vec"
 )
@@ -165,9 +166,12 @@ func (c *unit) setRequant(i *isa.Requant) *Fault {
 	}
 	c.scales, c.lastTable = c.scales[:0], c.lastTable[:0]
 	for p := range i.ParamCount() {
-		s, ok := isa.Param((*[isa.ParamSize]byte)(table[p*isa.ParamSize:]))
+		var s num.Scale
+		ok, entry := false, (*[isa.ParamSize]byte)(table[p*isa.ParamSize:])
 		if i.Rounding == isa.FloatScale {
-			s, ok = isa.FloatParam((*[isa.ParamSize]byte)(table[p*isa.ParamSize:]))
+			s, ok = isa.FloatParam(entry)
+		} else {
+			s, ok = isa.Param(entry)
 		}
 		if !ok {
 			return &Fault{Status: StatusBadParam, Info: uint64(int(i.Params) + p*isa.ParamSize)}

@@ -102,11 +102,13 @@ func (c *Core) lateProduct(p *systolic.Product, a, b isa.Rows, acc uint32) {
 }
 
 // fuses reports whether the late product and i, which passed its checks, can be computed in one pass.
-func (c *Core) fuses(i *isa.Requant) bool {
-	l := &c.late
+func (c *Core) fuses(i *isa.Requant) bool { return !c.poison.Some() && c.late.fits(i) }
+
+// fits reports whether i is the REQUANT of all of l's product, and can be computed with it.
+func (l *late) fits(i *isa.Requant) bool {
 	p := &l.p
 	m, n := int(i.MX)*int(i.MY), int(i.N)
-	if !l.product || c.poison.Some() || p.A.Type.Float() || int(i.Acc/4) != l.acc || n != p.Cout || m != p.OutH*p.OutW || m > 1 && int(i.AccStride/4) != p.AccStride {
+	if !l.product || p.A.Type.Float() || int(i.Acc/4) != l.acc || n != p.Cout || m != p.OutH*p.OutW || m > 1 && int(i.AccStride/4) != p.AccStride {
 		return false
 	}
 	if columns := p.Cout / p.Groups; p.Groups > 1 && columns > 1 && columns%vec.Group != 0 {
@@ -123,11 +125,15 @@ func requantized(i *isa.Requant) extent {
 	return extent{from, from + uint64(i.MY-1)*uint64(i.OutStrideY) + uint64(i.MX-1)*uint64(i.OutStrideX) + uint64(i.N)}
 }
 
-// compute does what l says. A fault is that of its REQUANT.
-func (c *unit) compute(l *late) *Fault {
-	if l.fused {
-		if f := c.setRequant(&l.requant); f != nil {
-			return f
+// compute does what l says. A fault is that of its REQUANT; the sums are there all the same if somebody else wants them.
+func (c *unit) compute(l *late) (f *Fault) {
+	fused := l.fused
+	if fused {
+		if f = c.setRequant(&l.requant); f != nil {
+			if l.passing {
+				return f
+			}
+			fused = false
 		}
 	}
 	if l.bias || l.seeded {
@@ -146,21 +152,24 @@ func (c *unit) compute(l *late) *Fault {
 		}
 	}
 	if !l.product {
-		return nil
+		return f
 	}
 	o := systolic.Options{Stop: c.stopped, Weights: l.weights}
+	if o.Weights != 0 {
+		o.Weights += c.numbers
+	}
 	if l.seeded {
 		o.Seed = c.biasRow
 	}
-	if l.fused {
+	if fused {
 		c.fused, o.Done, o.Passing = l.requant, c.fusedPart, l.passing
 	}
 	c.array.Do(&l.p, c.acc[l.acc:], c.spad[l.a.Base:], c.spad[l.b.Base:], o)
-	if l.fused {
+	if fused {
 		out := requantized(&l.requant)
 		c.poison.Overwritten(out.from, out.to-out.from)
 	}
-	return nil
+	return f
 }
 
 // requantizedPart is what a product tells of its parts, from several threads.

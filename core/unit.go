@@ -29,6 +29,9 @@ type unit struct {
 	limits *isa.Limits
 	stats  *Stats // counts products and bytes of LOAD and STORE
 
+	moved   Stats  // of the tasks of a course
+	numbers uint64 // above which those of their weights are
+
 	array *systolic.Array
 
 	staging  []byte      // a row on its way between memory and the accumulators

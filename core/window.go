@@ -49,6 +49,9 @@ const (
 	mostPieces = 8
 )
 
+// partElements is how many elements of ELEMENT, or bytes of TRANSPOSE, are worth a task of their own.
+const partElements = 16 << 10
+
 // taskKind says what a task does.
 type taskKind uint8
 
@@ -85,6 +88,18 @@ type footprint struct {
 	limits   isa.Limits // of the task
 	accesses [mostAccesses]isa.Access
 	count    int
+}
+
+// withoutSums makes f that of a task whose sums are nowhere.
+func (f *footprint) withoutSums() {
+	all := f.count
+	f.count = 0
+	for _, a := range f.accesses[:all] {
+		if a.Space != isa.Accumulators {
+			f.accesses[f.count] = a
+			f.count++
+		}
+	}
 }
 
 // reach is what the accesses of a task may conflict with, at a look: the same as accesses, those that write first.
@@ -272,8 +287,79 @@ func (c *Core) access(list []isa.Access, w *isa.Word) []isa.Access {
 	return list
 }
 
-// issueWord makes a task of w, which passes.
+// issueWord makes tasks of w, which passes.
 func (c *Core) issueWord(w *isa.Word) {
+	if len(c.units) > 1 {
+		switch isa.Opcode(w[0]) {
+		case isa.OpElement:
+			if c.issueRows(isa.DecodeElement(w)) {
+				return
+			}
+		case isa.OpTranspose:
+			if c.issueGrids(isa.DecodeTranspose(w)) {
+				return
+			}
+		}
+	}
+	c.issuePart(w)
+}
+
+// issueRows makes tasks of some rows of i each, or reports false: it has too few. Rows are in order, as they are in one task.
+func (c *Core) issueRows(i isa.Element) bool {
+	m := uint64(i.M)
+	pieces := min(m*uint64(i.N)/partElements, mostPieces, m)
+	if pieces < 2 {
+		return false
+	}
+	cut(m, pieces, 1, func(from, n uint64) {
+		p := i
+		p.M = uint32(n)
+		p.X += uint32(from) * uint32(i.XStride)
+		p.Y += uint32(from) * uint32(i.YStride)
+		p.Out += uint32(from) * uint32(i.OutStride)
+		w := p.Encode()
+		c.issuePart(&w)
+	})
+	return true
+}
+
+// issueGrids makes tasks of parts of i, whose results follow each other, or reports false: it is too small, or the order of its
+// elements matters.
+func (c *Core) issueGrids(i isa.Transpose) bool {
+	s := &c.limits.Setup.Shape
+	whole := *s
+	var room [isa.Dims]axis
+	axes, along, elements := room[:0], 0, uint64(1)
+	for d, n := range s.N {
+		if n == 1 {
+			continue
+		}
+		axes = append(axes, axis{n: int(n), x: int(i.XStride[d]), out: int(s.OutStride[d])})
+		elements *= uint64(n)
+		if s.N[along] == 1 || s.OutStride[d] > s.OutStride[along] {
+			along = d
+		}
+	}
+	g := grid{axes: axes, size: int(i.Size)}
+	n := uint64(s.N[along])
+	pieces := min(elements*uint64(i.Size)/partElements, mostPieces, n)
+	if pieces < 2 || !g.apart() {
+		return false
+	}
+	cut(n, pieces, 1, func(from, n uint64) {
+		p := i
+		s.N[along] = uint16(n)
+		p.X += uint32(from) * i.XStride[along]
+		p.Out += uint32(from) * whole.OutStride[along]
+		w := p.Encode()
+		c.issuePart(&w)
+		*s = whole
+	})
+	return true
+}
+
+// issuePart makes a task of w, which passes.
+func (c *Core) issuePart(w *isa.Word) {
 	t := c.room()
 	t.kind, t.word, t.nanos = wordTask, *w, vectorNanos
 	switch isa.Opcode(w[0]) {
@@ -293,16 +379,10 @@ func (c *Core) issueLate() {
 	if l.fused {
 		list = c.access(list, c.word)
 	}
-	if l.fused && l.passing { // sums are nowhere
-		all := list
-		list = list[:0]
-		for _, a := range all {
-			if a.Space != isa.Accumulators {
-				list = append(list, a)
-			}
-		}
-	}
 	t.foot.count = len(list)
+	if l.fused && l.passing {
+		t.foot.withoutSums()
+	}
 	if l.product {
 		rate := uint64(macsPerNano)
 		if l.p.Groups > 1 {
@@ -427,28 +507,15 @@ func (c *Core) publish(t *task) {
 	w := &c.win
 	s := w.issued % windowSize
 	r := &w.reaches[s]
-	r.writes, r.count = 0, t.foot.count
-	reads := t.foot.count
-	for k := range t.foot.count {
-		a := &t.foot.accesses[k]
-		e := span64{a.Rows.Base, hazard.End(&a.Rows), uint8(k), a.Space, a.Binding}
-		if !a.Write {
-			reads--
-			r.list[reads] = e
-			continue
-		}
-		r.list[r.writes] = e
-		r.writes++
-		if a.Space == isa.Scratchpad {
+	r.of(t.foot)
+	for _, e := range r.list[:r.writes] {
+		if e.space == isa.Scratchpad {
 			c.poison.book.changed(extent{e.from, e.to})
 		}
 	}
 	deps, others := uint32(0), w.busy.Load()
-	if c.noted != nil { // they may be busy when the program comes again
-		others = w.earlier(s)
-	}
 	for m := others; m != 0; m &= m - 1 {
-		if o := bits.TrailingZeros32(m); w.conflict(int(s), o) {
+		if o := bits.TrailingZeros32(m); conflict(r, &w.reaches[o], t.foot, &w.feet[o]) {
 			deps |= 1 << o
 		}
 	}
@@ -459,18 +526,26 @@ func (c *Core) publish(t *task) {
 		w.fallible |= 1 << s
 	}
 	if c.noted != nil {
-		c.takeDown(t, deps)
+		c.takeDown(t)
 	}
 	c.issue(t, deps)
 }
 
-// earlier returns the places of the tasks before the next one, whose place is s, that still have theirs.
-func (w *window) earlier(s uint64) uint32 {
-	all := ^(uint32(1) << s)
-	if w.issued < windowSize {
-		all &= 1<<s - 1
+// of makes r what f may conflict with.
+func (r *reach) of(f *footprint) {
+	r.writes, r.count = 0, f.count
+	reads := f.count
+	for k := range f.count {
+		a := &f.accesses[k]
+		e := span64{a.Rows.Base, hazard.End(&a.Rows), uint8(k), a.Space, a.Binding}
+		if !a.Write {
+			reads--
+			r.list[reads] = e
+			continue
+		}
+		r.list[r.writes] = e
+		r.writes++
 	}
-	return all
 }
 
 // issue makes t, which has the next task's place, one that units can begin when those at places deps have finished.
@@ -494,9 +569,8 @@ func (c *Core) issue(t *task, deps uint32) {
 	}
 }
 
-// conflict reports whether task s has to wait for task o.
-func (w *window) conflict(s, o int) bool {
-	r, of := &w.reaches[s], &w.reaches[o]
+// conflict reports whether a task with footprint f and its reach r has to wait for one with footprint g and its reach of.
+func conflict(r, of *reach, f, g *footprint) bool {
 	for i := range r.count {
 		a := &r.list[i]
 		others := of.list[:of.count]
@@ -511,7 +585,7 @@ func (w *window) conflict(s, o int) bool {
 			if a.space == isa.Memory && a.place != b.place { // they may be the same bytes by other addresses
 				return true
 			}
-			if a.from < b.to && b.from < a.to && hazard.Meet(&w.feet[s].accesses[a.access].Rows, &w.feet[o].accesses[b.access].Rows, maxRows) {
+			if a.from < b.to && b.from < a.to && hazard.Meet(&f.accesses[a.access].Rows, &g.accesses[b.access].Rows, maxRows) {
 				return true
 			}
 		}
@@ -560,6 +634,9 @@ func (w *window) take(unit int) int {
 
 // help does a task, as what the goroutine of a thread does when it has nothing else to do.
 func (c *Core) help(thread int) bool {
+	if c.helpCourse(thread) {
+		return true
+	}
 	s := c.win.take(thread)
 	if s < 0 {
 		return false

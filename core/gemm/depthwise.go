@@ -45,6 +45,7 @@ type depthwise struct {
 	pixel  int // bytes of a pixel's quads
 	groups int // of four lines of the window
 	pixels int // outputs at a time
+	span   int // of the window in pixels
 }
 
 // Depthwise computes p modulo 2³². It panics as MulInt8 does.
@@ -78,12 +79,8 @@ func (e *Engine) Depthwise(p Depthwise) {
 	e.quadWeights(d)
 	macs := float64(w.OutH*w.OutW) * float64(positions*n)
 	t := max(1, min(e.most(), w.OutH, int(macs/e.grain*depthwiseCost)))
-	for i := range t {
-		e.scratch[i].a = grow(e.scratch[i].a, ((d.pixels-1)*w.StepX+span)*pixel)
-		if p.C == nil {
-			e.scratch[i].c = growTo(e.scratch[i].c, d.pixels*n)
-		}
-	}
+	d.span = span
+	e.rooms(t)
 	e.parts = t
 	if t > 1 {
 		e.parts = min(partsPerThread*t, w.OutH)
@@ -134,9 +131,17 @@ func (e *Engine) quadWeights(d *depthwise) {
 	}
 }
 
-// run computes part i with the memory of a thread.
-func (d *depthwise) run(e *Engine, thread, i int) {
-	s, w := &e.scratch[thread], d.p.Window
+// room makes s large enough for a part.
+func (d *depthwise) room(s *scratch) {
+	s.a = grow(s.a, ((d.pixels-1)*d.p.Window.StepX+d.span)*d.pixel)
+	if d.p.C == nil {
+		s.c = growTo(s.c, d.pixels*d.p.Window.Channels)
+	}
+}
+
+// run computes part i with the memory of s.
+func (d *depthwise) run(e *Engine, s *scratch, i int) {
+	w := d.p.Window
 	from, to := share(w.OutH, i, e.parts)
 	for oy := from; oy < to; oy++ {
 		for ox := 0; ox < w.OutW; ox += d.pixels {

@@ -45,6 +45,7 @@ type Engine struct {
 	tier    *tier
 	threads int
 	alone   bool
+	sharers int       // threads that do parts of its products with Join, its caller's among them, or 0
 	grain   float64   // grain; tests split smaller products
 	scratch []scratch // one for each thread
 	workers workers
@@ -140,6 +141,36 @@ func (e *Engine) Call() { e.workers.call() }
 // Alone says that products that follow are to be computed by the caller alone.
 func (e *Engine) Alone(yes bool) { e.alone = yes }
 
+// Share says that so many threads, the caller's among them, do parts of products that follow: those that call Join. With 0 they
+// are its own goroutines again.
+func (e *Engine) Share(threads int) {
+	if e.sharers = threads; threads > 0 && e.workers.each == nil { // else it was ready for as many
+		e.workers.ready(threads)
+	}
+	e.workers.open = threads > 0
+}
+
+// Join does parts of the product that of, of the same tier, has in progress, with the memory of e, which has none. It reports
+// false if there are none.
+func (e *Engine) Join(of *Engine) bool {
+	w, s := &of.workers, &e.scratch[0]
+	i := w.take(0)
+	if i < 0 {
+		return false
+	}
+	// The product cannot end now.
+	of.room(s)
+	done := int32(0)
+	for ; i >= 0; i = w.take(0) {
+		of.do(s, i)
+		done++
+	}
+	if w.left.Add(-done) == 0 {
+		w.ended <- struct{}{}
+	}
+	return true
+}
+
 // Tier names the instructions in use: "avx512", "avx2" or "go".
 func (e *Engine) Tier() string { return e.tier.name }
 
@@ -157,27 +188,50 @@ func (e *Engine) run() {
 	t := int(min(float64(e.most()), float64(j.m)*float64(j.w.N)*float64(j.w.K)/e.grain))
 	t = max(1, min(t, max(j.mPanels, j.nPanels)))
 	j.byRows = ceil(j.mPanels, t)*j.nPanels <= ceil(j.nPanels, t)*j.mPanels
-	for i := range t {
-		e.scratch[i].a = grow(e.scratch[i].a, min(panelsPerBlock, j.mPanels)*j.panelBytes+slack)
-		if j.src.conv != nil {
-			e.scratch[i].lines = grow(e.scratch[i].lines, maxRows*j.blockOfSteps*k.elems*j.src.typ.Size())
-		}
-		if j.src.typ.wide() {
-			if n := maxRows * j.blockOfSteps; len(e.scratch[i].wide) < n {
-				e.scratch[i].wide = make([]float32, n)
-			}
-		}
+	if e.sharers > 0 && e.alone && !j.byRows { // each part would pack all rows
+		t = 1
 	}
 	e.parts = t
 	if j.byRows && t > 1 {
 		e.parts = t * max(1, min(partsPerThread, j.mPanels/leastPanels/t))
 	}
+	e.rooms(t)
 	e.workers.run(t, e.parts, float64(j.m)*float64(j.w.N)*float64(j.w.K) >= 2*wakeable*e.grain)
 	e.job = job{}
 }
 
+// rooms makes room in the memory of so many threads, as far as they are e's.
+func (e *Engine) rooms(threads int) {
+	for i := range min(threads, len(e.scratch)) {
+		e.room(&e.scratch[i])
+	}
+}
+
+// room makes s large enough for the parts of what is in progress.
+func (e *Engine) room(s *scratch) {
+	switch {
+	case e.lines.groups > 0:
+		e.lines.room(s)
+		return
+	case e.packing.w != nil:
+		e.packing.room(s)
+		return
+	}
+	j := &e.job
+	s.a = grow(s.a, min(panelsPerBlock, j.mPanels)*j.panelBytes+slack)
+	if j.src.conv != nil {
+		s.lines = grow(s.lines, maxRows*j.blockOfSteps*j.k.elems*j.src.typ.Size())
+	}
+	if n := maxRows * j.blockOfSteps; j.src.typ.wide() && len(s.wide) < n {
+		s.wide = make([]float32, n)
+	}
+}
+
 // most is how many threads a product takes at most.
 func (e *Engine) most() int {
+	if e.sharers > 0 {
+		return e.sharers
+	}
 	if e.alone {
 		return 1
 	}
@@ -185,16 +239,19 @@ func (e *Engine) most() int {
 }
 
 // part computes part i with the memory of a thread.
-func (e *Engine) part(thread, i int) {
+func (e *Engine) part(thread, i int) { e.do(&e.scratch[thread], i) }
+
+// do computes part i with the memory of s, in which there is room.
+func (e *Engine) do(s *scratch, i int) {
 	if e.lines.groups > 0 {
-		e.lines.run(e, thread, i)
+		e.lines.run(e, s, i)
 		return
 	}
 	if e.packing.w != nil {
-		e.packing.part(&e.scratch[thread], i)
+		e.packing.part(s, i)
 		return
 	}
-	j, s := &e.job, &e.scratch[thread]
+	j := &e.job
 	m0, m1, n0, n1 := 0, j.mPanels, 0, j.nPanels
 	if j.byRows {
 		m0, m1 = share(j.mPanels, i, e.parts)

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"npuemu/core/num"
@@ -16,7 +19,7 @@ import (
 // threads that results must not depend on.
 var threadCounts = []int{1, 2, 3, 7}
 
-// each runs f for every tier of this machine and every number of threads.
+// each runs f for every tier of this machine and every number of threads: an engine's own, and those of others that join it.
 func each(t *testing.T, f func(t *testing.T, e *Engine)) {
 	for _, tier := range tiers() {
 		for _, n := range threadCounts {
@@ -24,6 +27,31 @@ func each(t *testing.T, f func(t *testing.T, e *Engine)) {
 				e := newEngine(tier, n)
 				defer e.Close()
 				e.grain = 1 // split small products too
+				f(t, e)
+			})
+			if n == 1 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%d join", tier.name, n), func(t *testing.T) {
+				e := newEngine(tier, 1)
+				e.grain = 1
+				e.Share(n)
+				var over atomic.Bool
+				var helpers sync.WaitGroup
+				defer helpers.Wait()
+				defer over.Store(true)
+				for range n - 1 {
+					helpers.Add(1)
+					go func() {
+						defer helpers.Done()
+						own := newEngine(tier, 1)
+						for !over.Load() {
+							if !own.Join(e) {
+								runtime.Gosched()
+							}
+						}
+					}()
+				}
 				f(t, e)
 			})
 		}
@@ -414,6 +442,31 @@ func TestNoAllocation(t *testing.T) {
 					t.Errorf("%v allocations", got)
 				}
 			})
+		}
+	}
+}
+
+// A product that its caller may not share, whose parts are columns, is not divided; one whose parts are rows is.
+func TestJoin(t *testing.T) {
+	e, own := New(1), New(1)
+	e.grain = 1
+	e.Share(2)
+	const k, n = 64, 512
+	var w Weights
+	e.PackInt8(&w, make([]byte, k*n), n, k, n)
+	for _, row := range []struct {
+		m     int
+		alone bool
+		parts int
+	}{{1, false, 2}, {1, true, 1}, {1000, false, 6}, {1000, true, 6}} {
+		parts := 0
+		e.Alone(row.alone)
+		e.MulInt8(&w, Int8{A: make([]byte, row.m*k), AStride: k, M: row.m, C: make([]int32, row.m*n), CStride: n, Done: func(int, int, int, int, []int32, int) { parts = e.parts }})
+		if parts != row.parts {
+			t.Errorf("%d rows, alone %v: %d parts, want %d", row.m, row.alone, parts, row.parts)
+		}
+		if own.Join(e) {
+			t.Errorf("%d rows: somebody joined a product that had ended", row.m)
 		}
 	}
 }

@@ -84,18 +84,21 @@ func (e *Engine) pack(p packing, k, n int) {
 	}
 	cost := packCost * float64(kern.packedBytes(k, n))
 	t := max(1, int(min(float64(e.most()), cost/e.grain, float64(panels))))
-	if p.how == packElements || p.how == packHalves {
-		for i := range t {
-			e.scratch[i].block = growTo(e.scratch[i].block, stepsPerBlock*kern.elems*kern.nr)
-		}
-	}
 	p.parts = t
 	if t > 1 {
 		p.parts = min(t*packsPerThread, panels)
 	}
 	e.packing = p
+	e.rooms(t)
 	e.workers.run(t, p.parts, cost >= 2*wakeable*e.grain)
 	e.packing = packing{}
+}
+
+// room makes s large enough for a part.
+func (p *packing) room(s *scratch) {
+	if p.how == packElements || p.how == packHalves {
+		s.block = growTo(s.block, stepsPerBlock*p.w.kernel.elems*p.w.kernel.nr)
+	}
 }
 
 // part packs the i-th part of the panels.

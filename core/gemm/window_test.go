@@ -204,7 +204,7 @@ func TestStop(t *testing.T) {
 			return len(asked) > 1
 		}
 		e.MulInt8(&w, Int8{A: make([]byte, m*k), AStride: k, M: m, C: make([]int32, m*n), CStride: n, Stop: stop})
-		if got, most := len(asked), 2+e.threads; got < 2 || got > most {
+		if got, most := len(asked), 2+e.most(); got < 2 || got > most {
 			t.Errorf("asked %d times, want 2 to %d", got, most)
 		}
 	})

@@ -32,6 +32,7 @@ type workers struct {
 	most   int                   // how many there are then
 	part   func(thread, i int)   // does a part; thread 0 is the caller
 	help   func(thread int) bool // or nil: does something else, if there is something
+	open   bool                  // parts are for whoever takes them (Engine.Join), and nobody is called
 	spins  int
 	each   []worker
 	claims atomic.Uint64 // of the run: parts, threads that it has memory for, and how many parts were taken
@@ -48,14 +49,22 @@ type worker struct {
 
 // start makes n workers.
 func (w *workers) start(n int) {
-	w.each, w.ended, w.spins = make([]worker, n), make(chan struct{}, 1), 0
-	if n < runtime.GOMAXPROCS(0) { // else they would take the processor from those that work
-		w.spins = spins
-	}
+	w.each = make([]worker, n)
+	w.ready(n + 1)
 	for i := range w.each {
 		w.each[i].wake = make(chan struct{}, 1)
 		w.ending.Add(1)
 		go w.work(i)
+	}
+}
+
+// ready prepares for runs of so many threads. None is under way.
+func (w *workers) ready(threads int) {
+	if w.ended == nil {
+		w.ended = make(chan struct{}, 1)
+	}
+	if w.spins = 0; threads <= runtime.GOMAXPROCS(0) { // else they would take the processor from those that work
+		w.spins = spins
 	}
 }
 
@@ -68,12 +77,15 @@ func (w *workers) run(threads, n int, wake bool) {
 		}
 		return
 	}
-	if w.each == nil {
+	if w.each == nil && !w.open {
 		w.start(w.most)
 	}
 	w.left.Store(int32(n + 1))
 	w.claims.Store(uint64(n)<<partsShift | uint64(min(threads, 1<<(partsShift-threadsShift)-1))<<threadsShift)
 	for i := range min(threads, n) - 1 {
+		if w.open {
+			break
+		}
 		if wake {
 			w.tell(i, called)
 		} else {
@@ -109,14 +121,25 @@ const (
 // comes late from another one then.
 func (w *workers) claim(thread int) (done int32) {
 	for {
+		i := w.take(thread)
+		if i < 0 {
+			return done
+		}
+		w.part(thread, i)
+		done++
+	}
+}
+
+// take returns a part that nobody has taken, or −1.
+func (w *workers) take(thread int) int {
+	for {
 		c := w.claims.Load()
 		taken := c & (1<<threadsShift - 1)
 		if taken >= c>>partsShift || uint64(thread) >= c>>threadsShift&(1<<(partsShift-threadsShift)-1) {
-			return done
+			return -1
 		}
 		if w.claims.CompareAndSwap(c, c+1) {
-			w.part(thread, int(taken))
-			done++
+			return int(taken)
 		}
 	}
 }

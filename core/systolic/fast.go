@@ -62,6 +62,12 @@ func (a *Array) Call() { a.engine.Call() }
 // Alone says that products that follow are to be computed by the caller alone.
 func (a *Array) Alone(yes bool) { a.engine.Alone(yes) }
 
+// Share says that so many threads do parts of products that follow, those that call Join (gemm.Engine.Share).
+func (a *Array) Share(threads int) { a.engine.Share(threads) }
+
+// Join does parts of what of computes, and reports whether there were any. a computes nothing meanwhile.
+func (a *Array) Join(of *Array) bool { return a.engine.Join(of.engine) }
+
 // Reset makes all weights of the array zero.
 func (a *Array) Reset() {
 	for i := range a.k {

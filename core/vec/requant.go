@@ -91,6 +91,19 @@ func (r *Requant) Set(rounding Rounding, scales []num.Scale, zero, lo, hi int8) 
 	}
 	groups := (n+group-1)/group + k.block/group
 	r.room, r.params = aligned(r.room, groups*r.size)
+	if r.kernel == requantFloat { // a group is its multipliers
+		all := words(r.params)[:groups*group]
+		for c := range all {
+			all[c] = uint32(scales[0].Multiplier)
+		}
+		if len(scales) > 1 {
+			for c, s := range scales {
+				all[c] = uint32(s.Multiplier)
+			}
+			clear(all[len(scales):])
+		}
+		return
+	}
 	for c := range groups * group {
 		s := num.Scale{Shift: 32}
 		switch {
