@@ -333,15 +333,6 @@ func written(g *ir.Graph) []uint8 {
 	return w
 }
 
-// live is memory of the arena, and the groups of nodes from the first to the last that need it.
-type live struct {
-	root        *ir.Tensor
-	size        int
-	first, last int
-	read        int // the last group that reads it, or more for an output
-	at          int
-}
-
 // root is t, or the tensor that t is a reshape of.
 func (m *memory) root(t *ir.Tensor) *ir.Tensor {
 	if r, ok := m.roots[t]; ok {
@@ -428,29 +419,4 @@ func newMemory(g *ir.Graph, all []group, s stays, keep bool) *memory {
 		}
 	}
 	return m
-}
-
-// allocate gives the largest first the lowest address that is free while it lives, and returns how
-// much memory that needs.
-func allocate(order []*live) (total int) {
-	bySize := slices.Clone(order)
-	slices.SortStableFunc(bySize, func(a, b *live) int { return b.size - a.size })
-	var placed []*live // by address
-	for _, v := range bySize {
-		at := 0
-		for _, o := range placed {
-			if o.last < v.first || o.first > v.last {
-				continue
-			}
-			if at+v.size <= o.at {
-				break
-			}
-			at = max(at, o.at+o.size)
-		}
-		v.at = at
-		total = max(total, at+v.size)
-		i, _ := slices.BinarySearchFunc(placed, v, func(a, b *live) int { return a.at - b.at })
-		placed = slices.Insert(placed, i, v)
-	}
-	return total
 }
