@@ -34,6 +34,8 @@ type Source struct {
 	Shapes map[string][]int // shapes of inputs of ONNX and TensorFlow Lite, by their names
 
 	Float string // what products of fp32 are made of, one of Floats; empty: fp32
+
+	rules bool // Rules reads it
 }
 
 // floats are what products of fp32 can be made of.
@@ -135,6 +137,9 @@ func fromText(s *Source, dump Dump) (*ir.Graph, error) {
 // lowered runs the passes on a graph of the model level.
 func (s *Source) lowered(g *ir.Graph, dump Dump) (*ir.Graph, error) {
 	dump("import", g)
+	if s.rules {
+		return g, pass.Rules(g, s.products())
+	}
 	if err := pass.RunAs(g, s.products(), dump); err != nil {
 		return nil, err
 	}

@@ -168,13 +168,17 @@ func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes model
 	return g, m, nil
 }
 
+// modelSource is a model, with its weights if there is a second file.
+func modelSource(files []string, sizes modelFlags) compiler.Source {
+	return compiler.Source{Path: files[0], WeightsPath: strings.Join(files[1:], ""), Dims: sizes.dims, Shapes: sizes.shapes, Float: sizes.float}
+}
+
 // loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
 func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []string) (*ir.Graph, error) {
 	seen := map[string]bool{}
 	var passes []string
 	var failed error
-	weights := strings.Join(files[1:], "")
-	g, err := compiler.Source{Path: files[0], WeightsPath: weights, Dims: sizes.dims, Shapes: sizes.shapes, Float: sizes.float}.Load(func(pass string, g *ir.Graph) {
+	g, err := modelSource(files, sizes).Load(func(pass string, g *ir.Graph) {
 		passes = append(passes, pass)
 		for _, d := range dumps {
 			name, file, _ := strings.Cut(d, "=")
