@@ -18,6 +18,15 @@ import (
 	"npuemu/compiler/tflite"
 )
 
+// Passes are the names that Dump is told, in their order, of a model that goes through all of them.
+func Passes() []string {
+	l := []string{"import"}
+	for _, p := range pass.Passes() {
+		l = append(l, p.Name)
+	}
+	return l
+}
+
 // Dump is told of the graph after each pass; "import" is the first.
 type Dump func(pass string, g *ir.Graph)
 

@@ -163,7 +163,7 @@ func (k *kept) value(t *ir.Tensor) ([]byte, error) {
 
 // compare runs the rules on the inputs, and compares what they make with what is kept of g. Behind each tensor that is compared it
 // goes on with that of g, so that each is compared by itself.
-func (r *Rules) compare(ctx context.Context, g *ir.Graph, k *kept, inputs [][]byte, progress func(done, of int, what string)) (v RulesReport, err error) {
+func (r *Rules) compare(ctx context.Context, g *ir.Graph, k *kept, inputs [][]byte, progress Progress) (v RulesReport, err error) {
 	v.Nodes = len(r.Graph.Nodes)
 	if d := r.outputs(g); d != nil {
 		v.Difference = d

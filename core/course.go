@@ -123,6 +123,7 @@ func (c *Core) follow(ctx context.Context, k *course) error {
 			c.clear(blanks[0].acc, blanks[0].from, blanks[0].to)
 		}
 		c.stats = n.before.withBytes(&c.stats)
+		c.tell(i%tellEach == 0)
 		t := &w.tasks[w.issued%windowSize]
 		*t = n.task
 		if t.late.weights > 0 {

@@ -27,6 +27,7 @@ import (
 	"npuemu/compiler/npy"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
+	"npuemu/timing"
 	"npuemu/vdev"
 )
 
@@ -67,7 +68,7 @@ func compileCommand() *cobra.Command {
 			if err := dumpStages(c, m, dumps); err != nil {
 				return err
 			}
-			if err := compiler.Estimate(c.Context(), m, cfg.Timing); err != nil {
+			if err := estimateModel(c.Context(), c, m, cfg.Timing); err != nil {
 				return err
 			}
 			b, err := m.Write()
@@ -161,11 +162,20 @@ func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes model
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := compiler.Build(g, attach.Target(cfg))
+	b := newBar(c.ErrOrStderr(), "")
+	defer b.done()
+	m, err := compiler.BuildWatched(g, attach.Target(cfg), b.at)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", files[0], err)
 	}
 	return g, m, nil
+}
+
+// estimateModel is compiler.Estimate, and shows how far it is.
+func estimateModel(ctx context.Context, c *cobra.Command, m *model.Model, p timing.Params) error {
+	b := newBar(c.ErrOrStderr(), "")
+	defer b.done()
+	return compiler.EstimateWatched(ctx, m, p, b.at)
 }
 
 // modelSource is a model, with its weights if there is a second file.
@@ -178,8 +188,16 @@ func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []strin
 	seen := map[string]bool{}
 	var passes []string
 	var failed error
+	b, all := &bar{}, compiler.Passes()
+	if len(dumps) == 0 { // which are printed between
+		b = newBar(c.ErrOrStderr(), "")
+	}
+	defer b.done()
+	b.at(0, len(all), "pass "+all[0])
 	g, err := modelSource(files, sizes).Load(func(pass string, g *ir.Graph) {
-		passes = append(passes, pass)
+		if passes = append(passes, pass); len(passes) < len(all) {
+			b.at(len(passes), len(all), "pass "+all[len(passes)])
+		}
 		for _, d := range dumps {
 			name, file, _ := strings.Cut(d, "=")
 			if name != pass && name != "all" {
@@ -368,7 +386,7 @@ type hostNode struct {
 
 // runModel runs m and stores its outputs.
 func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Model) (err error) {
-	if err := compiler.Estimate(ctx, m, o.cfg.Timing); err != nil {
+	if err := estimateModel(ctx, c, m, o.cfg.Timing); err != nil {
 		return err
 	}
 	variables := m.Variables()
@@ -398,6 +416,8 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, placed: places(m), MadeUp: made, Operators: compiler.Operators(m)}
 	bar := newBar(c.ErrOrStderr(), "")
 	defer bar.done()
+	bar.follow(executed(card))
+	each, done := instructions(m), 0 // of a run, and of all so far
 	begin := time.Now()
 	var outputs [][]byte
 	for i := range o.repeat {
@@ -407,7 +427,12 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			}
 		}
 		var r run.Report
-		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, len(m.Steps)*o.repeat, stepName(m, step)) }); err != nil {
+		if outputs, r, err = session.Run(ctx, inputs, func(step int) {
+			bar.at(done, each*o.repeat, "instructions, "+stepName(m, step))
+			if p := m.Steps[step].Program; p >= 0 {
+				done += len(m.Programs[p].Text) / isa.Size
+			}
+		}); err != nil {
 			return fmt.Errorf("%s: %w", o.device, err)
 		}
 		s.DeviceS += r.Device.Seconds()
@@ -452,6 +477,24 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		}
 	}
 	return s.print(w)
+}
+
+// executed is what counts the instructions of a card in this process while it executes them, nil for others.
+func executed(card *attach.Card) func() uint64 {
+	if card.Device == nil {
+		return nil
+	}
+	return card.Device.Executed
+}
+
+// instructions is how many the card executes of m.
+func instructions(m *model.Model) (n int) {
+	for _, s := range m.Steps {
+		if s.Program >= 0 {
+			n += len(m.Programs[s.Program].Text) / isa.Size
+		}
+	}
+	return n
 }
 
 func stepName(m *model.Model, i int) string {

@@ -86,6 +86,7 @@ func verifyCommand() *cobra.Command {
 			}
 			bar := newBar(c.ErrOrStderr(), "on the card")
 			defer bar.done()
+			bar.follow(executed(card))
 			v, err := compiler.Verify(ctx, card, g, byRules, attach.Target(o.cfg), inputs, bar.at)
 			bar.done()
 			if err != nil {

@@ -174,7 +174,10 @@ func TestVerifyEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	nodes := 0
-	v, err := compiler.Verify(ctx, c, g, nil, c.target, [][]byte{make([]byte, 32)}, func(done, _ int, _ string) {
+	v, err := compiler.Verify(ctx, c, g, nil, c.target, [][]byte{make([]byte, 32)}, func(done, _ int, what string) {
+		if !slices.Contains([]string{"sum", "relu", "twice"}, what) { // planning, and the card
+			return
+		}
 		if nodes = done; done == 1 {
 			cancel()
 		}
