@@ -26,13 +26,19 @@ type bar struct {
 	base     uint64        // what it was at the last call of at
 }
 
-// newBar is a bar on w, if that is a terminal. done ends it.
-func newBar(w io.Writer, what string) *bar {
+// isTerminal reports whether somebody sees what is written to w.
+func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
-		return &bar{}
+		return false
 	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// newBar is a bar on w, if that is a terminal. done ends it.
+func newBar(w io.Writer, what string) *bar {
+	if !isTerminal(w) {
 		return &bar{}
 	}
 	b := &bar{w: w, what: what, begin: time.Now(), stop: make(chan struct{})}

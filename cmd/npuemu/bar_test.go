@@ -96,13 +96,16 @@ func TestBarFollows(t *testing.T) {
 	}
 }
 
-// onTerminal runs the command line with standard error on a terminal, and returns what that showed.
-func onTerminal(t *testing.T, args ...string) (stdout, shown string) {
+// onTerminal runs the command line with standard error, or both, on a terminal, and returns what that showed.
+func onTerminal(t *testing.T, both bool, args ...string) (stdout, shown string) {
 	t.Helper()
 	master, terminal := pty(t)
 	var out bytes.Buffer
 	c := root()
 	c.SetOut(&out)
+	if both {
+		c.SetOut(terminal)
+	}
 	c.SetErr(terminal)
 	c.SetArgs(args)
 	read := make(chan string)
@@ -146,12 +149,49 @@ func TestLongWork(t *testing.T) {
 		{[]string{"compile", recurrent}, `\] [1-9][0-9]*/[1-9][0-9]* (plan|scratchpad for|cycles of) `},
 		{[]string{"run", product}, `\] [1-9][0-9]*/[1-9][0-9]* instructions, program 0, `},
 	} {
-		_, shown := onTerminal(t, tt.args...)
+		_, shown := onTerminal(t, false, tt.args...)
 		if !regexp.MustCompile(tt.want).MatchString(shown) {
 			t.Errorf("%q shows nothing of %s:\n%q", tt.args, tt.want, shown)
 		}
 		if !strings.HasSuffix(shown, "\r\x1b[KEND") {
 			t.Errorf("%q leaves its line behind: %q", tt.args, shown[max(len(shown)-200, 0):])
+		}
+	}
+}
+
+// The table of operators is on a terminal, if they are few; elsewhere and of many it is asked for, and a terminal says how.
+func TestTable(t *testing.T) {
+	var chain strings.Builder
+	chain.WriteString("graph \"long\"\ninput %x0: int8[4]\n")
+	for i := range shownNodes + 1 {
+		fmt.Fprintf(&chain, "node \"n%d\" npu.element(%%x%d) -> (%%x%d: int8[4]) {op=\"neg\"}\n", i, i, i+1)
+	}
+	fmt.Fprintf(&chain, "output %%x%d\n", shownNodes+1)
+	short, long := file(t, "short.npuir", doubled), file(t, "long.npuir", chain.String())
+	const head, hint = "operator  node ", "25 operators: --table shows what became of each"
+	for _, tt := range []struct {
+		name     string
+		terminal bool
+		args     []string
+		table    bool
+		hint     bool
+	}{
+		{"a few", true, []string{short}, true, false},
+		{"many", true, []string{long}, false, true},
+		{"many, asked for", true, []string{long, "--table"}, true, false},
+		{"elsewhere", false, []string{short}, false, false},
+		{"elsewhere, many", false, []string{long}, false, false},
+		{"elsewhere, asked for", false, []string{short, "--table"}, true, false},
+		{"JSON", true, []string{short, "--json"}, false, false},
+	} {
+		for _, command := range []string{"compile", "run"} {
+			out, shown := onTerminal(t, tt.terminal, append([]string{command}, tt.args...)...)
+			if tt.terminal {
+				out = shown
+			}
+			if strings.Contains(out, head) != tt.table || strings.Contains(out, hint) != tt.hint {
+				t.Errorf("%s, %s: a table %t, how to see it %t:\n%s", command, tt.name, tt.table, tt.hint, out)
+			}
 		}
 	}
 }

@@ -46,7 +46,8 @@ func compileCommand() *cobra.Command {
 		Short: "Compile a model into a file that run executes",
 		Long: "compile makes a compiled model (docs/spec/model.md) of MODEL for the core that --config describes. Files of models end in\n" +
 			strings.Join(compiler.Extensions(), ", ") + ". " + weightsHelp + "\n\n" +
-			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
+			"An operator that the card does not have stays on the host; the table names it, with the reason. On a terminal the table is printed if\n" +
+			"it has up to 24 operators, and else with --table; where the output goes elsewhere, with --table alone. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
 			"--dump-after=PASS prints the graph after a pass on standard error, large constants by their sizes; import is the first, all are all.\n" +
 			"--dump-after=PASS=FILE.npuir writes it with all constants, all=DIRECTORY a file for each pass: compile takes these, and goes on behind the pass.\n" +
@@ -94,10 +95,8 @@ func compileCommand() *cobra.Command {
 					Constants: len(m.Constants), Memory: m.Memory(), File: len(b),
 				})
 			}
-			if table {
-				if err := printNodes(w, m); err != nil {
-					return err
-				}
+			if err := showNodes(w, m, table); err != nil {
+				return err
 			}
 			if err := printSummary(w, m, len(b)); err != nil {
 				return err
@@ -108,7 +107,7 @@ func compileCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: MODEL with the extension .npu)")
 	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`, or write it as PASS=FILE; may be repeated")
-	c.Flags().BoolVar(&table, "table", false, "print what became of each operator")
+	c.Flags().BoolVar(&table, "table", false, tableUsage)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the summary, with each operator, as JSON")
 	sizes.add(c)
 	cf.add(c)
@@ -155,6 +154,9 @@ func (f *modelFlags) add(c *cobra.Command) {
 
 // weightsHelp is about the second file that compile, run and verify take.
 const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
+
+// tableUsage is about --table of compile and run.
+const tableUsage = "print what became of each operator of a model, however many there are; on a terminal up to 24 are printed without it"
 
 // compileModel reads a model, with its weights if there is a second file, and compiles it.
 func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes modelFlags, dumps []string) (*ir.Graph, *model.Model, error) {
@@ -468,10 +470,10 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		e.SetIndent("", "  ")
 		return e.Encode(s)
 	}
+	if err := showNodes(w, m, o.table); err != nil {
+		return err
+	}
 	if o.table {
-		if err := printNodes(w, m); err != nil {
-			return err
-		}
 		if err := printLaunches(w, s.Launches); err != nil {
 			return err
 		}
@@ -546,6 +548,21 @@ func printLaunches(w io.Writer, l []run.Launch) error {
 		return nil
 	}
 	return t.Flush()
+}
+
+// shownNodes is how many operators a terminal shows without being asked.
+const shownNodes = 24
+
+// showNodes is printNodes, if that is asked for or w is a terminal and there are not too many.
+func showNodes(w io.Writer, m *model.Model, asked bool) error {
+	switch {
+	case asked || isTerminal(w) && len(m.Nodes) <= shownNodes:
+		return printNodes(w, m)
+	case isTerminal(w):
+		_, err := fmt.Fprintf(w, "%d operators: --table shows what became of each\n", len(m.Nodes))
+		return err
+	}
+	return nil
 }
 
 // printNodes prints what became of each operator.
