@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ func pty(t *testing.T) (master, terminal *os.File) {
 	if err != nil {
 		t.Skipf("no terminal can be made here: %v", err)
 	}
-	t.Cleanup(func() { master.Close() }) //nolint:errcheck // nothing is lost
+	t.Cleanup(func() { master.Close() })
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +35,7 @@ func pty(t *testing.T) (master, terminal *os.File) {
 	if err != nil {
 		t.Skipf("no terminal can be made here: %v", err)
 	}
-	t.Cleanup(func() { terminal.Close() }) //nolint:errcheck // nothing is lost
+	t.Cleanup(func() { terminal.Close() })
 	return master, terminal
 }
 
@@ -136,10 +137,7 @@ func base64Zeros(n int) string { return base64.StdEncoding.EncodeToString(make([
 // compile shows on a terminal how far it is: passes, then groups of nodes; run shows the instructions that the card has executed, also
 // of one program.
 func TestLongWork(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds of work to see some")
-	}
-	recurrent := file(t, "lstm.npuir", fmt.Sprintf("graph \"lstm\"\ninput %%x: float32[400, 1, 64]\nconst %%w: float32[1, 256, 64] = %q\nconst %%r: float32[1, 256, 64] = %q\n"+
+	recurrent := file(t, "lstm.npuir", fmt.Sprintf("graph \"lstm\"\ninput %%x: float32[500, 1, 64]\nconst %%w: float32[1, 256, 64] = %q\nconst %%r: float32[1, 256, 64] = %q\n"+
 		"node \"n\" LSTM(%%x, %%w, %%r) -> (%%y: invalid[])\noutput %%y\n", base64Zeros(4*256*64), base64Zeros(4*256*64)))
 	product := file(t, "product.npuir", "graph \"product\"\ninput %a: float32[1, 2048, 4096]\ninput %b: float32[1, 4096, 2048]\nnode \"n\" npu.gemm(%a, %b) -> (%y: float32[1, 2048, 2048]) {rounding=\"none\"}\noutput %y\n")
 	for _, tt := range []struct {
@@ -149,7 +147,12 @@ func TestLongWork(t *testing.T) {
 		{[]string{"compile", recurrent}, `\] [1-9][0-9]*/[1-9][0-9]* (plan|scratchpad for|cycles of) `},
 		{[]string{"run", product}, `\] [1-9][0-9]*/[1-9][0-9]* instructions, program 0, `},
 	} {
+		begin := time.Now()
 		_, shown := onTerminal(t, false, tt.args...)
+		if time.Since(begin) < time.Second { // a bar comes after half of one, of each part of the work
+			t.Logf("%q: this machine is too fast to see anything", tt.args)
+			continue
+		}
 		if !regexp.MustCompile(tt.want).MatchString(shown) {
 			t.Errorf("%q shows nothing of %s:\n%q", tt.args, tt.want, shown)
 		}
