@@ -134,8 +134,8 @@ func onTerminal(t *testing.T, both bool, args ...string) (stdout, shown string) 
 // base64Zeros are n bytes that are 0, as the text of a graph has them.
 func base64Zeros(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 
-// compile shows on a terminal how far it is: passes, then groups of nodes; run shows the instructions that the card has executed, also
-// of one program.
+// compile shows on a terminal how far it is: passes, then groups of nodes; run shows the same, and then the instructions
+// that the card has executed, also of one program.
 func TestLongWork(t *testing.T) {
 	recurrent := file(t, "lstm.npuir", fmt.Sprintf("graph \"lstm\"\ninput %%x: float32[500, 1, 64]\nconst %%w: float32[1, 256, 64] = %q\nconst %%r: float32[1, 256, 64] = %q\n"+
 		"node \"n\" LSTM(%%x, %%w, %%r) -> (%%y: invalid[])\noutput %%y\n", base64Zeros(4*256*64), base64Zeros(4*256*64)))
@@ -145,6 +145,7 @@ func TestLongWork(t *testing.T) {
 		want string
 	}{
 		{[]string{"compile", recurrent}, `\] [1-9][0-9]*/[1-9][0-9]* (plan|scratchpad for|cycles of) `},
+		{[]string{"run", recurrent}, `\] [1-9][0-9]*/[1-9][0-9]* (plan|scratchpad for|cycles of) `},
 		{[]string{"run", product}, `\] [1-9][0-9]*/[1-9][0-9]* instructions, program 0, `},
 	} {
 		begin := time.Now()
