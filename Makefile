@@ -85,7 +85,9 @@ bench: ## Benchmarks
 
 bench-transport: ## The transports side by side with libvfio-user (docs/performance.md); results in build/bench
 	@$(GO) test ./tests/bench/transport -count=1 -run TestMeasure -measure -timeout 30m -out $(CURDIR)/build/bench -v
-bench-peers: ## core/gemm beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
+bench-peers: bench-products bench-vector bench-networks ## Everything beside its peer in one run, one after the other: products, vector engine, networks
+
+bench-products: ## core/gemm, whole commands and convolutions beside oneDNN (docs/performance.md); the first run fetches oneDNN, 11 MB
 	@$(GO) run ./tests/bench/peers
 
 bench-networks: ## ResNet-50 and MobileNetV2 on a card in process and in ONNX Runtime, in turns; the first run fetches onnx and onnxruntime, 70 MB
@@ -110,8 +112,8 @@ bench-vector: ## The vector engine beside C, which the system's compiler compile
 models: build ## Whole networks on a card in process, beside ONNX Runtime; writes docs/models.md; the first run fetches wheels, 100 MB
 	@$(GO) run ./tests/models $(MODELS)
 
-operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB
-	@tests/onnx/operators.sh $(CURDIR)/build/operators
+operators: ## ONNX's node test cases on a card in process; writes docs/operators.md; the first run fetches onnx, 40 MB, into the cache
+	@tests/onnx/operators.sh
 
 test-tflite: ## Models of tflite-micro's tests in LiteRT and on a card in process, to the bit; writes docs/tflite.md; fetches LiteRT, 70 MB, and models, 6 MB
 	@tests/tflite/models.sh $(CURDIR)/build/tflite
@@ -140,11 +142,12 @@ generate-vec: ## The same of core/vec
 generate-gemm-check: ## Show that this assembly is what its generator writes
 	@mkdir -p build/gemm && $(GO) -C core/gemm/gen run . $(CURDIR)/build/gemm
 	@for f in zkernels_amd64.s zkernels_amd64.go; do cmp core/gemm/$$f build/gemm/$$f || exit 1; done
+	@rm -r build/gemm # or ./... has a package more
 
 generate-vec-check: ## The same of core/vec
 	@mkdir -p build/vec && $(GO) -C core/vec/gen run . $(CURDIR)/build/vec
 	@for f in zkernels_amd64.s zkernels_amd64.go ztables_amd64.go; do cmp core/vec/$$f build/vec/$$f || exit 1; done
-	@rm -r build/vec # or ./... has a package more
+	@rm -r build/vec
 
 firmware: setup ## Rebuild boot ROM and firmware image from C
 	@tests/guest/toolroot-run --src firmware/src --out build/firmware -- make -s payloads
@@ -168,5 +171,6 @@ check: ## What CI runs before the tests: formatting, generated files, vet, lint,
 	@$(GO) vet ./...
 	@$(GO) mod tidy -diff
 	@$(GO) run ./internal/regen -check
+	@$(MAKE) -s generate-gemm-check generate-vec-check
 	@$(GOLANGCI) run ./...
 	@git diff --exit-code --stat

@@ -31,15 +31,18 @@ func (e statusError) Instruction() (int, bool) {
 	return int(e.Result), e.Status > npureg.Status(0x41)
 }
 
-func (c umdCard) Array() (model.Array, error) {
-	var v [4]uint32
-	for i, r := range []uint32{npureg.ArrayDim, npureg.SpadSize, npureg.AccSize, npureg.FeaturesLo} {
+func (c umdCard) Hardware() (run.Hardware, error) {
+	var v [5]uint32
+	for i, r := range []uint32{npureg.ArrayDim, npureg.SpadSize, npureg.AccSize, npureg.FeaturesLo, npureg.ArchVersion} {
 		var err error
 		if v[i], err = c.d.Register(r); err != nil {
-			return model.Array{}, err
+			return run.Hardware{}, err
 		}
 	}
-	return model.Array{Rows: int(v[0] & 0xffff), Cols: int(v[0] >> 16), Scratchpad: v[1], Accumulators: v[2], Groups: run.Groups(uint64(v[3]))}, nil
+	return run.Hardware{
+		Array:        model.Array{Rows: int(v[0] & 0xffff), Cols: int(v[0] >> 16), Scratchpad: v[1], Accumulators: v[2], Groups: run.Groups(uint64(v[3]))},
+		Architecture: accel.Version(v[4]).String(),
+	}, nil
 }
 
 func (c umdCard) Alloc(size int) (run.Memory, error) {
@@ -161,9 +164,12 @@ func (e jobError) Unwrap() error { return e.JobError }
 
 func (e jobError) Instruction() (int, bool) { return int(e.Result), e.Status > 0x41 }
 
-func (c *accelCard) Array() (model.Array, error) {
+func (c *accelCard) Hardware() (run.Hardware, error) {
 	i, err := c.d.Info()
-	return model.Array{Rows: int(i.ArrayRows), Cols: int(i.ArrayCols), Scratchpad: i.SpadSize, Accumulators: i.AccSize, Groups: run.Groups(i.Features)}, err
+	return run.Hardware{
+		Array:        model.Array{Rows: int(i.ArrayRows), Cols: int(i.ArrayCols), Scratchpad: i.SpadSize, Accumulators: i.AccSize, Groups: run.Groups(i.Features)},
+		Architecture: i.Arch.String(),
+	}, err
 }
 
 func (c *accelCard) Alloc(size int) (run.Memory, error) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -145,8 +146,18 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// After a run that was cancelled, a timeout, or the end of a card, models are there again.
+// After a run that was cancelled, a timeout, or the end of a card, models are there again, also with one processor for all.
 func TestOpenedAgain(t *testing.T) {
+	testOpenedAgain(t)
+	t.Run("one processor", func(t *testing.T) {
+		before := runtime.GOMAXPROCS(1)
+		defer runtime.GOMAXPROCS(before)
+		testOpenedAgain(t)
+	})
+}
+
+func testOpenedAgain(t *testing.T) {
+	t.Helper()
 	d := open(t, deviceOptions{})
 	l, s := load(t, d, add), load(t, d, slow())
 	input := []buffer{{make([]byte, 512*512*4), ir.Invalid}}

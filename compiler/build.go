@@ -28,11 +28,11 @@ var groups = []struct {
 	{isa.FeaturePool, "pool"}, {isa.FeatureGather, "gather"}, {isa.FeatureAddq, "addq"},
 }
 
-// required are the groups without which the back end generates nothing.
-const required = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureVector | isa.FeatureReduce
+// basic are the groups that every program names, of those that the core has.
+const basic = isa.FeatureGEMM | isa.FeatureFloat | isa.FeatureVector | isa.FeatureReduce
 
-// useful are those that it also uses, where the core has them.
-const useful = required | isa.FeaturePool | isa.FeatureGather | isa.FeatureAddq
+// useful are those that the back end uses, where the core has them. What needs another one is the host's.
+const useful = basic | isa.FeaturePool | isa.FeatureGather | isa.FeatureAddq
 
 // Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
 // error is an *ir.Error.
@@ -49,8 +49,8 @@ func BuildWatched(g *ir.Graph, target emit.Target, progress Progress) (*model.Mo
 }
 
 func build(g *ir.Graph, target emit.Target, mode plan.Mode, progress Progress) (*model.Model, error) {
-	if target.Features&required != required {
-		return nil, &ir.Error{Graph: g.Name, Rule: "the core lacks one of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later"}
+	if target.Features&basic == 0 {
+		return nil, &ir.Error{Graph: g.Name, Rule: "the core has none of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later, with one of them"}
 	}
 	target.Features &= useful // no program asks for more than it may use
 	if err := g.Verify(); err != nil {
@@ -89,7 +89,7 @@ func build(g *ir.Graph, target emit.Target, mode plan.Mode, progress Progress) (
 func pack(p *plan.Plan) *model.Model {
 	g := p.Graph
 	m := &model.Model{Constants: p.Constants}
-	features := uint64(required)
+	features := p.Target.Features & basic
 	for _, s := range p.Segments {
 		if s.Program != nil {
 			features |= s.Program.Features

@@ -11,7 +11,7 @@ import (
 	"npuemu/timing"
 )
 
-// Estimate fills in the cycles of m's programs, and of each node by itself, by the timing model (§13) with
+// Estimate fills in the cycles of m's programs, and of each node by itself and what bounds it, by the timing model (§13) with
 // parameters p. Nodes overlap in a program, which therefore takes less than its nodes together.
 func Estimate(ctx context.Context, m *model.Model, p timing.Params) error {
 	return EstimateWatched(ctx, m, p, func(int, int, string) {})
@@ -43,10 +43,11 @@ func EstimateWatched(ctx context.Context, m *model.Model, p timing.Params, progr
 				continue
 			}
 			alone := &isa.Program{Descriptor: prog.Descriptor, Text: tokens.part(prog.Text, n.First, n.Last)}
-			if r, err = timing.Program(ctx, alone, c, 0); err != nil {
+			r, parts, err := timing.Parts(ctx, alone, c, 0, []timing.Part{{Last: len(alone.Text) / isa.Size}})
+			if err != nil {
 				return fmt.Errorf("compiler: node %q: %w", n.Name, err)
 			}
-			n.Cycles = r.Cycles
+			n.Cycles, n.Moved, n.Bound = r.Cycles, parts[0].Read+parts[0].Written, parts[0].Bound.String()
 		}
 	}
 	return nil
@@ -89,7 +90,7 @@ func match(text []byte) tokens {
 // it is left out, and the setup that they find is made again.
 func (t tokens) part(text []byte, first, last int) []byte {
 	var out []byte
-	for _, o := range []isa.Opcode{isa.OpOperands, isa.OpWindow, isa.OpImage, isa.OpShape, isa.OpScales} {
+	for _, o := range []isa.Opcode{isa.OpOperands, isa.OpWindow, isa.OpBlocks, isa.OpSparse, isa.OpImage, isa.OpShape, isa.OpScales} {
 		for i := first - 1; i >= 0; i-- {
 			if isa.Opcode(text[i*isa.Size]) == o {
 				out = append(out, text[i*isa.Size:][:isa.Size]...)

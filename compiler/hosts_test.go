@@ -90,6 +90,9 @@ func probes() (l []probe) {
 	l = append(l, probe{"clip", func(typ ir.Type) string {
 		return fmt.Sprintf("input %%x: %s[8]\nnode \"n\" npu.clip(%%x) -> (%%y: %s[8]) {clip=floats[0, 6]}\noutput %%y", typ, typ)
 	}})
+	l = append(l, probe{"softmax", func(typ ir.Type) string {
+		return fmt.Sprintf("input %%x: %s[4, 8]\nnode \"n\" npu.softmax(%%x) -> (%%y: %s[4, 8])\noutput %%y", typ, typ)
+	}})
 	for _, out := range []ir.Type{ir.Int32, ir.Int64, ir.Float32, ir.Float64} {
 		l = append(l, probe{"gemm to " + out.String(), func(typ ir.Type) string {
 			return fmt.Sprintf("input %%x: %s[1, 8, 8]\nnode \"n\" npu.gemm(%%x, %%x) -> (%%y: %s[1, 8, 8]) {rounding=\"none\"}\noutput %%y", typ, out)

@@ -15,9 +15,14 @@ type OperatorReport struct {
 	Cycles       uint64 `json:"cycles"`           // by itself (§13)
 	Instructions [4]int `json:"instructions"`     // of the load, store, matrix and vector engine
 	MACs         uint64 `json:"macs"`
-	Bytes        uint64 `json:"bytes"` // loaded and stored
-	Loaded       uint64 `json:"bytes_loaded"`
-	Stored       uint64 `json:"bytes_stored"`
+
+	Utilization float64 `json:"utilization"`         // of the array in those cycles
+	Intensity   float64 `json:"intensity,omitempty"` // multiply-accumulates for each byte of device memory
+	Bound       string  `json:"bound,omitempty"`     // what takes most of those cycles (§13.11)
+
+	Bytes  uint64 `json:"bytes"` // loaded and stored
+	Loaded uint64 `json:"bytes_loaded"`
+	Stored uint64 `json:"bytes_stored"`
 }
 
 // Operators are those of m, which Estimate gave their cycles.
@@ -26,7 +31,13 @@ func Operators(m *model.Model) []OperatorReport {
 	for _, n := range m.Nodes {
 		o := OperatorReport{
 			Name: n.Name, Op: Operator(n.Op), Device: n.Host == "", Reason: n.Host, Within: n.Within, Cycles: n.Cycles, MACs: n.MACs,
-			Bytes: n.Loaded + n.Stored, Loaded: n.Loaded, Stored: n.Stored, Engine: "none",
+			Bytes: n.Loaded + n.Stored, Loaded: n.Loaded, Stored: n.Stored, Engine: "none", Bound: n.Bound,
+		}
+		if n.Cycles > 0 {
+			o.Utilization = float64(n.MACs) / (float64(n.Cycles) * float64(m.Array.Rows) * float64(m.Array.Cols))
+		}
+		if n.Moved > 0 {
+			o.Intensity = float64(n.MACs) / float64(n.Moved)
 		}
 		copy(o.Instructions[:], n.Instructions)
 		if n.Within != "" {

@@ -164,6 +164,7 @@ type Core struct {
 	firstNumber uint64        // of its weights
 	tracker     hazard.Tracker
 	hazards     []Hazard
+	unused      []Unused
 	base        func(*isa.Access) // bus; made once
 }
 
@@ -231,7 +232,7 @@ func (c *Core) describe(desc *[isa.DescriptorSize]byte, bindings int) (isa.Descr
 // when it has ended. The error is a *Fault, or that of ctx, which is looked at
 // before every instruction. The core keeps nothing of the arguments.
 func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Memory) (Stats, error) {
-	c.hazards = c.hazards[:0]
+	c.hazards, c.unused = c.hazards[:0], c.unused[:0]
 	if len(image) < isa.DescriptorSize {
 		return Stats{}, &Fault{Status: StatusBadProgram}
 	}
@@ -271,8 +272,15 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 		}
 	}
 	switch {
+	case err != nil:
+	case c.same == nil:
+		c.leftOver()
+	default:
+		c.unused = append(c.unused, c.same.unused...)
+	}
+	switch {
 	case err == nil && c.same == nil && len(c.hazards) == 0:
-		c.known.keep(image, bindings, halt)
+		c.known.keep(image, bindings, halt, c.unused)
 	case err == nil && c.noted != nil:
 		c.endNoting()
 	}

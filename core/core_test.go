@@ -768,7 +768,7 @@ func FuzzRun(f *testing.F) {
 		f.Add(isa.Text(text...), false)
 	}
 	for range 20 {
-		f.Add(isa.Text(randomProduct(rng, newConfig.SpadSize, newConfig.AccSize)...), true)
+		f.Add(isa.Text(anyProduct(rng, newConfig.SpadSize, newConfig.AccSize)...), true)
 	}
 	c, err := core.New(newConfig)
 	if err != nil {

@@ -42,6 +42,13 @@ func BenchmarkCurve(b *testing.B) {
 			isa.End{},
 		})
 	}
+	// What Gemmini's functional model is timed with: weights of 16 × 16, and 16 rows.
+	measure("tile of 16", 16, []isa.Instruction{
+		isa.Loop{Count: 10_000},
+		isa.Preload{K: 16, N: 16, Stride: 16},
+		isa.Matmul{MX: 16, MY: 1, K: 16, N: 16, StrideX: 16, AccStride: 64},
+		isa.End{},
+	})
 	tile := []isa.Instruction{
 		isa.Preload{K: 32, N: 32, Stride: 32},
 		isa.Matmul{MX: 256, MY: 1, K: 32, N: 32, StrideX: 32, AccStride: 128, Accumulate: true},

@@ -19,7 +19,7 @@ import (
 func chain(rng *rand.Rand, spad, acc int) []isa.Instruction {
 	l := isa.Limits{SpadSize: uint32(spad), AccSize: uint32(acc), Features: isa.Features}
 	for {
-		list := randomProduct(rng, spad, acc)
+		list := anyProduct(rng, spad, acc)
 		o := list[0].(isa.Operands)
 		if o.A.Float() && rng.IntN(8) > 0 {
 			continue

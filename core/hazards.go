@@ -47,6 +47,30 @@ func (h Hazard) String() string {
 // Hazards returns the pairs of the last Run that were found first, until the next.
 func (c *Core) Hazards() []Hazard { return c.hazards }
 
+// Unused are tokens that nobody waited for when a program completed (§5.5).
+type Unused struct {
+	Token, Count uint8
+	Instr        uint32 // that signalled the first of them
+}
+
+// String tells of u for people.
+func (u Unused) String() string {
+	return fmt.Sprintf("%d of token %d left at HALT, first signalled by instruction %d", u.Count, u.Token, u.Instr)
+}
+
+// Unused returns what was left of the last Run's tokens, if it ran to its end, until the next.
+func (c *Core) Unused() []Unused { return c.unused }
+
+// leftOver notes the tokens that are left at HALT.
+func (c *Core) leftOver() {
+	for id, n := range c.tokens {
+		if n > 0 {
+			_, from := c.tracker.Left(uint8(id))
+			c.unused = append(c.unused, Unused{Token: uint8(id), Count: n, Instr: from.Index})
+		}
+	}
+}
+
 // track follows w, which was executed, and notes what no token orders.
 func (c *Core) track(w *isa.Word, at *isa.Walker) {
 	for _, r := range c.tracker.Step(w, &c.limits.Setup, uint32(at.Index()), at.Number(), c.base) {

@@ -9,8 +9,8 @@ import (
 	"npuemu/core/isa"
 )
 
-// What a program's text is checked for, and what its tokens leave without an order, follows from its image and bindings
-// alone: no data decides which instructions are executed, or in which order. So what is true of a program that ran is true
+// What a program's text is checked for, and what its tokens leave without an order or unused, follows from its image and
+// bindings alone: no data decides which instructions are executed, or in which order. So what is true of a program that ran is true
 // of the same one when it comes again, which is compared byte by byte: a copy takes far less time.
 
 // Bounds of the programs that are remembered.
@@ -26,6 +26,7 @@ type knownProgram struct {
 	image    []byte
 	bindings []Binding
 	halt     int
+	unused   []Unused
 	course   *course // or nil
 	varied   bool    // it has none
 }
@@ -45,7 +46,7 @@ func (k known) find(image []byte, bindings []Binding) *knownProgram {
 }
 
 // keep remembers a program, in place of the one that has not come for the longest time.
-func (k *known) keep(image []byte, bindings []Binding, halt int) {
+func (k *known) keep(image []byte, bindings []Binding, halt int, unused []Unused) {
 	if len(image) > knownBytes {
 		return
 	}
@@ -56,5 +57,7 @@ func (k *known) keep(image []byte, bindings []Binding, halt int) {
 	p := (*k)[last]
 	copy((*k)[1:], (*k)[:last])
 	(*k)[0] = p
-	*p = knownProgram{image: append(p.image[:0], image...), bindings: append(p.bindings[:0], bindings...), halt: halt}
+	*p = knownProgram{
+		image: append(p.image[:0], image...), bindings: append(p.bindings[:0], bindings...), halt: halt, unused: append(p.unused[:0], unused...),
+	}
 }

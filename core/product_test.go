@@ -84,32 +84,76 @@ func tameBytes(rng *rand.Rand, n int) []byte {
 	return b
 }
 
-// randomProduct returns OPERANDS, WINDOW and a GEMM or CONV that break no rule
-// with so much local memory.
-func randomProduct(rng *rand.Rand, spad, acc int) []isa.Instruction {
+// zeroPoint returns one of t, any that there is (§5.6.9).
+func zeroPoint(rng *rand.Rand, t systolic.Type) int16 {
+	switch t {
+	case systolic.Int16:
+		return int16(rng.Uint32())
+	case systolic.Uint8:
+		return int16(uint8(rng.Uint32()))
+	}
+	return int16(int8(rng.Uint32()))
+}
+
+// productKind is what a product is made for.
+type productKind struct {
+	op         isa.Opcode
+	a, b       systolic.Type
+	tA, tB, pc bool // transposed; zero points of columns
+}
+
+// productKinds are all: 9 pairs of integer types, transposed or not, with a table of zero points or not; 25 of floating-point
+// types, transposed or not.
+func productKinds() (list []productKind) {
+	floats := []systolic.Type{systolic.FP32, systolic.BF16, systolic.FP16, systolic.E4M3, systolic.E5M2}
+	both := []bool{false, true}
+	add := func(a, b systolic.Type, pc bool) {
+		for _, tB := range both {
+			for _, tA := range both {
+				list = append(list, productKind{isa.OpGemm, a, b, tA, tB, pc})
+			}
+			list = append(list, productKind{isa.OpConv, a, b, false, tB, pc})
+		}
+	}
+	for _, a := range []systolic.Type{systolic.Int8, systolic.Int16, systolic.Uint8} {
+		for _, b := range []systolic.Type{systolic.Int8, systolic.Int4, systolic.Uint8} {
+			add(a, b, false)
+			add(a, b, true)
+		}
+	}
+	for _, a := range floats {
+		for _, b := range floats {
+			add(a, b, false)
+		}
+	}
+	return list
+}
+
+// anyProduct is randomProduct of a kind by chance.
+func anyProduct(rng *rand.Rand, spad, acc int) []isa.Instruction {
+	kinds := productKinds()
+	return randomProduct(rng, spad, acc, kinds[rng.IntN(len(kinds))])
+}
+
+// randomProduct returns OPERANDS, WINDOW and a GEMM or CONV of kind that break no rule with so much local memory.
+func randomProduct(rng *rand.Rand, spad, acc int, kind productKind) []isa.Instruction {
 	for {
 		l := isa.Limits{SpadSize: uint32(spad), AccSize: uint32(acc), Features: isa.Features}
 		o := isa.Operands{
-			A: []systolic.Type{systolic.Int8, systolic.Int16, systolic.Uint8}[rng.IntN(3)], B: []systolic.Type{systolic.Int8, systolic.Int4, systolic.Uint8}[rng.IntN(3)],
-			PerChannel: rng.IntN(3) == 0, TransposeA: rng.IntN(4) == 0, TransposeB: rng.IntN(2) == 0, OutputStationary: rng.IntN(2) == 0,
+			A: kind.a, B: kind.b, PerChannel: kind.pc, TransposeA: kind.tA, TransposeB: kind.tB, OutputStationary: rng.IntN(2) == 0,
 			AStride: 2 * uint32(rng.IntN(60)), BStride: uint32(rng.IntN(120)), AccStride: 4 * uint32(1+rng.IntN(40)),
 		}
-		if rng.IntN(2) == 0 { // floating-point: no zero points, strides of whole elements
-			floats := []systolic.Type{systolic.FP32, systolic.BF16, systolic.FP16, systolic.E4M3, systolic.E5M2}
-			o.A, o.B, o.PerChannel = floats[rng.IntN(5)], floats[rng.IntN(5)], false
+		if o.A.Float() { // strides of whole elements
 			o.AStride, o.BStride = o.AStride*2, o.BStride*4
 		}
 		if !o.A.Float() && rng.IntN(3) > 0 {
-			o.AZero = int16(rng.IntN(128))
-			if o.A == systolic.Int16 {
-				o.AZero = int16(rng.Uint32())
-			}
+			o.AZero = zeroPoint(rng, o.A)
 		}
 		switch {
 		case o.PerChannel:
 			o.BZeros = uint32(rng.IntN(spad))
-		case !o.B.Float():
-			o.BZero = int16(rng.IntN(128))
+		case !o.B.Float() && rng.IntN(4) > 0:
+			o.BZero = zeroPoint(rng, o.B)
 		}
 		small := func(n int) uint8 { return uint8(1 + rng.IntN(n)) }
 		w := isa.Window{
@@ -120,12 +164,12 @@ func randomProduct(rng *rand.Rand, spad, acc int) []isa.Instruction {
 		var in isa.Instruction = isa.Gemm{
 			Accumulate: rng.IntN(2) == 0, M: uint32(small(30)), N: uint32(small(40)), K: uint32(small(50)), A: a, B: b, Acc: to,
 		}
-		if rng.IntN(2) == 0 {
+		if kind.op == isa.OpConv {
 			i := isa.Conv{
 				Accumulate: rng.IntN(2) == 0, InH: uint16(small(7)), InW: uint16(small(7)), OutH: uint16(small(6)), OutW: uint16(small(6)),
 				Cin: w.Groups * uint16(small(5)), Cout: w.Groups * uint16(small(5)), A: a, B: b, Acc: to,
 			}
-			if rng.IntN(4) == 0 { // depthwise
+			if rng.IntN(2) == 0 { // depthwise
 				w.Groups = uint16(small(20))
 				i.Cin, i.Cout = w.Groups, w.Groups*uint16(small(2))
 			}
@@ -143,14 +187,11 @@ func randomProduct(rng *rand.Rand, spad, acc int) []isa.Instruction {
 func TestProductsAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(51, 52))
 	c := newCore(t, newConfig)
-	type kind struct {
-		op         isa.Opcode
-		a, b       systolic.Type
-		tA, tB, pc bool
-	}
-	seen := map[kind]int{}
+	kinds := productKinds()
+	seen := map[productKind]int{}
+	below := map[[2]systolic.Type]int{} // depthwise convolutions with zero points below 0, by types
 	nans, words := 0, 0
-	for program := range 120 {
+	for program := range 160 {
 		operands := randomBytes
 		if program%2 == 0 {
 			operands = tameBytes
@@ -161,10 +202,17 @@ func TestProductsAgainstModel(t *testing.T) {
 			isa.Load{Binding: 1, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1, Acc: true},
 		}
 		for range 10 {
-			list := randomProduct(rng, newConfig.SpadSize, newConfig.AccSize)
-			o := list[0].(isa.Operands)
-			w := list[2].Encode()
-			seen[kind{isa.Opcode(w[0]), o.A, o.B, o.TransposeA, o.TransposeB, o.PerChannel}]++
+			if len(kinds) == 0 {
+				kinds = productKinds()
+			}
+			list := randomProduct(rng, newConfig.SpadSize, newConfig.AccSize, kinds[0])
+			kinds = kinds[1:]
+			o, w := list[0].(isa.Operands), list[2].Encode()
+			seen[productKind{isa.Opcode(w[0]), o.A, o.B, o.TransposeA, o.TransposeB, o.PerChannel}]++
+			below0 := (o.AZero < 0 || o.A == systolic.Uint8) && (o.BZero < 0 || o.PerChannel || o.B == systolic.Uint8)
+			if i, ok := list[2].(isa.Conv); ok && below0 && i.Cin > 1 && list[1].(isa.Window).Groups == i.Cin {
+				below[[2]systolic.Type{o.A, o.B}]++
+			}
 			text = append(text, list...)
 		}
 		text = append(text, isa.Store{Binding: 2, Acc: true, NX: uint32(newConfig.AccSize), NY: 1, NZ: 1})
@@ -196,21 +244,20 @@ func TestProductsAgainstModel(t *testing.T) {
 	if nans == 0 || nans > words/5 {
 		t.Errorf("%d of %d results are NaN: the operands hide mistakes", nans, words)
 	}
-	// 9 combinations of integer types, transposed or not, with a table or not; 25 of
-	// floating-point types, transposed or not.
-	for _, op := range []isa.Opcode{isa.OpGemm, isa.OpConv} {
-		want := 9*2*2 + 25*2
-		if op == isa.OpGemm {
-			want *= 2
-		}
-		n := 0
-		for k := range seen {
-			if k.op == op {
-				n++
+	if want := productKinds(); len(want) != (9*2+25)*6 {
+		t.Errorf("%d kinds", len(want))
+	} else {
+		for _, k := range want {
+			if seen[k] < 4 {
+				t.Errorf("%d products of the kind %+v", seen[k], k)
 			}
 		}
-		if n < want/2 {
-			t.Errorf("opcode %#x: %d of %d kinds were seen", op, n, want)
+	}
+	for _, a := range []systolic.Type{systolic.Int8, systolic.Int16, systolic.Uint8} {
+		for _, b := range []systolic.Type{systolic.Int8, systolic.Int4, systolic.Uint8} {
+			if below[[2]systolic.Type{a, b}] == 0 {
+				t.Errorf("no depthwise convolution of types %d and %d with zero points below 0", a, b)
+			}
 		}
 	}
 }

@@ -16,7 +16,26 @@ import (
 // rowsOfMistakes is the least that §9.5 has: a change that loses rows shall say so here.
 const rowsOfMistakes = 300
 
-// TestMistakes: the tables of docs/spec/errors.md §9.5 are complete rows, and each test that they name exists.
+// So many statuses §9.1 and §5.7 have at least.
+const (
+	statusesOfCommands = 43
+	statusesOfPrograms = 20
+)
+
+var statusRow = regexp.MustCompile("^\\| 0x[0-9a-f]{2} \\| `(\\w+)` \\|")
+
+// section91 returns §9.1 of errors.md.
+func section91(t *testing.T, text string) string {
+	t.Helper()
+	_, section, ok := strings.Cut(text, "\n## §9.1 ")
+	if !ok {
+		t.Fatal("errors.md has no §9.1")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	return section
+}
+
+// TestMistakes: the tables of docs/spec/errors.md §9.5 are complete rows, each test that they name exists, and each status of §9.1 and §5.7 has a row.
 func TestMistakes(t *testing.T) {
 	text, err := os.ReadFile("../docs/spec/errors.md")
 	if err != nil {
@@ -45,6 +64,7 @@ func TestMistakes(t *testing.T) {
 	}
 
 	rows := 0
+	told := legend // what rows say is seen
 	seen := map[string]bool{}
 	for line := range strings.Lines("### " + tables) {
 		if strings.HasPrefix(line, "### ") {
@@ -63,6 +83,7 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%q stands twice", cells[0])
 		}
 		seen[cells[0]] = true
+		told += "\n" + cells[1]
 		if word, _, _ := strings.Cut(cells[2], ":"); !words[word] {
 			t.Errorf("%q: %q is not among the words for a reset", cells[0], word)
 		}
@@ -78,6 +99,37 @@ func TestMistakes(t *testing.T) {
 				}
 			}
 		}
+	}
+	statuses := 0
+	for line := range strings.Lines(section91(t, string(text))) {
+		if m := statusRow.FindStringSubmatch(line); m != nil && m[1] != "SUCCESS" {
+			if statuses++; !strings.Contains(told, "`"+m[1]+"`") {
+				t.Errorf("§9.1 has status %s, and no row of §9.5 says who sees it", m[1])
+			}
+		}
+	}
+	if statuses < statusesOfCommands {
+		t.Errorf("§9.1 has %d statuses, want at least %d", statuses, statusesOfCommands)
+	}
+	page, err := os.ReadFile("../docs/spec/isa.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(page), "\n## §5.7 ")
+	program, _, _ = strings.Cut(program, "\n## ")
+	n := 0
+	for line := range strings.Lines(program) {
+		cells := cells(line)
+		if len(cells) != 3 || !strings.HasPrefix(cells[0], "`") {
+			continue
+		}
+		n++
+		if !strings.Contains(section91(t, string(text)), "| "+cells[0]+" |") || !strings.Contains(told, cells[0]) {
+			t.Errorf("a program can end with %s (§5.7), which §9.1 or §9.5 does not have", cells[0])
+		}
+	}
+	if n < statusesOfPrograms {
+		t.Errorf("§5.7 has %d statuses, want at least %d", n, statusesOfPrograms)
 	}
 	if rows < rowsOfMistakes {
 		t.Errorf("%d rows, want at least %d", rows, rowsOfMistakes)

@@ -70,7 +70,7 @@ var allowed = map[string][]string{
 	"internal/warnings": {},
 	"internal/regen":    {"mmio", "mmio/npureg"},
 	"accel":             {},
-	"timing":            {"core/isa", "core/systolic"},
+	"timing":            {"core/isa", "core/num", "core/systolic"},
 	"timing/timeline":   {"core/isa", "timing"},
 
 	"examples/mlir":         {},

@@ -84,19 +84,18 @@ func (p product) steady(c *Config, d Dataflow) uint64 {
 	return folds * max(stream, p.fill(c, d))
 }
 
-// spadBytes returns what the array reads of the scratchpad: the stationary
-// operand once, the other once for each tile that it streams past. Elements
-// have a and b bytes.
+// spadBytes returns what the array reads of the scratchpad, of activations and
+// weights of so many bytes in all: the stationary operand once, the other once for
+// each tile that it streams past.
 func (p product) spadBytes(c *Config, d Dataflow, a, b uint64) uint64 {
-	mk, kn := p.groups*p.m*p.k*a, p.groups*p.k*p.n*b
 	r, cols := uint64(c.Rows), uint64(c.Cols)
 	switch d {
 	case OutputStationary:
-		return mk*ceilDiv(p.n, cols) + kn*ceilDiv(p.m, r)
+		return a*ceilDiv(p.n, cols) + b*ceilDiv(p.m, r)
 	case InputStationary:
-		return mk + kn*ceilDiv(p.m, cols)
+		return a + b*ceilDiv(p.m, cols)
 	}
-	return mk*ceilDiv(p.n, cols) + kn
+	return a*ceilDiv(p.n, cols) + b
 }
 
 // ScaleSim returns the compute cycles that SCALE-Sim v3 reports for l on the

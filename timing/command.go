@@ -18,6 +18,16 @@ func (c *Config) Fetch(bytes uint64, onBus bool) uint64 {
 	return uint64(c.DRAMLatency) + ceilDiv(ceilDiv(bytes, burst)*burst, uint64(c.DRAMWidth))
 }
 
+// Launch returns the cycles of a LAUNCH besides its program's: of a program's image and a binding table of so many bytes, in the
+// same memory. Firmware has no part in it.
+func (c *Config) Launch(image, table uint64, onBus bool) uint64 {
+	cycles := c.Overhead() + c.Fetch(image, onBus)
+	if table > 0 {
+		cycles += c.Fetch(table, onBus)
+	}
+	return cycles
+}
+
 // Side is one end of a COPY: nx bytes in each of ny·nz rows.
 type Side struct {
 	Addr, StrideY, StrideZ uint64

@@ -4,6 +4,7 @@ package timing
 
 import (
 	"npuemu/core/isa"
+	"npuemu/core/num"
 	"npuemu/core/systolic"
 )
 
@@ -58,9 +59,12 @@ func (c *Config) engine(i isa.Instruction, s *isa.Setup, onBus uint64) cost {
 		q := product{m: m, line: m, passes: 1}
 		return cost{unit: unitArray, span: span{busy: q.streams(c, WeightStationary, m), tail: skew(c)}, spad: m * uint64(i.K), macs: m * uint64(i.K) * uint64(i.N)}
 	case isa.Gemm:
-		return c.product(i.Product(s), s)
+		return c.product(i.Product(s), s, gemmBytes(&i, s), weightBytes(i.BRows(s), uint64(i.N), uint64(i.K), s)+scaleBytes(&i, s))
 	case isa.Conv:
-		return c.product(i.Product(s), s)
+		p := i.Product(s)
+		depth := uint64(p.KernelH) * uint64(p.KernelW) * uint64(p.Cin) / uint64(p.Groups)
+		windows := uint64(p.OutH) * uint64(p.OutW) * uint64(p.Groups) * depth
+		return c.product(p, s, p.A.Type.Bytes(windows), weightBytes(i.BRows(s), uint64(i.Cout), depth, s))
 	case isa.Fill:
 		return c.vector(uint64(i.NY), uint64(i.NX), 4, 1, ifSpad(!i.Acc, uint64(i.NX)*uint64(i.NY)))
 	case isa.Bias:
@@ -116,7 +120,7 @@ func (c *Config) engine(i isa.Instruction, s *isa.Setup, onBus uint64) cost {
 		n := uint64(i.M) * uint64(i.N)
 		return c.vector(uint64(i.M), uint64(i.N), 1, normPasses(i.Op), ifSpad(!i.XAcc, 3*i.Type.Bytes(n))+ifSpad(!i.OutAcc, i.OutType.Bytes(n)))
 	}
-	return cost{} // SYNC, OPERANDS, WINDOW, IMAGE, SHAPE, SCALES: no more than their dispatch
+	return cost{} // SYNC, OPERANDS, WINDOW, BLOCKS, SPARSE, IMAGE, SHAPE, SCALES: no more than their dispatch
 }
 
 func ifSpad(there bool, bytes uint64) uint64 {
@@ -168,12 +172,17 @@ func normPasses(op isa.NormOp) uint64 {
 	return 3 // mean, squares, scale
 }
 
-// product is GEMM and CONV, each of their groups a product.
-func (c *Config) product(p systolic.Product, s *isa.Setup) cost {
+// product is GEMM and CONV, each of their groups a product, of operands of so many
+// bytes in the scratchpad. Sparse weights are those that are there (§13.4.5); a
+// multiply-accumulate that they leave out counts as one, as the core counts it.
+func (c *Config) product(p systolic.Product, s *isa.Setup, a, b uint64) cost {
 	g := uint64(p.Groups)
 	q := product{
 		m: uint64(p.OutH) * uint64(p.OutW), n: uint64(p.Cout) / g, k: uint64(p.KernelH) * uint64(p.KernelW) * uint64(p.Cin) / g,
 		groups: g, passes: passes(p.A.Type, p.B.Type),
+	}
+	if s.Sparse.On {
+		q.k /= 2
 	}
 	q.line = q.m
 	if p.KernelH*p.KernelW > 1 {
@@ -183,8 +192,37 @@ func (c *Config) product(p systolic.Product, s *isa.Setup) cost {
 	if s.Operands.OutputStationary {
 		d = OutputStationary
 	}
-	return cost{unit: unitArray, span: q.time(c, d), spad: q.spadBytes(c, d, p.A.Type.Bytes(1), p.B.Type.Bytes(1)), macs: p.MACs()}
+	return cost{unit: unitArray, span: q.time(c, d), spad: q.spadBytes(c, d, a, b), macs: p.MACs()}
 }
+
+// gemmBytes returns the bytes of the activations, with their scales (§13.4.5).
+func gemmBytes(i *isa.Gemm, s *isa.Setup) uint64 {
+	n := rowBytes(i.ARows(s))
+	if s.Blocks.A != num.NotMX {
+		n += rowBytes(i.AScaleRows(s))
+	}
+	return n
+}
+
+// scaleBytes returns those of the weights' scales.
+func scaleBytes(i *isa.Gemm, s *isa.Setup) uint64 {
+	if s.Blocks.B == num.NotMX {
+		return 0
+	}
+	return rowBytes(i.BScaleRows(s))
+}
+
+// weightBytes returns the bytes of weights in these rows, with their indices if they are sparse.
+func weightBytes(b isa.Rows, n, depth uint64, s *isa.Setup) uint64 {
+	bytes := rowBytes(b)
+	if s.Sparse.On {
+		bytes += rowBytes(s.IndexRows(depth, n))
+	}
+	return bytes
+}
+
+// rowBytes returns how many bytes are in rows.
+func rowBytes(r isa.Rows) uint64 { return r.Outer * r.Inner * r.Bytes }
 
 // transfer is LOAD and STORE (§13.4.2). Bindings are taken to begin at a burst.
 func (c *Config) transfer(u unit, i isa.Load, onBus uint64) cost {

@@ -24,7 +24,7 @@ func (l *Layer) MACs() uint64 {
 	return l.outH() * l.outW() * l.Filters * l.KernelH * l.KernelW * l.Channels / l.Groups
 }
 
-// Bound is what a layer waits for most of its time.
+// Bound is what a layer, or a part of a program, waits for most of its time.
 type Bound uint8
 
 // What may bound.
@@ -33,10 +33,21 @@ const (
 	ByMemory
 	ByScratchpad
 	ByVector
+	ByWeights  // of programs: PRELOAD
+	ByDispatch // of programs: the sequencer
+	ByLatency  // of programs: instructions wait for each other
 	bounds
 )
 
-var boundNames = [...]string{"array", "memory", "scratchpad", "vector"}
+var boundNames = [...]string{"array", "memory", "scratchpad", "vector", "weights", "dispatch", "latency"}
+
+// Bounds are all of them, in their order.
+func Bounds() (l []Bound) {
+	for b := range bounds {
+		l = append(l, b)
+	}
+	return l
+}
 
 // String returns the name as tables have it.
 func (b Bound) String() string { return boundNames[b] }
@@ -54,11 +65,11 @@ type LayerEstimate struct {
 
 // Utilization is the share of the array's multiply-accumulates that were used.
 func (e *LayerEstimate) Utilization(c Config) float64 {
-	return float64(e.MACs()) / (float64(e.Cycles) * float64(c.Rows) * float64(c.Cols))
+	return utilization(e.MACs(), e.Cycles, c)
 }
 
 // Intensity is the layer's multiply-accumulates for each byte of device memory.
-func (e *LayerEstimate) Intensity() float64 { return float64(e.MACs()) / float64(e.Read+e.Written) }
+func (e *LayerEstimate) Intensity() float64 { return intensity(e.MACs(), e.Read+e.Written) }
 
 // Layers estimates layers one after the other (§13.5): int8 operands in device memory,
 // results requantized to int8, in programs that overlap loads, products, vector
@@ -192,7 +203,7 @@ func (x *cut) tile(lines, filters, channels part, inputThere, weightsThere bool)
 	p := x.product(lines.size, filters.size, channels.size)
 	d := x.c.Dataflow
 	w.array = p.steady(x.c, d)
-	w.spad = p.spadBytes(x.c, d, 1, 1)
+	w.spad = p.spadBytes(x.c, d, p.groups*p.m*p.k, p.groups*p.k*p.n)
 	if !inputThere {
 		bytes, rows := x.input(lines.size, channels.size)
 		w.read += bytes

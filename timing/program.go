@@ -79,7 +79,7 @@ func (r *Report) Add(o *Report) {
 
 // Utilization is the share of the array's multiply-accumulates that were used.
 func (r *Report) Utilization(c Config) float64 {
-	return float64(r.MACs) / (float64(r.Cycles) * float64(c.Rows) * float64(c.Cols))
+	return utilization(r.MACs, r.Cycles, c)
 }
 
 // Program returns the cycles of a program on c, which is valid. onBus has a bit for each

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"npuemu/core/isa"
+	"npuemu/core/num"
 	"npuemu/core/systolic"
 )
 
@@ -353,5 +354,64 @@ func TestInterrupted(t *testing.T) {
 	p := program(isa.Loop{Count: 1 << 17}, isa.Sync{Engine: isa.ClassLoad}, isa.End{})
 	if _, err := Program(&patience{context.Background(), 10}, p, plain(8, 8), 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("Program: %v, want context.Canceled", err)
+	}
+}
+
+// TestSparseAndBlocks has what SPARSE and BLOCKS cost (§13.4.5): k is 64, in tiles of 8 rows.
+func TestSparseAndBlocks(t *testing.T) {
+	dense := isa.Operands{A: systolic.Int8, B: systolic.Int8, AStride: 64, BStride: 64, AccStride: 64}
+	sparse := isa.Sparse{On: true, Indices: 4096, IndexStride: 16}
+	os := dense
+	os.OutputStationary = true
+	int4 := dense
+	int4.B = systolic.Int4
+	mx := isa.Operands{A: systolic.E4M3, B: systolic.E4M3, AStride: 64, BStride: 64, AccStride: 64, TransposeB: true}
+	wide := mx
+	wide.A, wide.AStride = systolic.FP32, 256
+	blocks := func(a, b num.MX) isa.Blocks {
+		i := isa.Blocks{A: a, B: b, BScales: 5120, BScaleStride: 2}
+		if a != num.NotMX {
+			i.AScales, i.AScaleStride = 4096, 2
+		}
+		return i
+	}
+	window := isa.Window{KernelH: 2, KernelW: 2, StepY: 1, StepX: 1, DilationY: 1, DilationX: 1, Groups: 1}
+	gemm := isa.Gemm{M: 20, N: 16, K: 64, A: 8192, B: 16384}
+	conv := isa.Conv{InH: 3, InW: 5, Cin: 16, OutH: 2, OutW: 4, Cout: 16, A: 8192, B: 16384, Line: 5 * 64}
+	for _, tt := range []struct {
+		name    string
+		text    []isa.Instruction
+		cycles  uint64 // without the skew, 14
+		scratch uint64
+	}{
+		{"dense", []isa.Instruction{dense, gemm}, 8 + 16*20, 2*20*64 + 64*16},
+		{"sparse", []isa.Instruction{dense, sparse, gemm}, 8 + 8*20, 2*20*64 + 32*16 + 16*8},
+		{"sparse no longer", []isa.Instruction{dense, sparse, isa.Sparse{}, gemm}, 8 + 16*20, 2*20*64 + 64*16},
+		{"output-stationary", []isa.Instruction{os, gemm}, 6 * 64, 2*20*64 + 3*64*16},
+		{"output-stationary, sparse", []isa.Instruction{os, sparse, gemm}, 6 * 32, 2*20*64 + 3*(32*16+16*8)},
+		{"convolution", []isa.Instruction{dense, window, conv}, 8 + 16*8, 2*8*64 + 64*16},
+		{"convolution, sparse", []isa.Instruction{dense, window, sparse, conv}, 8 + 8*8, 2*8*64 + 32*16 + 16*8},
+		{"int4", []isa.Instruction{int4, gemm}, 8 + 16*20, 2*20*64 + 64*8},
+		{"int4, sparse", []isa.Instruction{int4, sparse, gemm}, 8 + 8*20, 2*20*64 + 32*8 + 16*8},
+		{"8 bits", []isa.Instruction{mx, gemm}, 8 + 16*20, 2*20*64 + 64*16},
+		{"MXFP8", []isa.Instruction{mx, blocks(num.MXE4M3, num.MXE5M2), gemm}, 8 + 16*20, 2*20*(64+2) + 16*(64+2)},
+		{"MXFP6 and MXFP4", []isa.Instruction{mx, blocks(num.MXE3M2, num.MXE2M1), gemm}, 8 + 16*20, 2*20*(48+2) + 16*(32+2)},
+		{"fp32 and MXFP4", []isa.Instruction{wide, blocks(num.NotMX, num.MXE2M1), gemm}, 4 * (8 + 16*20), 2*20*256 + 16*(32+2)},
+	} {
+		c := plain(8, 8)
+		p := program(tt.text...)
+		r := run(t, p, c)
+		macs := uint64(20 * 16 * 64)
+		if strings.Contains(tt.name, "convolution") {
+			macs = 8 * 16 * 64
+		}
+		if r.Cycles != tt.cycles+14 || r.MACs != macs {
+			t.Errorf("%s: %d cycles and %d multiply-accumulates, want %d and %d", tt.name, r.Cycles, r.MACs, tt.cycles+14, macs)
+		}
+		// With a byte in a cycle the scratchpad is all that counts; rounding of speeds is below a part in a thousand.
+		c.Banks, c.BankWidth = 1, 1
+		if got := run(t, p, c).Cycles - 14; got < tt.scratch || got > tt.scratch+tt.scratch/1000+1 {
+			t.Errorf("%s: %d cycles with a byte of the scratchpad in each, want %d", tt.name, got, tt.scratch)
+		}
 	}
 }

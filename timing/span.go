@@ -23,6 +23,7 @@ type Span struct {
 	Moved      uint64 // bytes that LOAD, STORE or STAMP moved
 	DRAM       uint64 // bytes of device memory, whole bursts
 	Bus        uint64 // bytes of the bus
+	Local      uint64 // bytes of the scratchpad
 }
 
 // lose adds cycles to those that were lost for this cause.
@@ -49,7 +50,7 @@ func (s *simulation) span(e int) (p Span) {
 		k := &h.cost
 		p = Span{
 			Engine: e, Placing: k.unit == unitWeights, Index: h.walker.Index(), Start: s.now, End: s.now, Word: h.word,
-			MACs: k.macs, Moved: k.moved, DRAM: k.dram, Bus: k.bus,
+			MACs: k.macs, Moved: k.moved, DRAM: k.dram, Bus: k.bus, Local: k.spad,
 		}
 	}
 	return p

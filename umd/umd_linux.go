@@ -64,10 +64,12 @@ const (
 	// bootTime is the default of Config.BootTime.
 	bootTime = 10 * time.Second
 
-	// A wait looks at memory spins times, then sleeps for nap at a time: an interrupt
+	// A wait looks at memory spins times, but no longer than spinTime, since on one processor a card in this
+	// process computes for ten milliseconds between two looks. Then it sleeps for nap at a time: an interrupt
 	// ends a nap, and no interrupt is needed.
-	spins = 2000
-	nap   = 5 * time.Millisecond
+	spins    = 2000
+	spinTime = time.Millisecond
+	nap      = 5 * time.Millisecond
 )
 
 var le = binary.LittleEndian
@@ -396,17 +398,18 @@ func (d *Device) do(ctx context.Context, r *ring, name string, e [npureg.SQEntry
 // poll calls done until it says so. Between calls it waits for a vector, or with -1
 // for a while. It fails when ctx ends or a fault is recorded (§9.3).
 func (d *Device) poll(ctx context.Context, vector int, done func() (bool, error)) error {
+	began := time.Now()
 	for n := 0; ; n++ {
 		ok, err := done()
 		if ok || err != nil {
 			return err
 		}
-		if n < spins && vector >= 0 {
-			runtime.Gosched()
-			continue
-		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if n < spins && vector >= 0 && time.Since(began) < spinTime {
+			runtime.Gosched()
+			continue
 		}
 		if vector >= 0 && vector < len(d.wake) {
 			d.wake[vector].Wait(nap)

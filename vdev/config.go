@@ -69,9 +69,13 @@ type ArrayConfig struct {
 	Accumulators int64 `toml:"accumulators"` // bytes
 }
 
-// CoreConfig is how the compute core is simulated; no guest sees it.
+// CoreConfig is what the compute core leaves out, and how it is simulated.
 type CoreConfig struct {
-	// Threads is how many threads a large product takes, 0 for one on each processor of the host. Values are the same.
+	// Without names the groups of instructions (§5.3) that the core does not have, as .features does. What the architecture
+	// lacks in any case may be among them.
+	Without []string `toml:"without"`
+	// Threads is how many threads a large product takes, 0 for one on each processor of the host. Values are the same, and no
+	// guest sees it.
 	Threads int `toml:"threads"`
 }
 
@@ -115,7 +119,16 @@ func (c Config) features() uint32 {
 	if c.archMinor() >= 5 {
 		f |= npureg.FeatureAddq
 	}
-	return f
+	return f &^ c.without()
+}
+
+// without returns the groups of instructions that Core leaves out.
+func (c Config) without() uint32 {
+	var f uint64
+	for _, name := range c.Core.Without {
+		f |= isa.Group(name)
+	}
+	return uint32(f)
 }
 
 // isaMinor returns the newest minor version of the ISA that the core has (§5.3); c is valid.
@@ -199,6 +212,11 @@ func (c Config) Validate() error {
 	}
 	if n := c.Core.Threads; n < 0 || n > core.MaxThreads {
 		return fmt.Errorf("vdev: config: core.threads is %d: use 1 to %d, or 0 for one on each processor", n, core.MaxThreads)
+	}
+	for _, name := range c.Core.Without {
+		if isa.Group(name) == 0 {
+			return fmt.Errorf("vdev: config: core.without names %q: groups of instructions are %s (§5.3)", name, strings.Join(isa.GroupNames(isa.Features), ", "))
+		}
 	}
 	if err := c.core().Validate(); err != nil {
 		return fmt.Errorf("vdev: config: array: %w", err)

@@ -3,8 +3,11 @@
 package vdev
 
 import (
+	"reflect"
 	"strings"
 	"testing"
+
+	"npuemu/core/isa"
 )
 
 func TestParseConfig(t *testing.T) {
@@ -15,7 +18,7 @@ func TestParseConfig(t *testing.T) {
 	want := DefaultConfig()
 	want.Serial, want.Array.Rows, want.Memory.Size = 7, 64, 2<<20
 	want.Memory.Window, want.PCI.MSIX, want.PCI.Touch = false, false, false
-	if c != want {
+	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
 	for _, tt := range []struct{ name, text, want string }{
@@ -26,6 +29,7 @@ func TestParseConfig(t *testing.T) {
 		{"array too large", "[array]\ncols = 264\n", "264"},
 		{"array not a multiple of 8", "[array]\nrows = 12\n", "12"},
 		{"scratchpad", "[array]\nscratchpad = 3\n", "array.scratchpad is 3: use 1024 to 67108864"},
+		{"a group that there is not", "[core]\nwithout = [\"mx\", \"bf16\"]\n", `core.without names "bf16": groups of instructions are gemm, float, control,`},
 		{"threads", "[core]\nthreads = 65\n", "core.threads is 65: use 1 to 64"},
 		{"no threads", "[core]\nthreads = -1\n", "core.threads is -1"},
 		{"accumulators", "[array]\naccumulators = 1025\n", "1025"},
@@ -45,6 +49,34 @@ func TestParseConfig(t *testing.T) {
 	} {
 		if _, err := ParseConfig([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want an error that says %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestWithout: the groups of instructions that a configuration leaves out are not announced (§2.1), and nothing else changes.
+func TestWithout(t *testing.T) {
+	for _, tt := range []struct {
+		text   string
+		groups uint64
+	}{
+		{"", isa.Features},
+		{"[core]\nwithout = []\n", isa.Features},
+		{"[core]\nwithout = [\"mx\", \"float\", \"mx\"]\n", isa.Features &^ (isa.FeatureMX | isa.FeatureFloat)},
+		{"[core]\nwithout = [\"gemm\", \"float\", \"control\", \"vector\", \"reduce\", \"pool\", \"sparse\", \"mx\", \"gather\", \"quant\", \"addq\"]\n", isa.Features &^ (isa.FeaturesOf(3))},
+		{"arch = \"1.3\"\n[core]\nwithout = [\"float\", \"mx\"]\n", isa.FeaturesOf(1) &^ isa.FeatureFloat},
+		{"arch = \"1.0\"\n[core]\nwithout = [\"mx\"]\n", 0},
+	} {
+		c, err := ParseConfig([]byte(tt.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := c.ISA(); got != tt.groups {
+			t.Errorf("%q: groups %#x, want %#x", tt.text, got, tt.groups)
+		}
+		all := c
+		all.Core.Without = nil
+		if rest := ^uint32(isa.Features); c.features()&rest != all.features()&rest {
+			t.Errorf("%q: other features are %#x, want %#x", tt.text, c.features()&rest, all.features()&rest)
 		}
 	}
 }

@@ -274,6 +274,9 @@ func (x *executor) launch(ctx context.Context, e *queue.Entry) queue.Completion 
 			x.d.findings.add("hazard", "tokens order two engines that touch the same byte, at least one of them writing (§5.5)", h.String())
 		}
 	}
+	for _, u := range x.core.Unused() {
+		x.d.findings.add("token-unused", "every token that is signalled is waited for before the program ends (§5.5)", u.String())
+	}
 	if err != nil {
 		return x.programError(ctx, err)
 	}

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
+	"npuemu/core/isa"
 	"npuemu/firmware"
 	"npuemu/firmware/image"
 	"npuemu/mmio"
@@ -76,9 +78,12 @@ type parameter struct {
 }
 
 func parameters(cfg vdev.Config) []parameter {
+	minor, groups := cfg.ISA()
 	p := []parameter{
 		{"pci_id", fmt.Sprintf("%04x:%04x", vdev.VendorID, vdev.DeviceID), ""},
 		{"arch", cfg.Arch, ""},
+		{"isa", fmt.Sprintf("%d.%d", isa.Major, minor), ""},
+		{"groups", strings.Join(isa.GroupNames(groups), ", "), ""},
 		{"array_rows", cfg.Array.Rows, ""},
 		{"array_cols", cfg.Array.Cols, ""},
 		{"scratchpad", cfg.Array.Scratchpad, "bytes"},

@@ -14,7 +14,10 @@ import (
 )
 
 func lintCommand() *cobra.Command {
-	var asJSON bool
+	var (
+		asJSON bool
+		cf     configFlags
+	)
 	c := &cobra.Command{
 		Use:   "lint PROGRAM",
 		Short: "Prove a program's tokens, bounds and memory order before it runs",
@@ -24,7 +27,7 @@ func lintCommand() *cobra.Command {
 			"image, or text (.npuasm); lines are told of ELF files that npuemu asm wrote. - is standard input.\n\n" +
 			"Bindings are taken for different memory. What depends on data or on a launch is not looked at: parameter tables, size\n" +
 			"and access of bindings. Sums of integers that could leave 32 bits with the worst of operands are noted (§6.8.1); a note is no\n" +
-			"finding. The exit status is 1 if there is a finding, or if a proof was too large to finish.",
+			"finding. With --config or --arch also what a card of that configuration would refuse is a finding (§5.3). The exit status is 1 if there is a finding, or if a proof was too large to finish.",
 		Example: "  npuemu lint digits.npuasm\n  npuemu lint --json digits.npu | jq '.findings[].rule'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -33,6 +36,11 @@ func lintCommand() *cobra.Command {
 				return err
 			}
 			r := lint.Check(p)
+			if v, at, err := cf.refuses(c, p); err != nil {
+				return err
+			} else if v != nil {
+				r.Findings = append(r.Findings, lint.Refused(p, v, at))
+			}
 			w := c.OutOrStdout()
 			if asJSON {
 				e := json.NewEncoder(w)
@@ -53,6 +61,7 @@ func lintCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	cf.add(c)
 	return c
 }
 

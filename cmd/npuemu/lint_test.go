@@ -39,3 +39,28 @@ func TestLint(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// What a card of a configuration would refuse, with the first instruction that needs what it lacks.
+func TestLintForCard(t *testing.T) {
+	p := file(t, "p.npuasm", ".isa 1.1\n.features gemm, float\n.spad 64\n.acc 64\nsync.vector\noperands a_type=bf16 b_type=bf16 a_stride=2 b_stride=2 acc_stride=4\ngemm m=1 n=1 k=1 a=0 b=2 acc=0\nhalt\n")
+	without := file(t, "card.toml", "[core]\nwithout = [\"mx\", \"float\"]\n")
+	whole := file(t, "whole.toml", "[core]\nwithout = [\"mx\"]\n")
+	for _, args := range [][]string{{"lint", p}, {"lint", p, "--config", whole}, {"asm", "-o", "-", p, "--config", whole}, {"lint", p, "--arch", "1.3"}} {
+		if out, _, err := npuemu(t.Context(), args...); err != nil {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+	out, _, err := npuemu(t.Context(), "lint", p, "--config", without)
+	if err == nil || !strings.Contains(out, "p.npuasm:6: instruction 1: operands a_type=bf16") || !strings.Contains(out, "it lacks float (CONFIG_MISMATCH, §5.3)") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, _, err := npuemu(t.Context(), "asm", "-o", "-", p, "--config", without); err == nil || !strings.Contains(err.Error(), "p.npuasm:6: the card refuses the program at instruction 1, operands a_type=bf16") {
+		t.Errorf("asm: %v", err)
+	}
+	if _, _, err := npuemu(t.Context(), "lint", p, "--arch", "1.2"); err == nil {
+		t.Error("lint takes a program of ISA 1.1 for architecture 1.2")
+	}
+	if out, _, err := npuemu(t.Context(), "info", "--config", without); err != nil || !strings.Contains(out, "gemm, control, vector, reduce, pool, sparse, gather, quant, addq") {
+		t.Errorf("info: %v\n%s", err, out)
+	}
+}

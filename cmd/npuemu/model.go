@@ -568,7 +568,7 @@ func showNodes(w io.Writer, m *model.Model, asked bool) error {
 // printNodes prints what became of each operator.
 func printNodes(w io.Writer, m *model.Model) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "operator\tnode\twhere\tengine\tcycles\tbytes\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tread\twritten")
+	fmt.Fprintln(t, "operator\tnode\twhere\tengine\tcycles\tbytes\tinstructions\tload\tstore\tmatrix\tvector\tMAC\tread\twritten\tutilization\tMAC/byte\tbound by")
 	for _, o := range compiler.Operators(m) {
 		if !o.Device {
 			fmt.Fprintf(t, "%s\t%s\thost: %s\n", o.Op, o.Name, o.Reason)
@@ -578,9 +578,12 @@ func printNodes(w io.Writer, m *model.Model) error {
 			fmt.Fprintf(t, "%s\t%s\tdevice\t%s\tin %s\n", o.Op, o.Name, o.Engine, o.Within)
 			continue
 		}
-		i := o.Instructions
-		fmt.Fprintf(t, "%s\t%s\tdevice\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
-			o.Op, o.Name, o.Engine, o.Cycles, o.Bytes, i[0]+i[1]+i[2]+i[3], i[0], i[1], i[2], i[3], o.MACs, o.Loaded, o.Stored)
+		i, perByte := o.Instructions, "-" // without products, or without bytes of memory
+		if o.Intensity > 0 {
+			perByte = fmt.Sprintf("%.1f", o.Intensity)
+		}
+		fmt.Fprintf(t, "%s\t%s\tdevice\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1f %%\t%s\t%s\n",
+			o.Op, o.Name, o.Engine, o.Cycles, o.Bytes, i[0]+i[1]+i[2]+i[3], i[0], i[1], i[2], i[3], o.MACs, o.Loaded, o.Stored, 100*o.Utilization, perByte, o.Bound)
 	}
 	return t.Flush()
 }

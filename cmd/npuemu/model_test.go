@@ -331,7 +331,7 @@ func TestBadModels(t *testing.T) {
 		{"inputs of a program", []string{"run", write("p.npuasm", ".isa 1.0\nhalt\n"), "--input", x}, "a program takes --in and --out"},
 		{"half a file", []string{"run", write("half.npu", string(whole[:len(whole)/2])), "--input", x}, "half.npu"},
 		{"a card of another array", []string{"run", compiled, "--input", x, "--output", y, "--config", write("c.toml", "[array]\nrows = 8\ncols = 16\n")}, `"doubled" is compiled for an array of 32 × 32, the card has 8 × 16`},
-		{"a card that is too old", []string{"run", compiled, "--input", x, "--output", y, "--arch", "1.2"}, "instructions of group gemm (architecture 1.3)"},
+		{"a card that is too old", []string{"run", compiled, "--input", x, "--output", y, "--arch", "1.2"}, "compiled for architecture 1.3, the card is 1.2: it lacks groups gemm, float, vector, reduce (§5.3, §14.5); run it on a card of architecture 1.3 or later"},
 		{"no kernel driver", []string{"run", compiled, "--input", x, "--output", y, "--device", "/dev/accel/none"}, "/dev/accel/none"},
 		{"no memory", []string{"run", model, "--input", x, "--output", y, "--memory", "0"}, "--memory 0: use 1 to 1048576 MiB"},
 		{"memory of a kernel driver", []string{"verify", model, "--memory", "64", "--device", "/dev/accel/none"}, "--memory is for cards that this process drives"},

@@ -17,12 +17,16 @@ import (
 )
 
 func asmCommand() *cobra.Command {
-	var out string
+	var (
+		out string
+		cf  configFlags
+	)
 	c := &cobra.Command{
 		Use:   "asm FILE",
 		Short: "Assemble a program into an ELF file",
 		Long: "asm translates text in the syntax of docs/spec/isa.md §5.8 into the ELF file of §5.3.1, with labels and lines for\n" +
-			"npuemu lint and readelf. Files that .include names are relative to the file that includes them. FILE - is standard input.",
+			"npuemu lint and readelf. Files that .include names are relative to the file that includes them. FILE - is standard input.\n" +
+			"With --config or --arch it is an error if a card of that configuration would refuse the program (§5.3).",
 		Example: "  npuemu asm digits.npuasm            # writes digits.npu\n  npuemu asm -o prog.npu - < prog.npuasm",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -33,6 +37,11 @@ func asmCommand() *cobra.Command {
 			p, err := isa.AssembleFiles(args[0], src, os.ReadFile)
 			if err != nil {
 				return fmt.Errorf("%s does not assemble:\n%w", args[0], err)
+			}
+			if v, at, err := cf.refuses(c, p); err != nil {
+				return err
+			} else if v != nil {
+				return refused(args[0], p, v, at)
 			}
 			name := out
 			if name == "" {
@@ -45,7 +54,34 @@ func asmCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: FILE with the extension .npu)")
+	cf.add(c)
 	return c
+}
+
+// refuses reports why the card that --config and --arch describe refuses p, and which instruction needs what it lacks; without
+// the two there is no such card.
+func (f *configFlags) refuses(c *cobra.Command, p *isa.Program) (*isa.Violation, int, error) {
+	if !c.Flags().Changed("config") && !c.Flags().Changed("arch") {
+		return nil, 0, nil
+	}
+	cfg, err := f.load()
+	if err != nil {
+		return nil, 0, err
+	}
+	minor, groups := cfg.ISA()
+	v, at := p.Refused(minor, isa.Limits{
+		Rows: uint16(cfg.Array.Rows), Cols: uint16(cfg.Array.Cols), SpadSize: uint32(cfg.Array.Scratchpad), AccSize: uint32(cfg.Array.Accumulators),
+		Bindings: -1, Features: groups,
+	})
+	return v, at, nil
+}
+
+// refused is the error that a card refuses the program of that name for v, at instruction index.
+func refused(name string, p *isa.Program, v *isa.Violation, index int) error {
+	if file, line, ok := p.Debug.At(index); ok {
+		name = fmt.Sprintf("%s:%d", file, line)
+	}
+	return fmt.Errorf("%s: the card refuses the program at instruction %d, %v: %w", name, index, (*isa.Word)(p.Text[index*isa.Size:]), v)
 }
 
 func disasmCommand() *cobra.Command {

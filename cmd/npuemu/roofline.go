@@ -22,8 +22,25 @@ func roofline(name string, e estimate) []byte {
 	// Decades that hold every layer and the ridge.
 	ridge := peak / memory
 	minX, maxX, minY := ridge, ridge, peak
+	var shown []*layer
+	nothing, moved := 0, 0.0 // without products; the most products for a byte
 	for i := range e.layers {
-		l := &e.layers[i]
+		if l := &e.layers[i]; l.macs > 0 && l.cycles > 0 {
+			shown = append(shown, l)
+			moved = math.Max(moved, l.intensity())
+		} else {
+			nothing++
+		}
+	}
+	// What moves nothing, since its operands stay in local memory, is at the right of all that does.
+	place := func(l *layer) (intensity, rate float64) {
+		intensity, rate = l.intensity(), float64(l.macs)/float64(l.cycles)
+		if intensity == 0 {
+			intensity = 10 * math.Max(moved, ridge)
+		}
+		return intensity, rate
+	}
+	for _, l := range shown {
 		x, y := place(l)
 		minX, maxX, minY = math.Min(minX, x), math.Max(maxX, x), math.Min(minY, y)
 	}
@@ -43,7 +60,14 @@ func roofline(name string, e estimate) []byte {
 	}
 	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"13\">\n", width, height, width, height)
 	fmt.Fprintf(&b, "<rect width=\"%d\" height=\"%d\" fill=\"white\"/>\n", width, height)
-	text(width/2, 28, "middle", fmt.Sprintf("%s on %d×%d, %v: %d bytes/cycle, %d MHz", filepath.Base(name), c.Rows, c.Cols, c.Dataflow, c.DRAMWidth, c.Clock))
+	flow := ", " + c.Dataflow.String()
+	if e.program != nil {
+		flow = "" // each product says its own
+	}
+	text(width/2, 28, "middle", fmt.Sprintf("%s on %d×%d%s: %d bytes/cycle, %d MHz", filepath.Base(name), c.Rows, c.Cols, flow, c.DRAMWidth, c.Clock))
+	if nothing > 0 {
+		text(left+8, top-6, "start", fmt.Sprintf("%d without products are not shown", nothing))
+	}
 	const grid, roof = `stroke="#ddd"`, `stroke="black" stroke-width="2"`
 	for d := x0; d <= x1; d++ {
 		x := px(math.Pow(10, d))
@@ -61,24 +85,29 @@ func roofline(name string, e estimate) []byte {
 	from := math.Max(math.Pow(10, x0), math.Pow(10, y0)/memory)
 	line(px(from), py(from*memory), px(ridge), py(peak), roof)
 	line(px(ridge), py(peak), width-right, py(peak), roof)
-	colours := map[timing.Bound]string{timing.ByArray: "#1f77b4", timing.ByMemory: "#d62728", timing.ByScratchpad: "#9467bd", timing.ByVector: "#2ca02c"}
-	for bound := range timing.ByVector + 1 {
-		y := float64(height - bottom - 20*(int(timing.ByVector-bound)+1))
+	colours := map[timing.Bound]string{
+		timing.ByArray: "#1f77b4", timing.ByMemory: "#d62728", timing.ByScratchpad: "#9467bd", timing.ByVector: "#2ca02c",
+		timing.ByWeights: "#ff7f0e", timing.ByDispatch: "#8c564b", timing.ByLatency: "#7f7f7f",
+	}
+	legend := timing.Bounds()
+	if e.program == nil {
+		legend = legend[:timing.ByVector+1]
+	}
+	for i, bound := range legend {
+		y := float64(height - bottom - 20*(len(legend)-i))
 		fmt.Fprintf(&b, "<circle cx=\"%d\" cy=\"%.1f\" r=\"5\" fill=\"%s\"/>\n", width-right-160, y-4, colours[bound])
 		text(width-right-148, y, "start", "bound by "+bound.String())
 	}
-	for i := range e.layers {
-		l := &e.layers[i]
+	for _, l := range shown {
 		x, y := place(l)
-		fmt.Fprintf(&b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\" fill-opacity=\"0.6\"><title>", px(x), py(y), colours[l.Bound])
-		_ = xml.EscapeText(&b, []byte(fmt.Sprintf("%s: %d cycles, %.1f %%", l.Name, l.Cycles, 100*l.Utilization(c))))
+		fmt.Fprintf(&b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\" fill-opacity=\"0.6\"><title>", px(x), py(y), colours[l.bound])
+		note := ""
+		if l.read+l.written == 0 {
+			note = ", no byte of memory"
+		}
+		_ = xml.EscapeText(&b, []byte(fmt.Sprintf("%s: %d cycles, %.1f %%%s", l.name, l.cycles, 100*utilization(l.macs, l.cycles, c), note)))
 		b.WriteString("</title></circle>\n")
 	}
 	b.WriteString("</svg>\n")
 	return b.Bytes()
-}
-
-// place is where a layer is in the plot.
-func place(l *timing.LayerEstimate) (intensity, rate float64) {
-	return l.Intensity(), float64(l.MACs()) / float64(l.Cycles)
 }

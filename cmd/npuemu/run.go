@@ -43,7 +43,7 @@ func runCommand() *cobra.Command {
 			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. Without any --input they are made up: pseudo-random,\n" +
 			"the same each time. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
-			"cycles by itself by the timing model (§13, the configuration's [timing]), and bytes. They also have what the card itself counted of each program: cycles,\n" +
+			"cycles by itself by the timing model (§13, the configuration's [timing]), bytes, utilization, intensity, and what bounds it (§13.11). They also have what the card itself counted of each program: cycles,\n" +
 			"and what its engines did and waited for (§13.8.4). That takes a card in time mode timed or paced: --time, or npuemu serve --time. " + weightsHelp + "\n\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
@@ -328,6 +328,9 @@ func (o *runOptions) run(ctx context.Context, w, errw io.Writer) (err error) {
 	for range o.repeat {
 		st, err := d.Launch(ctx, program, bindings)
 		if err != nil {
+			return fmt.Errorf("%s: %w", o.device, err)
+		}
+		if err := context.Cause(ctx); err != nil { // the result is there, and too late
 			return fmt.Errorf("%s: %w", o.device, err)
 		}
 		s.Instructions, s.MACs = st.Instructions, st.MACs

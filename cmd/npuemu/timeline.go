@@ -101,12 +101,19 @@ func loadPrograms(c *cobra.Command, name string) (l loadedPrograms, err error) {
 		p, err := parseProgram(name, b)
 		return loadedPrograms{list: []*isa.Program{p}}, err
 	}
-	if l.model, err = model.Read(bytes.NewReader(b), int64(len(b))); err != nil {
+	m, err := model.Read(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
 		return l, fmt.Errorf("%s: %w", name, err)
 	}
-	for _, s := range l.model.Steps {
+	return modelPrograms(name, m)
+}
+
+// modelPrograms are those of m, which a file of that name is or was made of, in the order of its steps.
+func modelPrograms(name string, m *model.Model) (loadedPrograms, error) {
+	l := loadedPrograms{model: m}
+	for _, s := range m.Steps {
 		if s.Program >= 0 {
-			l.list = append(l.list, l.model.Programs[s.Program])
+			l.list = append(l.list, m.Programs[s.Program])
 		}
 	}
 	if len(l.list) == 0 {

@@ -162,13 +162,7 @@ func (b *Builder) Emit(i isa.Instruction) {
 		b.err = fmt.Errorf("emit: instruction %d: %w", len(b.ops), v)
 		return
 	}
-	if isa.CheckFormat(&w, base) != nil {
-		for g := uint64(1); g <= b.target.Features; g <<= 1 {
-			if b.target.Features&g != 0 && isa.CheckFormat(&w, base|g) == nil {
-				b.groups |= g
-			}
-		}
-	}
+	b.groups |= isa.GroupsOf(&w)
 	b.limits.Setup = b.setup
 	if v := i.Check(b.limits); v != nil {
 		b.err = fmt.Errorf("emit: instruction %d, %T: %w", len(b.ops), i, v)

@@ -40,6 +40,29 @@ func (l *List) Len() int {
 	return n
 }
 
+// Lacks returns the groups of instructions (§5.3) that l needs and the target does not have.
+func (l *List) Lacks() uint64 {
+	var groups uint64
+	need := func(i isa.Instruction) {
+		w := i.Encode()
+		groups |= isa.GroupsOf(&w)
+	}
+	for _, i := range l.items {
+		switch {
+		case i.operands != nil:
+			need(*i.operands)
+			if i.window != nil {
+				need(*i.window)
+			}
+		case i.setup != nil:
+			need(i.setup)
+		default:
+			need(i.inst)
+		}
+	}
+	return groups &^ l.target.Features
+}
+
 // Emit adds i.
 func (l *List) Emit(i isa.Instruction) { l.items = append(l.items, item{inst: i}) }
 

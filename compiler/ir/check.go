@@ -3,6 +3,7 @@
 package ir
 
 import (
+	"encoding/binary"
 	"math"
 	"slices"
 )
@@ -676,7 +677,27 @@ func checkGather(n *Node) *Error {
 	if x.Shape[axis] == 0 && n.y().Elements() != 0 {
 		return n.at(x, "axis %d has no element to gather", axis)
 	}
+	if i.Const() {
+		if k, ok := Outside(i, i.Data, x.Shape[axis]); ok {
+			return n.at(i, "index %d of axis %d of %v, which has %d elements", k, axis, x.Shape, x.Shape[axis])
+		}
+	}
 	return first(n.checkCopy(), n.checkShape(slices.Concat(x.Shape[:axis], i.Shape, x.Shape[axis+1:])))
+}
+
+// Outside finds the first index in data, of t, int32 or int64, that none of so many elements has, also counted from the end.
+func Outside(t *Tensor, data []byte, elements int) (index int64, ok bool) {
+	for i := range t.Elements() {
+		if t.Type == Int32 {
+			index = int64(int32(binary.LittleEndian.Uint32(data[4*i:])))
+		} else {
+			index = int64(binary.LittleEndian.Uint64(data[8*i:]))
+		}
+		if index < -int64(elements) || index >= int64(elements) {
+			return index, true
+		}
+	}
+	return 0, false
 }
 
 func checkExpand(n *Node) *Error {

@@ -84,7 +84,7 @@
 //	                            floating-point types
 //	npu.gather(x, i)            along axis; i is int32 or int64, constant or computed. The shape of y is x's
 //	                            with axis replaced by i's shape. A negative index counts from the
-//	                            end; an index outside is undefined but harmless
+//	                            end; one outside is an error, of a constant when compiling, otherwise of the run: BAD_INDEX
 //	npu.expand(x)               broadcast to the output's shape, as numpy does
 //
 // Every operation may have chain=0: those with the same number, not 0, that follow each other are computed

@@ -51,6 +51,9 @@ type Node struct {
 	Outputs []*Tensor
 	Attrs   Attrs
 	Origin  *Node // of the model, of which this one is made, or a part; nil for none. Text does not have it
+	// Bodies are the graphs of a node of the model level that controls others (If, Loop, Scan), by the names of its attributes; they
+	// also read tensors of the graphs around them. pass.Infer puts their nodes in its place. Text does not have them.
+	Bodies map[string]*Graph
 }
 
 // Root is the node of the model that n is, or is made of.

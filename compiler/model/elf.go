@@ -43,8 +43,8 @@ type section struct {
 }
 
 // writeELF lays out header, program headers, contents at multiples of 64, section names and
-// section headers.
-func writeELF(programs []*isa.Program, constants, manifest, hosts []byte) []byte {
+// section headers. Files before format 1.2 have no sums.
+func writeELF(programs []*isa.Program, constants, manifest, hosts []byte, summed bool) []byte {
 	le := binary.LittleEndian
 	sections := []section{{}}
 	addr := uint64(0)
@@ -81,13 +81,22 @@ func writeELF(programs []*isa.Program, constants, manifest, hosts []byte) []byte
 			sections = append(sections, section{elf.Section64{Type: uint32(elf.SHT_PROGBITS), Addralign: 64}, s.name, s.content})
 		}
 	}
+	const sectionNames = ".shstrtab"
+	own := len(sections)
+	if summed {
+		length := sumLength + len(restName) + sumLength + len(sectionNames)
+		for _, s := range sections[1:] {
+			length += sumLength + len(s.name)
+		}
+		sections = append(sections, section{elf.Section64{Type: uint32(elf.SHT_PROGBITS), Addralign: 64}, secSums, make([]byte, length)})
+	}
 	names := []byte{0}
 	for i := range sections[1:] {
 		s := &sections[i+1]
 		s.Section64.Name = uint32(len(names))
 		names = append(append(names, s.name...), 0)
 	}
-	last := section{elf.Section64{Type: uint32(elf.SHT_STRTAB), Addralign: 1, Name: uint32(len(names))}, ".shstrtab", nil}
+	last := section{elf.Section64{Type: uint32(elf.SHT_STRTAB), Addralign: 1, Name: uint32(len(names))}, sectionNames, nil}
 	last.content = append(append(names, last.name...), 0)
 	sections = append(sections, last)
 
@@ -136,7 +145,19 @@ func writeELF(programs []*isa.Program, constants, manifest, hosts []byte) []byte
 	for _, s := range sections {
 		put(s.Section64)
 	}
-	return out.Bytes()
+	b := out.Bytes()
+	if summed {
+		var extents []extent
+		for _, s := range sections[1:] {
+			extents = append(extents, extent{s.name, s.Off, s.Size})
+		}
+		l, err := sums(bytes.NewReader(b), uint64(len(b)), extents)
+		if err != nil || len(l) != len(sections[own].content) {
+			panic(fmt.Sprintf("model: BUG: sums of %d bytes for %d: %v", len(l), len(sections[own].content), err))
+		}
+		copy(b[sections[own].Off:], l)
+	}
+	return b
 }
 
 // contents is what readELF finds.
@@ -144,6 +165,7 @@ type contents struct {
 	images              [][]byte
 	constants, manifest []byte
 	hosts               []string
+	summed              bool // there are sums, which are right
 }
 
 // readELF takes a file of size bytes apart.
@@ -153,7 +175,11 @@ func readELF(r io.ReaderAt, size int64) (*contents, error) {
 		return nil, fmt.Errorf("read ELF: %w; the file is cut, damaged or no compiled model: compile the model again", err)
 	}
 	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB || f.Type != elf.ET_EXEC || f.Machine != isa.Machine {
-		return nil, fmt.Errorf("read ELF: %v %v %v machine %#x is not of an NPU (§5.3.1)", f.Class, f.Data, f.Type, uint16(f.Machine))
+		return nil, fmt.Errorf("read ELF: %v %v %v machine %#x is not of an NPU (§5.3.1): the file is damaged or no compiled model: compile the model again", f.Class, f.Data, f.Type, uint16(f.Machine))
+	}
+	c := &contents{}
+	if c.summed, err = checkSums(r, uint64(size), f); err != nil {
+		return nil, err
 	}
 	content := func(name string, limit uint64) ([]byte, error) {
 		s := f.Section(name)
@@ -161,11 +187,10 @@ func readELF(r io.ReaderAt, size int64) (*contents, error) {
 			return nil, nil
 		}
 		if s.Type != elf.SHT_PROGBITS || s.Flags&elf.SHF_COMPRESSED != 0 || s.FileSize > limit || s.Size != s.FileSize || s.Offset > uint64(size) || s.FileSize > uint64(size)-s.Offset {
-			return nil, fmt.Errorf("section %s of %d bytes at %d is not wholly in the file (§14.2)", name, s.Size, s.Offset)
+			return nil, fmt.Errorf("section %s of %d bytes at %d is not wholly in the file (§14.2): it is cut or damaged: compile the model again", name, s.Size, s.Offset)
 		}
 		return s.Data()
 	}
-	c := &contents{}
 	if c.manifest, err = content(secManifest, maxManifest); err != nil {
 		return nil, err
 	}
@@ -182,7 +207,7 @@ func readELF(r io.ReaderAt, size int64) (*contents, error) {
 	for len(hosts) > 0 {
 		text, rest, ok := bytes.Cut(hosts, []byte{0})
 		if !ok {
-			return nil, fmt.Errorf("section %s does not end with a zero (§14.2)", secHosts)
+			return nil, fmt.Errorf("section %s does not end with a zero (§14.2): the file is damaged: compile the model again", secHosts)
 		}
 		c.hosts, hosts = append(c.hosts, string(text)), rest
 	}
@@ -191,7 +216,7 @@ func readELF(r io.ReaderAt, size int64) (*contents, error) {
 			continue
 		}
 		if p.Filesz != p.Memsz || p.Filesz > isa.DescriptorSize+isa.MaxTextSize || p.Off > uint64(size) || p.Filesz > uint64(size)-p.Off || len(c.images) == maxPrograms {
-			return nil, fmt.Errorf("segment of %d bytes at %d: a program has up to %d, all in the file (§14.2)", p.Memsz, p.Off, isa.DescriptorSize+isa.MaxTextSize)
+			return nil, fmt.Errorf("segment of %d bytes at %d: a program has up to %d, all in the file (§14.2): it is cut or damaged: compile the model again", p.Memsz, p.Off, isa.DescriptorSize+isa.MaxTextSize)
 		}
 		b := make([]byte, p.Filesz)
 		if _, err := p.ReadAt(b, 0); err != nil {

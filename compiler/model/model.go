@@ -11,13 +11,14 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"npuemu/compiler/ir"
 	"npuemu/core/isa"
 )
 
 // Format is the version of the file; a reader refuses another major.
-const Format = "1.1"
+const Format = "1.2"
 
 // Model is a compiled model.
 type Model struct {
@@ -97,6 +98,10 @@ type Node struct {
 	Stored       uint64   `json:"stored"` // bytes
 	Cycles       uint64   `json:"cycles"` // of the node by itself (§13); 0 if nobody estimated them
 	Outputs      []Tensor `json:"outputs,omitempty"`
+
+	// Of the estimate that Cycles is of, and not in the file: bytes of device memory, whole bursts, and what bounds the node.
+	Moved uint64 `json:"-"`
+	Bound string `json:"-"`
 }
 
 // limits of a manifest, so that what a file says cannot make a reader take all memory.
@@ -297,17 +302,21 @@ func (m *Model) checkHost(s Step) error {
 }
 
 func major(v string) string {
-	for i := range v {
-		if v[i] == '.' {
-			return v[:i]
-		}
-	}
-	return v
+	m, _, _ := strings.Cut(v, ".")
+	return m
 }
+
+// hasSums reports whether files of that format have sums (§14.6).
+func hasSums(format string) bool { return format != "1" && format != "1.0" && format != "1.1" }
 
 // Write returns the file.
 func (m *Model) Write() ([]byte, error) {
-	m.Format = Format
+	return m.write(Format)
+}
+
+// write returns the file in that format.
+func (m *Model) write(format string) ([]byte, error) {
+	m.Format = format
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -323,7 +332,7 @@ func (m *Model) Write() ([]byte, error) {
 		}
 		hosts = append(append(hosts, text...), 0)
 	}
-	return writeELF(m.Programs, m.Constants, append(manifest, '\n'), hosts), nil
+	return writeELF(m.Programs, m.Constants, append(manifest, '\n'), hosts, hasSums(format)), nil
 }
 
 // Read reads a file and validates it.
@@ -334,15 +343,18 @@ func Read(r io.ReaderAt, size int64) (*Model, error) {
 	}
 	m := &Model{Constants: f.constants}
 	if err := json.Unmarshal(f.manifest, &m.Manifest); err != nil {
-		return nil, fmt.Errorf("model: manifest: %w (§14.3)", err)
+		return nil, fmt.Errorf("model: section %s: manifest: %w (§14.3)%s", secManifest, err, again)
 	}
 	if major(m.Format) != major(Format) {
-		return nil, fmt.Errorf("model: the file has format %q; this program reads %s (§14.1)", m.Format, Format)
+		return nil, fmt.Errorf("model: the file has format %q; this program reads %s (§14.1)%s", m.Format, Format, again)
+	}
+	if hasSums(m.Format) && !f.summed {
+		return nil, fmt.Errorf("model: the file has format %s and no section %s (§14.6)%s", m.Format, secSums, again)
 	}
 	for _, image := range f.images {
 		p, err := isa.ParseImage(image)
 		if err != nil {
-			return nil, fmt.Errorf("model: program %d: %w", len(m.Programs), err)
+			return nil, fmt.Errorf("model: program %d: %w%s", len(m.Programs), err, again)
 		}
 		m.Programs = append(m.Programs, p)
 	}
@@ -352,15 +364,18 @@ func Read(r io.ReaderAt, size int64) (*Model, error) {
 			err = g.Verify()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("model: host node %d: %w", len(m.Hosts), err)
+			return nil, fmt.Errorf("model: section %s: host node %d: %w%s", secHosts, len(m.Hosts), err, again)
 		}
 		m.Hosts = append(m.Hosts, g)
 	}
 	if err := m.Validate(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w%s", err, again)
 	}
 	return m, nil
 }
 
+// again is what to do about a file that cannot be read.
+const again = ": the file is damaged, or by another compiler: compile the model again"
+
 // ErrNoModel is that a file is an ELF file without a model in it: a single program, perhaps.
-var ErrNoModel = errors.New("the file has no section .npu.model: it is no compiled model (§14.2)")
+var ErrNoModel = errors.New("the file has no section .npu.model: it is no compiled model, or damaged (§14.2): compile the model again")

@@ -110,7 +110,7 @@ func TestSections(t *testing.T) {
 	for _, s := range f.Sections {
 		names = append(names, s.Name)
 	}
-	want := []string{"", ".npu.desc", ".text", ".npu.desc.1", ".text.1", ".note.npu", ".npu.const", ".npu.model", ".npu.hosts", ".shstrtab"}
+	want := []string{"", ".npu.desc", ".text", ".npu.desc.1", ".text.1", ".note.npu", ".npu.const", ".npu.model", ".npu.hosts", ".npu.sums", ".shstrtab"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("sections (-want +got):\n%s", diff)
 	}
@@ -170,10 +170,14 @@ func TestBadModels(t *testing.T) {
 	}
 }
 
+// What is wrong with files that have no sums, too, is found, and said.
 func TestBadFiles(t *testing.T) {
-	whole, err := twoPrograms(t).Write()
+	whole, err := twoPrograms(t).WriteAs("1.1")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := model.Read(bytes.NewReader(whole), int64(len(whole))); err != nil {
+		t.Fatalf("a file of format 1.1: %v", err)
 	}
 	replace := func(from, to string) []byte { return bytes.Replace(bytes.Clone(whole), []byte(from), []byte(to), 1) }
 	for _, tt := range []struct {
@@ -186,11 +190,17 @@ func TestBadFiles(t *testing.T) {
 		{"no JSON", "manifest", replace(`"format":`, `"format";`)},
 		{"no manifest", "no section .npu.model", replace(".npu.model", ".npu.modal")},
 		{"a text that was changed", "text_crc32", replace("\x10\x00\x00\x11", "\x10\x00\x00\x12")},
-		{"host node without end", "host node 0", replace("host.Add(", "host.Add[")},
+		{"host node without end", "section .npu.hosts: host node 0", replace("host.Add(", "host.Add[")},
+		{"sums that are not there", "format 1.2 and no section .npu.sums", replace(`"format": "1.1"`, `"format": "1.2"`)},
+		{"a newer minor", "format 1.10 and no section .npu.sums", replace(`"format": "1.1",`, `"format":"1.10",`)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := model.Read(bytes.NewReader(tt.b), int64(len(tt.b))); err == nil || !strings.Contains(err.Error(), tt.want) {
+			_, err := model.Read(bytes.NewReader(tt.b), int64(len(tt.b)))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the error is %v, want one that says %q", err, tt.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), "compile the model again") {
+				t.Errorf("%v: what to do?", err)
 			}
 		})
 	}
@@ -201,13 +211,63 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
+// A file with a bit that is another is refused, whichever byte has it, and so is one with a byte more. What is said names the section.
+func TestDamage(t *testing.T) {
+	whole, err := twoPrograms(t).Write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func(at int) string {
+		for _, s := range f.Sections[1:] {
+			if o := uint64(at); o >= s.Offset && o-s.Offset < s.FileSize {
+				return s.Name
+			}
+		}
+		return ""
+	}
+	seen := map[string]bool{}
+	for at := range whole {
+		name := in(at)
+		seen[name] = true
+		b := bytes.Clone(whole)
+		b[at] ^= 1 << (at % 8)
+		_, err := model.Read(bytes.NewReader(b), int64(len(b)))
+		if err == nil {
+			t.Fatalf("a bit of byte %d, in section %q, is another, and the file is read", at, name)
+		}
+		if s := err.Error(); !strings.Contains(s, "compile the model again") || !strings.Contains(s, "§") && !strings.Contains(s, "read ELF") {
+			t.Fatalf("byte %d, in section %q: %v: what to do?", at, name, err)
+		}
+		if name != "" && name != ".shstrtab" && name != ".npu.sums" && !strings.Contains(err.Error(), "section "+name+" does not have the SHA-256") {
+			t.Fatalf("byte %d, in section %q: %v", at, name, err)
+		}
+	}
+	for _, name := range []string{"", ".npu.desc", ".text.1", ".note.npu", ".npu.const", ".npu.model", ".npu.hosts", ".npu.sums", ".shstrtab"} {
+		if !seen[name] {
+			t.Errorf("no byte was of %q", name)
+		}
+	}
+	for _, more := range [][]byte{{0}, {1, 2, 3}} {
+		b := append(bytes.Clone(whole), more...)
+		if _, err := model.Read(bytes.NewReader(b), int64(len(b))); err == nil || !strings.Contains(err.Error(), "headers, or bytes between sections") {
+			t.Errorf("% x behind the file: %v", more, err)
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	m := twoPrograms(&testing.T{})
-	b, err := m.Write()
-	if err != nil {
-		f.Fatal(err)
+	for _, format := range []string{model.Format, "1.1"} { // with sums, which stop most of what is changed, and without
+		b, err := m.WriteAs(format)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
 	}
-	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := model.Read(bytes.NewReader(b), int64(len(b)))
 		if err != nil {

@@ -4,8 +4,8 @@
 // with their inputs and attributes (package ir, model level); the types and shapes of what nodes
 // produce are not known yet, which pass.Infer mends. Opsets MinOpset to MaxOpset of the default domain
 // are taken, and of the domain com.microsoft the quantized operators and others that ONNX Runtime's tools
-// write. Subgraphs (If, Loop, Scan), functions, sequences, strings, sparse and complex tensors are
-// refused by name.
+// write. Graphs of If, Loop and Scan become bodies of their nodes, which pass.Infer writes out, and functions of the model their nodes
+// wherever they are called. Sequences, strings, sparse and complex tensors are refused by name.
 //
 // A file is not trusted: what it says of sizes is checked against what is there before memory is
 // taken, and external data is read only below the model's directory.
@@ -35,6 +35,9 @@ const (
 
 // maxRank bounds the shapes that a file can ask for; no operator needs more axes.
 const maxRank = 32
+
+// maxDepth bounds how deep graphs are in each other.
+const maxDepth = 16
 
 // Options say what a file leaves open.
 type Options struct {
@@ -69,15 +72,9 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 	if m.graph == nil {
 		return nil, &ir.Error{Rule: "the file has no graph", Remedy: "is it an ONNX model?"}
 	}
-	opset, ok := m.opsets[""]
-	if !ok {
-		opset = m.opsets["ai.onnx"]
-	}
-	if opset < MinOpset || opset > MaxOpset {
-		return nil, &ir.Error{Rule: fmt.Sprintf("opset %d is not %d to %d", opset, MinOpset, MaxOpset), Remedy: "convert the model with onnx.version_converter"}
-	}
-	if m.functions > 0 {
-		return nil, &ir.Error{Rule: "the model has functions of its own", Remedy: "inline them with onnx.inliner"}
+	opset, err := version(m.opsets, 0)
+	if err != nil {
+		return nil, err
 	}
 	f, err := parseGraph(m.graph)
 	if err != nil {
@@ -86,7 +83,11 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 	if f.sparse {
 		return nil, &ir.Error{Graph: f.name, Rule: "sparse tensors are not supported", Remedy: "make the initializers dense"}
 	}
-	im := &importer{o: o, g: &ir.Graph{Name: f.name}, values: map[string]*ir.Tensor{}, names: map[string]bool{}, opset: int(opset)}
+	im := &importer{o: o, g: &ir.Graph{Name: f.name}, values: map[string]*ir.Tensor{}, names: map[string]bool{}, opset: opset, functions: map[string]*function{}, made: new(int)}
+	for i := range m.functions {
+		fn := &m.functions[i]
+		im.functions[called(fn.domain, fn.name, fn.overload)] = fn
+	}
 	if err := im.graph(f); err != nil {
 		if e, ok := err.(*ir.Error); ok { //nolint:errorlint // it is ours, unwrapped
 			e.Graph = f.name
@@ -94,6 +95,21 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 		return nil, err
 	}
 	return im.g, nil
+}
+
+// version is the opset of the default domain, or def if there is none and that is not 0.
+func version(opsets map[string]int64, def int) (int, error) {
+	v, ok := opsets[""]
+	if !ok {
+		v, ok = opsets["ai.onnx"]
+	}
+	if !ok && def != 0 {
+		return def, nil
+	}
+	if v < MinOpset || v > MaxOpset {
+		return 0, &ir.Error{Rule: fmt.Sprintf("opset %d is not %d to %d", v, MinOpset, MaxOpset), Remedy: "convert the model with onnx.version_converter"}
+	}
+	return int(v), nil
 }
 
 // notValid is an error of the file's form.
@@ -107,6 +123,29 @@ type importer struct {
 	values map[string]*ir.Tensor
 	names  map[string]bool // of nodes
 	opset  int
+	outer  *importer // of the graph around this one; nil for the model's
+	depth  int       // of graphs around it, and of functions
+
+	functions map[string]*function // of the model, by what calls them
+	made      *int                 // nodes of all
+	prefix    string               // before the names of what a function makes
+	call      *call                // of the function that it is in; nil for none
+	omitted   map[string]bool      // inputs of the function that the call leaves out
+}
+
+// value is the tensor of that name, of this graph or of those around it; nil for none.
+func (im *importer) value(name string) *ir.Tensor {
+	for ; im != nil; im = im.outer {
+		if t := im.values[name]; t != nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// leftOut reports whether it is an input that the call of a function leaves out.
+func (im *importer) leftOut(name string) bool {
+	return im != nil && (im.omitted[name] || im.outer.leftOut(name))
 }
 
 func (im *importer) graph(f graph) error {
@@ -119,10 +158,20 @@ func (im *importer) graph(f graph) error {
 			return err
 		}
 	}
-	if err := im.options(f.inputs); err != nil {
-		return err
+	if im.outer == nil {
+		if err := im.options(f.inputs); err != nil {
+			return err
+		}
 	}
 	for _, v := range f.inputs {
+		if im.outer != nil { // what the node gives it, whatever the file says
+			t := &ir.Tensor{Name: v.name}
+			if err := im.define(t); err != nil {
+				return err
+			}
+			im.g.Inputs = append(im.g.Inputs, t)
+			continue
+		}
 		if im.values[v.name] != nil {
 			continue // an initializer's default, which is what this compiler takes
 		}
@@ -143,7 +192,7 @@ func (im *importer) graph(f graph) error {
 		}
 	}
 	for _, v := range f.outputs {
-		t := im.values[v.name]
+		t := im.value(v.name)
 		if t == nil {
 			return &ir.Error{Tensor: v.name, Rule: "is an output of the graph, and nothing defines it", Remedy: "the file is damaged or cut"}
 		}
@@ -378,14 +427,21 @@ func (im *importer) external(f *tensor, size int) ([]byte, error) {
 var microsoft = map[string]bool{"QuantizeLinear": true, "DequantizeLinear": true, "DynamicQuantizeLinear": true, "Gelu": true}
 
 func (im *importer) node(f *node, i int) error {
-	n := &ir.Node{Name: f.name, Op: f.op}
-	if n.Name == "" {
-		n.Name = fmt.Sprintf("%s_%d", f.op, i)
+	n := &ir.Node{Name: im.prefix + f.name, Op: f.op}
+	if f.name == "" {
+		n.Name = fmt.Sprintf("%s%s_%d", im.prefix, f.op, i)
 	}
+	if *im.made++; *im.made > mostNodes {
+		return n.Errorf("with its functions the model has more than %d nodes", mostNodes).WithRemedy("simplify the model (onnxsim)")
+	}
+	f = im.call.attributes(f)
 	for k := 2; im.names[n.Name]; k++ {
 		n.Name = fmt.Sprintf("%s#%d", strings.TrimSuffix(n.Name, fmt.Sprintf("#%d", k-1)), k)
 	}
 	im.names[n.Name] = true
+	if fn := im.functions[called(f.domain, f.op, f.overload)]; fn != nil {
+		return im.inline(n, f, fn)
+	}
 	switch f.domain {
 	case "", "ai.onnx":
 	case "com.microsoft":
@@ -396,18 +452,8 @@ func (im *importer) node(f *node, i int) error {
 		n.Op = f.domain + "." + f.op
 		return n.Errorf("operators of the domain %q are not supported", f.domain).WithRemedy("replace the node, or cut the model before it")
 	}
-	for _, name := range f.inputs {
-		if name == "" {
-			n.Inputs = append(n.Inputs, nil)
-			continue
-		}
-		t := im.values[name]
-		if t == nil {
-			e := n.Errorf("is read before anything defines it").WithRemedy("the file is damaged or cut, or its nodes are not sorted")
-			e.Tensor = name
-			return e
-		}
-		n.Inputs = append(n.Inputs, t)
+	if err := im.inputs(n, f); err != nil {
+		return err
 	}
 	for len(n.Inputs) > 0 && n.Inputs[len(n.Inputs)-1] == nil {
 		n.Inputs = n.Inputs[:len(n.Inputs)-1]
@@ -427,6 +473,7 @@ func (im *importer) node(f *node, i int) error {
 		if err := im.define(t); err != nil {
 			return err
 		}
+		t.Name = im.prefix + name
 		n.Outputs = append(n.Outputs, t)
 	}
 	if len(n.Outputs) == 0 {
@@ -449,6 +496,24 @@ func (im *importer) node(f *node, i int) error {
 	return nil
 }
 
+// inputs gives n its own.
+func (im *importer) inputs(n *ir.Node, f *node) error {
+	for _, name := range f.inputs {
+		t := im.value(name)
+		if name == "" || t == nil && im.leftOut(name) {
+			n.Inputs = append(n.Inputs, nil)
+			continue
+		}
+		if t == nil {
+			e := n.Errorf("is read before anything defines it").WithRemedy("the file is damaged or cut, or its nodes are not sorted")
+			e.Tensor = name
+			return e
+		}
+		n.Inputs = append(n.Inputs, t)
+	}
+	return nil
+}
+
 func (f *node) tensorAttr(name string) *tensor {
 	for _, a := range f.attrs {
 		if a.name == name {
@@ -463,7 +528,7 @@ func (im *importer) attributes(n *ir.Node, f *node) error {
 	n.Attrs = ir.Attrs{"opset": int64(im.opset)}
 	for _, a := range f.attrs {
 		if a.ref != "" {
-			return n.Errorf("attribute %s refers to one of a function", a.name)
+			return n.Errorf("attribute %s refers to one of a function, in which it is not", a.name).WithRemedy("the file is damaged, or its exporter wrong")
 		}
 		switch a.kind {
 		case 1:
@@ -482,13 +547,48 @@ func (im *importer) attributes(n *ir.Node, f *node) error {
 			if f.op != "Constant" && f.op != "ConstantOfShape" {
 				return n.Errorf("attribute %s is a tensor, which only Constant and ConstantOfShape have", a.name)
 			}
-		case 5, 10:
-			return n.Errorf("attribute %s is a graph: control flow is not supported", a.name).WithRemedy("simplify the model (onnxsim), or export it without control flow")
+		case 5:
+			if !controls[n.Op] {
+				return n.Errorf("attribute %s is a graph, which only If, Loop and Scan have", a.name).WithRemedy("export the model without it")
+			}
+			body, err := im.body(n, a)
+			if err != nil {
+				return err
+			}
+			if n.Bodies == nil {
+				n.Bodies = map[string]*ir.Graph{}
+			}
+			n.Bodies[a.name] = body
 		default:
 			return n.Errorf("attribute %s is of kind %d, which is not supported", a.name, a.kind)
 		}
 	}
 	return nil
+}
+
+// controls are the operators that have graphs.
+var controls = map[string]bool{"If": true, "Loop": true, "Scan": true}
+
+// body imports a graph of n, which is an attribute.
+func (im *importer) body(n *ir.Node, a attribute) (*ir.Graph, error) {
+	if im.depth == maxDepth {
+		return nil, n.Errorf("attribute %s is a graph in %d others", a.name, maxDepth).WithRemedy("simplify the model (onnxsim)")
+	}
+	f, err := parseGraph(a.g)
+	if err != nil {
+		return nil, notValid(err)
+	}
+	if f.sparse {
+		return nil, n.Errorf("attribute %s has sparse tensors, which are not supported", a.name).WithRemedy("make the initializers dense")
+	}
+	in := &importer{o: Options{Dir: im.o.Dir}, g: &ir.Graph{Name: f.name}, values: map[string]*ir.Tensor{}, names: im.names, opset: im.opset, outer: im, depth: im.depth + 1, functions: im.functions, made: im.made, prefix: im.prefix, call: im.call}
+	if err := in.graph(f); err != nil {
+		if e, ok := err.(*ir.Error); ok && e.Node == "" { //nolint:errorlint // it is ours, unwrapped
+			e.Node, e.Op, e.Rule = n.Name, n.Op, fmt.Sprintf("attribute %s: %s", a.name, e.Rule)
+		}
+		return nil, err
+	}
+	return in.g, nil
 }
 
 // constantNode makes a constant of a Constant node.

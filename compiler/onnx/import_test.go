@@ -192,7 +192,11 @@ func TestBadModels(t *testing.T) {
 		{"truncated", small()[:60], []string{"not a valid ONNX file", "the file is cut, damaged or no ONNX model"}},
 		{"old", testModel(6, in, relu, out), []string{"opset 6 is not 7 to", "version_converter"}},
 		{"new", testModel(99, in, relu, out), []string{"opset 99"}},
-		{"functions", append(testModel(17, in, relu, out), part(25, msg{})...), []string{"functions", "inline"}},
+		{"a function that calls itself", append(testModel(17, in, part(1, inDomain(testNode("Twice", []string{"x"}, []string{"z"}))), out), testFunction(nil, inDomain(testNode("Twice", []string{"a"}, []string{"b"})))...), []string{"(Twice)", "called by 16 functions", "must not call itself"}},
+		{"a function without its output", append(testModel(17, in, part(1, inDomain(testNode("Twice", []string{"x"}, []string{"z"}))), out), testFunction(nil)...), []string{`node "Twice-node" (Twice): tensor "b"`, "nothing in it defines it"}},
+		{"a function of more inputs", append(testModel(17, in, part(1, inDomain(testNode("Twice", []string{"x", "x", "x"}, []string{"z"}))), out), testFunction(nil)...), []string{"3 inputs and 1 outputs, the function has 2 and 1"}},
+		{"a function of another opset", append(testModel(17, in, part(1, inDomain(testNode("Twice", []string{"x"}, []string{"z"}))), out), testFunction(msg{}.bytes(9, msg{}.num(2, 99)))...), []string{"(Twice)", "opset 99", "inliner"}},
+		{"a function's attribute outside", testModel(17, in, part(1, testNode("Elu", []string{"x"}, []string{"z"}, refAttr("alpha", "slope"))), out), []string{"(Elu)", "attribute alpha refers to one of a function"}},
 		{"sparse", testModel(17, in, relu, out, part(15, msg{})), []string{"sparse"}},
 		{"no output", testModel(17, in, relu), []string{"no output"}},
 		{"undefined output", testModel(17, in, relu, part(12, valueInfo("q", 1))), []string{`tensor "q"`, "nothing defines it"}},
@@ -206,7 +210,9 @@ func TestBadModels(t *testing.T) {
 		{"huge constant", testModel(17, part(5, msg{}.num(1, 1<<31).num(1, 1<<31).num(2, 1).str(8, "x")), relu, out), []string{"too large"}},
 		{"short data", testModel(17, part(5, floatTensor("x", []uint64{1 << 20}, 1)), relu, out), []string{`tensor "x"`, "4 bytes of data, float32[1048576] needs 4194304"}},
 		{"short numbers", testModel(17, part(5, msg{}.num(1, 1<<20).num(2, 6).str(8, "x")), relu, out), []string{"0 numbers of data"}},
-		{"subgraph", testModel(17, in, part(1, testNode("If", []string{"x"}, []string{"z"}, msg{}.str(1, "then_branch").num(20, 5))), out), []string{"(If)", "then_branch", "control flow", "onnxsim"}},
+		{"a graph where none belongs", testModel(17, in, part(1, testNode("Relu", []string{"x"}, []string{"z"}, graphAttr("body"))), out), []string{"(Relu)", "attribute body is a graph", "export the model"}},
+		{"a graph without output", testModel(17, in, part(1, testNode("If", []string{"x"}, []string{"z"}, graphAttr("then_branch"))), out), []string{`node "If-node" (If)`, "attribute then_branch: the graph has no output"}},
+		{"graphs too deep", testModel(17, in, part(1, deep(maxDepth+1)), out), []string{`(If)`, "a graph in 16 others"}},
 		{"domain", testModel(17, in, part(1, append(testNode("Odd", []string{"x"}, []string{"z"}), msg{}.str(7, "my.domain")...)), out), []string{`domain "my.domain"`}},
 		{"no outputs of a node", testModel(17, in, part(1, testNode("Relu", []string{"x"}, nil)), out), []string{"no output"}},
 		{"external, no directory", testModel(17, part(5, msg{}.num(1, 1).num(2, 1).str(8, "x").num(14, 1)), relu, out), []string{"external data", "not read from a directory"}},
@@ -340,6 +346,11 @@ func TestChanged(t *testing.T) {
 func FuzzImport(f *testing.F) {
 	f.Add(small())
 	f.Add(testModel(17, part(11, valueInfo("x", 1, 1)), part(1, testNode("Constant", nil, []string{"c"}, intAttr("value_ints", 1, 2))), part(12, valueInfo("c", 1))))
+	follow := part(1, testNode("Identity", []string{"on"}, []string{"more"}))
+	for _, m := range [][]byte{ifModel(scalar("cond", kindBool, 1)), loopModel(3, follow), scanModel()} {
+		f.Add(m)
+	}
+	f.Add(append(testModel(17, part(11, valueInfo("x", 1, 2)), part(1, inDomain(testNode("Twice", []string{"x"}, []string{"z"}))), part(12, valueInfo("z", 1))), testFunction(nil, testNode("Elu", []string{"a"}, []string{"b"}, refAttr("alpha", "slope")))...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := Import(b, Options{})
 		if err != nil {

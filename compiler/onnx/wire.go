@@ -15,7 +15,16 @@ import (
 type model struct {
 	graph     []byte
 	opsets    map[string]int64
-	functions int
+	functions []function
+}
+
+// function is one of the model's own.
+type function struct {
+	domain, name, overload string
+	inputs, outputs        []string
+	nodes                  []node
+	defaults               []attribute // of those that it has
+	opsets                 map[string]int64
 }
 
 type graph struct {
@@ -28,6 +37,7 @@ type graph struct {
 
 type node struct {
 	name, op, domain string
+	overload         string
 	inputs, outputs  []string
 	attrs            []attribute
 }
@@ -43,6 +53,7 @@ type attribute struct {
 	ints    []int64
 	strings []string
 	ref     string
+	g       []byte // a graph
 }
 
 type tensor struct {
@@ -153,25 +164,65 @@ func parseModel(b []byte) (m model, err error) {
 			m.graph = f.bytes
 			return f.want("model's graph", protowire.BytesType)
 		case 8:
-			var domain string
-			var version int64
-			err := fields("opset", f.bytes, func(f field) error {
-				switch f.num {
-				case 1:
-					domain = string(f.bytes)
-				case 2:
-					version = int64(f.value)
-				}
-				return nil
-			})
-			m.opsets[domain] = version
-			return err
+			return opset(f.bytes, m.opsets)
 		case 25:
-			m.functions++
+			fn, err := parseFunction(f.bytes)
+			m.functions = append(m.functions, fn)
+			return err
 		}
 		return nil
 	})
 	return m, err
+}
+
+// opset adds what a message says of a domain's version.
+func opset(b []byte, to map[string]int64) error {
+	var domain string
+	var version int64
+	err := fields("opset", b, func(f field) error {
+		switch f.num {
+		case 1:
+			domain = string(f.bytes)
+		case 2:
+			version = int64(f.value)
+		}
+		return nil
+	})
+	to[domain] = version
+	return err
+}
+
+func parseFunction(b []byte) (fn function, err error) {
+	fn.opsets = map[string]int64{}
+	err = fields("function", b, func(f field) error {
+		if err := f.want("function", protowire.BytesType); err != nil {
+			return err
+		}
+		switch f.num {
+		case 1:
+			fn.name = string(f.bytes)
+		case 4:
+			fn.inputs = append(fn.inputs, string(f.bytes))
+		case 5:
+			fn.outputs = append(fn.outputs, string(f.bytes))
+		case 7:
+			n, err := parseNode(f.bytes)
+			fn.nodes = append(fn.nodes, n)
+			return err
+		case 9:
+			return opset(f.bytes, fn.opsets)
+		case 10:
+			fn.domain = string(f.bytes)
+		case 11:
+			a, err := parseAttribute(f.bytes)
+			fn.defaults = append(fn.defaults, a)
+			return err
+		case 13:
+			fn.overload = string(f.bytes)
+		}
+		return nil
+	})
+	return fn, err
 }
 
 func parseGraph(b []byte) (g graph, err error) {
@@ -231,6 +282,8 @@ func parseNode(b []byte) (n node, err error) {
 			return err
 		case 7:
 			n.domain = string(f.bytes)
+		case 8:
+			n.overload = string(f.bytes)
 		}
 		return nil
 	})
@@ -252,6 +305,9 @@ func parseAttribute(b []byte) (a attribute, err error) {
 			t, err := parseTensor(f.bytes)
 			a.t = &t
 			return err
+		case 6:
+			a.g = f.bytes
+			return f.want("attribute's graph", protowire.BytesType)
 		case 7:
 			v, err := f.packed("attribute", protowire.Fixed32Type, nil)
 			for _, x := range v {

@@ -60,6 +60,9 @@ func (b *builder) op2(op string, x, y *ir.Tensor) *ir.Tensor {
 	case "eq", "ne", "lt", "le":
 		typ = ir.Bool
 	}
+	if t := b.wide(op, x, y); t != nil {
+		return t
+	}
 	shape, ok := ir.Broadcast(x.Shape, y.Shape)
 	if !ok {
 		b.fail(fixShapes, y, "shapes %v of %q and %v cannot be broadcast", x.Shape, b.inModel(x), y.Shape)
@@ -73,6 +76,9 @@ func (b *builder) op2(op string, x, y *ir.Tensor) *ir.Tensor {
 
 // op1 is ELEMENT of one operand.
 func (b *builder) op1(op string, x *ir.Tensor) *ir.Tensor {
+	if t := b.wide1(op, x); t != nil {
+		return t
+	}
 	return b.emit("npu.element", x.Type, x.Shape, ir.Attrs{"op": op}, x)
 }
 
@@ -82,8 +88,14 @@ func (b *builder) scalar2(op string, x *ir.Tensor, v float32) *ir.Tensor {
 }
 
 func (b *builder) cast(x *ir.Tensor, typ ir.Type) *ir.Tensor {
-	if x.Type == typ {
+	switch {
+	case x.Type == typ:
 		return x
+	case x.Type == ir.Uint16 && !x.Const():
+		return b.cast(b.from16(x), typ)
+	case typ == ir.Uint16 && x.Type.Computes() && !x.Const():
+		x = b.emit("npu.clip", ir.Int32, x.Shape, ir.Attrs{"lo": int64(0), "hi": int64(math.MaxUint16)}, b.cast(x, ir.Int32))
+		return b.to16(x)
 	}
 	return b.emit("npu.cast", typ, x.Shape, nil, x)
 }
@@ -211,16 +223,7 @@ func (b *builder) reduce(kind string, x *ir.Tensor, axes []int) *ir.Tensor {
 
 // toInt64 widens int32.
 func (b *builder) toInt64(x *ir.Tensor) *ir.Tensor {
-	high := b.scalar2("shr", x, 31)
-	shape := append(slices.Clone(x.Shape), 1)
-	both := b.concat(len(x.Shape), b.reshape(x, shape...), b.reshape(high, shape...))
-	return b.emit("npu.bitcast", ir.Int64, x.Shape, nil, both)
-}
-
-// low is the low half of 64-bit integers.
-func (b *builder) low(x *ir.Tensor) *ir.Tensor {
-	halves := b.emit("npu.bitcast", ir.Int32, append(slices.Clone(x.Shape), 2), nil, x)
-	return b.reshape(b.part(halves, len(x.Shape), 0, 1), x.Shape...)
+	return b.joined(ir.Int64, x, b.scalar2("shr", x, 31))
 }
 
 // failure is what fail panics with; the caller of a rule recovers it.

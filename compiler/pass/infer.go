@@ -14,45 +14,68 @@ const foldLimit = 64 << 20
 
 // Infer gives every tensor of a model's graph its type and shape, and replaces what is known now
 // by constants: shapes, and what is computed of constants only. (De)quantization of constants
-// stays, since FuseQDQ looks for it.
+// stays, since FuseQDQ looks for it. Control flow is written out (control.go).
 func Infer(g *ir.Graph) error {
-	rs := rules()
-	known := map[*ir.Tensor]*ir.Tensor{}
-	later := map[*ir.Tensor]bool{}
-	nodes := g.Nodes[:0:0]
-	for _, n := range g.Nodes {
-		replace(n.Inputs, known)
-		if n.Device() || n.Host() {
-			nodes = append(nodes, n)
-			continue
-		}
-		b, out, err := apply(rs, n, later)
-		if err != nil {
+	in := &inference{rs: rules(), known: map[*ir.Tensor]*ir.Tensor{}, later: map[*ir.Tensor]bool{}}
+	if err := in.run(g.Nodes); err != nil {
+		return err
+	}
+	g.Nodes = in.nodes
+	replace(g.Outputs, in.known)
+	return nil
+}
+
+// inference is what Infer knows.
+type inference struct {
+	rs    map[string]rule
+	nodes []*ir.Node // that are left
+	known map[*ir.Tensor]*ir.Tensor
+	later map[*ir.Tensor]bool
+	made  int // nodes that control flow was written out as
+}
+
+func (in *inference) run(nodes []*ir.Node) error {
+	for _, n := range nodes {
+		if err := in.node(n); err != nil {
 			return err
-		}
-		data, err := evaluate(n, b, out)
-		if err != nil {
-			return err
-		}
-		whole, soon := true, constantLater(n.Inputs, later)
-		for i, t := range n.Outputs {
-			if t == nil {
-				continue
-			}
-			t.Type, t.Shape = out[i].Type, slices.Clone(out[i].Shape)
-			if d := data[out[i]]; d != nil {
-				known[t] = &ir.Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape, Data: d}
-			} else {
-				whole = false
-				later[t] = soon
-			}
-		}
-		if !whole {
-			nodes = append(nodes, n)
 		}
 	}
-	g.Nodes = nodes
-	replace(g.Outputs, known)
+	return nil
+}
+
+func (in *inference) node(n *ir.Node) error {
+	replace(n.Inputs, in.known)
+	if n.Device() || n.Host() {
+		in.nodes = append(in.nodes, n)
+		return nil
+	}
+	if f := control(n.Op); f != nil {
+		return f(in, n)
+	}
+	b, out, err := apply(in.rs, n, in.later)
+	if err != nil {
+		return err
+	}
+	data, err := evaluate(n, b, out)
+	if err != nil {
+		return err
+	}
+	whole, soon := true, constantLater(n.Inputs, in.later)
+	for i, t := range n.Outputs {
+		if t == nil {
+			continue
+		}
+		t.Type, t.Shape = out[i].Type, slices.Clone(out[i].Shape)
+		if d := data[out[i]]; d != nil {
+			in.known[t] = &ir.Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape, Data: d}
+		} else {
+			whole = false
+			in.later[t] = soon
+		}
+	}
+	if !whole {
+		in.nodes = append(in.nodes, n)
+	}
 	return nil
 }
 

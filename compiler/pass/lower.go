@@ -14,7 +14,7 @@ import (
 // rules are those of all operators of the model level.
 func rules() map[string]rule {
 	all := map[string]rule{}
-	for _, r := range []map[string]rule{elementRules(), moveRules(), windowRules(), matrixRules(), normRules(), quantRules(), tfliteRules(), attentionRules(), scatterRules(), recurrentRules()} {
+	for _, r := range []map[string]rule{elementRules(), moveRules(), windowRules(), matrixRules(), normRules(), quantRules(), tfliteRules(), attentionRules(), scatterRules(), recurrentRules(), indexRules(), signalRules(), stateRules()} {
 		maps.Copy(all, r)
 	}
 	return all

@@ -17,11 +17,12 @@ func TestPartition(t *testing.T) {
 		{"a type of the device", `node "n" npu.element(%x) -> (%y: float32[2]) {op="exp"}`, "npu.element", ""},
 		{"one that it lacks", `node "n" npu.element(%w) -> (%y: float64[2]) {op="exp"}`, "host.element", ""},
 		{"the host's already", `node "n" host.odd(%x) -> (%y: float32[2])`, "host.odd", ""},
-		{"nobody's", `node "n" npu.softmax(%w) -> (%y: float64[2])`, "", `test: node "model" (Softmax): tensor "w": npu.softmax, of which it is made: float64 is no type of NORM`},
+		{"nobody's", `node "n" npu.softmax(%i) -> (%y: int32[2])`, "", `test: node "model" (Softmax): tensor "i": npu.softmax, of which it is made: int32 is no type of NORM`},
+		{"softmax of a type that it lacks", `node "n" npu.softmax(%w) -> (%y: float64[2])`, "host.softmax", ""},
 		{"the model's", `node "n" Softmax(%x) -> (%y: float32[2])`, "", `test: node "n" (Softmax): the operator was not lowered`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g, err := ir.Parse("graph \"test\"\ninput %x: float32[2]\ninput %w: float64[2]\n" + tt.node + "\noutput %y\n")
+			g, err := ir.Parse("graph \"test\"\ninput %x: float32[2]\ninput %w: float64[2]\ninput %i: int32[2]\n" + tt.node + "\noutput %y\n")
 			if err != nil {
 				t.Fatal(err)
 			}

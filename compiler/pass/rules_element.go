@@ -232,9 +232,22 @@ func (b *builder) convert(x *ir.Tensor, typ ir.Type, saturate bool) *ir.Tensor {
 	case x.Type == ir.Bool && typ.Bits() == 8 && !typ.Float():
 		return b.emit("npu.bitcast", typ, x.Shape, nil, x)
 	case (x.Type == ir.Int64 || x.Type == ir.Uint64) && typ.Integer() && typ.Bits() <= 32:
-		return b.convert(b.low(x), typ, saturate)
+		return b.convert(b.half(x, 0), typ, saturate)
+	case x.Type == ir.Int64 && !x.Const() && (typ == ir.Float32 || typ == ir.Float16):
+		return b.cast(b.rounded(x), typ) // what fp16 has is exact in fp32
 	case typ == ir.Int64 && x.Type.Computes() && !x.Type.Float():
 		return b.toInt64(b.cast(x, ir.Int32))
+	}
+	switch {
+	case x.Const():
+	case x.Type == ir.Uint16:
+		return b.convert(b.from16(x), typ, saturate)
+	case typ == ir.Uint16 && x.Type.Computes():
+		if x.Type.Float() {
+			whole := b.emit("npu.cast", ir.Int32, x.Shape, ir.Attrs{"trunc": int64(1)}, x)
+			return b.to16(b.emit("npu.clip", ir.Int32, x.Shape, ir.Attrs{"lo": int64(0), "hi": int64(math.MaxUint16)}, whole))
+		}
+		return b.to16(b.cast(x, ir.Int32))
 	}
 	attrs := ir.Attrs{}
 	if typ.Float() {
@@ -274,6 +287,9 @@ func ruleDiv(b *builder, n *ir.Node) []*ir.Tensor {
 	}
 	// Integers of 16 bits: the quotient in fp32 is off by less than its distance to the next integer.
 	q := b.op2("div", b.cast(x, ir.Float32), b.cast(y, ir.Float32))
+	if x.Type == ir.Uint16 {
+		return one(b.to16(b.emit("npu.cast", ir.Int32, q.Shape, ir.Attrs{"trunc": int64(1)}, q)))
+	}
 	return one(b.emit("npu.cast", x.Type, q.Shape, ir.Attrs{"trunc": int64(1), "saturate": int64(0)}, b.emit("npu.cast", ir.Int32, q.Shape, ir.Attrs{"trunc": int64(1)}, q)))
 }
 
@@ -299,6 +315,31 @@ func ruleMod(b *builder, n *ir.Node) []*ir.Tensor {
 		whole = b.floor(q)
 	}
 	return one(b.convert(b.op2("sub", fx, b.op2("mul", whole, fy)), x.Type, true))
+}
+
+// rulePow: of integers the squares and cubes of constants are products, others the host's.
+func rulePow(b *builder, n *ir.Node) []*ir.Tensor {
+	x, y := n.Inputs[0], n.Inputs[1]
+	if x.Type.Float() {
+		return one(b.power(x, y))
+	}
+	if y.Const() && y.Elements() == 1 && len(y.Shape) <= len(x.Shape) {
+		switch numbers(y)[0] {
+		case 1:
+			return one(b.reshapeCopy(x))
+		case 2:
+			return one(b.op2("mul", x, x))
+		case 3:
+			return one(b.op2("mul", x, b.op2("mul", x, x)))
+		}
+	}
+	typ := x.Type
+	if y.Type.Float() {
+		x, y = b.cast(x, ir.Float64), b.cast(y, ir.Float64)
+	} else {
+		y = b.convert(y, typ, true)
+	}
+	return one(b.convert(b.op2("pow", x, y), typ, true))
 }
 
 func ruleWhere(b *builder, n *ir.Node) []*ir.Tensor {
@@ -338,7 +379,7 @@ func elementRules() map[string]rule {
 		"Relu": unary("relu"), "Sigmoid": unary("sigmoid"), "Tanh": unary("tanh"), "Exp": unary("exp"), "Log": unary("log"), "Sqrt": unary("sqrt"),
 		"Neg": unary("neg"), "Abs": unary("abs"), "Erf": unary("erf"), "Reciprocal": unary("reciprocal"), "HardSwish": unary("hardswish"),
 		"Gelu": ruleGelu, "HardSigmoid": ruleHardSigmoid, "Clip": ruleClip, "Where": ruleWhere, "IsInf": ruleIsInf,
-		"Pow":      func(b *builder, n *ir.Node) []*ir.Tensor { return one(b.power(n.Inputs[0], n.Inputs[1])) },
+		"Pow":      rulePow,
 		"Cast":     ruleCast(castTo),
 		"CastLike": ruleCast(func(n *ir.Node) (ir.Type, bool) { return n.Inputs[1].Type, true }),
 	}

@@ -186,18 +186,23 @@ func (b *builder) logSumExp(x *ir.Tensor, axes []int) *ir.Tensor {
 
 // lastAxis moves an axis to the end, calls f and moves it back.
 func (b *builder) lastAxis(x *ir.Tensor, axis int, f func(x *ir.Tensor) *ir.Tensor) *ir.Tensor {
-	var perm, back []int
+	var perm []int
 	for i := range x.Shape {
 		if i != axis {
 			perm = append(perm, i)
 		}
 	}
 	perm = append(perm, axis)
-	back = make([]int, len(perm))
-	for i, p := range perm {
-		back[p] = i
+	return b.lastAxisBack(f(b.transpose(x, perm...)), axis)
+}
+
+// lastAxisBack moves the last axis to where axis is.
+func (b *builder) lastAxisBack(x *ir.Tensor, axis int) *ir.Tensor {
+	var perm []int
+	for i := range len(x.Shape) - 1 {
+		perm = append(perm, i)
 	}
-	return b.transpose(f(b.transpose(x, perm...)), back...)
+	return b.transpose(x, slices.Insert(perm, axis, len(x.Shape)-1)...)
 }
 
 // row is the input and the axis of Softmax and its kin. Before opset 13 they had two axes, of those before the one that is named and of
@@ -221,9 +226,12 @@ func ruleSoftmax(b *builder, n *ir.Node) []*ir.Tensor {
 
 func ruleLogSoftmax(b *builder, n *ir.Node) []*ir.Tensor {
 	x, axis := b.row(n)
+	return one(b.reshape(b.logSoftmax(x, axis), n.Inputs[0].Shape...))
+}
+
+func (b *builder) logSoftmax(x *ir.Tensor, axis int) *ir.Tensor {
 	d := b.op2("sub", x, b.fold("max", x, []int{axis}))
-	y := b.op2("sub", d, b.op1("log", b.fold("sum", b.op1("exp", d), []int{axis})))
-	return one(b.reshape(y, n.Inputs[0].Shape...))
+	return b.op2("sub", d, b.op1("log", b.fold("sum", b.op1("exp", d), []int{axis})))
 }
 
 // index is the position of the maximum or minimum along the last axis, of [rows, size] int32.
@@ -299,12 +307,15 @@ func (b *builder) constInts32(i int) []int {
 	return out
 }
 
-// ruleCumSum is a product with a triangle of ones.
+// ruleCumSum is a product with a triangle of ones, of integers sums of neighbours, which are exact.
 func ruleCumSum(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
 	axis := b.axis(b.constInts(1)[0], len(x.Shape))
 	size := x.Shape[axis]
 	exclusive, reverse := n.Attrs.Int("exclusive", 0) != 0, n.Attrs.Int("reverse", 0) != 0
+	if x.Type.Integer() {
+		return one(b.reshapeCopy(b.running("add", x, axis, 0, exclusive, reverse)))
+	}
 	ones := make([]float32, b.made(size, size))
 	for i := range ones {
 		from, to := i/size, i%size
@@ -344,8 +355,14 @@ func matrixRules() map[string]rule {
 		"ReduceProd": reduced(func(b *builder, x *ir.Tensor, axes []int) *ir.Tensor {
 			for _, a := range axes {
 				size := x.Shape[a]
-				if size == 0 || size > 1024 {
+				if size > 1024 {
 					b.fail(makeSmaller, nil, "a product of %d elements", size)
+				}
+				if size == 0 {
+					shape := slices.Clone(x.Shape)
+					shape[a] = 1
+					x = b.expand(b.like(x, 1), shape)
+					continue
 				}
 				y := b.part(x, a, 0, 1)
 				for i := 1; i < size; i++ {

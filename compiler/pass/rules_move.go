@@ -297,22 +297,25 @@ func ruleGather(b *builder, n *ir.Node) []*ir.Tensor {
 	if at.Const() {
 		for _, i := range b.constInts(1) {
 			if d := x.Shape[axis]; i < -d || i >= d {
-				b.fail(fixValue, nil, "index %d of %d", i, d)
+				b.fail(fixValue, at, "index %d of axis %d of %v, which has %d elements", i, axis, x.Shape, d)
 			}
 		}
 	}
 	return one(b.gather(x, at, axis))
 }
 
-// ruleGatherND: with constant indices it is a gather of the tensor with the indexed axes made one.
+// ruleGatherND is a gather of the tensor with the indexed axes made one.
 func ruleGatherND(b *builder, n *ir.Node) []*ir.Tensor {
 	x, at := n.Inputs[0], n.Inputs[1]
 	batch := n.Attrs.Int("batch_dims", 0)
-	index := b.constInts(1)
 	depth := at.Shape[len(at.Shape)-1]
 	if batch < 0 || batch+depth > len(x.Shape) || batch >= len(at.Shape) {
 		b.fail(fixShapes, x, "indices %v with %d batch axes for %v", at.Shape, batch, x.Shape)
 	}
+	if !at.Const() {
+		return one(b.takeND(x, at, batch, depth))
+	}
+	index := b.constInts(1)
 	batches := b.elements(x.Shape[:batch])
 	inner := b.elements(x.Shape[batch : batch+depth])
 	rows := b.elements(at.Shape[:len(at.Shape)-1])
@@ -325,7 +328,7 @@ func ruleGatherND(b *builder, n *ir.Node) []*ir.Tensor {
 				v += d
 			}
 			if v < 0 || v >= d {
-				b.fail(fixValue, nil, "index %d of %d", v, d)
+				b.fail(fixValue, at, "index %d of axis %d of %v, which has %d elements", index[r*depth+j], batch+j, x.Shape, d)
 			}
 			k = k*d + v
 		}

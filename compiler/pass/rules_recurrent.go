@@ -21,6 +21,9 @@ type recurrent struct {
 	candidate    *affine      // of the state that is reset, which has the last gate of r then; nil if r has all
 	peepholes    []*ir.Tensor // [size] of gates i, o and f; nil for none
 	forward      bool
+	lengths      *ir.Tensor // int32 [batch, 1], of sequences that may be shorter than the steps; nil for none
+	clip         float32    // of what the functions of gates get; 0 for none
+	coupled      bool       // LSTM: the gate that forgets is what the one of the input leaves
 }
 
 // affine is a product with r [size, gates · size], and a bias [gates · size], nil for none.
@@ -60,7 +63,7 @@ func ruleRecurrent(op string, gates int) rule {
 		if x.Shape[0] < 1 || x.Shape[0] > mostSteps {
 			b.fail(makeSmaller, x, "%d steps are written out, one after the other, and %d is the most", x.Shape[0], mostSteps)
 		}
-		b.recurrentRefused(n, x)
+		lengths := b.lengths(n, x)
 		acts, ok := n.Attrs["activations"].([]string)
 		if !ok {
 			acts = slices.Concat(defaultActs[op], defaultActs[op])
@@ -89,6 +92,7 @@ func ruleRecurrent(op string, gates int) rule {
 			c := &recurrent{
 				builder: b, n: n, gates: gates, steps: x.Shape[0], batch: x.Shape[1], size: size, acts: acts[d*each : (d+1)*each],
 				w: b.transpose(part(1, gates*size, x.Shape[2]), 1, 0), forward: forward,
+				clip: n.Attrs.Float("clip", 0), coupled: n.Attrs.Int("input_forget", 0) != 0, lengths: lengths,
 			}
 			r, bias := b.transpose(part(2, gates*size, size), 1, 0), part(3, 2*gates*size)
 			if bias != nil {
@@ -129,23 +133,36 @@ func ruleRecurrent(op string, gates int) rule {
 	}
 }
 
-// recurrentRefused refuses what is not supported.
-func (b *builder) recurrentRefused(n *ir.Node, x *ir.Tensor) {
-	if t := n.Input(4); t != nil {
-		for _, l := range b.constInts(4) {
-			if l != x.Shape[0] {
-				b.fail(replaceNode, t, "sequences of %d of %d steps are not supported", l, x.Shape[0])
-			}
-		}
-	}
-	for _, a := range []string{"clip", "activation_alpha", "activation_beta"} {
+// lengths are those of the sequences, nil if all have all steps. Attributes that are not supported are refused.
+func (b *builder) lengths(n *ir.Node, x *ir.Tensor) *ir.Tensor {
+	for _, a := range []string{"activation_alpha", "activation_beta"} {
 		if n.Attrs.Has(a) {
 			b.fail(replaceNode, nil, "attribute %s is not supported", a)
 		}
 	}
-	if n.Attrs.Int("input_forget", 0) != 0 {
-		b.fail(replaceNode, nil, "input_forget is not supported")
+	if c := n.Attrs.Float("clip", 0); c < 0 || c != c {
+		b.fail(fixValue, nil, "clip is %g", c)
 	}
+	t := n.Input(4)
+	if t == nil {
+		return nil
+	}
+	if t.Elements() != x.Shape[1] {
+		b.fail(fixShapes, t, "%v lengths of %d sequences", t.Shape, x.Shape[1])
+	}
+	if t.Const() {
+		all := true
+		for _, l := range b.constInts(4) {
+			if l < 0 || l > x.Shape[0] {
+				b.fail(fixValue, t, "a sequence of %d of %d steps", l, x.Shape[0])
+			}
+			all = all && l == x.Shape[0]
+		}
+		if all {
+			return nil
+		}
+	}
+	return b.reshape(b.index32(t), x.Shape[1], 1)
 }
 
 // run is a direction: the states behind all steps, and the last one, each with an axis for the direction, and LSTM's cell.
@@ -161,6 +178,7 @@ func (c *recurrent) run(x, h, cell *ir.Tensor) (y, last, lastCell *ir.Tensor) {
 			i = c.steps - 1 - i
 		}
 		in := c.reshape(c.part(all, 0, i, 1), c.batch, c.gates*c.size)
+		before, cellBefore := h, cell
 		switch c.n.Op {
 		case "RNN":
 			h = c.act(0, c.op2("add", in, c.of(c.r, h)))
@@ -169,7 +187,15 @@ func (c *recurrent) run(x, h, cell *ir.Tensor) (y, last, lastCell *ir.Tensor) {
 		default:
 			h, cell = c.lstm(in, h, cell)
 		}
-		states[i] = c.reshape(h, 1, 1, c.batch, c.size)
+		shown := h
+		if c.lengths != nil { // behind a sequence's end the output is 0, and the state stays; from the end it begins there
+			on := c.op2("lt", c.ints(ir.Int32, nil, i), c.lengths)
+			shown, h = c.choose(on, h, c.like(h, 0)), c.choose(on, h, before)
+			if cell != nil {
+				cell = c.choose(on, cell, cellBefore)
+			}
+		}
+		states[i] = c.reshape(shown, 1, 1, c.batch, c.size)
 	}
 	last = c.reshape(h, 1, c.batch, c.size)
 	if cell != nil {
@@ -198,6 +224,9 @@ func (c *recurrent) gate(t *ir.Tensor, i int) *ir.Tensor {
 
 // act is function i.
 func (c *recurrent) act(i int, x *ir.Tensor) *ir.Tensor {
+	if c.clip > 0 && i < 2 { // LSTM's cell is not, as ONNX Runtime has it
+		x = c.builder.clip(x, -c.clip, c.clip)
+	}
 	switch c.acts[i] {
 	case "Sigmoid":
 		return c.op1("sigmoid", x)
@@ -205,8 +234,12 @@ func (c *recurrent) act(i int, x *ir.Tensor) *ir.Tensor {
 		return c.op1("tanh", x)
 	case "Relu":
 		return c.op1("relu", x)
+	case "HardSigmoid":
+		return c.builder.clip(c.scalar2("add", c.scalar2("mul", x, 0.2), 0.5), 0, 1)
+	case "Softsign":
+		return c.op2("div", x, c.scalar2("add", c.op1("abs", x), 1))
 	}
-	c.fail(replaceNode, nil, "activation %q is not supported; Sigmoid, Tanh and Relu are", c.acts[i])
+	c.fail(replaceNode, nil, "activation %q is not supported; Sigmoid, Tanh, Relu, HardSigmoid and Softsign are", c.acts[i])
 	return nil
 }
 
@@ -235,7 +268,14 @@ func (c *recurrent) lstm(in, h, cell *ir.Tensor) (_, _ *ir.Tensor) {
 		}
 		return c.act(0, t)
 	}
-	next := c.op2("add", c.op2("mul", gate(2, cell), cell), c.op2("mul", gate(0, cell), c.act(1, c.gate(sum, 3))))
+	input := gate(0, cell)
+	var forget *ir.Tensor
+	if c.coupled {
+		forget = c.op2("sub", c.like(input, 1), input)
+	} else {
+		forget = gate(2, cell)
+	}
+	next := c.op2("add", c.op2("mul", forget, cell), c.op2("mul", input, c.act(1, c.gate(sum, 3))))
 	return c.op2("mul", gate(1, next), c.act(2, next)), next
 }
 

@@ -73,7 +73,7 @@ func ruleScatterND(b *builder, n *ir.Node) []*ir.Tensor {
 				v += x.Shape[d]
 			}
 			if v < 0 || v >= x.Shape[d] {
-				b.fail(fixValue, nil, "index %d of axis %d of %v", index[i*k+d], d, x.Shape)
+				b.fail(fixValue, n.Inputs[1], "index %d of axis %d of %v, which has %d elements", index[i*k+d], d, x.Shape, x.Shape[d])
 			}
 			at[i] = at[i]*x.Shape[d] + v
 		}
@@ -120,7 +120,7 @@ func (b *builder) flatIndices(n *ir.Node) []int {
 				}
 			}
 			if k < 0 || k >= x.Shape[a] {
-				b.fail(fixValue, x, "index %d of axis %d of %v", k, a, x.Shape)
+				b.fail(fixValue, at, "index %d of axis %d of %v, which has %d elements", index[i], axis, x.Shape, x.Shape[axis])
 			}
 			flat[i] += k * dense[a]
 		}
@@ -128,12 +128,15 @@ func (b *builder) flatIndices(n *ir.Node) []int {
 	return flat
 }
 
-// ruleGatherElements: with constant indices it is a gather of the flat tensor.
+// ruleGatherElements is a gather of the flat tensor.
 func ruleGatherElements(b *builder, n *ir.Node) []*ir.Tensor {
 	x := n.Inputs[0]
+	if !n.Inputs[1].Const() {
+		return one(b.take(x, n.Inputs[1], b.axis(n.Attrs.Int("axis", 0), len(x.Shape))))
+	}
 	return one(b.gather(b.reshape(x, x.Elements()), b.ints(ir.Int32, n.Inputs[1].Shape, b.flatIndices(n)...), 0))
 }
 
 func scatterRules() map[string]rule {
-	return map[string]rule{"GatherElements": ruleGatherElements, "ScatterElements": ruleScatterElements, "ScatterND": ruleScatterND}
+	return map[string]rule{"GatherElements": ruleGatherElements, "ScatterElements": ruleScatterElements, "Scatter": ruleScatterElements, "ScatterND": ruleScatterND}
 }

@@ -171,7 +171,6 @@ func (l *lower) gather() error {
 		if k < 0 {
 			k += dim
 		}
-		k = max(0, min(k, dim-1))
 		if p := len(parts) - 1; p >= 0 && parts[p].from+parts[p].count == k {
 			parts[p].count++
 			continue

@@ -12,7 +12,8 @@ import (
 
 // lookup is npu.gather with indexes that the device computes or that are many: GATHER (§5.6.27) from a table in the
 // scratchpad. A table that does not fit is gathered in parts: an index of another part takes the row
-// that the parts before gave, which stands behind the part as more rows of it.
+// that the parts before gave, which stands behind the part as more rows of it. An index of no row of the whole table
+// is a BAD_INDEX: GATHER finds it, of a table in parts one that copies nothing that anybody reads.
 type lookup struct {
 	*lower
 	rows, cols int // of a part of the table: rows, and bytes of each
@@ -100,13 +101,13 @@ func (g *lookup) step(op isa.ElementOp, x local, y *local, out local, m int) {
 	g.vec(op, systolic.Int32, systolic.Int32, x, y, out, m, true)
 }
 
-// indexes loads m indexes and makes them those of rows that are there.
+// indexes loads m indexes, as int32. Of a table in parts they are looked at, and none counts from the end any more.
 func (g *lookup) indexes(from Place, size, first, m, dim int) {
 	index, a, b := g.list(0), g.list(1), g.list(2)
 	if size == 4 {
 		g.load(index.at, from.plus(4*first), 4*m)
 	} else {
-		// An int64 that is no int32 becomes the nearest one.
+		// An int64 that is no int32 becomes the nearest one, which is of no row either.
 		g.moveRows(false, index.at, from.plus(8*first), 4, []int{m}, []int{8})
 		g.moveRows(false, a.at, from.plus(8*first+4), 4, []int{m}, []int{8})
 		g.step(isa.ElemShr, index, g.one(31), b, m)
@@ -116,11 +117,14 @@ func (g *lookup) indexes(from Place, size, first, m, dim int) {
 		g.step(isa.ElemSelect, index, &a, b, m)
 		g.step(isa.ElemMove, b, nil, index, m)
 	}
+	if dim <= g.rows {
+		return
+	}
+	// Rows of a byte each, all at one place: m bytes that are there are copied, and all indexes looked at.
+	g.b.Emit(isa.Gather{FromEnd: true, N: 1, Stride: 1, X: g.own, Indices: index.at, Out: g.now, M: uint32(m), Rows: uint32(dim)})
 	g.step(isa.ElemLt, index, g.one(0), a, m)
 	g.step(isa.ElemMul, a, g.one(dim), a, m)
 	g.step(isa.ElemAdd, index, &a, index, m)
-	g.step(isa.ElemMax, index, g.one(0), index, m)
-	g.step(isa.ElemMin, index, g.one(dim-1), index, m)
 }
 
 // gather makes m rows of n bytes of the table at from, whose rows are so many bytes apart.
@@ -128,7 +132,7 @@ func (g *lookup) gather(from Place, stride, n, m, dim int) {
 	t := isa.Gather{N: uint16(n), Stride: uint16(n), Out: g.now, M: uint32(m), TableStride: uint32(n)}
 	if dim <= g.rows {
 		g.moveRows(false, g.table, from, n, []int{dim}, []int{stride})
-		t.X, t.Indices, t.Rows = g.table, g.index, uint32(dim)
+		t.FromEnd, t.X, t.Indices, t.Rows = true, g.table, g.index, uint32(dim)
 		g.b.Emit(t)
 		return
 	}

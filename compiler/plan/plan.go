@@ -236,14 +236,24 @@ func attempt(m *memory, all []group, target emit.Target, most int) (p *Plan, fai
 
 // list returns the instructions of the nodes of c, with the scratchpad up to target's size.
 func (m *memory) list(c group, target emit.Target) (*emit.List, error) {
-	if len(c.nodes) == 1 {
-		return m.generate(m.graph.Nodes[c.nodes[0]], target)
-	}
 	var nodes []*ir.Node
 	for _, i := range c.nodes {
 		nodes = append(nodes, m.graph.Nodes[i])
 	}
-	return m.together(nodes, target)
+	var l *emit.List
+	var err error
+	if len(nodes) == 1 {
+		l, err = m.generate(nodes[0], target)
+	} else {
+		l, err = m.together(nodes, target)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if missing := l.Lacks(); missing != 0 {
+		return nil, nodes[0].Errorf("the core has no %s (§5.3)", strings.ToUpper(strings.Join(isa.GroupNames(missing), ", "))).WithRemedy("compile for a core that has it")
+	}
+	return l, nil
 }
 
 // show stores the tensors of group i that stay in the scratchpad, if all tensors are to be seen in memory.

@@ -138,7 +138,20 @@ func concat(n *ir.Node, in [][]byte) []byte {
 	return pack(y.Type, out)
 }
 
-// gather takes an index outside as the nearest one inside: any value is allowed there.
+// checkIndexes refuses what GATHER reports as BAD_INDEX (§5.6.27).
+func checkIndexes(n *ir.Node, in [][]byte) error {
+	x, axis := n.Inputs[0], n.Attrs.Int("axis", 0)
+	if n.Outputs[0].Elements() == 0 {
+		return nil
+	}
+	if k, ok := ir.Outside(n.Inputs[1], in[1], x.Shape[axis]); ok {
+		e := n.Errorf("BAD_INDEX: index %d of axis %d of %v, which has %d elements", k, axis, x.Shape, x.Shape[axis])
+		e.Tensor = n.Inputs[1].Name
+		return e
+	}
+	return nil
+}
+
 func gather(n *ir.Node, in [][]byte) []byte {
 	x, at := n.Inputs[0], n.Inputs[1]
 	src, size := unpacked(x.Type, in[0], x.Elements())
@@ -151,7 +164,6 @@ func gather(n *ir.Node, in [][]byte) []byte {
 			if k < 0 {
 				k += int64(length)
 			}
-			k = min(max(k, 0), int64(length)-1)
 			from := (o*length + int(k)) * inner
 			out = append(out, src[from:from+inner]...)
 		}

@@ -25,7 +25,7 @@ var device = map[string]func(n *ir.Node, in [][]byte) []byte{
 // and is nil for an input that is left out; the outputs' types and shapes are known. Outputs may
 // share memory with inputs. A node of the device level follows ir's rules (Verify); one that breaks them by
 // its types alone (Wide), and one of the host, which has the same name behind "host.", is computed
-// in 64 bits. The error is Check's.
+// in 64 bits. The error is Check's, or that of an index that is of no row.
 func Eval(n *ir.Node, in [][]byte) ([][]byte, error) {
 	f, err := function(n)
 	if err != nil {
@@ -33,6 +33,11 @@ func Eval(n *ir.Node, in [][]byte) ([][]byte, error) {
 	}
 	if n.Outputs[0].Elements() == 0 {
 		return [][]byte{{}}, nil
+	}
+	if n.Op == "npu.gather" {
+		if err := checkIndexes(n, in); err != nil {
+			return nil, err
+		}
 	}
 	return [][]byte{f(n, in)}, nil
 }

@@ -34,6 +34,9 @@ func Wide(n *ir.Node) bool {
 	case "npu.reduce":
 		k := n.Inputs[0].Shape
 		return len(k) > 0 && k[len(k)-1] > 0
+	case "npu.softmax":
+		k := n.Inputs[0].Shape
+		return float && n.Outputs[0].Type == n.Inputs[0].Type && len(k) > 0 && k[len(k)-1] > 0
 	case "npu.gemm":
 		return n.Attrs.Str("rounding", "") == "none" && len(n.Inputs) == 2 && n.Inputs[1].Type.Float() == float && !n.Attrs.Has("zero_a") && !n.Attrs.Has("zeros_b")
 	case "npu.clip":
@@ -87,7 +90,7 @@ func checkWide(n *ir.Node) error {
 }
 
 var wideOps = map[string]func(n *ir.Node, in [][]byte) []byte{
-	"element": wideElement, "cast": wideCast, "reduce": wideReduce, "gemm": wideGemm, "clip": wideClip,
+	"element": wideElement, "cast": wideCast, "reduce": wideReduce, "gemm": wideGemm, "clip": wideClip, "softmax": wideSoftmax,
 }
 
 // Doubles are the elements of a tensor of any type as fp64.
@@ -161,7 +164,7 @@ var doubleBinary = map[string]func(x, y float64) float64{
 	"min": func(x, y float64) float64 { return min(x, y) }, "max": func(x, y float64) float64 { return max(x, y) },
 	"eq": func(x, y float64) float64 { return bit64(x == y) }, "ne": func(x, y float64) float64 { return bit64(x != y) },
 	"lt": func(x, y float64) float64 { return bit64(x < y) }, "le": func(x, y float64) float64 { return bit64(x <= y) },
-	"fmod": math.Mod,
+	"fmod": math.Mod, "pow": math.Pow,
 	"mod": func(x, y float64) float64 {
 		m := math.Mod(x, y)
 		if m != 0 && (m < 0) != (y < 0) {
@@ -206,6 +209,23 @@ var wideBinary = map[string]func(x, y int64) int64{
 		}
 		return x % y
 	},
+	// Of an exponent below 0 the result is 1, −1 or 0, as a division that drops the fraction gives it.
+	"pow": func(x, y int64) int64 {
+		switch {
+		case y < 0 && x == -1:
+			y = y & 1
+		case y < 0 && x != 1:
+			return 0
+		}
+		p := int64(1)
+		for ; y > 0; y >>= 1 {
+			if y&1 != 0 {
+				p *= x
+			}
+			x *= x
+		}
+		return p
+	},
 	"mod": func(x, y int64) int64 {
 		if y == 0 {
 			return 0
@@ -216,6 +236,35 @@ var wideBinary = map[string]func(x, y int64) int64{
 			return m
 		}
 	},
+}
+
+// unsigned are the operations that differ from wideBinary's for numbers of 64 bits without a sign.
+var unsigned = map[string]func(x, y uint64) uint64{
+	"min": func(x, y uint64) uint64 { return min(x, y) }, "max": func(x, y uint64) uint64 { return max(x, y) },
+	"lt": func(x, y uint64) uint64 { return uint64(bit(x < y)) }, "le": func(x, y uint64) uint64 { return uint64(bit(x <= y)) },
+	"shr": func(x, y uint64) uint64 { return x >> y },
+	"div": func(x, y uint64) uint64 {
+		if y == 0 {
+			return 0
+		}
+		return x / y
+	},
+	"mod": remainder, "fmod": remainder,
+}
+
+func remainder(x, y uint64) uint64 {
+	if y == 0 {
+		return 0
+	}
+	return x % y
+}
+
+// wide is the operation of two integers of type t.
+func wide(t ir.Type, op string) func(x, y int64) int64 {
+	if f := unsigned[op]; t == ir.Uint64 && f != nil {
+		return func(x, y int64) int64 { return int64(f(uint64(x), uint64(y))) }
+	}
+	return wideBinary[op]
 }
 
 func wideElement(n *ir.Node, in [][]byte) []byte {
@@ -246,8 +295,8 @@ func wideElement(n *ir.Node, in [][]byte) []byte {
 			res[i] = wideUnary[op](v[i])
 		}
 	} else {
-		w := Ints(x.Type, in[1], n.Inputs[1].Elements())
-		pairs(x, n.Inputs[1], out, func(i, a, b int) { res[i] = wideBinary[op](v[a], w[b]) })
+		w, f := Ints(x.Type, in[1], n.Inputs[1].Elements()), wide(x.Type, op)
+		pairs(x, n.Inputs[1], out, func(i, a, b int) { res[i] = f(v[a], w[b]) })
 	}
 	return PutInts(out.Type, res)
 }
@@ -298,6 +347,24 @@ func wideClip(n *ir.Node, in [][]byte) []byte {
 	return putDoubles(x.Type, v, true)
 }
 
+func wideSoftmax(n *ir.Node, in [][]byte) []byte {
+	x := n.Inputs[0]
+	size := x.Shape[len(x.Shape)-1]
+	v := Doubles(x.Type, in[0], x.Elements())
+	for i := 0; i < len(v); i += size {
+		row := v[i : i+size]
+		top, sum := slices.Max(row), 0.0
+		for k := range row {
+			row[k] = math.Exp(row[k] - top)
+			sum += row[k]
+		}
+		for k := range row {
+			row[k] /= sum
+		}
+	}
+	return putDoubles(x.Type, v, true)
+}
+
 func wideReduce(n *ir.Node, in [][]byte) []byte {
 	x, y, kind := n.Inputs[0], n.Outputs[0], n.Attrs.Str("kind", "")
 	size := x.Shape[len(x.Shape)-1]
@@ -326,10 +393,11 @@ func wideReduce(n *ir.Node, in [][]byte) []byte {
 	for i := range out {
 		row := v[i*size : (i+1)*size]
 		switch kind {
-		case "max":
-			out[i] = slices.Max(row)
-		case "min":
-			out[i] = slices.Min(row)
+		case "max", "min":
+			out[i] = row[0]
+			for _, e := range row[1:] {
+				out[i] = wide(x.Type, kind)(out[i], e)
+			}
 		default:
 			for _, e := range row {
 				out[i] += e

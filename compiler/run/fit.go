@@ -20,6 +20,9 @@ var groupBits = []struct {
 	{"pool", isa.FeaturePool}, {"gather", isa.FeatureGather}, {"addq", isa.FeatureAddq},
 }
 
+// needed are those that every compiled model has.
+var needed = []string{"gemm", "float", "vector", "reduce"}
+
 // Groups are the names of the groups in a card's FEATURES (§2.1).
 func Groups(features uint64) []string {
 	var l []string
@@ -31,8 +34,8 @@ func Groups(features uint64) []string {
 	return l
 }
 
-// fits reports why a model that was compiled for want does not run on a card that is have.
-func fits(m *model.Model, have model.Array) error {
+// fits reports why a model does not run on a card, or nil.
+func fits(m *model.Model, have Hardware) error {
 	var why []string
 	want := m.Array
 	if want.Rows != have.Rows || want.Cols != have.Cols {
@@ -48,13 +51,20 @@ func fits(m *model.Model, have model.Array) error {
 	if acc > have.Accumulators {
 		why = append(why, fmt.Sprintf("%d bytes of accumulators, the card has %d", acc, have.Accumulators))
 	}
-	for _, g := range want.Groups {
-		if !slices.Contains(have.Groups, g) {
-			why = append(why, fmt.Sprintf("instructions of group %s (architecture %s), the card has %v", g, m.Architecture, have.Groups))
+	remedy := "compile it for this card's configuration, or run it on another"
+	if lacks := slices.DeleteFunc(slices.Clone(want.Groups), func(g string) bool { return slices.Contains(have.Groups, g) }); len(lacks) > 0 {
+		groups := "groups"
+		if len(lacks) == 1 {
+			groups = "group"
+		}
+		why = append(why, fmt.Sprintf("architecture %s, the card is %s: it lacks %s %s", m.Architecture, have.Architecture, groups, strings.Join(lacks, ", ")))
+		remedy = fmt.Sprintf("run it on a card of architecture %s or later that has them", m.Architecture)
+		if !slices.ContainsFunc(lacks, func(g string) bool { return slices.Contains(needed, g) }) {
+			remedy += fmt.Sprintf(", or compile it for this one (--arch %s, or its --config)", have.Architecture)
 		}
 	}
 	if why == nil {
 		return nil
 	}
-	return fmt.Errorf("run: model %q is compiled for %s (§14.5): compile it for this card's configuration, or run it on another", m.Name, strings.Join(why, "; for "))
+	return fmt.Errorf("run: model %q is compiled for %s (§5.3, §14.5); %s", m.Name, strings.Join(why, "; for "), remedy)
 }

@@ -48,9 +48,15 @@ func (c Counters) Since(before Counters) Counters {
 	}
 }
 
+// Hardware is what a card is.
+type Hardware struct {
+	model.Array
+	Architecture string // as 1.5
+}
+
 // Card is a card and its driver.
 type Card interface {
-	Array() (model.Array, error)    // what the card's registers say
+	Hardware() (Hardware, error)    // what the card's registers say
 	Alloc(size int) (Memory, error) // all zero
 	Free(Memory) error              // nobody uses it any more
 	// Launch runs a program and says what it took; whose number it is in the model is the caller's business.
@@ -68,7 +74,7 @@ type Session struct {
 
 // Load puts m into memory that the card reaches, until Close. A model for another configuration is refused.
 func Load(card Card, m *model.Model) (*Session, error) {
-	have, err := card.Array()
+	have, err := card.Hardware()
 	if err != nil {
 		return nil, fmt.Errorf("run: %w", err)
 	}
@@ -175,6 +181,9 @@ func (s *Session) Run(ctx context.Context, inputs [][]byte, step func(i int)) (o
 			l, err := s.card.Launch(ctx, s.programs[st.Program], s.bindings)
 			if err != nil {
 				return nil, r, fmt.Errorf("run: program %d of %d: %w%s", st.Program+1, len(m.Programs), err, s.blame(st.Program, err))
+			}
+			if err := context.Cause(ctx); err != nil { // the result is there, and too late
+				return nil, r, fmt.Errorf("run: program %d of %d: %w", st.Program+1, len(m.Programs), err)
 			}
 			l.Program = st.Program
 			r.Launches, r.Untimed = append(r.Launches, l), l.Untimed

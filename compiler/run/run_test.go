@@ -33,7 +33,9 @@ type memory []byte
 
 func (m memory) Bytes() []byte { return m }
 
-func (c *card) Array() (model.Array, error) { return c.array, nil }
+func (c *card) Hardware() (run.Hardware, error) {
+	return run.Hardware{Array: c.array, Architecture: "1.2"}, nil
+}
 
 func (c *card) Alloc(size int) (run.Memory, error) {
 	if size > c.room {
@@ -179,7 +181,10 @@ func TestErrors(t *testing.T) {
 		{"another array", "for an array of 32 × 32, the card has 16 × 32", func(_ *model.Model, c *card) { c.array.Rows = 16 }, nil},
 		{"less scratchpad", "64 bytes of scratchpad, the card has 63", func(_ *model.Model, c *card) { c.array.Scratchpad = 63 }, nil},
 		{"fewer accumulators", "32 bytes of accumulators, the card has 31", func(_ *model.Model, c *card) { c.array.Accumulators = 31 }, nil},
-		{"fewer groups", "group gemm (architecture 1.3)", func(_ *model.Model, c *card) { c.array.Groups = nil }, nil},
+		{"fewer groups", "compiled for architecture 1.3, the card is 1.2: it lacks group gemm (§5.3, §14.5); run it on a card of architecture 1.3 or later that has them", func(_ *model.Model, c *card) { c.array.Groups = nil }, nil},
+		{"fewer groups, and others", "for an array of 32 × 32, the card has 8 × 32; for architecture 1.3, the card is 1.2: it lacks groups pool, addq (§5.3, §14.5); run it on a card of architecture 1.3 or later that has them, or compile it for this one (--arch 1.2", func(m *model.Model, c *card) {
+			c.array.Rows, m.Array.Groups = 8, []string{"gemm", "pool", "addq"}
+		}, nil},
 		{"no room for programs", "program 0 of 2: ", func(_ *model.Model, c *card) { c.room = 10 }, nil},
 		{"no room for a binding", "arena, binding 1 of 1099511627776 bytes: 1099511627776 bytes are not left; the model takes 1099511628104 bytes of memory in all", func(m *model.Model, _ *card) { m.Bindings[1].Size = 1 << 40 }, nil},
 		{"a node that the host lacks", `node "n" (host.odd): neither the device nor the host runs it`, func(m *model.Model, _ *card) { m.Hosts[0].Nodes[0].Op = "host.odd" }, nil},

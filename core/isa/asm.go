@@ -68,7 +68,7 @@ func AssembleFiles(file string, src []byte, read func(name string) ([]byte, erro
 		return nil, a.errs
 	}
 	switch {
-	case a.halted.line > 0:
+	case a.halted.line > 0 || a.doubts.halt:
 	case a.last.line > 0 || len(a.errs) == 0:
 		if a.pos = a.last; a.pos.line == 0 {
 			a.pos = position{file: file, line: 1}
@@ -111,6 +111,7 @@ type assembler struct {
 	last      position       // of the last instruction
 	halted    position       // of halt
 	setup     Setup          // of the matrix engine, after the last instruction
+	doubts    doubts         // what was refused, and later mistakes follow from
 	pending   []pendingWith  // that wait for an instruction
 	positions []position     // of the instructions in prog
 
@@ -260,6 +261,7 @@ var directives = []string{
 }
 
 func (a *assembler) directive(t token) {
+	defer a.doubtDirective(t, a.mistakes())
 	switch t.text {
 	case ".equ":
 		a.equ()
@@ -343,13 +345,21 @@ func (a *assembler) isa() {
 
 // features reads the names of groups of instructions.
 func (a *assembler) features(directive token) {
-	if a.prog.Minor == 0 {
-		a.fail(directive.col, "ISA 1.0 has no features; write .isa %d.%d", Major, Minor)
-		return
-	}
 	var names []string
 	for _, g := range groups {
 		names = append(names, g.name)
+	}
+	least := uint16(1) // minor of the oldest ISA that has all of them
+	for _, t := range a.toks[a.at:] {
+		if i := slices.Index(names, t.text); i >= 0 {
+			least = max(least, since(groups[i].bit))
+		}
+	}
+	if a.prog.Minor == 0 {
+		if !a.doubts.isa {
+			a.fail(directive.col, "ISA 1.0 has no features; write .isa %d.%d", Major, least)
+		}
+		return
 	}
 	for {
 		t := a.next()
@@ -359,7 +369,7 @@ func (a *assembler) features(directive token) {
 			return
 		}
 		if groups[i].bit&^FeaturesOf(a.prog.Minor) != 0 {
-			a.fail(t.col, "ISA %d.%d has no group %s; write .isa %d.%d", Major, a.prog.Minor, t.text, Major, Minor)
+			a.fail(t.col, "ISA %d.%d has no group %s; write .isa %d.%d", Major, a.prog.Minor, t.text, Major, least)
 			return
 		}
 		a.prog.Features |= groups[i].bit
@@ -397,11 +407,18 @@ func (a *assembler) equ() {
 func (a *assembler) instruction(m token) {
 	op := lookup(m.text)
 	if op == nil {
-		a.fail(m.col, "unknown instruction %s%s", m.text, suggest(m.text, append(mnemonics(), slices.Sorted(maps.Keys(a.macros))...)))
+		known := append(mnemonics(), slices.Sorted(maps.Keys(a.macros))...)
+		a.fail(m.col, "unknown instruction %s%s", m.text, suggest(m.text, known))
+		if meant := lookup(nearest(m.text, known)); meant != nil {
+			a.doubts.refuse(meant.opcode)
+		}
 		return
 	}
+	defer a.doubtSetup(op.opcode, a.mistakes())
 	if op.feature&^a.prog.Features != 0 {
-		a.fail(m.col, "%s needs a feature; write .features %s behind .isa %d.%d", op.name, featureName(op.feature), Major, Minor)
+		if a.doubts.hushed++; !a.doubts.features {
+			a.fail(m.col, "%s needs a feature; %s", op.name, a.name(op.feature))
+		}
 		return
 	}
 	if a.halted.line > 0 {
@@ -464,7 +481,9 @@ func (a *assembler) emit(w *Word, m token, at map[string]int, changed bool) {
 	if v == nil && !changed {
 		l := a.prog.Limits()
 		l.Setup = a.setup
-		v = i.Check(l)
+		if v = i.Check(l); v != nil && a.doubts.explain(v, i, l) {
+			return
+		}
 	}
 	if v != nil {
 		col, given := at[v.Field]
@@ -479,20 +498,21 @@ func (a *assembler) emit(w *Word, m token, at map[string]int, changed bool) {
 		return
 	}
 	a.setup.Apply(i)
-	a.append(w)
+	a.append(w, m.col)
 }
 
-func (a *assembler) append(w *Word) {
+func (a *assembler) append(w *Word, col int) {
 	a.prog.Text = append(a.prog.Text, w[:]...)
 	a.positions = append(a.positions, a.pos)
-	a.prog.Debug.add(a.pos.file, a.pos.line)
+	a.prog.Debug.add(a.pos.file, a.pos.line, col)
 }
 
 // finish checks the program with its loops and registers.
 func (a *assembler) finish() {
 	if v, at := a.prog.Check(); v != nil {
-		a.pos = a.positions[min(at, len(a.positions)-1)]
-		a.fail(1, "%s (%v, §5.7)", v.Detail, v.Rule)
+		at = min(at, len(a.positions)-1)
+		a.pos = a.positions[at]
+		a.fail(int(a.prog.Debug.Lines[at].Column), "%s (%v, §5.7)", v.Detail, v.Rule)
 	}
 }
 
@@ -518,7 +538,9 @@ func (a *assembler) operand(w *Word, op *operation, t token) bool {
 			continue
 		}
 		if o.feature&^a.prog.Features != 0 {
-			a.fail(t.col, "%s needs a feature; write .features %s behind .isa %d.%d", o.name, featureName(o.feature), Major, Minor)
+			if a.doubts.hushed++; !a.doubts.features {
+				a.fail(t.col, "%s needs a feature; %s", o.name, a.name(o.feature))
+			}
 			return false
 		}
 		switch o.form {
@@ -647,35 +669,48 @@ func suggest(word string, known []string) string {
 }
 
 // nearest returns the first of known that is most like word, or "" if all
-// differ from it in more than two characters in five.
+// differ from it in more than two characters in five. Two neighbours that changed
+// places count as one, and make a word like another of any length.
 func nearest(word string, known []string) string {
 	word = strings.ToLower(word)
 	best, least := "", math.MaxInt
 	for _, k := range known {
-		if d := distance(word, strings.ToLower(k)); d < least && 5*d <= 2*len(k) {
+		d := distance(word, strings.ToLower(k))
+		if d < least && (5*d <= 2*len(k) || d == 1 && exchanged(word, strings.ToLower(k))) {
 			best, least = k, d
 		}
 	}
 	return best
 }
 
-// distance counts the insertions, deletions and replacements of characters
-// that turn s into t.
+// exchanged reports whether s and t have the same characters.
+func exchanged(s, t string) bool {
+	a, b := []byte(s), []byte(t)
+	slices.Sort(a)
+	slices.Sort(b)
+	return string(a) == string(b)
+}
+
+// distance counts the insertions, deletions and replacements of characters, and
+// the exchanges of two neighbours, that turn s into t.
 func distance(s, t string) int {
-	above := make([]int, len(t)+1)
+	before, above, row := make([]int, len(t)+1), make([]int, len(t)+1), make([]int, len(t)+1)
 	for j := range above {
 		above[j] = j
 	}
 	for i := range len(s) {
-		diagonal := above[0]
-		above[0] = i + 1
+		row[0] = i + 1
 		for j := range len(t) {
-			d := diagonal
+			d := above[j]
 			if s[i] != t[j] {
-				d = 1 + min(diagonal, above[j], above[j+1])
+				d = 1 + min(d, above[j+1], row[j])
 			}
-			diagonal, above[j+1] = above[j+1], d
+			if i > 0 && j > 0 && s[i] == t[j-1] && s[i-1] == t[j] {
+				d = min(d, 1+before[j-1])
+			}
+			row[j+1] = d
 		}
+		before, above, row = above, row, before
 	}
 	return above[len(t)]
 }

@@ -88,6 +88,14 @@ func TestAssembleErrors(t *testing.T) {
 	tests := []struct{ name, src, want string }{
 		{"instruction", body("lod binding=0"), "t:6:1: unknown instruction lod; did you mean load?"},
 		{"case", body("HALT"), "t:6:1: unknown instruction HALT; did you mean halt?"},
+		{"neighbours exchanged", body("laod binding=0 local=0 nx=1"), "t:6:1: unknown instruction laod; did you mean load?"},
+		{"operand exchanged", body("bias n=1 bias=0 acc=0 strdie=4"), "t:6:23: bias has no operand strdie; known are wait, signal, n, acc_stride, bias, acc, m"},
+		{"short operand exchanged", body("fill local=0 xn=1"), "t:6:14: fill has no operand xn; did you mean nx?"},
+		{"setup operand exchanged", head11 + "operands a_tpye=int8\nhalt\n", "t:6:10: operands has no operand a_tpye; did you mean a_type?"},
+		{"type exchanged", head11 + "operands a_type=itn8\nhalt\n", "t:6:17: \"itn8\" is no a_type; did you mean int8?"},
+		{"label exchanged", body("here: fill local=0 nx=hree"), "t:6:23: hree is not defined; did you mean here?"},
+		{"macro exchanged", body(".macro tile\nsync.load\n.endm\nitle"), "t:9:1: unknown instruction itle; did you mean tile?"},
+		{"group exchanged", ".isa 1.1\n.features gmem\nhalt\n", `t:2:11: "gmem" is no group of instructions; did you mean gemm?`},
 		{"instruction far off", body("frobnicate"), "t:6:1: unknown instruction frobnicate; known are halt, loop, end, scalar, with, sync.load, sync.store, sync.matrix, sync.vector, load, store, stamp, preload, matmul, operands, window, gemm, conv, blocks, sparse, fill, bias, requant, element, table, reduce, norm, image, pool, resize, shape, transpose, gather, scatter, quantize, scales, addq"},
 		{"operand", body("fill local=0 nx=1 strid=4"), "t:6:19: fill has no operand strid; did you mean stride?"},
 		{"operand of another", body("bias n=1 bias=0 acc=0 k=3"), "t:6:23: bias has no operand k; known are wait, signal, n, acc_stride, bias, acc, m"},
@@ -134,11 +142,17 @@ func TestAssembleErrors(t *testing.T) {
 		{"no version", "halt\n", "t:1:1: the text does not start with .isa; write .isa 1.3 first"},
 		{"version", ".isa 1.4\nhalt\n", "t:1:6: ISA 1.4 is not known; this assembler knows 1.3"},
 		{"version form", ".isa one\nhalt\n", `t:1:6: found "one"; write the version, as in .isa 1.3`},
-		{"features in ISA 1.0", ".isa 1.0\n.features gemm\nhalt\n", "t:2:1: ISA 1.0 has no features; write .isa 1.3"},
+		{"features in ISA 1.0", ".isa 1.0\n.features gemm\nhalt\n", "t:2:1: ISA 1.0 has no features; write .isa 1.1"},
+		{"later features in ISA 1.0", ".isa 1.0\n.features gemm, addq, pool\nhalt\n", "t:2:1: ISA 1.0 has no features; write .isa 1.3"},
 		{"feature", ".isa 1.1\n.features gem\nhalt\n", `t:2:11: "gem" is no group of instructions; did you mean gemm?`},
-		{"feature of a later ISA", ".isa 1.1\n.features gemm, pool\nhalt\n", "t:2:17: ISA 1.1 has no group pool; write .isa 1.3"},
+		{"feature of a later ISA", ".isa 1.1\n.features gemm, pool\nhalt\n", "t:2:17: ISA 1.1 has no group pool; write .isa 1.2"},
 		{"feature twice", ".isa 1.1\n.features gemm gemm\nhalt\n", `t:2:16: found "gemm"; the directive ends here`},
-		{"no feature", body("gemm m=1 n=1 k=1 a=0 b=0 acc=0"), "t:6:1: gemm needs a feature; write .features gemm behind .isa 1.3"},
+		{"no feature", body("gemm m=1 n=1 k=1 a=0 b=0 acc=0"), "t:6:1: gemm needs a feature; write .features gemm behind .isa 1.1"},
+		{"no feature of ISA 1.1", ".isa 1.1\ngemm m=1 n=1 k=1 a=0 b=0 acc=0\nhalt\n", "t:2:1: gemm needs a feature; write .features gemm behind .isa 1.1"},
+		{"no feature of ISA 1.3", ".isa 1.3\ngemm m=1 n=1 k=1 a=0 b=0 acc=0\nhalt\n", "t:2:1: gemm needs a feature; write .features gemm behind .isa 1.3"},
+		{"another feature", ".isa 1.2\n.features pool\ngemm m=1 n=1 k=1 a=0 b=0 acc=0\nhalt\n", "t:3:1: gemm needs a feature; write gemm among the .features in line 2"},
+		{"a feature of a later ISA besides", ".isa 1.1\n.features gemm\npool op=max n=1 x=0 out=0\nhalt\n",
+			"t:3:1: pool needs a feature; write .isa 1.2, and pool among the .features in line 2"},
 		{"type", head11 + "operands a_type=int9\nhalt\n", "t:6:17: \"int9\" is no a_type; did you mean int8?"},
 		{"type combination", head11 + "operands a_type=int4\nhalt\n", "t:6:10: a_type is int4; activations are int8, uint8 or int16, or with feature float fp32, bf16, fp16, e4m3 or e5m2 (BAD_OPERAND, §5.7)"},
 		{"type without its feature", head11 + "operands a_type=bf16 b_type=bf16\nhalt\n", "t:6:10: a_type is bf16; activations are int8, uint8 or int16, or with feature float fp32, bf16, fp16, e4m3 or e5m2 (BAD_OPERAND, §5.7)"},
@@ -161,7 +175,7 @@ func TestAssembleErrors(t *testing.T) {
 		{"bounds in the last iteration", head11 + "loop reg=s1 count=5\nwith local=s1*1000\nfill local=0 nx=100\nend\nhalt\n",
 			"t:8:1: local reaches address 0x1000; the program has 4096 bytes of scratchpad (LOCAL_BOUNDS, §5.7)"},
 		{"rounding without its feature", head11 + "requant n=1 acc=0 out=0 params=0 rounding=two\nhalt\n",
-			"t:6:34: rounding needs a feature; write .features vector behind .isa 1.3"},
+			"t:6:34: rounding needs a feature; write vector among the .features in line 5"},
 		{"setup", head11 + "gemm m=2 n=1 k=3 a=0 b=0 acc=0\nhalt\n", "t:6:1: a_stride is 0 in OPERANDS, rows would overlap; this instruction needs at least 3 (BAD_SETUP, §5.7)"},
 		{"no halt", head + "sync.load\n\n; end\n", "t:6:1: the program does not end with halt (NO_HALT, §5.7); add a halt as its last instruction"},
 		{"empty", "", "t:1:1: the program does not end with halt (NO_HALT, §5.7); add a halt as its last instruction"},
@@ -170,6 +184,48 @@ func TestAssembleErrors(t *testing.T) {
 			"t:7:1: fill needs nx; write nx=value\nt:8:11: nx is given twice; remove one\nt:8:1: fill needs local; write local=value"},
 	}
 	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Assemble("t", []byte(tt.src))
+			var list SyntaxErrors
+			if !errors.As(err, &list) {
+				t.Fatalf("Assemble = %v, want SyntaxErrors", err)
+			}
+			if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What follows from a line that was refused is not reported; what does not is.
+func TestAssembleFollowing(t *testing.T) {
+	const gemm = "gemm m=2 n=1 k=3 a=0 b=0 acc=0\nhalt\n"
+	const isa13 = ".isa 1.3\n.features gemm, control, pool, gather, addq\n.spad 4096\n.acc 4096\n"
+	for _, tt := range []struct{ name, src, want string }{
+		{"a setup's type", head11 + "operands a_type=int9 a_stride=4 b_stride=4 acc_stride=16\n" + gemm, `t:6:17: "int9" is no a_type; did you mean int8?`},
+		{"a setup's rule", head11 + "operands b_zero=500 a_stride=4 b_stride=4 acc_stride=16\n" + gemm, "t:6:10: b_zero is 500; the zero point of int8 is from -128 to 127 (BAD_OPERAND, §5.7)"},
+		{"a setup's name", head11 + "operand a_stride=4\n" + gemm, "t:6:1: unknown instruction operand; did you mean operands?"},
+		{"a setup's value", head11 + ".equ W, 1 +\noperands a_stride=W acc_stride=16\n" + gemm, `t:6:12: found "end of line"; a number, a name or ( was expected`},
+		{"addresses that a setup's strides make", head11 + "operands a_stride=4000 b_stride=1 acc_stride=4 a_type=int9\ngemm m=2 n=1 k=3 a=4000 b=0 acc=0\nhalt\n", `t:6:55: "int9" is no a_type; did you mean int8?`},
+		{"a field that is wrong with any setup", head11 + "operands a_type=int9\ngemm m=0 n=1 k=3 a=0 b=0 acc=0\nhalt\n",
+			"t:6:17: \"int9\" is no a_type; did you mean int8?\nt:7:6: m is 0; it must be at least 1 (BAD_OPERAND, §5.7)"},
+		{"a setup that is given again", head11 + "operands a_type=int9\noperands b_stride=4 acc_stride=16\n" + gemm,
+			"t:6:17: \"int9\" is no a_type; did you mean int8?\nt:8:1: a_stride is 0 in OPERANDS, rows would overlap; this instruction needs at least 3 (BAD_SETUP, §5.7)"},
+		{"another setup", head11 + "window kernel_h=0\n" + gemm,
+			"t:6:8: kernel_h is 0; it must be at least 1 (BAD_OPERAND, §5.7)\nt:7:1: a_stride is 0 in OPERANDS, rows would overlap; this instruction needs at least 3 (BAD_SETUP, §5.7)"},
+		{"window", head11 + "operands a_stride=1 b_stride=1 acc_stride=4\nwindow kernel=3\nconv in_h=1 in_w=1 out_h=9 out_w=9 cin=1 cout=1 a=0 b=0 acc=0 line=1\nhalt\n",
+			"t:7:8: window has no operand kernel; did you mean kernel_h?"},
+		{"image", isa13 + "image type=int8 out_type=int7\npool op=max n=8 x=0 out=0\nhalt\n", `t:5:26: "int7" is no out_type; did you mean int8?`},
+		{"shape", isa13 + "shape n4=1\ntranspose size=1 x=0 out=0\nhalt\n", "t:5:7: shape has no operand n4; known are wait, signal, n0, n1, n2, n3, out0, out1, out2, out3"},
+		{"scales", isa13 + "scales rounding=three lo=0 hi=1 scale=1\naddq op=add type=int8 x=0 y=64 out=128 n=64\nhalt\n", `t:5:17: "three" is no rounding; known are one, two, float`},
+		{"scratchpad", ".isa 1.0\n.spad 0x1g\nfill local=0 nx=8\nhalt\n", `t:2:7: "0x1g" is not a number below 2^63; numbers are decimal or 0x…`},
+		{"allocation", ".isa 1.0\n.alloc A, 8 8\nfill local=A nx=8\nhalt\n", `t:2:13: found "8"; the directive ends here`},
+		{"bindings", ".isa 1.0\n.spad 8\n.bindings two\nload binding=1 local=0 nx=8\nhalt\n", "t:3:11: two is not defined; define it before with .equ"},
+		{"array", ".isa 1.0\n.spad 4096\n.array 64 64\npreload k=64 n=64 weights=0 stride=64\nhalt\n", `t:3:11: found "64"; write .array rows, columns`},
+		{"features", ".isa 1.1\n.features gem\nloop reg=s0 count=1\nend\nhalt\n", `t:2:11: "gem" is no group of instructions; did you mean gemm?`},
+		{"version", ".isa 1.9\n.features gemm\noperands\nhalt\n", "t:1:6: ISA 1.9 is not known; this assembler knows 1.3"},
+		{"halt", head + "hlat\n", "t:6:1: unknown instruction hlat; did you mean halt?"},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Assemble("t", []byte(tt.src))
 			var list SyntaxErrors

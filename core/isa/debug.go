@@ -18,10 +18,11 @@ type Debug struct {
 	Labels []Label
 }
 
-// Line is a line of assembler text.
+// Line is a place in assembler text.
 type Line struct {
-	File uint32 // index in Files
-	Line uint32 // from 1
+	File   uint32 // index in Files
+	Line   uint32 // from 1
+	Column uint32 // from 1, in bytes, of the first word; 0 if it is not known
 }
 
 // Label names an instruction.
@@ -31,13 +32,13 @@ type Label struct {
 }
 
 // add notes where the next instruction comes from.
-func (d *Debug) add(file string, line int) {
+func (d *Debug) add(file string, line, column int) {
 	n := slices.Index(d.Files, file)
 	if n < 0 {
 		n = len(d.Files)
 		d.Files = append(d.Files, file)
 	}
-	d.Lines = append(d.Lines, Line{uint32(n), uint32(line)})
+	d.Lines = append(d.Lines, Line{uint32(n), uint32(line), uint32(column)})
 }
 
 // At returns file and line of instruction index; false if that is not known.
@@ -49,8 +50,19 @@ func (d *Debug) At(index int) (file string, line int, ok bool) {
 	return d.Files[l.File], int(l.Line), true
 }
 
-// linesName is the section that has lines and files (§5.3.1).
-const linesName = ".npu.lines"
+// Column returns the column of instruction index, or 0 if it is not known.
+func (d *Debug) Column(index int) int {
+	if d == nil || index < 0 || index >= len(d.Lines) {
+		return 0
+	}
+	return int(d.Lines[index].Column)
+}
+
+// The sections that have lines and files, and columns (§5.3.1).
+const (
+	linesName   = ".npu.lines"
+	columnsName = ".npu.columns"
+)
 
 // encode returns the content of that section.
 func (d *Debug) encode() []byte {
@@ -64,6 +76,33 @@ func (d *Debug) encode() []byte {
 		b = append(append(b, f...), 0)
 	}
 	return b
+}
+
+// columns returns the content of the section of columns.
+func (d *Debug) columns() []byte {
+	var b []byte
+	for _, l := range d.Lines {
+		b = binary.LittleEndian.AppendUint32(b, l.Column)
+	}
+	return b
+}
+
+// readColumns reads that section.
+func (d *Debug) readColumns(s *elf.Section) error {
+	if s.FileSize != uint64(4*len(d.Lines)) {
+		return fmt.Errorf("isa: read ELF: %s: has %d bytes for %d lines (§5.3.1)", columnsName, s.FileSize, len(d.Lines))
+	}
+	b, err := io.ReadAll(s.Open())
+	if err != nil {
+		return fmt.Errorf("isa: read ELF: %s: %w (§5.3.1)", columnsName, err)
+	}
+	if len(b) != 4*len(d.Lines) {
+		return fmt.Errorf("isa: read ELF: %s: ends after %d bytes (§5.3.1)", columnsName, len(b))
+	}
+	for i := range d.Lines {
+		d.Lines[i].Column = binary.LittleEndian.Uint32(b[4*i:])
+	}
+	return nil
 }
 
 // readDebug reads the section that has lines, of a program of so many
@@ -90,7 +129,7 @@ func readDebug(s *elf.Section, instructions int) (*Debug, error) {
 	}
 	d := &Debug{}
 	for i := range int(lines) {
-		l := Line{le.Uint32(b[8+8*i:]), le.Uint32(b[12+8*i:])}
+		l := Line{File: le.Uint32(b[8+8*i:]), Line: le.Uint32(b[12+8*i:])}
 		if l.File >= files {
 			return bad("line %d is of file %d; there are %d", i, l.File, files)
 		}

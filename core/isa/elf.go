@@ -60,6 +60,7 @@ func (p *Program) ELF() []byte {
 			}, symbols},
 			section{".strtab", elf.Section64{Type: uint32(elf.SHT_STRTAB), Addralign: 1}, names},
 			section{linesName, elf.Section64{Type: uint32(elf.SHT_PROGBITS), Addralign: 4}, p.Debug.encode()},
+			section{columnsName, elf.Section64{Type: uint32(elf.SHT_PROGBITS), Addralign: 4}, p.Debug.columns()},
 		)
 	}
 	sections = append(sections, section{".shstrtab", elf.Section64{Type: uint32(elf.SHT_STRTAB), Addralign: 1}, nil})
@@ -158,6 +159,11 @@ func ReadELF(r io.ReaderAt) (*Program, error) {
 	if s := f.Section(linesName); s != nil {
 		if prog.Debug, err = readDebug(s, len(prog.Text)/Size); err != nil {
 			return nil, err
+		}
+		if s := f.Section(columnsName); s != nil {
+			if err := prog.Debug.readColumns(s); err != nil {
+				return nil, err
+			}
 		}
 		symbols, err := f.Symbols()
 		if err != nil && !errors.Is(err, elf.ErrNoSymbols) {

@@ -75,6 +75,10 @@ func (a *assembler) unary(depth int) (int64, bool) {
 		if v, ok := a.value(t.text); ok {
 			return v, true
 		}
+		if a.doubts.names[t.text] {
+			a.doubts.hushed++
+			return 0, false
+		}
 		fix := "define it before with .equ"
 		if near := nearest(t.text, a.names()); near != "" {
 			fix = "did you mean " + near + "?"

@@ -4,11 +4,14 @@ package isa
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,7 +101,7 @@ func TestTextThatMakesTextErrors(t *testing.T) {
 		{"macro of an instruction's name", ".macro load\n.endm", "t:6:8: load is an instruction; give the macro another name"},
 		{"macro twice", ".macro m\n.endm\n.macro m\n.endm", "t:8:8: macro m is already defined"},
 		{"parameter twice", ".macro m a, a\n.endm", `t:6:13: found "a"; a parameter has a name of its own`},
-		{"parameter unknown", ".macro m at\n.endm\nm ta=3", "t:8:3: m has no parameter ta; known are at"},
+		{"parameter unknown", ".macro m at\n.endm\nm ta=3", "t:8:3: m has no parameter ta; did you mean at?"},
 		{"parameter missing", ".macro m at\n.endm\nm", "t:8:1: m needs at; write at=value"},
 		{"parameter given twice", ".macro m at\n.endm\nm 1, at=2", "t:8:6: at is given twice; remove one"},
 		{"too many arguments", ".macro m at\n.endm\nm 1, 2", "t:8:6: m takes 1 arguments"},
@@ -163,6 +166,11 @@ func TestELFDebug(t *testing.T) {
 	if file, line, ok := back.Debug.At(1); file != "prog.npuasm" || line != 3 || !ok {
 		t.Errorf("instruction 1 is of %s:%d, want prog.npuasm:3", file, line)
 	}
+	for i, want := range []int{8, 5, 7} {
+		if got := back.Debug.Column(i); got != want {
+			t.Errorf("instruction %d is in column %d, want %d", i, got, want)
+		}
+	}
 	name := filepath.Join(t.TempDir(), "prog.npu")
 	if err := os.WriteFile(name, b, 0o644); err != nil {
 		t.Fatal(err)
@@ -217,5 +225,16 @@ func TestELFBadDebug(t *testing.T) {
 		if _, err := ReadELF(bytes.NewReader(b)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
+	}
+	b := bytes.Clone(good)
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return s.Name == columnsName })
+	const sizeAt = 32 // in a section's header
+	b[binary.LittleEndian.Uint64(b[40:])+uint64(n*elfSectSize+sizeAt)] -= 4
+	if _, err := ReadELF(bytes.NewReader(b)); err == nil || !strings.Contains(err.Error(), ".npu.columns: has 8 bytes for 3 lines") {
+		t.Errorf("too few columns: %v", err)
 	}
 }

@@ -112,7 +112,7 @@ func (a *assembler) resolve(op *operation) bool {
 			p.with.Terms[n] = t.Term
 		}
 		w := p.with.Encode()
-		a.append(&w)
+		a.append(&w, p.col)
 	}
 	return true
 }

@@ -200,7 +200,7 @@ class _Handle:
     def __init__(self, handle: int, close: Callable[[int], int]) -> None:
         self._handle = handle
         self._close = close
-        self._finalizer = weakref.finalize(self, close, handle)
+        self._finalizer = weakref.finalize(self, _lib.drop, close, handle)
 
     def close(self) -> None:
         """Closes it. Closing twice is allowed; a run in progress of a device that is closed ends with an Error."""
@@ -391,7 +391,8 @@ class Model(_Handle):
         """The operators, in order: dicts with name, op, engine (matrix; vector; load, store; none; host), cycles (of the
         timing model, of the operator by itself), bytes (loaded and stored), device (bool), reason (of one on the host),
         within (the operator that it is computed with, and counted there), macs, bytes_loaded, bytes_stored, instructions
-        (of the load, store, matrix and vector engine)."""
+        (of the load, store, matrix and vector engine), and in those cycles utilization of the array, intensity (multiply-
+        accumulates for each byte of device memory) and bound (what takes most of them)."""
         operators: list[dict[str, Any]] = self.report["operators"]
         return operators
 

@@ -261,12 +261,43 @@ def call(function: Callable[..., int], *args: Any, cancel: Callable[[], None] | 
     cancel, if there is one, and is raised when the function has returned.
     """
     if cancel is None or threading.current_thread() is not threading.main_thread():
-        status = function(*args)
-        text = _text() if status else ""
+        status, text = _answer(function, args)
     else:
         status, text = _interruptible(function, args, cancel)
     if status:
         raise Error(text, STATUS.get(status, "internal"))
+
+
+_thread = threading.local()
+
+
+def _answer(function: Callable[..., int], args: tuple[Any, ...]) -> tuple[int, str]:
+    """What a function of the library returns, and why it failed.
+
+    Python runs finalizers between any two steps. One that fails, of a model whose device is closed, would replace the
+    text of this thread's failure; so they wait.
+    """
+    outermost = not hasattr(_thread, "dropped")
+    if outermost:
+        _thread.dropped = []
+    try:
+        status = function(*args)
+        return status, _text() if status else ""
+    finally:
+        if outermost:
+            dropped = _thread.dropped
+            del _thread.dropped
+            for close, handle in dropped:
+                close(handle)
+
+
+def drop(close: Callable[[int], int], handle: int) -> None:
+    """Closes what nobody has closed, for a finalizer; what comes of it nobody wants to know."""
+    dropped = getattr(_thread, "dropped", None)
+    if dropped is None:
+        close(handle)
+    else:
+        dropped.append((close, handle))
 
 
 def _text() -> str:
@@ -288,8 +319,7 @@ def _interruptible(function: Callable[..., int], args: tuple[Any, ...], cancel: 
             return
         begun = True
         try:
-            status = function(*args)
-            result = (status, _text() if status else "")
+            result = _answer(function, args)
         finally:
             ended = True
             wake.release()

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
 sys.modules["numpy"] = None  # type: ignore[assignment]
 
@@ -166,6 +167,24 @@ class Test(unittest.TestCase):
             with self.fails("handle", "closed"):
                 n.timeline(name)
             self.assertEqual(os.listdir(d), ["t.json"])
+
+    def test_finalizer_between(self):
+        """A finalizer that fails, of a model whose device is closed, does not replace the text of another failure."""
+        m = self.device.load(ADD, format="npuir")
+        text = npuemu._lib._text
+        for thread in (False, True):  # a call in this thread, and one that signals can interrupt
+            device = npuemu.Device()
+            orphan = device.load(ADD, format="npuir")
+            device.close()
+
+            def later(orphan=orphan):
+                orphan._finalizer()
+                return text()
+
+            with self.subTest(thread=thread), unittest.mock.patch.object(npuemu._lib, "_text", later):
+                with self.fails("argument", "path is NULL") if thread else self.fails("handle", "never given out"):
+                    m.timeline(None) if thread else npuemu._lib.call(npuemu._lib.library().npuemu_unload, 5)
+            self.assertFalse(orphan._finalizer.alive)
 
     def test_bad_calls(self):
         m = self.device.load(ADD, format="npuir")

@@ -17,6 +17,7 @@ func TestHazardFinding(t *testing.T) {
 		{"ordered", "load binding=0 local=0 nx=64 signal=0\nstore binding=1 local=0 nx=64 wait=0\nhalt\n", "", ""},
 		{"bytes", "load binding=0 local=0 nx=64\nstore binding=1 local=0 nx=64\nhalt\n", "hazard", "instruction 1 reads scratchpad 0x0, which instruction 0 writes"},
 		{"token", "loop reg=s0 count=2\nsync.load signal=0:2\nsync.matrix wait=0\nsync.vector wait=0\nend\nhalt\n", "token-race", "instructions 3 and 2 wait for token 0 in no order"},
+		{"token that is left", "sync.load signal=5:2\nsync.vector wait=5\nhalt\n", "token-unused", "1 of token 5 left at HALT, first signalled by instruction 0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h, _ := ready(t)

@@ -18,6 +18,7 @@ import (
 	"npuemu/core"
 	"npuemu/core/isa"
 	"npuemu/tests/engines/ref"
+	"npuemu/tests/tiers"
 )
 
 var (
@@ -37,25 +38,36 @@ func numerics(t testing.TB) string {
 	return string(b)
 }
 
-// judge runs programs on both engines: the device's with one thread, and with several, where instructions are executed
-// side by side.
+// threads are those of the device's engines. With several, instructions are executed side by side.
+var threads = []int{1, 2, 3, 7}
+
+// judge runs programs on both engines.
 type judge struct {
-	cores []*core.Core
-	ref   *ref.Machine
+	cores [][]*core.Core // of each shape
+	ref   []*ref.Machine
+}
+
+func reference(s shape, numerics string) *ref.Machine {
+	return ref.New(ref.Config{Rows: s.core.Rows, Cols: s.core.Cols, Spad: s.core.SpadSize, Acc: s.core.AccSize, Features: features}, numerics)
 }
 
 func newJudge(t testing.TB) *judge {
 	t.Helper()
-	j := &judge{ref: ref.New(ref.Config{Rows: config.Rows, Cols: config.Cols, Spad: config.SpadSize, Acc: config.AccSize, Features: features}, numerics(t))}
-	for _, threads := range []int{1, 2, 3} {
-		cfg := config
-		cfg.Threads = threads
-		c, err := core.New(cfg)
-		if err != nil {
-			t.Fatal(err)
+	j := &judge{}
+	for _, s := range shapes {
+		j.ref = append(j.ref, reference(s, numerics(t)))
+		var cores []*core.Core
+		for _, n := range threads {
+			cfg := s.core
+			cfg.Threads = n
+			c, err := core.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			cores = append(cores, c)
 		}
-		t.Cleanup(c.Close)
-		j.cores = append(j.cores, c)
+		j.cores = append(j.cores, cores)
 	}
 	return j
 }
@@ -88,23 +100,24 @@ var access = [3]struct{ read, write bool }{{true, false}, {true, true}, {false, 
 // difference, or "". It also returns the reference's status. A program that runs to its end comes a third time with other
 // bytes: the device has taken down then what it does.
 func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.Status) {
-	image := p.Image()
-	run := func(seed uint64) ([3][]byte, ref.Result) {
-		model := memory(seed)
+	image, at := p.Image(), shapeOf(p)
+	run := func(seed uint64) (start, model [3][]byte, want ref.Result) {
+		start = shapes[at].memory(seed)
+		model = cloned(start)
 		var refs []ref.Binding
 		for n, a := range access {
 			refs = append(refs, ref.Binding{Data: model[n], Read: a.read, Write: a.write})
 		}
-		return model, j.ref.Run(image, refs)
+		return start, model, j.ref[at].Run(image, refs)
 	}
-	model, want := run(seed)
+	start, model, want := run(seed)
 	status := want.Status
 	for round := range 3 {
 		if round == 2 {
 			seed += 4 // the same places
-			model, want = run(seed)
+			start, model, want = run(seed)
 		}
-		if d := j.against(t, image, seed, model, want); d != "" {
+		if d := j.against(t, at, image, buffers{start, seed}, model, want); d != "" {
 			return fmt.Sprintf("run %d: %s", round+1, d), status
 		}
 		if status != 0 {
@@ -114,12 +127,21 @@ func (j *judge) compare(t testing.TB, p *isa.Program, seed uint64) (string, ref.
 	return "", status
 }
 
-// against runs image, with the memory of seed, on the device, and tells of the first difference to want and model.
-func (j *judge) against(t testing.TB, image []byte, seed uint64, model [3][]byte, want ref.Result) string {
+func cloned(b [3][]byte) (c [3][]byte) {
+	for n := range b {
+		c[n] = bytes.Clone(b[n])
+	}
+	return c
+}
+
+// against runs image, for the shape of index at, on the device, with start as its memory, and tells of the first difference to
+// want and model.
+func (j *judge) against(t testing.TB, at int, image []byte, start buffers, model [3][]byte, want ref.Result) string {
 	var counted core.Stats
 	var hazards []core.Hazard
-	for n, c := range j.cores {
-		device := buffers{memory(seed), seed}
+	var unused []core.Unused
+	for n, c := range j.cores[at] {
+		device := buffers{cloned(start.bytes), start.seed}
 		var bindings []core.Binding
 		for n, a := range access {
 			bindings = append(bindings, core.Binding{Addr: uint64(n) << 32, Size: uint64(len(device.bytes[n])), Read: a.read, Write: a.write})
@@ -136,13 +158,16 @@ func (j *judge) against(t testing.TB, image []byte, seed uint64, model [3][]byte
 			return fmt.Sprintf("the device completes with %+v, the reference with %+v", got, want)
 		}
 		if n == 0 {
-			counted, hazards = stats, slices.Clone(c.Hazards())
+			counted, hazards, unused = stats, slices.Clone(c.Hazards()), slices.Clone(c.Unused())
 		}
-		if stats != counted || !slices.Equal(c.Hazards(), hazards) {
-			return fmt.Sprintf("several threads count %+v and find %v, one %+v and %v", stats, c.Hazards(), counted, hazards)
+		if stats != counted || !slices.Equal(c.Hazards(), hazards) || !slices.Equal(c.Unused(), unused) {
+			return fmt.Sprintf("several threads count %+v and find %v %v, one %+v and %v %v", stats, c.Hazards(), c.Unused(), counted, hazards, unused)
 		}
-		for n, bytes := range device.bytes {
-			for i, b := range bytes {
+		for n, got := range device.bytes {
+			if bytes.Equal(got, model[n]) {
+				continue
+			}
+			for i, b := range got {
 				if b != model[n][i] {
 					return fmt.Sprintf("byte %#x of binding %d is %#02x, the reference has %#02x", i, n, b, model[n][i])
 				}
@@ -252,6 +277,7 @@ func TestDifferential(t *testing.T) {
 		seed = rand.Uint64() >> 1
 	}
 	first := seed
+	tiers.Check(t)
 	j := newJudge(t)
 	statuses, opcodes := map[ref.Status]int{}, map[byte]int{}
 	start, told := time.Now(), time.Now()
@@ -277,7 +303,7 @@ func TestDifferential(t *testing.T) {
 	}
 	n := int(seed - first)
 	t.Logf("%d programs from seed %d on; by status %v", n, first, statuses)
-	if n < 200 {
+	if n < 500 {
 		return // the machine is slow
 	}
 	if statuses[ref.Success] < n/2 || len(statuses) < 5 {
@@ -293,6 +319,15 @@ func TestDifferential(t *testing.T) {
 			t.Errorf("no program that runs to its end has opcode %#x", byte(op))
 		}
 	}
+}
+
+// TestTiers is TestDifferential without the best instructions that the processor has.
+func TestTiers(t *testing.T) {
+	limit := 4 * time.Second
+	if testing.Short() {
+		limit = 2 * time.Second
+	}
+	tiers.Again(t, "^TestDifferential$", "-time="+limit.String())
 }
 
 // TestReplay runs a program that TestDifferential saved.
@@ -318,8 +353,9 @@ func TestReplay(t *testing.T) {
 // A difference is found and becomes a program of few instructions.
 func TestShrink(t *testing.T) {
 	j := newJudge(t)
-	j.ref = ref.New(ref.Config{Rows: 16, Cols: 24, Spad: config.SpadSize, Acc: config.AccSize, Features: features},
-		strings.Replace(numerics(t), "0x1.fffffcp-2", "0x1.ffff00p-2", 1)) // one coefficient of exp
+	for i, s := range shapes {
+		j.ref[i] = reference(s, strings.Replace(numerics(t), "0x1.fffffcp-2", "0x1.ffff00p-2", 1)) // one coefficient of exp
+	}
 	for seed := uint64(1); seed < 20000; seed++ {
 		p := generate(seed)
 		if what, _ := j.compare(t, p, seed); what == "" {

@@ -14,24 +14,39 @@ import (
 	"npuemu/core/systolic"
 )
 
-// Local memory of all programs, and their bindings: two to read, of which the
-// second is also written, and one to write.
-const (
-	spadSize = 6144
-	accSize  = 4096
-)
+// shape is a core, and what its programs use of local memory. A program has three bindings: two to read, of which the second is
+// also written, and one to write.
+type shape struct {
+	core      core.Config
+	spad, acc int
+	times     int // products are larger by up to so much
+}
 
-// config is the core.
-var config = core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 3, Features: features}
+// shapes are the cores: a small one, where instructions meet the same bytes, and one whose products have several tiles of every
+// kernel.
+var shapes = []shape{
+	{core: core.Config{Rows: 16, Cols: 24, SpadSize: 8192, AccSize: 4096, ISAMinor: 3, Features: features}, spad: 6144, acc: 4096, times: 1},
+	{core: core.Config{Rows: 64, Cols: 96, SpadSize: 128 << 10, AccSize: 64 << 10, ISAMinor: 3, Features: features}, spad: 96 << 10, acc: 48 << 10, times: 6},
+}
+
+// shapeOf returns that of p.
+func shapeOf(p *isa.Program) (index int) {
+	for i, s := range shapes {
+		if s.core.Rows == int(p.Rows) {
+			return i
+		}
+	}
+	return 0
+}
 
 // features are the groups that the reference knows.
 const features = isa.Features
 
 // memory returns what bindings hold at the start, by seed.
-func memory(seed uint64) [3][]byte {
+func (s shape) memory(seed uint64) [3][]byte {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var b [3][]byte
-	for n, size := range []int{signed + part, accSize + 512, spadSize + accSize} {
+	for n, size := range []int{s.signed() + part, s.acc + 512, s.spad + s.acc} {
 		b[n] = make([]byte, size)
 		for at := 0; at+4 <= size; at += 4 {
 			v := rng.Uint32()
@@ -50,11 +65,11 @@ func memory(seed uint64) [3][]byte {
 	}
 	for n := range part {
 		list := []byte{4, 8, 12, 9, 13, 14} // pairs of places, the first in bits 1:0
-		b[0][places+n] = list[rng.IntN(6)] | list[rng.IntN(6)]<<4
+		b[0][s.places()+n] = list[rng.IntN(6)] | list[rng.IntN(6)]<<4
 	}
 	for n := 0; n < part; n += 4 {
-		binary.LittleEndian.PutUint32(b[0][indices+n:], uint32(rng.IntN(4)))
-		binary.LittleEndian.PutUint32(b[0][signed+n:], uint32(rng.IntN(7)-3))
+		binary.LittleEndian.PutUint32(b[0][s.indices()+n:], uint32(rng.IntN(4)))
+		binary.LittleEndian.PutUint32(b[0][s.signed()+n:], uint32(rng.IntN(7)-3))
 	}
 	return b
 }
@@ -62,6 +77,7 @@ func memory(seed uint64) [3][]byte {
 // generator makes one program.
 type generator struct {
 	*rand.Rand
+	shape
 	limits isa.Limits
 	words  []isa.Word
 	last   int   // index of the instruction whose token the next one waits for; −1: none
@@ -73,8 +89,13 @@ type generator struct {
 // generate returns a program. Most are valid, and tokens order all engines; some
 // have tokens by chance, some a rule that is broken.
 func generate(seed uint64) *isa.Program {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 2)), last: -1}
-	d := isa.Descriptor{Minor: 3, Rows: 16, Cols: 24, SpadSize: spadSize, AccSize: accSize, Bindings: 3, Features: features}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 2)), shape: shapes[0], last: -1}
+	if seed/4%8 == 7 {
+		g.shape = shapes[1]
+	}
+	d := isa.Descriptor{
+		Minor: 3, Rows: uint16(g.core.Rows), Cols: uint16(g.core.Cols), SpadSize: uint32(g.spad), AccSize: uint32(g.acc), Bindings: 3, Features: features,
+	}
 	if g.IntN(15) == 0 { // fewer groups, sometimes more than the version has
 		d.Minor = uint16(g.IntN(4))
 		d.Features &= g.Uint64()
@@ -84,14 +105,14 @@ func generate(seed uint64) *isa.Program {
 	}
 	g.limits = d.Limits()
 	g.wild = g.IntN(12) == 0
-	loaded := isa.Load{NX: spadSize, NY: 1, NZ: 1}
+	loaded := isa.Load{NX: uint32(g.spad), NY: 1, NZ: 1}
 	if g.IntN(8) == 0 { // the rest is zero
-		loaded.Local = uint32(g.IntN(spadSize / 2))
-		loaded.Offset, loaded.NX = uint64(loaded.Local), uint32(1+g.IntN(spadSize/2))
+		loaded.Local = uint32(g.IntN(g.spad / 2))
+		loaded.Offset, loaded.NX = uint64(loaded.Local), uint32(1+g.IntN(g.spad/2))
 	}
 	g.unit(loaded)
 	if g.IntN(8) > 0 {
-		g.unit(isa.Load{Acc: true, Binding: 1, NX: accSize, NY: 1, NZ: 1})
+		g.unit(isa.Load{Acc: true, Binding: 1, NX: uint32(g.acc), NY: 1, NZ: 1})
 	}
 	broken := g.IntN(10) == 0
 	if broken && g.IntN(2) == 0 {
@@ -102,8 +123,8 @@ func generate(seed uint64) *isa.Program {
 	if g.IntN(6) == 0 { // a byte by chance
 		g.words[g.IntN(len(g.words))][g.IntN(isa.Size)] = byte(g.Uint32()) >> g.IntN(8)
 	}
-	g.unit(isa.Store{Binding: 2, NX: spadSize, NY: 1, NZ: 1})
-	g.unit(isa.Store{Acc: true, Binding: 2, Offset: spadSize, NX: accSize, NY: 1, NZ: 1})
+	g.unit(isa.Store{Binding: 2, NX: uint32(g.spad), NY: 1, NZ: 1})
+	g.unit(isa.Store{Acc: true, Binding: 2, Offset: uint64(g.spad), NX: uint32(g.acc), NY: 1, NZ: 1})
 	p := &isa.Program{Descriptor: d}
 	for range 200 {
 		p.Text = p.Text[:0]
@@ -288,10 +309,10 @@ func (g *generator) product() {
 		o.A, o.B = pick(g, floats...), pick(g, floats...)
 	} else {
 		if g.IntN(2) == 0 {
-			o.AZero, o.BZero = int16(g.IntN(128)), int16(g.IntN(128))
+			o.AZero, o.BZero = g.zero(o.A), g.weightZero(o.B)
 		}
 		if g.IntN(4) == 0 {
-			o.PerChannel, o.BZero, o.BZeros = true, 0, g.address(spadSize-64, 1)
+			o.PerChannel, o.BZero, o.BZeros = true, 0, g.address(g.spad-64, 1)
 		}
 	}
 	o.TransposeA, o.TransposeB, o.OutputStationary = g.IntN(3) == 0, g.IntN(3) == 0, g.IntN(2) == 0
@@ -299,7 +320,8 @@ func (g *generator) product() {
 		return uint32(t.Bytes(uint64(n))) + uint32(g.IntN(5))*uint32(t.Bytes(1))
 	}
 	if g.IntN(2) == 0 {
-		m, n, k := 1+g.IntN(12), 1+g.IntN(20), 1+g.IntN(30)
+		times := 1 + g.IntN(g.times)
+		m, n, k := 1+g.IntN(12*times), 1+g.IntN(20*times), 1+g.IntN(30*times)
 		ac, bc := k, n
 		if o.TransposeA {
 			ac = m
@@ -312,13 +334,14 @@ func (g *generator) product() {
 		for range 1 + g.IntN(2) {
 			g.unit(isa.Gemm{
 				Accumulate: g.IntN(2) == 0, M: uint32(m), N: uint32(n), K: uint32(k),
-				A: g.address(spadSize/2, 4), B: g.address(spadSize/2, 4), Acc: g.address(accSize/2, 4),
+				A: g.address(g.spad/2, 4), B: g.address(g.spad/2, 4), Acc: g.address(g.acc/2, 4),
 			})
 		}
 		return
 	}
 	groups := pick(g, 1, 1, 2, 3)
-	cin, cout := groups*(1+g.IntN(6)), groups*(1+g.IntN(8))
+	times := 1 + g.IntN(g.times)
+	cin, cout := groups*(1+g.IntN(6*times)), groups*(1+g.IntN(8*times))
 	if g.IntN(5) == 0 {
 		groups = cin // depthwise
 		cout = cin * (1 + g.IntN(2))
@@ -328,7 +351,7 @@ func (g *generator) product() {
 		DilationY: uint8(1 + g.IntN(2)), DilationX: uint8(1 + g.IntN(2)), Groups: uint16(groups), PadTop: uint16(g.IntN(3)), PadLeft: uint16(g.IntN(3)),
 	}
 	o.TransposeA = false
-	h, wd := 1+g.IntN(5), 1+g.IntN(5)
+	h, wd := 1+g.IntN(4+times), 1+g.IntN(4+times)
 	bc := cout
 	if o.TransposeB {
 		bc = int(w.KernelH) * int(w.KernelW) * cin / groups
@@ -337,8 +360,8 @@ func (g *generator) product() {
 	g.unit(o)
 	g.unit(w)
 	g.unit(isa.Conv{
-		Accumulate: g.IntN(2) == 0, InH: uint16(h), InW: uint16(wd), OutH: uint16(1 + g.IntN(4)), OutW: uint16(1 + g.IntN(4)), Cin: uint16(cin), Cout: uint16(cout),
-		A: g.address(spadSize/2, 4), B: g.address(spadSize/2, 4), Acc: g.address(accSize/2, 4), Line: uint32(wd)*o.AStride + 4*uint32(g.IntN(3)),
+		Accumulate: g.IntN(2) == 0, InH: uint16(h), InW: uint16(wd), OutH: uint16(1 + g.IntN(3+times)), OutW: uint16(1 + g.IntN(3+times)), Cin: uint16(cin), Cout: uint16(cout),
+		A: g.address(g.spad/2, 4), B: g.address(g.spad/2, 4), Acc: g.address(g.acc/2, 4), Line: uint32(wd)*o.AStride + 4*uint32(g.IntN(3)),
 	})
 }
 
@@ -357,7 +380,7 @@ func (g *generator) candidate() isa.Instruction {
 	switch g.IntN(16) {
 	case 0, 1:
 		i := isa.Load{
-			Acc: g.IntN(3) == 0, Binding: uint8(g.IntN(2)), Offset: uint64(g.IntN(800)), Local: g.address(accSize, 4), NX: uint32(4 * (1 + g.IntN(20))),
+			Acc: g.IntN(3) == 0, Binding: uint8(g.IntN(2)), Offset: uint64(g.IntN(800)), Local: g.address(g.acc, 4), NX: uint32(4 * (1 + g.IntN(20))),
 			NY: uint16(1 + g.IntN(4)), NZ: uint16(1 + g.IntN(3)), StrideY: uint32(g.IntN(120)), StrideZ: uint32(g.IntN(300)), LocalStride: uint16(4 * g.IntN(30)),
 		}
 		if g.IntN(2) == 0 {
@@ -366,20 +389,20 @@ func (g *generator) candidate() isa.Instruction {
 		}
 		return i
 	case 2:
-		return isa.Preload{K: uint16(1 + g.IntN(16)), N: uint16(1 + g.IntN(24)), Weights: g.address(spadSize, 1), Stride: uint32(g.IntN(60))}
+		return isa.Preload{K: uint16(1 + g.IntN(g.core.Rows)), N: uint16(1 + g.IntN(g.core.Cols)), Weights: g.address(g.spad, 1), Stride: uint32(g.IntN(60))}
 	case 3, 4:
 		return isa.Matmul{
-			Accumulate: g.IntN(2) == 0, K: uint16(1 + g.IntN(16)), N: uint16(1 + g.IntN(24)), Ifmap: g.address(spadSize, 1), Acc: g.address(accSize, 4),
+			Accumulate: g.IntN(2) == 0, K: uint16(1 + g.IntN(g.core.Rows)), N: uint16(1 + g.IntN(g.core.Cols)), Ifmap: g.address(g.spad, 1), Acc: g.address(g.acc, 4),
 			MX: uint16(1 + g.IntN(5)), MY: uint16(1 + g.IntN(4)), StrideX: uint16(g.IntN(40)), StrideY: uint32(g.IntN(100)), AccStride: uint16(4 * g.IntN(30)),
 		}
 	case 5:
-		return isa.Fill{Acc: g.IntN(2) == 0, Value: uint8(g.Uint32()), Local: g.address(accSize, 4), NX: uint32(4 * (1 + g.IntN(16))), NY: uint32(1 + g.IntN(4)), Stride: uint32(4 * g.IntN(30))}
+		return isa.Fill{Acc: g.IntN(2) == 0, Value: uint8(g.Uint32()), Local: g.address(g.acc, 4), NX: uint32(4 * (1 + g.IntN(16))), NY: uint32(1 + g.IntN(4)), Stride: uint32(4 * g.IntN(30))}
 	case 6:
-		return isa.Bias{N: uint16(1 + g.IntN(20)), AccStride: uint16(4 * g.IntN(30)), Bias: g.address(spadSize, 4), Acc: g.address(accSize, 4), M: uint32(1 + g.IntN(5))}
+		return isa.Bias{N: uint16(1 + g.IntN(20)), AccStride: uint16(4 * g.IntN(30)), Bias: g.address(g.spad, 4), Acc: g.address(g.acc, 4), M: uint32(1 + g.IntN(5))}
 	case 7, 8:
 		i := isa.Requant{
-			PerChannel: g.IntN(6) == 0, N: uint16(1 + g.IntN(8)), AccStride: uint16(4 * g.IntN(20)), Acc: g.address(accSize, 4), Out: g.address(spadSize, 1),
-			Params: g.address(spadSize, 4), MX: uint16(1 + g.IntN(3)), MY: uint16(1 + g.IntN(3)), OutStrideX: uint16(g.IntN(12)), OutStrideY: uint16(g.IntN(50)),
+			PerChannel: g.IntN(6) == 0, N: uint16(1 + g.IntN(8)), AccStride: uint16(4 * g.IntN(20)), Acc: g.address(g.acc, 4), Out: g.address(g.spad, 1),
+			Params: g.address(g.spad, 4), MX: uint16(1 + g.IntN(3)), MY: uint16(1 + g.IntN(3)), OutStrideX: uint16(g.IntN(12)), OutStrideY: uint16(g.IntN(50)),
 			ZeroPoint: int8(g.Uint32()), Lo: -128, Hi: 127, Rounding: isa.Rounding(g.IntN(3)),
 		}
 		if g.IntN(2) == 0 {
@@ -395,7 +418,7 @@ func (g *generator) candidate() isa.Instruction {
 		}
 		return e
 	case 12:
-		return isa.Table{X: g.address(spadSize, 1), Table: g.address(spadSize, 1), Out: g.address(spadSize, 1), M: uint32(1 + g.IntN(4)), N: uint16(1 + g.IntN(30)), XStride: uint16(g.IntN(40)), OutStride: uint16(g.IntN(60))}
+		return isa.Table{X: g.address(g.spad, 1), Table: g.address(g.spad, 1), Out: g.address(g.spad, 1), M: uint32(1 + g.IntN(4)), N: uint16(1 + g.IntN(30)), XStride: uint16(g.IntN(40)), OutStride: uint16(g.IntN(60))}
 	case 13:
 		e := g.element()
 		return isa.Reduce{
@@ -406,7 +429,7 @@ func (g *generator) candidate() isa.Instruction {
 		e := g.element()
 		i := isa.Norm{
 			XAcc: e.XAcc, OutAcc: e.OutAcc, NoSaturate: e.NoSaturate, Op: isa.NormOp(g.IntN(3)), Type: pick(g, floats...), OutType: pick(g, floats...),
-			X: e.X, Out: e.Out, M: e.M, N: e.N, XStride: e.XStride, OutStride: e.OutStride, Params: g.address(spadSize, 4),
+			X: e.X, Out: e.Out, M: e.M, N: e.N, XStride: e.XStride, OutStride: e.OutStride, Params: g.address(g.spad, 4),
 		}
 		if i.XAcc {
 			i.Type = systolic.FP32
@@ -435,7 +458,7 @@ func (g *generator) parameter(i *isa.Requant) {
 	fill := func(at int, v byte) {
 		g.unit(isa.Fill{Value: v, Local: i.Params + uint32(at), NX: 1, NY: uint32(entries), Stride: 8})
 	}
-	if int(i.Params)+8*entries > spadSize {
+	if int(i.Params)+8*entries > g.spad {
 		return
 	}
 	if i.Rounding == isa.FloatScale {
@@ -466,7 +489,7 @@ func (g *generator) element() isa.Element {
 	if e.OutAcc {
 		e.OutType = pick(g, systolic.Int32, systolic.FP32)
 	}
-	e.X, e.Y, e.Out = g.address(accSize, 4), g.address(accSize, 4), g.address(accSize, 4)
+	e.X, e.Y, e.Out = g.address(g.acc, 4), g.address(g.acc, 4), g.address(g.acc, 4)
 	e.XStride, e.YStride, e.OutStride = uint16(4*g.IntN(30)), uint16(4*g.IntN(30)), uint16(4*g.IntN(40))
 	if e.One {
 		e.YStride = 0

@@ -14,12 +14,11 @@ import (
 // others, and with what the memory holds.
 
 // Parts of binding 0 that memory by chance would seldom be, and their size.
-const (
-	places  = spadSize + 512 // of sparse weights, two to a byte
-	indices = places + part  // int32 from 0 to 3
-	signed  = indices + part // int32 from −3 to 3
-	part    = 256
-)
+func (s shape) places() int  { return s.spad + 512 }       // of sparse weights, two to a byte
+func (s shape) indices() int { return s.places() + part }  // int32 from 0 to 3
+func (s shape) signed() int  { return s.indices() + part } // int32 from −3 to 3
+
+const part = 256
 
 // operation adds instructions of a group that a program of features may have.
 func (g *generator) operation() {
@@ -84,9 +83,17 @@ func (g *generator) zero(t systolic.Type) int16 {
 	return int16(lo + int32(g.IntN(int(hi-lo)+1)))
 }
 
+// weightZero returns a zero point of weights of t.
+func (g *generator) weightZero(t systolic.Type) int16 {
+	if t == systolic.Int4 {
+		t = systolic.Int8
+	}
+	return g.zero(t)
+}
+
 // loadPart copies a part of binding 0 to a place that it returns.
 func (g *generator) loadPart(from uint64) uint32 {
-	at := g.address(spadSize-part, 4)
+	at := g.address(g.spad-part, 4)
 	g.unit(isa.Load{Offset: from, Local: at, NX: part, NY: 1, NZ: 1})
 	return at
 }
@@ -152,7 +159,7 @@ func (g *generator) images() {
 	i.XPixel, i.OutPixel = pixel(i.Type), pixel(i.OutType)
 	i.XLine, i.OutLine = line(i.Type, i.XPixel, i.InW), line(i.OutType, i.OutPixel, i.OutW)
 	g.unit(i)
-	half := uint32(accSize / 2)
+	half := uint32(g.acc / 2)
 	x, out := g.address(int(half), 4), half+g.address(int(half), 4)
 	switch g.IntN(8) {
 	case 0, 1:
@@ -192,7 +199,7 @@ func (g *generator) quantize() {
 	op := isa.QuantizeOp(g.IntN(7))
 	i := isa.Quantize{
 		XAcc: e.XAcc, OutAcc: e.OutAcc, Op: op, Type: pick(g, all...), OutType: pick(g, all...),
-		X: e.X, Out: e.Out, Params: g.address(spadSize/2, 4), M: e.M, N: e.N, XStride: e.XStride, OutStride: e.OutStride,
+		X: e.X, Out: e.Out, Params: g.address(g.spad/2, 4), M: e.M, N: e.N, XStride: e.XStride, OutStride: e.OutStride,
 	}
 	if op >= isa.RequantOne || op == isa.Dequantize {
 		i.Type = pick(g, all[:5]...)
@@ -273,7 +280,7 @@ func (g *generator) transpose() {
 		s.OutStride[d], t.XStride[d] = uint32(g.IntN(60)), uint32(g.IntN(60))
 	}
 	g.unit(s)
-	t.X, t.Out = g.address(spadSize/2, 1), spadSize/2+g.address(spadSize/2, 1)
+	t.X, t.Out = g.address(g.spad/2, 1), uint32(g.spad/2)+g.address(g.spad/2, 1)
 	switch g.IntN(8) {
 	case 0, 1:
 		t.X, t.Out = t.Out, t.X
@@ -286,7 +293,7 @@ func (g *generator) transpose() {
 // gather adds GATHER or SCATTER and its indices.
 func (g *generator) gather() {
 	i := isa.Gather{
-		FromEnd: g.IntN(2) == 0, N: uint16(1 + g.IntN(30)), X: g.address(spadSize/2, 1), Out: spadSize/2 + g.address(spadSize/2, 1),
+		FromEnd: g.IntN(2) == 0, N: uint16(1 + g.IntN(30)), X: g.address(g.spad/2, 1), Out: uint32(g.spad/2) + g.address(g.spad/2, 1),
 		M: uint32(1 + g.IntN(12)), Rows: uint32(4 + g.IntN(5)),
 	}
 	if g.IntN(20) == 0 {
@@ -296,9 +303,9 @@ func (g *generator) gather() {
 	if g.IntN(5) == 0 {
 		i.TableStride = uint32(g.IntN(9))
 	}
-	from := uint64(indices)
+	from := uint64(g.indices())
 	if i.FromEnd || g.IntN(20) == 0 {
-		from = signed
+		from = uint64(g.signed())
 	}
 	i.Indices = g.loadPart(from) + uint32(4*g.IntN(40))
 	if g.IntN(2) == 0 {
@@ -314,12 +321,9 @@ func (g *generator) packed() {
 	if g.IntN(2) == 0 {
 		o.A, o.B = pick(g, floats...), pick(g, floats...)
 	}
-	o.AZero, o.BZero = g.zero(o.A), g.zero(o.B)
-	if o.B == systolic.Int4 {
-		o.BZero = g.zero(systolic.Int8)
-	}
+	o.AZero, o.BZero = g.zero(o.A), g.weightZero(o.B)
 	if !o.B.Float() && g.IntN(4) == 0 {
-		o.PerChannel, o.BZero, o.BZeros = true, 0, g.address(spadSize-64, 1)
+		o.PerChannel, o.BZero, o.BZeros = true, 0, g.address(g.spad-64, 1)
 	}
 	o.TransposeA, o.TransposeB = g.IntN(3) == 0, g.IntN(2) == 0
 	sparse, conv := g.IntN(2) == 0, g.IntN(3) == 0
@@ -384,7 +388,7 @@ func (g *generator) packed() {
 	}
 	o.AStride, o.BStride, o.AccStride = stride(b.A, o.A, ac), stride(b.B, o.B, bc), uint32(4*(n+g.IntN(3)))
 	g.unit(o)
-	accumulate, x, y, acc := g.IntN(2) == 0, g.address(spadSize/2, 4), g.address(spadSize/2, 4), g.address(accSize/4, 4)
+	accumulate, x, y, acc := g.IntN(2) == 0, g.address(g.spad/2, 4), g.address(g.spad/2, 4), g.address(g.acc/4, 4)
 	if conv {
 		g.unit(w)
 		h, wd := 1+g.IntN(4), 1+g.IntN(4)
@@ -405,7 +409,7 @@ func (g *generator) packed() {
 func (g *generator) blocks(k int) isa.Blocks {
 	b := isa.Blocks{A: num.MX(g.IntN(7)), B: num.MX(g.IntN(7))}
 	scales := func() (at, stride uint32) {
-		at = g.address(spadSize-64, 1)
+		at = g.address(g.spad-64, 1)
 		if g.IntN(3) > 0 { // of middle size
 			g.unit(isa.Fill{Value: byte(120 + g.IntN(14)), Local: at, NX: 1, NY: uint32(1 + g.IntN(40)), Stride: 1})
 		}
@@ -426,9 +430,9 @@ func (g *generator) sparsity(k, n int, transposed bool) {
 	if transposed {
 		row = (k/4 + 1) / 2
 	}
-	at := g.loadPart(places)
+	at := g.loadPart(uint64(g.places()))
 	if g.IntN(30) == 0 {
-		at = g.address(spadSize, 1)
+		at = g.address(g.spad, 1)
 	}
 	g.unit(isa.Sparse{On: true, Indices: at, IndexStride: uint32(row + g.IntN(3))})
 }

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"npuemu/tests/bench/machine"
 	harness "npuemu/tests/compiler"
 	"npuemu/vdev"
 )
@@ -105,7 +106,7 @@ func models(ctx context.Context, npuemu string, rounds int, only []string) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	busy := load()
+	busy := machine.Load()
 	var results []*result
 	for _, n := range networks {
 		if len(only) > 0 && !slices.Contains(only, n.name) {

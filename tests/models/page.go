@@ -4,12 +4,12 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"npuemu/tests/bench/machine"
 	"npuemu/timing"
 	"npuemu/vdev"
 )
@@ -121,38 +121,5 @@ median of three, also of processor time, which may not be above 5 s; memory is t
 takes is tested without the framework, too: `+"`go test ./tests/models -run ResNet -bench ResNet`"+`.
 
 | Model | npuemu%s`, version, what.String(), first, array.Rows, array.Cols, array.Scratchpad>>10, array.Accumulators>>10, timing.DefaultParams().Clock, array.Rows*array.Cols,
-		processor(), runtime.Version(), runtime.GOMAXPROCS(0), load, second)
-}
-
-// processor is what the machine says that it is.
-func processor() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return runtime.GOARCH
-	}
-	name, instructions := runtime.GOARCH, ""
-	for line := range strings.Lines(string(b)) {
-		key, value, _ := strings.Cut(line, ":")
-		switch strings.TrimSpace(key) {
-		case "model name":
-			name = strings.TrimSpace(value)
-		case "flags":
-			for _, f := range []string{"avx2", "avx512_vnni", "amx_int8"} {
-				if slices.Contains(strings.Fields(value), f) {
-					instructions = " with " + f
-				}
-			}
-		}
-	}
-	return fmt.Sprintf("%d processors of %s%s", runtime.NumCPU(), name, instructions)
-}
-
-// load is the machine's load average of the last minute.
-func load() string {
-	b, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	first, _, _ := strings.Cut(string(b), " ")
-	return first
+		machine.Processor(), runtime.Version(), runtime.GOMAXPROCS(0), load, second)
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the golden cases of TestGolden: small models, their inputs, and what ONNX's reference evaluator makes of them.
 
-usage: golden.py DIRECTORY        with the packages of tests/onnx/requirements.txt
+usage: golden.py DIRECTORY        with the packages of tests/models/requirements.txt
 
 What com.microsoft adds, and what the evaluator cannot do, is computed by ONNX Runtime, without optimizations. DIRECTORY/FAMILY.txt has a case behind each
 line "case NAME": the model as text of compiler/ir, with the inputs' values, and what the outputs must be. There is one for
@@ -469,8 +469,106 @@ def recurrent():
     op("recurrent", "RNN", x, w, r, b, consts=[1, 2, 3], outputs=2, near=1e-5, label="Relu", activations=["Relu"], hidden_size=3, ort=True)
 
 
+def sequences():
+    """Sequences that end before the last step, clips, and what else is not in recurrent."""
+    def weights(gates, dirs=1):
+        return [normal(dirs, gates * 3, 2), normal(dirs, gates * 3, 3), normal(dirs, 2 * gates * 3)]
+
+    x, lengths = normal(4, 3, 2), np.array([2, 4, 1], np.int32)
+    for name, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
+        outs, states = (3, [normal(2, 3, 3)] * 2) if name == "LSTM" else (2, [normal(2, 3, 3)])
+        w, r, b = weights(gates, 2)
+        op("sequences", name, x, w, r, b, lengths, *states, consts=[1, 2, 3], outputs=outs, near=1e-5, label="lengths", direction="bidirectional", hidden_size=3, ort=True)
+        op("sequences", name, x, w, r, b, lengths, consts=[1, 2, 3, 4], outputs=outs, near=1e-5, label="constant lengths", direction="bidirectional", hidden_size=3, ort=True)
+        op("sequences", name, 2 * x, *weights(gates), consts=[1, 2, 3], outputs=outs, near=1e-5, label="clip", clip=0.6, hidden_size=3, ort=True)
+    op("sequences", "LSTM", x, *weights(4), consts=[1, 2, 3], outputs=3, near=1e-5, label="coupled gates", input_forget=1, hidden_size=3, ort=True)
+    op("sequences", "LSTM", x, *weights(4), consts=[1, 2, 3], outputs=3, near=1e-5, label="other functions", activations=["HardSigmoid", "Softsign", "Relu"], hidden_size=3, ort=True)
+
+
+def index():
+    ties = f32(1, 3, 2, 3, -1, 0, -np.inf, 5, 5, 5, 2, 7, -np.inf, -np.inf).reshape(2, 7)
+    op("index", "TopK", normal(3, 6), i64(3), consts=[1], outputs=2)
+    op("index", "TopK", ties, i64(7), consts=[1], outputs=2, label="all, with ties and infinities")
+    op("index", "TopK", normal(2, 4, 3), i64(2), consts=[1], outputs=2, label="smallest of an axis", axis=1, largest=0)
+    op("index", "TopK", integers(np.int32, 9), i64(4), consts=[1], outputs=2, label="int32")
+    op("index", "TopK", integers(np.int64, 7), i64(7), consts=[1], outputs=2, label="int64")
+    x = normal(3, 4)
+    op("index", "GatherElements", x, i64(3, -1, 0, 2, 1, 0).reshape(3, 2), label="computed", axis=1)
+    op("index", "GatherElements", x, np.array([[2, -3, 0, 1]], np.int32), label="computed, int32")
+    op("index", "GatherND", x, i64(2, -1, 0, 0).reshape(2, 2), label="computed")
+    op("index", "GatherND", normal(2, 3, 4), i64(1, -3).reshape(2, 1), label="computed, in batches", batch_dims=1)
+    op("index", "Compress", x, np.array([1, 0, 1], bool), consts=[1], axis=0)
+    op("index", "Compress", x, np.array([0, 1, 0, 0, 1, 1], bool), consts=[1], label="of all")
+    op("index", "NonZero", f32(0, 1, 0, -2, 0, np.nan).reshape(2, 3), consts=[0])
+    op("index", "Scatter", normal(3, 3), i64(1, 0, 2, 0, 2, 1).reshape(2, 3), normal(2, 3), consts=[1], opset=10, ort=True)
+    scores, targets = normal(3, 5, 2), i64(4, 0, 1, 3, 2, 1).reshape(3, 2)
+    op("index", "NegativeLogLikelihoodLoss", scores, targets)
+    op("index", "NegativeLogLikelihoodLoss", scores, targets, positive(5), label="weights, an index ignored", ignore_index=1)
+    op("index", "NegativeLogLikelihoodLoss", scores, i64(4, 0, -9, 3, 2, -9).reshape(3, 2), label="single, an index ignored", ignore_index=-9, reduction="none")
+    op("index", "SoftmaxCrossEntropyLoss", scores, targets, outputs=2, near=1e-5)
+    op("index", "SoftmaxCrossEntropyLoss", scores, targets, positive(5), label="sum", reduction="sum", near=1e-5)
+    past, update = normal(2, 2, 5, 3), normal(2, 2, 2, 3)
+    op("index", "TensorScatter", past, update, i64(1, 3), opset=24)
+    op("index", "TensorScatter", past, update, i64(4, 0), label="circular", mode="circular", opset=24)
+    op("index", "TensorScatter", past, update, label="from the first", opset=24)
+
+
+def signal():
+    op("signal", "Einsum", normal(2, 3, 4), normal(2, 4, 5), equation="bij, bjk -> bik", near=1e-5)
+    op("signal", "Einsum", normal(2, 3, 4), normal(5, 4), label="implicit", equation="abc,dc", near=1e-5)
+    op("signal", "Einsum", normal(3, 3, 2), label="diagonal", equation="iij->ji")
+    op("signal", "Einsum", normal(3, 4), label="sum", equation="ij->", near=1e-5)
+    op("signal", "Einsum", normal(2, 3), normal(4), label="outer", equation="ij,k->kij")
+    op("signal", "Einsum", normal(2, 3), normal(3, 4), normal(4, 2), label="of three", equation="ij,jk,kl->il", near=1e-5)
+    op("signal", "Einsum", normal(2, 1, 3, 4), normal(5, 4, 2), label="ellipsis", equation="...ij,...jk->...ik", near=1e-5)
+    x, grid = normal(2, 3, 4, 5), np.round(rng.uniform(-1.6, 1.6, (2, 3, 2, 2)), 3).astype(np.float32)
+    for mode in ("nearest", "linear", "cubic"):
+        for padding in ("zeros", "border", "reflection"):
+            op("signal", "GridSample", x, grid, label=f"{mode} {padding}", mode=mode, padding_mode=padding, near=2e-5)
+            op("signal", "GridSample", x, grid, label=f"{mode} {padding} corners", mode=mode, padding_mode=padding, align_corners=1, near=2e-5)
+    op("signal", "GridSample", normal(1, 2, 2, 3, 4), np.round(rng.uniform(-1.2, 1.2, (1, 2, 1, 3, 3)), 3).astype(np.float32), label="3 axes", near=2e-5)
+    op("signal", "AffineGrid", normal(2, 2, 3), i64(2, 1, 3, 4), consts=[1], near=1e-5)
+    op("signal", "AffineGrid", normal(1, 3, 4), i64(1, 1, 2, 1, 3), consts=[1], label="corners", align_corners=1, near=1e-5)
+    op("signal", "DFT", normal(2, 6, 1), near=1e-5)
+    op("signal", "DFT", normal(2, 6, 2), label="inverse", inverse=1, near=1e-5)
+    op("signal", "DFT", normal(2, 6, 1), i64(4)[0], label="shorter, one side", consts=[1], onesided=1, near=1e-5)
+    op("signal", "DFT", normal(3, 4, 2), i64(5)[0], scalar(0, np.int64), label="longer, another axis", consts=[1, 2], near=1e-5)
+    op("signal", "DFT", normal(2, 4, 2), label="one side back", inverse=1, onesided=1, near=1e-5)
+    op("signal", "DFT", normal(2, 4, 2), scalar(7, np.int64), label="one side back, odd", consts=[1], inverse=1, onesided=1, near=1e-5)
+    op("signal", "STFT", normal(2, 20, 1), scalar(3, np.int64), positive(8), consts=[1, 2], near=1e-5)
+    op("signal", "STFT", normal(1, 9, 1), scalar(2, np.int64), None, scalar(5, np.int64), consts=[1, 3], label="without window", onesided=0, near=1e-5)
+    for name in ("HannWindow", "HammingWindow", "BlackmanWindow"):
+        op("signal", name, scalar(7, np.int64), consts=[0])
+        op("signal", name, scalar(6, np.int64), consts=[0], label="symmetric", periodic=0)
+    op("signal", "CumProd", positive(2, 5), scalar(1, np.int64), consts=[1], opset=26)
+    op("signal", "CumProd", positive(5, 2), scalar(0, np.int64), consts=[1], label="from the end, without its own", exclusive=1, reverse=1, opset=26)
+    op("signal", "CumSum", integers(np.int32, 2, 6), scalar(1, np.int64), consts=[1], label="int32, from the end", reverse=1)
+    op("signal", "CumSum", integers(np.int64, 5, lo=-1 << 40, hi=1 << 40), scalar(0, np.int64), consts=[1], label="int64, without its own", exclusive=1)
+    op("signal", "Col2Im", normal(2, 12, 4), i64(4, 5), i64(2, 3), consts=[1, 2], strides=[2, 2])
+    op("signal", "Col2Im", normal(1, 4, 12), i64(3, 4), i64(2, 2), consts=[1, 2], label="pads", pads=[1, 0, 0, 1])
+
+
+def state():
+    def inputs(t, qh, h, dk, dv):
+        return normal(2, t, qh * dk), normal(2, t, h * dk), normal(2, t, h * dv)
+
+    past = normal(2, 2, 3, 4)
+    op("state", "LinearAttention", *inputs(3, 2, 2, 3, 4), label="linear", update_rule="linear", q_num_heads=2, kv_num_heads=2, opset=27, outputs=2, near=1e-5)
+    op("state", "LinearAttention", *inputs(3, 4, 2, 3, 4), past, -positive(2, 3, 2), label="gated", update_rule="gated", q_num_heads=4, kv_num_heads=2, scale=0.5, opset=27, outputs=2, near=1e-5)
+    op("state", "LinearAttention", *inputs(2, 2, 2, 3, 4), None, None, positive(2, 2, 1) / 4, label="delta", update_rule="delta", q_num_heads=2, kv_num_heads=2, opset=27, outputs=2, near=1e-5)
+    op("state", "LinearAttention", *inputs(3, 2, 2, 3, 4), past, -positive(2, 3, 6), positive(2, 3, 2) / 4, q_num_heads=2, kv_num_heads=2, opset=27, outputs=2, near=1e-5)
+    op("state", "CausalConvWithState", normal(2, 3, 5), normal(3, 1, 4), opset=27, outputs=2, near=1e-5)
+    op("state", "CausalConvWithState", normal(2, 3, 1), normal(3, 1, 4), normal(3), normal(2, 3, 3), consts=[1, 2], label="a step", activation="silu", opset=27, outputs=2, near=1e-5)
+    op("state", "SwiGLU", normal(2, 5), normal(2, 5), opset=28, near=1e-5)
+    op("state", "SwiGLU", normal(2, 5), normal(2, 5), label="alpha", alpha=0.5, opset=28, near=1e-5)
+    op("state", "Pow", np.array([-3, 2, 7, -1, 0], np.int32), np.array([3, 10, 2, 5, 0], np.int32), label="int32")
+    op("state", "Pow", np.array([-3, 2, 7], np.int32), np.array(3, np.int32), consts=[1], label="int32 cubed")
+    op("state", "Pow", np.array([1, 2, 3], np.int64), f32(4, 5, 6), label="int64, of fp32")
+    op("state", "Softmax", np.array([[1, 2, 3.5]]), label="fp64", near=1e-8)
+
+
 def main():
-    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize, scatter, rotary, recurrent):
+    for f in (element, move, window, matrix, norm, quant, attention, qdq, resize, scatter, rotary, recurrent, sequences, index, signal, state):
         f()
     os.makedirs(sys.argv[1], exist_ok=True)
     for name, cases in families.items():

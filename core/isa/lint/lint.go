@@ -100,6 +100,14 @@ func Check(p *isa.Program) Report {
 	return l.report
 }
 
+// Refused is the finding that a core refuses p for v, at instruction index.
+func Refused(p *isa.Program, v *isa.Violation, index int) Finding {
+	return Finding{
+		Rule: v.Rule.String(), Section: "§5.3", At: (&linter{p: p}).place(index), Message: v.Detail,
+		Remedy: "write the program for this card's configuration, or run it on another",
+	}
+}
+
 // key tells apart what is reported once.
 type key struct {
 	rule string

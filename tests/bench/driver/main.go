@@ -26,6 +26,7 @@ import (
 	"syscall"
 
 	"npuemu/firmware"
+	"npuemu/tests/bench/machine"
 	"npuemu/tests/card"
 	"npuemu/tests/guest"
 )
@@ -61,7 +62,7 @@ func main() {
 type report struct{ Samples, Rates map[string][]float64 }
 
 func run(ctx context.Context, o options, w io.Writer) error {
-	machine(w)
+	about(w)
 	if o.boots > 0 {
 		if err := guests(ctx, o, w); err != nil {
 			return err
@@ -73,17 +74,10 @@ func run(ctx context.Context, o options, w io.Writer) error {
 	return nil
 }
 
-// machine names what everything runs on.
-func machine(w io.Writer) {
-	cpuinfo, _ := os.ReadFile("/proc/cpuinfo") // only printed, like the next two
-	load, _ := os.ReadFile("/proc/loadavg")
-	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	model := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(cpuinfo)
-	name := []byte(runtime.GOARCH)
-	if model != nil {
-		name = model[1]
-	}
-	fmt.Fprintf(w, "%d processors (%s), Linux %s, %s; load %s\n\n", runtime.NumCPU(), name, bytes.TrimSpace(release), runtime.Version(), bytes.TrimSpace(load))
+// about names what everything runs on.
+func about(w io.Writer) {
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease") // only printed
+	fmt.Fprintf(w, "%s; Linux %s, %s; load %s\n\n", machine.Processor(), bytes.TrimSpace(release), runtime.Version(), machine.Load())
 }
 
 func guests(ctx context.Context, o options, w io.Writer) error {

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"npuemu/mmio/npureg"
+	"npuemu/tests/bench/machine"
 	"npuemu/tests/card"
 	"npuemu/tests/guest"
 )
@@ -179,9 +180,8 @@ func print(w io.Writer, o options, res *guest.Result, all map[string][]times) {
 		}
 		return v / 1000
 	}
-	load, _ := os.ReadFile("/proc/loadavg") // only printed
-	fmt.Fprintf(w, "QEMU %s (%s), Linux %s in the guest; %d guests, %d rounds of %d accesses each; load %s\n\n",
-		res.QEMU, res.Accel, res.Kernel, o.boots, o.rounds, o.count, strings.TrimSpace(string(load)))
+	fmt.Fprintf(w, "%s; QEMU %s (%s), Linux %s in the guest; %d guests, %d rounds of %d accesses each; load %s\n\n",
+		machine.Processor(), res.QEMU, res.Accel, res.Kernel, o.boots, o.rounds, o.count, machine.Load())
 	fmt.Fprintln(w, "| access of 4 bytes | µs, median [least] | until it is in the device | 100k take | against `edu` |")
 	fmt.Fprintln(w, "|---|---|---|---|---|")
 	for _, a := range accesses {

@@ -28,6 +28,7 @@ import (
 	"npuemu/compiler/ir"
 	"npuemu/compiler/npy"
 	"npuemu/compiler/run"
+	"npuemu/tests/bench/machine"
 	card "npuemu/tests/compiler"
 	"npuemu/vdev"
 )
@@ -85,7 +86,7 @@ func bench(ctx context.Context) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	fmt.Printf("%d rounds of %d images; load %s\n\n", *rounds, *repeat, load())
+	fmt.Printf("%s; %d rounds of %d images; load %s\n\n", machine.Processor(), *rounds, *repeat, machine.Load())
 	fmt.Println("| network | threads | ours, ms | processor time | ONNX Runtime, ms | processor time | speed of the best | median of the rounds' | bar | |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")
 	for _, name := range strings.Split(*names, ",") {
@@ -99,7 +100,7 @@ func bench(ctx context.Context) error {
 			}
 		}
 	}
-	fmt.Printf("\nload %s\n", load())
+	fmt.Printf("\nload %s\n", machine.Load())
 	return nil
 }
 
@@ -201,14 +202,6 @@ func processorTime() float64 {
 		return math.NaN()
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
-}
-
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Fields(string(text))[0]
 }
 
 // peer is the program that calls ONNX Runtime.

@@ -20,13 +20,14 @@ import (
 	"time"
 
 	"npuemu/core/gemm"
+	"npuemu/tests/bench/machine"
 )
 
 // kind is what is compared with which of oneDNN's products.
 type kind struct {
 	name, peer string
-	types      string // in the table
-	bar        float64
+	types      string  // in the table
+	bar        float64 // 0: none
 	typ        gemm.Type
 	float      bool
 }
@@ -59,7 +60,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-peers:", err)
+		fmt.Fprintln(os.Stderr, "bench-products:", err)
 		os.Exit(1)
 	}
 }
@@ -68,16 +69,26 @@ func run(ctx context.Context) error {
 	if flag.NArg() > 0 || *rounds < 1 {
 		return errors.New("no arguments are expected, and at least one round; see -help")
 	}
-	p, err := startPeer(ctx)
+	p, err := startPeer(ctx, "")
 	if err != nil {
 		return err
 	}
 	defer p.stop()
+	without := p
+	if machine.Has("avx512_bf16") {
+		if without, err = startPeer(ctx, "AVX512_CORE_VNNI"); err != nil {
+			return err
+		}
+		defer without.stop()
+	}
 	version, err := p.ask("version")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("oneDNN %s beside %s, tier %s; %d rounds of %v; load %s\n\n", version, "core/gemm", tierName(), *rounds, *burst, load())
+	fmt.Printf("%s; oneDNN %s beside %s, tier %s; %d rounds of %v; load %s\n\n", machine.Processor(), version, "core/gemm", tierName(), *rounds, *burst, machine.Load())
+	if without != p {
+		fmt.Print("The processors have bf16 instructions, which the bar of the narrow types is not of: oneDNN has its turns without them (ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI) and, for bf16, with them.\n\n")
+	}
 	fmt.Println("| what; oneDNN's | threads | size | ours, Gop/s | oneDNN | ratio of the best | median of the rounds' | of the VPDPBUSD or FMA peak | bar | |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")
 	ns, err := numbers(*sizes)
@@ -106,8 +117,18 @@ func run(ctx context.Context) error {
 				return fmt.Errorf("-kinds: %q is not one of them", name)
 			}
 			for _, n := range ns {
-				if err := compare(ctx, p, e, kinds[i], n, t); err != nil {
+				k, their := kinds[i], p
+				if k.peer == "bf16" {
+					their = without
+				}
+				if err := compare(ctx, their, e, k, n, t); err != nil {
 					return err
+				}
+				if k.name == "bf16" && without != p {
+					k.types, k.bar = "bf16 → binary32; bf16 by bf16 instructions", 0
+					if err := compare(ctx, p, e, k, n, t); err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -119,7 +140,7 @@ func run(ctx context.Context) error {
 			}
 		}
 	}
-	fmt.Printf("\nload %s\n", load())
+	fmt.Printf("\nload %s\n", machine.Load())
 	return nil
 }
 
@@ -155,8 +176,12 @@ func compare(ctx context.Context, p *peer, e *gemm.Engine, k kind, n, threads in
 	if k.float {
 		top /= 4 // as many lanes, one multiplication in each instead of four
 	}
-	fmt.Printf("| %s | %d | %d³ | %.0f | %.0f | **%.2f×** | %.2f× | %.0f %% of %.0f | ≥ %.2f× | %s |\n",
-		k.types, threads, n, our, their, our/their, ratios[len(ratios)/2], 100*our/top, top, k.bar, verdict(our/their, k.bar))
+	bar, met := "–", ""
+	if k.bar > 0 {
+		bar, met = fmt.Sprintf("≥ %.2f×", k.bar), verdict(our/their, k.bar)
+	}
+	fmt.Printf("| %s | %d | %d³ | %.0f | %.0f | **%.2f×** | %.2f× | %.0f %% of %.0f | %s | %s |\n",
+		k.types, threads, n, our, their, our/their, ratios[len(ratios)/2], 100*our/top, top, bar, met)
 	return nil
 }
 
@@ -198,14 +223,6 @@ func tierName() string {
 	return e.Tier()
 }
 
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Fields(string(text))[0]
-}
-
 func numbers(list string) ([]int, error) {
 	var n []int
 	for _, s := range strings.Split(list, ",") {
@@ -225,7 +242,8 @@ type peer struct {
 	out *bufio.Reader
 }
 
-func startPeer(ctx context.Context) (*peer, error) {
+// startPeer starts oneDNN's program, with no instructions beyond isa if that is not empty.
+func startPeer(ctx context.Context, isa string) (*peer, error) {
 	setup := exec.CommandContext(ctx, *dir+"/c/setup.sh")
 	setup.Stderr = os.Stderr
 	line, err := setup.Output()
@@ -236,6 +254,9 @@ func startPeer(ctx context.Context) (*peer, error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	// Threads of OpenMP that spin would take our turns from us.
 	cmd.Env = append(os.Environ(), "OMP_WAIT_POLICY=passive", "OMP_DYNAMIC=false")
+	if isa != "" {
+		cmd.Env = append(cmd.Env, "ONEDNN_MAX_CPU_ISA="+isa)
+	}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"npuemu/core/isa"
 	"npuemu/core/systolic"
 	"npuemu/core/vec"
+	"npuemu/tests/bench/machine"
 )
 
 // All instructions work on elements elements, in rows of row where rows matter;
@@ -165,7 +166,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer p.stop()
-	fmt.Printf("core, tier %s, beside C; %d elements, %d rounds of %d; load %s\n\n", vec.New().Tier(), elements, *rounds, *loops, load())
+	fmt.Printf("%s; core, tier %s, beside C; %d elements, %d rounds of %d; load %s\n\n", machine.Processor(), vec.New().Tier(), elements, *rounds, *loops, machine.Load())
 	fmt.Println("| what | in C | ours, Gelem/s | C, Gelem/s | our time in C's, the best | median of the rounds' | bar | |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	d, err := newDevice()
@@ -179,7 +180,7 @@ func run(ctx context.Context) error {
 			}
 		}
 	}
-	fmt.Printf("\nload %s\n", load())
+	fmt.Printf("\nload %s\n", machine.Load())
 	return nil
 }
 
@@ -307,14 +308,6 @@ func (d *device) Load(b core.Binding, off uint64, p []byte) error {
 
 // Store implements core.Memory.
 func (d *device) Store(core.Binding, uint64, []byte) error { return errors.New("nothing is stored") }
-
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Fields(string(text))[0]
-}
 
 // peer is the program in C.
 type peer struct {

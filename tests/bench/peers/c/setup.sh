@@ -6,10 +6,10 @@
 # used nor changed. Prints, as its only line on standard output, the command that runs the program.
 set -euo pipefail
 
-say() { printf 'bench-peers: %s\n' "$*" >&2; }
+say() { printf 'bench-products: %s\n' "$*" >&2; }
 die() {
-	printf 'bench-peers: error: %s\n' "$1" >&2
-	printf 'bench-peers: remedy: %s\n' "$2" >&2
+	printf 'bench-products: error: %s\n' "$1" >&2
+	printf 'bench-products: remedy: %s\n' "$2" >&2
 	exit 1
 }
 
