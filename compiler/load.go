@@ -147,7 +147,7 @@ func fromText(s *Source, dump Dump) (*ir.Graph, error) {
 func (s *Source) lowered(g *ir.Graph, dump Dump) (*ir.Graph, error) {
 	dump("import", g)
 	if s.rules {
-		return g, pass.Rules(g, s.products())
+		return g, pass.Rules(g)
 	}
 	if err := pass.RunAs(g, s.products(), dump); err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ type Rules struct {
 	Graph *ir.Graph
 
 	names    map[string]bool // of the tensors that the model's nodes make
-	products ir.Type         // of fp32
+	products ir.Type         // that the compiled graph has in place of fp32; here they stay that
 }
 
 // Rules reads the model as Load does, for its operators' rules alone. It is nil for a graph of the device level, which no pass has made
@@ -253,12 +253,17 @@ func (r *Rules) outputs(g *ir.Graph) *Difference {
 var tolerances = map[ir.Type]float64{ir.Float64: 0x1p-16, ir.Float32: 0x1p-16, ir.Float16: 0x1p-9, ir.BFloat16: 0x1p-6}
 
 // tolerance is by how much elements of t, whose data is b, may differ if something was rounded anew in front of it: a step of integers
-// of up to 16 bits, a part of the largest element in floating point. Of other types, which count and compare, nothing can be said.
+// of up to 16 bits, a part of the largest element in floating point. Where products of fp32 became bf16 or fp16, integers may differ by that part
+// of their range besides. Of other types, which count and compare, nothing can be said.
 func (r *Rules) tolerance(t *ir.Tensor, b []byte) (float64, bool) {
 	part, float := tolerances[t.Type]
 	switch {
 	case !float:
-		return 1, t.Type != ir.Bool && t.Type.Bits() <= 16
+		step := 1.0
+		if r.products != ir.Float32 {
+			step += tolerances[r.products] * float64(uint64(1)<<min(t.Type.Bits(), 16))
+		}
+		return step, t.Type != ir.Bool && t.Type.Bits() <= 16
 	case t.Type == ir.Float32:
 		part = max(part, tolerances[r.products])
 	}

@@ -34,6 +34,7 @@ func TestTolerance(t *testing.T) {
 		{"no number", r, ir.Float32, []float32{nan, 1}, []float32{1, nan}, "2 2", false},
 		{"the sign of 0", r, ir.Float32, []float32{0}, []float32{float32(math.Copysign(0, -1))}, "1 0", false},
 		{"a step", r, ir.Int8, []float32{5, -128, 7}, []float32{6, -127, 9}, "3 1", false},
+		{"steps of products in bf16", half, ir.Int8, []float32{5, -128}, []float32{10, -122}, "2 1", false},
 		{"int16", r, ir.Int16, []float32{500}, []float32{499}, "1 0", false},
 		{"an index", r, ir.Int64, []float32{5}, []float32{6}, "1 ", true},
 		{"a comparison", r, ir.Bool, []float32{0}, []float32{1}, "1 ", true},

@@ -41,7 +41,7 @@ func verifyCommand() *cobra.Command {
 			"make it, read again and computed on the CPU without fusion, layout and tables (docs/compiler.md, Checking): the outputs, and every tensor\n" +
 			"that the model names and the compiled graph still has. They are equal, to the bit, but where products of floating point were fused,\n" +
 			"which rounds anew: there integers may be a step apart, and floating point by 2⁻¹⁶ of the tensor's largest element (fp16 2⁻⁹,\n" +
-			"bf16 2⁻⁶). A difference is the compiler's fault; the exit status is then 1. --rules=false leaves this out.\n\n" +
+			"bf16 2⁻⁶; with --float that part of an integer's range besides). A difference is the compiler's fault; the exit status is then 1. --rules=false leaves this out.\n\n" +
 			"Without --input the inputs are pseudo-random, the same each time. What is on the host is computed by\n" +
 			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp,
 		Example: "  npuemu verify mobilenet.onnx\n  npuemu verify net.npuir --input x.npy --config array.toml --device vfio-user:/tmp/npu.sock",
