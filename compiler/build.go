@@ -37,10 +37,18 @@ const useful = basic | isa.FeaturePool | isa.FeatureGather | isa.FeatureAddq
 // Build compiles g, whose nodes are of the device level or of the host (package ir), for target. The
 // error is an *ir.Error.
 func Build(g *ir.Graph, target emit.Target) (*model.Model, error) {
-	return build(g, target, plan.Compact)
+	return BuildWatched(g, target, nil)
 }
 
-func build(g *ir.Graph, target emit.Target, mode plan.Mode) (*model.Model, error) {
+// Progress is told how far a work is, and what comes next.
+type Progress = plan.Progress
+
+// BuildWatched is Build, and tells progress of it, unless that is nil.
+func BuildWatched(g *ir.Graph, target emit.Target, progress Progress) (*model.Model, error) {
+	return build(g, target, plan.Compact, progress)
+}
+
+func build(g *ir.Graph, target emit.Target, mode plan.Mode, progress Progress) (*model.Model, error) {
 	if target.Features&basic == 0 {
 		return nil, &ir.Error{Graph: g.Name, Rule: "the core has none of the instruction groups gemm, float, vector and reduce (§5.3)", Remedy: "compile for architecture 1.3 or later, with one of them"}
 	}
@@ -58,7 +66,7 @@ func build(g *ir.Graph, target emit.Target, mode plan.Mode) (*model.Model, error
 			}
 		}
 	}
-	p, err := plan.New(g, target, mode)
+	p, err := plan.Watched(g, target, mode, progress)
 	if err != nil {
 		return nil, g.InModel(err)
 	}

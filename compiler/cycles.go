@@ -14,6 +14,11 @@ import (
 // Estimate fills in the cycles of m's programs, and of each node by itself and what bounds it, by the timing model (§13) with
 // parameters p. Nodes overlap in a program, which therefore takes less than its nodes together.
 func Estimate(ctx context.Context, m *model.Model, p timing.Params) error {
+	return EstimateWatched(ctx, m, p, func(int, int, string) {})
+}
+
+// EstimateWatched is Estimate, and tells progress of each node.
+func EstimateWatched(ctx context.Context, m *model.Model, p timing.Params, progress Progress) error {
 	c := config(m, p)
 	if err := c.Validate(); err != nil {
 		return err
@@ -24,6 +29,7 @@ func Estimate(ctx context.Context, m *model.Model, p timing.Params) error {
 			continue
 		}
 		prog := m.Programs[s.Program]
+		progress(i, len(m.Steps), fmt.Sprintf("cycles of program %d", s.Program))
 		r, err := timing.Program(ctx, prog, c, 0)
 		if err != nil {
 			return fmt.Errorf("compiler: program %d: %w", s.Program, err)
@@ -32,6 +38,7 @@ func Estimate(ctx context.Context, m *model.Model, p timing.Params) error {
 		tokens := match(prog.Text)
 		for k := range m.Nodes {
 			n := &m.Nodes[k]
+			progress(k, len(m.Nodes), "cycles of "+n.Name)
 			if n.Program != s.Program || n.First == n.Last || n.Within != "" {
 				continue
 			}

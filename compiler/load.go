@@ -18,6 +18,15 @@ import (
 	"npuemu/compiler/tflite"
 )
 
+// Passes are the names that Dump is told, in their order, of a model that goes through all of them.
+func Passes() []string {
+	l := []string{"import"}
+	for _, p := range pass.Passes() {
+		l = append(l, p.Name)
+	}
+	return l
+}
+
 // Dump is told of the graph after each pass; "import" is the first.
 type Dump func(pass string, g *ir.Graph)
 
@@ -34,6 +43,8 @@ type Source struct {
 	Shapes map[string][]int // shapes of inputs of ONNX and TensorFlow Lite, by their names
 
 	Float string // what products of fp32 are made of, one of Floats; empty: fp32
+
+	rules bool // Rules reads it
 }
 
 // floats are what products of fp32 can be made of.
@@ -135,6 +146,9 @@ func fromText(s *Source, dump Dump) (*ir.Graph, error) {
 // lowered runs the passes on a graph of the model level.
 func (s *Source) lowered(g *ir.Graph, dump Dump) (*ir.Graph, error) {
 	dump("import", g)
+	if s.rules {
+		return g, pass.Rules(g)
+	}
 	if err := pass.RunAs(g, s.products(), dump); err != nil {
 		return nil, err
 	}

@@ -69,6 +69,7 @@ type Verified struct {
 	Hosts      []Host      // nodes that are not on the card, whose results the reference computes
 	Tensors    int         // that nodes compute
 	Within     int         // of them: those that Build's model has in local memory alone, and that were compared where each node is by itself
+	Rules      RulesReport // of the graph beside the rules of the model's operators; zero without them
 }
 
 // Host is a node that the card does not execute.
@@ -77,11 +78,17 @@ type Host struct{ Name, Op, Reason string }
 // Verify runs g on card, whose core is target, and in the reference, and compares what each node computes. Build's model is
 // run for its outputs; a second one has memory of its own for each tensor; where there are chains, whose tensors stay
 // in local memory, a third one computes each node by itself. A wrong output of Build's model alone is a fault in how memory is used again.
-func Verify(ctx context.Context, card run.Card, g *ir.Graph, target emit.Target, inputs [][]byte, progress func(done, of int, what string)) (v Verified, err error) {
+// What the reference makes of g is compared with rules, if they are not nil: they are of the model that g was made of. progress, if not nil,
+// is told of planning, of instructions before each step on the card, and of nodes that were computed.
+func Verify(ctx context.Context, card run.Card, g *ir.Graph, rules *Rules, target emit.Target, inputs [][]byte, progress Progress) (v Verified, err error) {
 	if progress == nil {
 		progress = func(int, int, string) {}
 	}
 	of := len(g.Nodes)
+	var keep *kept
+	if rules != nil {
+		keep = rules.keep(g, inputs)
+	}
 	// What is run, with what is left of it for comparing.
 	type ran struct {
 		mode    plan.Mode
@@ -91,17 +98,26 @@ func Verify(ctx context.Context, card run.Card, g *ir.Graph, target emit.Target,
 		report  run.Report
 	}
 	start := func(mode plan.Mode, m *model.Model) (r ran, err error) {
-		progress(0, of, "on the card"+modes[mode])
+		instructions := 0
+		for _, p := range m.Programs {
+			instructions += len(p.Text) / isa.Size
+		}
+		at := 0
 		r = ran{mode: mode, m: m}
 		if r.s, err = run.Load(card, m); err != nil {
 			return r, err
 		}
-		if r.outputs, r.report, err = r.s.Run(ctx, inputs, nil); err != nil {
+		if r.outputs, r.report, err = r.s.Run(ctx, inputs, func(step int) {
+			progress(at, instructions, "instructions on the card"+modes[mode])
+			if p := m.Steps[step].Program; p >= 0 {
+				at += len(m.Programs[p].Text) / isa.Size
+			}
+		}); err != nil {
 			return r, errors.Join(err, r.s.Close())
 		}
 		return r, nil
 	}
-	m, err := build(g, target, plan.Compact)
+	m, err := build(g, target, plan.Compact, progress)
 	if err != nil {
 		return v, err
 	}
@@ -131,7 +147,7 @@ func Verify(ctx context.Context, card run.Card, g *ir.Graph, target emit.Target,
 		if mode == plan.Apart && !slices.ContainsFunc(m.Nodes, func(n model.Node) bool { return n.Within != "" }) {
 			continue
 		}
-		m, err := build(g, target, mode)
+		m, err := build(g, target, mode, progress)
 		if err != nil {
 			return v, err
 		}
@@ -143,6 +159,9 @@ func Verify(ctx context.Context, card run.Card, g *ir.Graph, target emit.Target,
 	}
 	at := 0
 	results, err := ref.Run(g, inputs, func(n *ir.Node, out [][]byte) error {
+		if keep != nil {
+			keep.see(n, out)
+		}
 		for i, t := range n.Outputs {
 			if t == nil {
 				continue
@@ -181,7 +200,10 @@ func Verify(ctx context.Context, card run.Card, g *ir.Graph, target emit.Target,
 		}
 		v.Divergence = compare(m, plan.Compact, &m.Nodes[k], t, &m.Outputs[i], results[i], built.outputs[i])
 	}
-	return v, nil
+	if rules != nil && v.Divergence == nil {
+		v.Rules, err = rules.compare(ctx, g, keep, inputs, progress)
+	}
+	return v, err
 }
 
 // compare compares the data of t, which node d computes at place.

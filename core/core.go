@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"npuemu/core/hazard"
 	"npuemu/core/isa"
@@ -139,6 +140,9 @@ type Core struct {
 	ctx      context.Context // for stopped
 	tokens   [16]uint8
 	stats    Stats
+
+	executed atomic.Uint64 // see Executed
+	earlier  uint64        // of it, those of earlier programs
 
 	blankSpad, blankAcc blank
 	clearSpad, clearAcc func(from, to int) // bytes; made once
@@ -311,6 +315,7 @@ func (c *Core) Run(ctx context.Context, image []byte, bindings []Binding, mem Me
 		c.endNoting()
 	}
 	c.noted = nil
+	c.tell(true)
 	for _, u := range c.units {
 		u.bindings, u.mem, u.rowMem = nil, nil, nil
 	}
@@ -331,6 +336,7 @@ func (c *Core) reset(d isa.Descriptor) {
 	c.tokens = [16]uint8{}
 	c.late = late{}
 	c.stats = Stats{}
+	c.earlier = c.executed.Load()
 	c.limits = d.Limits()
 	c.tracker.Reset()
 }
@@ -421,6 +427,21 @@ func ready(w *isa.Word, tokens *[16]uint8) bool { return tokens[w[2]&15] >= w[2]
 func (c *Core) finished(class isa.Class) {
 	c.stats.Instructions++
 	c.stats.ByClass[class]++
+	c.tell(false)
+}
+
+// Executed is how many instructions the core has begun so far, of all programs, to within tellEach of those of the program that runs. Any
+// goroutine may ask.
+func (c *Core) Executed() uint64 { return c.executed.Load() }
+
+// tellEach is how many instructions go by before Executed sees them: it costs as much as a short one.
+const tellEach = 32
+
+// tell makes Executed see the running program's instructions, now and then or at once.
+func (c *Core) tell(now bool) {
+	if now || c.stats.Instructions%tellEach == 0 {
+		c.executed.Store(c.earlier + c.stats.Instructions)
+	}
 }
 
 // step executes at's instruction, which is ready, between its wait and its signal.

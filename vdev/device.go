@@ -205,6 +205,9 @@ func (d *Device) Close() error {
 	return err
 }
 
+// Executed is how many instructions the card has begun so far, for who shows how far a program is. Any goroutine may ask.
+func (d *Device) Executed() uint64 { return d.executor.core.Executed() }
+
 // Findings returns what guests did wrong so far.
 func (d *Device) Findings() []Finding { return d.findings.list() }
 

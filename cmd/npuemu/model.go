@@ -28,6 +28,7 @@ import (
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
 	"npuemu/core/isa/lint"
+	"npuemu/timing"
 	"npuemu/vdev"
 )
 
@@ -46,7 +47,8 @@ func compileCommand() *cobra.Command {
 		Short: "Compile a model into a file that run executes",
 		Long: "compile makes a compiled model (docs/spec/model.md) of MODEL for the core that --config describes. Files of models end in\n" +
 			strings.Join(compiler.Extensions(), ", ") + ". " + weightsHelp + "\n\n" +
-			"An operator that the card does not have stays on the host; the table names it, with the reason. Cycles are those of each operator\n" +
+			"An operator that the card does not have stays on the host; the table names it, with the reason. On a terminal the table is printed if\n" +
+			"it has up to 24 operators, and else with --table; where the output goes elsewhere, with --table alone. Cycles are those of each operator\n" +
 			"by itself, by the timing model (§13) with the configuration's [timing].\n" +
 			"--dump-after=PASS prints the graph after a pass on standard error, large constants by their sizes; import is the first, all are all.\n" +
 			"--dump-after=PASS=FILE.npuir writes it with all constants, all=DIRECTORY a file for each pass: compile takes these, and goes on behind the pass.\n" +
@@ -68,7 +70,7 @@ func compileCommand() *cobra.Command {
 			if err := dumpStages(c, m, dumps); err != nil {
 				return err
 			}
-			if err := compiler.Estimate(c.Context(), m, cfg.Timing); err != nil {
+			if err := estimateModel(c.Context(), c, m, cfg.Timing); err != nil {
 				return err
 			}
 			b, err := m.Write()
@@ -94,10 +96,8 @@ func compileCommand() *cobra.Command {
 					Constants: len(m.Constants), Memory: m.Memory(), File: len(b),
 				})
 			}
-			if table {
-				if err := printNodes(w, m); err != nil {
-					return err
-				}
+			if err := showNodes(w, m, table); err != nil {
+				return err
 			}
 			if err := printSummary(w, m, len(b)); err != nil {
 				return err
@@ -108,7 +108,7 @@ func compileCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "output `file`, - for standard output (default: MODEL with the extension .npu)")
 	c.Flags().StringArrayVar(&dumps, "dump-after", nil, "print the graph after this `pass`, or write it as PASS=FILE; may be repeated")
-	c.Flags().BoolVar(&table, "table", false, "print what became of each operator")
+	c.Flags().BoolVar(&table, "table", false, tableUsage)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the summary, with each operator, as JSON")
 	sizes.add(c)
 	cf.add(c)
@@ -156,17 +156,34 @@ func (f *modelFlags) add(c *cobra.Command) {
 // weightsHelp is about the second file that compile, run and verify take.
 const weightsHelp = "WEIGHTS is\nthe .caffemodel of a .prototxt, if it is not the one of its name."
 
+// tableUsage is about --table of compile and run.
+const tableUsage = "print what became of each operator of a model, however many there are; on a terminal up to 24 are printed without it"
+
 // compileModel reads a model, with its weights if there is a second file, and compiles it.
 func compileModel(c *cobra.Command, files []string, cfg vdev.Config, sizes modelFlags, dumps []string) (*ir.Graph, *model.Model, error) {
 	g, err := loadGraph(c, files, sizes, dumps)
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := compiler.Build(g, attach.Target(cfg))
+	b := newBar(c.ErrOrStderr(), "")
+	defer b.done()
+	m, err := compiler.BuildWatched(g, attach.Target(cfg), b.at)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", files[0], err)
 	}
 	return g, m, nil
+}
+
+// estimateModel is compiler.Estimate, and shows how far it is.
+func estimateModel(ctx context.Context, c *cobra.Command, m *model.Model, p timing.Params) error {
+	b := newBar(c.ErrOrStderr(), "")
+	defer b.done()
+	return compiler.EstimateWatched(ctx, m, p, b.at)
+}
+
+// modelSource is a model, with its weights if there is a second file.
+func modelSource(files []string, sizes modelFlags) compiler.Source {
+	return compiler.Source{Path: files[0], WeightsPath: strings.Join(files[1:], ""), Dims: sizes.dims, Shapes: sizes.shapes, Float: sizes.float}
 }
 
 // loadGraph reads a model, with its weights if there is a second file, and prints it after the passes that dumps names.
@@ -174,9 +191,16 @@ func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []strin
 	seen := map[string]bool{}
 	var passes []string
 	var failed error
-	weights := strings.Join(files[1:], "")
-	g, err := compiler.Source{Path: files[0], WeightsPath: weights, Dims: sizes.dims, Shapes: sizes.shapes, Float: sizes.float}.Load(func(pass string, g *ir.Graph) {
-		passes = append(passes, pass)
+	b, all := &bar{}, compiler.Passes()
+	if len(dumps) == 0 { // which are printed between
+		b = newBar(c.ErrOrStderr(), "")
+	}
+	defer b.done()
+	b.at(0, len(all), "pass "+all[0])
+	g, err := modelSource(files, sizes).Load(func(pass string, g *ir.Graph) {
+		if passes = append(passes, pass); len(passes) < len(all) {
+			b.at(len(passes), len(all), "pass "+all[len(passes)])
+		}
 		for _, d := range dumps {
 			name, file, _ := strings.Cut(d, "=")
 			if name != pass && name != "all" {
@@ -367,7 +391,7 @@ type hostNode struct {
 
 // runModel runs m and stores its outputs.
 func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Model) (err error) {
-	if err := compiler.Estimate(ctx, m, o.cfg.Timing); err != nil {
+	if err := estimateModel(ctx, c, m, o.cfg.Timing); err != nil {
 		return err
 	}
 	variables := m.Variables()
@@ -397,6 +421,8 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	s := modelSummary{Device: o.device, Model: m.Name, Runs: o.repeat, placed: places(m), MadeUp: made, Operators: compiler.Operators(m)}
 	bar := newBar(c.ErrOrStderr(), "")
 	defer bar.done()
+	bar.follow(executed(card))
+	each, done := instructions(m), 0 // of a run, and of all so far
 	begin := time.Now()
 	var outputs [][]byte
 	for i := range o.repeat {
@@ -406,7 +432,12 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 			}
 		}
 		var r run.Report
-		if outputs, r, err = session.Run(ctx, inputs, func(step int) { bar.at(i*len(m.Steps)+step, len(m.Steps)*o.repeat, stepName(m, step)) }); err != nil {
+		if outputs, r, err = session.Run(ctx, inputs, func(step int) {
+			bar.at(done, each*o.repeat, "instructions, "+stepName(m, step))
+			if p := m.Steps[step].Program; p >= 0 {
+				done += len(m.Programs[p].Text) / isa.Size
+			}
+		}); err != nil {
 			bar.done()
 			return o.modelFailed(c, m, &s, i, err, card.Device)
 		}
@@ -447,10 +478,10 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 		}
 		return o.strictly(m.Name, 0, &s.cardFindings)
 	}
+	if err := showNodes(w, m, o.table); err != nil {
+		return err
+	}
 	if o.table {
-		if err := printNodes(w, m); err != nil {
-			return err
-		}
 		if err := printLaunches(w, s.Launches); err != nil {
 			return err
 		}
@@ -479,6 +510,24 @@ func (o *runOptions) modelFailed(c *cobra.Command, m *model.Model, s *modelSumma
 	e := json.NewEncoder(c.OutOrStdout())
 	e.SetIndent("", "  ")
 	return errors.Join(err, e.Encode(s))
+}
+
+// executed is what counts the instructions of a card in this process while it executes them, nil for others.
+func executed(card *attach.Card) func() uint64 {
+	if card.Device == nil {
+		return nil
+	}
+	return card.Device.Executed
+}
+
+// instructions is how many the card executes of m.
+func instructions(m *model.Model) (n int) {
+	for _, s := range m.Steps {
+		if s.Program >= 0 {
+			n += len(m.Programs[s.Program].Text) / isa.Size
+		}
+	}
+	return n
 }
 
 func stepName(m *model.Model, i int) string {
@@ -531,6 +580,21 @@ func printLaunches(w io.Writer, l []run.Launch) error {
 		return nil
 	}
 	return t.Flush()
+}
+
+// shownNodes is how many operators a terminal shows without being asked.
+const shownNodes = 24
+
+// showNodes is printNodes, if that is asked for or w is a terminal and there are not too many.
+func showNodes(w io.Writer, m *model.Model, asked bool) error {
+	switch {
+	case asked || isTerminal(w) && len(m.Nodes) <= shownNodes:
+		return printNodes(w, m)
+	case isTerminal(w):
+		_, err := fmt.Fprintf(w, "%d operators: --table shows what became of each\n", len(m.Nodes))
+		return err
+	}
+	return nil
 }
 
 // printNodes prints what became of each operator.

@@ -142,7 +142,7 @@ func runCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&outs, "out", nil, "`N=FILE:SIZE` bound for writing; may be repeated")
 	c.Flags().StringArrayVar(&o.inputs, "input", nil, "`[NAME=]FILE` with an input of a model; may be repeated")
 	c.Flags().StringArrayVar(&o.outputs, "output", nil, "`[NAME=]FILE` for an output of a model; may be repeated")
-	c.Flags().BoolVar(&o.table, "table", false, "print what became of each operator of a model")
+	c.Flags().BoolVar(&o.table, "table", false, tableUsage)
 	c.Flags().StringVar(&o.device, "device", attach.InProcess, "`card` to use: in-process, vfio-user:PATH, or for models /dev/accel/accelN")
 	c.Flags().BoolVar(&o.strict, "strict", false, "exit with status 3 if linter or card have findings")
 	c.Flags().BoolVar(&o.noLint, "no-lint", false, "do not lint the program before it runs")

@@ -127,6 +127,10 @@ type Graph struct {
 	Inputs  []*Tensor
 	Outputs []*Tensor
 	Nodes   []*Node
+
+	// Views are transposes and reshapes that nothing needs any more, in no order: what they make are tensors of the model, which are found
+	// by them among those of Nodes. They are no part of the graph; text does not have them.
+	Views []*Node
 }
 
 // Attrs are the attributes of a node. A value is an int64, float32, string, []int64, []float32 or

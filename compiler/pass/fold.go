@@ -3,6 +3,8 @@
 package pass
 
 import (
+	"slices"
+
 	"npuemu/compiler/ir"
 	"npuemu/compiler/ref"
 )
@@ -34,12 +36,20 @@ func Fold(g *ir.Graph) error {
 		known[t] = &ir.Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape, Quant: t.Quant, Data: append([]byte{}, out[0]...)}
 	}
 	g.Nodes = nodes
-	replace(g.Outputs, known)
+	replaceAll(g, known)
 	RemoveDead(g)
 	return nil
 }
 
-// RemoveDead removes nodes of which nothing reads an output.
+// replaceAll puts what is known in the place of outputs, and of what views are of.
+func replaceAll(g *ir.Graph, known map[*ir.Tensor]*ir.Tensor) {
+	replace(g.Outputs, known)
+	for _, v := range g.Views {
+		replace(v.Inputs, known)
+	}
+}
+
+// RemoveDead removes nodes of which nothing reads an output. Transposes and reshapes of what is still there become views.
 func RemoveDead(g *ir.Graph) {
 	used := map[*ir.Tensor]bool{}
 	for _, t := range g.Outputs {
@@ -60,7 +70,27 @@ func RemoveDead(g *ir.Graph) {
 	for i, n := range g.Nodes {
 		if keep[i] {
 			nodes = append(nodes, n)
+		} else if n.Op == "npu.transpose" || n.Op == "npu.reshape" {
+			g.Views = append(g.Views, n)
 		}
 	}
 	g.Nodes = nodes
+	views := map[*ir.Tensor]bool{}
+	for _, v := range g.Views {
+		views[v.Outputs[0]] = true
+	}
+	for _, t := range g.Inputs {
+		used[t] = true
+	}
+	for again := true; again; { // without those of what is gone
+		again = false
+		g.Views = slices.DeleteFunc(g.Views, func(v *ir.Node) bool {
+			if x := v.Inputs[0]; used[x] || views[x] {
+				return false
+			}
+			delete(views, v.Outputs[0])
+			again = true
+			return true
+		})
+	}
 }

@@ -48,6 +48,19 @@ func Run(g *ir.Graph, after func(name string, g *ir.Graph)) error { return RunAs
 
 // RunAs is Run; products of fp32 are made of products, which is ir.Float32, ir.BFloat16 or ir.Float16.
 func RunAs(g *ir.Graph, products ir.Type, after func(name string, g *ir.Graph)) error {
+	return runPasses(g, products, func(string) bool { return true }, after)
+}
+
+// Rules runs only those passes that make an operator what its rule says: nothing is fused, nothing moves, and products of fp32 stay so.
+// What the other passes do can be compared with it.
+func Rules(g *ir.Graph) error {
+	return runPasses(g, ir.Float32, func(name string) bool {
+		return slices.Contains([]string{"infer", "lower", "fold", "partition"}, name)
+	}, nil)
+}
+
+// runPasses is RunAs with those passes that are wanted.
+func runPasses(g *ir.Graph, products ir.Type, wanted func(name string) bool, after func(name string, g *ir.Graph)) error {
 	all := passes(products)
 	index := func(name string) int { return slices.IndexFunc(all, func(p Pass) bool { return p.Name == name }) }
 	first := 1 + index(g.After)
@@ -59,6 +72,9 @@ func RunAs(g *ir.Graph, products ir.Type, after func(name string, g *ir.Graph)) 
 	}
 	partitioned := false
 	for _, p := range all[first:] {
+		if !wanted(p.Name) {
+			continue
+		}
 		err := p.Run(g)
 		partitioned = partitioned || p.Name == "partition"
 		if err == nil && partitioned {

@@ -66,6 +66,7 @@ func rewrite(g *ir.Graph, f func(r *rewriter, n *ir.Node) *ir.Tensor) {
 			replace(g.Outputs, known)
 		}
 		g.Nodes = nodes
+		replaceAll(g, known)
 		RemoveDead(g)
 	}
 	uniqueNames(g)

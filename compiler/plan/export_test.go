@@ -2,5 +2,12 @@
 
 package plan
 
-// NewShort is New with programs of fewer instructions.
-var NewShort = newPlan
+import (
+	"npuemu/compiler/emit"
+	"npuemu/compiler/ir"
+)
+
+// NewShort is New with programs of up to most instructions.
+func NewShort(g *ir.Graph, target emit.Target, mode Mode, most int) (*Plan, error) {
+	return newPlan(g, target, mode, most, func(int, int, string) {})
+}

@@ -52,7 +52,18 @@ type Plan struct {
 // A node of the device level that the instruction set does not have goes to the host too, and
 // says why. The error is an *ir.Error.
 func New(g *ir.Graph, target emit.Target, mode Mode) (*Plan, error) {
-	return newPlan(g, target, mode, isa.MaxTextSize/isa.Size)
+	return Watched(g, target, mode, nil)
+}
+
+// Progress is told how far a work is, and what comes next. A plan may be made again, from the start, for other groups of nodes.
+type Progress func(done, of int, what string)
+
+// Watched is New, and tells progress, unless it is nil, of each group of nodes, and of each tensor that could stay in the scratchpad.
+func Watched(g *ir.Graph, target emit.Target, mode Mode, progress Progress) (*Plan, error) {
+	if progress == nil {
+		progress = func(int, int, string) {}
+	}
+	return newPlan(g, target, mode, isa.MaxTextSize/isa.Size, progress)
 }
 
 // Mode is what a plan is for.
@@ -65,7 +76,7 @@ const (
 )
 
 // newPlan is New; programs have up to most instructions.
-func newPlan(g *ir.Graph, target emit.Target, mode Mode, most int) (*Plan, error) {
+func newPlan(g *ir.Graph, target emit.Target, mode Mode, most int, progress Progress) (*Plan, error) {
 	keep := mode != Compact
 	if n := len(g.Inputs) + len(g.Outputs); n > isa.MaxBindings-FirstIO {
 		return nil, &ir.Error{Graph: g.Name, Rule: fmt.Sprintf("%d inputs and outputs; a program has bindings for %d (§5.3)", n, isa.MaxBindings-FirstIO), Remedy: "concatenate some of them"}
@@ -81,7 +92,7 @@ func newPlan(g *ir.Graph, target emit.Target, mode Mode, most int) (*Plan, error
 	for {
 		all := groups(g, apart)
 		m := newMemory(g, all, nil, keep)
-		m.sums, m.timer = sums, t
+		m.sums, m.timer, m.progress = sums, t, progress
 		p, failed, err := attempt(m, all, target, most)
 		if err != nil {
 			return nil, err
@@ -105,7 +116,7 @@ func stayed(p *Plan, m *memory, all []group, most int, keep bool) (*Plan, error)
 		return p, nil
 	}
 	again := newMemory(p.Graph, all, s, keep)
-	again.sums, again.timer = m.sums, m.timer
+	again.sums, again.timer, again.progress = m.sums, m.timer, m.progress
 	q, failed, err := attempt(again, all, p.Target, most)
 	if len(failed) > 0 || errors.Is(err, errCut) {
 		return p, nil
@@ -163,6 +174,7 @@ func attempt(m *memory, all []group, target emit.Target, most int) (p *Plan, fai
 	}
 	for k, c := range all {
 		main := c.main(g)
+		m.progress(k, len(all), "plan "+g.Nodes[main].Name)
 		for _, i := range c.nodes {
 			p.Nodes[i].Within = main
 		}
@@ -303,6 +315,7 @@ type memory struct {
 	arena     int
 	sums      map[*ir.Node]*sum // by their last node
 	timer     *timer
+	progress  Progress
 	lives     []*live
 	roots     map[*ir.Tensor]*ir.Tensor // of reshapes: the tensor that was there first
 	stays     stays
@@ -341,15 +354,6 @@ func written(g *ir.Graph) []uint8 {
 		w = append(w, uint8(FirstIO+len(g.Inputs)+i))
 	}
 	return w
-}
-
-// live is memory of the arena, and the groups of nodes from the first to the last that need it.
-type live struct {
-	root        *ir.Tensor
-	size        int
-	first, last int
-	read        int // the last group that reads it, or more for an output
-	at          int
 }
 
 // root is t, or the tensor that t is a reshape of.
@@ -438,29 +442,4 @@ func newMemory(g *ir.Graph, all []group, s stays, keep bool) *memory {
 		}
 	}
 	return m
-}
-
-// allocate gives the largest first the lowest address that is free while it lives, and returns how
-// much memory that needs.
-func allocate(order []*live) (total int) {
-	bySize := slices.Clone(order)
-	slices.SortStableFunc(bySize, func(a, b *live) int { return b.size - a.size })
-	var placed []*live // by address
-	for _, v := range bySize {
-		at := 0
-		for _, o := range placed {
-			if o.last < v.first || o.first > v.last {
-				continue
-			}
-			if at+v.size <= o.at {
-				break
-			}
-			at = max(at, o.at+o.size)
-		}
-		v.at = at
-		total = max(total, at+v.size)
-		i, _ := slices.BinarySearchFunc(placed, v, func(a, b *live) int { return a.at - b.at })
-		placed = slices.Insert(placed, i, v)
-	}
-	return total
 }

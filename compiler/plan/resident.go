@@ -91,7 +91,8 @@ func chooseStays(p *Plan, m *memory, all []group) stays {
 	slices.SortStableFunc(lives, func(a, b *live) int {
 		return cmp.Compare(a.size*(a.read-a.first+1), b.size*(b.read-b.first+1))
 	})
-	for _, v := range lives {
+	for i, v := range lives {
+		m.progress(i, len(lives), "scratchpad for "+v.root.Name)
 		if v.read >= len(all) || v.read == v.first || v.read-v.first > longestStay || program[v.first] < 0 || program[v.first] != program[v.read] {
 			continue
 		}

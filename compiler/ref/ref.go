@@ -65,7 +65,8 @@ func function(n *ir.Node) (func(n *ir.Node, in [][]byte) []byte, error) {
 }
 
 // Run runs the graph, which Verify accepts. inputs is the data of each of its inputs, in order.
-// observe, if not nil, is called after each node with the data of its outputs, which it must not change; its error ends the run.
+// observe, if not nil, is called after each node with the data of its outputs, which it must not change; it may put other data in its
+// place, with which the run goes on. Its error ends the run.
 func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte) error) ([][]byte, error) {
 	if len(inputs) != len(g.Inputs) {
 		return nil, fmt.Errorf("ref: %d inputs for the %d of the graph", len(inputs), len(g.Inputs))
@@ -108,11 +109,15 @@ func Run(g *ir.Graph, inputs [][]byte, observe func(n *ir.Node, out [][]byte) er
 			if len(out[i]) != t.Bytes() {
 				return nil, n.Errorf("ref: BUG: output %d has %d bytes, not the %d of %s%v", i, len(out[i]), t.Bytes(), t.Type, t.Shape)
 			}
-			data[t] = out[i]
 		}
 		if observe != nil {
 			if err := observe(n, out); err != nil {
 				return nil, err
+			}
+		}
+		for i, t := range n.Outputs {
+			if t != nil {
+				data[t] = out[i]
 			}
 		}
 		for t := range unique(n.Inputs) {

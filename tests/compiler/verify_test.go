@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"npuemu/compiler"
 	"npuemu/compiler/ir"
+	"npuemu/compiler/ref"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
 	"npuemu/vdev"
@@ -85,7 +87,7 @@ func TestVerifyFinds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := compiler.Verify(t.Context(), faulty{c, tt.before, tt.after}, g, c.target, [][]byte{x}, nil)
+		v, err := compiler.Verify(t.Context(), faulty{c, tt.before, tt.after}, g, nil, c.target, [][]byte{x}, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
@@ -153,7 +155,7 @@ func TestVerifyFindsAnInstruction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := compiler.Verify(t.Context(), faulty{c, wrong, nil}, g, c.target, [][]byte{x}, nil)
+		v, err := compiler.Verify(t.Context(), faulty{c, wrong, nil}, g, nil, c.target, [][]byte{x}, nil)
 		if err != nil || changed != len(tt.wrong) || v.Within != tt.within || v.Tensors != 3 {
 			t.Fatalf("%s: %v; the program was changed %d times; %d of %d tensors are within chains", tt.name, err, changed, v.Within, v.Tensors)
 		}
@@ -172,12 +174,150 @@ func TestVerifyEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	nodes := 0
-	v, err := compiler.Verify(ctx, c, g, c.target, [][]byte{make([]byte, 32)}, func(done, _ int, _ string) {
+	v, err := compiler.Verify(ctx, c, g, nil, c.target, [][]byte{make([]byte, 32)}, func(done, _ int, what string) {
+		if !slices.Contains([]string{"sum", "relu", "twice"}, what) { // planning, and the card
+			return
+		}
 		if nodes = done; done == 1 {
 			cancel()
 		}
 	})
 	if !errors.Is(err, context.Canceled) || v.Divergence != nil || nodes != 1 {
 		t.Errorf("%v, %v after %d nodes", v.Divergence, err, nodes)
+	}
+}
+
+// normalized is a convolution in floating point with a normalization and an activation behind it, which become part of it: their factors
+// are rounded into the weights. What is behind it is compared by itself.
+const normalized = `graph "normalized"
+input %x: float32[1, 2, 6, 6]
+const %w: float32[2, 2, 1, 1] = "zczMPZqZGT/NzEw+AACAvw=="
+const %s: float32[2] = "MzMzPzMzsz8="
+const %b: float32[2] = "zcxMPgAAAAA="
+const %m: float32[2] = "AAAAP83MTL4="
+const %v: float32[2] = "zczMPjMzMz8="
+node "c" Conv(%x, %w) -> (%c: invalid[])
+node "n" BatchNormalization(%c, %s, %b, %m, %v) -> (%n: invalid[])
+node "r" Relu(%n) -> (%r: invalid[])
+node "p" MaxPool(%r) -> (%p: invalid[]) {kernel_shape=[2, 2], strides=[2, 2]}
+node "a" ArgMax(%r) -> (%a: invalid[]) {axis=3}
+output %p
+output %a
+output %r
+`
+
+// byRules are models whose tensors are compared with their operators' rules, and how many: in all, and behind what is rounded anew.
+var byRules = []struct {
+	source            compiler.Source
+	compared, rounded int
+}{
+	{compiler.Source{Path: "../models/testdata/digits.onnx"}, 7, 2},
+	{compiler.Source{Path: "../models/testdata/keywords.onnx"}, 16, 10},
+	{compiler.Source{Path: "../../examples/lenet/lenet.prototxt"}, 8, 4},
+	{compiler.Source{Path: "../../compiler/tflite/testdata/net/model.tflite"}, 15, 0},
+	{compiler.Source{Path: "../../compiler/testdata/shared.npuir"}, 2, 2},
+	{compiler.Source{Format: "npuir", Data: []byte(normalized)}, 3, 1},
+	{compiler.Source{Format: "npuir", Data: []byte(normalized), Float: "bf16"}, 3, 1},
+}
+
+// verifyRules is what Verify says of source, whose graph broken changes behind all passes.
+func verifyRules(t *testing.T, c *Card, source compiler.Source, broken func(g *ir.Graph)) compiler.Verified {
+	t.Helper()
+	g, err := source.Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := source.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if broken != nil {
+		broken(g)
+	}
+	r := rand.New(rand.NewPCG(3, 3))
+	var inputs [][]byte
+	for _, in := range g.Inputs {
+		v := make([]float32, in.Elements())
+		for i := range v {
+			v[i] = float32(r.NormFloat64())
+		}
+		if !in.Type.Float() {
+			b := make([]byte, in.Bytes())
+			for i := range b {
+				b[i] = byte(r.IntN(256))
+			}
+			inputs = append(inputs, b)
+			continue
+		}
+		inputs = append(inputs, ref.PutFloats(in.Type, v, true))
+	}
+	v, err := compiler.Verify(t.Context(), c, g, rules, c.target, inputs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Divergence != nil {
+		t.Errorf("card and reference differ: %v", v.Divergence)
+	}
+	return v
+}
+
+// What the passes make of a model is what its operators' rules make, tensor by tensor.
+func TestVerifyRules(t *testing.T) {
+	c := newCard(t)
+	for _, tt := range byRules {
+		v := verifyRules(t, c, tt.source, nil).Rules
+		if v.Difference != nil || v.Compared != tt.compared || v.Rounded != tt.rounded || v.Skipped != 0 || v.Differ > v.Rounded || v.Nodes == 0 {
+			t.Errorf("%s %s: %+v, %v; want %d compared, %d rounded", tt.source.Path, tt.source.Float, v, v.Difference, tt.compared, tt.rounded)
+		}
+	}
+	const device = "graph \"g\"\ninput %x: int8[4]\nnode \"n\" npu.element(%x) -> (%y: int8[4]) {op=\"neg\"}\noutput %y\n"
+	if r, err := (compiler.Source{Format: "npuir", Data: []byte(device)}).Rules(); r != nil || err != nil {
+		t.Errorf("the rules of a graph of the device level are %v, %v", r, err)
+	}
+}
+
+// A graph of which a pass has made something else is found by the rules, at the tensor of the model that is wrong first: card and
+// reference agree on it.
+func TestVerifyFindsAPass(t *testing.T) {
+	c := newCard(t)
+	node := func(g *ir.Graph, op string, at int) *ir.Node {
+		for _, n := range g.Nodes {
+			if n.Op == op {
+				if at--; at < 0 {
+					return n
+				}
+			}
+		}
+		t.Fatalf("no %s %d in\n%s", op, at, g)
+		return nil
+	}
+	for _, tt := range []struct {
+		name   string
+		source compiler.Source
+		broken func(g *ir.Graph)
+		want   string
+	}{
+		{"an activation is lost", byRules[5].source, func(g *ir.Graph) { delete(node(g, "npu.conv", 0).Attrs, "act") }, `node "r" (Relu) of the model: tensor "r"`},
+		{"a bias is lost", byRules[5].source, func(g *ir.Graph) { n := node(g, "npu.conv", 0); n.Inputs = n.Inputs[:2] }, `node "r" (Relu) of the model: tensor "r"`},
+		{"the clamp of a fused activation", byRules[1].source, func(g *ir.Graph) { node(g, "npu.conv", 1).Attrs["lo"] = int64(-20) }, "(QuantizeLinear) of the model"},
+		{"a scale of a fused product", byRules[0].source, func(g *ir.Graph) {
+			a := node(g, "npu.conv", 1).Attrs
+			s := slices.Clone(a.Floats("scales"))
+			s[0] *= 1.2
+			a["scales"] = s
+		}, "of the model"},
+		{"two axes are taken for each other", byRules[5].source, func(g *ir.Graph) {
+			for _, n := range slices.Concat(g.Nodes, g.Views) {
+				if p := n.Attrs.Ints("perm"); n.Op == "npu.transpose" && slices.Equal(p, []int{0, 2, 3, 1}) {
+					n.Attrs["perm"] = ir.IntList(0, 3, 2, 1)
+				}
+			}
+		}, "of the model"},
+		{"an output of another shape", byRules[5].source, func(g *ir.Graph) { g.Outputs[0], g.Outputs[2] = g.Outputs[2], g.Outputs[0] }, `the compiled graph has %r`},
+	} {
+		v := verifyRules(t, c, tt.source, tt.broken).Rules
+		if v.Difference == nil || !strings.Contains(v.Difference.String(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, v.Difference, tt.want)
+		}
 	}
 }

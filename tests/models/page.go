@@ -117,7 +117,8 @@ fp32 ([compiler.md](compiler.md), "Beside ONNX Runtime"); of the networks that a
 On %s, %s. Card and framework run the first sample in turns, in the same minutes, with %d threads each; the framework in a process of its own, by its own clock. Times are medians, the
 ratio is the median of the turns' ratios. Whatever else the machine does makes times longer, and makes two threads that wait for each other slower than one: its load was %s when the command began (below 1: idle). Best look at the ratio,
 and run `+"`make models`"+` yourself. Compile time is that of `+"`npuemu compile`"+`, from start to exit, cycles estimated and file written: the
-median of three, also of processor time, which may not be above 5 s; memory is the largest resident set.
+median of three, also of processor time, which may not be above 5 s; memory is the largest resident set. What a network of ResNet-50's shapes
+takes is tested without the framework, too: `+"`go test ./tests/models -run ResNet -bench ResNet`"+`.
 
 | Model | npuemu%s`, version, what.String(), first, array.Rows, array.Cols, array.Scratchpad>>10, array.Accumulators>>10, timing.DefaultParams().Clock, array.Rows*array.Cols,
 		machine.Processor(), runtime.Version(), runtime.GOMAXPROCS(0), load, second)
