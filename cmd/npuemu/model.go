@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,7 +179,7 @@ func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []strin
 		passes = append(passes, pass)
 		for _, d := range dumps {
 			name, file, _ := strings.Cut(d, "=")
-			if name != pass && name != "all" {
+			if name != pass && name != "all" || failed != nil {
 				continue
 			}
 			seen[d] = true
@@ -188,7 +189,7 @@ func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []strin
 			if file == "" {
 				fmt.Fprintf(c.ErrOrStderr(), "# after %s\n%s", pass, g)
 			} else {
-				failed = errors.Join(failed, dumpFile(c, file, g))
+				failed = dumpFile(c, file, g)
 			}
 		}
 	})
@@ -221,7 +222,7 @@ func dumpStages(c *cobra.Command, m *model.Model, dumps []string) error {
 				return err
 			}
 		} else if err := writeOutput(c, file, b.Bytes()); err != nil {
-			return fmt.Errorf("--dump-after: %w", err)
+			return dumpFailed(file, err)
 		}
 	}
 	return nil
@@ -234,9 +235,17 @@ func dumpFile(c *cobra.Command, name string, g *ir.Graph) error {
 		return err
 	}
 	if err := writeOutput(c, name, b.Bytes()); err != nil {
-		return fmt.Errorf("--dump-after: %w", err)
+		return dumpFailed(name, err)
 	}
 	return nil
+}
+
+// dumpFailed is what --dump-after says of a file that cannot be written.
+func dumpFailed(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--dump-after: %w: make the directory first: mkdir -p %s", err, filepath.Dir(name))
+	}
+	return fmt.Errorf("--dump-after: %w", err)
 }
 
 // isCompiled reports whether b is a compiled model.

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"npuemu/attach"
+	"npuemu/compiler"
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
@@ -197,11 +198,13 @@ func parseProgram(name string, b []byte) (p *isa.Program, err error) {
 				err = fmt.Errorf("a compiled model of %d programs, and this takes one program (§14.2): compile --table says what became of each operator", len(m.Programs))
 			}
 		}
+	case compiler.IsModel(name):
+		return nil, fmt.Errorf("%s: a model, and this takes a program: compile it first: npuemu compile %s", name, name)
 	default:
 		p, err = isa.ParseImage(b)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w: the file is damaged, or no program: assemble it, or compile the model, again", name, err)
 	}
 	return p, nil
 }
