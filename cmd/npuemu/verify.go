@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,7 @@ func verifyCommand() *cobra.Command {
 			"computes, to the bit: the outputs in the model as compile makes it, all tensors in one whose memory is not used again, and\n" +
 			"those that stay in local memory in one that computes each node by itself. It names the first one that differs, its first element, and the instruction that stored it; the\n" +
 			"exit status is then 1. Without --input the inputs are pseudo-random, the same each time. What is on the host is computed by\n" +
-			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp,
+			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp + "\n\n" + strings.TrimSuffix(imageHelp, "\n"),
 		Example: "  npuemu verify mobilenet.onnx\n  npuemu verify net.npuir --input x.npy --config array.toml --device vfio-user:/tmp/npu.sock",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -46,13 +47,16 @@ func verifyCommand() *cobra.Command {
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
+			if err := o.images.check(o.inputs); err != nil {
+				return err
+			}
 			g, err := loadGraph(c, args, o.sizes, nil)
 			if err != nil {
 				return err
 			}
 			var inputs [][]byte
 			if len(o.inputs) > 0 {
-				inputs, err = readTensors(tensors(g.Inputs), nil, o.inputs)
+				inputs, err = readTensors(tensors(g.Inputs), nil, o.inputs, o.images)
 			} else {
 				inputs, err = madeUp(tensors(g.Inputs), indexes(g), nil, int(o.memory.bytes()))
 			}
@@ -96,6 +100,7 @@ func verifyCommand() *cobra.Command {
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this `duration`")
 	o.memory.add(c)
 	o.sizes.add(c)
+	o.images.add(c)
 	cf.add(c)
 	return c
 }
