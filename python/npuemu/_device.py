@@ -473,9 +473,9 @@ class Result:
         self.host_seconds = c.host_ns * 1e-9
 
     def _said(self) -> dict[str, Any]:
-        if isinstance(self._launches, bytes):
-            self._launches = json.loads(self._launches)
-        said: dict[str, Any] = self._launches
+        said = self._launches
+        if isinstance(said, bytes):
+            self._launches = said = dict(json.loads(said))
         return said
 
     @property
