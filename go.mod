@@ -9,6 +9,7 @@ require (
 	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/spf13/cobra v1.10.2
 	github.com/tidwall/btree v1.8.2
+	golang.org/x/image v0.36.0
 	golang.org/x/sys v0.41.0
 	google.golang.org/protobuf v1.36.12
 )

@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"npuemu/accel"
@@ -61,7 +63,12 @@ func Target(cfg vdev.Config) emit.Target {
 func Open(ctx context.Context, name string, o Options) (*Card, error) {
 	if strings.HasPrefix(name, "/") {
 		d, err := accel.OpenPath(name)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("%w: the driver is not loaded, or found no card: load npu.ko (driver/README.md), and look at /dev/accel and the kernel's log", err)
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fmt.Errorf("%w: become a member of the group that the device file belongs to", err)
+		case err != nil:
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		c, err := newAccelCard(d)
@@ -84,6 +91,9 @@ func Boot(ctx context.Context, name string, o Options) (d *umd.Device, device *v
 	end := func() error { return nil }
 	if path, ok := strings.CutPrefix(name, "vfio-user:"); ok {
 		if fn, err = vfiouser.Dial(path); err != nil {
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+				err = fmt.Errorf("%w: no card is served there: start npuemu serve --socket %s", err, path)
+			}
 			return nil, nil, nil, fmt.Errorf("%s: %w", name, err)
 		}
 	} else if name == InProcess {

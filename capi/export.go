@@ -266,9 +266,17 @@ func capiRun(handle C.uint64_t, o *C.struct_npuemu_run, out *C.struct_npuemu_cou
 	defer cancel(nil)
 	return finish(wait(cancel, progressOf(o.progress, o.user), func(note func(int, int)) error {
 		r, err := l.run(ctx, inputs, outputs, note)
+		if err != nil {
+			return err
+		}
+		*out = countersOf(r.Counters)
+		out.device_ns, out.host_ns, out.host_operators = C.uint64_t(r.Device), C.uint64_t(r.Host), C.uint64_t(l.hosts())
+		if o.launches == nil {
+			return nil
+		}
+		b, err := launches(r)
 		if err == nil {
-			*out = countersOf(r.Counters)
-			out.device_ns, out.host_ns, out.host_operators = C.uint64_t(r.Device), C.uint64_t(r.Host), C.uint64_t(l.hosts())
+			giveText(b, o.launches, o.launches_size)
 		}
 		return err
 	}))

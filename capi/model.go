@@ -269,6 +269,15 @@ func (l *loaded) run(ctx context.Context, inputs, outputs []buffer, note func(do
 	return r, err
 }
 
+// launches is what npuemu_run says of the programs of a run.
+func launches(r run.Report) ([]byte, error) {
+	b, err := json.Marshal(struct {
+		Launches []run.Launch `json:"launches"`
+		Untimed  string       `json:"untimed,omitempty"`
+	}{r.Launches, r.Untimed})
+	return b, fails(statusInternal, err)
+}
+
 // hosts is how many operators run on the host.
 func (l *loaded) hosts() int {
 	n := 0

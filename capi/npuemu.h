@@ -24,7 +24,7 @@ extern "C" {
 
 /* The interface: a program needs a library of the same major, and of the same minor or a later one. */
 #define NPUEMU_ABI_MAJOR 1
-#define NPUEMU_ABI_MINOR 1
+#define NPUEMU_ABI_MINOR 2
 
 enum npuemu_status {
 	NPUEMU_OK = 0,
@@ -178,6 +178,13 @@ struct npuemu_run {
 	void *user;
 	uint64_t timeout_ms;                 /* 0: none */
 	uint64_t reserved[4];
+
+	/*
+	 * Since interface 1.2: where to put what the card said of each program, as JSON text of *launches_size bytes and
+	 * a 0 behind them, for npuemu_free; docs/capi.md says what is in it. Both or neither may be NULL.
+	 */
+	char **launches;
+	uint64_t *launches_size;
 };
 
 /* What the card counted (docs/spec/queues.md §4.7), and times of this process. */
@@ -236,7 +243,7 @@ int32_t npuemu_timeline(npuemu_model model, const struct npuemu_timeline *option
 /* The mistakes that a card in process found in how it is used, as JSON, likewise; [] of other cards. */
 int32_t npuemu_findings(npuemu_device device, char **json, uint64_t *size);
 
-/* Gives back what npuemu_compile, npuemu_report and npuemu_findings returned; NULL is allowed. */
+/* Gives back what npuemu_compile, npuemu_run, npuemu_report and npuemu_findings returned; NULL is allowed. */
 void npuemu_free(void *memory);
 
 #ifdef __cplusplus

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,10 +141,11 @@ static int32_t needed(const void *p, const char *name)
 			return s_; \
 	} while (0)
 
-// TAKE copies the caller's structure p to v, and checks it.
-#define TAKE(v, p, type)                                                  \
+// TAKE copies the caller's structure p to v, and checks it; TAKE_OF one whose first version had least bytes.
+#define TAKE(v, p, type) TAKE_OF(v, p, type, sizeof(v))
+#define TAKE_OF(v, p, type, least)                                        \
 	do {                                                              \
-		TRY(take(&(v), sizeof(v), sizeof(v), (p), "struct " type)); \
+		TRY(take(&(v), sizeof(v), (least), (p), "struct " type)); \
 		TRY(reserved((v).reserved, (v).reserved0, "struct " type)); \
 	} while (0)
 
@@ -246,7 +248,11 @@ int32_t npuemu_run(npuemu_model model, const struct npuemu_run *run, struct npue
 	struct npuemu_run o;
 
 	TRY(alive());
-	TAKE(o, run, "npuemu_run");
+	TAKE_OF(o, run, "npuemu_run", offsetof(struct npuemu_run, launches));
+	if (o.launches)
+		TRY(needed(o.launches_size, "launches_size"));
+	else if (o.launches_size)
+		TRY(needed(o.launches, "launches"));
 	TRY(buffers(o.inputs, o.input_count, "inputs"));
 	TRY(buffers(o.outputs, o.output_count, "outputs"));
 	if (counters)

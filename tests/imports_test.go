@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"compiler/emit":     {"core/isa", "timing"},
 	"compiler/ir":       {},
 	"compiler/model":    {"compiler/ir", "core/isa"},
-	"compiler/npy":      {"compiler/ir"},
+	"compiler/npy":      {"compiler/ir", "compiler/ref"},
 	"compiler/plan":     {"compiler/emit", "compiler/ir", "core/isa", "core/num", "core/systolic", "timing"},
 	"compiler/run":      {"compiler/ir", "compiler/model", "compiler/ref", "core/isa"},
 	"compiler/onnx":     {"compiler/ir"},

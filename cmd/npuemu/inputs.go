@@ -98,7 +98,7 @@ func indexes(g *ir.Graph) map[string]int {
 func tensors(l []*ir.Tensor) []model.Tensor {
 	var m []model.Tensor
 	for _, t := range l {
-		m = append(m, model.Tensor{Name: t.Name, Type: t.Type.String(), Shape: t.Shape})
+		m = append(m, model.Tensor{Name: t.Name, Type: t.Type.String(), Shape: t.Shape, Quant: (*model.Quant)(t.Quant)})
 	}
 	return m
 }

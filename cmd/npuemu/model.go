@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -203,7 +204,7 @@ func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []strin
 		}
 		for _, d := range dumps {
 			name, file, _ := strings.Cut(d, "=")
-			if name != pass && name != "all" {
+			if name != pass && name != "all" || failed != nil {
 				continue
 			}
 			seen[d] = true
@@ -213,7 +214,7 @@ func loadGraph(c *cobra.Command, files []string, sizes modelFlags, dumps []strin
 			if file == "" {
 				fmt.Fprintf(c.ErrOrStderr(), "# after %s\n%s", pass, g)
 			} else {
-				failed = errors.Join(failed, dumpFile(c, file, g))
+				failed = dumpFile(c, file, g)
 			}
 		}
 	})
@@ -246,7 +247,7 @@ func dumpStages(c *cobra.Command, m *model.Model, dumps []string) error {
 				return err
 			}
 		} else if err := writeOutput(c, file, b.Bytes()); err != nil {
-			return fmt.Errorf("--dump-after: %w", err)
+			return dumpFailed(file, err)
 		}
 	}
 	return nil
@@ -259,9 +260,17 @@ func dumpFile(c *cobra.Command, name string, g *ir.Graph) error {
 		return err
 	}
 	if err := writeOutput(c, name, b.Bytes()); err != nil {
-		return fmt.Errorf("--dump-after: %w", err)
+		return dumpFailed(name, err)
 	}
 	return nil
+}
+
+// dumpFailed is what --dump-after says of a file that cannot be written.
+func dumpFailed(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--dump-after: %w: make the directory first: mkdir -p %s", err, filepath.Dir(name))
+	}
+	return fmt.Errorf("--dump-after: %w", err)
 }
 
 // isCompiled reports whether b is a compiled model.
@@ -400,7 +409,7 @@ func (o *runOptions) runModel(ctx context.Context, c *cobra.Command, m *model.Mo
 	if made {
 		inputs, err = madeUp(m.Inputs, o.below, variables, int(o.memory.bytes()))
 	} else {
-		inputs, err = readTensors(m.Inputs, variables, o.inputs)
+		inputs, err = readTensors(m.Inputs, variables, o.inputs, o.images)
 	}
 	if err != nil {
 		return err
@@ -686,8 +695,45 @@ func tensorNames(l []model.Tensor) string {
 	return strings.Join(s, ", ")
 }
 
+// imageFlags are --mean, --std and --resize.
+type imageFlags struct {
+	mean, std []float32
+	resize    bool
+}
+
+func (f *imageFlags) add(c *cobra.Command) {
+	c.Flags().Float32SliceVar(&f.mean, "mean", nil, "`number`, or R,G,B, that is subtracted from the pixels of --input images, which are from 0 to 1")
+	c.Flags().Float32SliceVar(&f.std, "std", nil, "`number`, or R,G,B, by which they are divided then")
+	c.Flags().BoolVar(&f.resize, "resize", false, "scale --input images to the input's size, by a linear filter")
+}
+
+func (f *imageFlags) options() npy.ImageOptions {
+	return npy.ImageOptions{Mean: f.mean, Std: f.std, Resize: f.resize}
+}
+
+// check refuses them where no input is an image.
+func (f *imageFlags) check(inputs []string) error {
+	if !f.options().Given() {
+		return nil
+	}
+	if !slices.ContainsFunc(inputs, isImage) {
+		return errors.New("--mean, --std and --resize are for images: give one with --input, a .png or .jpg")
+	}
+	return f.options().Check()
+}
+
+// isImage reports whether a file's name is that of an image.
+func isImage(name string) bool {
+	return slices.Contains([]string{".png", ".jpg", ".jpeg"}, strings.ToLower(filepath.Ext(name)))
+}
+
+// imageHelp is about images as inputs of models.
+const imageHelp = "An image, .png or .jpg, is for an input of shape [1, C, H, W] or [1, H, W, C] with one channel (grey) or three, of its size, or with --resize of any.\n" +
+	"A pixel is a number from 0 to 1; --mean and --std (one number, or one for each channel) make (pixel - mean) / std of it. Floating-point inputs get that number,\n" +
+	"quantized ones what stands for it by their scale and zero point, integers without a scale the pixel itself, 0 to 255, int8 128 less (docs/compiler.md).\n"
+
 // readTensors reads the files of inputs. Variables may have none: they stand for 0 then.
-func readTensors(tensors []model.Tensor, variables map[int]int, files []string) ([][]byte, error) {
+func readTensors(tensors []model.Tensor, variables map[int]int, files []string, images imageFlags) ([][]byte, error) {
 	names, err := matchFiles("--input", tensors, files, func(i int) bool { _, ok := variables[i]; return ok })
 	if err != nil {
 		return nil, err
@@ -704,10 +750,11 @@ func readTensors(tensors []model.Tensor, variables map[int]int, files []string) 
 			return nil, err
 		}
 		var elements []byte
-		switch strings.ToLower(filepath.Ext(name)) {
-		case ".png", ".jpg", ".jpeg":
-			elements, err = npy.Image(b, t.TypeOf(), t.Shape)
-		default:
+		if isImage(name) {
+			if elements, err = npy.Image(b, t.TypeOf(), t.Shape, (*ir.Quant)(t.Quant), images.options()); err != nil {
+				err = fmt.Errorf("tensor %q: %w", t.Name, err)
+			}
+		} else {
 			var shape []int
 			shape, elements, err = npy.Read(b, t.TypeOf())
 			if err == nil && fmt.Sprint(shape) != fmt.Sprint(t.Shape) {

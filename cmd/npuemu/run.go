@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"npuemu/attach"
+	"npuemu/compiler"
 	"npuemu/compiler/model"
 	"npuemu/compiler/run"
 	"npuemu/core/isa"
@@ -42,11 +43,11 @@ func runCommand() *cobra.Command {
 		Use:   "run PROGRAM|MODEL [WEIGHTS]",
 		Short: "Run a program or a model on a card, without a virtual machine",
 		Long: "A MODEL is a compiled one, or a file that compile takes, which is then compiled for the card's configuration. --input FILE gives its\n" +
-			"inputs in order, or NAME=FILE: .npy, or .png and .jpg of the tensor's size; variables (§14.3) without one begin as 0. Without any --input they are made up: pseudo-random,\n" +
+			"inputs in order, or NAME=FILE: .npy, or images; variables (§14.3) without one begin as 0. Without any --input they are made up: pseudo-random,\n" +
 			"the same each time. --output takes files for the outputs, as .npy, likewise. The\n" +
 			"summary says what the card counted, and names every operator that was not executed there; --table and --json have all operators, with engine,\n" +
 			"cycles by itself by the timing model (§13, the configuration's [timing]), bytes, utilization, intensity, and what bounds it (§13.11). They also have what the card itself counted of each program: cycles,\n" +
-			"and what its engines did and waited for (§13.8.4). That takes a card in time mode timed or paced: --time, or npuemu serve --time. " + weightsHelp + "\n\n" +
+			"and what its engines did and waited for (§13.8.4). That takes a card in time mode timed or paced: --time, or npuemu serve --time. " + weightsHelp + "\n\n" + imageHelp + "\n" +
 			"With a PROGRAM run boots a card, runs one program on it and prints what the card counted. PROGRAM is an ELF program or an image (§5.3),\n" +
 			"or, if its name ends in .npuasm, assembler text. The card is in this process, or with --device vfio-user:PATH\n" +
 			"the one that npuemu serve presents there; either way a user-mode driver drives its registers, queues and firmware.\n\n" +
@@ -65,6 +66,7 @@ func runCommand() *cobra.Command {
 		Example: "  npuemu run digits.npuasm --in 0=weights.bin:64:4120 --in 1=images.bin:64:64 --out 2=record.bin:3904\n" +
 			"  npuemu run model.onnx --input image.npy --output class.npy\n" +
 			"  npuemu run lenet.prototxt lenet.caffemodel --input digit.png --output class.npy\n" +
+			"  npuemu run resnet18.onnx --input cat.jpg --resize --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225\n" +
 			"  npuemu run model.onnx --input image.npy --timeline model.json\n" +
 			"  npuemu run prog.npu --in 0=x.bin --out 1=-:256 --device vfio-user:/tmp/npu.sock --json",
 		Args: cobra.RangeArgs(1, 2),
@@ -90,6 +92,9 @@ func runCommand() *cobra.Command {
 			}
 			if o.repeat < 1 {
 				return fmt.Errorf("--repeat %d: use 1 or more", o.repeat)
+			}
+			if err := o.images.check(o.inputs); err != nil {
+				return err
 			}
 			if err := o.debug.check(1); err != nil {
 				return err
@@ -153,6 +158,7 @@ func runCommand() *cobra.Command {
 	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this `duration`")
 	o.memory.add(c)
 	o.sizes.add(c)
+	o.images.add(c)
 	cf.add(c)
 	given.add(c)
 	o.debug.add(c)
@@ -181,6 +187,7 @@ type runOptions struct {
 	inputs, outputs []string       // of a model
 	below           map[string]int // what its inputs look up
 	sizes           modelFlags
+	images          imageFlags
 	table           bool
 }
 
@@ -213,11 +220,13 @@ func parseProgram(name string, b []byte) (p *isa.Program, err error) {
 				err = fmt.Errorf("a compiled model of %d programs, and this takes one program (§14.2): compile --table says what became of each operator", len(m.Programs))
 			}
 		}
+	case compiler.IsModel(name):
+		return nil, fmt.Errorf("%s: a model, and this takes a program: compile it first: npuemu compile %s", name, name)
 	default:
 		p, err = isa.ParseImage(b)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w: the file is damaged, or no program: assemble it, or compile the model, again", name, err)
 	}
 	return p, nil
 }

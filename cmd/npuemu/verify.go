@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +44,7 @@ func verifyCommand() *cobra.Command {
 			"which rounds anew: there integers may be a step apart, and floating point by 2⁻¹⁶ of the tensor's largest element (fp16 2⁻⁹,\n" +
 			"bf16 2⁻⁶; with --float that part of an integer's range besides). A difference is the compiler's fault; the exit status is then 1. --rules=false leaves this out.\n\n" +
 			"Without --input the inputs are pseudo-random, the same each time. What is on the host is computed by\n" +
-			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp,
+			"the reference, so that its result is equal by itself; the number of such nodes is printed. " + weightsHelp + "\n\n" + strings.TrimSuffix(imageHelp, "\n"),
 		Example: "  npuemu verify mobilenet.onnx\n  npuemu verify net.npuir --input x.npy --config array.toml --device vfio-user:/tmp/npu.sock",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -58,13 +59,16 @@ func verifyCommand() *cobra.Command {
 			if err := o.memory.check(o.device); err != nil {
 				return err
 			}
+			if err := o.images.check(o.inputs); err != nil {
+				return err
+			}
 			g, err := loadGraph(c, args, o.sizes, nil)
 			if err != nil {
 				return err
 			}
 			var inputs [][]byte
 			if len(o.inputs) > 0 {
-				inputs, err = readTensors(tensors(g.Inputs), nil, o.inputs)
+				inputs, err = readTensors(tensors(g.Inputs), nil, o.inputs, o.images)
 			} else {
 				inputs, err = madeUp(tensors(g.Inputs), indexes(g), nil, int(o.memory.bytes()))
 			}
@@ -127,6 +131,7 @@ func verifyCommand() *cobra.Command {
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this `duration`")
 	o.memory.add(c)
 	o.sizes.add(c)
+	o.images.add(c)
 	cf.add(c)
 	return c
 }

@@ -43,10 +43,10 @@ func Import(prototxt, caffemodel []byte) (*ir.Graph, error) {
 	d := net()
 	text, binary := dynamicpb.NewMessage(d), dynamicpb.NewMessage(d)
 	if err := (prototext.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(prototxt, text); err != nil {
-		return nil, &ir.Error{Rule: fmt.Sprintf("the prototxt is not valid: %v", err)}
+		return nil, badText(prototxt, err)
 	}
 	if err := proto.Unmarshal(caffemodel, binary); err != nil {
-		return nil, &ir.Error{Rule: fmt.Sprintf("the caffemodel is not valid: %v", err), Remedy: "is it cut, or for another program?"}
+		return nil, badWeights(caffemodel, err)
 	}
 	m := message{text}
 	im := &importer{g: &ir.Graph{Name: m.str("name")}, values: map[string]*ir.Tensor{}, blobs: map[string][]message{}, names: map[string]int{}, used: map[*ir.Tensor]bool{}}
@@ -59,7 +59,7 @@ func Import(prototxt, caffemodel []byte) (*ir.Graph, error) {
 	}
 	if err := im.net(m); err != nil {
 		err.Graph = im.g.Name
-		return nil, err
+		return nil, err.OrRemedy("correct the prototxt, or use the one that belongs to the weights")
 	}
 	return im.g, nil
 }
@@ -221,7 +221,8 @@ func (im *importer) layer(m message, i int) *ir.Error {
 	}
 	f := layers[kind]
 	if f == nil {
-		e := l.fail("the layer is not supported")
+		e := l.fail("the layer is not supported").WithRemedy("replace it by others (docs/compiler.md), or cut the network before it")
+		e.Tensor = strings.Join(tops[:min(len(tops), 1)], "")
 		if strings.HasSuffix(kind, "Data") || strings.Contains(kind, "Loss") || strings.HasSuffix(kind, "DATA") || strings.Contains(kind, "LOSS") || strings.EqualFold(kind, "Accuracy") {
 			e.Remedy = "it belongs to training: use the network's deploy.prototxt"
 		}

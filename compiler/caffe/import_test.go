@@ -208,7 +208,7 @@ func TestBadNetworks(t *testing.T) {
 		{"weights", lenet, model[:len(model)-3], "the caffemodel is not valid"},
 		{"no weights", lenet, nil, `node "conv1" (Convolution): the caffemodel has 0 blobs`},
 		{"empty", "", nil, "no output"},
-		{"layer", swap(`"Softmax"`, `"Odd"`), model, `node "prob" (Odd): the layer is not supported`},
+		{"layer", swap(`"Softmax"`, `"Odd"`), model, `node "prob" (Odd): tensor "prob": the layer is not supported; replace it`},
 		{"training", swap(` include { phase: TRAIN }`, ""), model, "deploy.prototxt"},
 		{"data layer", swap(`"Input" top`, `"Data" top`), model, "deploy.prototxt"},
 		{"bottom", swap(`bottom: "conv1"`, `bottom: "nothing"`), model, `tensor "nothing": is read before anything defines it`},

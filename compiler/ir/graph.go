@@ -268,5 +268,13 @@ func (n *Node) Errorf(format string, args ...any) *Error {
 	return &Error{Node: n.Name, Op: n.Op, Rule: fmt.Sprintf(format, args...)}
 }
 
+// OrRemedy adds what the user can do, unless e has it.
+func (e *Error) OrRemedy(remedy string) *Error {
+	if e.Remedy == "" {
+		e.Remedy = remedy
+	}
+	return e
+}
+
 // WithRemedy adds what the user can do.
 func (e *Error) WithRemedy(remedy string) *Error { e.Remedy = remedy; return e }

@@ -225,7 +225,7 @@ func (p *parser) statement(g *Graph) {
 		}
 		data, err := base64.StdEncoding.DecodeString(p.quoted())
 		if err != nil {
-			p.fail("tensor %q: %v", t.Name, err)
+			p.fail("tensor %q: the constant is no base64: %v: the text is cut or damaged: write it again, --dump-after=PASS=FILE.npuir", t.Name, err)
 		}
 		t.Data = append([]byte{}, data...)
 	case "node":

@@ -4,14 +4,9 @@
 package npy
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"image"
-	_ "image/jpeg" // Image reads it
-	_ "image/png"  // Image reads it
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -107,72 +102,4 @@ func Write(t ir.Type, shape []int, elements []byte) ([]byte, error) {
 	out := append([]byte(magic), 1, 0)
 	out = binary.LittleEndian.AppendUint16(out, uint16(len(header)))
 	return append(append(out, header...), elements...), nil
-}
-
-// maxPixels bounds an image: 64 Mi pixels are more than any model reads.
-const maxPixels = 64 << 20
-
-// Image returns the pixels of a PNG or JPEG as the elements of a tensor of the given shape, which
-// is [1, C, H, W] or [1, H, W, C] with 1 or 3 channels: bytes 0 … 255 for uint8, less 128 for int8, divided
-// by 255 for float32. There is no scaling: the image has the tensor's size.
-func Image(b []byte, t ir.Type, shape []int) ([]byte, error) {
-	channels := func(c int) bool { return c == 1 || c == 3 }
-	if len(shape) == 3 {
-		shape = append([]int{1}, shape...)
-	}
-	if len(shape) != 4 || shape[0] != 1 || !channels(shape[1]) && !channels(shape[3]) {
-		return nil, fmt.Errorf("npy: an image is no tensor of shape %v; [1, C, H, W] and [1, H, W, C] with 1 or 3 channels are", shape)
-	}
-	first := channels(shape[1]) && (!channels(shape[3]) || shape[2] == shape[3])
-	c, h, w := shape[3], shape[1], shape[2]
-	if first {
-		c, h, w = shape[1], shape[2], shape[3]
-	}
-	// A short file can claim a large image: nothing is decoded that does not fit.
-	cfg, _, err := image.DecodeConfig(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("npy: image: %w", err)
-	}
-	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxPixels/cfg.Height {
-		return nil, fmt.Errorf("npy: image of %d × %d pixels; the most is %d", cfg.Width, cfg.Height, maxPixels)
-	}
-	if cfg.Width != w || cfg.Height != h {
-		return nil, fmt.Errorf("npy: the image has %d × %d pixels, the tensor %d × %d: scale the image", cfg.Width, cfg.Height, w, h)
-	}
-	img, _, err := image.Decode(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("npy: image: %w", err)
-	}
-	r := img.Bounds()
-	if r.Dx() != w || r.Dy() != h {
-		return nil, fmt.Errorf("npy: the image has %d × %d pixels, its header says %d × %d", r.Dx(), r.Dy(), w, h)
-	}
-	n := c * h * w
-	out := make([]byte, t.Bytes(n))
-	for y := range h {
-		for x := range w {
-			cr, cg, cb, _ := img.At(r.Min.X+x, r.Min.Y+y).RGBA()
-			px := [3]uint32{cr >> 8, cg >> 8, cb >> 8}
-			if c == 1 {
-				px[0] = (299*px[0] + 587*px[1] + 114*px[2] + 500) / 1000
-			}
-			for k := range c {
-				at := (y*w+x)*c + k
-				if first {
-					at = (k*h+y)*w + x
-				}
-				switch t {
-				case ir.Uint8:
-					out[at] = byte(px[k])
-				case ir.Int8:
-					out[at] = byte(px[k]) ^ 0x80
-				case ir.Float32:
-					binary.LittleEndian.PutUint32(out[4*at:], math.Float32bits(float32(px[k])/255))
-				default:
-					return nil, fmt.Errorf("npy: an image is no tensor of %v; uint8, int8 and float32 are", t)
-				}
-			}
-		}
-	}
-	return out, nil
 }

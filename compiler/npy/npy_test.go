@@ -17,6 +17,7 @@ import (
 
 	"npuemu/compiler/ir"
 	"npuemu/compiler/npy"
+	"npuemu/compiler/ref"
 )
 
 func TestRoundTrip(t *testing.T) {
@@ -107,25 +108,74 @@ func TestImage(t *testing.T) {
 	if err := png.Encode(&b, img); err != nil {
 		t.Fatal(err)
 	}
+	grey := image.NewGray(image.Rect(0, 0, 2, 1))
+	grey.Pix = []uint8{7, 250}
+	var g bytes.Buffer
+	if err := png.Encode(&g, grey); err != nil {
+		t.Fatal(err)
+	}
+	floats := func(typ ir.Type, v ...float32) []byte { return ref.PutFloats(typ, v, true) }
+	quant := func(zero int64, scales ...float32) *ir.Quant {
+		q := &ir.Quant{Scales: scales, Axis: 3}
+		for range scales {
+			q.Zeros = append(q.Zeros, zero)
+		}
+		return q
+	}
+	third := float32(1) / 255
+	half := npy.ImageOptions{Mean: []float32{0.5}, Std: []float32{0.5}}
 	for _, tt := range []struct {
 		name  string
+		b     []byte
 		t     ir.Type
 		shape []int
+		q     *ir.Quant
+		o     npy.ImageOptions
 		want  []byte
 		err   string
 	}{
-		{"H W C", ir.Uint8, []int{1, 1, 2, 3}, []byte{10, 20, 30, 200, 210, 220}, ""},
-		{"C H W", ir.Uint8, []int{1, 3, 1, 2}, []byte{10, 200, 20, 210, 30, 220}, ""},
-		{"int8", ir.Int8, []int{1, 2, 3}, []byte{138, 148, 158, 72, 82, 92}, ""},
-		{"grey", ir.Uint8, []int{1, 1, 2, 1}, []byte{18, 208}, ""},
-		{"float", ir.Float32, []int{1, 1, 2, 1}, []byte{0x91, 0x90, 0x90, 0x3d, 0xd1, 0xd0, 0x50, 0x3f}, ""},
-		{"another size", ir.Uint8, []int{1, 4, 4, 3}, nil, "scale the image"},
-		{"no image", ir.Uint8, []int{1, 1, 2, 7}, nil, "2 × 1 pixels, the tensor"},
-		{"no channels", ir.Uint8, []int{1, 5, 2, 7}, nil, "is no tensor of shape"},
-		{"type", ir.Int64, []int{1, 1, 2, 3}, nil, "is no tensor of int64"},
+		{"H W C", nil, ir.Uint8, []int{1, 1, 2, 3}, nil, npy.ImageOptions{}, []byte{10, 20, 30, 200, 210, 220}, ""},
+		{"C H W", nil, ir.Uint8, []int{1, 3, 1, 2}, nil, npy.ImageOptions{}, []byte{10, 200, 20, 210, 30, 220}, ""},
+		{"int8", nil, ir.Int8, []int{1, 2, 3}, nil, npy.ImageOptions{}, []byte{138, 148, 158, 72, 82, 92}, ""},
+		{"int16", nil, ir.Int16, []int{1, 2, 1}, nil, npy.ImageOptions{}, []byte{18, 0, 208, 0}, ""},
+		{"grey", nil, ir.Uint8, []int{1, 1, 2, 1}, nil, npy.ImageOptions{}, []byte{18, 208}, ""},
+		{"grey as three", g.Bytes(), ir.Uint8, []int{1, 2, 3}, nil, npy.ImageOptions{}, []byte{7, 7, 7, 250, 250, 250}, ""},
+		{"float", nil, ir.Float32, []int{1, 1, 2, 1}, nil, npy.ImageOptions{}, []byte{0x91, 0x90, 0x90, 0x3d, 0xd1, 0xd0, 0x50, 0x3f}, ""},
+		{"float16", g.Bytes(), ir.Float16, []int{1, 1, 1, 2}, nil, npy.ImageOptions{}, floats(ir.Float16, 7*third, 250*third), ""},
+		{"bfloat16", g.Bytes(), ir.BFloat16, []int{1, 1, 1, 2}, nil, npy.ImageOptions{}, floats(ir.BFloat16, 7*third, 250*third), ""},
+		{
+			"mean and std of each channel", nil, ir.Float32,
+			[]int{1, 3, 1, 2},
+			nil,
+			npy.ImageOptions{Mean: []float32{0.485, 0.456, 0.406}, Std: []float32{0.229, 0.224, 0.225}},
+			floats(ir.Float32, (float32(10)/255-0.485)/0.229, (float32(200)/255-0.485)/0.229, (float32(20)/255-0.456)/0.224, (float32(210)/255-0.456)/0.224, (float32(30)/255-0.406)/0.225, (float32(220)/255-0.406)/0.225), "",
+		},
+		{"quantized, 0 to 1", nil, ir.Int8, []int{1, 1, 2, 3}, quant(-128, third), npy.ImageOptions{}, []byte{138, 148, 158, 72, 82, 92}, ""},
+		{"quantized, -1 to 1", nil, ir.Uint8, []int{1, 1, 2, 3}, quant(128, 1/128.), half, []byte{10, 20, 30, 201, 211, 221}, ""},
+		{"quantized, in two steps", g.Bytes(), ir.Int8, []int{1, 1, 2, 1}, quant(3, 0.5), npy.ImageOptions{}, []byte{3, 5}, ""},
+		{"quantized, clamped", g.Bytes(), ir.Int8, []int{1, 1, 2, 1}, quant(0, 1e-3), half, []byte{0x80, 127}, ""},
+		{"quantized, without zero points", g.Bytes(), ir.Uint8, []int{1, 1, 2, 1}, &ir.Quant{Scales: []float32{third}}, npy.ImageOptions{}, []byte{7, 250}, ""},
+		{"quantized by channels", g.Bytes(), ir.Uint8, []int{1, 1, 2, 3}, quant(0, third, 3*third, 10*third), npy.ImageOptions{}, []byte{7, 2, 1, 250, 83, 25}, ""},
+		{"smaller", nil, ir.Uint8, []int{1, 1, 1, 3}, nil, npy.ImageOptions{Resize: true}, []byte{105, 115, 125}, ""},
+		{"larger", g.Bytes(), ir.Uint8, []int{1, 2, 4, 1}, nil, npy.ImageOptions{Resize: true}, []byte{7, 68, 189, 250, 7, 68, 189, 250}, ""},
+		{"of its size already", nil, ir.Uint8, []int{1, 1, 2, 3}, nil, npy.ImageOptions{Resize: true}, []byte{10, 20, 30, 200, 210, 220}, ""},
+		{"another size", nil, ir.Uint8, []int{1, 4, 4, 3}, nil, npy.ImageOptions{}, nil, "scale the image, or give --resize"},
+		{"no image", nil, ir.Uint8, []int{1, 1, 2, 7}, nil, npy.ImageOptions{}, nil, "2 × 1 pixels, the tensor"},
+		{"no channels", nil, ir.Uint8, []int{1, 5, 2, 7}, nil, npy.ImageOptions{}, nil, "is no tensor of shape"},
+		{"several images", nil, ir.Uint8, []int{2, 1, 2, 3}, nil, npy.ImageOptions{}, nil, "is no tensor of shape"},
+		{"type", nil, ir.Bool, []int{1, 1, 2, 3}, nil, npy.ImageOptions{}, nil, "is no tensor of bool"},
+		{"4 bits without a scale", nil, ir.Int4, []int{1, 1, 2, 3}, nil, npy.ImageOptions{}, nil, "is no tensor of int4"},
+		{"mean without a scale", nil, ir.Uint8, []int{1, 1, 2, 3}, nil, half, nil, "--mean and --std make real numbers, which the tensor of uint8 has no scale for"},
+		{"three numbers for grey", nil, ir.Float32, []int{1, 1, 2, 1}, nil, npy.ImageOptions{Mean: []float32{1, 2, 3}}, nil, "3 numbers of --mean for a tensor of 1 channel: give one"},
+		{"two numbers", nil, ir.Float32, []int{1, 1, 2, 3}, nil, npy.ImageOptions{Std: []float32{1, 2}}, nil, "2 numbers of --std: give one, or one each for red, green and blue"},
+		{"std of 0", nil, ir.Float32, []int{1, 1, 2, 3}, nil, npy.ImageOptions{Std: []float32{0}}, nil, "give finite numbers, of std above 0"},
+		{"scales of another axis", nil, ir.Uint8, []int{1, 3, 1, 2}, quant(0, 1, 1, 1), npy.ImageOptions{}, nil, "3 scales of axis 3; an image takes one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := npy.Image(b.Bytes(), tt.t, tt.shape)
+			if tt.b == nil {
+				tt.b = b.Bytes()
+			}
+			got, err := npy.Image(tt.b, tt.t, tt.shape, tt.q, tt.o)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("the error is %v, want one that says %q", err, tt.err)
@@ -141,10 +191,10 @@ func TestImage(t *testing.T) {
 	large := bytes.Clone(b.Bytes()[:33])
 	copy(large[16:], "\x00\x00\x1f\x40\x00\x00\x1f\x40")
 	binary.BigEndian.PutUint32(large[29:], crc32.ChecksumIEEE(large[12:29]))
-	if _, err := npy.Image(large, ir.Uint8, []int{1, 1, 2, 3}); err == nil || !strings.Contains(err.Error(), "8000 × 8000 pixels, the tensor 2 × 1") {
+	if _, err := npy.Image(large, ir.Uint8, []int{1, 1, 2, 3}, nil, npy.ImageOptions{}); err == nil || !strings.Contains(err.Error(), "8000 × 8000 pixels, the tensor 2 × 1") {
 		t.Errorf("a large image: %v", err)
 	}
-	if _, err := npy.Image([]byte("\x89PNG\r\n"), ir.Uint8, []int{1, 1, 1, 1}); err == nil {
+	if _, err := npy.Image([]byte("\x89PNG\r\n"), ir.Uint8, []int{1, 1, 1, 1}, nil, npy.ImageOptions{}); err == nil {
 		t.Error("half a PNG is read")
 	}
 }
@@ -195,7 +245,7 @@ func FuzzImage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, kind, c, w, h uint8) {
 		typ := []ir.Type{ir.Uint8, ir.Int8, ir.Float32, ir.Int64}[kind%4]
 		for _, shape := range [][]int{{1, int(c), int(h), int(w)}, {int(h), int(w), int(c)}} {
-			out, err := npy.Image(b, typ, shape)
+			out, err := npy.Image(b, typ, shape, nil, npy.ImageOptions{Resize: kind&0x80 != 0})
 			if want := typ.Bytes(ir.Elements(shape)); err == nil && len(out) != want {
 				t.Errorf("%v%v has %d bytes, want %d", typ, shape, len(out), want)
 			}

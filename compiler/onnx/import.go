@@ -13,6 +13,7 @@ package onnx
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -67,6 +68,9 @@ func Load(path string, o Options) (*ir.Graph, error) {
 func Import(b []byte, o Options) (*ir.Graph, error) {
 	m, err := parseModel(b)
 	if err != nil {
+		if _, inside := parseGraph(m.graph); inside != nil { // says more
+			err = inside
+		}
 		return nil, notValid(err)
 	}
 	if m.graph == nil {
@@ -91,6 +95,7 @@ func Import(b []byte, o Options) (*ir.Graph, error) {
 	if err := im.graph(f); err != nil {
 		if e, ok := err.(*ir.Error); ok { //nolint:errorlint // it is ours, unwrapped
 			e.Graph = f.name
+			_ = e.OrRemedy("correct the model where it is made, or export it again")
 		}
 		return nil, err
 	}
@@ -114,7 +119,11 @@ func version(opsets map[string]int64, def int) (int, error) {
 
 // notValid is an error of the file's form.
 func notValid(err error) error {
-	return &ir.Error{Rule: fmt.Sprintf("not a valid ONNX file: %v", err), Remedy: "the file is cut, damaged or no ONNX model: fetch or export it again"}
+	e := &ir.Error{Rule: fmt.Sprintf("not a valid ONNX file: %v", err), Remedy: "the file is cut, damaged or no ONNX model: fetch or export it again"}
+	if p := (*place)(nil); errors.As(err, &p) {
+		e.Graph, e.Node, e.Op, e.Tensor = p.graph, p.node, p.op, p.tensor
+	}
+	return e
 }
 
 type importer struct {
@@ -450,7 +459,9 @@ func (im *importer) node(f *node, i int) error {
 		}
 	default:
 		n.Op = f.domain + "." + f.op
-		return n.Errorf("operators of the domain %q are not supported", f.domain).WithRemedy("replace the node, or cut the model before it")
+		e := n.Errorf("operators of the domain %q are not supported", f.domain).WithRemedy("replace the node, or cut the model before it")
+		e.Tensor = strings.Join(f.outputs[:min(len(f.outputs), 1)], "")
+		return e
 	}
 	if err := im.inputs(n, f); err != nil {
 		return err

@@ -3,8 +3,11 @@
 package onnx
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -108,7 +111,7 @@ func fields(what string, b []byte, f func(f field) error) error {
 			n = protowire.ConsumeFieldValue(num, typ, b)
 		}
 		if n < 0 {
-			return fmt.Errorf("%s: field %d: %w", what, num, protowire.ParseError(n))
+			return ended(what, v, b, f, protowire.ParseError(n))
 		}
 		b = b[n:]
 		if err := f(v); err != nil {
@@ -117,6 +120,40 @@ func fields(what string, b []byte, f func(f field) error) error {
 	}
 	return nil
 }
+
+// ended is the error of a message that ends in field v, of which b is there: that of the innermost message, which says most.
+func ended(what string, v field, b []byte, f func(f field) error, err error) error {
+	name := fieldNames[what][v.num]
+	if name == "" {
+		name = fmt.Sprintf("field %d", v.num)
+	}
+	size, n := protowire.ConsumeVarint(b)
+	if v.typ != protowire.BytesType || n < 0 || size <= uint64(len(b)-n) {
+		return fmt.Errorf("%s: %s: %w", what, name, err)
+	}
+	v.bytes = b[n:]
+	if err := f(v); err != nil {
+		return err
+	}
+	return fmt.Errorf("the file ends in %s of %s: %d of %d bytes are there", name, what, len(v.bytes), size)
+}
+
+// fieldNames are those of the fields that take the most of a file.
+var fieldNames = map[string]map[protowire.Number]string{
+	"model":  {7: "graph"},
+	"graph":  {1: "a node", 2: "the name", 5: "an initializer", 11: "an input", 12: "an output"},
+	"node":   {1: "the inputs", 2: "the outputs", 3: "the name", 4: "op_type", 5: "an attribute"},
+	"tensor": {4: "float_data", 5: "int32_data", 7: "int64_data", 8: "the name", 9: "raw_data", 10: "double_data", 11: "uint64_data"},
+}
+
+// place is what is wrong with the file's form, and where.
+type place struct {
+	graph, node, op, tensor string
+	err                     error
+}
+
+func (p *place) Error() string { return p.err.Error() }
+func (p *place) Unwrap() error { return p.err }
 
 // want is an error unless the field has that type.
 func (f field) want(what string, typ protowire.Type) error {
@@ -226,6 +263,13 @@ func parseFunction(b []byte) (fn function, err error) {
 }
 
 func parseGraph(b []byte) (g graph, err error) {
+	in := func(p place, err error) error {
+		if err == nil || errors.As(err, new(*place)) {
+			return err
+		}
+		p.graph, p.err = g.name, err
+		return &p
+	}
 	err = fields("graph", b, func(f field) error {
 		switch f.num {
 		case 1, 2, 5, 11, 12, 15:
@@ -237,27 +281,27 @@ func parseGraph(b []byte) (g graph, err error) {
 		case 1:
 			n, err := parseNode(f.bytes)
 			g.nodes = append(g.nodes, n)
-			return err
+			return in(place{node: cmp.Or(n.name, fmt.Sprintf("%s_%d", n.op, len(g.nodes)-1)), op: n.op, tensor: strings.Join(n.outputs[:min(len(n.outputs), 1)], "")}, err)
 		case 2:
 			g.name = string(f.bytes)
 		case 5:
 			t, err := parseTensor(f.bytes)
 			g.initializers = append(g.initializers, t)
-			return err
+			return in(place{tensor: cmp.Or(t.name, fmt.Sprintf("initializer %d", len(g.initializers)-1))}, err)
 		case 11:
 			v, err := parseValue(f.bytes)
 			g.inputs = append(g.inputs, v)
-			return err
+			return in(place{tensor: cmp.Or(v.name, fmt.Sprintf("input %d", len(g.inputs)-1))}, err)
 		case 12:
 			v, err := parseValue(f.bytes)
 			g.outputs = append(g.outputs, v)
-			return err
+			return in(place{tensor: cmp.Or(v.name, fmt.Sprintf("output %d", len(g.outputs)-1))}, err)
 		case 15:
 			g.sparse = true
 		}
 		return nil
 	})
-	return g, err
+	return g, in(place{}, err)
 }
 
 func parseNode(b []byte) (n node, err error) {

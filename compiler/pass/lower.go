@@ -24,10 +24,12 @@ func rules() map[string]rule {
 // the model's error like those that it names.
 func apply(rs map[string]rule, n *ir.Node, later map[*ir.Tensor]bool) (b *builder, out []*ir.Tensor, err error) {
 	r := rs[n.Op]
-	if r == nil {
-		return nil, nil, n.Errorf("the operator is not supported").WithRemedy("replace it by others (docs/operators.md), or cut the model before it")
-	}
 	b = &builder{n: n, later: later}
+	if r == nil {
+		e := n.Errorf("the operator is not supported").WithRemedy("replace it by others (docs/operators.md), or cut the model before it")
+		e.Tensor = b.inModel(nil)
+		return nil, nil, e
+	}
 	defer func() {
 		switch p := recover().(type) {
 		case nil:

@@ -335,7 +335,7 @@ func TestErrors(t *testing.T) {
 		lines []string
 		want  string
 	}{
-		{"operator", []string{"input %x: float32[1]", `node "n" Unique(%x) -> %y`, "output %y"}, `node "n" (Unique): the operator is not supported; replace it`},
+		{"operator", []string{"input %x: float32[1]", `node "n" Unique(%x) -> %y`, "output %y"}, `node "n" (Unique): tensor "x": the operator is not supported; replace it`},
 		{"shapes", []string{"input %x: float32[2]", "input %z: float32[3]", `node "n" Add(%x, %z) -> %y`, "output %y"}, `cannot be broadcast`},
 		{"types", []string{"input %x: float32[2]", "input %z: int32[2]", `node "n" Add(%x, %z) -> %y`, "output %y"}, "the operands are float32 and int32"},
 		{"scatter outside", []string{"input %x: float32[3, 2]", "input %u: float32[1, 2]", "const %i: int64[1, 1] = 3", `node "n" ScatterND(%x, %i, %u) -> %y`, "output %y"}, "index 3 of axis 0 of [3 2]"},

@@ -16,8 +16,14 @@ var groupBits = []struct {
 	name string
 	bit  uint64
 }{
-	{"gemm", isa.FeatureGEMM}, {"float", isa.FeatureFloat}, {"control", isa.FeatureControl}, {"vector", isa.FeatureVector}, {"reduce", isa.FeatureReduce},
-	{"pool", isa.FeaturePool}, {"gather", isa.FeatureGather}, {"addq", isa.FeatureAddq},
+	{"gemm", isa.FeatureGEMM},
+	{"float", isa.FeatureFloat},
+	{"control", isa.FeatureControl},
+	{"vector", isa.FeatureVector},
+	{"reduce", isa.FeatureReduce},
+	{"pool", isa.FeaturePool},
+	{"gather", isa.FeatureGather},
+	{"addq", isa.FeatureAddq},
 }
 
 // needed are those that every compiled model has.

@@ -154,25 +154,25 @@ func Import(b []byte, o Options) (g *ir.Graph, err error) {
 		return nil, &ir.Error{Rule: "the file has no identifier TFL3", Remedy: "is it a TensorFlow Lite model of schema version 3?"}
 	}
 	if len(b) > math.MaxInt32 {
-		return nil, &ir.Error{Rule: "the file is larger than a flatbuffer may be"}
+		return nil, &ir.Error{Rule: fmt.Sprintf("the file has %d bytes, more than a flatbuffer may", len(b)), Remedy: "make the model smaller: quantize it, or cut it in two"}
 	}
 	b = b[:len(b):len(b)] // the flatbuffers runtime reads up to a slice's capacity
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
 		case cut, runtime.Error:
-			g, err = nil, &ir.Error{Rule: "an offset or length points outside the file", Remedy: "the file is damaged or cut"}
+			g, err = nil, &ir.Error{Rule: "an offset or length points outside the file", Remedy: "the file is damaged or cut: fetch or convert it again"}
 		default:
 			panic(p)
 		}
 	}()
 	m := table{flatbuffers.Table{Bytes: b, Pos: flatbuffers.GetUOffsetT(b)}}
 	if v := m.i32(0, 0); v != 3 {
-		return nil, &ir.Error{Rule: fmt.Sprintf("schema version %d is not 3", v)}
+		return nil, &ir.Error{Rule: fmt.Sprintf("schema version %d is not 3", v), Remedy: convertAgain}
 	}
 	graphs := m.tables(2)
 	if len(graphs) == 0 {
-		return nil, &ir.Error{Rule: "the file has no subgraph"}
+		return nil, &ir.Error{Rule: "the file has no subgraph", Remedy: convertAgain}
 	}
 	im := &importer{codes: m.tables(1), buffers: m.tables(4), o: o, g: &ir.Graph{Name: graphs[0].str(4)}, names: map[string]bool{}, variables: map[*ir.Tensor]bool{}}
 	if im.g.Name == "" {
@@ -180,10 +180,13 @@ func Import(b []byte, o Options) (g *ir.Graph, err error) {
 	}
 	if err := im.graph(graphs[0]); err != nil {
 		err.Graph = im.g.Name
-		return nil, err
+		return nil, err.OrRemedy(convertAgain)
 	}
 	return im.g, nil
 }
+
+// convertAgain is what to do about a file that no converter should write.
+const convertAgain = "the file is damaged, or its converter is at fault: convert the model again"
 
 type importer struct {
 	codes, buffers []table
@@ -338,6 +341,14 @@ func (im *importer) tensor(f table, i int) (*ir.Tensor, *ir.Error) {
 			if len(t.Quant.Zeros) != 0 && len(t.Quant.Zeros) != len(s) || t.Quant.Axis < 0 || len(s) > 1 && (t.Quant.Axis >= len(t.Shape) || t.Shape[t.Quant.Axis] != len(s)) {
 				return bad("%d scales and %d zero points of axis %d do not fit %v", len(s), len(t.Quant.Zeros), t.Quant.Axis, t.Shape)
 			}
+			if t.Type.Integer() && t.Type != ir.Uint64 {
+				for _, z := range t.Quant.Zeros {
+					if lo, hi := t.Type.Range(); z < lo || z > hi {
+						_, err := bad("zero point %d is outside %s, %d to %d", z, t.Type, lo, hi)
+						return nil, err.WithRemedy("quantize the model again: a zero point is a value of its tensor's type")
+					}
+				}
+			}
 		}
 	}
 	buffer := int(f.i32(2, 0))
@@ -376,6 +387,9 @@ func (im *importer) node(f table, i int) (*ir.Node, operator, *ir.Error) {
 		e := &ir.Error{Node: fmt.Sprintf("operator %d", i), Rule: fmt.Sprintf("builtin operator %d is not supported", code), Remedy: "replace it, or cut the model before it"}
 		if code == custom {
 			e.Rule = fmt.Sprintf("the custom operator %q is not supported", im.codes[k].str(1))
+		}
+		if out := f.ints(2); len(out) > 0 && out[0] >= 0 && out[0] < len(im.tensors) {
+			e.Tensor = im.tensors[out[0]].Name
 		}
 		return nil, op, e
 	}

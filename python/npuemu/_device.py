@@ -353,11 +353,17 @@ class Model(_Handle):
             progress=cancel.function,
             timeout_ms=_milliseconds(timeout),
         )
-        o.keep = (given, outputs, cancel)  # as long as somebody has o
+        p, size = c_void_p(), c_uint64()
+        o.launches, o.launches_size = ctypes.pointer(p), ctypes.pointer(size)
+        o.keep = (given, outputs, cancel, p, size)  # as long as somebody has o
         c = _lib.Counters(size=sizeof(_lib.Counters))
-        cancel.call(lib.npuemu_run, self._handle, byref(o), byref(c))
+        try:
+            cancel.call(lib.npuemu_run, self._handle, byref(o), byref(c))
+            launches = ctypes.string_at(p, size.value)
+        finally:
+            lib.npuemu_free(p)
         _ = self.report  # results have it when the model is closed
-        return Result(self, [b.value() for b in outputs], c)
+        return Result(self, [b.value() for b in outputs], c, launches)
 
     __call__ = run
 
@@ -453,17 +459,39 @@ class Result:
     counters: what the card counted in this run: programs, errors, instructions, macs, bytes_read, bytes_written, cycles
         (model time; 0 in time ``"fast"``).
     device_seconds, host_seconds: time on the card and in operators on the host.
+    launches, untimed: what the card said of each program.
     """
 
     outputs: list[Any]
     counters: dict[str, int]
 
-    def __init__(self, model: Model, outputs: list[Any], c: _lib.Counters) -> None:
+    def __init__(self, model: Model, outputs: list[Any], c: _lib.Counters, launches: bytes) -> None:
         self._model = model
+        self._launches: bytes | dict[str, Any] = launches  # text until somebody asks
         self.outputs = outputs
         self.counters = {k: getattr(c, k) for k in _lib.DEVICE_COUNTERS}
         self.device_seconds = c.device_ns * 1e-9
         self.host_seconds = c.host_ns * 1e-9
+
+    def _said(self) -> dict[str, Any]:
+        said = self._launches
+        if isinstance(said, bytes):
+            self._launches = said = dict(json.loads(said))
+        return said
+
+    @property
+    def launches(self) -> list[dict[str, Any]]:
+        """What the card said of each program that it ran, in their order: dicts with program (its number in the model), cycles
+        (model time of the command) and, unless card or driver have none, profile: timed, began, cycles, instructions, macs,
+        bytes_loaded, bytes_stored, bytes_device_memory, bytes_bus, and engines, a dict each with engine (load, store, matrix,
+        vector), instructions, busy and stalls (cycles, by what it waited for). Without model time cycles are 0."""
+        launches: list[dict[str, Any]] = self._said()["launches"]
+        return launches
+
+    @property
+    def untimed(self) -> str | None:
+        """Why the launches have no cycles, or None."""
+        return self._said().get("untimed")
 
     @property
     def operators(self) -> list[dict[str, Any]]:

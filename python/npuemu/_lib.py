@@ -11,7 +11,7 @@ import threading
 from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_int32, c_uint32, c_uint64, c_void_p
 from typing import Any, Callable
 
-ABI = (1, 1)  # what this file is written for
+ABI = (1, 2)  # what this file is written for
 
 STATUS = {
     1: "argument",
@@ -133,6 +133,8 @@ class Run(Structure):
         ("user", c_void_p),
         ("timeout_ms", c_uint64),
         ("reserved", c_uint64 * 4),
+        ("launches", POINTER(c_void_p)),
+        ("launches_size", POINTER(c_uint64)),
     ]
 
 

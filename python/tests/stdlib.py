@@ -97,6 +97,7 @@ class Test(unittest.TestCase):
         self.assertEqual(r.hosts, ["n"])
         self.assertEqual((r.operators[0]["engine"], r.operators[0]["device"], r.counters["programs"]), ("host", False, 0))
         self.assertTrue(r.operators[0]["reason"])
+        self.assertEqual((r.launches, r.untimed), ([], None))
 
     def test_compile(self):
         with tempfile.TemporaryDirectory() as d:
@@ -128,6 +129,17 @@ class Test(unittest.TestCase):
             self.assertGreater(a.counters["cycles"], a.operators[0]["cycles"], "a command has more than its program")
             self.assertEqual(b.counters["cycles"], 0)
             self.assertEqual(a.outputs[0].tolist(), b.outputs[0].tolist())
+            self.assertEqual((a.untimed, [n["program"] for n in a.launches]), (None, [0]))
+            p = a.launches[0]["profile"]
+            self.assertEqual(a.launches[0]["cycles"], a.counters["cycles"])
+            self.assertEqual((p["timed"], p["instructions"], p["macs"]), (True, a.counters["instructions"], 0))
+            self.assertEqual([e["engine"] for e in p["engines"]], ["load", "store", "matrix", "vector"])
+            self.assertEqual([e["instructions"] for e in p["engines"]], a.operators[0]["instructions"])
+            self.assertGreater(p["engines"][3]["busy"], 0)
+            self.assertGreater(p["engines"][3]["stalls"]["load"], 0)
+            self.assertIn("fast", b.untimed)
+            self.assertEqual((b.launches[0]["cycles"], b.launches[0]["profile"]["timed"]), (0, False))
+            self.assertEqual(b.launches[0]["profile"]["bytes_stored"], 32)
 
     def test_timeline(self):
         m = self.device.load(HOST, format="npuir")

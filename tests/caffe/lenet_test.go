@@ -72,7 +72,7 @@ func TestLeNet(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				x, err := npy.Image(b, ir.Float32, g.Inputs[0].Shape)
+				x, err := npy.Image(b, ir.Float32, g.Inputs[0].Shape, nil, npy.ImageOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}

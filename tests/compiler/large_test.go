@@ -81,7 +81,7 @@ func TestLarge(t *testing.T) {
 					in = append(in, ref.PutInts(x.Type, v))
 				}
 			}
-			v, err := compiler.Verify(t.Context(), c, g, c.target, in, nil)
+			v, err := compiler.Verify(t.Context(), c, g, nil, c.target, in, nil)
 			if err != nil || v.Divergence != nil || len(v.Hosts) > 0 {
 				t.Errorf("%v, %v, on the host: %v", err, v.Divergence, v.Hosts)
 			}

@@ -6,6 +6,7 @@
  * usage: bad MODEL COMPILED        a model of one int8 input and output, and the same compiled
  */
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +141,34 @@ static void buffers(void)
 	CHECK(run_of(model, input, in.bytes, NPUEMU_INT8, NULL, 0, NPUEMU_ANY) == NPUEMU_OK); /* not wanted */
 	CHECK(run_of(model, input, in.bytes, in.dtype, o, out.bytes, out.dtype) == NPUEMU_OK && !memcmp(o, want, out.bytes));
 	free(o);
+}
+
+/* A run says what the card said of each program, to who asks; a program that was built for interface 1.1 does not. */
+static void launched(void)
+{
+	struct npuemu_buffer from = { input, in.bytes, in.dtype, 0 };
+	uint64_t size = 7;
+	char *json = NULL;
+	struct npuemu_run run = { .size = sizeof run, .inputs = &from, .input_count = 1, .launches = &json };
+
+	FAILS(NPUEMU_ERR_ARGUMENT, "launches_size is NULL", npuemu_run(model, &run, NULL));
+	run.launches = NULL;
+	run.launches_size = &size;
+	FAILS(NPUEMU_ERR_ARGUMENT, "launches is NULL", npuemu_run(model, &run, NULL));
+	run.launches = &json;
+	run.input_count = 0;
+	FAILS(NPUEMU_ERR_BUFFER, "0 inputs are given", npuemu_run(model, &run, NULL));
+	CHECK(json == NULL && size == 7);
+	run.input_count = 1;
+	run.size = offsetof(struct npuemu_run, launches);
+	CHECK(npuemu_run(model, &run, NULL) == NPUEMU_OK && json == NULL && size == 7);
+	run.size = sizeof run;
+	CHECK(npuemu_run(model, &run, NULL) == NPUEMU_OK);
+	CHECK(json && strlen(json) == size && strstr(json, "{\"launches\":[{\"program\":0,\"cycles\":0,\"profile\":{\"timed\":false") == json);
+	CHECK(json && strstr(json, "\"engine\":\"matrix\"") && strstr(json, "\"untimed\":\"the card's time mode is fast"));
+	npuemu_free(json);
+	run.size = offsetof(struct npuemu_run, launches) - 1;
+	FAILS(NPUEMU_ERR_ARGUMENT, "npuemu_run.size is", npuemu_run(model, &run, NULL));
 }
 
 static void handles(void)
@@ -305,6 +334,7 @@ int main(int argc, char **argv)
 
 	structures();
 	buffers();
+	launched();
 	handles();
 	truncated(compiled, n);
 	timelines(argv[2]);
