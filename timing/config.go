@@ -137,13 +137,4 @@ func (c *Config) lanes() uint64 {
 	return uint64(c.Lanes)
 }
 
-// ports returns the bytes that the scratchpad moves in a cycle.
-func (c *Config) ports() uint64 {
-	width := c.BankWidth
-	if width == 0 {
-		width = c.Rows
-	}
-	return uint64(c.Banks) * uint64(width)
-}
-
 func ceilDiv(a, b uint64) uint64 { return (a + b - 1) / b }
