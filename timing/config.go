@@ -30,6 +30,8 @@ type Params struct {
 	Dispatch      int `toml:"dispatch"`       // cycles from an instruction to the next, of the sequencer
 	CommandFetch  int `toml:"command_fetch"`  // cycles from a command's turn to its decoding
 	CommandRetire int `toml:"command_retire"` // cycles from a command's end to its completion
+
+	CommandFirmware int `toml:"command_firmware"` // cycles of firmware for each command of a user queue, in which it has no part by default
 }
 
 // Dataflow is what the array keeps still.
@@ -96,6 +98,7 @@ func (p Params) Validate() error {
 		{"dispatch", p.Dispatch, 0, maxParam},
 		{"command_fetch", p.CommandFetch, 0, maxParam},
 		{"command_retire", p.CommandRetire, 0, maxParam},
+		{"command_firmware", p.CommandFirmware, 0, maxParam},
 	} {
 		if r.v < r.min || r.v > r.max {
 			return fmt.Errorf("timing.%s is %d: use %d to %d", r.key, r.v, r.min, r.max)
