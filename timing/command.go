@@ -4,9 +4,11 @@ package timing
 
 // Commands of queues (§13.8.2): what they take besides the program.
 
-// Overhead returns the cycles of every command: to fetch and decode it, and to
-// post its completion.
-func (c *Config) Overhead() uint64 { return uint64(c.CommandFetch) + uint64(c.CommandRetire) }
+// Overhead returns the cycles of every command: to fetch and decode it, of firmware
+// if it has a part in it, and to post its completion.
+func (c *Config) Overhead() uint64 {
+	return uint64(c.CommandFetch) + uint64(c.CommandFirmware) + uint64(c.CommandRetire)
+}
 
 // Fetch returns the cycles in which the command processor reads so many bytes,
 // of the bus or of device memory.
@@ -19,7 +21,7 @@ func (c *Config) Fetch(bytes uint64, onBus bool) uint64 {
 }
 
 // Launch returns the cycles of a LAUNCH besides its program's: of a program's image and a binding table of so many bytes, in the
-// same memory. Firmware has no part in it.
+// same memory.
 func (c *Config) Launch(image, table uint64, onBus bool) uint64 {
 	cycles := c.Overhead() + c.Fetch(image, onBus)
 	if table > 0 {

@@ -30,6 +30,8 @@ type Params struct {
 	Dispatch      int `toml:"dispatch"`       // cycles from an instruction to the next, of the sequencer
 	CommandFetch  int `toml:"command_fetch"`  // cycles from a command's turn to its decoding
 	CommandRetire int `toml:"command_retire"` // cycles from a command's end to its completion
+
+	CommandFirmware int `toml:"command_firmware"` // cycles of firmware for each command of a user queue, in which it has no part by default
 }
 
 // Dataflow is what the array keeps still.
@@ -96,6 +98,7 @@ func (p Params) Validate() error {
 		{"dispatch", p.Dispatch, 0, maxParam},
 		{"command_fetch", p.CommandFetch, 0, maxParam},
 		{"command_retire", p.CommandRetire, 0, maxParam},
+		{"command_firmware", p.CommandFirmware, 0, maxParam},
 	} {
 		if r.v < r.min || r.v > r.max {
 			return fmt.Errorf("timing.%s is %d: use %d to %d", r.key, r.v, r.min, r.max)
@@ -135,15 +138,6 @@ func (c *Config) lanes() uint64 {
 		return uint64(c.Cols)
 	}
 	return uint64(c.Lanes)
-}
-
-// ports returns the bytes that the scratchpad moves in a cycle.
-func (c *Config) ports() uint64 {
-	width := c.BankWidth
-	if width == 0 {
-		width = c.Rows
-	}
-	return uint64(c.Banks) * uint64(width)
 }
 
 func ceilDiv(a, b uint64) uint64 { return (a + b - 1) / b }

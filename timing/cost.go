@@ -28,6 +28,7 @@ type cost struct {
 	dram  uint64 // bytes of device memory, whole bursts
 	bus   uint64 // bytes of the bus
 	spad  uint64 // bytes of the scratchpad
+	held  uint64 // bytes as which they keep it, if they are not spread over all banks; 0 if they are
 	macs  uint64
 	moved uint64 // bytes that the program asked for
 }

@@ -237,3 +237,24 @@ func BenchmarkLayers(b *testing.B) {
 		})
 	}
 }
+
+// TestLaunch has what a LAUNCH takes besides its program (§13.8.2), to be counted by hand.
+func TestLaunch(t *testing.T) {
+	c := Config{Params: DefaultParams()}
+	for _, tt := range []struct {
+		image, table uint64
+		onBus        bool
+		firmware     int
+		want         uint64
+	}{
+		{640, 0, false, 0, 300 + 100 + 20}, // bursts of 64 bytes, 32 bytes in a cycle
+		{641, 96, false, 0, 300 + 100 + 22 + 100 + 4},
+		{640, 96, true, 0, 300 + 800 + 40 + 800 + 6},
+		{640, 0, false, 1000, 1300 + 100 + 20},
+	} {
+		c.CommandFirmware = tt.firmware
+		if got := c.Launch(tt.image, tt.table, tt.onBus); got != tt.want {
+			t.Errorf("%+v: %d cycles", tt, got)
+		}
+	}
+}

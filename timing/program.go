@@ -146,6 +146,7 @@ type job struct {
 	tail   uint64
 	signal uint64
 	rates  [shared]uint64 // bytes in such a cycle, fixed-point
+	alone  uint64         // speed with everything to itself: less than 1 if its accesses meet in few banks
 	speed  uint64         // cycles of it in a cycle, fixed-point
 	held   Cause          // what keeps speed below 1
 	span   Span           // if somebody sees it
@@ -196,6 +197,7 @@ func (s *simulation) next(e int) error {
 	// OPERANDS and WINDOW are of the engine that comes by here in order.
 	s.limits.Setup.Apply(i)
 	h.cost = s.c.engine(i, &s.limits.Setup, s.onBus)
+	s.c.spread(&h.word, &s.limits.Setup, &h.cost)
 	h.ready = (h.walker.Number() - 1) * uint64(s.c.Dispatch)
 	return nil
 }
@@ -311,7 +313,7 @@ func (s *simulation) begin(e int) {
 		return
 	}
 	j := &s.jobs[k.unit]
-	*j = job{active: true, engine: e, left: min(k.busy, 1<<47) << fixed, tail: k.tail, signal: uint64(h.word[3]), span: s.span(e)}
+	*j = job{active: true, engine: e, left: min(k.busy, 1<<47) << fixed, alone: s.c.alone(k), tail: k.tail, signal: uint64(h.word[3]), span: s.span(e)}
 	for part, bytes := range [shared]uint64{k.dram, k.bus, k.spad} {
 		j.rates[part] = bytes / k.busy << fixed
 		j.rates[part] += bytes % k.busy << fixed / k.busy
@@ -340,9 +342,9 @@ func (s *simulation) share() {
 	var wanted [shared]uint64
 	for u := range s.jobs {
 		if j := &s.jobs[u]; j.active {
-			j.speed = 1 << fixed
+			j.speed, j.held = j.alone, OnScratchpad
 			for part, rate := range j.rates {
-				wanted[part] += rate
+				wanted[part] += mul(rate, j.alone)
 			}
 		}
 	}
@@ -350,12 +352,21 @@ func (s *simulation) share() {
 		if want > widths[part]<<fixed {
 			speed := max(widths[part]<<(2*fixed)/want, 1)
 			for u := range s.jobs {
-				if j := &s.jobs[u]; j.active && j.rates[part] != 0 && speed < j.speed {
-					j.speed, j.held = speed, causes[part]
+				j := &s.jobs[u]
+				if less := max(mul(j.alone, speed), 1); j.active && j.rates[part] != 0 && less < j.speed {
+					j.speed, j.held = less, causes[part]
 				}
 			}
 		}
 	}
+}
+
+// mul multiplies a fixed-point number by another one, which is 1 at most.
+func mul(a, b uint64) uint64 {
+	if b == 1<<fixed {
+		return a
+	}
+	return a>>fixed*b + a&(1<<fixed-1)*b>>fixed
 }
 
 // event returns when something happens next.

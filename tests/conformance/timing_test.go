@@ -176,6 +176,22 @@ func TestTimeModes(t *testing.T) {
 	}
 }
 
+// TestFirmwareTime: admin commands take no model time, and firmware no more of other commands than command_firmware says.
+func TestFirmwareTime(t *testing.T) {
+	for _, firmware := range []int{0, 1234} {
+		cfg := config()
+		cfg.Time.Mode, cfg.Timing.CommandFetch, cfg.Timing.CommandRetire, cfg.Timing.CommandFirmware = vdev.TimeTimed, 30, 4, firmware
+		h := devtest.New(t, cfg)
+		prepare(h) // creates a context and queues
+		each := uint64(34 + firmware)
+		for i := uint64(1); i <= 3; i++ {
+			if c := h.Do(1, nop()); c.Status != npureg.StatusSuccess || c.Reserved != [2]uint64{each, i * each} {
+				t.Errorf("command_firmware %d: NOP %d is %v at %v, want %d cycles each", firmware, i, c, c.Reserved, each)
+			}
+		}
+	}
+}
+
 // TestTimeBefore14: a card that presents an older architecture shows no model time,
 // whatever its mode.
 func TestTimeBefore14(t *testing.T) {
