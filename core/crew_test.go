@@ -182,3 +182,57 @@ func TestParts(t *testing.T) {
 		})
 	}
 }
+
+// Products whose sums nobody needs, and which fast kernels do not compute, have these in memory of their own: they have the same
+// accumulators, and are computed side by side.
+func TestSumsApart(t *testing.T) {
+	const tiles, m, n, k = 24, 48, 24, 64
+	for _, tt := range []struct {
+		name     string
+		operands isa.Operands
+	}{
+		{"int16", isa.Operands{A: systolic.Int16, AStride: 2 * k, BStride: n, AccStride: 4 * n}},
+		{"int4 transposed", isa.Operands{B: systolic.Int4, TransposeB: true, AStride: k, BStride: k / 2, AccStride: 4 * n}},
+		{"int16 by int4 transposed", isa.Operands{B: systolic.Int4, TransposeB: true, A: systolic.Int16, AStride: 2 * k, BStride: k / 2, AccStride: 4 * n}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			rows := m * tt.operands.AStride
+			const params, in = n * k, n*k + 256
+			out := in + tiles*rows
+			text := []isa.Instruction{
+				isa.Load{Binding: 1, NX: n * k, NY: 1, NZ: 1}, isa.Load{Binding: 2, Local: params, NX: 8, NY: 1, NZ: 1},
+				isa.Load{Binding: 0, Local: in, NX: tiles * rows, NY: 1, NZ: 1}, tt.operands,
+			}
+			for i := range uint32(tiles) {
+				text = append(text,
+					isa.Gemm{M: m, N: n, K: k, A: in + i*rows},
+					isa.Requant{N: n, AccStride: 4 * n, Out: out + i*m*n, Params: params, MX: m, MY: 1, OutStrideX: n, Lo: -128, Hi: 127},
+				)
+			}
+			text = append(text, isa.Store{Binding: 3, Local: out, NX: tiles * m * n, NY: 1, NZ: 1})
+			p := program(sideConfig(1), 4, isa.Text(text...))
+			tokensBetween(p.Text)
+			p.Text = append(p.Text, isa.Text(isa.Halt{})...)
+			p.Minor, p.Features = isa.Minor, isa.Features
+			image := p.Image()
+			rng := rand.New(rand.NewPCG(4, 16))
+			memory := &placed{bufs: [][]byte{randomBytes(rng, int(tiles*rows)), randomBytes(rng, n*k), {0, 0, 0, 0x40, 40, 0, 0, 0}, make([]byte, tiles*m*n)}}
+			var want []byte
+			for _, threads := range []int{1, 2, 3, 7} {
+				c := newCore(t, sideConfig(threads))
+				for round := range 8 {
+					clear(memory.bufs[3])
+					if _, err := c.Run(t.Context(), image, memory.bind(), memory); err != nil {
+						t.Fatal(err)
+					}
+					if want == nil {
+						want = bytes.Clone(memory.bufs[3])
+					}
+					if !bytes.Equal(memory.bufs[3], want) {
+						t.Errorf("%d threads, round %d: other results", threads, round)
+					}
+				}
+			}
+		})
+	}
+}

@@ -33,6 +33,8 @@ type Array struct {
 
 	high, low []byte // of 16-bit activations
 	upper     []int32
+
+	sums []int32 // of a product whose sums nobody needs, where it has them in memory all the same
 }
 
 // New returns an array whose weights are zero, or an error if a dimension is
@@ -128,7 +130,8 @@ type Options struct {
 	// is told of a product that was stopped before its end.
 	Done func(row, rows, column, columns int, c []int32, stride int)
 
-	// Passing says that nobody but Done needs the result: acc may have anything afterwards. p does not accumulate then.
+	// Passing says that nobody but Done needs the result: acc is neither read nor written, since others may use it meanwhile.
+	// p does not accumulate then.
 	Passing bool
 
 	// Seed, if not nil, is what the sums of each column begin with. p is one of integers that does not accumulate.
@@ -157,6 +160,9 @@ func (a *Array) Do(p *Product, acc []int32, in, w []byte, o Options) {
 	}
 	odd := p.B.Type == Int4 && (p.B.Transposed || n%2 != 0)
 	if p.Groups > 1 && (n < leastColumns || odd) || p.B.Type == Int4 && p.B.Transposed || a.engine.PackedBytes(p.A.Type.Float(), p.depth(), n) > mostPacked {
+		if o.Passing {
+			acc = a.own(p)
+		}
 		if o.Seed != nil {
 			signed = *p
 			p = &signed
@@ -194,6 +200,9 @@ func (a *Array) halves(p *Product, acc []int32, in, w []byte, o Options) {
 	a.high, a.low = grown(a.high, n), grown(a.low, n)
 	for i := range n {
 		a.low[i], a.high[i] = in[2*i], in[2*i+1]
+	}
+	if o.Passing {
+		acc = a.own(p)
 	}
 	m := p.OutH * p.OutW
 	a.upper = grown(a.upper, m*p.Cout)
@@ -245,6 +254,12 @@ func (a *Array) signed(p *Product, w []byte) []byte {
 	}
 	p.BZeros = zeros
 	return a.bytes[:rows*n]
+}
+
+// own is memory of a's own for the sums of p, as p has them.
+func (a *Array) own(p *Product) []int32 {
+	a.sums = grown(a.sums, (p.OutH*p.OutW-1)*p.AccStride+p.Cout)
+	return a.sums
 }
 
 // grown returns s, or what replaces it, with n elements.
