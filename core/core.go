@@ -430,8 +430,8 @@ func (c *Core) finished(class isa.Class) {
 	c.tell(false)
 }
 
-// Executed is how many instructions the core has begun so far, of all programs, to within tellEach of those of the program that runs. Any
-// goroutine may ask.
+// Executed is how many instructions the core has begun so far, of all programs, to within tellEach of those of the program that runs;
+// a program that follows what it did before counts when it ends. Any goroutine may ask.
 func (c *Core) Executed() uint64 { return c.executed.Load() }
 
 // tellEach is how many instructions go by before Executed sees them: it costs as much as a short one.

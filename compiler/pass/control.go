@@ -26,11 +26,34 @@ func control(op string) func(in *inference, n *ir.Node) error {
 	return nil
 }
 
-// mostTurns bounds those of a Loop or Scan, mostNodes the nodes that a model's control flow becomes.
+// mostTurns bounds those of a Loop or Scan, mostNodes the nodes that a model's control flow becomes, mostCopies what is copied
+// on the way, inner graphs and outputs included, and mostFolded the bytes of constants that come of it: a small file must not take
+// the machine.
 const (
-	mostTurns = 1024
-	mostNodes = 1 << 17
+	mostTurns  = 1024
+	mostNodes  = 1 << 17
+	mostCopies = 1 << 21
+	mostFolded = 1 << 28
 )
+
+// more counts k nodes that n becomes.
+func (in *inference) more(n *ir.Node, k int) error {
+	if in.made += k; in.made > mostNodes {
+		return n.Errorf("control flow becomes more than %d nodes", mostNodes).WithRemedy(string(makeSmaller))
+	}
+	return nil
+}
+
+// copies are the nodes and outputs of g and of the graphs in it.
+func copies(g *ir.Graph) int {
+	k := len(g.Nodes) + len(g.Outputs)
+	for _, n := range g.Nodes {
+		for _, b := range n.Bodies {
+			k += copies(b)
+		}
+	}
+	return k
+}
 
 // body is the graph of n of that name, with so many inputs and at least so many outputs.
 func body(n *ir.Node, name string, inputs, outputs int) (*ir.Graph, error) {
@@ -71,14 +94,17 @@ func (in *inference) truth(n *ir.Node, t *ir.Tensor) (bool, error) {
 // turn is a copy of a body: its inputs are those tensors, and its nodes and tensors have prefix before their names. Nodes of it are
 // put where the node is; what comes back is its outputs.
 func (in *inference) turn(n *ir.Node, g *ir.Graph, prefix string, inputs []*ir.Tensor) ([]*ir.Tensor, error) {
+	if err := in.more(n, len(g.Nodes)); err != nil {
+		return nil, err
+	}
+	if in.copied += copies(g); in.copied > mostCopies {
+		return nil, n.Errorf("control flow copies more than %d nodes and outputs, of graphs within graphs", mostCopies).WithRemedy(string(makeSmaller))
+	}
 	c := copier{prefix: prefix, to: map[*ir.Tensor]*ir.Tensor{}}
 	for i, t := range g.Inputs {
 		c.to[t] = inputs[i]
 	}
 	made := c.nodes(g.Nodes)
-	if in.made += len(made); in.made > mostNodes {
-		return nil, n.Errorf("control flow becomes more than %d nodes", mostNodes).WithRemedy(string(makeSmaller))
-	}
 	if err := in.run(made); err != nil {
 		return nil, err
 	}
@@ -134,6 +160,9 @@ func (c *copier) nodes(nodes []*ir.Node) []*ir.Node {
 
 // step makes a node of the model level beside n.
 func (in *inference) step(n *ir.Node, op, name string, attrs ir.Attrs, out *ir.Tensor, inputs ...*ir.Tensor) error {
+	if err := in.more(n, 1); err != nil {
+		return err
+	}
 	attrs = copyAttrs(attrs, ir.Attrs{"opset": int64(max(n.Attrs.Int("opset", 13), 13))}) // the form of 13
 	return in.node(&ir.Node{Name: n.Name + "/" + name, Op: op, Inputs: inputs, Outputs: []*ir.Tensor{out}, Attrs: attrs})
 }

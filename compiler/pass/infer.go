@@ -31,7 +31,9 @@ type inference struct {
 	nodes []*ir.Node // that are left
 	known map[*ir.Tensor]*ir.Tensor
 	later map[*ir.Tensor]bool
-	made  int // nodes that control flow was written out as
+
+	// What control flow was written out as: nodes, what was copied for it, and bytes of constants since.
+	made, copied, folded int
 }
 
 func (in *inference) run(nodes []*ir.Node) error {
@@ -67,6 +69,12 @@ func (in *inference) node(n *ir.Node) error {
 		}
 		t.Type, t.Shape = out[i].Type, slices.Clone(out[i].Shape)
 		if d := data[out[i]]; d != nil {
+			if in.made > 0 {
+				in.folded += len(d)
+			}
+			if in.folded > mostFolded {
+				return n.Errorf("constants that control flow makes take more than %d bytes", mostFolded).WithRemedy(string(makeSmaller))
+			}
 			in.known[t] = &ir.Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape, Data: d}
 		} else {
 			whole = false
