@@ -49,8 +49,12 @@ const (
 	mostPieces = 8
 )
 
-// partElements is how many elements of ELEMENT, or bytes of TRANSPOSE, are worth a task of their own.
-const partElements = 16 << 10
+// How many bytes of ELEMENT's wider operand, and of TRANSPOSE, are worth a task of their own: operations on bytes take a quarter of
+// the time of those on words, and what a task costs is soon more.
+const (
+	elementBytes   = 64 << 10
+	transposeBytes = 16 << 10
+)
 
 // taskKind says what a task does.
 type taskKind uint8
@@ -307,7 +311,7 @@ func (c *Core) issueWord(w *isa.Word) {
 // issueRows makes tasks of some rows of i each, or reports false: it has too few. Rows are in order, as they are in one task.
 func (c *Core) issueRows(i isa.Element) bool {
 	m := uint64(i.M)
-	pieces := min(m*uint64(i.N)/partElements, mostPieces, m)
+	pieces := min(m*uint64(i.N)*max(i.Type.Bytes(1), i.OutType.Bytes(1))/elementBytes, mostPieces, m)
 	if pieces < 2 {
 		return false
 	}
@@ -342,7 +346,7 @@ func (c *Core) issueGrids(i isa.Transpose) bool {
 	}
 	g := grid{axes: axes, size: int(i.Size)}
 	n := uint64(s.N[along])
-	pieces := min(elements*uint64(i.Size)/partElements, mostPieces, n)
+	pieces := min(elements*uint64(i.Size)/transposeBytes, mostPieces, n)
 	if pieces < 2 || !g.apart() {
 		return false
 	}

@@ -160,7 +160,7 @@ func compare(ctx context.Context, p *peer, name string, threads int) error {
 			verdict = "**missed**"
 		}
 	}
-	fmt.Printf("| %s | %d | %.1f | %.1f | %.1f | %.1f | **%.2f×** | %.2f× | %s | %s |\n",
+	fmt.Printf("| %s | %d | %.2f | %.2f | %.2f | %.2f | **%.2f×** | %.2f× | %s | %s |\n",
 		name, threads, 1000*our, 1000*median(ourCPU), 1000*their, 1000*median(theirCPU), their/our, median(ratios), bar, verdict)
 	return c.Close()
 }
